@@ -1,0 +1,174 @@
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { TransactionSql } from 'postgres';
+import { connect } from '../database.ts';
+
+/** Both src/install and dist/install lie two folders below the package's root. */
+const sqlFolder = new URL('../../sql/', import.meta.url);
+
+/** Advisory lock ('coll', 4): one installer at a time, sql/install.psql included. */
+const installLock = [1668246636, 4] as const;
+
+/** A refusal to install; `hint` says what to do next. */
+export class MigrationError extends Error {
+  readonly hint: string;
+  constructor(message: string, hint: string) {
+    super(message);
+    this.name = 'MigrationError';
+    this.hint = hint;
+  }
+}
+
+export type Migration = { filename: string; hash: string; previousHash: string | null; body: string };
+type LedgerRow = { filename: string; hash: string };
+
+/**
+ * The committed files in order, each checked against the hash in its header and chained to the one before it.
+ * The format and the hash are graphile-migrate's: sha1 over the previous hash, a line feed and the trimmed body.
+ */
+export async function readMigrations(folder: URL = sqlFolder): Promise<Migration[]> {
+  const committed = new URL('committed/', folder);
+  const filenames = (await readdir(committed)).filter(name => name.endsWith('.sql')).sort();
+  const migrations: Migration[] = [];
+  for (const filename of filenames) {
+    const migration = parseMigration(filename, await readFile(new URL(filename, committed), 'utf8'));
+    const previous = migrations.at(-1)?.hash ?? null;
+    if (migration.previousHash !== previous)
+      throw damaged(
+        `${filename} follows ${migration.previousHash ?? 'nothing'}, but the file before it is ${previous ?? 'missing'}`,
+      );
+    migrations.push(migration);
+  }
+  if (migrations.length === 0) throw damaged(`no migration in ${committed.pathname}`);
+  return migrations;
+}
+
+function parseMigration(filename: string, text: string): Migration {
+  const [, header = '', rest = ''] = /^((?:--! [A-Z].*\n)+)\n([\s\S]*)$/.exec(text) ?? [];
+  const previous = /^--! Previous: (\S+)$/m.exec(header)?.[1];
+  const hash = /^--! Hash: (\S+)$/m.exec(header)?.[1];
+  if (!previous || !hash) throw damaged(`${filename} has no header with its hash and the previous one`);
+  const previousHash = previous === '-' ? null : previous;
+  const body = `${rest.trim()}\n`;
+  const actual = `sha1:${createHash('sha1')
+    .update(`${previousHash === null ? '' : `${previousHash}\n`}${body}`)
+    .digest('hex')}`;
+  if (actual !== hash)
+    throw damaged(`${filename} was changed: its content has the hash ${actual}, its header says ${hash}`);
+  return { filename, hash, previousHash, body };
+}
+
+function damaged(message: string) {
+  return new MigrationError(message, 'Install the package again; files in sql/committed are never edited.');
+}
+
+/** The files still to apply. Refuses a ledger that these files do not continue. */
+function pendingAfter(ledger: LedgerRow[], migrations: Migration[]): Migration[] {
+  for (const [index, row] of ledger.entries()) {
+    const migration = migrations[index];
+    if (!migrations.some(known => known.filename === row.filename))
+      throw new MigrationError(
+        `the database has ${row.filename}, which this version does not know`,
+        'The database was installed by a newer version: upgrade this package. (select * from collecta.migrations shows what is installed.)',
+      );
+    if (migration?.filename !== row.filename)
+      throw new MigrationError(
+        `the database has ${row.filename} where this version has ${migration?.filename}`,
+        'A row of collecta.migrations is missing or was renamed; restore the table from a backup.',
+      );
+    if (migration.hash !== row.hash)
+      throw new MigrationError(
+        `${row.filename} is not the file that was installed: the database has ${row.hash}, this package has ${migration.hash}`,
+        'Run the version that installed this database; a released migration never changes.',
+      );
+  }
+  return migrations.slice(ledger.length);
+}
+
+async function readLedger(sql: TransactionSql | ReturnType<typeof connect>): Promise<LedgerRow[] | undefined> {
+  const [row] = await sql`select to_regclass('collecta.migrations') is not null as installed`;
+  if (!row?.installed) return undefined;
+  return await sql<LedgerRow[]>`select filename, hash from collecta.migrations order by filename collate "C"`;
+}
+
+export type MigrateOptions = {
+  /** Folder that holds ledger.sql and committed/. */
+  folder?: URL;
+  /** Told before waiting: for another installer, or for a table that a transaction keeps locked. */
+  onWait?: (reason: string) => void;
+  /** How long one migration may queue for a lock, and with it every writer behind it. */
+  lockTimeoutMs?: number;
+  /** How often a migration that met its lock timeout is tried. */
+  lockAttempts?: number;
+};
+
+/**
+ * Installs or upgrades: applies the committed files that the ledger does not have, each in a transaction of its own.
+ * Safe to run twice, and at the same time from several places. Throws MigrationError, or PostgreSQL's error.
+ */
+export async function migrate(
+  url: string,
+  { folder = sqlFolder, onWait = () => {}, lockTimeoutMs = 3000, lockAttempts = 20 }: MigrateOptions = {},
+): Promise<{ applied: string[]; already: string[] }> {
+  const migrations = await readMigrations(folder);
+  const ledgerSql = await readFile(new URL('ledger.sql', folder), 'utf8');
+  const sql = connect(url, { max: 1, idle_timeout: 0 });
+  const applied: string[] = [];
+
+  /** Applies the next pending file; the lock is the transaction's, so that a pooler can hand the session on. */
+  async function applyNext(): Promise<string | undefined> {
+    return await sql.begin(async tx => {
+      await tx`select set_config('statement_timeout', '0', true), set_config('client_min_messages', 'warning', true)`;
+      const [lock] = await tx`select pg_try_advisory_xact_lock(${installLock[0]}, ${installLock[1]}) as granted`;
+      if (!lock?.granted) {
+        onWait('another installer is at work in this database');
+        await tx`select pg_advisory_xact_lock(${installLock[0]}, ${installLock[1]})`;
+      }
+      const ledger = await readLedger(tx);
+      const [next] = pendingAfter(ledger ?? [], migrations);
+      if (!next) return undefined;
+      await tx`select set_config('lock_timeout', ${String(lockTimeoutMs)}, true)`;
+      if (!ledger) await tx.unsafe(ledgerSql);
+      await tx.unsafe(next.body);
+      await tx`insert into collecta.migrations (filename, hash, previous_hash) values (${next.filename}, ${next.hash}, ${next.previousHash})`;
+      return next.filename;
+    });
+  }
+
+  try {
+    for (let attempt = 1; ; ) {
+      try {
+        const filename = await applyNext();
+        if (filename === undefined) break;
+        applied.push(filename);
+        attempt = 1;
+      } catch (error) {
+        // Waiting longer in the queue would make every writer wait with us: let them pass, then try again.
+        if ((error as { code?: string }).code !== '55P03' || attempt++ >= lockAttempts) throw error;
+        onWait('a transaction holds a lock that the migration needs');
+        await pause(500);
+      }
+    }
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+  return { applied, already: migrations.map(each => each.filename).filter(name => !applied.includes(name)) };
+}
+
+export type InstallStatus = { state: 'not installed' | 'pending' | 'up to date'; pending: string[] };
+
+/** What `migrate` would do. A database that is ahead of this version counts as up to date: old and new runners overlap during an upgrade. */
+export async function status(url: string, folder: URL = sqlFolder): Promise<InstallStatus> {
+  const migrations = await readMigrations(folder);
+  const sql = connect(url, { max: 1 });
+  try {
+    const ledger = await readLedger(sql);
+    const known = new Set(ledger?.map(row => row.filename));
+    const pending = migrations.map(each => each.filename).filter(name => !known.has(name));
+    if (known.size === 0) return { state: 'not installed', pending };
+    return { state: pending.length > 0 ? 'pending' : 'up to date', pending };
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+}
