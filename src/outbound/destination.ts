@@ -1,0 +1,203 @@
+import dns from 'node:dns';
+import net from 'node:net';
+import ipaddr from 'ipaddr.js';
+
+export type Allowed = {
+  allowed: true;
+  url: URL;
+  origin: string;
+  /** Path and query, as they are sent. */
+  path: string;
+  /** All checked; nothing else may be connected to. */
+  addresses: string[];
+  /** 0 where no look-up was waited for. */
+  lookupMs: number;
+};
+export type Refused = { allowed: false; reason: string; addresses: string[] };
+export type Verdict = Allowed | Refused;
+export type Guard = { check(url: string): Promise<Verdict> };
+export type Range = { name: string; cidr: string };
+
+/**
+ * All that is not plain global unicast: IANA's IPv4 and IPv6 special-purpose registries, and, so that IPv6 is denied by
+ * default, every block of its address space registry beside 2000::/3. No range lies within another: each one counts.
+ */
+export const specialRanges: readonly Range[] = Object.entries({
+  'this network': '0.0.0.0/8',
+  private: '10.0.0.0/8 172.16.0.0/12 192.168.0.0/16',
+  'carrier-grade NAT': '100.64.0.0/10',
+  loopback: '127.0.0.0/8',
+  'the Azure platform': '168.63.129.16/32',
+  'link-local (cloud metadata)': '169.254.0.0/16 fe80::/10',
+  'IETF protocol assignments (Teredo, ORCHID)': '192.0.0.0/24 2001::/23',
+  documentation: '192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 3fff::/16',
+  AS112: '192.31.196.0/24 192.175.48.0/24 2620:4f:8000::/48',
+  AMT: '192.52.193.0/24',
+  '6to4': '192.88.99.0/24 2002::/16',
+  benchmarking: '198.18.0.0/15',
+  multicast: '224.0.0.0/4 ff00::/8',
+  'reserved or broadcast': '240.0.0.0/4',
+  'loopback, unspecified, IPv4-compatible or NAT64': '::/8',
+  'discard-only or unassigned': '100::/8',
+  unassigned:
+    '200::/7 400::/6 800::/5 1000::/4 4000::/3 6000::/3 8000::/3 a000::/3 c000::/3 e000::/4 f000::/5 f800::/6 fe00::/9',
+  '6bone': '3ffe::/16',
+  'unique local': 'fc00::/7',
+  'site-local': 'fec0::/10',
+  // An interface id, under any prefix: these two are held against the last 64 bits alone.
+  ISATAP: '::5efe:0:0/96 ::200:5efe:0:0/96',
+}).flatMap(([name, cidrs]) => cidrs.split(' ').map(cidr => ({ name, cidr })));
+
+// https://fetch.spec.whatwg.org/#port-blocking
+const blockedPorts = new Set(
+  `0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 115 117 119 123 135
+  137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 989 990 993 995 1719
+  1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679 6697 10080`.split(/\s+/),
+);
+const maxAddresses = 64;
+const maxCached = 10_000;
+const longestLookupMs = 60_000;
+
+type Address = ipaddr.IPv4 | ipaddr.IPv6;
+type Network = Range & { network: [Address, number] };
+const parseRange = (range: Range): Network => ({ ...range, network: ipaddr.parseCIDR(range.cidr) });
+const specialNetworks = specialRanges.map(parseRange);
+
+// ipaddr.js alone reads 010.0.0.1 as 8.0.0.1: only what net.isIP accepts reaches it. A mapped form is what it maps.
+const parseAddress = (text: string): Address | null =>
+  net.isIP(text) === 0 || text.includes('%') ? null : ipaddr.process(text);
+
+function within(address: Address, { name, network }: Network): boolean {
+  if (address.kind() !== network[0].kind()) return false;
+  const parts = name === 'ISATAP' ? [0, 0, 0, 0, ...(address as ipaddr.IPv6).parts.slice(4)] : null;
+  return ((parts ? new ipaddr.IPv6(parts) : address) as ipaddr.IPv6).match(network as [ipaddr.IPv6, number]);
+}
+
+/** Whether an address (no name, no zone id) is plain global unicast: in none of the ranges, mapped forms unwrapped. */
+export function isPublicAddress(address: string, ranges: readonly Range[] = specialRanges): boolean {
+  const parsed = parseAddress(address);
+  const networks = ranges === specialRanges ? specialNetworks : ranges.map(parseRange);
+  return parsed !== null && !networks.some(network => within(parsed, network));
+}
+
+function parseUrl(text: string, allowHttp: boolean): URL | string {
+  const authority = /^https?:\/\/([^/?#]+)/i.exec(text)?.[1];
+  if (authority === undefined || !URL.canParse(text)) return 'not an http or https URL';
+  if (/[\s\\\x00-\x1f\x7f]/.test(text)) return 'white space, a control character or a backslash in the URL';
+  if (authority.includes('@')) return 'user information in the URL';
+  if (authority.includes('%')) return 'a zone id or percent-encoding in the host';
+  if (text.includes('#')) return 'a fragment in the URL';
+  const url = new URL(text);
+  if (url.protocol === 'http:' && !allowHttp) return 'only https is allowed';
+  return blockedPorts.has(url.port) ? `port ${url.port} is blocked` : url;
+}
+
+/**
+ * The destination guard. `check` never throws: it answers with a URL and the only addresses that may be connected to,
+ * or with the reason. A host with one special-purpose address among good ones, with more than 64, or without any is
+ * refused; so is one whose look-up fails. `allowDestinations` (CIDRs, addresses, host names) exempts exactly these from
+ * the address rule, and throws if malformed. Look-ups are shared and kept for `cacheMs`; of one host there is never a
+ * second in flight, since `dns.lookup` has four threads for all. `dnsServers` (`host:port`) needs no thread.
+ */
+export function createGuard(options: {
+  allowHttp: boolean;
+  allowDestinations: readonly string[];
+  dnsServers: readonly string[];
+  lookupTimeoutMs?: number;
+  cacheMs?: number;
+}): Guard {
+  const { allowHttp, dnsServers, lookupTimeoutMs = 5_000, cacheMs = 5_000 } = options;
+  const allowedNetworks: Network[] = [];
+  const allowedHosts = new Set<string>();
+  for (const entry of options.allowDestinations) {
+    const cidr = net.isIP(entry) ? `${entry}/${net.isIPv4(entry) ? 32 : 128}` : entry;
+    if (ipaddr.isValidCIDR(cidr)) allowedNetworks.push(parseRange({ name: 'allowed', cidr }));
+    else if (/^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$/i.test(entry)) allowedHosts.add(entry.toLowerCase());
+    else throw new Error(`neither a CIDR nor a host name: ${entry}`);
+  }
+  // Two tries on either runtime end before our own limit does.
+  const resolver = new dns.promises.Resolver({ timeout: Math.ceil(lookupTimeoutMs / 4), tries: 2 });
+  if (dnsServers.length > 0) resolver.setServers(dnsServers);
+
+  async function resolve(host: string): Promise<string[]> {
+    if (dnsServers.length === 0) return (await dns.promises.lookup(host, { all: true })).map(({ address }) => address);
+    const [v4, v6] = await Promise.allSettled([resolver.resolve4(host), resolver.resolve6(host)]);
+    if (v4.status === 'rejected' && v6.status === 'rejected')
+      throw v4.reason.code === 'ENODATA' ? v6.reason : v4.reason;
+    return [v4, v6].flatMap(answer => (answer.status === 'fulfilled' ? answer.value : []));
+  }
+
+  type Lookup = { until: number; answer: Promise<{ addresses: string[]; reason: string | null; ms: number }> };
+  const lookups = new Map<string, Lookup>();
+  const verdicts = new Map<string, { lookup: Lookup | null; verdict: Promise<Verdict> }>();
+  const remember = <T>(cache: Map<string, T>, key: string, value: T): T => {
+    if (cache.size >= maxCached) cache.delete(cache.keys().next().value as string);
+    cache.set(key, value);
+    return value;
+  };
+
+  function lookUp(host: string): Lookup {
+    const known = lookups.get(host);
+    const started = performance.now();
+    if (known !== undefined && known.until > started) return known;
+    const failed = (reason: string) => ({ addresses: [], reason, ms: performance.now() - started });
+    const lookup = { until: started + longestLookupMs } as Lookup;
+    lookup.answer = new Promise(done => {
+      const limit = setTimeout(() => done(failed(`look-up timed out after ${lookupTimeoutMs} ms`)), lookupTimeoutMs);
+      resolve(host)
+        .then(
+          found => done({ addresses: [...new Set(found)], reason: null, ms: performance.now() - started }),
+          error => done(failed(`look-up failed: ${error?.code ?? error?.name}`)),
+        )
+        .finally(() => {
+          clearTimeout(limit);
+          const now = performance.now();
+          lookup.until = now - started < lookupTimeoutMs ? now + cacheMs : now;
+        });
+    });
+    return remember(lookups, host, lookup);
+  }
+
+  function refusal(address: string): string | null {
+    const parsed = parseAddress(address);
+    if (parsed === null) return `${address} is not a plain address`;
+    const special = specialNetworks.find(range => within(parsed, range));
+    if (special === undefined || allowedNetworks.some(network => within(parsed, network))) return null;
+    return `${address} is ${special.name} (${special.cidr})`;
+  }
+
+  async function judge(url: URL, host: string, lookup: Lookup | null): Promise<Verdict> {
+    const { addresses, reason, ms } =
+      lookup === null ? { addresses: [host], reason: null, ms: 0 } : await lookup.answer;
+    const refuse = (why: string): Refused => ({
+      allowed: false,
+      reason: why,
+      addresses: addresses.slice(0, maxAddresses),
+    });
+    if (reason !== null) return refuse(reason);
+    if (addresses.length === 0) return refuse('the host has no address');
+    if (addresses.length > maxAddresses) return refuse(`the host has ${addresses.length} addresses`);
+    if (!allowedHosts.has(host.replace(/\.$/, ''))) {
+      for (const address of addresses) {
+        const why = refusal(address);
+        if (why !== null) return refuse(why);
+      }
+    }
+    return { allowed: true, url, origin: url.origin, path: url.pathname + url.search, addresses, lookupMs: ms };
+  }
+
+  function check(text: string): Promise<Verdict> {
+    const known = verdicts.get(text);
+    if (known !== undefined && (known.lookup === null || known.lookup.until > performance.now())) return known.verdict;
+    const url = parseUrl(text, allowHttp);
+    if (typeof url === 'string') return Promise.resolve({ allowed: false, reason: url, addresses: [] });
+    const host = url.hostname.replace(/^\[|\]$/g, '');
+    const lookup = net.isIP(host) ? null : lookUp(host);
+    const entry = remember(verdicts, text, { lookup, verdict: judge(url, host, lookup) });
+    entry.verdict.then(verdict => {
+      entry.verdict = Promise.resolve(verdict.allowed ? { ...verdict, lookupMs: 0 } : verdict);
+    });
+    return entry.verdict;
+  }
+  return { check };
+}
