@@ -1,0 +1,263 @@
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import process from 'node:process';
+import ipaddr from 'ipaddr.js';
+import { z } from 'zod';
+import { parseDatabaseUrl } from './database.ts';
+
+/** What cannot be read from the environment, a line for each variable; never with a secret's value. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+const wholeNumber = (min: number, max: number) =>
+  z
+    .string()
+    .refine(
+      text => /^\d{1,9}$/.test(text) && Number(text) >= min && Number(text) <= max,
+      `must be a whole number from ${min} to ${max}`,
+    )
+    .transform(Number);
+
+const oneOf = <const T extends string>(...values: T[]) =>
+  z.string().refine((text): text is T => values.some(value => value === text), `must be one of ${values.join(', ')}`);
+
+const list = (each: (entry: string) => boolean, expected: string) =>
+  z
+    .string()
+    .transform(text =>
+      text
+        .split(',')
+        .map(entry => entry.trim())
+        .filter(entry => entry !== ''),
+    )
+    .refine(entries => entries.every(each), `must be a comma-separated list of ${expected}`);
+
+/** ipaddr.js reads 010.0.0.0/8 as 8.0.0.0/8: only what net.isIP accepts is an address. */
+function isDestination(entry: string): boolean {
+  if (isIP(entry)) return true;
+  if (entry.includes('/')) return isIP(entry.split('/')[0] ?? '') > 0 && ipaddr.isValidCIDR(entry);
+  return /^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$/i.test(entry) && !/(^|\.)\d+$/.test(entry);
+}
+
+function isResolver(entry: string): boolean {
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(entry) ?? [];
+  return isIP(entry) > 0 || (isIP(bracketed ?? plain ?? '') > 0 && Number(port ?? 53) <= 65535);
+}
+
+const databaseUrl = z.string().superRefine((url, context) => {
+  try {
+    parseDatabaseUrl(url);
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message });
+  }
+});
+
+const listenUrl = databaseUrl.refine(url => {
+  try {
+    return parseDatabaseUrl(url).hosts.length === 1;
+  } catch {
+    return true; // said already
+  }
+}, 'must name one host');
+
+type Variable<T> = { read: z.ZodType<T, string>; about: string; example: string; default?: string; secret?: true };
+const variable = <T>(definition: Variable<T>) => definition;
+
+/** Every variable that is read: the settings table of --help, and the permissions of Deno. A `secret` one has a `…_FILE` form. */
+export const variables = {
+  DATABASE_URL: variable({
+    read: databaseUrl,
+    about: 'PostgreSQL, as psql takes it; sslmode and sslrootcert mean what they mean to psql',
+    example: 'postgres://collecta@db.example.com:5432/app?sslmode=verify-full',
+    secret: true,
+  }),
+  COLLECTA_LISTEN_URL: variable({
+    read: listenUrl,
+    about: 'past a transaction pooler: a direct connection for LISTEN (default: DATABASE_URL)',
+    example: 'postgres://collecta@db-primary.example.com:5432/app',
+    secret: true,
+  }),
+  COLLECTA_CONCURRENCY: variable({
+    read: wholeNumber(1, 10_000),
+    about: 'deliveries under way at once',
+    default: '50',
+    example: '100',
+  }),
+  COLLECTA_POLL_INTERVAL_MS: variable({
+    read: wholeNumber(10, 3_600_000),
+    about: 'longest wait of a change when no notification comes through',
+    default: '1000',
+    example: '500',
+  }),
+  COLLECTA_STOP_TIMEOUT_MS: variable({
+    read: wholeNumber(0, 600_000),
+    about: 'on SIGTERM: how long deliveries under way may take to finish',
+    default: '10000',
+    example: '25000',
+  }),
+  COLLECTA_ALLOW_HTTP: variable({
+    read: oneOf('true', 'false').transform(text => text === 'true'),
+    about: 'whether destinations may be http: (true or false)',
+    default: 'false',
+    example: 'true',
+  }),
+  COLLECTA_ALLOW_DESTINATIONS: variable({
+    read: list(isDestination, 'CIDRs, addresses and host names'),
+    about: 'private networks and hosts that webhooks may go to',
+    default: '',
+    example: '10.1.0.0/16,hooks.internal',
+  }),
+  COLLECTA_DNS_SERVERS: variable({
+    read: list(isResolver, 'addresses, with a port if it is not 53'),
+    about: 'resolvers for destinations (default: the system’s)',
+    default: '',
+    example: '10.0.0.2,[fd00::2]:5353',
+  }),
+  COLLECTA_HOST: variable({
+    read: z.string(),
+    about: 'address that inbound listens on',
+    default: '127.0.0.1',
+    example: '0.0.0.0',
+  }),
+  COLLECTA_PORT: variable({
+    read: wholeNumber(0, 65_535),
+    about: 'port that inbound listens on',
+    default: '8080',
+    example: '8080',
+  }),
+  COLLECTA_OPERATIONS_PORT: variable({
+    read: wholeNumber(0, 65_535),
+    about: 'port for /livez, /readyz and /metrics on COLLECTA_HOST (default: off)',
+    example: '9090',
+  }),
+  COLLECTA_ENVIRONMENT: variable({
+    read: z.string().max(63, 'must be at most 63 characters'),
+    about: 'name of this environment: a database restored from another one sends nothing',
+    example: 'production',
+  }),
+  COLLECTA_SECRET_KEY: variable({
+    read: z.string(),
+    about: 'key that endpoint secrets are sealed with in the database (default: not sealed)',
+    example: '$(openssl rand -base64 32)',
+    secret: true,
+  }),
+  COLLECTA_SECRET: variable({
+    read: z.string(),
+    about: 'secret for the commands verify and send',
+    example: 'whsec_…',
+    secret: true,
+  }),
+  COLLECTA_LOG_LEVEL: variable({
+    read: oneOf('debug', 'info', 'warn', 'error'),
+    about: 'debug, info, warn or error',
+    default: 'info',
+    example: 'debug',
+  }),
+} as const;
+
+export type LogLevel = z.infer<(typeof variables)['COLLECTA_LOG_LEVEL']['read']>;
+type Name = keyof typeof variables;
+type Value<N extends Name> = z.infer<(typeof variables)[N]['read']>;
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The names of all variables, `…_FILE` forms included. */
+export const variableNames: readonly string[] = Object.entries<Variable<unknown>>(variables).flatMap(
+  ([name, { secret }]) => (secret ? [name, `${name}_FILE`] : [name]),
+);
+
+function readVariable<N extends Name>(env: Environment, name: N, problems: string[]): Value<N> | undefined {
+  const { read, example, secret, default: fallback }: Variable<unknown> = variables[name];
+  const problem = (what: string, variableName: string = name, sample = example) =>
+    problems.push(`${variableName} ${what}, for example ${variableName}=${sample}`);
+  const file = secret && env[`${name}_FILE`];
+  let text = env[name];
+  if (file) {
+    if (text) {
+      problems.push(`${name} and ${name}_FILE are both set: unset one`);
+      return undefined;
+    }
+    try {
+      text = readFileSync(file, 'utf8').replace(/\r?\n$/, '');
+    } catch (error) {
+      problem(`cannot be read: ${(error as Error).message}`, `${name}_FILE`, `/run/secrets/${name.toLowerCase()}`);
+      return undefined;
+    }
+    if (!text) {
+      problem(`names an empty file: ${file}`, `${name}_FILE`, `/run/secrets/${name.toLowerCase()}`);
+      return undefined;
+    }
+  }
+  // Set to nothing is not set: `COLLECTA_PORT=` in a compose file.
+  if (!text && fallback === undefined) return undefined;
+  const result = read.safeParse(text || fallback);
+  if (result.success) return result.data as Value<N>;
+  problem(`${result.error.issues[0]?.message}${secret ? '' : `, is ${JSON.stringify(text)}`}`);
+  return undefined;
+}
+
+/** Runs `read` with a reader of single variables, and throws all problems at once. */
+function collect<T>(
+  env: Environment,
+  read: (get: <N extends Name>(name: N) => Value<N> | undefined, problems: string[]) => T,
+): T {
+  const problems: string[] = [];
+  const result = read(name => readVariable(env, name, problems), problems);
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'));
+  return result;
+}
+
+function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
+  // Where there is a default, a missing value is a problem that has been noted: `collect` throws.
+  const withDefault = <N extends Name>(name: N) => get(name) as Value<N>;
+  return {
+    concurrency: withDefault('COLLECTA_CONCURRENCY'),
+    pollIntervalMs: withDefault('COLLECTA_POLL_INTERVAL_MS'),
+    stopTimeoutMs: withDefault('COLLECTA_STOP_TIMEOUT_MS'),
+    allowHttp: withDefault('COLLECTA_ALLOW_HTTP'),
+    allowDestinations: withDefault('COLLECTA_ALLOW_DESTINATIONS'),
+    dnsServers: withDefault('COLLECTA_DNS_SERVERS'),
+    host: withDefault('COLLECTA_HOST'),
+    port: withDefault('COLLECTA_PORT'),
+    operationsPort: get('COLLECTA_OPERATIONS_PORT'),
+    environment: get('COLLECTA_ENVIRONMENT'),
+    secretKey: get('COLLECTA_SECRET_KEY'),
+    secret: get('COLLECTA_SECRET'),
+    logLevel: withDefault('COLLECTA_LOG_LEVEL'),
+  };
+}
+
+/** The settings of a command that needs no database. */
+export type Settings = ReturnType<typeof readAll>;
+export type Config = Settings & { databaseUrl: string; listenUrl: string };
+
+/** Settings without the database: for check-url, verify, send. Throws ConfigError. */
+export function readSettings(env: Environment): Settings {
+  return collect(env, readAll);
+}
+
+/** All settings, the database's URL among them. Throws ConfigError. */
+export function readConfig(env: Environment): Config {
+  return collect(env, (get, problems) => {
+    const settings = readAll(get);
+    const before = problems.length;
+    const databaseUrl = get('DATABASE_URL') ?? '';
+    const listenUrl = get('COLLECTA_LISTEN_URL') ?? databaseUrl;
+    if (problems.length === before) {
+      if (!databaseUrl)
+        problems.push(
+          `DATABASE_URL (or DATABASE_URL_FILE) is not set, for example DATABASE_URL=${variables.DATABASE_URL.example}`,
+        );
+      else if (parseDatabaseUrl(listenUrl).hosts.length > 1)
+        problems.push(
+          `DATABASE_URL names several hosts, so COLLECTA_LISTEN_URL must name one, for example COLLECTA_LISTEN_URL=${variables.COLLECTA_LISTEN_URL.example}`,
+        );
+    }
+    return { ...settings, databaseUrl, listenUrl };
+  });
+}
+
+/** This process's environment, only the variables above: Deno asks for permission by name. */
+export function fromProcess(): Environment {
+  return Object.fromEntries(variableNames.map(name => [name, process.env[name]]));
+}
