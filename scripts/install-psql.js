@@ -11,7 +11,6 @@ const head = String.raw`-- Installs or upgrades collecta with nothing but psql, 
 \set ON_ERROR_STOP on
 \set QUIET on
 \encoding UTF8
-set client_min_messages = warning;
 
 begin;
 set local statement_timeout = 0;

@@ -266,5 +266,5 @@ export function whyUnreachable(error: unknown): string | undefined {
   if (message?.includes('before secure TLS connection') || message?.includes('does not support SSL'))
     return 'the server does not offer TLS, which sslmode in the URL asks for';
   if (!code || !(unreachable.has(code) || refused.test(code) || untrusted.test(code))) return undefined;
-  return message ? `${message} (${code})` : code;
+  return message?.includes(code) ? message : `${message} (${code})`.trimStart();
 }

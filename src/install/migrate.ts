@@ -97,6 +97,8 @@ export type MigrateOptions = {
   folder?: URL;
   /** Told before waiting: for another installer, or for a table that a transaction keeps locked. */
   onWait?: (reason: string) => void;
+  /** Told what the migrations themselves report, such as a role that the installer may not create. */
+  onNotice?: (notice: { message: string; hint: string | undefined }) => void;
   /** How long one migration may queue for a lock, and with it every writer behind it. */
   lockTimeoutMs?: number;
   /** How often a migration that met its lock timeout is tried. */
@@ -109,17 +111,27 @@ export type MigrateOptions = {
  */
 export async function migrate(
   url: string,
-  { folder = sqlFolder, onWait = () => {}, lockTimeoutMs = 3000, lockAttempts = 20 }: MigrateOptions = {},
+  {
+    folder = sqlFolder,
+    onWait = () => {},
+    onNotice = () => {},
+    lockTimeoutMs = 3000,
+    lockAttempts = 20,
+  }: MigrateOptions = {},
 ): Promise<{ applied: string[]; already: string[] }> {
   const migrations = await readMigrations(folder);
   const ledgerSql = await readFile(new URL('ledger.sql', folder), 'utf8');
-  const sql = connect(url, { max: 1, idle_timeout: 0 });
+  const sql = connect(url, {
+    max: 1,
+    // PostgreSQL's own notices, "already exists, skipping", are not for the reader.
+    onnotice: ({ message = '', hint }) => message.startsWith('collecta') && onNotice({ message, hint }),
+  });
   const applied: string[] = [];
 
   /** Applies the next pending file; the lock is the transaction's, so that a pooler can hand the session on. */
   async function applyNext(): Promise<string | undefined> {
     return await sql.begin(async tx => {
-      await tx`select set_config('statement_timeout', '0', true), set_config('client_min_messages', 'warning', true)`;
+      await tx`select set_config('statement_timeout', '0', true), set_config('client_min_messages', 'notice', true)`;
       const [lock] = await tx`select pg_try_advisory_xact_lock(${installLock[0]}, ${installLock[1]}) as granted`;
       if (!lock?.granted) {
         onWait('another installer is at work in this database');

@@ -1,0 +1,235 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import process from 'node:process';
+import { buffer } from 'node:stream/consumers';
+import { parseArgs } from 'node:util';
+import { ConfigError, type Environment, fromProcess, readConfig, readSettings, variables } from './config.ts';
+import { describeDatabase, whyUnreachable } from './database.ts';
+
+type Invocation = {
+  env: Environment;
+  positionals: string[];
+  options: Record<string, string | boolean | undefined>;
+  /** Aborted by the first SIGTERM or SIGINT. */
+  signal: AbortSignal;
+  /** Prints a line on standard output. */
+  say: (line: string) => void;
+};
+
+type Command = {
+  summary: string;
+  /** What follows the command's name. */
+  usage: string;
+  about: string;
+  options?: Record<string, { type: 'string' | 'boolean'; value?: string; about: string }>;
+  /** Stops by itself on SIGTERM or SIGINT. */
+  stops?: true;
+  /** Resolves to the exit status: 0 success, 1 a negative answer. */
+  run: (invocation: Invocation) => Promise<number>;
+};
+
+class UsageError extends Error {}
+
+const name = 'collecta-webhooks';
+const complain = (line: string) => process.stderr.write(`${line}\n`);
+
+const commands: Record<string, Command> = {
+  migrate: {
+    summary: 'install collecta in the database, or bring it up to date',
+    usage: '[--check]',
+    about: `Applies what the schema "collecta" lacks, each migration in a transaction of its own, and notes it in
+collecta.migrations. Needs CREATE on the database. Safe to run again, and from several places at once.
+psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql does the same without Node.`,
+    options: {
+      check: { type: 'boolean', about: 'apply nothing; say what would be applied, and exit with 1 if anything' },
+    },
+    run: async ({ env, options, say }) => {
+      const { databaseUrl } = readConfig(env);
+      const { migrate, status } = await import('./install/migrate.ts');
+      if (options.check) {
+        const { state, pending } = await status(databaseUrl);
+        for (const filename of pending) say(`would apply ${filename}`);
+        say(`collecta in ${describeDatabase(databaseUrl)}: ${state}`);
+        return pending.length > 0 ? 1 : 0;
+      }
+      const { applied, already } = await migrate(databaseUrl, {
+        onWait: reason => complain(`waiting: ${reason}`),
+        onNotice: ({ message, hint }) => complain(`notice: ${message}${hint ? `\n  ${hint}` : ''}`),
+      });
+      for (const filename of applied) say(`applied ${filename}`);
+      say(
+        `collecta is up to date in ${describeDatabase(databaseUrl)}: ${applied.length} applied, ${already.length} already there`,
+      );
+      return 0;
+    },
+  },
+  verify: {
+    summary: 'check the signature of a webhook',
+    usage: '--signature SIGNATURE [--id ID --timestamp SECONDS [--any-age]] FILE|-',
+    about: `FILE (or standard input) holds the exact bytes of the body. The secret comes from COLLECTA_SECRET or
+COLLECTA_SECRET_FILE. Prints "valid", or "invalid" and why, and exits with 0 or 1.`,
+    options: {
+      signature: {
+        type: 'string',
+        value: 'SIGNATURE',
+        about: 'X-Webhook-Signature (sha256=…), or webhook-signature (v1,…)',
+      },
+      id: { type: 'string', value: 'ID', about: 'webhook-id, for webhook-signature' },
+      timestamp: {
+        type: 'string',
+        value: 'SECONDS',
+        about: 'webhook-timestamp, for webhook-signature; at most 300 s off',
+      },
+      'any-age': { type: 'boolean', about: 'accept any timestamp: for a request from the history' },
+    },
+    run: async ({ env, positionals, options, say }) => {
+      const { signature, id, timestamp, 'any-age': anyAge } = options as Record<string, string>;
+      if (!signature) throw new UsageError('--signature is missing');
+      if (positionals.length !== 1) throw new UsageError('one file is expected, or - for standard input');
+      const { secret } = readSettings(env);
+      if (!secret)
+        throw new ConfigError(
+          'COLLECTA_SECRET (or COLLECTA_SECRET_FILE) is not set, for example COLLECTA_SECRET_FILE=/run/secrets/webhook',
+        );
+      const body = await readInput(positionals[0] as string);
+      const { verify } = await import('./operations/verify.ts');
+      const { ok, reason } = verify(secret, body, { signature, id, timestamp, anyAge: Boolean(anyAge) });
+      say(ok ? 'valid' : `invalid: ${reason}`);
+      return ok ? 0 : 1;
+    },
+  },
+  uninstall: {
+    summary: 'take collecta out of the database, its history included',
+    usage: '[--yes]',
+    about: `Without --yes only says what would be dropped: the triggers on your tables, the schema "collecta" with the outbox,
+the queue and all history, and the roles collecta_* that nothing else needs. Your tables and their rows stay.`,
+    options: { yes: { type: 'boolean', about: 'do it' } },
+    run: async ({ env, options, say }) => {
+      const { uninstallCommand } = await import('./install/uninstall.ts');
+      return await uninstallCommand(readConfig(env).databaseUrl, Boolean(options.yes), say);
+    },
+  },
+};
+
+async function readInput(file: string): Promise<Uint8Array> {
+  try {
+    return file === '-' ? await buffer(process.stdin) : await readFile(file);
+  } catch (error) {
+    throw new UsageError(`cannot read the file: ${(error as Error).message}`);
+  }
+}
+
+const version = () => JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version as string;
+
+const columns = (rows: string[][]) => {
+  const width = Math.max(...rows.map(([first = '']) => first.length));
+  return rows.map(([first = '', ...rest]) => `  ${first.padEnd(width)}  ${rest.join('  ')}`).join('\n');
+};
+
+function generalHelp(): string {
+  const settings = Object.entries<{ about: string; default?: string; secret?: true }>(variables);
+  return `${name} ${version()}: webhooks for the tables of an existing PostgreSQL.
+
+Usage: ${name} COMMAND [OPTIONS]
+       ${name} COMMAND --help
+
+Commands:
+${columns(Object.entries(commands).map(([each, { summary }]) => [each, summary]))}
+
+Settings, from the environment (those marked * also from the file that e.g. DATABASE_URL_FILE names):
+${columns(settings.map(([each, { about, default: fallback, secret }]) => [`${each}${secret ? ' *' : ''}`, `${about}${fallback ? ` [${fallback}]` : ''}`]))}
+
+Exit status: 0 success, 1 a negative answer, 2 wrong usage or settings.
+
+First steps:
+  export DATABASE_URL='${variables.DATABASE_URL.example}'
+  ${name} migrate
+  psql "$DATABASE_URL" -c "select collecta.attach_module('public.work_orders', 'work-orders', status_column => 'status')"
+  psql "$DATABASE_URL" -c "select * from collecta.create_endpoint('https://example.com/hook', '{record_created,status_change}')"
+  ${name} run`;
+}
+
+function commandHelp(each: string, { usage, about, options = {} }: Command): string {
+  const rows = Object.entries(options).map(([option, { value, about }]) => [
+    `--${option}${value ? ` ${value}` : ''}`,
+    about,
+  ]);
+  return `Usage: ${name} ${each} ${usage}\n\n${about}\n\nOptions:\n${columns([...rows, ['--help', 'this text']])}
+
+Settings come from the environment: ${name} --help lists them.`;
+}
+
+/** SIGTERM and SIGINT ask the command to stop; a second one does not wait for it. */
+function stopSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const [signal, status] of [
+    ['SIGTERM', 143],
+    ['SIGINT', 130],
+  ] as const)
+    process.on(signal, () => {
+      if (controller.signal.aborted) process.exit(status);
+      controller.abort();
+    });
+  return controller.signal;
+}
+
+async function main(args: string[]): Promise<number> {
+  const say = (line: string) => void process.stdout.write(`${line}\n`);
+  const [first, ...rest] = args[0] === 'help' ? [...args.slice(1, 2), '--help'] : args;
+  if (first === '--version' || first === '-V') {
+    say(version());
+    return 0;
+  }
+  if (first === '--help' || first === '-h') {
+    say(generalHelp());
+    return 0;
+  }
+  if (first === undefined) throw new UsageError('a command is expected');
+  const command = Object.hasOwn(commands, first) ? commands[first] : undefined;
+  if (!command)
+    throw new UsageError(`there is no ${first.startsWith('-') ? 'option' : 'command'} ${JSON.stringify(first)}`);
+  const { values, positionals } = parseArgs({
+    args: rest,
+    options: { ...command.options, help: { type: 'boolean', short: 'h' } },
+    allowPositionals: true,
+  });
+  if (values.help) {
+    say(commandHelp(first, command));
+    return 0;
+  }
+  if (positionals.length > 0 && !/FILE|URL/.test(command.usage))
+    throw new UsageError(`${first} takes no ${JSON.stringify(positionals[0])}`);
+  const signal = command.stops ? stopSignal() : new AbortController().signal;
+  return await command.run({ env: fromProcess(), positionals, options: values, signal, say });
+}
+
+/** One line that says what is wrong, for whoever typed the command; a stack trace is for bugs. */
+function explain(error: unknown, command: string | undefined): number {
+  const { message, code, hint, detail, stack } = error as Record<string, string | undefined>;
+  const prefix = command && Object.hasOwn(commands, command) ? `${name} ${command}` : name;
+  if (error instanceof UsageError || code?.startsWith('ERR_PARSE_ARGS')) {
+    complain(`${prefix}: ${message?.split('. To specify')[0]}\nTry: ${prefix} --help`);
+    return 2;
+  }
+  if (error instanceof ConfigError) {
+    complain(`${message}\nTry: ${name} --help`);
+    return 2;
+  }
+  const unreachable = whyUnreachable(error);
+  const known = unreachable
+    ? `cannot reach the database: ${unreachable}`
+    : hint || (code && /^[0-9A-Z]{5}$/.test(code))
+      ? message
+      : stack;
+  complain(`${prefix}: ${known}`);
+  if (detail) complain(`detail: ${detail}`);
+  if (hint) complain(`hint: ${hint}`);
+  return 1;
+}
+
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+  if (code === 'EPIPE') process.exit(0); // `… | head`
+});
+const args = process.argv.slice(2);
+process.exit(await main(args).catch(error => explain(error, args[0])));

@@ -1,0 +1,123 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { connect, type Sql } from '../database.ts';
+
+/** What the install may have created (sql/fixtures/roles); roles belong to the cluster, so other databases may use them. */
+const roles = ['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'].map(
+  name => `collecta_${name}`,
+);
+
+export type Plan = {
+  /** Functions of ours that triggers on the user's tables call: dropping them drops the triggers. */
+  captures: { procedure: string; tables: string[] }[];
+  /** Objects outside the schema that use it and would go with it: column defaults, views. */
+  dependents: string[];
+  tables: number;
+  size: string;
+  roles: string[];
+};
+
+/** What `uninstall` would drop; undefined where collecta is not installed. */
+export async function planUninstall(sql: Sql): Promise<Plan | undefined> {
+  const [schema] = await sql<{ tables: number; size: string }[]>`
+    select count(c.oid)::int as tables, pg_size_pretty(coalesce(sum(pg_total_relation_size(c.oid)), 0)) as size
+    from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relkind = 'r'
+    where n.nspname = 'collecta' group by n.oid`;
+  if (!schema) return undefined;
+  const captures = await sql<Plan['captures']>`
+    select p.oid::regprocedure::text as procedure, array_agg(distinct t.tgrelid::regclass::text) as tables
+    from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class c on c.oid = t.tgrelid
+    where p.pronamespace = 'collecta'::regnamespace and c.relnamespace <> 'collecta'::regnamespace
+    group by p.oid order by 2, 1`;
+  const dependents = await sql<{ description: string }[]>`
+    with recursive ours(class, id) as (
+      select 'pg_namespace'::regclass::oid, 'collecta'::regnamespace::oid
+      union
+      select d.classid, d.objid from ours join pg_depend d on d.refclassid = ours.class and d.refobjid = ours.id
+    )
+    select pg_describe_object(class, id, 0) as description
+    from ours, lateral pg_identify_object(class, id, 0) as object
+    where object.type not in ('rule', 'type', 'trigger', 'toast table', 'schema', 'default acl')
+      and object.identity !~ '(^|[ ",(])collecta[.]'
+    order by 1`;
+  const found = await sql<{ rolname: string }[]>`select rolname from pg_roles where rolname = any(${roles}) order by 1`;
+  return {
+    ...schema,
+    captures,
+    dependents: dependents.map(row => row.description),
+    roles: found.map(row => row.rolname),
+  };
+}
+
+/**
+ * Takes collecta out of the database: the triggers table by table, then the schema with all history, then the roles that
+ * nothing else needs. `say` is told each step when it is done. Returns whether everything went.
+ */
+export async function uninstall(sql: Sql, plan: Plan, say: (line: string) => void): Promise<boolean> {
+  /** A DROP that waits for a lock stops every writer behind it: waits little, lets them pass, tries again. */
+  async function drop(statement: string) {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await sql.begin(tx =>
+          tx.unsafe(`set local lock_timeout = '2s'; set local statement_timeout = 0; ${statement}`),
+        );
+      } catch (error) {
+        if ((error as { code?: string }).code !== '55P03' || attempt === 20) throw error;
+        await pause(500);
+      }
+    }
+  }
+
+  for (const { procedure, tables } of plan.captures) {
+    await drop(`drop function if exists ${procedure} cascade`);
+    say(`detached ${tables.join(', ')}: ${procedure}`);
+  }
+  await drop('select pg_advisory_xact_lock(1668246636, 4); drop schema collecta cascade');
+  say('dropped the schema collecta');
+
+  let complete = true;
+  for (const role of plan.roles) {
+    try {
+      const [owned] = await sql`
+        select from pg_shdepend join pg_roles r on r.oid = refobjid
+        where refclassid = 'pg_authid'::regclass and deptype = 'o' and r.rolname = ${role} limit 1`;
+      if (owned) throw new Error('it owns other objects');
+      // Only privileges are left to it in this database; those in other databases make DROP ROLE refuse.
+      await sql.unsafe(`drop owned by ${role}; drop role ${role}`);
+      say(`dropped the role ${role}`);
+    } catch (error) {
+      complete = false;
+      say(`kept the role ${role}: ${(error as Error).message}`);
+    }
+  }
+  return complete;
+}
+
+/** Connects, plans and, with `yes`, drops. Returns the exit status: 0 when it is gone, 1 when nothing was done. */
+export async function uninstallCommand(url: string, yes: boolean, say: (line: string) => void): Promise<number> {
+  const sql = connect(url, { max: 1 });
+  try {
+    const plan = await planUninstall(sql);
+    if (!plan) {
+      say('collecta is not installed in this database');
+      return 0;
+    }
+    if (yes) {
+      const complete = await uninstall(sql, plan, say);
+      if (!complete) say('A kept role does no harm; drop it by hand once nothing needs it.');
+      return 0;
+    }
+    say('Would detach collecta from:');
+    for (const table of new Set(plan.captures.flatMap(each => each.tables))) say(`  ${table}`);
+    say(
+      `Would drop the schema collecta: ${plan.tables} tables with the outbox, the queue and all history, ${plan.size}.`,
+    );
+    if (plan.dependents.length > 0) say('Would drop with it what uses it:');
+    for (const dependent of plan.dependents) say(`  ${dependent}`);
+    if (plan.roles.length > 0)
+      say(`Would drop these roles, unless something else needs them: ${plan.roles.join(', ')}.`);
+    say('Nothing was dropped. To do it: collecta-webhooks uninstall --yes');
+    return 1;
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+}

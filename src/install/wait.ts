@@ -1,0 +1,26 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { describeDatabase, whyUnreachable } from '../database.ts';
+import type { Log } from '../log.ts';
+import { status } from './migrate.ts';
+
+/**
+ * Comes back when the database can be reached and is installed, or when `signal` aborts; says what it waits for.
+ * Throws what is neither: a wrong package, a missing right.
+ */
+export async function waitUntilInstalled(url: string, log: Log, signal: AbortSignal): Promise<void> {
+  const database = describeDatabase(url);
+  for (let attempt = 0; !signal.aborted; attempt++) {
+    const retryInMs = Math.min(500 * 2 ** attempt, 10_000);
+    try {
+      const { state, pending } = await status(url);
+      if (state === 'up to date') return;
+      const hint = 'run collecta-webhooks migrate, or sql/install.psql; this process goes on by itself then';
+      log.warn('waiting for the install', { database, state, missing: pending.length, hint, retry_in_ms: retryInMs });
+    } catch (error) {
+      const reason = whyUnreachable(error);
+      if (!reason) throw error;
+      log.warn('waiting for the database', { database, reason, retry_in_ms: retryInMs });
+    }
+    await pause(retryInMs, undefined, { signal }).catch(() => {});
+  }
+}
