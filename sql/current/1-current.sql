@@ -1,1 +1,44 @@
 --!include schema/collecta.sql
+--!include roles/roles.sql
+
+--!include tables/settings.sql
+--!include tables/installation.sql
+--!include tables/modules.sql
+--!include tables/endpoints.sql
+--!include tables/outbox.sql
+--!include tables/events.sql
+--!include tables/delivery_queue.sql
+--!include tables/delivery_attempts.sql
+--!include tables/unrouted.sql
+
+--!include functions/new_id.sql
+--!include functions/new_secret.sql
+--!include functions/wake_runner.sql
+--!include functions/check_installation.sql
+
+--!include functions/mask_escapes.sql
+--!include functions/pick_columns.sql
+--!include functions/capture_large.sql
+--!include functions/own_function.sql
+--!include functions/write_capture_functions.sql
+--!include functions/check_module.sql
+--!include functions/save_module.sql
+--!include functions/attach_module.sql
+
+--!include functions/check_endpoint.sql
+--!include functions/subscribe_endpoint.sql
+--!include functions/create_endpoint.sql
+--!include functions/pause_endpoint.sql
+
+--!include functions/read_change.sql
+--!include functions/try_filter.sql
+--!include functions/route_changes.sql
+--!include functions/claim_deliveries.sql
+--!include functions/record_deliveries.sql
+--!include functions/route_again.sql
+--!include functions/replay_delivery.sql
+--!include functions/maintain.sql
+
+--!include views/webhook_deliveries.sql
+--!include views/health.sql
+--!include roles/grants.sql
