@@ -110,10 +110,12 @@ export function createGuard(options: {
   const allowedNetworks: Network[] = [];
   const allowedHosts = new Set<string>();
   for (const entry of options.allowDestinations) {
-    const cidr = net.isIP(entry) ? `${entry}/${net.isIPv4(entry) ? 32 : 128}` : entry;
-    if (ipaddr.isValidCIDR(cidr)) allowedNetworks.push(parseRange({ name: 'allowed', cidr }));
+    const [address, bits = net.isIPv6(entry) ? 128 : 32, more] = entry.split('/');
+    const cidr = `${address}/${bits}`;
+    if (more === undefined && parseAddress(address!) !== null && ipaddr.isValidCIDR(cidr))
+      allowedNetworks.push(parseRange({ name: 'allowed', cidr }));
     else if (/^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$/i.test(entry)) allowedHosts.add(entry.toLowerCase());
-    else throw new Error(`neither a CIDR nor a host name: ${entry}`);
+    else throw new Error(`neither an address, a CIDR nor a host name: ${entry}`);
   }
   // Two tries on either runtime end before our own limit does.
   const resolver = new dns.promises.Resolver({ timeout: Math.ceil(lookupTimeoutMs / 4), tries: 2 });
