@@ -1,8 +1,9 @@
-// Writes sql/install.psql from sql/committed; with --check only says whether it is what it would write.
+// Writes sql/install.psql from sql/committed (or in another such FOLDER); with --check only says whether it is up to date.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const sqlFolder = new URL('../sql/', import.meta.url);
+const folder = process.argv.slice(2).find(argument => !argument.startsWith('-'));
+const sqlFolder = folder ? pathToFileURL(`${folder}/`) : new URL('../sql/', import.meta.url);
 const target = new URL('install.psql', sqlFolder);
 
 const head = String.raw`-- Installs or upgrades collecta with nothing but psql, re-runnable, beside and in turn with "collecta-webhooks migrate":

@@ -32,12 +32,16 @@ export async function planUninstall(sql: Sql): Promise<Plan | undefined> {
     with recursive ours(class, id) as (
       select 'pg_namespace'::regclass::oid, 'collecta'::regnamespace::oid
       union
-      select d.classid, d.objid from ours join pg_depend d on d.refclassid = ours.class and d.refobjid = ours.id
+      select next.* from ours, lateral (
+        select classid, objid from pg_depend where refclassid = ours.class and refobjid = ours.id
+        union all -- a view goes with its rule
+        select refclassid, refobjid from pg_depend where classid = ours.class and objid = ours.id and deptype = 'i'
+      ) as next
     )
     select pg_describe_object(class, id, 0) as description
     from ours, lateral pg_identify_object(class, id, 0) as object
-    where object.type not in ('rule', 'type', 'trigger', 'toast table', 'schema', 'default acl')
-      and object.identity !~ '(^|[ ",(])collecta[.]'
+    where object.type not in ('rule', 'type', 'trigger', 'schema', 'default acl')
+      and object.identity !~ '(^|[ ",(])(collecta|pg_toast)[.]'
     order by 1`;
   const found = await sql<{ rolname: string }[]>`select rolname from pg_roles where rolname = any(${roles}) order by 1`;
   return {
