@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c40363e7594182b72ad93854374b12a48416dd08
+--! Hash: sha1:05f132632d61c2552dbd47592026e7aecb7ac604
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1699,12 +1699,12 @@ begin
     (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
      where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)
   ), candidate as materialized (
-    select c.delivery_id, c.first_due, c.leased_until
+    select c.delivery_id, c.first_due, c.more
     from turn t
     cross join lateral (
-      select w.delivery_id, w.leased_until, w.first_due
+      select w.delivery_id, w.first_due, w.more
       from (
-        select q.delivery_id, q.leased_until, min(q.due_at) over () as first_due, q.due_at, q.change_id, q.position
+        select q.delivery_id, q.leased_until, min(q.due_at) over () as first_due, count(*) over () >= t.max_in_flight as more, q.due_at, q.change_id, q.position
         from (
           select q.delivery_id, q.leased_until, q.due_at, q.change_id, q.position
           from collecta.delivery_queue q
@@ -1717,7 +1717,7 @@ begin
       limit per_endpoint) c
     limit batch
   ), mine as materialized (
-    select q.delivery_id, q.attempt, q.leased_until, c.first_due, q.leased_until is not null and q.attempt > e.retry_max as spent
+    select q.delivery_id, q.attempt, q.leased_until, c.first_due, c.more, q.leased_until is not null and q.attempt > e.retry_max as spent
     from candidate c
     join collecta.delivery_queue q on q.delivery_id = c.delivery_id
     join collecta.endpoints e on e.endpoint_id = q.endpoint_id
@@ -1729,12 +1729,12 @@ begin
     from mine m
     where q.delivery_id = m.delivery_id and not m.spent
     returning q.delivery_id, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
-      m.leased_until as was_leased_until, m.first_due
+      m.leased_until as was_leased_until, m.first_due, m.more
   ), spent as (
     delete from collecta.delivery_queue q using mine m
     where q.delivery_id = m.delivery_id and m.spent
     returning q.delivery_id, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
-      m.leased_until as was_leased_until, m.first_due
+      m.leased_until as was_leased_until, m.first_due, m.more
   ), vanished as (
     -- Their runner was not heard of again: the attempt counts, and says so.
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
@@ -1744,7 +1744,7 @@ begin
     from (select *, false as spent from taken union all select *, true from spent) t join collecta.endpoints e on e.endpoint_id = t.endpoint_id
     where t.was_leased_until is not null
   ), involved as (
-    select t.endpoint_id, min(t.first_due) as first_due from taken t group by t.endpoint_id
+    select t.endpoint_id, min(t.first_due) as first_due, bool_or(t.more) as more from taken t group by t.endpoint_id
   )
   select t.delivery_id, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null,
     null::int, null::bigint, null::json, null::json
@@ -1752,7 +1752,7 @@ begin
   join collecta.events v on v.event_id = t.event_id and v.payload_role = t.payload_role and v.routed_at = t.routed_at
   union all
   select null, null, null, null, null, null, routing.routed, routing.next_change,
-    (select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', e.headers,
+    (select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', e.headers, 'more', i.more,
         'secrets', case when s.previous_until > now() then array[s.previous_secret, s.secret] else array[s.secret] end) order by e.endpoint_id)
      from involved i join collecta.endpoints e on e.endpoint_id = i.endpoint_id join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id),
     (select json_object_agg(i.endpoint_id, i.first_due) from involved i);

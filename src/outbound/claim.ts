@@ -1,0 +1,151 @@
+import { z } from 'zod';
+import type { Sql } from '../database.ts';
+import { parseSecret, type SigningKey } from './sign.ts';
+
+export type Endpoint = { id: string; url: string; headers: Record<string, string>; keys: SigningKey[] };
+
+/** One delivery that is this runner's until its lease ends. */
+export type Delivery = {
+  deliveryId: string;
+  attempt: number;
+  eventId: string;
+  body: string;
+  ordered: boolean;
+  endpoint: Endpoint;
+  claimedAt: number;
+  /** Its endpoint has more that is due than max_in_flight lets through: look again when this one is recorded. */
+  more: boolean;
+};
+
+export type Claim = {
+  deliveries: Delivery[];
+  /** Changes routed; -1: another runner was routing. */
+  routed: number;
+  /** Whether there may be more right now. */
+  full: boolean;
+  /** Nothing was found although everything was looked at: only then may a runner sleep. */
+  drained: boolean;
+};
+
+const deliveryRow = z.object({
+  delivery_id: z.string(),
+  attempt: z.number(),
+  endpoint_id: z.string(),
+  event_id: z.string(),
+  body: z.string(),
+  ordered: z.boolean(),
+});
+const statusRow = z.object({
+  routed: z.number(),
+  next_change: z.string().nullable(),
+  endpoints: z
+    .array(
+      z.object({
+        endpoint_id: z.string(),
+        url: z.string(),
+        headers: z.record(z.string(), z.string()),
+        secrets: z.array(z.string()),
+        more: z.boolean(),
+      }),
+    )
+    .nullable(),
+  next_marks: z.record(z.string(), z.string()).nullable(),
+});
+
+const routeLimit = 1_000;
+const maxMarks = 100;
+const patienceMs = 10_000;
+const lastPatienceMs = 600_000;
+const canceled = '57014';
+
+/**
+ * Calls collecta.claim_deliveries and keeps its hints: where dead rows end in the outbox and the queue, and whose turn is
+ * next. They are hints only: the whole is looked at when nothing was found, and while busy every second or 20 times as long
+ * as that took. When routing fails, takes ever smaller batches down to the one change that fails, and sets that aside.
+ */
+export function createClaimer(sql: Sql, environment: string | null) {
+  const known = new Map<string, { source: string; endpoint: Endpoint }>();
+  let marks = new Map<string, string>();
+  let fromChange = '0';
+  let afterEndpoint = '';
+  let limit = routeLimit;
+  let wholeAt = Number.NEGATIVE_INFINITY;
+  let wholeCost = 0;
+  let busy = false;
+
+  function endpointOf(row: NonNullable<z.infer<typeof statusRow>['endpoints']>[number]): Endpoint {
+    const source = JSON.stringify([row.url, row.headers, row.secrets]);
+    const found = known.get(row.endpoint_id);
+    if (found?.source === source) return found.endpoint;
+    if (known.size >= 20_000) known.clear();
+    const headers = Object.fromEntries(Object.entries(row.headers).map(([name, value]) => [name.toLowerCase(), value]));
+    const endpoint = { id: row.endpoint_id, url: row.url, headers, keys: row.secrets.map(parseSecret) };
+    known.set(row.endpoint_id, { source, endpoint });
+    return endpoint;
+  }
+
+  // Cancelled by us and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
+  async function call(batch: number, perEndpoint: number, whole: boolean, skip: string | null, setAside: string | null) {
+    const hints = whole ? '{}' : JSON.stringify(Object.fromEntries(marks));
+    const query = sql`
+      select * from collecta.claim_deliveries(${batch}, ${limit}, ${whole ? '0' : fromChange}, ${afterEndpoint},
+        ${hints}::text::jsonb, ${perEndpoint}, ${environment}, ${skip}, ${setAside})`;
+    const patience = setTimeout(() => query.cancel(), skip === null && setAside === null ? patienceMs : lastPatienceMs);
+    try {
+      return await query;
+    } finally {
+      clearTimeout(patience);
+    }
+  }
+
+  /** Halves the batch until it is one change; then sets aside what its filters would judge, then the change itself. */
+  async function callOrIsolate(batch: number, perEndpoint: number, whole: boolean) {
+    let reason = '';
+    for (let aside: 'nothing' | 'filters' | 'change' = 'nothing'; ; ) {
+      try {
+        const rows = await call(batch, perEndpoint, whole, aside === 'filters' ? reason : null, aside === 'change' ? reason : null);
+        limit = aside === 'nothing' ? Math.min(routeLimit, limit * 2) : 1;
+        return rows;
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string };
+        // Of the data: a value, a limit, memory, time. Anything else is not the change's fault.
+        if (aside === 'change' || !/^(2[0-9]|54|53200|57014)/.test(code ?? '')) throw error;
+        reason = code === canceled ? 'it took too long to route' : message;
+        if (limit > 1) limit = Math.ceil(limit / 4);
+        else aside = aside === 'nothing' ? 'filters' : 'change';
+      }
+    }
+  }
+
+  /** At most `batch` deliveries, at most `perEndpoint` of one endpoint. Throws the database's errors. */
+  return async function claim(batch: number, perEndpoint: number, everything = false): Promise<Claim> {
+    const started = performance.now();
+    const whole = everything || started - wholeAt > (busy ? Math.max(1_000, 20 * wholeCost) : 4 * wholeCost);
+    const rows = await callOrIsolate(batch, perEndpoint, whole);
+    const status = statusRow.parse(rows.find(row => row.delivery_id === null));
+    if (whole) {
+      wholeAt = started;
+      wholeCost = performance.now() - started;
+      marks = new Map();
+    }
+    const endpoints = new Map(status.endpoints?.map(row => [row.endpoint_id, { endpoint: endpointOf(row), more: row.more }]));
+    const claimedAt = performance.now();
+    const deliveries: Delivery[] = [];
+    for (const row of rows) {
+      if (row.delivery_id === null) continue;
+      const { delivery_id, attempt, endpoint_id, event_id, body, ordered } = deliveryRow.parse(row);
+      const of = endpoints.get(endpoint_id);
+      if (of) deliveries.push({ deliveryId: delivery_id, attempt, eventId: event_id, body, ordered, claimedAt, ...of });
+    }
+    for (const [id, mark] of Object.entries(status.next_marks ?? {})) if (marks.size < maxMarks || marks.has(id)) marks.set(id, mark);
+    if (status.routed >= 0) fromChange = status.next_change ?? '0';
+
+    const cut = deliveries.length >= batch;
+    const ids = [...endpoints.keys()].sort();
+    // Turns go on after the last endpoint that was served, beyond the end from the beginning.
+    afterEndpoint = cut ? (ids.findLast(id => id <= afterEndpoint) ?? ids.at(-1) ?? '') : '';
+    busy = cut || deliveries.length > 0 || status.routed > 0;
+    const full = cut || status.routed >= limit;
+    return { deliveries, routed: status.routed, full, drained: whole && !busy && status.routed === 0 };
+  };
+}

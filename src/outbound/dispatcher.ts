@@ -1,0 +1,218 @@
+import type { Config } from '../config.ts';
+import { connect, whyUnreachable } from '../database.ts';
+import { waitUntilInstalled } from '../install/wait.ts';
+import type { Log } from '../log.ts';
+import { createClaimer, type Delivery } from './claim.ts';
+import { createDeliverer } from './deliver.ts';
+import { createGuard } from './destination.ts';
+import { createRecorder } from './record.ts';
+import { signatureHeaders } from './sign.ts';
+import { createWakeup } from './wakeup.ts';
+
+const deadlineMs = 30_000;
+const marginMs = 5_000;
+const slowAfterMs = 1_000;
+const maxAhead = 200;
+const maintainEveryMs = 600_000;
+const busyClaimsBeforeLettingGo = 3;
+
+/**
+ * Runs until `signal` aborts: claim → sign → POST → record, each waiting for none of the others. Claims ahead of the requests,
+ * so that neither waits for the database; sleeps when there is nothing to do (wakeup.ts). Then it claims no more, lets what
+ * is under way finish within `config.stopTimeoutMs`, gives back what was not begun, and resolves.
+ */
+export async function dispatch(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+  await waitUntilInstalled(config.databaseUrl, log, signal);
+  if (signal.aborted) return;
+  // Where LISTEN needs a URL of its own, the other leads through a pooler, which may not keep prepared statements.
+  const prepare = config.listenUrl === config.databaseUrl;
+  const sql = connect(config.databaseUrl, { max: 4, prepare });
+  const upkeep = connect(config.databaseUrl, { max: 1, idle_timeout: 30, prepare });
+  const guard = createGuard(config);
+  const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks' });
+  const claim = createClaimer(sql, config.environment ?? null);
+  let leaseMs = 60_000;
+
+  // The loop's one condition: something may have changed. Set by notifications, finished requests and the timer.
+  let wake = () => {};
+  let called = false;
+  const call = () => {
+    called = true;
+    wake();
+  };
+  const rest = (ms: number) =>
+    new Promise<void>(done => {
+      if (called || signal.aborted) return done();
+      const timer = setTimeout(done, ms);
+      wake = () => {
+        clearTimeout(timer);
+        done();
+      };
+    });
+  signal.addEventListener('abort', call, { once: true });
+
+  // A recorded delivery may have made another one due: its record's next, or what max_in_flight held back.
+  const recorder = createRecorder(sql, log, () => leaseMs, batch => {
+    if (batch.some(({ delivery }) => delivery.ordered || delivery.more)) call();
+  });
+
+  const { concurrency } = config;
+  const ahead: Delivery[] = [];
+  const underway = new Set<Promise<void>>();
+  const quick = new Map<string, number>(); // requests in flight that take a place, by endpoint
+  const slow = new Set<string>(); // endpoints whose last answer took long
+  let places = concurrency;
+  const aheadLimit = Math.min(maxAhead, Math.max(concurrency * 3, 20));
+  const perEndpointPlaces = Math.max(1, Math.ceil(concurrency * 0.8));
+  const abandon = new AbortController();
+
+  // Requests in flight that hold one of `places`, with what to do when they take longer than a second: a slow receiver gives
+  // its place back, so that it delays nobody else.
+  const watched = new Map<Delivery, { startedAt: number; tooSlow: () => void }>();
+  const watch = setInterval(() => {
+    const before = performance.now() - slowAfterMs;
+    for (const { startedAt, tooSlow } of watched.values()) if (startedAt < before) tooSlow();
+  }, 250);
+
+  async function send(delivery: Delivery): Promise<void> {
+    const { endpoint, eventId, body } = delivery;
+    const startedAt = performance.now();
+    const giveUpPlace = () => {
+      if (!watched.delete(delivery)) return;
+      places++;
+      const left = (quick.get(endpoint.id) ?? 1) - 1;
+      if (left > 0) quick.set(endpoint.id, left);
+      else quick.delete(endpoint.id);
+    };
+    if (!slow.has(endpoint.id)) {
+      places--;
+      quick.set(endpoint.id, (quick.get(endpoint.id) ?? 0) + 1);
+      const tooSlow = () => {
+        slow.add(endpoint.id);
+        giveUpPlace();
+        pump();
+      };
+      watched.set(delivery, { startedAt, tooSlow });
+    }
+    const headers = {
+      ...endpoint.headers,
+      'content-type': 'application/json',
+      ...signatureHeaders(endpoint.keys, eventId, Math.floor(Date.now() / 1000), body),
+    };
+    const result = await deliverer.deliver({ url: endpoint.url, headers, body }, abandon.signal);
+    giveUpPlace();
+    if (result.totalMs < slowAfterMs) slow.delete(endpoint.id);
+    recorder.add({ delivery, startedAt, url: endpoint.url, headers: masked(headers, endpoint.headers), result });
+  }
+
+  const mayBegin = ({ endpoint: { id } }: Delivery) =>
+    underway.size < concurrency * 10 && (slow.has(id) || (places > 0 && (quick.get(id) ?? 0) < perEndpointPlaces));
+
+  /** Begins what may begin. What was claimed too long ago is given back: its lease could end before its deadline. */
+  function pump(): void {
+    if (signal.aborted) return;
+    for (let i = 0; i < ahead.length && (places > 0 || slow.size > 0); ) {
+      const delivery = ahead[i] as Delivery;
+      if (performance.now() - delivery.claimedAt > leaseMs - deadlineMs - marginMs) giveBack(ahead.splice(i, 1));
+      else if (!mayBegin(delivery)) i++;
+      else {
+        ahead.splice(i, 1);
+        const sent = send(delivery).finally(() => {
+          underway.delete(sent);
+          pump();
+          if (ahead.length < aheadLimit / 2) call();
+        });
+        underway.add(sent);
+      }
+    }
+  }
+
+  function giveBack(deliveries: Delivery[]): Promise<unknown> {
+    if (deliveries.length === 0) return Promise.resolve();
+    return sql`select collecta.release_deliveries(
+        ${deliveries.map(each => each.deliveryId)}::text[]::bigint[], ${deliveries.map(each => each.attempt)}::int[])`.catch(
+      error => log.warn('claimed deliveries wait for their lease to end', { deliveries: deliveries.length, message: error.message }),
+    );
+  }
+
+  async function maintain(): Promise<void> {
+    try {
+      for (const { done, subject } of await upkeep`select done, subject from collecta.maintain()`)
+        log.info('maintained', { done, subject });
+      const [settings] = await upkeep`select extract(epoch from lease) * 1000 as lease_ms from collecta.settings`;
+      leaseMs = Number(settings?.lease_ms ?? leaseMs);
+    } catch (error) {
+      log.warn('maintenance failed, it is tried again', { message: (error as Error).message });
+    }
+  }
+
+  await maintain();
+  const maintenance = setInterval(maintain, maintainEveryMs);
+  const wakeup = await createWakeup(config.listenUrl, log, call);
+  log.info('dispatching', { concurrency, poll_interval_ms: config.pollIntervalMs, environment: config.environment });
+
+  let busyClaims = 0;
+  let calledOthersAt = 0;
+  let refusals = 0;
+  let failures = 0;
+  let everything = true;
+  while (!signal.aborted) {
+    const room = aheadLimit - ahead.length;
+    if (room < Math.min(aheadLimit / 2, concurrency)) {
+      await rest(config.pollIntervalMs);
+      called = false;
+      continue;
+    }
+    called = false;
+    try {
+      const { deliveries, routed, full, drained } = await claim(room, Math.max(1, Math.ceil(room / 2)), everything);
+      everything = false;
+      failures = 0;
+      for (const delivery of deliveries) ahead.push(delivery);
+      pump();
+      if (deliveries.length > 0 || routed > 0) {
+        refusals = 0;
+        // Held through single changes, or every one of them would cost a lock and an unlock.
+        if (++busyClaims >= busyClaimsBeforeLettingGo && full) await wakeup.letGo();
+        if (full && !wakeup.holds && performance.now() - calledOthersAt > 1_000) {
+          calledOthersAt = performance.now();
+          sql`select collecta.wake_runner()`.catch(() => {});
+        }
+        continue;
+      }
+      busyClaims = 0;
+      if (wakeup.holds) await rest(drained ? config.pollIntervalMs : 10);
+      else if (!drained) await rest(1);
+      else {
+        const sleep = await wakeup.trySleep();
+        if (sleep === 'held') everything = true; // once more, now that every writer notifies
+        else if (sleep === 'elsewhere' || !wakeup.listens) await rest(config.pollIntervalMs);
+        else await rest(Math.min(2 ** refusals++, 50)); // a writer is in flight that thought us awake
+      }
+    } catch (error) {
+      const { code, hint, message } = error as { code?: string; hint?: string; message: string };
+      const reason = whyUnreachable(error) ?? message;
+      log.error('claiming failed, it is tried again', { reason, code, hint });
+      await rest(Math.min(100 * 2 ** failures++, 5_000));
+    }
+  }
+
+  clearInterval(maintenance);
+  clearInterval(watch);
+  log.info('stopping', { under_way: underway.size, not_begun: ahead.length });
+  const timer = setTimeout(() => abandon.abort(), config.stopTimeoutMs);
+  await Promise.all([giveBack(ahead.splice(0)), wakeup.close(), Promise.all(underway)]);
+  clearTimeout(timer);
+  await Promise.race([recorder.drained(), new Promise(done => setTimeout(done, 5_000).unref())]);
+  await Promise.allSettled([deliverer.close(), sql.end({ timeout: 5 }), upkeep.end({ timeout: 1 })]);
+  log.info('stopped');
+}
+
+const credential = /auth|cookie|token|secret|passw|key/i;
+
+/** Headers as history shows them: the endpoint's own may carry credentials. */
+function masked(headers: Record<string, string>, own: Record<string, string>): Record<string, string> {
+  const shown = { ...headers };
+  for (const name in own) if (credential.test(name) && name in shown) shown[name] = '***';
+  return shown;
+}

@@ -1,0 +1,117 @@
+import pgListen from 'pg-listen';
+import { connect, listenerConfig, type Sql } from '../database.ts';
+import type { Log } from '../log.ts';
+
+const lockClass = 1668246636; // 'coll'
+const wakeLock = 1;
+const selfTestMs = 5_000;
+
+/**
+ * The sleep handshake. Writers notify only while a runner sleeps: they try the wake lock shared, a sleeping runner holds it
+ * exclusively. So a runner that found nothing tries the lock; granted, no writer is in flight that thought it awake; it
+ * looks once more over the whole and sleeps, and now every writer notifies. Not granted: a writer is in flight, or another
+ * runner sleeps already. Nothing blocks: a session that waits for a lock would hear no notification until it ends.
+ */
+export type Wakeup = {
+  /** Tries to make writers notify. `held`: they do now. `elsewhere`: they do, for another runner that sleeps. */
+  trySleep(): Promise<'held' | 'elsewhere' | 'refused'>;
+  /** Writers need not notify any more. */
+  letGo(): Promise<void>;
+  readonly holds: boolean;
+  /** Whether notifications come through at all; without them polling does it all. */
+  readonly listens: boolean;
+  close(): Promise<void>;
+};
+
+export async function createWakeup(listenUrl: string, log: Log, onWake: () => void): Promise<Wakeup> {
+  let holds = false;
+  let listens = false;
+  let closed = false;
+  let testHeard: (() => void) | undefined;
+  const testChannel = `collecta_test_${crypto.randomUUID().replaceAll('-', '')}`;
+
+  // The lock's session: its end would end the lock unnoticed, hence onclose. A host that vanishes is ended by the server.
+  const session: Sql = connect(listenUrl, {
+    max: 1,
+    idle_timeout: 0,
+    max_lifetime: null,
+    onclose: () => {
+      if (holds && !closed) {
+        holds = false;
+        onWake();
+      }
+    },
+  });
+
+  const subscriber = pgListen.default<Record<string, string>>(await listenerConfig(listenUrl), {
+    parse: text => text,
+    retryInterval: attempt => Math.min(100 * 2 ** attempt, 5_000),
+    retryTimeout: 0,
+    paranoidChecking: 60_000,
+  });
+  subscriber.notifications.on('collecta_wake', onWake);
+  subscriber.notifications.on(testChannel, () => testHeard?.());
+  subscriber.events.on('reconnect', attempt => {
+    listens = false;
+    if (attempt === 1) log.warn('listening was interrupted, polling meanwhile');
+  });
+  subscriber.events.on('error', error => {
+    listens = false;
+    log.error('listening failed, polling', { message: error.message });
+  });
+  subscriber.events.on('connected', () => {
+    if (!closed) selfTest().then(onWake, () => {});
+  });
+
+  /** Through a transaction pooler nothing is heard: found out by listening to oneself. */
+  async function selfTest(): Promise<void> {
+    await subscriber.listenTo('collecta_wake');
+    await subscriber.listenTo(testChannel);
+    const heard = new Promise<boolean>(done => {
+      const timer = setTimeout(() => done(false), selfTestMs);
+      testHeard = () => {
+        clearTimeout(timer);
+        done(true);
+      };
+    });
+    await session`select pg_notify(${testChannel}, '')`;
+    listens = await heard;
+    if (listens) log.info('listening');
+    else log.warn('no notification comes through (a transaction pooler?): polling', { hint: 'set COLLECTA_LISTEN_URL to a direct connection' });
+  }
+
+  // A first failure is followed by pg-listen's own endless reconnecting, as a later one is.
+  const started = subscriber.connect().catch(error => log.warn('cannot listen yet, polling', { message: error.message }));
+
+  return {
+    get holds() {
+      return holds;
+    },
+    get listens() {
+      return listens;
+    },
+    async trySleep() {
+      if (holds) return 'held';
+      if (!listens) return 'refused';
+      const [row] = await session`
+        select pg_try_advisory_lock(${lockClass}, ${wakeLock}) as granted,
+          exists (select from pg_locks where locktype = 'advisory' and classid = ${lockClass} and objid = ${wakeLock}
+            and database = (select oid from pg_database where datname = current_database())
+            and mode = 'ExclusiveLock' and granted and pid <> pg_backend_pid()) as elsewhere,
+          set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+          set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '25000', false)`;
+      holds = row?.granted === true;
+      return holds ? 'held' : row?.elsewhere === true ? 'elsewhere' : 'refused';
+    },
+    async letGo() {
+      if (!holds) return;
+      holds = false;
+      await session`select pg_advisory_unlock(${lockClass}, ${wakeLock})`;
+    },
+    async close() {
+      closed = true;
+      holds = false;
+      await Promise.allSettled([session.end({ timeout: 2 }), started.then(() => subscriber.close())]);
+    },
+  };
+}
