@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:05f132632d61c2552dbd47592026e7aecb7ac604
+--! Hash: sha1:cbe4b081a77c97ff9ccdd28f3dd289292612e446
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1318,7 +1318,7 @@ comment on function collecta.resume_endpoint(text) is 'Takes deliveries to a pau
 -- Reads one captured change by its module's columns. A configured column that the captured row does not have was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
-  version int, operation "char", old json, new json,
+  module collecta.module_versions, operation "char", old json, new json,
   out module_id int, out slug text, out relation oid, out key_columns text[], out status_column text, out custom_data_column text,
   out ignore_columns text[], out scope text, out old_id text, out new_id text, out old_record text, out new_record text, out truncated boolean,
   out previous text, out counts boolean, out status_changed boolean, out custom_data_changed boolean,
@@ -1327,15 +1327,14 @@ create or replace function collecta.read_change(
 language plpgsql stable set search_path = ''
 as $$
 declare
-  module collecta.module_versions;
+  captured_under constant int := module.version;
   safe_old json;
   safe_new json;
   captured json;
   missing text;
 begin
-  select * into module from collecta.module_versions v where v.version = read_change.version;
-  if not found then
-    unroutable := format('module version %s is gone', version);
+  if captured_under is null then
+    unroutable := 'the module version it was captured under is gone';
     return;
   end if;
   module_id := module.module_id;
@@ -1352,22 +1351,22 @@ begin
     or strpos(new::text, '"$truncated"') > 0 and (safe_new -> '$truncated') is not null;
   truncated := coalesce(truncated, false);
 
-  select string_agg(c, ', ') into missing
-  from unnest(module.key_columns || module.status_column || module.scope_column || case when not truncated then module.custom_data_column end) c
-  where c is not null and (captured -> c) is null;
-  if missing is not null then
-    unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%s, %L, …); then select collecta.route_again();',
-      missing, quote_literal(module.relation::regclass), module.slug);
-    select v.* into module
-    from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-    where m.module_id = module.module_id and v.version <> read_change.version
-      and not exists (
-        select from unnest(v.key_columns || v.status_column || v.scope_column || case when not truncated then v.custom_data_column end) c
-        where c is not null and (captured -> c) is null);
-    if not found then
-      return;
+  if (captured -> module.key_columns[1]) is null or cardinality(module.key_columns) > 1
+      or (captured -> module.status_column) is null and module.status_column is not null
+      or (captured -> module.scope_column) is null and module.scope_column is not null
+      or (captured -> module.custom_data_column) is null and module.custom_data_column is not null then
+    missing := collecta.missing_columns(captured, module, truncated);
+    if missing is not null then
+      unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, …); then select collecta.route_again();',
+        missing, module.relation::regclass, module.slug);
+      select v.* into module
+      from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+      where m.module_id = read_change.module_id and v.version <> captured_under and collecta.missing_columns(captured, v, truncated) is null;
+      if not found then
+        return;
+      end if;
+      unroutable := null;
     end if;
-    unroutable := null;
   end if;
 
   key_columns := module.key_columns;
@@ -1408,10 +1407,19 @@ exception when others then
   unroutable := sqlerrm;
 end
 $$;
-comment on function collecta.read_change(int, "char", json, json) is 'What one outbox row means: which record, what changed, and the pieces of its payload.';
+comment on function collecta.read_change(collecta.module_versions, "char", json, json) is 'What one outbox row means: which record, what changed, and the pieces of its payload.';
+
+create or replace function collecta.missing_columns(captured json, module collecta.module_versions, truncated boolean) returns text
+language sql immutable set search_path = ''
+as $$
+  select string_agg(c, ', ')
+  from unnest(module.key_columns || module.status_column || module.scope_column || case when not truncated then module.custom_data_column end) c
+  where c is not null and (captured -> c) is null
+$$;
+comment on function collecta.missing_columns(json, collecta.module_versions, boolean) is 'Configured columns that a captured row does not have.';
 
 create or replace function collecta.record_id(document json, key_columns text[]) returns text
-language sql immutable set search_path = ''
+language sql immutable parallel safe
 as $$
   select case
     when document is null then null
@@ -1420,6 +1428,31 @@ as $$
           from unnest(key_columns) with ordinality key (k, place)) end
 $$;
 comment on function collecta.record_id(json, text[]) is 'The key of a captured row as text; of a composite key the compact JSON array in key order.';
+
+-- Each change's old row is its predecessor's new one. A record's changes in one transaction are few.
+create or replace function collecta.chain_changes(ids bigint[], olds text[], news text[])
+returns table (change_id bigint, order_id bigint)
+language sql immutable set search_path = ''
+as $$
+  with recursive chain as (
+    select i as at, array[i] as passed, i as started
+    from generate_subscripts(ids, 1) i
+    where olds[i] is null or not exists (select from generate_subscripts(ids, 1) p where news[p] = olds[i] and p <> i)
+    union all
+    select n.i, c.passed || n.i, c.started
+    from chain c
+    cross join lateral (
+      select i from generate_subscripts(ids, 1) i
+      where olds[i] = news[c.at] and i <> all (c.passed) order by i limit 1) n
+  ), placed as (
+    select i, row_number() over (order by c.started nulls last, cardinality(c.passed), i) as place
+    from generate_subscripts(ids, 1) i
+    left join lateral (select * from chain where at = i order by started limit 1) c on true
+  )
+  select ids[i], ids[place] from placed
+$$;
+comment on function collecta.chain_changes(bigint[], text[], text[]) is
+  'Puts the changes of one record in one transaction in order: which order_id each change_id takes.';
 --! EndIncluded functions/read_change.sql
 --! Included functions/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
@@ -1474,7 +1507,7 @@ create or replace function collecta.route_changes(
   out next_change bigint
 )
 language plpgsql volatile security definer
-set search_path = '' set "TimeZone" = 'UTC' set enable_seqscan = off set jit = off
+set search_path = '' set "TimeZone" = 'UTC' set enable_seqscan = off set enable_nestloop = off set jit = off
 as $$
 declare
   stamp timestamptz;
@@ -1495,56 +1528,39 @@ begin
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   stamp := clock_timestamp();
 
-  with recursive batch as materialized (
+  with batch as materialized (
     select o.* from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes
-  ), keyed_batch as materialized (
+  ), read_batch as materialized (
     select b.*, k.*
     from batch b
-    cross join lateral collecta.read_change(b.version, b.operation, b.old, b.new) k
+    left join collecta.module_versions v on v.version = b.version
+    cross join lateral collecta.read_change(v, b.operation, b.old, b.new) k
   ), whole as (
     -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
-    select distinct transaction_id from keyed_batch
-    where nested or old_id <> new_id
+    select distinct transaction_id from read_batch where nested or old_id <> new_id
   ), rest as (
-    select o.*
+    select o.*, k.*
     from whole w
     cross join lateral (
       select * from collecta.outbox o
       where o.transaction_id = w.transaction_id and o.change_id > (select max(change_id) from batch) offset 0) o
+    left join collecta.module_versions v on v.version = o.version
+    cross join lateral collecta.read_change(v, o.operation, o.old, o.new) k
   ), change as materialized (
-    select * from keyed_batch
-    union all
-    select r.*, k.* from rest r cross join lateral collecta.read_change(r.version, r.operation, r.old, r.new) k
+    select * from read_batch union all select * from rest
   ), taken as (
     delete from collecta.outbox o where o.change_id = any (array(select change_id from change))
-  ),
-  -- A trigger that changes its row again is captured before the statement that it belongs to. Within such a transaction the
-  -- changes of one record are chained: each one's old row is its predecessor's new one.
-  messy as materialized (
-    select c.change_id, c.transaction_id, c.module_id, coalesce(c.new_id, c.old_id) as record_id, c.old::text as old, c.new::text as new
-    from change c
-    where c.operation in ('I', 'U', 'D') and c.unroutable is null
-      and c.transaction_id in (select n.transaction_id from change n where n.nested)
-  ), chain as (
-    select m.*, m.change_id as started, 1 as step, array[m.change_id] as passed
-    from messy m
-    where not exists (select from messy p
-      where p.transaction_id = m.transaction_id and p.module_id = m.module_id and p.record_id = m.record_id
-        and p.new = m.old and p.change_id <> m.change_id)
-    union all
-    select n.*, c.started, c.step + 1, c.passed || n.change_id
-    from chain c
-    cross join lateral (
-      select m.* from messy m
-      where m.transaction_id = c.transaction_id and m.module_id = c.module_id and m.record_id = c.record_id
-        and m.old = c.new and m.change_id <> all (c.passed)
-      order by m.change_id limit 1) n
   ), in_order as (
-    select c.change_id, s.change_id as order_id
-    from (select *, row_number() over (partition by transaction_id, module_id, record_id order by started, step) as place
-          from (select distinct on (change_id) * from chain order by change_id, started) c) c
-    join (select *, row_number() over (partition by transaction_id, module_id, record_id order by change_id) as place from messy) s
-      using (transaction_id, module_id, record_id, place)
+    -- A trigger that changes its row again is captured before the statement that it belongs to.
+    select o.change_id, o.order_id
+    from (
+      select array_agg(c.change_id order by c.change_id) as ids, array_agg(c.old::text order by c.change_id) as olds,
+        array_agg(c.new::text order by c.change_id) as news
+      from change c
+      where c.unroutable is null and c.transaction_id in (select n.transaction_id from change n where n.nested)
+      group by c.transaction_id, c.module_id, coalesce(c.new_id, c.old_id)
+      having count(*) > 1) g
+    cross join lateral collecta.chain_changes(g.ids, g.olds, g.news) o
   ), sorted as materialized (
     select c.*, coalesce(i.order_id, c.change_id) as order_id,
       case when c.old_id <> c.new_id then min(c.change_id) over (partition by c.transaction_id, c.captured_at) end as statement_id,
@@ -1561,16 +1577,15 @@ begin
     where c.unroutable is not null or (set_aside is not null and c.operation <> 'M')
   ), muted as (
     insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
-    select c.change_id, coalesce(c.slug, ''), c.new ->> 'operation', (c.new ->> 'records')::bigint, c.transaction_id, c.context, c.captured_at
-    from sorted c where c.operation = 'M'
-  ), event as materialized (
-    select c.module_id, c.slug, c.relation, c.change_id as captured_id, c.order_id, k.position, k.event, k.record_id, c.scope, c.captured_at,
-      collecta.new_id('evt') as event_id, c.status_column, c.custom_data_column, c.key_columns, c.occurred, c.context_text,
-      c.truncated, k.record, k.previous, k.status_from, k.status_to, k.records, c.ignore_columns
+    select c.change_id, c.slug, c.new ->> 'operation', (c.new ->> 'records')::bigint, c.transaction_id, c.context, c.captured_at
+    from sorted c where c.operation = 'M' and c.unroutable is null
+  ), event as (
+    select c.module_id, c.slug, c.relation, c.change_id as captured_id, k.order_id, k.position, k.event, k.record_id, c.scope, c.captured_at,
+      collecta.new_id('evt') as event_id, c.status_column, c.custom_data_column, c.key_columns, c.ignore_columns, c.occurred, c.context_text,
+      c.truncated, k.record, k.previous, k.status_from, k.status_to, k.records
     from sorted c
     cross join lateral (
-      select c.order_id, 0 as position, 'record_created' as event, c.new_id as record_id, c.new_record as record,
-        null::text as previous, null::text as status_from, null::text as status_to, null::bigint as records
+      select c.order_id, 0, 'record_created', c.new_id, c.new_record, null::text, null::text, null::text, null::bigint
       where c.operation = 'I' or c.old_id <> c.new_id
       union all
       select coalesce(c.statement_id, c.order_id), case when c.operation = 'U' then (-1000000000 + c.change_id - c.statement_id)::int else 0 end,
@@ -1579,32 +1594,35 @@ begin
       union all
       select c.order_id, 0, 'record_deleted', null, 'null', null, null, null, (c.new ->> 'count')::bigint where c.operation = 'T'
       union all
-      select c.order_id, u.position, u.event, c.new_id, c.new_record, c.previous, c.status_from, c.status_to, null
-      from (values (0, 'record_updated', c.counts), (1, 'status_change', c.status_changed), (2, 'custom_data_updated', c.custom_data_changed))
-        u (position, event, applies)
-      where c.operation = 'U' and c.old_id = c.new_id and u.applies
+      select c.order_id, 0, 'record_updated', c.new_id, c.new_record, c.previous, null, null, null where c.counts
+      union all
+      select c.order_id, 1, 'status_change', c.new_id, c.new_record, c.previous, c.status_from, c.status_to, null where c.status_changed
+      union all
+      select c.order_id, 2, 'custom_data_updated', c.new_id, c.new_record, c.previous, null, null, null where c.custom_data_changed
     ) k (order_id, position, event, record_id, record, previous, status_from, status_to, records)
     where c.unroutable is null and set_aside is null
-      and exists (select from collecta.subscriptions s
-        where s.module_id = c.module_id and s.event = k.event and s.after_change_id < c.change_id)
-  ), recipient as materialized (
-    select v.event_id, e.endpoint_id, e.payload_role, e.filter, e.ordered
-    from event v
-    cross join lateral (
-      select s.endpoint_id from collecta.subscriptions s
-      where s.module_id = v.module_id and s.event = v.event and s.scope is null and s.after_change_id < v.captured_id
-      union all
-      select s.endpoint_id from collecta.subscriptions s
-      where s.module_id = v.module_id and s.event = v.event and s.scope = v.scope and s.after_change_id < v.captured_id
-    ) s
-    join collecta.endpoints e on e.endpoint_id = s.endpoint_id and e.state <> 'deleted'
   ), body as materialized (
-    select v.*, r.payload_role, b.body
+    -- One body for an event, and one more for each payload_role that an endpoint has.
+    select v.order_id, v.position, v.slug, v.event, v.event_id, v.record_id, v.scope, v.captured_at, a.payload_role, a.recipients, b.body
     from event v
     cross join lateral (
-      select '' as payload_role
-      union select r.payload_role from recipient r where r.event_id = v.event_id and r.payload_role <> '') r
-    cross join lateral collecta.visible_columns(r.payload_role, v.relation) seen
+      select r.payload_role, array_agg(r order by r.endpoint_id) filter (where r.endpoint_id is not null) as recipients
+      from (
+        select e.*
+        from (
+          select s.endpoint_id from collecta.subscriptions s
+          where s.module_id = v.module_id and s.event = v.event and s.scope is null and s.after_change_id < v.captured_id
+          union all
+          select s.endpoint_id from collecta.subscriptions s
+          where s.module_id = v.module_id and s.event = v.event and s.scope = v.scope and s.after_change_id < v.captured_id
+        ) s
+        cross join lateral (
+          select e.endpoint_id, e.payload_role, e.filter, e.ordered
+          from collecta.endpoints e where e.endpoint_id = s.endpoint_id and e.state <> 'deleted' offset 0) e
+        union all select null, '', null, null
+      ) r
+      group by r.payload_role) a
+    left join lateral collecta.visible_columns(a.payload_role, v.relation) seen on a.payload_role <> ''
     cross join lateral (
       select '{"id":"' || v.event_id || '","event":"' || v.event || '","occurred_at":"' || v.occurred || '","module":"' || v.slug
         || '","record_id":' || coalesce(case when seen.columns is null or v.key_columns <@ seen.columns then to_json(v.record_id)::text end, 'null')
@@ -1615,25 +1633,28 @@ begin
         || coalesce(',"count":' || v.records::text, '')
         || case when v.truncated then ',"truncated":true' else '' end || '}' as body
     ) b
-    -- A change of which its role may see nothing is no event to an endpoint.
-    where seen.columns is null
-      or case v.event when 'status_change' then v.status_column = any (seen.columns)
-          when 'custom_data_updated' then v.custom_data_column = any (seen.columns)
-          when 'record_updated' then v.truncated or exists (
-            select from json_each(collecta.mask_escapes(v.previous::json)) p where p.key = any (seen.columns) and p.key <> all (v.ignore_columns))
-          else true end
+    where exists (select from collecta.subscriptions s
+        where s.module_id = v.module_id and s.event = v.event and s.after_change_id < v.captured_id)
+      -- A change of which its role may see nothing is no event to an endpoint.
+      and (seen.columns is null
+        or case v.event when 'status_change' then v.status_column = any (seen.columns)
+            when 'custom_data_updated' then v.custom_data_column = any (seen.columns)
+            when 'record_updated' then v.truncated or exists (
+              select from json_each(collecta.mask_escapes(v.previous::json)) p where p.key = any (seen.columns) and p.key <> all (v.ignore_columns))
+            else true end)
   ), written as (
     insert into collecta.events (event_id, payload_role, routed_at, change_id, position, module, event, record_id, scope, occurred_at, body)
     select b.event_id, b.payload_role, stamp, b.order_id, b.position, b.slug, b.event, b.record_id, b.scope, b.captured_at, b.body
     from body b
   ), judged as materialized (
-    select b.order_id, b.position, b.event_id, b.slug, b.record_id, b.payload_role, r.endpoint_id, r.ordered,
-      j.reason, j.matches,
-      count(*) filter (where r.ordered and (j.matches or j.reason is not null)) over (
-        partition by r.endpoint_id, b.record_id order by b.order_id, b.position rows between unbounded preceding and 1 preceding) as before
-    from recipient r
-    join body b on b.event_id = r.event_id and b.payload_role = r.payload_role
-    cross join lateral (select null::text as reason, true as matches where r.filter is null
+    select b.order_id, b.position, b.event_id, b.slug, b.record_id, b.payload_role, r.endpoint_id, r.ordered, j.reason, j.matches,
+      case when r.ordered then count(*) filter (where j.matches or j.reason is not null) over (
+        partition by r.endpoint_id, case when r.ordered then b.record_id else b.event_id end
+        order by b.order_id, b.position rows between unbounded preceding and 1 preceding) end as before
+    from body b
+    cross join lateral unnest(b.recipients) r (endpoint_id text, payload_role text, filter jsonpath, ordered boolean)
+    cross join lateral (
+      select null::text as reason, true as matches where r.filter is null
       union all select skip_filters, false where r.filter is not null and skip_filters is not null
       union all select f.reason, f.matches from collecta.try_filter(b.body, r.filter) f where r.filter is not null and skip_filters is null) j
   ), doubtful as (
