@@ -52,7 +52,7 @@ const statusRow = z.object({
   next_marks: z.record(z.string(), z.string()).nullable(),
 });
 
-const routeLimit = 1_000;
+const routeLimit = 250;
 const maxMarks = 100;
 const patienceMs = 10_000;
 const lastPatienceMs = 600_000;
