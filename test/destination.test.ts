@@ -7,7 +7,7 @@ import t from 'tap';
 import { createGuard, isPublicAddress, specialRanges } from '../src/outbound/destination.ts';
 import { type DnsAnswer, startFakeDns } from './fake-dns.ts';
 import { hostilities, startHostileReceiver } from './hostile-receiver.ts';
-import { forbidden, good, otherGood, situations } from './vectors/dns.ts';
+import { dead, forbidden, good, otherGood, situations } from './vectors/dns.ts';
 import { type Plan, type Report, runVectors } from './vectors/run.ts';
 import { allowedUrls, blockedUrls } from './vectors/urls.ts';
 
@@ -111,6 +111,8 @@ t.test('an allow-list exempts exactly what it names', async t => {
     '::1%lo',
     '10.0.0.0/8/8',
     '010.0.0.0/8',
+    '10.0.0',
+    '10.0.0.0.0',
   ])
     t.throws(() => guardFor([wrong]), /neither an address, a CIDR nor a host name/, wrong);
 });
@@ -189,7 +191,7 @@ t.test('no vector reaches a forbidden address', async t => {
   t.ok(blockedUrls.length + allowedUrls.length >= 150, `${blockedUrls.length + allowedUrls.length} URLs`);
   t.ok(situations.length >= 40, `${situations.length} DNS situations`);
   const runDeno = async (plan: Plan): Promise<Report> => {
-    const net = ['127.0.0.1', good, otherGood, '[::1]', '[::]', '0.0.0.0', 'rebind-pinned.test'].concat(
+    const net = ['127.0.0.1', good, otherGood, dead, '[::1]', '[::]', '0.0.0.0', 'rebind-pinned.test'].concat(
       situations.map(({ name }) => name),
     );
     const { stdout } = await promisify(execFile)(

@@ -6,11 +6,8 @@ export type Allowed = {
   allowed: true;
   url: URL;
   origin: string;
-  /** Path and query, as they are sent. */
   path: string;
-  /** All checked; nothing else may be connected to. */
   addresses: string[];
-  /** 0 where no look-up was waited for. */
   lookupMs: number;
 };
 export type Refused = { allowed: false; reason: string; addresses: string[] };
@@ -94,10 +91,10 @@ function parseUrl(text: string, allowHttp: boolean): URL | string {
 
 /**
  * The destination guard. `check` never throws: it answers with a URL and the only addresses that may be connected to,
- * or with the reason. A host with one special-purpose address among good ones, with more than 64, or without any is
+ * or with the reason; `lookupMs` is 0 where no look-up was waited for. A host with one special-purpose address among good ones, with more than 64, or without any is
  * refused; so is one whose look-up fails. `allowDestinations` (CIDRs, addresses, host names) exempts exactly these from
- * the address rule, and throws if malformed. Look-ups are shared and kept for `cacheMs`; of one host there is never a
- * second in flight, since `dns.lookup` has four threads for all. `dnsServers` (`host:port`) needs no thread.
+ * the address rule, and throws if malformed. Look-ups are shared and kept for `cacheMs`; of one host there is
+ * one in flight at a time, since `dns.lookup` has four threads for all. `dnsServers` (`host:port`) needs no thread.
  */
 export function createGuard(options: {
   allowHttp: boolean;
@@ -114,7 +111,8 @@ export function createGuard(options: {
     const cidr = `${address}/${bits}`;
     if (more === undefined && parseAddress(address!) !== null && ipaddr.isValidCIDR(cidr))
       allowedNetworks.push(parseRange({ name: 'allowed', cidr }));
-    else if (/^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$/i.test(entry)) allowedHosts.add(entry.toLowerCase());
+    else if (/^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$/i.test(entry) && !/(^|\.)\d+$/.test(entry))
+      allowedHosts.add(entry.toLowerCase());
     else throw new Error(`neither an address, a CIDR nor a host name: ${entry}`);
   }
   // Two tries on either runtime end before our own limit does.
@@ -171,20 +169,12 @@ export function createGuard(options: {
   async function judge(url: URL, host: string, lookup: Lookup | null): Promise<Verdict> {
     const { addresses, reason, ms } =
       lookup === null ? { addresses: [host], reason: null, ms: 0 } : await lookup.answer;
-    const refuse = (why: string): Refused => ({
-      allowed: false,
-      reason: why,
-      addresses: addresses.slice(0, maxAddresses),
-    });
-    if (reason !== null) return refuse(reason);
-    if (addresses.length === 0) return refuse('the host has no address');
-    if (addresses.length > maxAddresses) return refuse(`the host has ${addresses.length} addresses`);
-    if (!allowedHosts.has(host.replace(/\.$/, ''))) {
-      for (const address of addresses) {
-        const why = refusal(address);
-        if (why !== null) return refuse(why);
-      }
-    }
+    let why = reason;
+    if (why === null && addresses.length === 0) why = 'the host has no address';
+    else if (addresses.length > maxAddresses) why = `the host has ${addresses.length} addresses`;
+    else if (why === null && !allowedHosts.has(host.replace(/\.$/, '')))
+      why = addresses.map(refusal).find(refused => refused !== null) ?? null;
+    if (why !== null) return { allowed: false, reason: why, addresses: addresses.slice(0, maxAddresses) };
     return { allowed: true, url, origin: url.origin, path: url.pathname + url.search, addresses, lookupMs: ms };
   }
 

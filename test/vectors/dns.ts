@@ -3,6 +3,8 @@ import type { DnsAnswer, DnsQuery, DnsRecord } from '../fake-dns.ts';
 /** The tests' "public" addresses, allowed by CIDR; 127.0.0.1 and ::1 are the forbidden ones, with listeners that count. */
 export const good = '127.0.0.2';
 export const otherGood = '127.0.0.3';
+/** Allowed too, but nothing listens there. */
+export const dead = '127.0.0.4';
 export const forbidden = '127.0.0.1';
 export const lookupTimeoutMs = 1_600;
 
@@ -66,6 +68,8 @@ const blockedV6 = [
 
 export const situations: Situation[] = [
   { name: 'good.test', answer: only({ records: a(good) }), expect: ['delivered', 'delivered'] },
+  { name: 'first-is-dead.test', answer: only({ records: a(dead, good) }), expect: ['delivered'] },
+  { name: 'dead-then-bad.test', answer: only({ records: a(dead, forbidden) }), expect: ['blocked'] },
   { name: '_under-score.test', answer: only({ records: a(good) }), expect: ['delivered'] },
   { name: 'repeated.test', answer: only({ records: a(...Array(40).fill(good)) }), expect: ['delivered'] },
   ...blockedV4.map(

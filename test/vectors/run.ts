@@ -1,7 +1,7 @@
 import { createDeliverer, type DeliveryResult } from '../../src/outbound/deliver.ts';
 import { createGuard } from '../../src/outbound/destination.ts';
 import { hostilities } from '../hostile-receiver.ts';
-import { good, lookupTimeoutMs, otherGood, situations } from './dns.ts';
+import { dead, good, lookupTimeoutMs, otherGood, situations } from './dns.ts';
 import { allowedUrls, blockedUrls } from './urls.ts';
 
 export type Plan = { dns: string; port: number; hostile: string };
@@ -16,7 +16,7 @@ export type Report = {
 export async function runVectors({ dns, port, hostile }: Plan): Promise<Report> {
   const guardOptions = {
     allowHttp: true,
-    allowDestinations: [`${good}/32`, otherGood],
+    allowDestinations: [`${good}/32`, otherGood, dead],
     dnsServers: [dns],
     lookupTimeoutMs,
   };
