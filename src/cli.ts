@@ -4,8 +4,17 @@ import { readFile } from 'node:fs/promises';
 import process from 'node:process';
 import { buffer } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
-import { ConfigError, type Environment, fromProcess, readConfig, readSettings, variables } from './config.ts';
+import {
+  type Config,
+  ConfigError,
+  type Environment,
+  fromProcess,
+  readConfig,
+  readSettings,
+  variables,
+} from './config.ts';
 import { describeDatabase, whyUnreachable } from './database.ts';
+import { createLog, type Log } from './log.ts';
 
 type Invocation = {
   env: Environment;
@@ -33,6 +42,32 @@ class UsageError extends Error {}
 
 const name = 'collecta-webhooks';
 const complain = (line: string) => process.stderr.write(`${line}\n`);
+
+type Service = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
+
+const dispatch: Service = async (...given) => (await import('./outbound/dispatcher.ts')).dispatch(...given);
+
+/** A command that runs until it is told to stop. When one of its services fails, the others stop too. */
+function serve(summary: string, about: string, services: Service[]): Command {
+  return {
+    summary,
+    usage: '',
+    about: `${about}
+Waits for the database and for its install, and says so. Logs JSON lines on standard error. SIGTERM or SIGINT stops it:
+what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run at once, on any number of machines.`,
+    stops: true,
+    run: async ({ env, signal }) => {
+      const config = readConfig(env);
+      const log = createLog(config.logLevel);
+      const stop = new AbortController();
+      signal.addEventListener('abort', () => stop.abort());
+      const ends = services.map(service => service(config, log, stop.signal).finally(() => stop.abort()));
+      await Promise.allSettled(ends);
+      await Promise.all(ends);
+      return 0;
+    },
+  };
+}
 
 const commands: Record<string, Command> = {
   migrate: {
@@ -64,6 +99,10 @@ psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql does the same withou
       return 0;
     },
   },
+  run: serve('deliver webhooks: what to keep running', 'Routes captured changes and delivers them to the endpoints.', [
+    dispatch,
+  ]),
+  dispatch: serve('deliver webhooks only', 'The outbound half of run.', [dispatch]),
   verify: {
     summary: 'check the signature of a webhook',
     usage: '--signature SIGNATURE [--id ID --timestamp SECONDS [--any-age]] FILE|-',

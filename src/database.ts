@@ -123,7 +123,7 @@ function readHosts(hostParameter: string, portParameter: string, fromUrl: string
     return hostParameter.split(',').map((host, index) => ({ host, port: port(ports[index] ?? ports[0]) }));
   }
   return fromUrl.split(',').map(part => {
-    const pair = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*))(?::(\d*))?$/.exec(part);
+    const pair = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*))(?::(.*))?$/.exec(part);
     if (!pair) throw new Error('has a host that cannot be read, write host:port or [ipv6]:port');
     return { host: pair[1] ?? (decode(pair[2] ?? '') || 'localhost'), port: port(pair[3] || portParameter) };
   });
