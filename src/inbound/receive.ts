@@ -1,0 +1,241 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { z } from 'zod';
+import type { Sql } from '../database.ts';
+import type { Log } from '../log.ts';
+import { parseSecret, type SigningKey } from '../outbound/sign.ts';
+import { compileMapping, type Mapped, type Mapping, mapPayload, type Payload, readPayload } from './mapping.ts';
+
+/** An inbound endpoint as the database has it, ready to be used. */
+export type InboundEndpoint = {
+  id: string;
+  mappingVersion: number;
+  mapping: Mapping;
+  keys: SigningKey[];
+  maxBodyBytes: number;
+  rateLimit: number;
+  githubSignature: boolean;
+  /** Until then (of `now`) its rate budget is used up: no need to ask. */
+  usedUpUntil: number;
+};
+
+const endpointRow = z.object({
+  inbound_endpoint_id: z.string(),
+  mapping_version: z.number(),
+  fields: z.string(),
+  secrets: z.array(z.string()),
+  max_body_bytes: z.number(),
+  rate_limit_per_minute: z.number(),
+  github_signature: z.boolean(),
+});
+const outcomeRow = z.object({
+  status: z
+    .union([z.literal(202), z.literal(404), z.literal(409), z.literal(422), z.literal(429), z.literal(503)])
+    .nullable(),
+  record_id: z.string().nullable(),
+  kept_as: z.string().nullable(),
+  reason: z.string().nullable(),
+  column_name: z.string().nullable(),
+  retry_after: z.number().nullable(),
+});
+const retryRow = z.object({
+  request_id: z.string(),
+  inbound_endpoint_id: z.string(),
+  mapping_version: z.number(),
+  fields: z.string(),
+  body: z.string(),
+  key_hash: z.string().nullable(),
+});
+
+/** What `collecta.receive_inbound` answered; `status` null: a retry that another process has run. */
+export type Outcome = z.infer<typeof outcomeRow>;
+
+/** The database cannot be asked now, or not in time. */
+export class Unavailable extends Error {
+  override readonly name = 'Unavailable';
+}
+
+export type ReceiverOptions = {
+  sql: Sql;
+  log: Log;
+  now?: () => number;
+  /** Longest wait for one answer of the database. */
+  deadlineMs?: number;
+  /** Calls under way at once, those that wait for a connection included. */
+  maxCalls?: number;
+  /** How long an endpoint is used without looking whether it changed; NOTIFY makes it shorter. */
+  maxAgeMs?: number;
+};
+
+/** 08 and the driver's own codes: no connection; 40, 55P03: others in the way; 25006: a standby; 53, 57, 58: the server is short of something. */
+const temporary = /^(08|40|53|57|58|25006|55P03|E[A-Z_]+$|CONNECT)/;
+const maxTries = 3;
+const maxCached = 1000;
+
+const map = (mapping: Mapping, payload: Payload): Mapped =>
+  payload.ok ? mapPayload(mapping, payload.document) : { values: '{}', problem: payload.reason, column: null };
+
+/** The database's side of inbound: endpoints, cached; one call a request; kept requests run again; refusals counted. */
+export function createReceiver({
+  sql,
+  log,
+  now = Date.now,
+  deadlineMs = 10_000,
+  maxCalls = 500,
+  maxAgeMs = 10_000,
+}: ReceiverOptions) {
+  const cache = new Map<string, { endpoint: InboundEndpoint; until: number }>();
+  const refusals = new Map<string, { inbound_endpoint_id: string; status: number; requests: number }>();
+  let calls = 0;
+
+  /** Runs one query; past the deadline it is cancelled, so that it cannot be written after it was given up. */
+  async function ask<T>(query: ReturnType<Sql>, row: z.ZodType<T>): Promise<T[]> {
+    if (calls >= maxCalls) throw new Unavailable('too many requests wait for the database');
+    calls++;
+    const timer = setTimeout(() => query.cancel(), deadlineMs);
+    const giveUp = new AbortController();
+    try {
+      const rows = await Promise.race([
+        query,
+        pause(deadlineMs + 2000, undefined, { signal: giveUp.signal, ref: false }).then(() =>
+          Promise.reject(new Unavailable('no answer')),
+        ),
+      ]);
+      return z.array(row).parse([...rows]);
+    } catch (error) {
+      const { code = '' } = error as { code?: string };
+      if (temporary.test(code)) throw Object.assign(new Unavailable(code), { code });
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      giveUp.abort();
+      calls--;
+    }
+  }
+
+  /** The active endpoint behind a slug and a token's SHA-256 in hexadecimal. What is not found is not remembered. */
+  async function find(slug: string, tokenHash: string): Promise<InboundEndpoint | undefined> {
+    const key = `${slug}/${tokenHash}`;
+    const cached = cache.get(key);
+    if (cached && cached.until > now()) return cached.endpoint;
+    cache.delete(key);
+    const [row] = await ask(
+      sql`select inbound_endpoint_id, mapping_version, fields::text, secrets, max_body_bytes, rate_limit_per_minute, github_signature
+          from collecta.find_inbound_endpoint(${slug}, ${tokenHash})`,
+      endpointRow,
+    );
+    if (!row) return undefined;
+    const endpoint: InboundEndpoint = {
+      id: row.inbound_endpoint_id,
+      mappingVersion: row.mapping_version,
+      mapping: compileMapping(row.fields),
+      keys: row.secrets.map(parseSecret),
+      maxBodyBytes: row.max_body_bytes,
+      rateLimit: row.rate_limit_per_minute,
+      githubSignature: row.github_signature,
+      usedUpUntil: cached?.endpoint.id === row.inbound_endpoint_id ? cached.endpoint.usedUpUntil : 0,
+    };
+    if (cache.size >= maxCached) cache.delete(cache.keys().next().value!);
+    cache.set(key, { endpoint, until: now() + maxAgeMs });
+    return endpoint;
+  }
+
+  type Call = {
+    endpointId: string;
+    mappingVersion: number;
+    mapped: Mapped;
+    text: string;
+    keyHash: string | null;
+    requestId: string | null;
+  };
+
+  /** One transaction: rate budget, idempotency key, record and kept request. Deadlocks are tried again, then kept. Throws Unavailable. */
+  async function write({ endpointId, mappingVersion, mapped, text, keyHash, requestId }: Call): Promise<Outcome> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const [outcome] = await ask(
+          sql`select status, record_id, kept_as, reason, column_name, retry_after
+              from collecta.receive_inbound(${endpointId}, ${mappingVersion}, ${mapped.values}::text::json, ${text}, ${keyHash},
+                ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries})`,
+          outcomeRow,
+        );
+        return outcome!;
+      } catch (error) {
+        // 23505: under REPEATABLE READ by default, a repeated key is seen only by its index.
+        if (attempt >= maxTries || !/^(40|55P03|23505)/.test((error as { code?: string }).code ?? '')) throw error;
+        await pause(Math.random() * 20 * 2 ** attempt);
+      }
+    }
+  }
+
+  /** Maps a payload and writes it; one that cannot be mapped is kept. Throws Unavailable. */
+  async function receive(endpoint: InboundEndpoint, payload: Payload, keyHash: string | null): Promise<Outcome> {
+    const { id, mappingVersion, mapping } = endpoint;
+    const outcome = await write({
+      endpointId: id,
+      mappingVersion,
+      mapped: map(mapping, payload),
+      text: payload.text,
+      keyHash,
+      requestId: null,
+    });
+    if (outcome.status === 429) endpoint.usedUpUntil = now() + (outcome.retry_after ?? 0) * 1000;
+    return outcome;
+  }
+
+  /** Runs requests that `collecta.retry_inbound` queued, oldest first, until none is left that could be run. */
+  async function runRetries(signal: AbortSignal): Promise<void> {
+    for (let ran = 1; ran > 0 && !signal.aborted; ) {
+      ran = 0;
+      const rows = await ask(
+        sql`select request_id, inbound_endpoint_id, mapping_version, fields::text, body, key_hash from collecta.next_inbound_retries()`,
+        retryRow,
+      );
+      for (const row of rows) {
+        const { status } = await write({
+          endpointId: row.inbound_endpoint_id,
+          mappingVersion: row.mapping_version,
+          mapped: map(compileMapping(row.fields), readPayload(Buffer.from(row.body))),
+          text: row.body,
+          keyHash: row.key_hash,
+          requestId: row.request_id,
+        });
+        if (status === 202 || status === 422 || status === 503) ran++;
+        log.info('inbound request run again', {
+          request_id: row.request_id,
+          inbound_endpoint_id: row.inbound_endpoint_id,
+          status,
+        });
+      }
+    }
+  }
+
+  /** Counts a request that is refused without being kept. */
+  function refused(endpointId: string, status: number): void {
+    const key = `${endpointId} ${status}`;
+    const count = refusals.get(key) ?? { inbound_endpoint_id: endpointId, status, requests: 0 };
+    count.requests++;
+    refusals.set(key, count);
+  }
+
+  /** Writes the refusals counted since the last time, and lets the database drop what is past its retention. */
+  async function maintain(): Promise<void> {
+    const counted = [...refusals.values()];
+    refusals.clear();
+    try {
+      await ask(
+        sql`select collecta.maintain_inbound(${JSON.stringify(counted)}::text::json)::int as gone`,
+        z.object({ gone: z.number() }),
+      );
+    } catch (error) {
+      for (const { inbound_endpoint_id, status, requests } of counted) {
+        refused(inbound_endpoint_id, status);
+        refusals.get(`${inbound_endpoint_id} ${status}`)!.requests += requests - 1;
+      }
+      throw error;
+    }
+  }
+
+  return { find, receive, runRetries, refused, maintain, forget: () => cache.clear() };
+}
+
+export type Receiver = ReturnType<typeof createReceiver>;

@@ -1,0 +1,143 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Config } from '../config.ts';
+import { connect } from '../database.ts';
+import { waitUntilInstalled } from '../install/wait.ts';
+import type { Log } from '../log.ts';
+import { createInbound, type InboundAnswer, type InboundRequest, problem } from './handler.ts';
+import { createReceiver } from './receive.ts';
+
+/** Longer than any pause between two packets of a client that means well. */
+const lingerMs = 1000;
+const maintainEveryMs = 10_000;
+
+type Answer = (request: InboundRequest) => Promise<InboundAnswer>;
+
+/** The settings inbound needs of all. */
+export type ReceiveConfig = Pick<
+  Config,
+  'databaseUrl' | 'listenUrl' | 'host' | 'port' | 'pollIntervalMs' | 'stopTimeoutMs'
+> & {
+  trustedProxies?: number;
+};
+
+/**
+ * Serves inbound until `signal` aborts: then it takes no more connections, finishes the requests it has (within
+ * `stopTimeoutMs`), and comes back. `onListening` is told the port. Throws if the port cannot be had.
+ */
+export async function receive(
+  config: ReceiveConfig,
+  log: Log,
+  signal: AbortSignal,
+  { onListening = () => {} }: { onListening?: (port: number) => void } = {},
+): Promise<void> {
+  await waitUntilInstalled(config.databaseUrl, log, signal);
+  if (signal.aborted) return;
+  const sql = connect(config.databaseUrl, { max: 10, max_lifetime: 3600 });
+  const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
+  const receiver = createReceiver({ sql, log });
+  const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies ?? 0 }), log);
+  let wake = () => {};
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(config.port, config.host, resolve);
+    });
+    const { port } = server.address() as AddressInfo;
+    log.info('inbound listens', { host: config.host, port });
+    onListening(port);
+    // Comes back by itself after a lost connection; until then, and behind a pooler, the cache's age is the guarantee.
+    const heard = () => {
+      receiver.forget();
+      wake();
+    };
+    listener.listen('collecta_inbound', heard, heard).catch(error => {
+      log.warn('inbound hears no notifications', { code: (error as { code?: string }).code });
+    });
+    signal.addEventListener('abort', () => wake(), { once: true });
+    for (let maintained = 0; !signal.aborted; ) {
+      try {
+        await receiver.runRetries(signal);
+        if (Date.now() - maintained >= maintainEveryMs) await receiver.maintain();
+        if (Date.now() - maintained >= maintainEveryMs) maintained = Date.now();
+      } catch (error) {
+        log.warn('inbound upkeep failed', { code: (error as { code?: string }).code });
+      }
+      await new Promise<void>(resolve => {
+        const timer = setTimeout(resolve, Math.max(config.pollIntervalMs, 1000));
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        if (signal.aborted) wake();
+      });
+    }
+    await stop(server, config.stopTimeoutMs);
+    await receiver.maintain().catch(() => {});
+  } finally {
+    server.close();
+    await Promise.allSettled([sql.end({ timeout: 5 }), listener.end({ timeout: 1 })]);
+    log.info('inbound stopped');
+  }
+}
+
+async function stop(server: ReturnType<typeof createServer>, timeoutMs: number): Promise<void> {
+  const closed = new Promise(resolve => server.close(resolve));
+  server.closeIdleConnections();
+  const timer = setTimeout(() => server.closeAllConnections(), timeoutMs);
+  await closed;
+  clearTimeout(timer);
+}
+
+/** `node:http` with inbound's limits on time and headers: on Deno too, whose own server has no time limit for headers. */
+export function createInboundServer(answer: Answer, log: Log) {
+  const server = createServer({
+    headersTimeout: 10_000,
+    requestTimeout: 30_000,
+    connectionsCheckingInterval: 5000,
+    keepAliveTimeout: 65_000,
+    maxHeaderSize: 16_384,
+  });
+  server.maxConnections = 10_000;
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    serve(answer, request, response).catch(error => {
+      const { code } = error as { code?: string };
+      log[code === 'ECONNRESET' ? 'debug' : 'error']('inbound request ended early', { code });
+      if (!response.headersSent && !request.destroyed) send(request, response, problem(503, 'Something went wrong.'));
+    });
+  });
+  return server;
+}
+
+async function serve(answer: Answer, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const headers: Record<string, string> = {};
+  for (let i = 0; i < request.rawHeaders.length; i += 2) {
+    // Not request.headers, which drops all but the first of some names: two content types are no content type.
+    const name = request.rawHeaders[i]!.toLowerCase();
+    const value = request.rawHeaders[i + 1]!;
+    headers[name] = Object.hasOwn(headers, name) ? `${headers[name]}, ${value}` : value;
+  }
+  const result = await answer({
+    method: request.method ?? '',
+    path: request.url?.split('?', 1)[0] ?? '',
+    headers,
+    body: request.iterator({ destroyOnReturn: false }),
+    remoteAddress: request.socket.remoteAddress,
+  });
+  send(request, response, result);
+}
+
+function send(request: IncomingMessage, response: ServerResponse, { status, headers, body }: InboundAnswer): void {
+  const unread = !request.complete;
+  response.writeHead(status, {
+    ...headers,
+    'content-length': Buffer.byteLength(body),
+    ...(unread && { connection: 'close' }),
+  });
+  response.end(body);
+  if (!unread) return;
+  // What the client still sends is thrown away for a moment: closed at once, it would lose the answer to a reset.
+  request.on('error', () => {});
+  request.resume();
+  setTimeout(() => request.socket.destroy(), lingerMs).unref();
+}
