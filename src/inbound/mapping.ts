@@ -19,7 +19,8 @@ export type Mapping = readonly (Field & { tokens: readonly (string | number)[] |
 
 const maxDepth = 64;
 const maxDigits = 1000;
-const maxExponent = 308;
+/** Above what a double can have (e-324), far below what makes PostgreSQL print 131,072 digits. */
+const maxExponent = 350;
 const maxKeyLength = 1024;
 
 const fieldRow = z.object({

@@ -58,10 +58,12 @@ export type ReceiverOptions = {
   sql: Sql;
   log: Log;
   now?: () => number;
-  /** Longest wait for one answer of the database. */
+  /** Connections of the pool: no more calls are sent at once. */
+  connections?: number;
+  /** Longest wait for a connection, and then for an answer. */
   deadlineMs?: number;
-  /** Calls under way at once, those that wait for a connection included. */
-  maxCalls?: number;
+  /** Requests that may wait for a connection; more are told to come again. */
+  maxWaiting?: number;
   /** How long an endpoint is used without looking whether it changed; NOTIFY makes it shorter. */
   maxAgeMs?: number;
 };
@@ -79,36 +81,54 @@ export function createReceiver({
   sql,
   log,
   now = Date.now,
+  connections = 10,
   deadlineMs = 10_000,
-  maxCalls = 500,
+  maxWaiting = 500,
   maxAgeMs = 10_000,
 }: ReceiverOptions) {
   const cache = new Map<string, { endpoint: InboundEndpoint; until: number }>();
   const refusals = new Map<string, { inbound_endpoint_id: string; status: number; requests: number }>();
-  let calls = 0;
+  const waiting = new Set<() => void>();
+  let free = connections;
 
-  /** Runs one query; past the deadline it is cancelled, so that it cannot be written after it was given up. */
-  async function ask<T>(query: ReturnType<Sql>, row: z.ZodType<T>): Promise<T[]> {
-    if (calls >= maxCalls) throw new Unavailable('too many requests wait for the database');
-    calls++;
-    const timer = setTimeout(() => query.cancel(), deadlineMs);
-    const giveUp = new AbortController();
+  /**
+   * Runs one query on a connection that is free, for which it waits no longer than the deadline: what is given up here
+   * was never sent. A sent one is given up by the database, whose function bounds its waits for locks.
+   */
+  async function ask<T>(query: () => PromiseLike<Iterable<unknown>>, row: z.ZodType<T>): Promise<T[]> {
+    if (free > 0) free--;
+    else if (waiting.size >= maxWaiting) throw new Unavailable('too many requests wait for the database');
+    else {
+      await new Promise<void>((resolve, reject) => {
+        const timer = setTimeout(() => {
+          waiting.delete(resume);
+          reject(new Unavailable('no connection came free'));
+        }, deadlineMs);
+        const resume = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        waiting.add(resume);
+      });
+    }
+    const deadline = new AbortController();
+    const sent = query();
+    const settled = Promise.resolve(sent).finally(() => {
+      const [next] = waiting;
+      if (next && waiting.delete(next)) next();
+      else free++;
+    });
     try {
-      const rows = await Promise.race([
-        query,
-        pause(deadlineMs + 2000, undefined, { signal: giveUp.signal, ref: false }).then(() =>
-          Promise.reject(new Unavailable('no answer')),
-        ),
-      ]);
-      return z.array(row).parse([...rows]);
+      const tooLate = pause(deadlineMs, undefined, { signal: deadline.signal }).then(() =>
+        Promise.reject(new Unavailable('no answer')),
+      );
+      return z.array(row).parse([...(await Promise.race([settled, tooLate]))]);
     } catch (error) {
+      settled.catch(() => {});
       const { code = '' } = error as { code?: string };
-      if (temporary.test(code)) throw Object.assign(new Unavailable(code), { code });
-      throw error;
+      throw temporary.test(code) ? Object.assign(new Unavailable(code), { code }) : error;
     } finally {
-      clearTimeout(timer);
-      giveUp.abort();
-      calls--;
+      deadline.abort();
     }
   }
 
@@ -119,7 +139,7 @@ export function createReceiver({
     if (cached && cached.until > now()) return cached.endpoint;
     cache.delete(key);
     const [row] = await ask(
-      sql`select inbound_endpoint_id, mapping_version, fields::text, secrets, max_body_bytes, rate_limit_per_minute, github_signature
+      () => sql`select inbound_endpoint_id, mapping_version, fields::text, secrets, max_body_bytes, rate_limit_per_minute, github_signature
           from collecta.find_inbound_endpoint(${slug}, ${tokenHash})`,
       endpointRow,
     );
@@ -153,7 +173,7 @@ export function createReceiver({
     for (let attempt = 1; ; attempt++) {
       try {
         const [outcome] = await ask(
-          sql`select status, record_id, kept_as, reason, column_name, retry_after
+          () => sql`select status, record_id, kept_as, reason, column_name, retry_after
               from collecta.receive_inbound(${endpointId}, ${mappingVersion}, ${mapped.values}::text::json, ${text}, ${keyHash},
                 ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries})`,
           outcomeRow,
@@ -161,7 +181,7 @@ export function createReceiver({
         return outcome!;
       } catch (error) {
         // 23505: under REPEATABLE READ by default, a repeated key is seen only by its index.
-        if (attempt >= maxTries || !/^(40|55P03|23505)/.test((error as { code?: string }).code ?? '')) throw error;
+        if (attempt >= maxTries || !/^(40|23505)/.test((error as { code?: string }).code ?? '')) throw error;
         await pause(Math.random() * 20 * 2 ** attempt);
       }
     }
@@ -187,7 +207,8 @@ export function createReceiver({
     for (let ran = 1; ran > 0 && !signal.aborted; ) {
       ran = 0;
       const rows = await ask(
-        sql`select request_id, inbound_endpoint_id, mapping_version, fields::text, body, key_hash from collecta.next_inbound_retries()`,
+        () =>
+          sql`select request_id, inbound_endpoint_id, mapping_version, fields::text, body, key_hash from collecta.next_inbound_retries()`,
         retryRow,
       );
       for (const row of rows) {
@@ -223,7 +244,7 @@ export function createReceiver({
     refusals.clear();
     try {
       await ask(
-        sql`select collecta.maintain_inbound(${JSON.stringify(counted)}::text::json)::int as gone`,
+        () => sql`select collecta.maintain_inbound(${JSON.stringify(counted)}::text::json)::int as gone`,
         z.object({ gone: z.number() }),
       );
     } catch (error) {

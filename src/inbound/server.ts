@@ -10,6 +10,7 @@ import { createReceiver } from './receive.ts';
 /** Longer than any pause between two packets of a client that means well. */
 const lingerMs = 1000;
 const maintainEveryMs = 10_000;
+const connections = 10;
 
 type Answer = (request: InboundRequest) => Promise<InboundAnswer>;
 
@@ -33,9 +34,9 @@ export async function receive(
 ): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
-  const sql = connect(config.databaseUrl, { max: 10, max_lifetime: 3600 });
+  const sql = connect(config.databaseUrl, { max: connections, connect_timeout: 5 });
   const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
-  const receiver = createReceiver({ sql, log });
+  const receiver = createReceiver({ sql, log, connections });
   const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies ?? 0 }), log);
   let wake = () => {};
   try {
