@@ -46,6 +46,7 @@ const complain = (line: string) => process.stderr.write(`${line}\n`);
 type Service = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
 
 const dispatch: Service = async (...given) => (await import('./outbound/dispatcher.ts')).dispatch(...given);
+const receive: Service = async (...given) => (await import('./inbound/server.ts')).receive(...given);
 
 /** A command that runs until it is told to stop. When one of its services fails, the others stop too. */
 function serve(summary: string, about: string, services: Service[]): Command {
@@ -70,6 +71,16 @@ what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run
 }
 
 const commands: Record<string, Command> = {
+  demo: {
+    summary: 'see it work, on a PostgreSQL of its own',
+    usage: '[--keep]',
+    about: `Starts an embedded PostgreSQL in a temporary folder and a receiver beside it, both on 127.0.0.1 only; installs collecta,
+makes changes, and shows in SQL what was delivered. Needs no settings, touches no other database, leaves nothing behind.`,
+    options: { keep: { type: 'boolean', about: 'stay up until Ctrl-C, and print the URL for psql' } },
+    stops: true,
+    run: async ({ options, signal, say }) =>
+      (await import('./operations/demo.ts')).demo({ keep: Boolean(options.keep), signal, say }),
+  },
   migrate: {
     summary: 'install collecta in the database, or bring it up to date',
     usage: '[--check]',
@@ -99,10 +110,31 @@ psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql does the same withou
       return 0;
     },
   },
-  run: serve('deliver webhooks: what to keep running', 'Routes captured changes and delivers them to the endpoints.', [
+  run: serve(
+    'deliver webhooks and receive payloads: what to keep running',
+    'Routes captured changes, delivers them to the endpoints, and serves inbound on COLLECTA_HOST and COLLECTA_PORT.',
+    [dispatch, receive],
+  ),
+  dispatch: serve('deliver webhooks only', 'Routes captured changes and delivers them: the outbound half of run.', [
     dispatch,
   ]),
-  dispatch: serve('deliver webhooks only', 'The outbound half of run.', [dispatch]),
+  receive: serve(
+    'receive payloads only',
+    'Serves POST /api/webhooks/MODULE/TOKEN on COLLECTA_HOST and COLLECTA_PORT: the inbound half of run.',
+    [receive],
+  ),
+  'check-url': {
+    summary: 'say whether destinations are allowed, without sending anything',
+    usage: '[URL…]',
+    about: `Reads URLs from standard input, one a line, where none is given. Prints a line for each: allowed or blocked, the URL,
+its addresses, and why it is blocked. Judges as the runner does, by COLLECTA_ALLOW_HTTP, COLLECTA_ALLOW_DESTINATIONS and
+COLLECTA_DNS_SERVERS. Exits with 1 if any is blocked.`,
+    run: async ({ env, positionals, say }) => {
+      const settings = readSettings(env);
+      const { checkUrl, readUrls } = await import('./operations/check-url.ts');
+      return await checkUrl(settings, positionals.length > 0 ? positionals : readUrls(process.stdin), say);
+    },
+  },
   verify: {
     summary: 'check the signature of a webhook',
     usage: '--signature SIGNATURE [--id ID --timestamp SECONDS [--any-age]] FILE|-',
@@ -194,7 +226,7 @@ function commandHelp(each: string, { usage, about, options = {} }: Command): str
     `--${option}${value ? ` ${value}` : ''}`,
     about,
   ]);
-  return `Usage: ${name} ${each} ${usage}\n\n${about}\n\nOptions:\n${columns([...rows, ['--help', 'this text']])}
+  return `Usage: ${`${name} ${each} ${usage}`.trim()}\n\n${about}\n\nOptions:\n${columns([...rows, ['--help', 'this text']])}
 
 Settings come from the environment: ${name} --help lists them.`;
 }

@@ -126,6 +126,12 @@ export const variables = {
     default: '8080',
     example: '8080',
   }),
+  COLLECTA_TRUSTED_PROXIES: variable({
+    read: wholeNumber(0, 16),
+    about: 'proxies in front of inbound whose X-Forwarded-For is believed',
+    default: '0',
+    example: '1',
+  }),
   COLLECTA_OPERATIONS_PORT: variable({
     read: wholeNumber(0, 65_535),
     about: 'port for /livez, /readyz and /metrics on COLLECTA_HOST (default: off)',
@@ -219,6 +225,7 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     dnsServers: withDefault('COLLECTA_DNS_SERVERS'),
     host: withDefault('COLLECTA_HOST'),
     port: withDefault('COLLECTA_PORT'),
+    trustedProxies: withDefault('COLLECTA_TRUSTED_PROXIES'),
     operationsPort: get('COLLECTA_OPERATIONS_PORT'),
     environment: get('COLLECTA_ENVIRONMENT'),
     secretKey: get('COLLECTA_SECRET_KEY'),

@@ -3,6 +3,7 @@ import { createHmac } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Webhook } from 'standardwebhooks';
 import t from 'tap';
 import { variables } from '../src/config.ts';
@@ -48,12 +49,14 @@ for (const [runtime, [program, ...first]] of Object.entries(runtimes)) {
       match => match[1] as string,
     );
     t.ok(
-      ['migrate', 'run', 'dispatch', 'verify', 'uninstall'].every(each => commands.includes(each)),
+      ['migrate', 'run', 'dispatch', 'receive', 'check-url', 'verify', 'uninstall'].every(each =>
+        commands.includes(each),
+      ),
       commands.join(),
     );
     for (const command of commands) {
       const help = await cli([command, '--help']);
-      t.match(help, { status: 0, out: new RegExp(`^Usage: collecta-webhooks ${command} `), err: '' });
+      t.match(help, { status: 0, out: new RegExp(`^Usage: collecta-webhooks ${command}\\b`), err: '' });
     }
     t.strictSame(await cli(['help', 'migrate']), await cli(['migrate', '-h']));
   });
@@ -184,25 +187,26 @@ for (const [runtime, [program, ...first]] of Object.entries(runtimes)) {
 
   t.test(`${runtime}: dispatch and run wait for the database and for its install, and stop when told to`, async t => {
     const start = (command: string, target: string) => {
-      const child = spawn(program, [...first, command], { env: { ...plainEnvironment, DATABASE_URL: target } });
+      const child = spawn(program, [...first, command], {
+        env: { ...plainEnvironment, DATABASE_URL: target, COLLECTA_PORT: '0' },
+      });
       t.teardown(() => child.kill('SIGKILL'));
       let log = '';
-      let seen = () => {};
       child.stderr.on('data', chunk => {
         log += chunk;
-        seen();
       });
       return {
         stop: (signal: NodeJS.Signals) => child.kill(signal),
         ended: new Promise(done => child.on('close', (status, signal) => done({ status, signal }))),
-        logged: (event: string) =>
-          new Promise<Record<string, unknown>>(done => {
-            seen = () => {
-              const line = log.split('\n').find(each => each.includes(`"event":"${event}"`) && each.endsWith('}'));
-              if (line) done(JSON.parse(line));
-            };
-            seen();
-          }),
+        async logged(event: string): Promise<Record<string, unknown>> {
+          for (let waited = 0; waited < 20_000; waited += 20) {
+            const line = log.split('\n').find(each => each.includes(`"event":"${event}"`) && each.endsWith('}'));
+            if (line) return JSON.parse(line);
+            if (child.exitCode !== null) break;
+            await pause(20);
+          }
+          throw new Error(`${command} did not log "${event}": ${log}`);
+        },
         log: () => log,
       };
     };
@@ -222,6 +226,28 @@ for (const [runtime, [program, ...first]] of Object.entries(runtimes)) {
     await early.logged('dispatching');
     early.stop('SIGTERM');
     t.strictSame(await early.ended, { status: 0, signal: null });
+
+    const both = start('run', url);
+    await Promise.all([both.logged('dispatching'), both.logged('inbound listens')]);
+    both.stop('SIGTERM');
+    t.strictSame(await both.ended, { status: 0, signal: null });
+  });
+
+  t.test(`${runtime}: check-url`, async t => {
+    const env = { COLLECTA_ALLOW_DESTINATIONS: '10.0.0.0/8' };
+    t.match(await cli(['check-url', 'https://93.184.216.34/hook', 'https://10.1.2.3/'], env), {
+      status: 0,
+      out: /^allowed https:\/\/93\.184\.216\.34\/hook 93\.184\.216\.34\nallowed https:\/\/10\.1\.2\.3\/ 10\.1\.2\.3\n$/,
+      err: '',
+    });
+    t.match(await cli(['check-url'], env, 'https://93.184.216.34/\nhttps://127.0.0.1/\n'), {
+      status: 1,
+      out: /^allowed .*\nblocked https:\/\/127\.0\.0\.1\/ 127\.0\.0\.1 .*loopback.*\n$/,
+    });
+    t.match(await cli(['check-url', 'https://a.example/'], { COLLECTA_ALLOW_DESTINATIONS: '10.0.0.0/33' }), {
+      status: 2,
+      err: /^COLLECTA_ALLOW_DESTINATIONS must be/,
+    });
   });
 
   t.test(`${runtime}: a reader that stops reading is no error`, async t => {
