@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:cbe4b081a77c97ff9ccdd28f3dd289292612e446
+--! Hash: sha1:81f79eb62ab607963af0f914679d96c5346b0f13
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -382,7 +382,8 @@ declare
 begin
   perform collecta.check_endpoint_id(rotate_secret.endpoint_id);
   if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
-    raise exception using errcode = 'CW016', message = format('the overlap cannot be %s', overlap), hint = 'Between ''0'' (after a leak) and ''90 days''.';
+    raise exception using errcode = 'CW016', message = format('the overlap cannot be %s', coalesce(overlap::text, 'null')),
+      detail = 'It is how long receivers have to change over.', hint = 'Between ''0'' (after a leak) and ''90 days''.';
   end if;
   update collecta.endpoint_secrets s
   set secret = fresh,
@@ -465,19 +466,20 @@ comment on function collecta.resume_after_restore(text) is
 --! EndIncluded functions/check_installation.sql
 
 --! Included functions/mask_escapes.sql
--- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. Hidden behind DEL (a
--- character that json does not escape and that nobody stores before a u), such a document can be taken apart and its
--- pieces put together again, escapes and all, digit for digit.
+-- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
+-- DEL, which json does not escape, as DEL d), such a document can be taken apart and its pieces put together again, escapes
+-- and all, digit for digit. E'' because these run under any session's standard_conforming_strings.
 create or replace function collecta.mask_escapes(document json) returns json
 language sql immutable parallel safe
 as $$
-  select case when strpos(document::text, '\u') = 0 then document
-    else regexp_replace(document::text, '(?<!\\)((?:\\\\)*)\\u', '\1' || chr(127) || 'u', 'g')::json end
+  select case when strpos(document::text, E'\\u') = 0 and strpos(document::text, E'\x7f') = 0 then document
+    else regexp_replace(replace(document::text, E'\x7f', E'\x7fd'), E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u', E'\\1\x7fu', 'g')::json end
 $$;
 create or replace function collecta.unmask_escapes(document text) returns text
 language sql immutable parallel safe
 as $$
-  select replace(document, chr(127) || 'u', '\u')
+  select case when strpos(document, E'\x7f') = 0 then document
+    else replace(replace(document, E'\x7fu', E'\\u'), E'\x7fd', E'\x7f') end
 $$;
 comment on function collecta.mask_escapes(json) is 'Makes a document with \u escapes safe for json_each and ->.';
 comment on function collecta.unmask_escapes(text) is 'Gives back the escapes that mask_escapes hid.';
@@ -495,60 +497,75 @@ comment on function collecta.pick_columns(json, text[], boolean) is
   'A row with only these columns (keep), or without them, the rest text for text.';
 --! EndIncluded functions/pick_columns.sql
 --! Included functions/capture_large.sql
--- For rows of more than 64 kB as stored (compressed, so possibly many times that): none of this may fail the user's statement.
--- Not a definer function: it runs casts of the user's types, as the role that owns the capture functions.
-create or replace function collecta.capture_large(version int, record anyelement, other anyelement) returns json
-language plpgsql stable
+-- For rows of more than 4 kB as stored (compressed, so up to 255 times that). Written for each module, since rows of a transition
+-- table are of type record: their columns can only be named in a function's text. What the names do not fit any more (a column
+-- was renamed) is caught: none of this may fail the user's statement.
+create or replace function collecta.write_large_capture(module collecta.module_versions) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  relation constant oid := (select typrelid from pg_catalog.pg_type where oid = pg_typeof(record));
+  written constant text := format('capture_%s_large', module.module_id);
+  thin constant text[] := module.key_columns || module.status_column || module.scope_column;
+  body text;
+begin
+  body := format('declare
   size_limit constant int := (select max_record_bytes from collecta.settings);
-  module collecta.module_versions;
   size bigint;
   document json;
   custom_data_changed boolean := false;
 begin
-  select * into module from collecta.module_versions v where v.version = capture_large.version;
+  if pg_column_size(captured) <= 65536 then
+    document := row_to_json(captured);
+    if octet_length(document::text) <= size_limit then
+      return document;
+    end if;
+  end if;
   begin
     -- octet_length of text and bytea reads the length without decompressing.
-    execute (
-      select 'select ' || coalesce(string_agg(format(
-          case when a.atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype)
-            then 'coalesce(octet_length(($1).%I), 0)::bigint' else 'coalesce(pg_column_size(($1).%I), 0)::bigint' end,
-          a.attname), ' + '), '0')
-      from pg_catalog.pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attlen = -1
-        and a.attname <> all (module.exclude_columns)
-    ) into size using record;
-    if size <= size_limit then
-      document := row_to_json(record);
+    size := %s;
+  exception when others then
+    null;
+  end;
+  begin
+    if size is null or size <= size_limit then
+      document := row_to_json(captured);
       if octet_length(document::text) <= 2 * size_limit::bigint then
         return document;
       end if;
     end if;
   exception when others then
-    null; -- too large to be written down at all: thin
+    null; -- too large to be written down at all
   end;
   begin
-    if other is not null and module.custom_data_column is not null then
-      execute format('select row(($1).%1$I) *<> row(($2).%1$I)', module.custom_data_column)
-        into custom_data_changed using record, other;
-    end if;
-    execute (
-      select format('select row_to_json(t) from (select %s, true as "$truncated", $2 as "$custom_data_changed") t',
-        string_agg(format('($1).%1$I', a.attname), ', '))
-      from pg_catalog.pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-        and a.attname = any (module.key_columns || module.scope_column || module.status_column)
-    ) into document using record, custom_data_changed;
-    return document;
+    custom_data_changed := %s;
   exception when others then
-    return '{"$truncated":true}';
+    null;
   end;
+  select row_to_json(t) into document from (select %s, true as "$truncated", custom_data_changed as "$custom_data_changed") t;
+  return document;
+exception when others then
+  return ''{"$truncated":true}'';
+end',
+    (select coalesce(string_agg(format(
+        case when a.atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype)
+          then 'coalesce(octet_length(captured.%I), 0)::bigint' else 'coalesce(pg_column_size(captured.%I), 0)::bigint' end,
+        a.attname), ' + '), '0')
+     from pg_catalog.pg_attribute a
+     where a.attrelid = module.relation and a.attnum > 0 and not a.attisdropped and a.attlen = -1 and a.attgenerated <> 'v'
+       and a.attnum <> all (module.excluded_attnums)),
+    -- Cast, or it is parsed as a row comparison, which *<> is not.
+    case when module.custom_data_column is null then 'false'
+      else format('row(captured.%1$I)::record *<> row(other.%1$I)::record', module.custom_data_column) end,
+    (select string_agg(distinct format('captured.%1$I as %1$I', c), ', ') from unnest(thin) c where c is not null));
+  if not exists (select from pg_catalog.pg_proc p
+                 where p.pronamespace = 'collecta'::regnamespace and p.proname = written and p.prosrc = body) then
+    execute format('create or replace function collecta.%I(captured record, other record) returns json language plpgsql stable as %L', written, body);
+    perform collecta.own_function(format('collecta.%I(record, record)', written)::regprocedure, 'collecta_capture');
+  end if;
 end
 $$;
-comment on function collecta.capture_large(int, anyelement, anyelement) is
-  'Captures a large row: whole up to settings.max_record_bytes, else thin (key, scope, status, whether custom_data changed).';
+comment on function collecta.write_large_capture(collecta.module_versions) is
+  'Writes the function that captures a module''s large rows: whole up to settings.max_record_bytes, else thin (key, scope, status, whether custom_data changed).';
 --! EndIncluded functions/capture_large.sql
 --! Included functions/own_function.sql
 -- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
@@ -581,9 +598,11 @@ declare
   -- In the function's definer context a whole row must be named by an alias that no column of the table has.
   insert_from constant text := 'from new_rows "collecta new"';
   delete_from constant text := 'from old_rows "collecta old"';
+  -- FULL JOIN, since an inner one's cached plan for a few rows is a nested loop for many: nothing strict may stand above it.
+  -- coalesce(x.*) is the row even where a column has the alias's name.
   pairs constant text :=
-    'from (select "collecta old" as r, row_number() over () as position from old_rows "collecta old") o
-      full join (select "collecta new" as r, row_number() over () as position from new_rows "collecta new") n
+    'from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
+      full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
         on n.position = o.position';
   pairs_by_key text;
   key_of text;
@@ -597,6 +616,8 @@ declare
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
+  -- Under REPEATABLE READ the subscriptions that we see may be old: then this raises a serialization failure.
+  update collecta.modules m set attached_at = m.attached_at where m.module_id = write_capture_functions.module_id;
   select v.*, c.relkind into module
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
@@ -615,12 +636,11 @@ begin
 
   key_of := (select 'array[' || string_agg(format('(collecta.mask_escapes(row_to_json(%%1$s)) ->> %L)', k), ', ') || ']'
              from unnest(module.key_columns) k);
-  pairs_by_key := format(
-    'from (select "collecta old" as r, row_number() over () as position from old_rows "collecta old") o
-      full join (select "collecta new" as r, row_number() over () as position from new_rows "collecta new") n
-        on %s = %s', format(key_of, 'n.r'), format(key_of, 'o.r'));
+  pairs_by_key := replace(pairs, 'n.position = o.position', format(key_of, 'n.r') || ' = ' || format(key_of, 'o.r'));
+  -- A column of the table may have a variable's name.
   declares := format(
-    'declare
+    '#variable_conflict use_variable
+declare
   stamp constant timestamptz := clock_timestamp();
   context constant text := nullif(current_setting(''collecta.context'', true), '''');%s',
     case when omitted is not null then format('
@@ -637,16 +657,17 @@ begin
       else ' and coalesce(current_setting(''collecta.notify'', true), '''') = ''on'''
     end);
 
+  perform collecta.write_large_capture(v) from collecta.module_versions v where v.version = module.version;
   foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
     body := null;
     if operation = 'insert' and subscribed && array['record_created'] then
       body := format('insert into collecta.outbox (version, operation, new, captured_at, context)
     select %s, ''I'', %s, stamp, context %s;',
-        module.version, collecta.captured_json('"collecta new".*', '"collecta new".*', module.version, omitted), insert_from);
+        module.version, collecta.captured_json('"collecta new".*', '"collecta new".*', module.module_id, omitted), insert_from);
     elsif operation = 'delete' and subscribed && array['record_deleted'] then
       body := format('insert into collecta.outbox (version, operation, old, captured_at, context)
     select %s, ''D'', %s, stamp, context %s;',
-        module.version, collecta.captured_json('"collecta old".*', '"collecta old".*', module.version, omitted), delete_from);
+        module.version, collecta.captured_json('"collecta old".*', '"collecta old".*', module.module_id, omitted), delete_from);
     elsif operation = 'update' and subscribed <> '{}' then
       if not subscribed && (array['record_updated']
            || case when module.status_column is not null then 'status_change' end
@@ -657,11 +678,11 @@ begin
       body := format('insert into collecta.outbox (version, operation, old, new, captured_at, context)
     select %s, ''U'', %s, %s, stamp, context
     %s
-    where o.r *<> n.r%s
+    where (o.r *<> n.r) is not false%s
     order by o.position;',
         module.version,
-        collecta.captured_json('o.r', 'n.r', module.version, omitted),
-        collecta.captured_json('n.r', 'o.r', module.version, omitted), pairs, changed);
+        collecta.captured_json('o.r', 'n.r', module.module_id, omitted),
+        collecta.captured_json('n.r', 'o.r', module.module_id, omitted), pairs, changed);
       if module.relkind = 'p' then
         -- A partition's BEFORE INSERT trigger that drops a moved row leaves more old rows than new ones.
         body := format('if (select count(*) from old_rows) = (select count(*) from new_rows) then
@@ -674,8 +695,8 @@ begin
     where o.r *<> n.r or o.position is null or n.position is null
     order by coalesce(o.position, n.position);
   end if;', body, module.version,
-          collecta.captured_json('o.r', 'n.r', module.version, omitted),
-          collecta.captured_json('n.r', 'o.r', module.version, omitted), pairs_by_key);
+          collecta.captured_json('o.r', 'n.r', module.module_id, omitted),
+          collecta.captured_json('n.r', 'o.r', module.module_id, omitted), pairs_by_key);
       end if;
     elsif operation = 'truncate' and module.on_truncate = 'refuse' then
       body := format('raise exception using errcode = ''CW030'',
@@ -694,7 +715,7 @@ begin
     insert into collecta.outbox (version, operation, new, captured_at, context)
     values (%s, ''T'', json_build_object(''count'', truncated), stamp, context);
   end if;',
-        module.version, replace(replace(collecta.captured_json('"collecta old".*', '"collecta old".*', module.version, omitted),
+        module.version, replace(replace(collecta.captured_json('"collecta old".*', '"collecta old".*', module.module_id, omitted),
           '''', ''''''), 'omitted', '$3'),
         case when omitted is not null then ', omitted' else '' end, module.version);
     end if;
@@ -728,9 +749,12 @@ end', declares, module.version, operation,
       where p.pronamespace = 'collecta'::regnamespace and p.proname = format('capture_%s_%s', write_capture_functions.module_id, operation)
         and p.prosrc = body);
     execute format(
+      -- pg_temp last: else a type that the writer makes there stands before pg_catalog's and runs with the owner's rights.
       'create or replace function collecta.%I() returns trigger language plpgsql volatile security definer
-       set search_path = '''' set "TimeZone" = ''UTC'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' set extra_float_digits = 1
-       as %L', format('capture_%s_%s', write_capture_functions.module_id, operation), body);
+       set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres''
+       set bytea_output = ''hex'' set extra_float_digits = 1%s
+       as %L', format('capture_%s_%s', write_capture_functions.module_id, operation),
+      case operation when 'truncate' then ' set row_security = on' else '' end, body);
     perform collecta.own_function(format('collecta.%I()', format('capture_%s_%s', write_capture_functions.module_id, operation))::regprocedure, 'collecta_capture');
   end loop;
 end
@@ -738,12 +762,12 @@ $$;
 comment on function collecta.write_capture_functions(int) is
   'Writes a module''s four capture functions anew; done by everything that changes what they depend on.';
 
-create or replace function collecta.captured_json(row_expression text, other_expression text, version int, omitted smallint[]) returns text
+create or replace function collecta.captured_json(row_expression text, other_expression text, module_id int, omitted smallint[]) returns text
 language sql immutable set search_path = ''
 as $$
   select format(case when omitted is null then '%s' else 'collecta.pick_columns(%s, omitted, false)' end,
-    format('case when pg_column_size(%1$s) > 65536 then collecta.capture_large(%3$s, %1$s, %2$s) else row_to_json(%1$s) end',
-      row_expression, other_expression, version))
+    format('case when pg_column_size(%1$s) > 4096 then collecta.capture_%3$s_large(%1$s, %2$s) else row_to_json(%1$s) end',
+      row_expression, other_expression, module_id))
 $$;
 comment on function collecta.captured_json(text, text, int, smallint[]) is 'The SQL expression that captures one row.';
 --! EndIncluded functions/write_capture_functions.sql
@@ -764,7 +788,7 @@ declare
 begin
   if relation is null or slug is null then
     raise exception using errcode = 'CW002', message = 'attach_module needs a table and a slug',
-      hint = 'select collecta.attach_module(''public.work_orders'', ''work-orders'');';
+      detail = 'One of them is null.', hint = 'select collecta.attach_module(''public.work_orders'', ''work-orders'');';
   end if;
   if slug !~ '^[a-z0-9][a-z0-9_-]{0,62}$' then
     raise exception using errcode = 'CW006', message = format('%L is no slug', slug),
@@ -785,16 +809,20 @@ begin
     when exists (select from pg_catalog.pg_subscription_rel s
                  where s.srrelid in (select relation union select p.relid from pg_catalog.pg_partition_tree(relation) p))
       then 'logical replication writes it, and its apply fires no statement trigger'
+    when class.relispartition then 'it is a partition: what is written through its parent fires nothing of it'
     when exists (select from collecta.modules m where m.relation <> check_module.relation
-                 and (m.relation in (select a.relid from pg_catalog.pg_partition_ancestors(check_module.relation) a)
-                   or m.relation in (select p.relid from pg_catalog.pg_partition_tree(check_module.relation) p)))
-      then 'a table above or below it in its partition tree is attached already'
+                 and m.relation in (select p.relid from pg_catalog.pg_partition_tree(check_module.relation) p))
+      then 'one of its partitions is attached already'
   end;
   if why is not null then
     raise exception using errcode = 'CW002', message = format('%s cannot be attached', relation), detail = format('Because %s.', why),
       hint = case
         when class.relkind in ('v', 'm') then 'Attach the table under it: select collecta.attach_module(''schema.table'', ''slug'');'
         when why like 'logical replication%' then 'Attach it where it is written, on the publisher.'
+        when why like 'it is a partition%' then format('select collecta.attach_module(%L, %L);', pg_partition_root(relation), slug)
+        when why like 'one of its partitions%' then (
+          select string_agg(format('select collecta.detach_module(%L);', m.slug), ' ')
+          from collecta.modules m join pg_catalog.pg_partition_tree(relation) p on p.relid = m.relation)
         else 'Attach another table: select collecta.attach_module(''schema.table'', ''slug'');' end;
   end if;
   select format('%L is attached as module %L', m.relation, m.slug) into why
@@ -808,7 +836,7 @@ begin
   end if;
   if on_truncate is null or on_truncate not in ('records', 'ignore', 'refuse') then
     raise exception using errcode = 'CW004', message = format('on_truncate cannot be %L', on_truncate),
-      hint = 'on_truncate => ''records'', ''ignore'' or ''refuse''.';
+      detail = 'records: a record_deleted for each; ignore: nothing; refuse: TRUNCATE fails.', hint = 'on_truncate => ''records'', ''ignore'' or ''refuse''.';
   end if;
 
   -- The key: the primary key, or a named unique one that is checked at once and holds no null. A deferrable key lets a create
@@ -875,7 +903,7 @@ begin
   end if;
 
   if on_truncate = 'records' then
-    capturer := coalesce((select r.rolname from pg_catalog.pg_roles r where r.rolname = 'collecta_capture'), current_user);
+    capturer := collecta.capturing_role();
     select string_agg(c.oid::regclass::text, ', ') into wrong
     from (select relation::oid as relid union select p.relid from pg_catalog.pg_partition_tree(relation) p) tree
     join pg_catalog.pg_class c on c.oid = tree.relid
@@ -899,6 +927,14 @@ end
 $$;
 comment on function collecta.check_module(regclass, text, text, text, text, text[], text[], text[], text) is
   'Refuses what attach_module cannot capture, each with its hint; returns the key''s columns.';
+
+create or replace function collecta.capturing_role() returns name
+language sql stable security definer set search_path = ''
+as $$
+  select case when to_regrole('collecta_capture') is not null and pg_has_role(current_user, 'collecta_capture', 'usage')
+    then 'collecta_capture' else current_user end
+$$;
+comment on function collecta.capturing_role() is 'Who owns the capture functions: see own_function.';
 --! EndIncluded functions/check_module.sql
 --! Included functions/save_module.sql
 create or replace function collecta.save_module(
@@ -910,6 +946,8 @@ as $$
 declare
   saved int;
 begin
+  -- As in subscribe_endpoint: an endpoint of all modules that is being made sees this module, or this sees the endpoint.
+  perform pg_advisory_xact_lock(1668246636, 5);
   insert into collecta.modules as m (slug, relation) values (save_module.slug, save_module.relation)
   on conflict on constraint modules_slug_is_unique do update set attached_at = now()
   returning m.module_id into saved;
@@ -947,6 +985,7 @@ begin
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta.%I()', format('capture_%s_%s', forget_module.module_id, task));
   end loop;
+  execute format('drop function if exists collecta.%I(record, record)', format('capture_%s_large', forget_module.module_id));
 end
 $$;
 comment on function collecta.forget_module(int) is 'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
@@ -1006,14 +1045,26 @@ comment on function collecta.attach_module(regclass, text, text, text, text, tex
 create or replace function collecta.let_capture_read(relation regclass) returns void
 language plpgsql volatile set search_path = ''
 as $$
+declare
+  capturer constant name := collecta.capturing_role();
+  namespace constant regnamespace := (select c.relnamespace from pg_catalog.pg_class c where c.oid = relation);
 begin
-  if to_regrole('collecta_capture') is not null and not has_table_privilege('collecta_capture', relation, 'select') then
-    execute format('grant select on %s to collecta_capture', relation);
+  begin
+    if not has_schema_privilege(capturer, namespace, 'usage') then
+      execute format('grant usage on schema %s to %I', namespace, capturer);
+    end if;
+    if not has_table_privilege(capturer, relation, 'select') then
+      execute format('grant select on %s to %I', relation, capturer);
+    end if;
+  exception when insufficient_privilege then
+    null; -- Who lacks the grant option only gets a warning: so it is the result that counts.
+  end;
+  if not (has_schema_privilege(capturer, namespace, 'usage') and has_table_privilege(capturer, relation, 'select')) then
+    raise exception using errcode = 'CW002', message = format('%s may not read %s', capturer, relation),
+      detail = 'TRUNCATE''s records are read before they are gone; without SELECT the TRUNCATE itself would fail.',
+      hint = format('As their owner: grant usage on schema %s to %I; grant select on %s to %2$I; or attach it with on_truncate => ''ignore''.',
+        namespace, capturer, relation);
   end if;
-exception when insufficient_privilege then
-  raise exception using errcode = 'CW002', message = format('collecta_capture may not read %s', relation),
-    detail = 'TRUNCATE''s records are read before they are gone; without SELECT the TRUNCATE itself would fail.',
-    hint = format('As its owner: grant select on %s to collecta_capture; or attach it with on_truncate => ''ignore''.', relation);
 end
 $$;
 comment on function collecta.let_capture_read(regclass) is 'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
@@ -1082,7 +1133,8 @@ begin
     when url ~ '#' then 'it has a fragment (#…), which is never sent'
     when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
     when url !~ '^https?://[^/?]' then 'it names no host'
-    when url !~ '^https?://([^/?:\[\]]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$' then 'its host or port is malformed'
+    when url !~ '^https?://([^/?:\[\]%<>^|"`{}]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$'
+      or substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int > 65535 then 'its host or port is malformed'
   end;
   if wrong is not null then
     raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint', detail = format('The URL cannot be used: %s.', wrong),
@@ -1117,11 +1169,11 @@ begin
   end if;
   if payload_role <> '' and to_regrole(quote_ident(payload_role)) is null then
     raise exception using errcode = 'CW016', message = format('there is no role %L', payload_role),
-      hint = format('create role %I nologin; grant select (…) on … to %I;', payload_role, payload_role);
+      detail = 'The payload keeps the columns that this role may select.', hint = format('create role %I nologin; grant select (…) on … to %I;', payload_role, payload_role);
   end if;
   if jsonb_typeof(headers) is distinct from 'object' then
     raise exception using errcode = 'CW016', message = 'headers must be an object of strings',
-      hint = 'headers => ''{"authorization": "Bearer …"}''';
+      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')), hint = 'headers => ''{"authorization": "Bearer …"}''';
   end if;
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
@@ -1159,6 +1211,8 @@ begin
   ), gone as (
     delete from collecta.subscriptions s
     where s.endpoint_id = subscribe_endpoint.endpoint_id
+      -- A detached module's last changes may not be routed yet.
+      and exists (select from collecta.modules m where m.module_id = s.module_id)
       and not exists (select from wanted w where w.module_id = s.module_id and w.event = s.event)
     returning s.module_id
   ), made as (
@@ -1340,6 +1394,7 @@ begin
   module_id := module.module_id;
   slug := module.slug;
   relation := module.relation;
+  key_columns := module.key_columns;
   if operation in ('M', 'T') then
     truncated := false;
     return;
@@ -1363,6 +1418,9 @@ begin
       from collecta.modules m join collecta.module_versions v on v.version = m.current_version
       where m.module_id = read_change.module_id and v.version <> captured_under and collecta.missing_columns(captured, v, truncated) is null;
       if not found then
+        -- Known all the same, it holds back the record's later changes at ordered endpoints.
+        old_id := collecta.record_id(safe_old, read_change.key_columns);
+        new_id := collecta.record_id(safe_new, read_change.key_columns);
         return;
       end if;
       unroutable := null;
@@ -1373,7 +1431,7 @@ begin
   status_column := module.status_column;
   custom_data_column := module.custom_data_column;
   ignore_columns := module.ignore_columns;
-  scope := case when module.scope_column is not null then captured ->> module.scope_column end;
+  scope := case when module.scope_column is not null then collecta.record_id(captured, array[module.scope_column]) end;
   old_id := collecta.record_id(safe_old, key_columns);
   new_id := collecta.record_id(safe_new, key_columns);
   old_record := old::text;
@@ -1424,20 +1482,25 @@ as $$
   select case
     when document is null then null
     when cardinality(key_columns) = 1 then collecta.unmask_escapes((document -> key_columns[1])::text)::json #>> '{}'
-    else (select '[' || string_agg(collecta.unmask_escapes((document -> k)::text), ',' order by place) || ']'
+    else (select case when bool_and((document -> k) is not null) then '[' || string_agg(collecta.unmask_escapes((document -> k)::text), ',' order by place) || ']' end
           from unnest(key_columns) with ordinality key (k, place)) end
 $$;
 comment on function collecta.record_id(json, text[]) is 'The key of a captured row as text; of a composite key the compact JSON array in key order.';
 
 -- Each change's old row is its predecessor's new one. A record's changes in one transaction are few.
-create or replace function collecta.chain_changes(ids bigint[], olds text[], news text[])
+create or replace function collecta.chain_changes(ids bigint[], olds text[], news text[], nested boolean[])
 returns table (change_id bigint, order_id bigint)
 language sql immutable set search_path = ''
 as $$
-  with recursive chain as (
-    select i as at, array[i] as passed, i as started
-    from generate_subscripts(ids, 1) i
+  with recursive start as (
+    select i from generate_subscripts(ids, 1) i
     where olds[i] is null or not exists (select from generate_subscripts(ids, 1) p where news[p] = olds[i] and p <> i)
+  ), chain as (
+    select i as at, array[i] as passed, i as started from start
+    union all
+    -- A circle (a trigger that takes back what the statement did) begins with a statement and not with a trigger.
+    (select i, array[i], i from generate_subscripts(ids, 1) i
+     where not exists (select from start) order by nested[i], i limit 1)
     union all
     select n.i, c.passed || n.i, c.started
     from chain c
@@ -1451,7 +1514,7 @@ as $$
   )
   select ids[i], ids[place] from placed
 $$;
-comment on function collecta.chain_changes(bigint[], text[], text[]) is
+comment on function collecta.chain_changes(bigint[], text[], text[], boolean[]) is
   'Puts the changes of one record in one transaction in order: which order_id each change_id takes.';
 --! EndIncluded functions/read_change.sql
 --! Included functions/try_filter.sql
@@ -1555,12 +1618,12 @@ begin
     select o.change_id, o.order_id
     from (
       select array_agg(c.change_id order by c.change_id) as ids, array_agg(c.old::text order by c.change_id) as olds,
-        array_agg(c.new::text order by c.change_id) as news
+        array_agg(c.new::text order by c.change_id) as news, array_agg(c.nested order by c.change_id) as nested
       from change c
       where c.unroutable is null and c.transaction_id in (select n.transaction_id from change n where n.nested)
       group by c.transaction_id, c.module_id, coalesce(c.new_id, c.old_id)
       having count(*) > 1) g
-    cross join lateral collecta.chain_changes(g.ids, g.olds, g.news) o
+    cross join lateral collecta.chain_changes(g.ids, g.olds, g.news, g.nested) o
   ), sorted as materialized (
     select c.*, coalesce(i.order_id, c.change_id) as order_id,
       case when c.old_id <> c.new_id then min(c.change_id) over (partition by c.transaction_id, c.captured_at) end as statement_id,
@@ -1666,8 +1729,11 @@ begin
     select j.order_id, j.position, j.endpoint_id, j.event_id, j.payload_role, stamp,
       case when not j.ordered then stamp
         when j.before > 0
-          or exists (select from collecta.delivery_queue q where q.endpoint_id = j.endpoint_id and q.record_id = coalesce(j.record_id, ''))
+          -- Earlier ones: what route_again put back stands before what waited for it.
+          or exists (select from collecta.delivery_queue q where q.endpoint_id = j.endpoint_id and q.record_id = coalesce(j.record_id, '')
+            and (q.change_id, q.position) < (j.order_id, j.position))
           or exists (select from collecta.unrouted u where u.record_id = j.record_id and u.module = j.slug and u.endpoint_id in ('', j.endpoint_id))
+          or exists (select from sorted r where r.unroutable is not null and r.order_id < j.order_id and r.slug = j.slug and coalesce(r.new_id, r.old_id) = j.record_id)
         then 'infinity' else stamp end,
       case when j.ordered then coalesce(j.record_id, '') end
     from judged j where j.matches
@@ -1913,6 +1979,7 @@ as $$
 #variable_conflict use_column
 declare
   again int;
+  last_back bigint;
 begin
   -- Router and record wait meanwhile: what is put back stands before what they would queue or make due.
   perform pg_advisory_xact_lock(1668246636, 2);
@@ -1921,7 +1988,12 @@ begin
     delete from collecta.unrouted u where u.endpoint_id = '' and route_again.endpoint_id is null returning u.change
   ), back as (
     insert into collecta.outbox overriding system value
-    select (json_populate_record(null::collecta.outbox, c.change)).* from change c returning 1
+    select (c.safe ->> 'change_id')::bigint, (c.safe ->> 'version')::int, (c.safe ->> 'operation')::"char",
+      nullif(collecta.unmask_escapes((c.safe -> 'old')::text), 'null')::json, nullif(collecta.unmask_escapes((c.safe -> 'new')::text), 'null')::json,
+      (c.safe ->> 'transaction_id')::xid8, (c.safe ->> 'nested')::boolean, (c.safe ->> 'captured_at')::timestamptz,
+      collecta.unmask_escapes((c.safe -> 'context')::text)::json #>> '{}'
+    from (select collecta.mask_escapes(change) as safe from change offset 0) c
+    returning change_id
   ), judged as materialized (
     select u.change_id, u.position, u.endpoint_id, f.matches, f.reason
     from collecta.unrouted u
@@ -1947,8 +2019,15 @@ begin
     order by r.change_id, r.position
     returning 1
   )
-  select (select count(*) from back) + (select count(*) from routable) into again;
-  perform collecta.promote_waiting();
+  select (select count(*) from back) + (select count(*) from routable), (select max(change_id) from back) into again, last_back;
+  begin
+    -- Now, since promote_waiting must see them before what waits behind them.
+    perform collecta.route_changes((select count(*)::int from collecta.outbox o where o.change_id <= last_back))
+    where last_back is not null;
+    perform collecta.promote_waiting();
+  exception when others then
+    null; -- A runner takes them one by one and sets aside what cannot be routed; maintain promotes.
+  end;
   perform collecta.wake_runner();
   return again;
 end
@@ -1979,6 +2058,8 @@ begin
       detail = 'Attempts are kept for settings.retention.', hint = 'select id, outcome, started_at from collecta.webhook_deliveries order by started_at desc limit 20;';
   end if;
   perform collecta.check_endpoint_id(replayed.endpoint_id);
+  -- Of an ordered endpoint it stands behind what is being sent of its record: record_deliveries and we take turns.
+  perform pg_advisory_xact_lock(1668246636, 6) from collecta.endpoints e where e.endpoint_id = replayed.endpoint_id and e.ordered;
   select v.* into event from collecta.events v
   where v.event_id = replayed.event_id and v.payload_role = replayed.payload_role and v.routed_at = replayed.routed_at;
   update collecta.delivery_queue q
@@ -1987,7 +2068,10 @@ begin
     and (q.due_at <> 'infinity') and (q.leased_until is null or q.leased_until < now());
   if not exists (select from collecta.delivery_queue q where q.endpoint_id = replayed.endpoint_id and q.event_id = replayed.event_id) then
     insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id, replay_of)
-    select event.change_id, event.position, e.endpoint_id, event.event_id, event.payload_role, event.routed_at, clock_timestamp(),
+    select event.change_id, event.position, e.endpoint_id, event.event_id, event.payload_role, event.routed_at,
+      case when e.ordered and exists (
+          select from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id and q.record_id = coalesce(event.record_id, ''))
+        then 'infinity' else clock_timestamp() end,
       case when e.ordered then coalesce(event.record_id, '') end, replayed.id
     from collecta.endpoints e where e.endpoint_id = replayed.endpoint_id;
   end if;
@@ -2202,8 +2286,8 @@ declare
     'collecta_operator|execute on function collecta.pause_endpoint(text, text), collecta.resume_endpoint(text), collecta.replay_delivery(text), collecta.send_test_event(text), collecta.route_again(text), collecta.new_id(text)',
     'collecta_capture|usage on schema collecta',
     'collecta_capture|insert on collecta.outbox',
-    'collecta_capture|select on collecta.module_versions, collecta.settings',
-    'collecta_capture|execute on function collecta.capture_large(int, anyelement, anyelement), collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
+    'collecta_capture|select on collecta.settings',
+    'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
     'collecta_dispatcher|usage on schema collecta',
     'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries(json), collecta.release_deliveries(bigint[], int[]), collecta.maintain()'
   ];

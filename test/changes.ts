@@ -1,0 +1,79 @@
+import postgres from 'postgres';
+import type { Test } from 'tap';
+import type { Sql } from './database.ts';
+
+export type Payload = {
+  id: string;
+  event: string;
+  occurred_at: string;
+  module: string;
+  record_id: string | null;
+  record: Record<string, unknown> | null;
+  previous?: Record<string, unknown>;
+  from?: unknown;
+  to?: unknown;
+  context?: unknown;
+  count?: number;
+  truncated?: boolean;
+};
+
+export const allEvents = ['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
+
+/** Routes all that is captured; the bodies written meanwhile, as text, in the order of delivery. */
+export async function routeBodies(sql: Sql, batch = 500): Promise<string[]> {
+  const [start] = await sql`select clock_timestamp()::text as at`;
+  for (;;) {
+    const [step] = await sql`select routed from collecta.route_changes(${batch})`;
+    if (step!.routed === 0) break;
+    if (step!.routed < 0) throw new Error('another session routes');
+  }
+  const rows = await sql<{ body: string }[]>`
+    select body from collecta.events where payload_role = '' and routed_at > ${start!.at}::text::timestamptz order by change_id, position`;
+  return rows.map(({ body }) => body);
+}
+
+/** The same, parsed. */
+export async function route(sql: Sql, batch = 500): Promise<Payload[]> {
+  return (await routeBodies(sql, batch)).map(body => JSON.parse(body));
+}
+
+/** `created 1`, `status_change 1`: events without their record_ prefix, and their record. */
+export function brief(payloads: Payload[]): string[] {
+  return payloads.map(({ event, record_id }) => `${event.replace('record_', '')} ${record_id}`);
+}
+
+/** An endpoint of all five events, or what the arguments say; its id. */
+export async function subscribe(sql: Sql, events = allEvents, options: Record<string, unknown> = {}): Promise<string> {
+  const named = Object.entries({ url: 'https://example.com/hook', events, ...options });
+  const values = named.map(([, value]) => value) as string[];
+  const [made] = await sql.unsafe(
+    `select endpoint_id from collecta.create_endpoint(${named.map(([name], index) => `${name} => $${index + 1}`).join(', ')})`,
+    values,
+  );
+  return made!.endpoint_id;
+}
+
+/** The error that PostgreSQL refuses a statement with; undefined where it does not. */
+export async function refusal(statement: Promise<unknown>): Promise<postgres.PostgresError | undefined> {
+  try {
+    await statement;
+    return undefined;
+  } catch (error) {
+    if (error instanceof postgres.PostgresError) return error;
+    throw error;
+  }
+}
+
+/** Asserts a refusal of ours: its SQLSTATE, and that detail and hint say something. */
+export async function refuses(
+  t: Test,
+  statement: Promise<unknown>,
+  code: string,
+  message: string,
+): Promise<postgres.PostgresError | undefined> {
+  const error = await refusal(statement);
+  t.equal(error?.code, code, `${message}: ${code}${error && error.code !== code ? ` (${error.message})` : ''}`);
+  t.ok(error?.detail, `${message}: has a detail`);
+  t.ok(error?.hint, `${message}: has a hint`);
+  return error;
+}
