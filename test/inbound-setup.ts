@@ -63,6 +63,7 @@ export async function startReceiving(database: Database, overrides: Record<strin
     listenUrl: database.url,
     host: '127.0.0.1',
     port: 0,
+    trustedProxies: 0,
     pollIntervalMs: 1000,
     stopTimeoutMs: 2000,
     ...overrides,

@@ -17,10 +17,8 @@ type Answer = (request: InboundRequest) => Promise<InboundAnswer>;
 /** The settings inbound needs of all. */
 export type ReceiveConfig = Pick<
   Config,
-  'databaseUrl' | 'listenUrl' | 'host' | 'port' | 'pollIntervalMs' | 'stopTimeoutMs'
-> & {
-  trustedProxies?: number;
-};
+  'databaseUrl' | 'listenUrl' | 'host' | 'port' | 'trustedProxies' | 'pollIntervalMs' | 'stopTimeoutMs'
+>;
 
 /**
  * Serves inbound until `signal` aborts: then it takes no more connections, finishes the requests it has (within
@@ -37,7 +35,7 @@ export async function receive(
   const sql = connect(config.databaseUrl, { max: connections, connect_timeout: 5 });
   const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
   const receiver = createReceiver({ sql, log, connections });
-  const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies ?? 0 }), log);
+  const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies }), log);
   let wake = () => {};
   try {
     await new Promise<void>((resolve, reject) => {
