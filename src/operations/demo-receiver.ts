@@ -1,0 +1,47 @@
+// The demo's receiver, a process of its own: it knows the secret and the two signature rules, and nothing of collecta-webhooks.
+// First line of standard input: the secret. A JSON line on standard output for its port, then for each request.
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createServer } from 'node:http';
+import process from 'node:process';
+import { createInterface } from 'node:readline';
+import { buffer } from 'node:stream/consumers';
+
+const tell = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+let secret = '';
+createInterface({ input: process.stdin })
+  .once('line', line => {
+    secret = line;
+  })
+  .once('close', () => process.exit(0)); // whoever started us is gone
+
+const equal = (given: string, expected: string) =>
+  given.length === expected.length && timingSafeEqual(Buffer.from(given), Buffer.from(expected));
+
+let refused = false;
+createServer(async (request, response) => {
+  const body = await buffer(request);
+  const header = (name: string) => request.headers[name]?.toString() ?? '';
+  const id = header('webhook-id');
+  const timestamp = header('webhook-timestamp');
+
+  const hex = equal(header('x-webhook-signature'), `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`);
+  const key = Buffer.from(secret.replace('whsec_', ''), 'base64');
+  const standard =
+    equal(
+      header('webhook-signature'),
+      `v1,${createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest('base64')}`,
+    ) && Math.abs(Date.now() / 1000 - Number(timestamp)) < 300;
+
+  const event: string | null = hex && standard ? JSON.parse(body.toString()).event : null;
+  let status = event === null ? 401 : 204;
+  if (event === 'status_change' && !refused) {
+    refused = true;
+    status = 503;
+  }
+  response.writeHead(status, status === 503 ? { 'content-type': 'text/plain' } : {});
+  response.end(status === 503 ? 'back in a second\n' : undefined);
+  tell({ id, event, status, hex, standard });
+}).listen(0, '127.0.0.1', function (this: ReturnType<typeof createServer>) {
+  tell({ port: (this.address() as { port: number }).port });
+});
