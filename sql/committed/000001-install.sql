@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:81f79eb62ab607963af0f914679d96c5346b0f13
+--! Hash: sha1:b43a6065706fac3f143f04da844aae457b869db0
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1770,12 +1770,14 @@ as $$
 declare
   routing record;
   lease interval;
-  claimed bigint[];
+  present timestamptz;
 begin
   perform collecta.check_installation(environment);
   select * into routing from collecta.route_changes(route_limit, from_change, skip_filters, set_aside);
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
   perform pg_advisory_xact_lock(1668246636, 3);
+  -- After the lock, so that it includes what was routed above and is never before the last claim's.
+  present := clock_timestamp();
   select s.lease into lease from collecta.settings s;
 
   return query
@@ -1795,11 +1797,11 @@ begin
         from (
           select q.delivery_id, q.leased_until, q.due_at, q.change_id, q.position
           from collecta.delivery_queue q
-          where q.endpoint_id = t.endpoint_id and q.due_at <= now() and q.due_at >= coalesce((marks ->> t.endpoint_id)::timestamptz, '-infinity')
+          where q.endpoint_id = t.endpoint_id and q.due_at <= present and q.due_at >= coalesce((marks ->> t.endpoint_id)::timestamptz, '-infinity')
           order by q.due_at, q.change_id, q.position
           limit t.max_in_flight) q
       ) w
-      where w.leased_until is null or w.leased_until < now()
+      where w.leased_until is null or w.leased_until < present
       order by w.due_at, w.change_id, w.position
       limit per_endpoint) c
     limit batch
@@ -1808,11 +1810,11 @@ begin
     from candidate c
     join collecta.delivery_queue q on q.delivery_id = c.delivery_id
     join collecta.endpoints e on e.endpoint_id = q.endpoint_id
-    where q.leased_until is null or q.leased_until < now()
+    where q.leased_until is null or q.leased_until < present
     for update of q skip locked
   ), taken as materialized (
     update collecta.delivery_queue q
-    set attempt = q.attempt + 1, leased_until = now() + lease
+    set attempt = q.attempt + 1, leased_until = present + lease
     from mine m
     where q.delivery_id = m.delivery_id and not m.spent
     returning q.delivery_id, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
@@ -1827,7 +1829,7 @@ begin
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
       started_at, finished_at, next_attempt_at, replay_of)
     select collecta.new_id('dlv'), t.event_id, t.payload_role, t.routed_at, t.endpoint_id, t.attempt - 1, 'lost', e.url,
-      'the runner vanished before the result was recorded', t.was_leased_until - lease, t.was_leased_until, case when not t.spent then now() end, t.replay_of
+      'the runner vanished before the result was recorded', t.was_leased_until - lease, t.was_leased_until, case when not t.spent then present end, t.replay_of
     from (select *, false as spent from taken union all select *, true from spent) t join collecta.endpoints e on e.endpoint_id = t.endpoint_id
     where t.was_leased_until is not null
   ), involved as (
@@ -1840,7 +1842,7 @@ begin
   union all
   select null, null, null, null, null, null, routing.routed, routing.next_change,
     (select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', e.headers, 'more', i.more,
-        'secrets', case when s.previous_until > now() then array[s.previous_secret, s.secret] else array[s.secret] end) order by e.endpoint_id)
+        'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end) order by e.endpoint_id)
      from involved i join collecta.endpoints e on e.endpoint_id = i.endpoint_id join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id),
     (select json_object_agg(i.endpoint_id, i.first_due) from involved i);
 end
@@ -1850,7 +1852,8 @@ comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int
 --! EndIncluded functions/claim_deliveries.sql
 --! Included functions/record_deliveries.sql
 -- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one transaction.
--- The attempt fences: the result of a runner whose lease was taken over matches no row and changes nothing.
+-- Attempt and lease fence: the result of a runner whose lease was taken over matches no row and changes nothing; neither
+-- does one that is recorded a second time, since its first commit's answer was lost.
 create or replace function collecta.record_deliveries(results json) returns int
 language plpgsql volatile security definer
 set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
@@ -1880,7 +1883,7 @@ begin
       -- the receiver's Retry-After only lengthens it, by an hour at most.
       greatest(e.retry_base * pow(2, q.attempt - 1), least(coalesce(r.retry_after_s, 0), 3600) * interval '1 s') as wait
     from result r
-    join collecta.delivery_queue q on q.delivery_id = r.delivery_id and q.attempt = r.attempt
+    join collecta.delivery_queue q on q.delivery_id = r.delivery_id and q.attempt = r.attempt and q.leased_until is not null
     join collecta.endpoints e on e.endpoint_id = q.endpoint_id
     order by q.delivery_id
     for update of q
@@ -2289,7 +2292,8 @@ declare
     'collecta_capture|select on collecta.settings',
     'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
     'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries(json), collecta.release_deliveries(bigint[], int[]), collecta.maintain()'
+    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries(json), collecta.release_deliveries(bigint[], int[]), collecta.maintain(), collecta.wake_runner()',
+    'collecta_dispatcher|select on collecta.settings'
   ];
   granted text;
   grantee text;
@@ -2310,6 +2314,18 @@ begin
   end if;
 end
 $$;
-select count(*) from collecta.maintain();
+do $$ begin perform collecta.maintain(); end $$;
 reset role;
+-- The ledger is the installer's own: runners look there whether collecta is installed.
+do $$
+declare
+  grantee text;
+begin
+  foreach grantee in array array['collecta_dispatcher', 'collecta_inbound', 'collecta_reader'] loop
+    if to_regrole(grantee) is not null and to_regclass('collecta.migrations') is not null then
+      execute format('grant select on collecta.migrations to %I', grantee);
+    end if;
+  end loop;
+end
+$$;
 --! EndIncluded roles/grants.sql
