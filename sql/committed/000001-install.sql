@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b43a6065706fac3f143f04da844aae457b869db0
+--! Hash: sha1:ac6c5041587ae94e6f1fc8db8bff5ba871c86eb5
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1892,7 +1892,8 @@ begin
     where q.delivery_id = m.delivery_id and (m.outcome = 'delivered' or m.last)
   ), again as (
     update collecta.delivery_queue q
-    set due_at = m.finished_at + m.wait, leased_until = null
+    -- Never before rows in flight: claims find these as the first max_in_flight that are due.
+    set due_at = greatest(m.finished_at + m.wait, clock_timestamp()), leased_until = null
     from mine m
     where q.delivery_id = m.delivery_id and m.outcome <> 'delivered' and not m.last
   ), history as (
@@ -2231,6 +2232,11 @@ select 'error', 'changes are not captured', m.slug, format('%s lacks an enabled 
 from member m cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
 where not (task = 'truncate' and m.relkind = 'p')
   and not exists (select from pg_trigger t where t.tgrelid = m.oid and t.tgname = 'collecta_capture_' || task and t.tgenabled in ('O', 'A'))
+union all
+select 'error', 'it became a partition or inherits', m.slug, format('%s is part of another table, or another of it: what is written through the one fires nothing of the other.', m.relation),
+  format('select collecta.detach_module(%L); then attach the root of its partition tree.', m.slug)
+from collecta.modules m join pg_class c on c.oid = m.relation
+where exists (select from pg_inherits i where i.inhrelid = c.oid or i.inhparent = c.oid and c.relkind = 'r')
 union all
 select 'error', 'logical replication writes it', m.slug, 'Its apply fires no statement trigger: nothing is captured.', 'Attach it on the publisher.'
 from member m where exists (select from pg_subscription_rel s where s.srrelid = m.oid)
