@@ -243,12 +243,12 @@ function plot(tables: Table[]): string {
       label: `${format(each.median(name))}  (${each.ratio(name).toFixed(2)})`,
     })),
   ]);
-  const escape = (text: string) => text.replace(/[&<>]/g, c => `&#${c.charCodeAt(0)};`);
+  const escaped = (text: string) => text.replace(/[&<>]/g, c => `&#${c.charCodeAt(0)};`);
   const lines = rows.map(({ text, bar, label }, i) => {
     const y = 20 + i * 20;
     return label === ''
-      ? `<text x="8" y="${y}" font-weight="bold">${escape(text)}</text>`
-      : `<text x="20" y="${y}">${escape(text)}</text><rect x="380" y="${y - 11}" width="${(bar * 380).toFixed(1)}" height="14" fill="#4a7ebb"/><text x="${(388 + bar * 380).toFixed(1)}" y="${y}">${label}</text>`;
+      ? `<text x="8" y="${y}" font-weight="bold">${escaped(text)}</text>`
+      : `<text x="20" y="${y}">${escaped(text)}</text><rect x="380" y="${y - 11}" width="${(bar * 380).toFixed(1)}" height="14" fill="#4a7ebb"/><text x="${(388 + bar * 380).toFixed(1)}" y="${y}">${label}</text>`;
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" width="920" height="${rows.length * 20 + 20}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>${lines.join('')}</svg>\n`;
 }

@@ -1,0 +1,96 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { idealSchema, prepare } from './drain.ts';
+import {
+  pause,
+  progress,
+  type Receiver,
+  root,
+  type Sql,
+  save,
+  startBenchServer,
+  startReceiver,
+  startRunner,
+  startScript,
+  stop,
+  Table,
+} from './support.ts';
+
+const rates = [10, 100, 500, 1_500];
+
+/** Writes `rate` changes a second for `seconds`, each with its time, from another process. */
+async function offer(url: string, statement: 'collecta' | 'ideal', rate: number, seconds: number): Promise<void> {
+  const child = spawn(
+    process.execPath,
+    ['--import', 'tsx', `${root}bench/offer.ts`, url, statement, String(rate), String(seconds)],
+    { cwd: root, stdio: 'inherit' },
+  );
+  await new Promise(done => child.once('exit', done));
+}
+
+const quantile = (sorted: number[], q: number) =>
+  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN;
+
+/** Commit to receipt, idle wake-ups included; against an ideal loop with an unconditional NOTIFY. */
+export async function latency({ repetitions = 3, seconds = 8 } = {}): Promise<void> {
+  const server = await startBenchServer();
+  const receiver: Receiver = await startReceiver();
+  const tables = new Map<string, Table>();
+  const note = (what: string, name: string, value: number) => {
+    const found = tables.get(what) ?? new Table(what, 'ms', 'ideal loop');
+    tables.set(what, found);
+    found.add(name, value);
+  };
+  const contenders: Record<
+    string,
+    () => Promise<{ url: string; sql: Sql; child: ChildProcess; statement: 'collecta' | 'ideal' }>
+  > = {
+    'ideal loop': async () => {
+      const { url, sql } = await server.database(false);
+      await sql.unsafe(idealSchema);
+      await sql.unsafe(`create function announce() returns trigger language plpgsql as $$ begin perform pg_notify('ideal', ''); return null; end $$;
+        create trigger announce after insert on ideal_queue for each statement execute function announce()`);
+      return { url, sql, statement: 'ideal', child: startScript('ideal.ts', url, receiver.url, '50', 'listen') };
+    },
+    collecta: async () => {
+      const { url, sql } = await server.database();
+      await prepare(sql, receiver.url);
+      return { url, sql, statement: 'collecta', child: startRunner('node', url) };
+    },
+  };
+  for (let i = 0; i < repetitions; i++)
+    for (const [name, start] of Object.entries(contenders)) {
+      const { url, sql, child, statement } = await start();
+      await pause(2_500);
+      await offer(url, statement, 200, 2); // warm
+      for (const [rate, held] of [...rates.map(rate => [rate, false] as const), [100, true] as const]) {
+        await receiver.reset();
+        const writer = await sql.reserve();
+        if (held)
+          await writer.unsafe(
+            statement === 'ideal'
+              ? `begin; select pg_current_xact_id()`
+              : `begin; insert into work_orders (status) values ('held')`,
+          );
+        await offer(url, statement, rate, seconds);
+        await pause(1_500);
+        if (held) await writer.unsafe('rollback');
+        writer.release();
+        const sorted = (await receiver.latencies()).latencies.sort((a, b) => a - b);
+        const label = held ? `${rate}/s, a write transaction held open` : `${rate}/s`;
+        for (const [quantileName, q] of [
+          ['p50', 0.5],
+          ['p99', 0.99],
+          ['p99.9', 0.999],
+        ] as const)
+          note(`${label}, ${quantileName}`, name, quantile(sorted, q));
+        progress(
+          `${name} at ${label}: ${sorted.length} received, p50 ${quantile(sorted, 0.5).toFixed(2)} p99 ${quantile(sorted, 0.99).toFixed(2)} ms`,
+        );
+      }
+      await stop(child, 'SIGKILL');
+      await sql.end({ timeout: 1 });
+    }
+  receiver.stop();
+  await server.stop();
+  save('latency', [...tables.values()]);
+}
