@@ -473,10 +473,10 @@ t.test('rows beyond the size limit are captured thin', async t => {
 
   await sql`insert into t values (5, repeat('a', 280000000), null, 'open', 'acme', '{}')`;
   await sql`insert into t values (6, null, decode(repeat('00', 140000000), 'hex'), 'open', 'acme', '{}')`;
-  await sql`update t set status = 'done' where id in (5, 6)`;
+  await sql`update t set status = 'done' where id = 5`;
   t.strictSame(
     brief((await route(sql)).filter(e => e.truncated)),
-    ['created 5', 'created 6', 'updated 5', 'status_change 5', 'updated 6', 'status_change 6'],
+    ['created 5', 'created 6', 'updated 5', 'status_change 5'],
     '280 MB of text that compresses well, 140 MB of bytea',
   );
 });

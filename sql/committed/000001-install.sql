@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ac6c5041587ae94e6f1fc8db8bff5ba871c86eb5
+--! Hash: sha1:17b8d4ebc844e669079e2510c3f64f495dcf0a5e
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -822,7 +822,7 @@ begin
         when why like 'it is a partition%' then format('select collecta.attach_module(%L, %L);', pg_partition_root(relation), slug)
         when why like 'one of its partitions%' then (
           select string_agg(format('select collecta.detach_module(%L);', m.slug), ' ')
-          from collecta.modules m join pg_catalog.pg_partition_tree(relation) p on p.relid = m.relation)
+          from collecta.modules m join pg_catalog.pg_partition_tree(check_module.relation) p on p.relid = m.relation)
         else 'Attach another table: select collecta.attach_module(''schema.table'', ''slug'');' end;
   end if;
   select format('%L is attached as module %L', m.relation, m.slug) into why
@@ -1570,7 +1570,7 @@ create or replace function collecta.route_changes(
   out next_change bigint
 )
 language plpgsql volatile security definer
-set search_path = '' set "TimeZone" = 'UTC' set enable_seqscan = off set enable_nestloop = off set jit = off
+set search_path = '' set "TimeZone" = 'UTC' set enable_seqscan = off set enable_nestloop = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   stamp timestamptz;
@@ -1764,7 +1764,7 @@ create or replace function collecta.claim_deliveries(
   routed int, next_change bigint, endpoints json, next_marks json
 )
 language plpgsql volatile security definer
-set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -1856,7 +1856,7 @@ comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int
 -- does one that is recorded a second time, since its first commit's answer was lost.
 create or replace function collecta.record_deliveries(results json) returns int
 language plpgsql volatile security definer
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   recorded int;
