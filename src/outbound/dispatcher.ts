@@ -52,9 +52,14 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   signal.addEventListener('abort', call, { once: true });
 
   // A recorded delivery may have made another one due: its record's next, or what max_in_flight held back.
-  const recorder = createRecorder(sql, log, () => leaseMs, batch => {
-    if (batch.some(({ delivery }) => delivery.ordered || delivery.more)) call();
-  });
+  const recorder = createRecorder(
+    sql,
+    log,
+    () => leaseMs,
+    batch => {
+      if (batch.some(({ delivery }) => delivery.ordered || delivery.more)) call();
+    },
+  );
 
   const { concurrency } = config;
   const ahead: Delivery[] = [];
@@ -106,7 +111,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   }
 
   const mayBegin = ({ endpoint: { id } }: Delivery) =>
-    underway.size < concurrency * 10 && (slow.has(id) || (places > 0 && (quick.get(id) ?? 0) < perEndpointPlaces));
+    slow.has(id) ? underway.size < concurrency * 10 : places > 0 && (quick.get(id) ?? 0) < perEndpointPlaces;
 
   /** Begins what may begin. What was claimed too long ago is given back: its lease could end before its deadline. */
   function pump(): void {
@@ -131,7 +136,11 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     if (deliveries.length === 0) return Promise.resolve();
     return sql`select collecta.release_deliveries(
         ${deliveries.map(each => each.deliveryId)}::text[]::bigint[], ${deliveries.map(each => each.attempt)}::int[])`.catch(
-      error => log.warn('claimed deliveries wait for their lease to end', { deliveries: deliveries.length, message: error.message }),
+      error =>
+        log.warn('claimed deliveries wait for their lease to end', {
+          deliveries: deliveries.length,
+          message: error.message,
+        }),
     );
   }
 
@@ -148,7 +157,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
 
   await maintain();
   const maintenance = setInterval(maintain, maintainEveryMs);
-  const wakeup = await createWakeup(config.listenUrl, log, call);
+  const wakeup = createWakeup(config.listenUrl, log, call);
   log.info('dispatching', { concurrency, poll_interval_ms: config.pollIntervalMs, environment: config.environment });
 
   let busyClaims = 0;
@@ -157,7 +166,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   let failures = 0;
   let everything = true;
   while (!signal.aborted) {
-    const room = aheadLimit - ahead.length;
+    // What waits for slow receivers takes no room from the others, within bounds.
+    const waiting = slow.size === 0 ? 0 : ahead.filter(({ endpoint }) => slow.has(endpoint.id)).length;
+    const room = aheadLimit - ahead.length + Math.min(waiting, aheadLimit * 9);
     if (room < Math.min(aheadLimit / 2, concurrency)) {
       await rest(config.pollIntervalMs);
       called = false;
@@ -173,7 +184,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       if (deliveries.length > 0 || routed > 0) {
         refusals = 0;
         // Held through single changes, or every one of them would cost a lock and an unlock.
-        if (++busyClaims >= busyClaimsBeforeLettingGo && full) await wakeup.letGo();
+        if (++busyClaims >= busyClaimsBeforeLettingGo) await wakeup.letGo();
         if (full && !wakeup.holds && performance.now() - calledOthersAt > 1_000) {
           calledOthersAt = performance.now();
           sql`select collecta.wake_runner()`.catch(() => {});
@@ -185,7 +196,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       else if (!drained) await rest(1);
       else {
         const sleep = await wakeup.trySleep();
-        if (sleep === 'held') everything = true; // once more, now that every writer notifies
+        if (sleep === 'held')
+          everything = true; // once more, now that every writer notifies
         else if (sleep === 'elsewhere' || !wakeup.listens) await rest(config.pollIntervalMs);
         else await rest(Math.min(2 ** refusals++, 50)); // a writer is in flight that thought us awake
       }

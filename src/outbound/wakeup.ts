@@ -1,10 +1,14 @@
-import pgListen from 'pg-listen';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { ClientConfig } from 'pg';
+import pgListen, { type Subscriber } from 'pg-listen';
 import { connect, listenerConfig, type Sql } from '../database.ts';
 import type { Log } from '../log.ts';
 
 const lockClass = 1668246636; // 'coll'
 const wakeLock = 1;
 const selfTestMs = 5_000;
+const retestMs = 60_000;
+const retryInterval = (attempt: number) => Math.min(100 * 2 ** attempt, 5_000);
 
 /**
  * The sleep handshake. Writers notify only while a runner sleeps: they try the wake lock shared, a sleeping runner holds it
@@ -23,12 +27,14 @@ export type Wakeup = {
   close(): Promise<void>;
 };
 
-export async function createWakeup(listenUrl: string, log: Log, onWake: () => void): Promise<Wakeup> {
+export function createWakeup(listenUrl: string, log: Log, onWake: () => void): Wakeup {
   let holds = false;
   let listens = false;
-  let closed = false;
+  let connection = 0;
   let testHeard: (() => void) | undefined;
   const testChannel = `collecta_test_${crypto.randomUUID().replaceAll('-', '')}`;
+  const closing = new AbortController();
+  const rest = (ms: number) => pause(ms, undefined, { signal: closing.signal }).catch(() => {});
 
   // The lock's session: its end would end the lock unnoticed, hence onclose. A host that vanishes is ended by the server.
   const session: Sql = connect(listenUrl, {
@@ -36,52 +42,80 @@ export async function createWakeup(listenUrl: string, log: Log, onWake: () => vo
     idle_timeout: 0,
     max_lifetime: null,
     onclose: () => {
-      if (holds && !closed) {
+      if (holds && !closing.signal.aborted) {
         holds = false;
         onWake();
       }
     },
   });
 
-  const subscriber = pgListen.default<Record<string, string>>(await listenerConfig(listenUrl), {
-    parse: text => text,
-    retryInterval: attempt => Math.min(100 * 2 ** attempt, 5_000),
-    retryTimeout: 0,
-    paranoidChecking: 60_000,
-  });
-  subscriber.notifications.on('collecta_wake', onWake);
-  subscriber.notifications.on(testChannel, () => testHeard?.());
-  subscriber.events.on('reconnect', attempt => {
-    listens = false;
-    if (attempt === 1) log.warn('listening was interrupted, polling meanwhile');
-  });
-  subscriber.events.on('error', error => {
-    listens = false;
-    log.error('listening failed, polling', { message: error.message });
-  });
-  subscriber.events.on('connected', () => {
-    if (!closed) selfTest().then(onWake, () => {});
-  });
+  let subscriber: Subscriber<Record<string, string>> | undefined;
 
-  /** Through a transaction pooler nothing is heard: found out by listening to oneself. */
-  async function selfTest(): Promise<void> {
-    await subscriber.listenTo('collecta_wake');
-    await subscriber.listenTo(testChannel);
-    const heard = new Promise<boolean>(done => {
-      const timer = setTimeout(() => done(false), selfTestMs);
-      testHeard = () => {
-        clearTimeout(timer);
-        done(true);
-      };
+  /** In the background and for ever: what fails here is made up for by polling. */
+  async function listen(): Promise<void> {
+    let target: ClientConfig | undefined;
+    for (let attempt = 0; target === undefined; attempt++) {
+      try {
+        target = await listenerConfig(listenUrl);
+      } catch (error) {
+        if (attempt === 0) log.warn('cannot listen yet, polling', { message: (error as Error).message });
+        await rest(retryInterval(attempt));
+      }
+      if (closing.signal.aborted) return;
+    }
+    subscriber = pgListen.default<Record<string, string>>(target, {
+      parse: text => text,
+      retryInterval,
+      retryTimeout: 0,
+      paranoidChecking: 60_000,
     });
-    await session`select pg_notify(${testChannel}, '')`;
-    listens = await heard;
-    if (listens) log.info('listening');
-    else log.warn('no notification comes through (a transaction pooler?): polling', { hint: 'set COLLECTA_LISTEN_URL to a direct connection' });
+    subscriber.notifications.on('collecta_wake', onWake);
+    subscriber.notifications.on(testChannel, () => testHeard?.());
+    subscriber.events.on('reconnect', attempt => {
+      listens = false;
+      connection++;
+      if (attempt === 1) log.warn('listening was interrupted, polling meanwhile');
+    });
+    subscriber.events.on('error', error => {
+      listens = false;
+      log.error('listening failed, polling', { message: error.message });
+    });
+    subscriber.events.on('connected', () => void selfTest(++connection));
+    // A first failure is followed by pg-listen's own endless reconnecting, as a later one is.
+    await subscriber.connect().catch(error => log.warn('cannot listen yet, polling', { message: error.message }));
   }
 
-  // A first failure is followed by pg-listen's own endless reconnecting, as a later one is.
-  const started = subscriber.connect().catch(error => log.warn('cannot listen yet, polling', { message: error.message }));
+  /** Through a transaction pooler nothing is heard: found out by listening to oneself, again each minute until it is. */
+  async function selfTest(tested: number): Promise<void> {
+    for (let attempt = 0; tested === connection && !closing.signal.aborted; attempt++) {
+      try {
+        await subscriber?.listenTo('collecta_wake');
+        await subscriber?.listenTo(testChannel);
+        const heard = new Promise<boolean>(done => {
+          const timer = setTimeout(() => done(false), selfTestMs);
+          testHeard = () => {
+            clearTimeout(timer);
+            done(true);
+          };
+        });
+        await session`select pg_notify(${testChannel}, '')`;
+        const passed = await heard;
+        if (tested !== connection) return;
+        listens = passed;
+        if (passed) {
+          log.info('listening');
+          return onWake();
+        }
+        const hint = 'set COLLECTA_LISTEN_URL to a direct connection';
+        if (attempt === 0) log.warn('no notification comes through (a transaction pooler?): polling', { hint });
+        await rest(retestMs);
+      } catch {
+        await rest(retryInterval(attempt)); // the session or the listener was ended meanwhile
+      }
+    }
+  }
+
+  const started = listen();
 
   return {
     get holds() {
@@ -106,12 +140,17 @@ export async function createWakeup(listenUrl: string, log: Log, onWake: () => vo
     async letGo() {
       if (!holds) return;
       holds = false;
-      await session`select pg_advisory_unlock(${lockClass}, ${wakeLock})`;
+      // Other runners sleep because we held it: they would hear no writer any more.
+      await session`select pg_advisory_unlock(${lockClass}, ${wakeLock}), pg_notify('collecta_wake', '')`;
     },
     async close() {
-      closed = true;
+      closing.abort();
       holds = false;
-      await Promise.allSettled([session.end({ timeout: 2 }), started.then(() => subscriber.close())]);
+      const ended = started.then(() => subscriber?.close());
+      await Promise.allSettled([
+        session.end({ timeout: 2 }),
+        Promise.race([ended, pause(2_000, undefined, { ref: false })]),
+      ]);
     },
   };
 }
