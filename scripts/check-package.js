@@ -54,6 +54,11 @@ try {
   const shown = run(cli, ['--version']);
   check(`collecta-webhooks --version is ${version}`, shown.text === version, shown.text);
 
+  const program =
+    "import { parseSecret, send, verifySignature, createInboundHandler } from 'collecta-webhooks'; parseSecret('x'); console.log(typeof send)";
+  const imported = run(process.execPath, ['--input-type=module', '-e', program]);
+  check('it can be imported', imported.text === 'function', imported.text);
+
   // Deno strips no types below node_modules: there it runs dist/, and src/ from a clone or from the unpacked tarball.
   execFileSync('tar', ['-xzf', packed.filename], { cwd: folder });
   const deno = script => [
