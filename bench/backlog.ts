@@ -1,4 +1,5 @@
 import { fill, prepare } from './drain.ts';
+import type { Row } from 'postgres';
 import { progress, type Sql, save, startBenchServer, Table } from './support.ts';
 
 const claims = 15;
@@ -17,6 +18,11 @@ async function queue(sql: Sql, rows: number, spread: number, hot: number, due = 
     from e, generate_series(1, ${rows}) i`);
 }
 
+async function record(sql: Sql, rows: Row[]): Promise<void> {
+  await sql`select collecta.record_deliveries(${rows.map(row => row.delivery_id)}::text[]::bigint[], ${rows.map(row => row.attempt)}::int[],
+    ${rows.map(() => 'delivered')}::text[], ${rows.map(() => 'x')}::text[], ordered => false)`;
+}
+
 /** Median of claims of 200, each recorded before the next, as a runner does. */
 async function claimTimes(sql: Sql, hints = true): Promise<number[]> {
   const times: number[] = [];
@@ -30,17 +36,8 @@ async function claimTimes(sql: Sql, hints = true): Promise<number[]> {
     const status = rows.find(row => row.delivery_id === null);
     marks = JSON.stringify(status?.next_marks ?? {});
     after = (status?.endpoints as { endpoint_id: string }[] | null)?.at(-1)?.endpoint_id ?? '';
-    const results = rows
-      .filter(row => row.delivery_id !== null)
-      .map(row => ({
-        delivery_id: row.delivery_id,
-        attempt: row.attempt,
-        outcome: 'delivered',
-        url: 'x',
-        age_ms: 1,
-        total_ms: 1,
-      }));
-    if (results.length > 0) await sql`select collecta.record_deliveries(${JSON.stringify(results)}::text::json)`;
+      const mine = rows.filter(row => row.delivery_id !== null);
+    if (mine.length > 0) await record(sql, mine);
   }
   return times.slice(3);
 }
@@ -90,18 +87,9 @@ export async function backlog({ repetitions = 1 } = {}): Promise<void> {
           from: status?.next_change ?? hints.from,
           marks: JSON.stringify(status?.next_marks ?? JSON.parse(hints.marks)),
         };
-        const results = rows
-          .filter(row => row.delivery_id !== null)
-          .map(row => ({
-            delivery_id: row.delivery_id,
-            attempt: row.attempt,
-            outcome: 'delivered',
-            url: 'x',
-            age_ms: 1,
-            total_ms: 1,
-          }));
-        if (results.length === 0) break;
-        await sql`select collecta.record_deliveries(${JSON.stringify(results)}::text::json)`;
+      const mine = rows.filter(row => row.delivery_id !== null);
+        if (mine.length === 0) break;
+        await record(sql, mine);
       }
     }
     for (let i = 0; i < 8; i++) {
@@ -118,17 +106,8 @@ export async function backlog({ repetitions = 1 } = {}): Promise<void> {
         from: status?.next_change ?? hints.from,
         marks: JSON.stringify(status?.next_marks ?? JSON.parse(hints.marks)),
       };
-      const results = rows
-        .filter(row => row.delivery_id !== null)
-        .map(row => ({
-          delivery_id: row.delivery_id,
-          attempt: row.attempt,
-          outcome: 'delivered',
-          url: 'x',
-          age_ms: 1,
-          total_ms: 1,
-        }));
-      await sql`select collecta.record_deliveries(${JSON.stringify(results)}::text::json)`;
+      const mine = rows.filter(row => row.delivery_id !== null);
+      await record(sql, mine);
     }
     progress(
       `old snapshot, round ${round}: ${snapshot.median([...snapshot.rows.keys()].at(-1) as string).toFixed(1)} ms (${url.length > 0 ? 'ok' : ''})`,

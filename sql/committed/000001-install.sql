@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:17b8d4ebc844e669079e2510c3f64f495dcf0a5e
+--! Hash: sha1:9c0573de25393d7bff099c910be29f29f30fa29d
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -286,7 +286,7 @@ comment on table collecta.delivery_queue is
 comment on column collecta.delivery_queue.due_at is 'When it may be sent. infinity: an ordered endpoint''s, behind an earlier change of the same record.';
 comment on column collecta.delivery_queue.leased_until is 'A runner is at it until then; past it, it may be claimed again.';
 comment on column collecta.delivery_queue.attempt is 'Attempts begun. It fences: a result for an earlier attempt changes nothing.';
-comment on column collecta.delivery_queue.record_id is 'For ordered endpoints only.';
+comment on column collecta.delivery_queue.record_id is 'Module and record, for ordered endpoints only.';
 comment on column collecta.delivery_queue.replay_of is 'webhook_deliveries.id of the attempt that is replayed.';
 --! EndIncluded tables/delivery_queue.sql
 --! Included tables/delivery_attempts.sql
@@ -1591,7 +1591,7 @@ begin
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   stamp := clock_timestamp();
 
-  with batch as materialized (
+  with recursive batch as materialized (
     select o.* from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes
   ), read_batch as materialized (
     select b.*, k.*
@@ -1601,12 +1601,21 @@ begin
   ), whole as (
     -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
     select distinct transaction_id from read_batch where nested or old_id <> new_id
+  ), reach as (
+    -- Up to its last change everything is taken: another transaction's change of the same record may stand between.
+    select max(change_id) as last from batch where exists (select from whole)
+    union
+    select (select max(o.change_id) from collecta.outbox o
+            where o.change_id > r.last and o.transaction_id in (
+              select transaction_id from whole
+              union select n.transaction_id from collecta.outbox n where n.nested and n.change_id > (select max(change_id) from batch) and n.change_id <= r.last))
+    from reach r where r.last is not null
   ), rest as (
     select o.*, k.*
-    from whole w
+    from (select max(last) as last from reach) r
     cross join lateral (
       select * from collecta.outbox o
-      where o.transaction_id = w.transaction_id and o.change_id > (select max(change_id) from batch) offset 0) o
+      where o.change_id > (select max(change_id) from batch) and o.change_id <= r.last offset 0) o
     left join collecta.module_versions v on v.version = o.version
     cross join lateral collecta.read_change(v, o.operation, o.old, o.new) k
   ), change as materialized (
@@ -1712,7 +1721,7 @@ begin
   ), judged as materialized (
     select b.order_id, b.position, b.event_id, b.slug, b.record_id, b.payload_role, r.endpoint_id, r.ordered, j.reason, j.matches,
       case when r.ordered then count(*) filter (where j.matches or j.reason is not null) over (
-        partition by r.endpoint_id, case when r.ordered then b.record_id else b.event_id end
+        partition by r.endpoint_id, case when r.ordered then b.slug || '/' || coalesce(b.record_id, '') else b.event_id end
         order by b.order_id, b.position rows between unbounded preceding and 1 preceding) end as before
     from body b
     cross join lateral unnest(b.recipients) r (endpoint_id text, payload_role text, filter jsonpath, ordered boolean)
@@ -1730,12 +1739,12 @@ begin
       case when not j.ordered then stamp
         when j.before > 0
           -- Earlier ones: what route_again put back stands before what waited for it.
-          or exists (select from collecta.delivery_queue q where q.endpoint_id = j.endpoint_id and q.record_id = coalesce(j.record_id, '')
+          or exists (select from collecta.delivery_queue q where q.endpoint_id = j.endpoint_id and q.record_id = j.slug || '/' || coalesce(j.record_id, '')
             and (q.change_id, q.position) < (j.order_id, j.position))
           or exists (select from collecta.unrouted u where u.record_id = j.record_id and u.module = j.slug and u.endpoint_id in ('', j.endpoint_id))
           or exists (select from sorted r where r.unroutable is not null and r.order_id < j.order_id and r.slug = j.slug and coalesce(r.new_id, r.old_id) = j.record_id)
         then 'infinity' else stamp end,
-      case when j.ordered then coalesce(j.record_id, '') end
+      case when j.ordered then j.slug || '/' || coalesce(j.record_id, '') end
     from judged j where j.matches
     order by j.order_id, j.position
   )
@@ -1782,46 +1791,42 @@ begin
 
   return query
   with turn as (
-    (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+    (select e.endpoint_id, e.max_in_flight, e.retry_max from collecta.endpoints e
      where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
     union all
-    (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+    (select e.endpoint_id, e.max_in_flight, e.retry_max from collecta.endpoints e
      where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)
   ), candidate as materialized (
-    select c.delivery_id, c.first_due, c.more
+    select c.row_at, c.first_due, c.place >= t.max_in_flight as more, t.retry_max
     from turn t
     cross join lateral (
-      select w.delivery_id, w.first_due, w.more
+      select w.row_at, w.first_due, w.place
       from (
-        select q.delivery_id, q.leased_until, min(q.due_at) over () as first_due, count(*) over () >= t.max_in_flight as more, q.due_at, q.change_id, q.position
-        from (
-          select q.delivery_id, q.leased_until, q.due_at, q.change_id, q.position
-          from collecta.delivery_queue q
-          where q.endpoint_id = t.endpoint_id and q.due_at <= present and q.due_at >= coalesce((marks ->> t.endpoint_id)::timestamptz, '-infinity')
-          order by q.due_at, q.change_id, q.position
-          limit t.max_in_flight) q
-      ) w
+        -- Lazily, in the index's order: what comes after the last row that is taken is not read.
+        select q.ctid as row_at, q.leased_until, first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place
+        from collecta.delivery_queue q
+        where q.endpoint_id = t.endpoint_id and q.due_at <= present and q.due_at >= coalesce((marks ->> t.endpoint_id)::timestamptz, '-infinity')
+        window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
+        limit t.max_in_flight) w
       where w.leased_until is null or w.leased_until < present
-      order by w.due_at, w.change_id, w.position
       limit per_endpoint) c
     limit batch
   ), mine as materialized (
-    select q.delivery_id, q.attempt, q.leased_until, c.first_due, c.more, q.leased_until is not null and q.attempt > e.retry_max as spent
+    select q.ctid as row_at, q.leased_until, c.first_due, c.more, q.leased_until is not null and q.attempt > c.retry_max as spent
     from candidate c
-    join collecta.delivery_queue q on q.delivery_id = c.delivery_id
-    join collecta.endpoints e on e.endpoint_id = q.endpoint_id
+    join collecta.delivery_queue q on q.ctid = c.row_at
     where q.leased_until is null or q.leased_until < present
     for update of q skip locked
   ), taken as materialized (
     update collecta.delivery_queue q
     set attempt = q.attempt + 1, leased_until = present + lease
     from mine m
-    where q.delivery_id = m.delivery_id and not m.spent
+    where q.ctid = m.row_at and not m.spent
     returning q.delivery_id, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
       m.leased_until as was_leased_until, m.first_due, m.more
   ), spent as (
     delete from collecta.delivery_queue q using mine m
-    where q.delivery_id = m.delivery_id and m.spent
+    where q.ctid = m.row_at and m.spent
     returning q.delivery_id, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
       m.leased_until as was_leased_until, m.first_due, m.more
   ), vanished as (
@@ -1854,7 +1859,12 @@ comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int
 -- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one transaction.
 -- Attempt and lease fence: the result of a runner whose lease was taken over matches no row and changes nothing; neither
 -- does one that is recorded a second time, since its first commit's answer was lost.
-create or replace function collecta.record_deliveries(results json) returns int
+create or replace function collecta.record_deliveries(
+  delivery_ids bigint[], attempts int[], outcomes text[], urls text[], request_headers json[] default '{}',
+  statuses int[] default '{}', response_headers json[] default '{}', response_bodies text[] default '{}', errors text[] default '{}',
+  age_ms float8[] default '{}', total_ms float8[] default '{}', lookup_ms real[] default '{}', connect_ms real[] default '{}',
+  first_byte_ms real[] default '{}', retry_after_s float8[] default '{}', ordered boolean default true
+) returns int
 language plpgsql volatile security definer
 set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
@@ -1865,23 +1875,27 @@ declare
   gone text[];
   ordered_endpoints text[];
   ordered_records text[];
+  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
+  base constant text := left(collecta.new_id('dlv'), -5);
 begin
   -- A router that queues behind a predecessor and we who remove it take turns.
-  if exists (select from json_array_elements(results) r where (r ->> 'ordered')::boolean) then
+  if ordered then
     perform pg_advisory_xact_lock(1668246636, 6);
   end if;
-  with result as materialized (
-    select * from json_to_recordset(results) r (
-      delivery_id bigint, attempt int, outcome text, url text, request_headers json, status int, response_headers json, response_body text,
-      error text, age_ms float8, lookup_ms real, connect_ms real, first_byte_ms real, total_ms float8, retry_after_s float8)
+  with result as (
+    select * from unnest(delivery_ids, attempts, outcomes, urls, request_headers, statuses, response_headers, response_bodies, errors,
+        age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s) with ordinality
+      r (delivery_id, attempt, outcome, url, request_headers, status, response_headers, response_body, error,
+        age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s, number)
   ), mine as materialized (
     select r.*, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
       r.outcome <> 'delivered' and (q.attempt > e.retry_max or e.state = 'deleted') as last,
-      clock_timestamp() - r.age_ms * interval '1 ms' as started_at,
-      clock_timestamp() - (r.age_ms - r.total_ms) * interval '1 ms' as finished_at,
+      clock_timestamp() - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
+      clock_timestamp() - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one;
       -- the receiver's Retry-After only lengthens it, by an hour at most.
-      greatest(e.retry_base * pow(2, q.attempt - 1), least(coalesce(r.retry_after_s, 0), 3600) * interval '1 s') as wait
+      case when r.outcome <> 'delivered' then
+        greatest(e.retry_base * pow(2, q.attempt - 1), least(coalesce(r.retry_after_s, 0), 3600) * interval '1 s') end as wait
     from result r
     join collecta.delivery_queue q on q.delivery_id = r.delivery_id and q.attempt = r.attempt and q.leased_until is not null
     join collecta.endpoints e on e.endpoint_id = q.endpoint_id
@@ -1900,7 +1914,7 @@ begin
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, request_headers,
       response_status, response_headers, response_body, error, started_at, finished_at,
       lookup_ms, connect_ms, first_byte_ms, total_ms, next_attempt_at, replay_of)
-    select collecta.new_id('dlv'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
+    select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
       case when m.last and m.outcome = 'failed' then 'exhausted' else m.outcome end, m.url, m.request_headers,
       m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
       m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms,
@@ -1933,8 +1947,8 @@ begin
   return recorded;
 end
 $$;
-comment on function collecta.record_deliveries(json) is
-  'For runners: records finished attempts. An array of {delivery_id, attempt, ordered, outcome: delivered|failed|blocked, url, request_headers, status, response_headers, response_body, error, age_ms: since its start, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s}. Returns how many were still theirs to record.';
+comment on function collecta.record_deliveries is
+  'For runners: records finished attempts, one at each place of the arrays; only the first four are needed. outcomes: delivered, failed or blocked; age_ms: since the attempt began; total_ms: how long it took; retry_after_s: what the receiver asked for; ordered: whether any is an ordered endpoint''s. Returns how many were still theirs to record.';
 
 create or replace function collecta.promote_next(endpoint_ids text[], record_ids text[]) returns int
 language plpgsql volatile security definer set search_path = ''
@@ -1952,7 +1966,7 @@ begin
     order by n.change_id, n.position limit 1) next
   where q.delivery_id = next.delivery_id and q.due_at = 'infinity'
     and not exists (select from collecta.unrouted u
-      where u.record_id = r.record_id and u.endpoint_id in ('', r.endpoint_id) and (u.change_id, u.position) < (next.change_id, next.position));
+      where u.module = split_part(r.record_id, '/', 1) and u.record_id = substr(r.record_id, strpos(r.record_id, '/') + 1) and u.endpoint_id in ('', r.endpoint_id) and (u.change_id, u.position) < (next.change_id, next.position));
   get diagnostics promoted = row_count;
   return promoted;
 end
@@ -2017,7 +2031,7 @@ begin
   ), queued as (
     insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id)
     select r.change_id, r.position, r.endpoint_id, r.event_id, r.payload_role, r.routed_at,
-      case when e.ordered then 'infinity' else clock_timestamp() end, case when e.ordered then coalesce(r.record_id, '') end
+      case when e.ordered then 'infinity' else clock_timestamp() end, case when e.ordered then r.module || '/' || coalesce(r.record_id, '') end
     from routable r join collecta.endpoints e on e.endpoint_id = r.endpoint_id
     where r.matches
     order by r.change_id, r.position
@@ -2074,9 +2088,9 @@ begin
     insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id, replay_of)
     select event.change_id, event.position, e.endpoint_id, event.event_id, event.payload_role, event.routed_at,
       case when e.ordered and exists (
-          select from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id and q.record_id = coalesce(event.record_id, ''))
+          select from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id and q.record_id = event.module || '/' || coalesce(event.record_id, ''))
         then 'infinity' else clock_timestamp() end,
-      case when e.ordered then coalesce(event.record_id, '') end, replayed.id
+      case when e.ordered then event.module || '/' || coalesce(event.record_id, '') end, replayed.id
     from collecta.endpoints e where e.endpoint_id = replayed.endpoint_id;
   end if;
   perform collecta.wake_runner();
@@ -2183,6 +2197,1019 @@ $$;
 comment on function collecta.maintain() is
   'For runners, at start and every ten minutes: partitions ahead, partitions past settings.retention, endpoints that fail for settings.pause_after. Says what it did.';
 --! EndIncluded functions/maintain.sql
+
+--! Included tables/inbound_endpoints.sql
+create table collecta.inbound_endpoints (
+  inbound_endpoint_id text collate "C" not null,
+  module text collate "C" not null,
+  relation regclass not null,
+  mapping jsonb not null,
+  mapping_version int not null default 1,
+  match_columns text[] not null,
+  state text not null default 'active',
+  rate_limit_per_minute int not null,
+  max_body_bytes int not null,
+  github_signature boolean not null,
+  function_number int generated always as identity,
+  columns text[] not null,
+  scalar_columns text[] not null default '{}',
+  written_for text not null default '',
+  created_at timestamptz not null default now(),
+  constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
+  constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
+);
+comment on table collecta.inbound_endpoints is
+  'Where payloads come in and become records of a module. Made with create_inbound_endpoint; deleted ones keep their row, their id is never used again.';
+comment on column collecta.inbound_endpoints.module is 'The slug in its URL. It answers only while that module is attached to the same table.';
+comment on column collecta.inbound_endpoints.mapping is 'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": true}}.';
+comment on column collecta.inbound_endpoints.mapping_version is 'Counts changes: a request that was mapped by an older version is mapped again.';
+comment on column collecta.inbound_endpoints.match_columns is 'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
+comment on column collecta.inbound_endpoints.state is 'active; paused (answers 404, as if it were not there); deleted.';
+comment on column collecta.inbound_endpoints.rate_limit_per_minute is 'Requests in any span of 60 seconds, over all runners.';
+comment on column collecta.inbound_endpoints.github_signature is 'Whether X-Hub-Signature-256 is accepted too.';
+comment on column collecta.inbound_endpoints.function_number is 'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
+comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
+comment on column collecta.inbound_endpoints.scalar_columns is 'Those of them that take no object or array.';
+comment on column collecta.inbound_endpoints.written_for is 'What its functions were written for (module version, unique indexes, column types); they are written anew when it no longer holds.';
+
+create table collecta.inbound_secrets (
+  inbound_endpoint_id text collate "C" not null,
+  token_hash text collate "C" not null,
+  previous_token_hash text collate "C",
+  previous_token_until timestamptz,
+  secret text,
+  previous_secret text,
+  previous_secret_until timestamptz,
+  constraint inbound_secrets_pkey primary key (inbound_endpoint_id),
+  constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade,
+  constraint inbound_secrets_token_is_unique unique (token_hash)
+);
+create index inbound_secrets_by_previous_token on collecta.inbound_secrets (previous_token_hash) where previous_token_hash is not null;
+comment on table collecta.inbound_secrets is 'Hashes of tokens and the signing secrets, apart from what readers may select.';
+comment on column collecta.inbound_secrets.token_hash is 'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
+
+-- One row for each request that a minute allows: a request takes any row that was not taken within 60 seconds. No two
+-- requests share a row within 60 seconds, so no span of 60 seconds holds more of them than rows, whatever the clock's
+-- alignment and the number of runners; and, other than a counter, it makes nobody wait for somebody else's commit.
+create table collecta.inbound_budgets (
+  inbound_endpoint_id text collate "C" not null,
+  slot int not null,
+  taken_at timestamptz not null default '-infinity',
+  constraint inbound_budgets_pkey primary key (inbound_endpoint_id, slot),
+  constraint inbound_budgets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+create index inbound_budgets_by_time on collecta.inbound_budgets (inbound_endpoint_id, taken_at);
+comment on table collecta.inbound_budgets is 'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
+--! EndIncluded tables/inbound_endpoints.sql
+--! Included tables/inbound_requests.sql
+create table collecta.inbound_requests (
+  request_id text collate "C" not null,
+  inbound_endpoint_id text collate "C" not null,
+  received_at timestamptz not null,
+  state text collate "C" not null,
+  operation text collate "C",
+  record_id text,
+  reason text,
+  column_name text,
+  sqlstate text collate "C",
+  error text,
+  attempts int not null default 1,
+  finished_at timestamptz not null default clock_timestamp(),
+  mapping_version int not null,
+  key_hash text collate "C",
+  body text not null,
+  constraint inbound_requests_pkey primary key (request_id),
+  constraint inbound_requests_state_is_known check (state in ('accepted', 'failed', 'retry', 'duplicate'))
+);
+create unique index inbound_requests_key_is_used_once on collecta.inbound_requests (inbound_endpoint_id, key_hash)
+  where state = 'accepted' and key_hash is not null;
+create index inbound_requests_to_retry on collecta.inbound_requests (received_at) where state = 'retry';
+create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at) where state = 'failed';
+create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
+comment on table collecta.inbound_requests is
+  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select … where state = ''failed''; mend the mapping, then select collecta.retry_inbound(…).';
+comment on column collecta.inbound_requests.state is
+  'accepted (the record is written); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
+comment on column collecta.inbound_requests.operation is 'created or updated.';
+comment on column collecta.inbound_requests.reason is 'Why it could not be written, as the sender was told.';
+comment on column collecta.inbound_requests.error is 'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
+comment on column collecta.inbound_requests.key_hash is 'SHA-256 of Idempotency-Key, or of webhook-id. The same key again is answered from here and writes nothing.';
+comment on column collecta.inbound_requests.body is 'The request''s body as it came.';
+
+create table collecta.inbound_refusals (
+  day date not null,
+  inbound_endpoint_id text collate "C" not null,
+  status int not null,
+  requests bigint not null,
+  constraint inbound_refusals_pkey primary key (day, inbound_endpoint_id, status)
+);
+comment on table collecta.inbound_refusals is
+  'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every few seconds, so that a flood writes nothing per request.';
+comment on column collecta.inbound_refusals.inbound_endpoint_id is 'Empty where the URL led to none (404, 405, and the limit per address).';
+--! EndIncluded tables/inbound_requests.sql
+
+--! Included functions/read_inbound_mapping.sql
+-- The grammar of src/inbound/mapping.ts: nothing that could run code, walk the whole document or mean two things.
+create or replace function collecta.inbound_path_steps(path text) returns text[]
+language sql immutable parallel safe set search_path = ''
+as $$
+  select case when length(path) <= 512
+      and path ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+    then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
+          from regexp_matches(path, '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
+$$;
+comment on function collecta.inbound_path_steps(text) is
+  'The names and indexes of $.name, $[''name''], $[0] … (at most 16 steps and 512 characters); null for anything else.';
+
+create or replace function collecta.read_inbound_mapping(mapping jsonb)
+returns table (column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb)
+language plpgsql immutable set search_path = ''
+as $$
+declare
+  entry record;
+  wrong text;
+begin
+  if jsonb_typeof(mapping) is distinct from 'object' or mapping = '{}' then
+    raise exception using errcode = 'CW052', message = 'a mapping is an object with at least one entry',
+      hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
+  end if;
+  for entry in
+    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key
+  loop
+    wrong := case
+      when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
+      when not entry.short and entry.kind <> 'object' then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
+      when entry.short then null
+      when entry.value - '{path,default,required,constant,whole}'::text[] <> '{}' then 'it has a member that is none of path, default, required, constant, whole'
+      when (entry.value ? 'path')::int + (entry.value ? 'constant')::int + (entry.value ? 'whole')::int <> 1
+        then 'it needs exactly one of path, constant and whole'
+      when entry.value ? 'whole' and entry.value -> 'whole' <> 'true' then 'whole can only be true'
+      when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean' then 'required is true or false'
+      when not entry.value ? 'path' and entry.value ?| '{default,required}' then 'default and required need a path'
+      when entry.value ? 'default' and entry.value -> 'required' = 'true' then 'what has a default is never missing: leave out default or required'
+      when jsonb_typeof(entry.value -> 'path') <> 'string' then 'its path is no string'
+    end;
+    column_name := case when entry.short then entry.value #>> '{}' else entry.key end;
+    path := case when entry.short then entry.key when entry.value ? 'whole' then '$' else entry.value ->> 'path' end;
+    steps := collecta.inbound_path_steps(path);
+    if wrong is null and path is not null and steps is null then
+      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] … (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
+    end if;
+    if wrong is not null then
+      raise exception using errcode = 'CW052', message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
+        detail = format('Because %s.', wrong),
+        hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
+    end if;
+    required := coalesce((entry.value -> 'required')::boolean, false);
+    fallback := entry.value -> 'default';
+    constant := entry.value -> 'constant';
+    return next;
+  end loop;
+end
+$$;
+comment on function collecta.read_inbound_mapping(jsonb) is
+  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": …, "default": …, "required": …}. Refuses with CW052 what is not of them.';
+--! EndIncluded functions/read_inbound_mapping.sql
+--! Included functions/check_inbound_mapping.sql
+create or replace function collecta.check_inbound_mapping(module text, mapping jsonb, match_columns text[]) returns regclass
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  target record;
+  wrong text;
+  missing text;
+begin
+  select m.relation, v.key_columns, v.scope_column into target
+  from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+  where m.slug = module;
+  if not found then
+    raise exception using errcode = 'CW051', message = format('there is no module %L to receive into', module),
+      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m), 'No table is attached.'),
+      hint = format('select collecta.attach_module(''schema.table'', %L);', coalesce(module, 'work-orders'));
+  end if;
+
+  -- The columns are an allow-list read from the catalog; whatever identifies a record, a tenant or a person is not the sender's to choose.
+  select string_agg(format('%I %s', f.column_name, f.why), '; ') into wrong
+  from (
+    select r.column_name, case
+      when count(*) over (partition by r.column_name) > 1 then 'is mapped twice'
+      when a.attname is null then 'does not exist'
+      when a.attgenerated <> '' then 'is generated'
+      when a.attidentity <> '' then 'is an identity column'
+      when r.constant is not null then null
+      when r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}')) then 'is the record''s key: match by it, or let the table make it'
+      when r.column_name = target.scope_column then 'is the module''s scope: give it as a constant, a payload must not choose it'
+      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' then 'says who wrote the record: give it as a constant, or leave it to its default'
+    end as why
+    from collecta.read_inbound_mapping(mapping) r
+    left join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = r.column_name and a.attnum > 0 and not a.attisdropped
+    left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum) f
+  where f.why is not null;
+  select string_agg(format('%I', a.attname), ', ') into missing
+  from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
+  where a.attrelid = target.relation and a.attnum > 0 and not a.attisdropped and a.attnotnull
+    and not a.atthasdef and a.attidentity = '' and a.attgenerated = '' and t.typdefault is null
+    and a.attname <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r);
+  if wrong is not null or missing is not null then
+    raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
+      detail = concat_ws('; ', 'Column ' || wrong, format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
+      hint = coalesce(format('Map it, or: alter table %s alter column %s set default …;', target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
+  end if;
+
+  select string_agg(format('%I', c), ', ') into wrong
+  from unnest(match_columns) c
+  where c is null or c <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r);
+  if wrong is not null or array_position(match_columns, null) > 0 then
+    raise exception using errcode = 'CW054', message = format('match column %s is not mapped', coalesce(wrong, 'null')),
+      detail = 'A record is matched by what the payload says; so each match column needs its entry in the mapping.',
+      hint = format('mapping => ''%s''', mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$.…", "required": true}'::jsonb));
+  end if;
+  if cardinality(match_columns) > 0 then
+    begin
+      execute format('select from %s t where %s limit 0', target.relation,
+        (select string_agg(format('t.%1$I = t.%1$I', c), ' and ') from unnest(match_columns) c));
+    exception when undefined_function then
+      raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
+        detail = 'Its type has no equality operator.', hint = 'Match by another column, or alter table … alter column … type jsonb;';
+    end;
+    if not collecta.is_unique_key(target.relation, match_columns) then
+      raise notice using message = format('collecta: no unique index on %s (%s): inbound writes of this table happen one after another, and other writers can make duplicates',
+          target.relation, array_to_string(match_columns, ', ')),
+        hint = format('create unique index concurrently on %s (%s);', target.relation, (select string_agg(format('%I', c), ', ') from unnest(match_columns) c));
+    end if;
+  end if;
+  return target.relation;
+end
+$$;
+comment on function collecta.check_inbound_mapping(text, jsonb, text[]) is
+  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table.';
+
+create or replace function collecta.is_unique_key(relation regclass, columns text[]) returns boolean
+language sql stable set search_path = ''
+as $$
+  select exists (
+    select from pg_catalog.pg_index i
+    where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
+      and (select array_agg(a.attname::text order by a.attname)
+           from unnest(i.indkey::int2[]) with ordinality k (attnum, place)
+           join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+           where k.place <= i.indnkeyatts) = (select array_agg(c order by c collate "C") from unnest(columns) c))
+$$;
+comment on function collecta.is_unique_key(regclass, text[]) is 'Whether a unique index that is whole, valid and checked at once stands on exactly these columns.';
+--! EndIncluded functions/check_inbound_mapping.sql
+--! Included functions/pause_inbound_endpoint.sql
+create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
+language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  if not exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted') then
+    raise exception using errcode = 'CW050', message = format('there is no inbound endpoint %L', inbound_endpoint_id),
+      detail = case when exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
+        then 'It was deleted.' else 'No inbound endpoint ever had this id.' end,
+      hint = 'select inbound_endpoint_id, module, state from collecta.inbound_endpoints where state <> ''deleted'';';
+  end if;
+end
+$$;
+comment on function collecta.check_inbound_endpoint_id(text) is 'CW050 unless the inbound endpoint exists.';
+
+create or replace function collecta.set_inbound_state(inbound_endpoint_id text, state text) returns int
+language plpgsql volatile security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  number int;
+begin
+  perform collecta.check_inbound_endpoint_id(set_inbound_state.inbound_endpoint_id);
+  update collecta.inbound_endpoints e set state = set_inbound_state.state
+  where e.inbound_endpoint_id = set_inbound_state.inbound_endpoint_id
+  returning e.function_number into number;
+  perform pg_notify('collecta_inbound', '');
+  return number;
+end
+$$;
+comment on function collecta.set_inbound_state(text, text) is 'The part of pausing, resuming and deleting in collecta''s own tables.';
+
+create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
+language sql volatile security definer set search_path = ''
+as $$
+  select collecta.set_inbound_state(inbound_endpoint_id, 'paused')
+$$;
+comment on function collecta.pause_inbound_endpoint(text) is 'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
+
+create or replace function collecta.resume_inbound_endpoint(inbound_endpoint_id text) returns void
+language sql volatile security definer set search_path = ''
+as $$
+  select collecta.set_inbound_state(inbound_endpoint_id, 'active')
+$$;
+comment on function collecta.resume_inbound_endpoint(text) is 'Takes requests again, under the same URL.';
+
+create or replace function collecta.delete_inbound_endpoint(inbound_endpoint_id text) returns void
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  endpoint record;
+  number constant int := collecta.set_inbound_state(inbound_endpoint_id, 'deleted');
+begin
+  select c.oid::regclass as relation into endpoint
+  from collecta.inbound_endpoints e join pg_catalog.pg_class c on c.oid = e.relation
+  where e.inbound_endpoint_id = delete_inbound_endpoint.inbound_endpoint_id;
+  if found then
+    perform collecta.grant_inbound(endpoint.relation, number);
+  end if;
+  perform collecta.forget_inbound_endpoint(inbound_endpoint_id, number);
+end
+$$;
+comment on function collecta.delete_inbound_endpoint(text) is
+  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs the table''s ownership, for the grants.';
+
+create or replace function collecta.forget_inbound_endpoint(inbound_endpoint_id text, number int) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+  perform pg_advisory_xact_lock(1668246636, 6);
+  delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
+  delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
+  execute format('drop function if exists collecta.write_inbound_%1$s(json), collecta.cast_inbound_%1$s(json, text)', number);
+end
+$$;
+comment on function collecta.forget_inbound_endpoint(text, int) is 'delete_inbound_endpoint''s part in collecta''s own tables.';
+--! EndIncluded functions/pause_inbound_endpoint.sql
+--! Included functions/write_inbound_functions.sql
+-- Writes an endpoint's two functions: static SQL, run as a role that can do nothing but this (collecta_writer), since the
+-- table's casts, checks, defaults and triggers run inside. Only a payload that lacks a mapped column takes dynamic SQL:
+-- a missing column must not be named, so that it keeps its value or takes its default.
+create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
+language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  endpoint record;
+  col record;  -- of all mapped columns: names, types and the pieces of SQL made of them
+  serialised boolean;
+  settings constant text := 'security definer set search_path = '''' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY''
+    set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' set extra_float_digits = 1';
+  name text;
+begin
+  perform pg_advisory_xact_lock(1668246636, 6);
+  select e.relation, e.module, e.function_number, e.match_columns, e.columns, v.key_columns,
+    collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
+    case cardinality(v.key_columns)
+      when 1 then format('to_json(t.%I) #>> ''{}''', v.key_columns[1])
+      else (select '''['' || ' || string_agg(format('to_json(t.%I)::text', k), ' || '','' || ' order by place) || ' || '']''' from unnest(v.key_columns) with ordinality u (k, place)) end as key_text
+  into strict endpoint
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  join collecta.module_versions v on v.version = m.current_version
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+
+  select array_agg(c.attname) as names, array_agg(c.type) as types,
+    string_agg(format('(input -> %L) is not null', c.attname), ' and ') as present,
+    string_agg(quote_ident(c.attname), ', ') as list,
+    string_agg(format('%I %s', c.attname, c.type), ', ') as definitions,
+    coalesce(string_agg(format('%I = v.%1$I', c.attname), ', ') filter (where c.attname <> all (endpoint.match_columns)),
+      format('%I = t.%1$I', endpoint.match_columns[1])) as assignments,
+    string_agg(format('t.%I = v.%1$I', c.attname), ' and ') filter (where c.attname = any (endpoint.match_columns)) as matches,
+    string_agg(format(E'\n      when %1$L then (select v.%1$I::text from json_to_record(input) v (%1$I %2$s))', c.attname, c.type), '') as casts,
+    -- A column numeric(10,2) would round 10.005 without a word.
+    string_agg(format(E'\n  if (select v.%1$I <> (input ->> %1$L)::numeric from json_to_record(input) v (%1$I %2$s)) then
+    raise exception using errcode = ''22003'', column = %1$L, message = ''it has more digits than %2$s keeps'';\n  end if;', c.attname, c.type), '')
+      filter (where c.atttypid = 'numeric'::regtype and c.atttypmod >= 0) as exactness,
+    coalesce(array_agg(c.attname) filter (where c.scalar), '{}') as scalars
+  into col
+  from (
+    with recursive base as (
+      select a.attname::text, a.attnum, a.atttypid, a.atttypmod, a.atttypid as base_type, format_type(a.atttypid, a.atttypmod) as type
+      from pg_catalog.pg_attribute a
+      where a.attrelid = endpoint.relation and a.attname = any (endpoint.columns) and not a.attisdropped
+      union all
+      select b.attname, b.attnum, b.atttypid, b.atttypmod, t.typbasetype, b.type
+      from base b join pg_catalog.pg_type t on t.oid = b.base_type and t.typtype = 'd')
+    select b.attname, b.atttypid, b.atttypmod, b.type, t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as scalar
+    from base b join pg_catalog.pg_type t on t.oid = b.base_type and t.typtype <> 'd'
+    order by b.attnum) c;
+  if cardinality(col.names) is distinct from cardinality(endpoint.columns) then
+    raise exception using errcode = 'CW053', message = format('a mapped column of %s was renamed or dropped', endpoint.relation),
+      detail = format('Mapped: %s; there: %s.', array_to_string(endpoint.columns, ', '), array_to_string(col.names, ', ')),
+      hint = format('select collecta.update_inbound_endpoint(%L, mapping => ''…'');', inbound_endpoint_id);
+  end if;
+  serialised := endpoint.match_columns <> '{}' and not collecta.is_unique_key(endpoint.relation, endpoint.match_columns);
+
+  name := format('collecta.write_inbound_%s(json)', endpoint.function_number);
+  execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql volatile %s as %L',
+    replace(name, '(json)', '(input json)'), settings, format(
+'#variable_conflict use_column
+declare
+  complete constant boolean := %s;
+  part record;
+  written bigint;
+begin%s
+  if not complete then
+    select string_agg(format(''%%I %%s'', c, type), '', '') as definitions, string_agg(quote_ident(c), '', '') as list,
+      string_agg(format(''%%I = v.%%1$I'', c), '', '') filter (where c <> all (%L::text[])) as assignments
+    into part from unnest(%L::text[], %L::text[]) u (c, type) where (input -> c) is not null;
+  end if;%s
+  for attempt in 1 .. 2 loop%s%s
+  end loop;
+end',
+    col.present,
+    case when serialised then format(E'\n  perform pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end,
+    endpoint.match_columns, col.names, col.types, col.exactness,
+    case when endpoint.match_columns <> '{}' then format('
+    if complete then
+      update %1$s t set %2$s from json_to_record($1) v (%3$s) where %4$s returning %5$s into record_id;
+      get diagnostics written = row_count;
+    else
+      execute format(%6$L, coalesce(part.assignments, %7$L), part.definitions) into record_id using $1;
+      get diagnostics written = row_count;
+    end if;
+    if written > 1 then
+      raise too_many_rows;
+    elsif written = 1 then
+      operation := ''updated'';
+      return next;
+      return;
+    end if;',
+      endpoint.relation, col.assignments, col.definitions, col.matches, endpoint.key_text,
+      format('update %s t set %%s from json_to_record($1) v (%%s) where %s returning %s', replace(endpoint.relation::text, '%', '%%'), replace(col.matches, '%', '%%'), replace(endpoint.key_text, '%', '%%')),
+      format('%I = t.%1$I', endpoint.match_columns[1])) end,
+    format('
+    begin
+      if complete then
+        insert into %1$s as t (%2$s) select %2$s from json_to_record($1) v (%3$s) returning %4$s into record_id;
+      else
+        execute format(%5$L, part.list, part.definitions) into record_id using $1;
+      end if;
+      if record_id is null then
+        raise no_data_found;
+      end if;
+      operation := ''created'';
+      return next;
+      return;
+    exception when unique_violation then
+      -- Somebody else made the record since the update looked for it.
+      if attempt = %6$s then
+        raise;
+      end if;
+    end;',
+      endpoint.relation, col.list, col.definitions, endpoint.key_text,
+      format('insert into %s as t (%%1$s) select %%1$s from json_to_record($1) v (%%2$s) returning %s', replace(endpoint.relation::text, '%', '%%'), replace(endpoint.key_text, '%', '%%')),
+      case when endpoint.match_columns <> '{}' then 2 else 1 end)));
+  perform collecta.own_function(name::regprocedure, 'collecta_writer');
+
+  name := format('collecta.cast_inbound_%s(json, text)', endpoint.function_number);
+  execute format('create or replace function %s returns text language plpgsql volatile %s as %L',
+    replace(name, '(json, text)', '(input json, column_name text)'), settings,
+    format(E'begin\n    return case column_name%s\n    end;\nend', col.casts));
+  perform collecta.own_function(name::regprocedure, 'collecta_writer');
+
+  update collecta.inbound_endpoints e set written_for = endpoint.shape, scalar_columns = col.scalars
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+end
+$$;
+comment on function collecta.write_inbound_functions(text) is
+  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew; done when its mapping or what they depend on changed.';
+
+create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
+language sql stable
+as $$
+  select concat_ws(':', relation, version,
+    (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
+    (select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' order by a.attnum)
+     from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
+$$;
+comment on function collecta.inbound_shape(regclass, text[], int) is 'What an inbound endpoint''s functions depend on, as text to compare.';
+--! EndIncluded functions/write_inbound_functions.sql
+--! Included functions/grant_inbound.sql
+-- As the caller, who must own the table: the owner of the inbound functions gets exactly the columns that endpoints map, and no others.
+create or replace function collecta.grant_inbound(relation regclass, function_number int) returns void
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  writer regrole;
+  schema_name regnamespace;
+  owner regrole;
+  mapped text[];
+  written text;
+  unwritten text;
+  keys text;
+  sequences text;
+begin
+  select p.proowner, c.relnamespace, c.relowner into writer, schema_name, owner
+  from pg_catalog.pg_proc p join pg_catalog.pg_class c on c.oid = relation
+  where p.proname = format('write_inbound_%s', function_number) and p.pronamespace = 'collecta'::regnamespace
+    -- An owner's own rights are never touched.
+    and p.proowner <> c.relowner and not (select r.rolsuper from pg_catalog.pg_roles r where r.oid = p.proowner);
+  if not found then
+    return;
+  end if;
+  select array_agg(distinct c) into mapped
+  from collecta.inbound_endpoints e cross join unnest(e.columns) c
+  where e.relation = grant_inbound.relation and e.state <> 'deleted';
+  select string_agg(quote_ident(a.attname), ', ') filter (where a.attname = any (mapped)),
+    string_agg(quote_ident(a.attname), ', ') filter (where (a.attname = any (mapped)) is not true)
+  into written, unwritten
+  from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
+  select string_agg(quote_ident(k), ', ') into keys
+  from collecta.modules m join collecta.module_versions v on v.version = m.current_version cross join unnest(v.key_columns) k
+  where m.relation = grant_inbound.relation;
+  select string_agg(d.refobjid::regclass::text, ', ') into sequences
+  from pg_catalog.pg_attrdef a
+  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid and d.refclassid = 'pg_catalog.pg_class'::regclass
+  join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind = 'S'
+  where a.adrelid = relation;
+
+  if unwritten is not null then
+    execute format('revoke select (%1$s), insert (%1$s), update (%1$s) on %2$s from %3$s', unwritten, relation, writer);
+  end if;
+  if written is not null then
+    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s', written, relation, writer);
+    execute format('grant select (%s) on %s to %s', keys, relation, writer);
+    if not has_schema_privilege(writer, schema_name, 'usage') then
+      execute format('grant usage on schema %s to %s', schema_name, writer);
+    end if;
+  end if;
+  if sequences is not null then
+    execute format(case when written is null then 'revoke usage on sequence %s from %s' else 'grant usage on sequence %s to %s' end, sequences, writer);
+  end if;
+  -- GRANT by somebody who has the rights, but may not pass them on, is only a warning.
+  if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p where not has_column_privilege(writer, relation, c, p)) then
+    raise insufficient_privilege using message = 'the columns were not granted';
+  end if;
+exception when insufficient_privilege then
+  raise exception using errcode = 'CW056', message = format('%s may not be granted to %s by %s', relation, writer, current_user), detail = sqlerrm || '.',
+    hint = format('As its owner, who needs to be a member of the role that installed collecta: set role %s; then the same call again.', owner);
+end
+$$;
+comment on function collecta.grant_inbound(regclass, int) is
+  'Grants the owner of the inbound functions SELECT, INSERT and UPDATE on mapped columns, SELECT on the key and USAGE on the sequences of defaults; takes away what no endpoint maps any more.';
+--! EndIncluded functions/grant_inbound.sql
+--! Included functions/create_inbound_endpoint.sql
+create or replace function collecta.create_inbound_endpoint(
+  out inbound_endpoint_id text,
+  out path text,
+  module text,
+  mapping jsonb,
+  match_columns text[] default '{}',
+  inout secret text default null,
+  require_signature boolean default false,
+  rate_limit_per_minute int default 60,
+  max_body_bytes int default 1048576,
+  github_signature boolean default false
+)
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  target constant regclass := collecta.check_inbound_mapping(module, mapping, match_columns);
+  made record;
+begin
+  if require_signature and secret is null then
+    secret := collecta.new_secret();
+  end if;
+  select s.* into made
+  from collecta.save_inbound_endpoint(null, module, target, mapping, match_columns, secret, rate_limit_per_minute, max_body_bytes, github_signature) s;
+  perform collecta.grant_inbound(target, made.function_number);
+  inbound_endpoint_id := made.inbound_endpoint_id;
+  path := format('/api/webhooks/%s/%s', module, made.token);
+end
+$$;
+comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, boolean, int, int, boolean) is
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": …, "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
+
+create or replace function collecta.update_inbound_endpoint(
+  inbound_endpoint_id text,
+  mapping jsonb default null,
+  match_columns text[] default null,
+  rate_limit_per_minute int default null,
+  max_body_bytes int default null,
+  github_signature boolean default null
+) returns void
+language plpgsql volatile set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  endpoint collecta.inbound_endpoints;
+  target regclass;
+  made record;
+begin
+  perform collecta.check_inbound_endpoint_id(update_inbound_endpoint.inbound_endpoint_id);
+  select * into endpoint from collecta.inbound_endpoints e where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
+  target := collecta.check_inbound_mapping(endpoint.module, coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
+    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns));
+  select s.* into made
+  from collecta.save_inbound_endpoint(endpoint.inbound_endpoint_id, endpoint.module, target,
+    coalesce(update_inbound_endpoint.mapping, endpoint.mapping), coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns), null,
+    coalesce(update_inbound_endpoint.rate_limit_per_minute, endpoint.rate_limit_per_minute),
+    coalesce(update_inbound_endpoint.max_body_bytes, endpoint.max_body_bytes),
+    coalesce(update_inbound_endpoint.github_signature, endpoint.github_signature)) s;
+  perform collecta.grant_inbound(target, made.function_number);
+end
+$$;
+comment on function collecta.update_inbound_endpoint(text, jsonb, text[], int, int, boolean) is
+  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, types, a new unique index.';
+
+create or replace function collecta.save_inbound_endpoint(
+  id text, module text, relation regclass, mapping jsonb, match_columns text[], secret text,
+  rate_limit_per_minute int, max_body_bytes int, github_signature boolean,
+  out inbound_endpoint_id text, out token text, out function_number int
+)
+language plpgsql volatile security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  wrong constant text := case
+    when secret is not null and (length(secret) not between 1 and 512 or secret ~ '[[:cntrl:]]'
+      or secret ~ '^whsec_' and secret !~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$')
+      then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out and say require_signature => true for a generated one'
+    when rate_limit_per_minute is null or rate_limit_per_minute not between 1 and 60000 then 'rate_limit_per_minute is from 1 to 60000'
+    when max_body_bytes is null or max_body_bytes not between 1 and 67108864 then 'max_body_bytes is from 1 to 67108864'
+    when github_signature is null then 'github_signature is true or false'
+  end;
+  mapped constant text[] := array(select m.column_name from collecta.read_inbound_mapping(mapping) m order by m.column_name);
+begin
+  if wrong is not null then
+    raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
+      detail = format('The rule: %s.', wrong), hint = 'select * from collecta.create_inbound_endpoint(''work-orders'', ''{"$.payload.sku": "product_code"}'', rate_limit_per_minute => 60);';
+  end if;
+  if id is null then
+    token := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
+    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, columns, rate_limit_per_minute, max_body_bytes, github_signature)
+    values (collecta.new_id('inb'), module, relation, mapping, coalesce(match_columns, '{}'), mapped, rate_limit_per_minute, max_body_bytes, github_signature)
+    returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
+    insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
+    values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
+  else
+    update collecta.inbound_endpoints e
+    set relation = save_inbound_endpoint.relation, mapping = save_inbound_endpoint.mapping, match_columns = save_inbound_endpoint.match_columns, columns = mapped,
+      rate_limit_per_minute = save_inbound_endpoint.rate_limit_per_minute, max_body_bytes = save_inbound_endpoint.max_body_bytes,
+      github_signature = save_inbound_endpoint.github_signature, mapping_version = e.mapping_version + 1
+    where e.inbound_endpoint_id = id
+    returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
+  end if;
+  -- What was taken in the last minute still counts: the rows taken longest ago go first.
+  delete from collecta.inbound_budgets b
+  where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
+    and b.slot in (select o.slot from collecta.inbound_budgets o where o.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
+                   order by o.taken_at desc offset rate_limit_per_minute);
+  insert into collecta.inbound_budgets (inbound_endpoint_id, slot)
+  select save_inbound_endpoint.inbound_endpoint_id, s from generate_series(1, 60000) s
+  where s not in (select b.slot from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id)
+  order by s
+  limit rate_limit_per_minute - (select count(*) from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id);
+  perform collecta.write_inbound_functions(inbound_endpoint_id);
+  perform pg_notify('collecta_inbound', '');
+end
+$$;
+comment on function collecta.save_inbound_endpoint(text, text, regclass, jsonb, text[], text, int, int, boolean) is
+  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables.';
+--! EndIncluded functions/create_inbound_endpoint.sql
+--! Included functions/rotate_inbound_token.sql
+create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+language plpgsql volatile security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  token constant text := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
+begin
+  perform collecta.check_inbound_overlap(rotate_inbound_token.inbound_endpoint_id, overlap);
+  update collecta.inbound_secrets s
+  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash, previous_token_until = now() + overlap
+  where s.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id;
+  perform pg_notify('collecta_inbound', '');
+  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
+end
+$$;
+comment on function collecta.rotate_inbound_token(text, interval) is
+  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
+
+create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+language plpgsql volatile security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  fresh constant text := collecta.new_secret();
+begin
+  perform collecta.check_inbound_overlap(rotate_inbound_secret.inbound_endpoint_id, overlap);
+  update collecta.inbound_secrets s
+  set secret = fresh, previous_secret = s.secret, previous_secret_until = now() + overlap
+  where s.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id;
+  perform pg_notify('collecta_inbound', '');
+  return fresh;
+end
+$$;
+comment on function collecta.rotate_inbound_secret(text, interval) is
+  'Gives an inbound endpoint a new secret and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
+
+create or replace function collecta.check_inbound_overlap(inbound_endpoint_id text, overlap interval) returns void
+language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
+  if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
+    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap), detail = 'It is from ''0'' (after a leak) to ''90 days''.',
+      hint = format('select collecta.rotate_inbound_token(%L, overlap => ''24 hours'');', inbound_endpoint_id);
+  end if;
+end
+$$;
+comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
+--! EndIncluded functions/rotate_inbound_token.sql
+--! Included functions/find_inbound_endpoint.sql
+create or replace function collecta.inbound_fields(mapping jsonb) returns json
+language sql immutable set search_path = ''
+as $$
+  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
+    'hasFallback', fallback is not null) order by column_name)
+  from collecta.read_inbound_mapping(mapping)
+$$;
+comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/mapping.ts takes it.';
+
+create or replace function collecta.find_inbound_endpoint(slug text, token_hash text)
+returns table (inbound_endpoint_id text, mapping_version int, fields json, secrets text[], max_body_bytes int, rate_limit_per_minute int, github_signature boolean)
+language sql stable security definer set search_path = ''
+as $$
+  select e.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping),
+    array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
+    e.max_body_bytes, e.rate_limit_per_minute, e.github_signature
+  from collecta.inbound_secrets s
+  join collecta.inbound_endpoints e on e.inbound_endpoint_id = s.inbound_endpoint_id and e.state = 'active'
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  where e.module = find_inbound_endpoint.slug
+    and (s.token_hash = find_inbound_endpoint.token_hash
+      or s.previous_token_hash = find_inbound_endpoint.token_hash and s.previous_token_until > now())
+$$;
+comment on function collecta.find_inbound_endpoint(text, text) is
+  'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
+--! EndIncluded functions/find_inbound_endpoint.sql
+--! Included functions/receive_inbound.sql
+create or replace function collecta.receive_inbound(
+  inbound_endpoint_id text,
+  mapping_version int,
+  "values" json,
+  body text,
+  key_hash text,
+  problem text default null,
+  problem_column text default null,
+  request_id text default null,
+  final boolean default false,
+  out status int,
+  out record_id text,
+  out kept_as text,
+  out reason text,
+  out column_name text,
+  out retry_after float8
+)
+-- Whoever waits longer for other writers is told to come again; nothing is written then.
+language plpgsql volatile security definer set search_path = '' set lock_timeout = '3s'
+as $$
+#variable_conflict use_column
+declare
+  endpoint record;
+  stamp constant timestamptz := clock_timestamp();
+  retried constant boolean := request_id is not null;
+  operation text;
+  state text := 'accepted';
+  code text;
+  message text;
+  constraint_name text;
+  earlier record;
+begin
+  if retried then
+    perform from collecta.inbound_requests r where r.request_id = receive_inbound.request_id and r.state = 'retry' for update;
+    if not found then
+      return;
+    end if;
+  end if;
+  select e.*, m.current_version, e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version) as stale,
+    (select c from unnest(e.match_columns) c where "values" ->> c is null limit 1) as unmatched,
+    (select c from unnest(e.scalar_columns) c where json_typeof("values" -> c) in ('object', 'array') limit 1) as structured
+  into endpoint
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  where e.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and (e.state = 'active' or retried and e.state = 'paused');
+  if not found and not retried then
+    status := 404;
+    return;
+  elsif endpoint.mapping_version <> receive_inbound.mapping_version then
+    status := 409;
+    return;
+  end if;
+
+  if not retried then
+    with free as (
+      select b.slot from collecta.inbound_budgets b
+      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at < stamp - interval '60 s'
+      order by b.taken_at desc limit 1
+      for update skip locked)
+    update collecta.inbound_budgets b set taken_at = stamp
+    from free where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.slot = free.slot;
+    if not found then
+      status := 429;
+      -- Nothing to wait for where the last free row is another request's that is not committed yet.
+      retry_after := greatest(0, coalesce(extract(epoch from (
+        select min(b.taken_at) from collecta.inbound_budgets b where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at > '-infinity')
+        + interval '60 s' - stamp), 0));
+      return;
+    end if;
+  end if;
+
+  reason := problem;
+  column_name := problem_column;
+  if endpoint.inbound_endpoint_id is null then
+    reason := 'the inbound endpoint was deleted, or its module detached';
+  elsif key_hash is not null then
+    -- Whoever comes with the same key meanwhile waits here until this request is committed, or gone.
+    perform pg_advisory_xact_lock(1668246637, hashtext(receive_inbound.inbound_endpoint_id || key_hash));
+    select r.record_id, r.body = receive_inbound.body as same into earlier
+    from collecta.inbound_requests r
+    where r.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and r.key_hash = receive_inbound.key_hash and r.state = 'accepted';
+    if earlier.same then
+      status := 202;
+      record_id := earlier.record_id;
+      update collecta.inbound_requests r set state = 'duplicate', record_id = earlier.record_id, finished_at = clock_timestamp()
+      where r.request_id = receive_inbound.request_id;
+      return;
+    elsif not earlier.same then
+      reason := 'the idempotency key was used for another body';
+    end if;
+  end if;
+
+  if reason is null and endpoint.structured is not null then
+    column_name := endpoint.structured;
+    reason := collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values");
+  elsif reason is null and endpoint.unmatched is not null then
+    column_name := endpoint.unmatched;
+    reason := 'records are matched by this column, so it must be there and not null';
+  end if;
+  if reason is null then
+    begin
+      if endpoint.stale then
+        perform collecta.write_inbound_functions(endpoint.inbound_endpoint_id);
+      end if;
+      execute format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', endpoint.function_number)
+      into record_id, operation using "values";
+    exception when others then
+      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name, constraint_name = constraint_name;
+      -- What another try may mend is tried again by the caller, all of it; what the server lacks is an outage.
+      if code ~ '^(53|55P03|57|58|XX)' or code ~ '^40' and not final then
+        raise;
+      end if;
+      record_id := null;
+      column_name := nullif(column_name, '');
+    end;
+  end if;
+
+  if code is not null then
+    if code ~ '^2[23]' and column_name is null then
+      select c into column_name from unnest(endpoint.columns) c
+      where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
+    end if;
+    reason := case
+      when code ~ '^40' then 'other writers were in the way; it can be tried again'
+      when code = '22003' and column_name is not null and message ~ '^it has more digits' then message
+      when code = '23502' then 'it must not be null'
+      when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
+      when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
+      when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
+      when code in ('P0001', 'P0002') then 'a trigger of the table refuses the record'
+    end;
+    reason := coalesce(reason, format('the table cannot take the record (SQLSTATE %s)', code));
+  end if;
+  if reason is not null then
+    state := 'failed';
+  end if;
+  status := case when reason is null then 202 when code ~ '^40' then 503 else 422 end;
+  kept_as := coalesce(request_id, collecta.new_id('req'));
+  insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id, reason, column_name, sqlstate, error, mapping_version, key_hash, body)
+  values (kept_as, receive_inbound.inbound_endpoint_id, stamp, state, operation, record_id, reason, column_name, code, message, receive_inbound.mapping_version, key_hash, body)
+  on conflict on constraint inbound_requests_pkey do update
+    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id, reason = excluded.reason, column_name = excluded.column_name,
+      sqlstate = excluded.sqlstate, error = excluded.error, mapping_version = excluded.mapping_version, attempts = r.attempts + 1, finished_at = clock_timestamp();
+end
+$$;
+comment on function collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean) is
+  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated idempotency key with the record it made, casts the mapped values, inserts or updates the record, and keeps the request. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
+
+create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json) returns text
+language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  col record;
+  kind constant text := json_typeof("values" -> column_name);
+begin
+  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns) and kind in ('object', 'array') as structured
+  into col
+  from collecta.inbound_endpoints e
+  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name and not a.attisdropped
+  where e.inbound_endpoint_id = inbound_cast_problem.inbound_endpoint_id;
+  if not found or kind is null then
+    return null;
+  end if;
+  if not col.structured then
+    execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number) using "values", column_name;
+    return null;
+  end if;
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+exception when others then
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+end
+$$;
+comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
+--! EndIncluded functions/receive_inbound.sql
+--! Included functions/retry_inbound.sql
+create or replace function collecta.retry_inbound(id text, since timestamptz default null) returns bigint
+language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  queued bigint;
+begin
+  if not exists (select from collecta.inbound_requests r where r.request_id = id) then
+    perform collecta.check_inbound_endpoint_id(id);
+  end if;
+  update collecta.inbound_requests r set state = 'retry'
+  where r.state = 'failed' and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
+  get diagnostics queued = row_count;
+  perform pg_notify('collecta_inbound', 'retry');
+  return queued;
+end
+$$;
+comment on function collecta.retry_inbound(text, timestamptz) is
+  'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of collecta.inbound_requests.';
+
+create or replace function collecta.next_inbound_retries()
+returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
+language sql stable security definer set search_path = ''
+as $$
+  select r.request_id, r.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping), r.body, r.key_hash
+  from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
+  where r.state = 'retry'
+  order by r.received_at
+  limit 10
+$$;
+comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
+--! EndIncluded functions/retry_inbound.sql
+--! Included functions/test_inbound_mapping.sql
+create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
+returns table (column_name text, source text, type text, value text, problem text)
+language plpgsql volatile security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  field record;
+  input json;
+begin
+  perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
+  for field in
+    select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
+      case when f.constant is not null then f.constant::json else coalesce(payload #> f.steps, f.fallback::json) end as found,
+      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path when f.fallback is not null then 'default' else 'missing' end as source
+    from collecta.inbound_endpoints e
+    cross join collecta.read_inbound_mapping(e.mapping) f
+    left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
+    where e.inbound_endpoint_id = test_inbound_mapping.inbound_endpoint_id
+    order by a.attnum
+  loop
+    column_name := field.column_name;
+    source := field.source;
+    type := field.type;
+    input := case when field.found is not null then json_build_object(field.column_name, field.found) else '{}' end;
+    problem := coalesce(case when field.required and field.found is null then 'it is required' end,
+      collecta.inbound_cast_problem(test_inbound_mapping.inbound_endpoint_id, field.column_name, input));
+    value := null;
+    if problem is null and field.found is not null then
+      execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input, field.column_name;
+    end if;
+    return next;
+  end loop;
+end
+$$;
+comment on function collecta.test_inbound_mapping(text, json) is
+  'What a payload would write, column by column, without writing: where the value comes from (a path, default, constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type prints it, and the problem if it cannot be stored.';
+--! EndIncluded functions/test_inbound_mapping.sql
+--! Included functions/maintain_inbound.sql
+create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
+language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+  gone bigint;
+begin
+  insert into collecta.inbound_refusals as r (day, inbound_endpoint_id, status, requests)
+  select (now() at time zone 'UTC')::date, c.inbound_endpoint_id, c.status, c.requests
+  from json_to_recordset(refusals) c (inbound_endpoint_id text, status int, requests bigint)
+  order by 2, 3
+  on conflict on constraint inbound_refusals_pkey do update set requests = r.requests + excluded.requests;
+  -- In pieces: bodies are large, and a call must not take long.
+  with old as (
+    select o.request_id
+    from collecta.inbound_requests o
+    where o.received_at < now() - (select retention from collecta.settings) and o.state <> 'retry'
+    limit 1000 for update skip locked)
+  delete from collecta.inbound_requests r using old where r.request_id = old.request_id;
+  get diagnostics gone = row_count;
+  delete from collecta.inbound_refusals r where r.day < (now() - (select retention from collecta.settings))::date;
+  return gone;
+end
+$$;
+comment on function collecta.maintain_inbound(json) is
+  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
+--! EndIncluded functions/maintain_inbound.sql
 
 --! Included views/webhook_deliveries.sql
 create view collecta.webhook_deliveries as
@@ -2298,7 +3325,7 @@ declare
     'collecta_capture|select on collecta.settings',
     'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
     'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries(json), collecta.release_deliveries(bigint[], int[]), collecta.maintain(), collecta.wake_runner()',
+    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries, collecta.release_deliveries(bigint[], int[]), collecta.maintain(), collecta.wake_runner()',
     'collecta_dispatcher|select on collecta.settings'
   ];
   granted text;
@@ -2335,3 +3362,36 @@ begin
 end
 $$;
 --! EndIncluded roles/grants.sql
+--! Included roles/inbound_grants.sql
+-- As grants.sql, for inbound. Run after it, at the end of every migration; idempotent.
+do $$
+declare
+  grants constant text[] := array[
+    'collecta_reader|select on collecta.inbound_endpoints, collecta.inbound_requests, collecta.inbound_refusals, collecta.inbound_budgets',
+    'collecta_operator|execute on function collecta.pause_inbound_endpoint(text), collecta.resume_inbound_endpoint(text), collecta.retry_inbound(text, timestamptz), collecta.test_inbound_mapping(text, json)',
+    'collecta_inbound|usage on schema collecta',
+    'collecta_inbound|execute on function collecta.find_inbound_endpoint(text, text), collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean), collecta.next_inbound_retries(), collecta.maintain_inbound(json)',
+    -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
+    'collecta_writer|usage on schema collecta',
+    'collecta_writer|execute on function collecta.new_id(text)'
+  ];
+  granted text;
+begin
+  revoke all on all functions in schema collecta from public;
+  foreach granted in array grants loop
+    if to_regrole(split_part(granted, '|', 1)) is not null then
+      execute format('grant %s to %I', split_part(granted, '|', 2), split_part(granted, '|', 1));
+    end if;
+  end loop;
+end
+$$;
+reset role;
+-- The ledger is the installer's; a receiving process waits until it says that everything is installed.
+do $$
+begin
+  if to_regrole('collecta_inbound') is not null and to_regclass('collecta.migrations') is not null then
+    grant select on collecta.migrations to collecta_inbound;
+  end if;
+end
+$$;
+--! EndIncluded roles/inbound_grants.sql

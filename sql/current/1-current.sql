@@ -39,6 +39,23 @@
 --!include functions/replay_delivery.sql
 --!include functions/maintain.sql
 
+--!include tables/inbound_endpoints.sql
+--!include tables/inbound_requests.sql
+
+--!include functions/read_inbound_mapping.sql
+--!include functions/check_inbound_mapping.sql
+--!include functions/pause_inbound_endpoint.sql
+--!include functions/write_inbound_functions.sql
+--!include functions/grant_inbound.sql
+--!include functions/create_inbound_endpoint.sql
+--!include functions/rotate_inbound_token.sql
+--!include functions/find_inbound_endpoint.sql
+--!include functions/receive_inbound.sql
+--!include functions/retry_inbound.sql
+--!include functions/test_inbound_mapping.sql
+--!include functions/maintain_inbound.sql
+
 --!include views/webhook_deliveries.sql
 --!include views/health.sql
 --!include roles/grants.sql
+--!include roles/inbound_grants.sql

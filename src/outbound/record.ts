@@ -21,26 +21,19 @@ export function createRecorder(sql: Sql, log: Log, leaseMs: () => number, onReco
   async function record(batch: Finished[]): Promise<void> {
     for (let attempt = 0; batch.length > 0; attempt++) {
       const now = performance.now();
-      const results = batch.map(({ delivery, startedAt, url, headers, result }) => ({
-        delivery_id: delivery.deliveryId,
-        attempt: delivery.attempt,
-        ordered: delivery.ordered,
-        outcome: result.outcome,
-        url,
-        request_headers: headers,
-        status: result.status,
-        response_headers: result.responseHeaders,
-        response_body: result.responseBody,
-        error: result.error,
-        age_ms: now - startedAt,
-        total_ms: result.totalMs,
-        lookup_ms: result.lookupMs,
-        connect_ms: result.connectMs,
-        first_byte_ms: result.firstByteMs,
-        retry_after_s: result.retryAfterSeconds,
-      }));
+      const of = <T>(read: (each: Finished) => T) => batch.map(read);
+      const text = (value: object | null) => (value === null ? null : JSON.stringify(value));
       try {
-        const [row] = await sql`select collecta.record_deliveries(${JSON.stringify(results)}::text::json) as recorded`;
+        const [row] = await sql`
+          select collecta.record_deliveries(
+            ${of(({ delivery }) => delivery.deliveryId)}::text[]::bigint[], ${of(({ delivery }) => delivery.attempt)}::int[],
+            ${of(({ result }) => result.outcome)}::text[], ${of(({ url }) => url)}::text[],
+            ${of(({ headers }) => text(headers))}::text[]::json[], ${of(({ result }) => result.status)}::int[],
+            ${of(({ result }) => text(result.responseHeaders))}::text[]::json[], ${of(({ result }) => result.responseBody)}::text[],
+            ${of(({ result }) => result.error)}::text[], ${of(({ startedAt }) => now - startedAt)}::float8[],
+            ${of(({ result }) => result.totalMs)}::float8[], ${of(({ result }) => result.lookupMs)}::real[],
+            ${of(({ result }) => result.connectMs)}::real[], ${of(({ result }) => result.firstByteMs)}::real[],
+            ${of(({ result }) => result.retryAfterSeconds)}::float8[], ${batch.some(({ delivery }) => delivery.ordered)}) as recorded`;
         const stale = batch.length - Number(row?.recorded);
         if (stale > 0) log.warn('results came too late: their deliveries were claimed again', { stale });
         return onRecorded(batch);
@@ -55,7 +48,8 @@ export function createRecorder(sql: Sql, log: Log, leaseMs: () => number, onReco
   }
 
   function flush(): void {
-    while (gathered.length > 0 && statements < maxStatements) {
+    // A second statement beside the first only for a batch that is worth it.
+    while (gathered.length > (statements > 0 ? maxBatch / 2 : 0) && statements < maxStatements) {
       const batch = gathered.splice(0, maxBatch);
       statements++;
       record(batch).finally(() => {
