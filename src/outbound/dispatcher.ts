@@ -191,8 +191,11 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
         }
         continue;
       }
-      busyClaims = 0;
-      if (wakeup.holds) await rest(drained ? config.pollIntervalMs : 10);
+      // Of an endpoint as much is in flight as may be, and more is due: busy all the same.
+      const saturated = Array.from(watched.keys()).some(({ more }) => more);
+      if (!saturated) busyClaims = 0;
+      if (saturated && !wakeup.holds) await rest(Math.min(2 ** refusals++, 50));
+      else if (wakeup.holds) await rest(drained ? config.pollIntervalMs : 10);
       else if (!drained) await rest(1);
       else {
         const sleep = await wakeup.trySleep();
