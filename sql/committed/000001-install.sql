@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9c0573de25393d7bff099c910be29f29f30fa29d
+--! Hash: sha1:f79f17fb31ea594a3ececa2c1813b1ec4cde57f4
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1372,100 +1372,92 @@ comment on function collecta.resume_endpoint(text) is 'Takes deliveries to a pau
 -- Reads one captured change by its module's columns. A configured column that the captured row does not have was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
-  module collecta.module_versions, operation "char", old json, new json,
-  out module_id int, out slug text, out relation oid, out key_columns text[], out status_column text, out custom_data_column text,
-  out ignore_columns text[], out scope text, out old_id text, out new_id text, out old_record text, out new_record text, out truncated boolean,
-  out previous text, out counts boolean, out status_changed boolean, out custom_data_changed boolean,
+  captured_under collecta.module_versions, operation "char", old json, new json,
+  out module collecta.module_versions, out scope text, out old_id text, out new_id text, out old_record text, out new_record text,
+  out truncated boolean, out previous text, out counts boolean, out status_changed boolean, out custom_data_changed boolean,
   out status_from text, out status_to text, out unroutable text
 )
 language plpgsql stable set search_path = ''
 as $$
 declare
-  captured_under constant int := module.version;
   safe_old json;
   safe_new json;
   captured json;
   missing text;
 begin
-  if captured_under is null then
+  module := captured_under;
+  truncated := false;
+  if module.version is null then
     unroutable := 'the module version it was captured under is gone';
     return;
-  end if;
-  module_id := module.module_id;
-  slug := module.slug;
-  relation := module.relation;
-  key_columns := module.key_columns;
-  if operation in ('M', 'T') then
-    truncated := false;
+  elsif operation in ('M', 'T') then
     return;
   end if;
   safe_old := collecta.mask_escapes(old);
   safe_new := collecta.mask_escapes(new);
   captured := coalesce(safe_new, safe_old);
-  truncated := strpos(old::text, '"$truncated"') > 0 and (safe_old -> '$truncated') is not null
-    or strpos(new::text, '"$truncated"') > 0 and (safe_new -> '$truncated') is not null;
-  truncated := coalesce(truncated, false);
-
-  if (captured -> module.key_columns[1]) is null or cardinality(module.key_columns) > 1
-      or (captured -> module.status_column) is null and module.status_column is not null
-      or (captured -> module.scope_column) is null and module.scope_column is not null
-      or (captured -> module.custom_data_column) is null and module.custom_data_column is not null then
-    missing := collecta.missing_columns(captured, module, truncated);
-    if missing is not null then
-      unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, …); then select collecta.route_again();',
-        missing, module.relation::regclass, module.slug);
-      select v.* into module
-      from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-      where m.module_id = read_change.module_id and v.version <> captured_under and collecta.missing_columns(captured, v, truncated) is null;
-      if not found then
-        -- Known all the same, it holds back the record's later changes at ordered endpoints.
-        old_id := collecta.record_id(safe_old, read_change.key_columns);
-        new_id := collecta.record_id(safe_new, read_change.key_columns);
-        return;
-      end if;
-      unroutable := null;
+  old_record := old::text;
+  new_record := new::text;
+  if strpos(old_record, '"$truncated"') > 0 or strpos(new_record, '"$truncated"') > 0 then
+    truncated := (safe_old -> '$truncated') is not null or (safe_new -> '$truncated') is not null;
+    if truncated then
+      old_record := collecta.pick_columns(old, '{$truncated,$custom_data_changed}', false)::text;
+      new_record := collecta.pick_columns(new, '{$truncated,$custom_data_changed}', false)::text;
     end if;
   end if;
 
-  key_columns := module.key_columns;
-  status_column := module.status_column;
-  custom_data_column := module.custom_data_column;
-  ignore_columns := module.ignore_columns;
-  scope := case when module.scope_column is not null then collecta.record_id(captured, array[module.scope_column]) end;
-  old_id := collecta.record_id(safe_old, key_columns);
-  new_id := collecta.record_id(safe_new, key_columns);
-  old_record := old::text;
-  new_record := new::text;
-  if truncated then
-    old_record := collecta.pick_columns(old, '{$truncated,$custom_data_changed}', false)::text;
-    new_record := collecta.pick_columns(new, '{$truncated,$custom_data_changed}', false)::text;
+  if (captured -> module.key_columns[1]) is null or cardinality(module.key_columns) > 1
+      or module.status_column is not null and (captured -> module.status_column) is null
+      or module.scope_column is not null and (captured -> module.scope_column) is null
+      or module.custom_data_column is not null and (captured -> module.custom_data_column) is null then
+    missing := collecta.missing_columns(captured, module, truncated);
+    if missing is not null then
+      select v.* into module
+      from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+      where m.module_id = captured_under.module_id and v.version <> captured_under.version and collecta.missing_columns(captured, v, truncated) is null;
+      if not found then
+        module := captured_under;
+        unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, …); then select collecta.route_again();',
+          missing, module.relation::regclass, module.slug);
+      end if;
+    end if;
   end if;
-  if operation <> 'U' or old_id <> new_id then
+  -- Known although unroutable, it holds back the record's later changes at ordered endpoints.
+  if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
+    old_id := safe_old ->> module.key_columns[1];
+    new_id := safe_new ->> module.key_columns[1];
+  else
+    old_id := collecta.record_id(safe_old, module.key_columns);
+    new_id := collecta.record_id(safe_new, module.key_columns);
+  end if;
+  if module.scope_column is not null then
+    scope := collecta.record_id(captured, array[module.scope_column]);
+  end if;
+  if unroutable is not null or operation <> 'U' or old_id <> new_id then
     return;
   end if;
 
-  status_from := coalesce(collecta.unmask_escapes((safe_old -> status_column)::text), 'null');
-  status_to := coalesce(collecta.unmask_escapes((safe_new -> status_column)::text), 'null');
-  status_changed := status_from <> status_to;
+  if module.status_column is not null then
+    status_from := coalesce(collecta.unmask_escapes((safe_old -> module.status_column)::text), 'null');
+    status_to := coalesce(collecta.unmask_escapes((safe_new -> module.status_column)::text), 'null');
+    status_changed := status_from <> status_to;
+  end if;
   if truncated then
     custom_data_changed := coalesce((safe_new ->> '$custom_data_changed')::boolean, (safe_old ->> '$custom_data_changed')::boolean, false);
     counts := true;
-    previous := '{' || case when status_changed then to_json(status_column)::text || ':' || status_from else '' end || '}';
+    previous := '{' || case when status_changed then to_json(module.status_column)::text || ':' || status_from else '' end || '}';
     return;
   end if;
   -- Both rows are of one table: the same columns in the same order.
   select '{' || string_agg(to_json(c.key)::text || ':' || c.was::text, ',') || '}',
-    bool_or(c.key <> all (module.ignore_columns)), coalesce(bool_or(c.key = module.custom_data_column), false)
+    coalesce(bool_or(c.key <> all (module.ignore_columns)), false), coalesce(bool_or(c.key = module.custom_data_column), false)
   into previous, counts, custom_data_changed
   from rows from (json_each(safe_old), json_each(safe_new)) c (key, was, new_key, is_now)
   where c.was::text <> c.is_now::text;
   previous := collecta.unmask_escapes(previous);
-  counts := coalesce(counts, false);
-exception when others then
-  unroutable := sqlerrm;
 end
 $$;
-comment on function collecta.read_change(collecta.module_versions, "char", json, json) is 'What one outbox row means: which record, what changed, and the pieces of its payload.';
+comment on function collecta.read_change is 'What one outbox row means: which record, what changed, and the pieces of its payload.';
 
 create or replace function collecta.missing_columns(captured json, module collecta.module_versions, truncated boolean) returns text
 language sql immutable set search_path = ''
@@ -1574,6 +1566,8 @@ set search_path = '' set "TimeZone" = 'UTC' set enable_seqscan = off set enable_
 as $$
 declare
   stamp timestamptz;
+  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each event.
+  base constant text := left(collecta.new_id('evt'), -6);
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
     routed := -1;
@@ -1630,7 +1624,7 @@ begin
         array_agg(c.new::text order by c.change_id) as news, array_agg(c.nested order by c.change_id) as nested
       from change c
       where c.unroutable is null and c.transaction_id in (select n.transaction_id from change n where n.nested)
-      group by c.transaction_id, c.module_id, coalesce(c.new_id, c.old_id)
+      group by c.transaction_id, (c.module).module_id, coalesce(c.new_id, c.old_id)
       having count(*) > 1) g
     cross join lateral collecta.chain_changes(g.ids, g.olds, g.news, g.nested) o
   ), sorted as materialized (
@@ -1642,18 +1636,18 @@ begin
     left join in_order i using (change_id)
   ), refused as (
     insert into collecta.unrouted (change_id, module, record_id, change, reason, set_aside_at)
-    select c.change_id, coalesce(c.slug, ''), coalesce(c.new_id, c.old_id),
+    select c.change_id, coalesce((c.module).slug, ''), coalesce(c.new_id, c.old_id),
       (select row_to_json(o) from (select c.change_id, c.version, c.operation, c.old, c.new, c.transaction_id, c.nested, c.captured_at, c.context) o),
       coalesce(set_aside, c.unroutable), stamp
     from sorted c
     where c.unroutable is not null or (set_aside is not null and c.operation <> 'M')
   ), muted as (
     insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
-    select c.change_id, c.slug, c.new ->> 'operation', (c.new ->> 'records')::bigint, c.transaction_id, c.context, c.captured_at
+    select c.change_id, (c.module).slug, c.new ->> 'operation', (c.new ->> 'records')::bigint, c.transaction_id, c.context, c.captured_at
     from sorted c where c.operation = 'M' and c.unroutable is null
   ), event as (
-    select c.module_id, c.slug, c.relation, c.change_id as captured_id, k.order_id, k.position, k.event, k.record_id, c.scope, c.captured_at,
-      collecta.new_id('evt') as event_id, c.status_column, c.custom_data_column, c.key_columns, c.ignore_columns, c.occurred, c.context_text,
+    select (c.module).module_id, (c.module).slug, (c.module).relation, c.change_id as captured_id, k.order_id, k.position, k.event, k.record_id, c.scope, c.captured_at,
+      base || lpad(to_hex(row_number() over ()), 6, '0') as event_id, (c.module).status_column, (c.module).custom_data_column, (c.module).key_columns, (c.module).ignore_columns, c.occurred, c.context_text,
       c.truncated, k.record, k.previous, k.status_from, k.status_to, k.records
     from sorted c
     cross join lateral (
@@ -1742,7 +1736,7 @@ begin
           or exists (select from collecta.delivery_queue q where q.endpoint_id = j.endpoint_id and q.record_id = j.slug || '/' || coalesce(j.record_id, '')
             and (q.change_id, q.position) < (j.order_id, j.position))
           or exists (select from collecta.unrouted u where u.record_id = j.record_id and u.module = j.slug and u.endpoint_id in ('', j.endpoint_id))
-          or exists (select from sorted r where r.unroutable is not null and r.order_id < j.order_id and r.slug = j.slug and coalesce(r.new_id, r.old_id) = j.record_id)
+          or exists (select from sorted r where r.unroutable is not null and r.order_id < j.order_id and (r.module).slug = j.slug and coalesce(r.new_id, r.old_id) = j.record_id)
         then 'infinity' else stamp end,
       case when j.ordered then j.slug || '/' || coalesce(j.record_id, '') end
     from judged j where j.matches
