@@ -77,3 +77,12 @@ export async function refuses(
   t.ok(error?.hint, `${message}: has a hint`);
   return error;
 }
+
+/** Claims all that is due and records it as delivered, or as another outcome; the bodies. */
+export async function deliver(sql: Sql, outcome = 'delivered'): Promise<Payload[]> {
+  const claimed = (await sql`select * from collecta.claim_deliveries(100)`).filter(row => row.delivery_id !== null);
+  const every = (value: string) => claimed.map(() => value);
+  await sql`select collecta.record_deliveries(${claimed.map(row => row.delivery_id)}::bigint[], ${claimed.map(row => row.attempt)}::int[],
+    ${every(outcome)}::text[], ${every('https://example.com/hook')}::text[])`;
+  return claimed.map(row => JSON.parse(row.body));
+}
