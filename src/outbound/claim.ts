@@ -54,7 +54,6 @@ const statusRow = z.object({
 
 const routeLimit = 250;
 const maxMarks = 100;
-const patienceMs = 10_000;
 const lastPatienceMs = 600_000;
 const canceled = '57014';
 
@@ -63,7 +62,7 @@ const canceled = '57014';
  * next. They are hints only: the whole is looked at when nothing was found, and while busy every second or 20 times as long
  * as that took. When routing fails, takes ever smaller batches down to the one change that fails, and sets that aside.
  */
-export function createClaimer(sql: Sql, environment: string | null) {
+export function createClaimer(sql: Sql, environment: string | null, patienceMs = 10_000) {
   const known = new Map<string, { source: string; endpoint: Endpoint }>();
   let marks = new Map<string, string>();
   let fromChange = '0';
@@ -85,7 +84,13 @@ export function createClaimer(sql: Sql, environment: string | null) {
   }
 
   // Cancelled by us and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
-  async function call(batch: number, perEndpoint: number, whole: boolean, skip: string | null, setAside: string | null) {
+  async function call(
+    batch: number,
+    perEndpoint: number,
+    whole: boolean,
+    skip: string | null,
+    setAside: string | null,
+  ) {
     const hints = whole ? '{}' : JSON.stringify(Object.fromEntries(marks));
     const query = sql`
       select * from collecta.claim_deliveries(${batch}, ${limit}, ${whole ? '0' : fromChange}, ${afterEndpoint},
@@ -103,7 +108,13 @@ export function createClaimer(sql: Sql, environment: string | null) {
     let reason = '';
     for (let aside: 'nothing' | 'filters' | 'change' = 'nothing'; ; ) {
       try {
-        const rows = await call(batch, perEndpoint, whole, aside === 'filters' ? reason : null, aside === 'change' ? reason : null);
+        const rows = await call(
+          batch,
+          perEndpoint,
+          whole,
+          aside === 'filters' ? reason : null,
+          aside === 'change' ? reason : null,
+        );
         limit = aside === 'nothing' ? Math.min(routeLimit, limit * 2) : 1;
         return rows;
       } catch (error) {
@@ -128,7 +139,9 @@ export function createClaimer(sql: Sql, environment: string | null) {
       wholeCost = performance.now() - started;
       marks = new Map();
     }
-    const endpoints = new Map(status.endpoints?.map(row => [row.endpoint_id, { endpoint: endpointOf(row), more: row.more }]));
+    const endpoints = new Map(
+      status.endpoints?.map(row => [row.endpoint_id, { endpoint: endpointOf(row), more: row.more }]),
+    );
     const claimedAt = performance.now();
     const deliveries: Delivery[] = [];
     for (const row of rows) {
@@ -137,7 +150,8 @@ export function createClaimer(sql: Sql, environment: string | null) {
       const of = endpoints.get(endpoint_id);
       if (of) deliveries.push({ deliveryId: delivery_id, attempt, eventId: event_id, body, ordered, claimedAt, ...of });
     }
-    for (const [id, mark] of Object.entries(status.next_marks ?? {})) if (marks.size < maxMarks || marks.has(id)) marks.set(id, mark);
+    for (const [id, mark] of Object.entries(status.next_marks ?? {}))
+      if (marks.size < maxMarks || marks.has(id)) marks.set(id, mark);
     if (status.routed >= 0) fromChange = status.next_change ?? '0';
 
     const cut = deliveries.length >= batch;
