@@ -47,6 +47,7 @@ type Service = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
 
 const dispatch: Service = async (...given) => (await import('./outbound/dispatcher.ts')).dispatch(...given);
 const receive: Service = async (...given) => (await import('./inbound/server.ts')).receive(...given);
+const operations: Service = async (...given) => (await import('./operations/serve.ts')).serveOperations(...given);
 
 /** A command that runs until it is told to stop. When one of its services fails, the others stop too. */
 function serve(summary: string, about: string, services: Service[]): Command {
@@ -113,16 +114,44 @@ psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql does the same withou
   run: serve(
     'deliver webhooks and receive payloads: what to keep running',
     'Routes captured changes, delivers them to the endpoints, and serves inbound on COLLECTA_HOST and COLLECTA_PORT.',
-    [dispatch, receive],
+    [dispatch, receive, operations],
   ),
   dispatch: serve('deliver webhooks only', 'Routes captured changes and delivers them: the outbound half of run.', [
     dispatch,
+    operations,
   ]),
   receive: serve(
     'receive payloads only',
     'Serves POST /api/webhooks/MODULE/TOKEN on COLLECTA_HOST and COLLECTA_PORT: the inbound half of run.',
-    [receive],
+    [receive, operations],
   ),
+  doctor: {
+    summary: 'look at everything that a delivery needs, from here',
+    usage: '',
+    about: `Connection, install, rights, restore check, notifications, collecta.health, and whether each endpoint's destination is
+allowed: a line for each, ok, note or FAIL with what to do. Changes and sends nothing. Exits with 1 if anything failed.`,
+    run: async ({ env, say }) => (await import('./operations/doctor.ts')).doctor(readConfig(env), say),
+  },
+  tail: {
+    summary: 'follow the delivery attempts as they are recorded',
+    usage: '[--failed] [--endpoint ID] [--last N]',
+    about:
+      'A line for each row of collecta.webhook_deliveries: time, outcome, status, module, event, record, attempt, ids. Needs collecta_reader.',
+    options: {
+      failed: { type: 'boolean', about: 'only attempts that did not deliver' },
+      endpoint: { type: 'string', value: 'ID', about: 'only this endpoint' },
+      last: { type: 'string', value: 'N', about: 'begin with the last N attempts [10]' },
+    },
+    stops: true,
+    run: async ({ env, options, signal, say }) => {
+      const last = Number(options.last ?? 10);
+      if (!Number.isInteger(last) || last < 0 || last > 10_000)
+        throw new UsageError('--last takes a whole number up to 10000');
+      const { tail } = await import('./operations/tail.ts');
+      const endpoint = options.endpoint as string | undefined;
+      return await tail(readConfig(env).databaseUrl, { endpoint, failed: Boolean(options.failed), last }, signal, say);
+    },
+  },
   'check-url': {
     summary: 'say whether destinations are allowed, without sending anything',
     usage: '[URL…]',

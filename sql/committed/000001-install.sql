@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f79f17fb31ea594a3ececa2c1813b1ec4cde57f4
+--! Hash: sha1:db829024d8a81c572cfcb14ee97ae574ff31c52e
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -3319,7 +3319,7 @@ declare
     'collecta_capture|select on collecta.settings',
     'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
     'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries, collecta.release_deliveries(bigint[], int[]), collecta.maintain(), collecta.wake_runner()',
+    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries, collecta.release_deliveries(bigint[], int[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text)',
     'collecta_dispatcher|select on collecta.settings'
   ];
   granted text;
@@ -3364,7 +3364,7 @@ declare
     'collecta_reader|select on collecta.inbound_endpoints, collecta.inbound_requests, collecta.inbound_refusals, collecta.inbound_budgets',
     'collecta_operator|execute on function collecta.pause_inbound_endpoint(text), collecta.resume_inbound_endpoint(text), collecta.retry_inbound(text, timestamptz), collecta.test_inbound_mapping(text, json)',
     'collecta_inbound|usage on schema collecta',
-    'collecta_inbound|execute on function collecta.find_inbound_endpoint(text, text), collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean), collecta.next_inbound_retries(), collecta.maintain_inbound(json)',
+    'collecta_inbound|execute on function collecta.find_inbound_endpoint(text, text), collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean), collecta.next_inbound_retries(), collecta.maintain_inbound(json), collecta.check_installation(text)',
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
     'collecta_writer|usage on schema collecta',
     'collecta_writer|execute on function collecta.new_id(text)'

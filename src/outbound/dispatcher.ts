@@ -67,7 +67,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   const quick = new Map<string, number>(); // requests in flight that take a place, by endpoint
   const slow = new Set<string>(); // endpoints whose last answer took long
   let places = concurrency;
-  const aheadLimit = Math.min(maxAhead, Math.max(concurrency * 3, 20));
+  const aheadLimit = Math.min(maxAhead, Math.max(concurrency * 4, 20));
   const perEndpointPlaces = Math.max(1, Math.ceil(concurrency * 0.8));
   const abandon = new AbortController();
 
@@ -169,14 +169,14 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     // What waits for slow receivers takes no room from the others, within bounds.
     const waiting = slow.size === 0 ? 0 : ahead.filter(({ endpoint }) => slow.has(endpoint.id)).length;
     const room = aheadLimit - ahead.length + Math.min(waiting, aheadLimit * 9);
-    if (room < Math.min(aheadLimit / 2, concurrency)) {
+    if (room < aheadLimit / 2) {
       await rest(config.pollIntervalMs);
       called = false;
       continue;
     }
     called = false;
     try {
-      const { deliveries, routed, full, drained } = await claim(room, Math.max(1, Math.ceil(room / 2)), everything);
+      const { deliveries, routed, full, drained } = await claim(room, Math.ceil(room * 0.8), everything);
       everything = false;
       failures = 0;
       for (const delivery of deliveries) ahead.push(delivery);
