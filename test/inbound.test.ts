@@ -921,7 +921,7 @@ t.test('the database away, or stuck: 503 within a bound, nothing written late, a
     sql: pool,
     log: quiet,
     connections: 3,
-    deadlineMs: 1500,
+    deadlineMs: 3000,
     maxWaiting: 2,
     maxAgeMs: 60_000,
   });

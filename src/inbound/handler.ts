@@ -82,7 +82,10 @@ export function createInbound({
 
     const route = /^\/api\/webhooks\/([^/]*)\/([^/]*)$/.exec(request.path);
     if (!route) return notFound();
-    if (request.method !== 'POST') return refuse(405, 'Send a POST.', { headers: { allow: 'POST' } });
+    if (request.method !== 'POST') {
+      const answer = refuse(405, 'Send a POST.', { headers: { allow: 'POST' } });
+      return request.method === 'HEAD' || request.method === 'OPTIONS' ? { ...answer, body: '' } : answer;
+    }
     let slug: string;
     let token: string;
     try {
@@ -194,7 +197,7 @@ export function createInboundHandler(options: HandlerOptions) {
       body: request.body as unknown as AsyncIterable<Uint8Array> | null,
       remoteAddress: info?.remoteAddress,
     });
-    return new Response(request.method === 'HEAD' ? null : body, { status, headers });
+    return new Response(body || null, { status, headers });
   };
 }
 

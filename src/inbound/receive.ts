@@ -60,7 +60,7 @@ export type ReceiverOptions = {
   now?: () => number;
   /** Connections of the pool: no more calls are sent at once. */
   connections?: number;
-  /** Longest wait for a connection, and then for an answer. */
+  /** Longest wait for one call: half of it for a connection, half for the answer. */
   deadlineMs?: number;
   /** Requests that may wait for a connection; more are told to come again. */
   maxWaiting?: number;
@@ -91,44 +91,50 @@ export function createReceiver({
   const waiting = new Set<() => void>();
   let free = connections;
 
+  /** Comes back when a connection is free, whose turn it then is; throws when none comes free in time. */
+  async function takeConnection(): Promise<void> {
+    if (free > 0) {
+      free--;
+      return;
+    }
+    if (waiting.size >= maxWaiting) throw new Unavailable('too many requests wait for the database');
+    await new Promise<void>((resolve, reject) => {
+      const resume = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      const timer = setTimeout(() => {
+        waiting.delete(resume);
+        reject(new Unavailable('no connection came free'));
+      }, deadlineMs / 2);
+      waiting.add(resume);
+    });
+  }
+
+  function giveConnection(): void {
+    const [next] = waiting;
+    if (next && waiting.delete(next)) next();
+    else free++;
+  }
+
   /**
-   * Runs one query on a connection that is free, for which it waits no longer than the deadline: what is given up here
-   * was never sent. A sent one is given up by the database, whose function bounds its waits for locks.
+   * Runs one query within the deadline. One that got no connection was never sent; the database itself gives up a sent
+   * one, whose waits for locks are bounded: so nothing is written after it was answered with 503, but for a server that hangs.
    */
   async function ask<T>(query: () => PromiseLike<Iterable<unknown>>, row: z.ZodType<T>): Promise<T[]> {
-    if (free > 0) free--;
-    else if (waiting.size >= maxWaiting) throw new Unavailable('too many requests wait for the database');
-    else {
-      await new Promise<void>((resolve, reject) => {
-        const timer = setTimeout(() => {
-          waiting.delete(resume);
-          reject(new Unavailable('no connection came free'));
-        }, deadlineMs);
-        const resume = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-        waiting.add(resume);
-      });
-    }
-    const deadline = new AbortController();
-    const sent = query();
-    const settled = Promise.resolve(sent).finally(() => {
-      const [next] = waiting;
-      if (next && waiting.delete(next)) next();
-      else free++;
+    await takeConnection();
+    let timer: NodeJS.Timeout | undefined;
+    const answered = Promise.resolve(query()).finally(giveConnection);
+    const tooLate = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Unavailable('no answer')), deadlineMs / 2);
     });
     try {
-      const tooLate = pause(deadlineMs, undefined, { signal: deadline.signal }).then(() =>
-        Promise.reject(new Unavailable('no answer')),
-      );
-      return z.array(row).parse([...(await Promise.race([settled, tooLate]))]);
+      return z.array(row).parse([...(await Promise.race([answered, tooLate]))]);
     } catch (error) {
-      settled.catch(() => {});
       const { code = '' } = error as { code?: string };
       throw temporary.test(code) ? Object.assign(new Unavailable(code), { code }) : error;
     } finally {
-      deadline.abort();
+      clearTimeout(timer);
     }
   }
 

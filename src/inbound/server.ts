@@ -32,7 +32,7 @@ export async function receive(
 ): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
-  const sql = connect(config.databaseUrl, { max: connections, connect_timeout: 5 });
+  const sql = connect(config.databaseUrl, { max: connections, connect_timeout: 5, backoff: () => 0.2 });
   const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
   const receiver = createReceiver({ sql, log, connections });
   const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies }), log);
@@ -128,15 +128,25 @@ async function serve(answer: Answer, request: IncomingMessage, response: ServerR
 
 function send(request: IncomingMessage, response: ServerResponse, { status, headers, body }: InboundAnswer): void {
   const unread = !request.complete;
+  // All 404 alike, whether the body came in before the answer or not.
+  const close = unread || status === 404;
   response.writeHead(status, {
     ...headers,
     'content-length': Buffer.byteLength(body),
-    ...(unread && { connection: 'close' }),
+    ...(close && { connection: 'close' }),
   });
-  response.end(body);
-  if (!unread) return;
+  if (!unread || body === '') {
+    response.end(body);
+    return;
+  }
   // What the client still sends is thrown away for a moment: closed at once, it would lose the answer to a reset.
+  response.write(body);
+  const finish = () => response.end(() => request.socket.destroy());
+  const timer = setTimeout(finish, lingerMs);
+  request.once('end', () => {
+    clearTimeout(timer);
+    finish();
+  });
   request.on('error', () => {});
   request.resume();
-  setTimeout(() => request.socket.destroy(), lingerMs).unref();
 }
