@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:db829024d8a81c572cfcb14ee97ae574ff31c52e
+--! Hash: sha1:b914405d5ab2fa4f5105033ed0dcdf911b7b5943
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -749,12 +749,14 @@ end', declares, module.version, operation,
       where p.pronamespace = 'collecta'::regnamespace and p.proname = format('capture_%s_%s', write_capture_functions.module_id, operation)
         and p.prosrc = body);
     execute format(
-      -- pg_temp last: else a type that the writer makes there stands before pg_catalog's and runs with the owner's rights.
-      'create or replace function collecta.%I() returns trigger language plpgsql volatile security definer
-       set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres''
-       set bytea_output = ''hex'' set extra_float_digits = 1%s
-       as %L', format('capture_%s_%s', write_capture_functions.module_id, operation),
-      case operation when 'truncate' then ' set row_security = on' else '' end, body);
+      'create or replace function collecta.%I() returns trigger language plpgsql volatile %s as %L',
+      format('capture_%s_%s', write_capture_functions.module_id, operation),
+      -- An empty one is called with nothing to set up. pg_temp last: else a type that the writer makes there stands before
+      -- pg_catalog's and runs with the owner's rights.
+      case when body not like '%outbox%' then '' else
+        'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres''
+         set bytea_output = ''hex'' set extra_float_digits = 1' || case operation when 'truncate' then ' set row_security = on' else '' end end,
+      body);
     perform collecta.own_function(format('collecta.%I()', format('capture_%s_%s', write_capture_functions.module_id, operation))::regprocedure, 'collecta_capture');
   end loop;
 end
