@@ -953,7 +953,7 @@ t.test('the database away, or stuck: 503 within a bound, nothing written late, a
     );
   t.match(
     (await sql`select proconfig from pg_proc where proname = 'receive_inbound'`)[0]!.proconfig,
-    ['search_path=""', 'lock_timeout=3s'],
+    ['search_path=pg_catalog, pg_temp', 'lock_timeout=3s'],
     'shorter than the deadline of 10 s',
   );
   await patience('500ms');

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b914405d5ab2fa4f5105033ed0dcdf911b7b5943
+--! Hash: sha1:7d3550e3c916d0f1d3f232eb3b7f827a97355377
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -367,14 +367,14 @@ comment on function collecta.new_id(text) is
 --! EndIncluded functions/new_id.sql
 --! Included functions/new_secret.sql
 create or replace function collecta.new_secret() returns text
-language sql volatile set search_path = ''
+language sql volatile set search_path = pg_catalog, pg_temp
 as $$
   select 'whsec_' || encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64')
 $$;
 comment on function collecta.new_secret() is 'whsec_ and 32 random bytes in base64 (366 random bits, hashed).';
 
 create or replace function collecta.rotate_secret(endpoint_id text, overlap interval default '24 hours') returns text
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -400,7 +400,7 @@ comment on function collecta.rotate_secret(text, interval) is
 -- What a writer's capture ends with, for the functions that queue something themselves: NOTIFY only if a runner sleeps
 -- (it then holds the lock exclusively), so that a busy database pays nothing for it.
 create or replace function collecta.wake_runner() returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not pg_try_advisory_xact_lock_shared(1668246636, 1) and collecta.notifies() then
@@ -411,7 +411,7 @@ $$;
 comment on function collecta.wake_runner() is 'Wakes a sleeping runner at commit.';
 
 create or replace function collecta.notifies() returns boolean
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(
     nullif(current_setting('collecta.notify', true), '') <> 'off',
@@ -423,7 +423,7 @@ comment on function collecta.notifies() is
 --! EndIncluded functions/wake_runner.sql
 --! Included functions/check_installation.sql
 create or replace function collecta.check_installation(environment text) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   known collecta.installation;
@@ -450,7 +450,7 @@ $$;
 comment on function collecta.check_installation(text) is 'CW040 in a database that is a copy of the one collecta was installed in, or where the runner''s environment is another.';
 
 create or replace function collecta.resume_after_restore(environment text default null) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   update collecta.installation i
@@ -486,7 +486,7 @@ comment on function collecta.unmask_escapes(text) is 'Gives back the escapes tha
 --! EndIncluded functions/mask_escapes.sql
 --! Included functions/pick_columns.sql
 create or replace function collecta.pick_columns(document json, columns text[], keep boolean) returns json
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select ('{' || coalesce(collecta.unmask_escapes(
       string_agg(to_json(key)::text || ':' || value::text, ',')), '') || '}')::json
@@ -571,7 +571,7 @@ comment on function collecta.write_large_capture(collecta.module_versions) is
 -- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
 -- can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one.
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('revoke all on function %s from public', function_id);
@@ -590,7 +590,7 @@ comment on function collecta.own_function(regprocedure, text) is 'Hands a writte
 -- no column of the table (whole rows, paired by position), so a column that is added, renamed or dropped cannot fail the
 -- user's statement. CREATE OR REPLACE locks no table: functions are swapped under running writers.
 create or replace function collecta.write_capture_functions(module_id int) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   module record;
@@ -765,7 +765,7 @@ comment on function collecta.write_capture_functions(int) is
   'Writes a module''s four capture functions anew; done by everything that changes what they depend on.';
 
 create or replace function collecta.captured_json(row_expression text, other_expression text, module_id int, omitted smallint[]) returns text
-language sql immutable set search_path = ''
+language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select format(case when omitted is null then '%s' else 'collecta.pick_columns(%s, omitted, false)' end,
     format('case when pg_column_size(%1$s) > 4096 then collecta.capture_%3$s_large(%1$s, %2$s) else row_to_json(%1$s) end',
@@ -778,7 +778,7 @@ create or replace function collecta.check_module(
   relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
   exclude_columns text[], ignore_columns text[], key_columns text[], on_truncate text
 ) returns text[]
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   class pg_catalog.pg_class;
@@ -931,7 +931,7 @@ comment on function collecta.check_module(regclass, text, text, text, text, text
   'Refuses what attach_module cannot capture, each with its hint; returns the key''s columns.';
 
 create or replace function collecta.capturing_role() returns name
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select case when to_regrole('collecta_capture') is not null and pg_has_role(current_user, 'collecta_capture', 'usage')
     then 'collecta_capture' else current_user end
@@ -943,7 +943,7 @@ create or replace function collecta.save_module(
   relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
   exclude_columns text[], ignore_columns text[], key_columns text[], on_truncate text
 ) returns int
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   saved int;
@@ -977,7 +977,7 @@ comment on function collecta.save_module(regclass, text, text, text, text, text[
   'attach_module''s part in collecta''s own tables: a new version of the module, its subscriptions, its capture functions.';
 
 create or replace function collecta.forget_module(module_id int) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   task text;
@@ -1004,7 +1004,7 @@ create or replace function collecta.attach_module(
   key_columns text[] default null,
   on_truncate text default 'records'
 ) returns int
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   keys text[] := collecta.check_module(relation, slug, status_column, custom_data_column, scope_column,
@@ -1045,7 +1045,7 @@ comment on function collecta.attach_module(regclass, text, text, text, text, tex
   'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and slug again updates it (after a rename, for new partitions). status_column and custom_data_column make status_change and custom_data_updated; scope_column is what an endpoint''s scope is compared with; exclude_columns are never captured; a change of ignore_columns alone is none; key_columns name a unique, not null key instead of the primary key; on_truncate is records, ignore or refuse. Returns the module''s number. Errors CW002 to CW006 say what to do.';
 
 create or replace function collecta.let_capture_read(relation regclass) returns void
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   capturer constant name := collecta.capturing_role();
@@ -1072,7 +1072,7 @@ $$;
 comment on function collecta.let_capture_read(regclass) is 'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
 
 create or replace function collecta.detach_module(slug text) returns void
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   module collecta.modules;
@@ -1105,7 +1105,7 @@ comment on function collecta.detach_module(text) is
 
 --! Included functions/check_endpoint.sql
 create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id and e.state <> 'deleted') then
@@ -1121,7 +1121,7 @@ comment on function collecta.check_endpoint_id(text) is 'CW010 unless the endpoi
 create or replace function collecta.check_endpoint(
   url text, events text[], modules text[], secret text, filter text, payload_role text, headers jsonb
 ) returns void
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
@@ -1195,7 +1195,7 @@ comment on function collecta.check_endpoint(text, text[], text[], text, text, te
 --! Included functions/subscribe_endpoint.sql
 -- Writes out an endpoint's subscriptions and swaps the capture functions of the modules for which that changes something.
 create or replace function collecta.subscribe_endpoint(endpoint_id text) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -1231,7 +1231,7 @@ $$;
 comment on function collecta.subscribe_endpoint(text) is 'Brings subscriptions and capture functions up to an endpoint''s events and modules.';
 
 create or replace function collecta.last_change_id() returns bigint
-language sql volatile security definer set search_path = ''
+language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select case when is_called then last_value else 0 end from collecta.outbox_change_id_seq
 $$;
@@ -1254,7 +1254,7 @@ create or replace function collecta.create_endpoint(
   retry_base interval default '60 s',
   max_in_flight int default 50
 )
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -1297,7 +1297,7 @@ create or replace function collecta.update_endpoint(
   max_in_flight int default null,
   all_modules boolean default false
 ) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -1326,7 +1326,7 @@ comment on function collecta.update_endpoint(text, text, text[], text[], int, te
   'Changes what is given and leaves what is null. filter, scope and payload_role are taken away by ''''; modules by all_modules => true.';
 
 create or replace function collecta.delete_endpoint(endpoint_id text) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -1345,7 +1345,7 @@ comment on function collecta.delete_endpoint(text) is
 --! EndIncluded functions/create_endpoint.sql
 --! Included functions/pause_endpoint.sql
 create or replace function collecta.pause_endpoint(endpoint_id text, reason text default 'by request') returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -1357,7 +1357,7 @@ $$;
 comment on function collecta.pause_endpoint(text, text) is 'Stops deliveries to an endpoint; it keeps queueing and nothing is dropped.';
 
 create or replace function collecta.resume_endpoint(endpoint_id text) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -1379,7 +1379,7 @@ create or replace function collecta.read_change(
   out truncated boolean, out previous text, out counts boolean, out status_changed boolean, out custom_data_changed boolean,
   out status_from text, out status_to text, out unroutable text
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   safe_old json;
@@ -1462,7 +1462,7 @@ $$;
 comment on function collecta.read_change is 'What one outbox row means: which record, what changed, and the pieces of its payload.';
 
 create or replace function collecta.missing_columns(captured json, module collecta.module_versions, truncated boolean) returns text
-language sql immutable set search_path = ''
+language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select string_agg(c, ', ')
   from unnest(module.key_columns || module.status_column || module.scope_column || case when not truncated then module.custom_data_column end) c
@@ -1484,7 +1484,7 @@ comment on function collecta.record_id(json, text[]) is 'The key of a captured r
 -- Each change's old row is its predecessor's new one. A record's changes in one transaction are few.
 create or replace function collecta.chain_changes(ids bigint[], olds text[], news text[], nested boolean[])
 returns table (change_id bigint, order_id bigint)
-language sql immutable set search_path = ''
+language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   with recursive start as (
     select i from generate_subscripts(ids, 1) i
@@ -1513,7 +1513,7 @@ comment on function collecta.chain_changes(bigint[], text[], text[], boolean[]) 
 --! EndIncluded functions/read_change.sql
 --! Included functions/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   matches := coalesce(jsonb_path_match(body::jsonb, filter), false);
@@ -1526,7 +1526,7 @@ $$;
 comment on function collecta.try_filter(text, jsonpath) is 'Whether an endpoint''s filter wants this payload; or why that cannot be told.';
 
 create or replace function collecta.context_json(context text) returns text
-language plpgsql immutable set search_path = ''
+language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
   return context::json::text;
@@ -1537,7 +1537,7 @@ $$;
 comment on function collecta.context_json(text) is 'collecta.context as JSON: as it was set, or as a string if it is no JSON.';
 
 create or replace function collecta.visible_columns(payload_role text, relation oid, out columns text[])
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   if payload_role <> '' then
@@ -1564,7 +1564,7 @@ create or replace function collecta.route_changes(
   out next_change bigint
 )
 language plpgsql volatile security definer
-set search_path = '' set "TimeZone" = 'UTC' set enable_seqscan = off set enable_nestloop = off set jit = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set enable_seqscan = off set enable_nestloop = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   stamp timestamptz;
@@ -1769,7 +1769,7 @@ create or replace function collecta.claim_deliveries(
   routed int, next_change bigint, endpoints json, next_marks json
 )
 language plpgsql volatile security definer
-set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -1862,7 +1862,7 @@ create or replace function collecta.record_deliveries(
   first_byte_ms real[] default '{}', retry_after_s float8[] default '{}', ordered boolean default true
 ) returns int
 language plpgsql volatile security definer
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   recorded int;
@@ -1947,7 +1947,7 @@ comment on function collecta.record_deliveries is
   'For runners: records finished attempts, one at each place of the arrays; only the first four are needed. outcomes: delivered, failed or blocked; age_ms: since the attempt began; total_ms: how long it took; retry_after_s: what the receiver asked for; ordered: whether any is an ordered endpoint''s. Returns how many were still theirs to record.';
 
 create or replace function collecta.promote_next(endpoint_ids text[], record_ids text[]) returns int
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   promoted int;
@@ -1970,7 +1970,7 @@ $$;
 comment on function collecta.promote_next(text[], text[]) is 'Makes the next change of an ordered record due. Under advisory lock 6.';
 
 create or replace function collecta.release_deliveries(delivery_ids bigint[], attempts int[]) returns int
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   released int;
@@ -1988,7 +1988,7 @@ comment on function collecta.release_deliveries(bigint[], int[]) is 'For runners
 --! EndIncluded functions/record_deliveries.sql
 --! Included functions/route_again.sql
 create or replace function collecta.route_again(endpoint_id text default null) returns int
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -2050,7 +2050,7 @@ comment on function collecta.route_again(text) is
   'Routes what was set aside in collecta.unrouted once more: for one endpoint, or everything. Returns how many could be routed.';
 
 create or replace function collecta.promote_waiting() returns int
-language sql volatile security definer set search_path = ''
+language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_id))
   from (select distinct q.endpoint_id, q.record_id from collecta.delivery_queue q where q.record_id is not null and q.due_at = 'infinity') w
@@ -2059,7 +2059,7 @@ comment on function collecta.promote_waiting() is 'Makes due whatever waits behi
 --! EndIncluded functions/route_again.sql
 --! Included functions/replay_delivery.sql
 create or replace function collecta.replay_delivery(id text) returns text
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -2097,7 +2097,7 @@ comment on function collecta.replay_delivery(text) is
   'Sends the event of a delivery attempt (webhook_deliveries.id) to its endpoint again: the same bytes, the same webhook-id, attempts from 1, replay_of set. One that is still queued becomes due now. Returns the event''s id.';
 
 create or replace function collecta.send_test_event(endpoint_id text) returns text
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -2123,7 +2123,7 @@ comment on function collecta.send_test_event(text) is 'Queues an event named tes
 -- (CREATE … PARTITION OF would); an old one is dropped under a short lock_timeout, and next time if somebody is reading.
 create or replace function collecta.maintain() returns table (done text, subject text)
 language plpgsql volatile security definer
-set search_path = '' set "TimeZone" = 'UTC' set lock_timeout = '100ms'
+set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set lock_timeout = '100ms'
 as $$
 declare
   parent text;
@@ -2307,7 +2307,7 @@ comment on column collecta.inbound_refusals.inbound_endpoint_id is 'Empty where 
 --! Included functions/read_inbound_mapping.sql
 -- The grammar of src/inbound/mapping.ts: nothing that could run code, walk the whole document or mean two things.
 create or replace function collecta.inbound_path_steps(path text) returns text[]
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
       and path ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
@@ -2319,7 +2319,7 @@ comment on function collecta.inbound_path_steps(text) is
 
 create or replace function collecta.read_inbound_mapping(mapping jsonb)
 returns table (column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb)
-language plpgsql immutable set search_path = ''
+language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
   entry record;
@@ -2368,7 +2368,7 @@ comment on function collecta.read_inbound_mapping(jsonb) is
 --! EndIncluded functions/read_inbound_mapping.sql
 --! Included functions/check_inbound_mapping.sql
 create or replace function collecta.check_inbound_mapping(module text, mapping jsonb, match_columns text[]) returns regclass
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   target record;
@@ -2441,7 +2441,7 @@ comment on function collecta.check_inbound_mapping(text, jsonb, text[]) is
   'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table.';
 
 create or replace function collecta.is_unique_key(relation regclass, columns text[]) returns boolean
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select from pg_catalog.pg_index i
@@ -2455,7 +2455,7 @@ comment on function collecta.is_unique_key(regclass, text[]) is 'Whether a uniqu
 --! EndIncluded functions/check_inbound_mapping.sql
 --! Included functions/pause_inbound_endpoint.sql
 create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted') then
@@ -2469,7 +2469,7 @@ $$;
 comment on function collecta.check_inbound_endpoint_id(text) is 'CW050 unless the inbound endpoint exists.';
 
 create or replace function collecta.set_inbound_state(inbound_endpoint_id text, state text) returns int
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -2486,21 +2486,21 @@ $$;
 comment on function collecta.set_inbound_state(text, text) is 'The part of pausing, resuming and deleting in collecta''s own tables.';
 
 create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
-language sql volatile security definer set search_path = ''
+language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.set_inbound_state(inbound_endpoint_id, 'paused')
 $$;
 comment on function collecta.pause_inbound_endpoint(text) is 'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
 
 create or replace function collecta.resume_inbound_endpoint(inbound_endpoint_id text) returns void
-language sql volatile security definer set search_path = ''
+language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.set_inbound_state(inbound_endpoint_id, 'active')
 $$;
 comment on function collecta.resume_inbound_endpoint(text) is 'Takes requests again, under the same URL.';
 
 create or replace function collecta.delete_inbound_endpoint(inbound_endpoint_id text) returns void
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   endpoint record;
@@ -2519,7 +2519,7 @@ comment on function collecta.delete_inbound_endpoint(text) is
   'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs the table''s ownership, for the grants.';
 
 create or replace function collecta.forget_inbound_endpoint(inbound_endpoint_id text, number int) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform pg_advisory_xact_lock(1668246636, 6);
@@ -2535,13 +2535,13 @@ comment on function collecta.forget_inbound_endpoint(text, int) is 'delete_inbou
 -- table's casts, checks, defaults and triggers run inside. Only a payload that lacks a mapped column takes dynamic SQL:
 -- a missing column must not be named, so that it keeps its value or takes its default.
 create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   endpoint record;
   col record;  -- of all mapped columns: names, types and the pieces of SQL made of them
   serialised boolean;
-  settings constant text := 'security definer set search_path = '''' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY''
+  settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY''
     set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' set extra_float_digits = 1';
   name text;
 begin
@@ -2677,7 +2677,7 @@ comment on function collecta.inbound_shape(regclass, text[], int) is 'What an in
 --! Included functions/grant_inbound.sql
 -- As the caller, who must own the table: the owner of the inbound functions gets exactly the columns that endpoints map, and no others.
 create or replace function collecta.grant_inbound(relation regclass, function_number int) returns void
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   writer regrole;
@@ -2751,7 +2751,7 @@ create or replace function collecta.create_inbound_endpoint(
   max_body_bytes int default 1048576,
   github_signature boolean default false
 )
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   target constant regclass := collecta.check_inbound_mapping(module, mapping, match_columns);
@@ -2778,7 +2778,7 @@ create or replace function collecta.update_inbound_endpoint(
   max_body_bytes int default null,
   github_signature boolean default null
 ) returns void
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -2807,7 +2807,7 @@ create or replace function collecta.save_inbound_endpoint(
   rate_limit_per_minute int, max_body_bytes int, github_signature boolean,
   out inbound_endpoint_id text, out token text, out function_number int
 )
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -2859,7 +2859,7 @@ comment on function collecta.save_inbound_endpoint(text, text, regclass, jsonb, 
 --! EndIncluded functions/create_inbound_endpoint.sql
 --! Included functions/rotate_inbound_token.sql
 create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -2877,7 +2877,7 @@ comment on function collecta.rotate_inbound_token(text, interval) is
   'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
 
 create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours') returns text
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -2895,7 +2895,7 @@ comment on function collecta.rotate_inbound_secret(text, interval) is
   'Gives an inbound endpoint a new secret and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
 
 create or replace function collecta.check_inbound_overlap(inbound_endpoint_id text, overlap interval) returns void
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
@@ -2909,7 +2909,7 @@ comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or 
 --! EndIncluded functions/rotate_inbound_token.sql
 --! Included functions/find_inbound_endpoint.sql
 create or replace function collecta.inbound_fields(mapping jsonb) returns json
-language sql immutable set search_path = ''
+language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
     'hasFallback', fallback is not null) order by column_name)
@@ -2919,7 +2919,7 @@ comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/
 
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text)
 returns table (inbound_endpoint_id text, mapping_version int, fields json, secrets text[], max_body_bytes int, rate_limit_per_minute int, github_signature boolean)
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select e.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping),
     array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
@@ -2953,7 +2953,7 @@ create or replace function collecta.receive_inbound(
   out retry_after float8
 )
 -- Whoever waits longer for other writers is told to come again; nothing is written then.
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '3s'
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '3s'
 as $$
 #variable_conflict use_column
 declare
@@ -3084,7 +3084,7 @@ comment on function collecta.receive_inbound(text, int, json, text, text, text, 
   'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated idempotency key with the record it made, casts the mapped values, inserts or updates the record, and keeps the request. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 
 create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json) returns text
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   col record;
@@ -3111,7 +3111,7 @@ comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one 
 --! EndIncluded functions/receive_inbound.sql
 --! Included functions/retry_inbound.sql
 create or replace function collecta.retry_inbound(id text, since timestamptz default null) returns bigint
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   queued bigint;
@@ -3131,7 +3131,7 @@ comment on function collecta.retry_inbound(text, timestamptz) is
 
 create or replace function collecta.next_inbound_retries()
 returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select r.request_id, r.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping), r.body, r.key_hash
   from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
@@ -3144,7 +3144,7 @@ comment on function collecta.next_inbound_retries() is 'For the receiving proces
 --! Included functions/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
 returns table (column_name text, source text, type text, value text, problem text)
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -3181,7 +3181,7 @@ comment on function collecta.test_inbound_mapping(text, json) is
 --! EndIncluded functions/test_inbound_mapping.sql
 --! Included functions/maintain_inbound.sql
 create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
-language plpgsql volatile security definer set search_path = ''
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   gone bigint;
