@@ -57,12 +57,13 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     log,
     () => leaseMs,
     batch => {
-      if (batch.some(({ delivery }) => delivery.ordered || delivery.more)) call();
+      if (batch.some(({ delivery }) => delivery.ordered || hungry.has(delivery.endpoint.id))) call();
     },
   );
 
   const { concurrency } = config;
   const ahead: Delivery[] = [];
+  const hungry = new Set<string>(); // endpoints with more that is due than max_in_flight lets through
   const underway = new Set<Promise<void>>();
   const quick = new Map<string, number>(); // requests in flight that take a place, by endpoint
   const slow = new Set<string>(); // endpoints whose last answer took long
@@ -113,6 +114,13 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   const mayBegin = ({ endpoint: { id } }: Delivery) =>
     slow.has(id) ? underway.size < concurrency * 10 : places > 0 && (quick.get(id) ?? 0) < perEndpointPlaces;
 
+  // What waits for slow receivers takes no room from the others, within bounds.
+  const room = () => {
+    const waiting = slow.size === 0 ? 0 : ahead.filter(({ endpoint }) => slow.has(endpoint.id)).length;
+    return aheadLimit - ahead.length + Math.min(waiting, aheadLimit * 9);
+  };
+  let short = false; // of room: the loop waits for it
+
   /** Begins what may begin. What was claimed too long ago is given back: its lease could end before its deadline. */
   function pump(): void {
     if (signal.aborted) return;
@@ -125,7 +133,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
         const sent = send(delivery).finally(() => {
           underway.delete(sent);
           pump();
-          if (ahead.length < aheadLimit / 2) call();
+          if (short && room() >= aheadLimit / 2) call();
         });
         underway.add(sent);
       }
@@ -166,20 +174,23 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   let failures = 0;
   let everything = true;
   while (!signal.aborted) {
-    // What waits for slow receivers takes no room from the others, within bounds.
-    const waiting = slow.size === 0 ? 0 : ahead.filter(({ endpoint }) => slow.has(endpoint.id)).length;
-    const room = aheadLimit - ahead.length + Math.min(waiting, aheadLimit * 9);
-    if (room < aheadLimit / 2) {
+    const wanted = room();
+    short = wanted < aheadLimit / 2;
+    if (short) {
       await rest(config.pollIntervalMs);
       called = false;
       continue;
     }
     called = false;
     try {
-      const { deliveries, routed, full, drained } = await claim(room, Math.ceil(room * 0.8), everything);
+      const { deliveries, routed, full, drained } = await claim(wanted, Math.ceil(wanted * 0.8), everything);
       everything = false;
       failures = 0;
-      for (const delivery of deliveries) ahead.push(delivery);
+      for (const delivery of deliveries) {
+        ahead.push(delivery);
+        if (delivery.more) hungry.add(delivery.endpoint.id);
+        else hungry.delete(delivery.endpoint.id);
+      }
       pump();
       if (deliveries.length > 0 || routed > 0) {
         refusals = 0;
@@ -192,7 +203,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
         continue;
       }
       // Of an endpoint as much is in flight as may be, and more is due: busy all the same.
-      const saturated = Array.from(watched.keys()).some(({ more }) => more);
+      const saturated = Array.from(watched.keys()).some(({ endpoint }) => hungry.has(endpoint.id));
       if (!saturated) busyClaims = 0;
       if (saturated && !wakeup.holds) await rest(Math.min(2 ** refusals++, 50));
       else if (wakeup.holds) await rest(drained ? config.pollIntervalMs : 10);
