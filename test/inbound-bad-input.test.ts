@@ -1490,43 +1490,41 @@ const last: Row[] = [
   ],
 ];
 
+async function begin(runtime: 'Node' | 'Deno'): Promise<Context> {
+  const way = await cuttable();
+  const trusting = { COLLECTA_TRUSTED_PROXIES: '1' };
+  const servers: Process[] =
+    runtime === 'Node'
+      ? [await startReceiving(db), await startReceiving({ ...db, url: way.url }, { trustedProxies: 1 })]
+      : [await startChild(deno, db.url), await startChild(deno, way.url, trusting)];
+  t.teardown(async () => {
+    await Promise.all(servers.map(server => server.stop('SIGTERM')));
+    way.cut();
+  });
+  const open = await makeEndpoint(sql, seedMapping, limits);
+  const signed = await makeEndpoint(sql, seedMapping, { ...limits, require_signature: true });
+  const port = servers[0]!.port;
+  const headers = [...head(open.path, `${json}X-Slow: ${'y'.repeat(400)}\r\n`)];
+  const body = [head(open.path, `${json}Content-Length: 1000\r\n`), ...'{"payload": '.padEnd(990)];
+  return {
+    port,
+    second: servers[1]!.port,
+    cut: way.cut,
+    lines: servers[0]!.lines,
+    open,
+    signed: signed as Context['signed'],
+    slowHeaders: raw(port, headers, { everyMs: 500, waitMs: 25_000 }),
+    slowBody: raw(port, body, { everyMs: 500, waitMs: 50_000 }),
+  };
+}
+
+const contexts = { Node: await begin('Node'), Deno: await begin('Deno') };
+
 for (const runtime of ['Node', 'Deno'] as const) {
   t.test(`bad input on ${runtime}`, async t => {
-    const way = await cuttable();
-    let servers: Process[];
-    if (runtime === 'Node')
-      servers = [await startReceiving(db), await startReceiving({ ...db, url: way.url }, { trustedProxies: 1 })];
-    else servers = [await startChild(deno, db.url), await startChild(deno, way.url, { COLLECTA_TRUSTED_PROXIES: '1' })];
-    t.teardown(async () => {
-      await Promise.all(servers.map(server => server.stop('SIGTERM')));
-      way.cut();
-    });
-    const open = await makeEndpoint(sql, seedMapping, limits);
-    const port = servers[0]!.port;
-    const context: Context = {
-      port,
-      second: servers[1]!.port,
-      cut: way.cut,
-      lines: servers[0]!.lines,
-      open,
-      signed: (await makeEndpoint(sql, seedMapping, { ...limits, require_signature: true })) as Context['signed'],
-      slowHeaders: raw(port, [...head(open.path, `${json}X-Slow: ${'y'.repeat(400)}\r\n`)], {
-        everyMs: 500,
-        waitMs: 25_000,
-      }),
-      slowBody: raw(port, [head(open.path, `${json}Content-Length: 1000\r\n`), ...'{"payload": '.padEnd(990)], {
-        everyMs: 500,
-        waitMs: 50_000,
-      }),
-    };
-    const rows = [
-      ...transport,
-      ...routes,
-      ...(runtime === 'Node' ? [...documents, ...paths] : []),
-      ...signatures,
-      ...last,
-    ];
-    for (const [number, name, run] of rows)
+    const context = contexts[runtime];
+    const onlyOnNode = runtime === 'Node' ? [...documents, ...paths] : [];
+    for (const [number, name, run] of [...transport, ...routes, ...onlyOnNode, ...signatures, ...last])
       await t.test(`${number} ${name}`, async t => {
         const before = await count();
         const expected = Number((await run(t, context)) ?? 0);

@@ -2,6 +2,7 @@ import { createServer as createHttpServer } from 'node:http';
 import { connect as connectTcp, createServer as createTcpServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
+import { Hono } from 'hono';
 import t from 'tap';
 import { connect } from '../src/database.ts';
 import { createInbound, createInboundHandler } from '../src/inbound/handler.ts';
@@ -980,7 +981,7 @@ t.test('the database away, or stuck: 503 within a bound, nothing written late, a
   t.ok(await eventually(async () => (await post(at, path, work('AWAY'))).status === 202));
 });
 
-t.test('the fetch-style handler can be mounted in another server', async t => {
+t.test('the fetch-style handler can be mounted in another server (Hono)', async t => {
   const pool = connect(asInbound.url, { max: 3 });
   t.teardown(() => pool.end({ timeout: 1 }));
   const handler = createInboundHandler({ receiver: createReceiver({ sql: pool, log: quiet }), log: quiet });
@@ -1006,14 +1007,18 @@ t.test('the fetch-style handler can be mounted in another server', async t => {
   });
   t.equal((await call({ method: 'POST', headers, body: stream, duplex: 'half' } as RequestInit)).status, 413);
 
+  const app = new Hono();
+  app.get('/', context => context.text('somebody else’s'));
+  app.all('/api/webhooks/*', context => handler(context.req.raw));
   const server = createHttpServer(async (incoming, outgoing) => {
     const chunks: Buffer[] = [];
     for await (const chunk of incoming) chunks.push(chunk);
-    const response = await handler(
-      new Request(`http://${incoming.headers.host}${incoming.url}`, {
-        method: incoming.method!,
-        headers: incoming.headers as Record<string, string>,
-        body: Buffer.concat(chunks),
+    const { method = 'GET', headers, url } = incoming;
+    const response = await app.fetch(
+      new Request(`http://${headers.host}${url}`, {
+        method,
+        headers: headers as Record<string, string>,
+        ...(method === 'POST' && { body: Buffer.concat(chunks) }),
       }),
     );
     outgoing.writeHead(response.status, Object.fromEntries(response.headers)).end(await response.text());
@@ -1022,6 +1027,8 @@ t.test('the fetch-style handler can be mounted in another server', async t => {
     server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port)),
   );
   t.equal((await post(port, path, body, headers)).status, 202);
+  t.equal((await post(port, path, `${body} `, headers)).status, 401);
+  t.equal(await (await fetch(`http://127.0.0.1:${port}/`)).text(), 'somebody else’s');
   server.close();
   server.closeAllConnections();
 });
