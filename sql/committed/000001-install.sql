@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7d3550e3c916d0f1d3f232eb3b7f827a97355377
+--! Hash: sha1:cb3b450c1f7a3e253422386cfd110d825e9cfe79
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -183,7 +183,7 @@ comment on column collecta.endpoints.filter is 'SQL/JSON path predicate over the
 comment on column collecta.endpoints.scope is 'Only events of records whose scope column equals this.';
 comment on column collecta.endpoints.ordered is 'Per record one delivery at a time, in the order of the changes.';
 comment on column collecta.endpoints.payload_role is 'The payload keeps only columns that this role may SELECT (column grants; row policies are not evaluated). Empty: all captured columns.';
-comment on column collecta.endpoints.headers is 'Extra request headers, name to value.';
+comment on column collecta.endpoints.headers is 'Extra request headers; the values of those that may carry credentials are masked here.';
 comment on column collecta.endpoints.retry_max is 'Retries after the first attempt: 5 means six attempts in all.';
 comment on column collecta.endpoints.retry_base is 'Wait after the first failed attempt; each further one doubles it.';
 comment on column collecta.endpoints.max_in_flight is 'Deliveries in flight at once, over all runners.';
@@ -194,10 +194,14 @@ create table collecta.endpoint_secrets (
   secret text not null,
   previous_secret text,
   previous_until timestamptz,
+  headers jsonb not null default '{}',
   constraint endpoint_secrets_pkey primary key (endpoint_id),
   constraint endpoint_secrets_belong_to_an_endpoint foreign key (endpoint_id) references collecta.endpoints on delete cascade
 );
-comment on table collecta.endpoint_secrets is 'Signing secrets, apart from what readers may select.';
+comment on table collecta.endpoint_secrets is
+  'Signing secrets and request headers, apart from what readers may select. Plain, or sealed by `collecta-webhooks seal` with a key that the database never sees.';
+comment on column collecta.endpoint_secrets.secret is 'As it was shown, or sealed: sealed:v1:<key id>:<base64 of nonce and AES-256-GCM ciphertext, bound to the endpoint_id>.';
+comment on column collecta.endpoint_secrets.headers is 'Extra request headers, name to value; or, sealed, a string.';
 comment on column collecta.endpoint_secrets.previous_secret is 'During rotate_secret''s overlap: webhook-signature carries both, X-Webhook-Signature this one.';
 
 create table collecta.subscriptions (
@@ -373,17 +377,20 @@ as $$
 $$;
 comment on function collecta.new_secret() is 'whsec_ and 32 random bytes in base64 (366 random bits, hashed).';
 
-create or replace function collecta.rotate_secret(endpoint_id text, overlap interval default '24 hours') returns text
+create or replace function collecta.rotate_secret(endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  fresh constant text := collecta.new_secret();
+  fresh constant text := coalesce(rotate_secret.secret, collecta.new_secret());
 begin
   perform collecta.check_endpoint_id(rotate_secret.endpoint_id);
   if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
     raise exception using errcode = 'CW016', message = format('the overlap cannot be %s', coalesce(overlap::text, 'null')),
       detail = 'It is how long receivers have to change over.', hint = 'Between ''0'' (after a leak) and ''90 days''.';
+  elsif not collecta.is_secret(fresh) then
+    raise exception using errcode = 'CW014', message = 'this secret cannot be used',
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
   end if;
   update collecta.endpoint_secrets s
   set secret = fresh,
@@ -393,8 +400,8 @@ begin
   return fresh;
 end
 $$;
-comment on function collecta.rotate_secret(text, interval) is
-  'Gives an endpoint a new secret and returns it. Until the overlap ends webhook-signature carries a signature by each, X-Webhook-Signature one by the old secret. overlap => ''0'' after a leak: the old one signs nothing more.';
+comment on function collecta.rotate_secret(text, interval, text) is
+  'Gives an endpoint a new secret, generated unless given, and returns it. Until the overlap ends webhook-signature carries a signature by each, X-Webhook-Signature one by the old secret. overlap => ''0'' after a leak: the old one signs nothing more. A generated one is stored plain: collecta-webhooks rotate-secret makes one that never was.';
 --! EndIncluded functions/new_secret.sql
 --! Included functions/wake_runner.sql
 -- What a writer's capture ends with, for the functions that queue something themselves: NOTIFY only if a runner sleeps
@@ -575,7 +582,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('revoke all on function %s from public', function_id);
-  if to_regrole(owner_name) is not null and pg_has_role(current_user, owner_name, 'usage')
+  if collecta.written_owner(owner_name) = owner_name
      and (select p.proowner <> to_regrole(owner_name)::oid from pg_catalog.pg_proc p where p.oid = function_id) then
     execute format('grant create on schema collecta to %I', owner_name);
     execute format('alter function %s owner to %I', function_id, owner_name);
@@ -584,6 +591,13 @@ begin
 end
 $$;
 comment on function collecta.own_function(regprocedure, text) is 'Hands a written function to its least-privileged owner, where that role exists.';
+
+create or replace function collecta.written_owner(owner_name text) returns name
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case when to_regrole(owner_name) is not null and pg_has_role(current_user, owner_name, 'usage') then owner_name else current_user end
+$$;
+comment on function collecta.written_owner(text) is 'Who owns a written function: the role made for it, or the installer where that role is not there.';
 --! EndIncluded functions/own_function.sql
 --! Included functions/write_capture_functions.sql
 -- Writes a module's capture functions: static SQL, and an empty body for an operation that nobody subscribes to. They name
@@ -933,8 +947,7 @@ comment on function collecta.check_module(regclass, text, text, text, text, text
 create or replace function collecta.capturing_role() returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select case when to_regrole('collecta_capture') is not null and pg_has_role(current_user, 'collecta_capture', 'usage')
-    then 'collecta_capture' else current_user end
+  select collecta.written_owner('collecta_capture')
 $$;
 comment on function collecta.capturing_role() is 'Who owns the capture functions: see own_function.';
 --! EndIncluded functions/check_module.sql
@@ -1155,10 +1168,9 @@ begin
       detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m), 'No table is attached.'),
       hint = 'modules => null is all modules; or attach the table: select collecta.attach_module(''schema.table'', ''slug'');';
   end if;
-  if secret is not null and (secret = '' or length(secret) > 512 or secret ~ '[[:cntrl:]]'
-      or secret ~ '^whsec_' and (secret !~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$')) then
+  if not collecta.is_secret(secret) then
     raise exception using errcode = 'CW014', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.',
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64, and one that begins with sealed: is what collecta-webhooks made.',
       hint = 'Leave it out: a good one is generated and returned.';
   end if;
   if filter <> '' then
@@ -1191,6 +1203,26 @@ end
 $$;
 comment on function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb) is
   'Refuses, each with its hint, what an endpoint cannot have. It looks at a URL''s shape only: where it leads is the runner''s to judge.';
+
+create or replace function collecta.is_secret(secret text) returns boolean
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select secret is null or case
+    when secret like 'sealed:%' then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
+    when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$'
+    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' end
+$$;
+comment on function collecta.is_secret(text) is 'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed one can be opened only the runner knows.';
+
+-- The rule of src/outbound/dispatcher.ts, which masks the same in the history.
+create or replace function collecta.mask_headers(headers jsonb) returns jsonb
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_object_agg(h.key, case
+    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' or h.value ~* '^(basic|bearer|digest|token|apikey) ' then '***' else h.value end), '{}')
+  from jsonb_each_text(headers) h
+$$;
+comment on function collecta.mask_headers(jsonb) is 'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
 --! EndIncluded functions/check_endpoint.sql
 --! Included functions/subscribe_endpoint.sql
 -- Writes out an endpoint's subscriptions and swaps the capture functions of the modules for which that changes something.
@@ -1264,23 +1296,23 @@ begin
     retry_max, retry_base, max_in_flight, after_change_id)
   values (collecta.new_id('ep'), create_endpoint.name, create_endpoint.url, create_endpoint.events, create_endpoint.modules,
     nullif(create_endpoint.filter, '')::jsonpath, create_endpoint.scope, create_endpoint.ordered, coalesce(create_endpoint.payload_role, ''),
-    coalesce(create_endpoint.headers, '{}'), create_endpoint.retry_max, create_endpoint.retry_base, create_endpoint.max_in_flight,
+    collecta.mask_headers(create_endpoint.headers), create_endpoint.retry_max, create_endpoint.retry_base, create_endpoint.max_in_flight,
     collecta.last_change_id())
   on conflict on constraint endpoints_name_is_unique do update
     set url = excluded.url, events = excluded.events, modules = excluded.modules, filter = excluded.filter, scope = excluded.scope,
       ordered = excluded.ordered, payload_role = excluded.payload_role, headers = excluded.headers,
       retry_max = excluded.retry_max, retry_base = excluded.retry_base, max_in_flight = excluded.max_in_flight
   returning e.endpoint_id into create_endpoint.endpoint_id;
-  insert into collecta.endpoint_secrets as s (endpoint_id, secret)
-  values (create_endpoint.endpoint_id, coalesce(create_endpoint.secret, collecta.new_secret()))
+  insert into collecta.endpoint_secrets as s (endpoint_id, secret, headers)
+  values (create_endpoint.endpoint_id, coalesce(create_endpoint.secret, collecta.new_secret()), create_endpoint.headers)
   on conflict on constraint endpoint_secrets_pkey do update
-    set secret = coalesce(create_endpoint.secret, s.secret)
+    set secret = coalesce(create_endpoint.secret, s.secret), headers = excluded.headers
   returning s.secret into create_endpoint.secret;
   perform collecta.subscribe_endpoint(create_endpoint.endpoint_id);
 end
 $$;
 comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int) is
-  'Makes a destination and returns its id and the secret in force (generated as whsec_… when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers. retry_base: wait after the first failure, doubled each time. Errors CW010 to CW016 say what to do.';
+  'Makes a destination and returns its id and the secret in force (generated as whsec_… when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. Errors CW010 to CW016 say what to do.';
 
 create or replace function collecta.update_endpoint(
   endpoint_id text,
@@ -1315,10 +1347,12 @@ begin
     scope = case when update_endpoint.scope = '' then null else coalesce(update_endpoint.scope, e.scope) end,
     ordered = coalesce(update_endpoint.ordered, e.ordered),
     payload_role = coalesce(update_endpoint.payload_role, e.payload_role),
-    headers = coalesce(update_endpoint.headers, e.headers),
+    headers = coalesce(collecta.mask_headers(update_endpoint.headers), e.headers),
     retry_base = coalesce(update_endpoint.retry_base, e.retry_base),
     max_in_flight = coalesce(update_endpoint.max_in_flight, e.max_in_flight)
   where e.endpoint_id = update_endpoint.endpoint_id;
+  update collecta.endpoint_secrets s set headers = update_endpoint.headers
+  where s.endpoint_id = update_endpoint.endpoint_id and update_endpoint.headers is not null;
   perform collecta.subscribe_endpoint(update_endpoint.endpoint_id);
 end
 $$;
@@ -1842,7 +1876,7 @@ begin
   join collecta.events v on v.event_id = t.event_id and v.payload_role = t.payload_role and v.routed_at = t.routed_at
   union all
   select null, null, null, null, null, null, routing.routed, routing.next_change,
-    (select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', e.headers, 'more', i.more,
+    (select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers, 'more', i.more,
         'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end) order by e.endpoint_id)
      from involved i join collecta.endpoints e on e.endpoint_id = i.endpoint_id join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id),
     (select json_object_agg(i.endpoint_id, i.first_due) from involved i);
@@ -2543,6 +2577,11 @@ declare
   serialised boolean;
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY''
     set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' set extra_float_digits = 1';
+  -- What runs inside as collecta_writer owns these functions there and could make them SECURITY INVOKER, to be run with our
+  -- rights the next time: it cannot change their text. Qualified, since it could set their search_path as well.
+  guard constant text := format('if current_user operator(pg_catalog.<>) %L::pg_catalog.name then
+    raise exception using errcode = ''42501'', message = ''this function was altered; collecta.update_inbound_endpoint(id) writes it anew'';
+  end if;', collecta.written_owner('collecta_writer'));
   name text;
 begin
   perform pg_advisory_xact_lock(1668246636, 6);
@@ -2593,6 +2632,8 @@ begin
   execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql volatile %s as %L',
     replace(name, '(json)', '(input json)'), settings, format(
 '#variable_conflict use_column
+begin
+  %s
 declare
   complete constant boolean := %s;
   part record;
@@ -2605,8 +2646,9 @@ begin%s
   end if;%s
   for attempt in 1 .. 2 loop%s%s
   end loop;
+end;
 end',
-    col.present,
+    guard, col.present,
     case when serialised then format(E'\n  perform pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end,
     endpoint.match_columns, col.names, col.types, col.exactness,
     case when endpoint.match_columns <> '{}' then format('
@@ -2620,6 +2662,8 @@ end',
     if written > 1 then
       raise too_many_rows;
     elsif written = 1 then
+      -- Deferred to the commit, the table''s triggers would run with the rights of the session.
+      set constraints all immediate;
       operation := ''updated'';
       return next;
       return;
@@ -2637,6 +2681,7 @@ end',
       if record_id is null then
         raise no_data_found;
       end if;
+      set constraints all immediate;
       operation := ''created'';
       return next;
       return;
@@ -2654,7 +2699,7 @@ end',
   name := format('collecta.cast_inbound_%s(json, text)', endpoint.function_number);
   execute format('create or replace function %s returns text language plpgsql volatile %s as %L',
     replace(name, '(json, text)', '(input json, column_name text)'), settings,
-    format(E'begin\n    return case column_name%s\n    end;\nend', col.casts));
+    format(E'begin\n  %s\n  return case column_name%s\n    end;\nend', guard, col.casts));
   perform collecta.own_function(name::regprocedure, 'collecta_writer');
 
   update collecta.inbound_endpoints e set written_for = endpoint.shape, scalar_columns = col.scalars
@@ -2812,8 +2857,7 @@ as $$
 #variable_conflict use_column
 declare
   wrong constant text := case
-    when secret is not null and (length(secret) not between 1 and 512 or secret ~ '[[:cntrl:]]'
-      or secret ~ '^whsec_' and secret !~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$')
+    when not collecta.is_secret(secret)
       then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out and say require_signature => true for a generated one'
     when rate_limit_per_minute is null or rate_limit_per_minute not between 1 and 60000 then 'rate_limit_per_minute is from 1 to 60000'
     when max_body_bytes is null or max_body_bytes not between 1 and 67108864 then 'max_body_bytes is from 1 to 67108864'
@@ -2876,14 +2920,18 @@ $$;
 comment on function collecta.rotate_inbound_token(text, interval) is
   'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
 
-create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  fresh constant text := collecta.new_secret();
+  fresh constant text := coalesce(rotate_inbound_secret.secret, collecta.new_secret());
 begin
   perform collecta.check_inbound_overlap(rotate_inbound_secret.inbound_endpoint_id, overlap);
+  if not collecta.is_secret(fresh) then
+    raise exception using errcode = 'CW055', message = 'this secret cannot be used',
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+  end if;
   update collecta.inbound_secrets s
   set secret = fresh, previous_secret = s.secret, previous_secret_until = now() + overlap
   where s.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id;
@@ -2891,8 +2939,8 @@ begin
   return fresh;
 end
 $$;
-comment on function collecta.rotate_inbound_secret(text, interval) is
-  'Gives an inbound endpoint a new secret and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
+comment on function collecta.rotate_inbound_secret(text, interval, text) is
+  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
 
 create or replace function collecta.check_inbound_overlap(inbound_endpoint_id text, overlap interval) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -2934,6 +2982,19 @@ $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
   'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
 --! EndIncluded functions/find_inbound_endpoint.sql
+--! Included functions/sealing_keys.sql
+create or replace function collecta.sealing_keys() returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct split_part(v.sealed, ':', 3)), '{}')
+  from (
+    select unnest(array[s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}']) as sealed from collecta.endpoint_secrets s
+    union all
+    select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end]) from collecta.inbound_secrets s) v
+  where v.sealed like 'sealed:%'
+$$;
+comment on function collecta.sealing_keys() is 'For runners: the ids of the keys by which secrets in use are sealed.';
+--! EndIncluded functions/sealing_keys.sql
 --! Included functions/receive_inbound.sql
 create or replace function collecta.receive_inbound(
   inbound_endpoint_id text,
@@ -3207,11 +3268,34 @@ comment on function collecta.maintain_inbound(json) is
   'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
 --! EndIncluded functions/maintain_inbound.sql
 
+--! Included views/row_secured_modules.sql
+-- A copy of a record must not tell what row security keeps from who reads it: its policies cannot be asked about a record that
+-- may be gone, so to whom they apply the contents of such modules are hidden as a whole. Owners, BYPASSRLS and superusers see all.
+create view collecta.row_secured_modules as
+select distinct v.slug, v.relation::regclass as relation
+from collecta.module_versions v join pg_class c on c.oid = v.relation
+where c.relrowsecurity and row_security_active(c.oid);
+comment on view collecta.row_secured_modules is
+  'Modules on whose table row security applies to you: their events, and what was received into them, are hidden from you, and request_body is null.';
+
+-- Our functions run as the owner, to whom these do not apply. None on the outbox: the writers' sessions may have row_security = off.
+alter table collecta.events enable row level security;
+create policy events_of_row_secured_modules_are_hidden on collecta.events
+  for select using (module not in (select slug from collecta.row_secured_modules));
+alter table collecta.unrouted enable row level security;
+create policy changes_of_row_secured_modules_are_hidden on collecta.unrouted
+  for select using (module not in (select slug from collecta.row_secured_modules));
+alter table collecta.inbound_requests enable row level security;
+create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_requests
+  for select using (inbound_endpoint_id not in (
+    select e.inbound_endpoint_id from collecta.inbound_endpoints e join collecta.row_secured_modules m on m.slug = e.module));
+--! EndIncluded views/row_secured_modules.sql
 --! Included views/webhook_deliveries.sql
 create view collecta.webhook_deliveries as
 select
   a.id, a.event_id, a.endpoint_id, e.module, e.event, e.record_id, a.attempt, a.url,
-  a.request_headers::jsonb as request_headers, e.body as request_body, a.outcome,
+  a.request_headers::jsonb as request_headers,
+  case when e.module not in (select slug from collecta.row_secured_modules) then e.body end as request_body, a.outcome,
   a.response_status, a.response_headers::jsonb as response_headers, a.response_body, a.error,
   a.started_at, a.finished_at, round(extract(epoch from a.finished_at - a.started_at) * 1000, 3) as duration_ms,
   a.lookup_ms, a.connect_ms, a.first_byte_ms, a.total_ms, a.next_attempt_at, a.replay_of,
@@ -3224,7 +3308,7 @@ comment on view collecta.webhook_deliveries is
 comment on column collecta.webhook_deliveries.id is 'The attempt; give it to replay_delivery(id).';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.outcome is 'delivered; failed (is tried again); exhausted (was the last attempt); blocked (the destination is not allowed); lost (the runner vanished).';
-comment on column collecta.webhook_deliveries.request_body is 'The exact bytes that were sent, as text.';
+comment on column collecta.webhook_deliveries.request_body is 'The exact bytes that were sent, as text; null to whom row security of the module''s table applies (collecta.row_secured_modules).';
 comment on column collecta.webhook_deliveries.next_attempt_at is 'When it is tried again; null after the last attempt.';
 comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checking the destination, in milliseconds; null where the runner did not get there.';
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
@@ -3313,7 +3397,9 @@ declare
   grants constant text[] := array[
     -- role, privilege on object
     'collecta_reader|usage on schema collecta',
-    'collecta_reader|select on collecta.modules, collecta.module_versions, collecta.endpoints, collecta.subscriptions, collecta.outbox, collecta.events, collecta.delivery_queue, collecta.delivery_attempts, collecta.unrouted, collecta.muted_changes, collecta.settings, collecta.installation, collecta.webhook_deliveries, collecta.health',
+    'collecta_reader|select on collecta.modules, collecta.module_versions, collecta.endpoints, collecta.subscriptions, collecta.events, collecta.delivery_queue, collecta.delivery_attempts, collecta.unrouted, collecta.muted_changes, collecta.settings, collecta.installation, collecta.webhook_deliveries, collecta.health, collecta.row_secured_modules',
+    -- Not old and new, which row security of their table may keep from him.
+    'collecta_reader|select (change_id, version, operation, transaction_id, nested, captured_at, context) on collecta.outbox',
     'collecta_operator|usage on schema collecta',
     'collecta_operator|execute on function collecta.pause_endpoint(text, text), collecta.resume_endpoint(text), collecta.replay_delivery(text), collecta.send_test_event(text), collecta.route_again(text), collecta.new_id(text)',
     'collecta_capture|usage on schema collecta',
@@ -3321,13 +3407,21 @@ declare
     'collecta_capture|select on collecta.settings',
     'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
     'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries, collecta.release_deliveries(bigint[], int[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text)',
+    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries, collecta.release_deliveries(bigint[], int[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
     'collecta_dispatcher|select on collecta.settings'
   ];
   granted text;
   grantee text;
 begin
   revoke all on all functions in schema collecta from public;
+  -- Whatever default privileges gave: what holds secrets is the owner's alone.
+  for granted, grantee in
+    select distinct c.oid::regclass::text, case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+    from pg_class c cross join lateral aclexplode(c.relacl) a
+    where c.oid in ('collecta.endpoint_secrets'::regclass, 'collecta.inbound_secrets'::regclass) and a.grantee <> c.relowner
+  loop
+    execute format('revoke all on %s from %s', granted, grantee);
+  end loop;
   foreach granted in array grants loop
     grantee := split_part(granted, '|', 1);
     if to_regrole(grantee) is not null then
@@ -3366,7 +3460,7 @@ declare
     'collecta_reader|select on collecta.inbound_endpoints, collecta.inbound_requests, collecta.inbound_refusals, collecta.inbound_budgets',
     'collecta_operator|execute on function collecta.pause_inbound_endpoint(text), collecta.resume_inbound_endpoint(text), collecta.retry_inbound(text, timestamptz), collecta.test_inbound_mapping(text, json)',
     'collecta_inbound|usage on schema collecta',
-    'collecta_inbound|execute on function collecta.find_inbound_endpoint(text, text), collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean), collecta.next_inbound_retries(), collecta.maintain_inbound(json), collecta.check_installation(text)',
+    'collecta_inbound|execute on function collecta.find_inbound_endpoint(text, text), collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean), collecta.next_inbound_retries(), collecta.maintain_inbound(json), collecta.check_installation(text), collecta.sealing_keys()',
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
     'collecta_writer|usage on schema collecta',
     'collecta_writer|execute on function collecta.new_id(text)'

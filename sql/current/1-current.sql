@@ -50,11 +50,13 @@
 --!include functions/create_inbound_endpoint.sql
 --!include functions/rotate_inbound_token.sql
 --!include functions/find_inbound_endpoint.sql
+--!include functions/sealing_keys.sql
 --!include functions/receive_inbound.sql
 --!include functions/retry_inbound.sql
 --!include functions/test_inbound_mapping.sql
 --!include functions/maintain_inbound.sql
 
+--!include views/row_secured_modules.sql
 --!include views/webhook_deliveries.sql
 --!include views/health.sql
 --!include roles/grants.sql
