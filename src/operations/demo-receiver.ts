@@ -8,15 +8,19 @@ import { buffer } from 'node:stream/consumers';
 
 const tell = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
+process.stdout.on('error', () => process.exit(0)); // whoever started us is gone
+
 let secret = '';
 createInterface({ input: process.stdin })
   .once('line', line => {
     secret = line;
   })
-  .once('close', () => process.exit(0)); // whoever started us is gone
+  .once('close', () => process.exit(0));
 
-const equal = (given: string, expected: string) =>
-  given.length === expected.length && timingSafeEqual(Buffer.from(given), Buffer.from(expected));
+function equal(given: string, expected: string): boolean {
+  const [a, b] = [Buffer.from(given), Buffer.from(expected)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
 
 let refused = false;
 createServer(async (request, response) => {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -10,8 +10,10 @@ import process from 'node:process';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import ky from 'ky';
 import { readConfig } from '../config.ts';
 import { connect, type Sql } from '../database.ts';
+import { receive } from '../inbound/server.ts';
 import { migrate } from '../install/migrate.ts';
 import { createLog } from '../log.ts';
 import { dispatch } from '../outbound/dispatcher.ts';
@@ -41,8 +43,8 @@ const events = ['record_created', 'record_updated', 'status_change', 'custom_dat
 
 /**
  * Runs the main job on a PostgreSQL of its own in a temporary folder: install, a module, an endpoint, a receiver in another
- * process, changes that cause all five events, a failure that is retried; and shows it as SQL with its result. Returns 0, or
- * 1 when `signal` ended it early; throws with a hint where something did not arrive. Leaves nothing behind.
+ * process, changes that cause all five events, a failure that is retried, a payload that becomes a record; and shows it as
+ * SQL with its result. Returns 0, or 1 when `signal` ended it early; throws with a hint where something did not arrive. Leaves nothing behind.
  */
 export async function demo({
   keep,
@@ -61,7 +63,11 @@ export async function demo({
     cleanups.push(stopServer);
     const sql = connect(url, { max: 1 });
     cleanups.push(() => sql.end({ timeout: 2 }));
-    const show = async (text: string) => say(`${indent(text)}\n${indent(await psql(sql, text))}`);
+    const show = async (text: string) => {
+      const { printed, rows } = await psql(sql, text);
+      say(`${indent(text)}\n${indent(printed)}`);
+      return rows[0] ?? [];
+    };
     say(`  A server of its own in ${directory}, on 127.0.0.1 only.\n\n  $ collecta-webhooks migrate`);
     for (const filename of (await migrate(url)).applied) say(`  applied ${filename}`);
 
@@ -80,53 +86,60 @@ export async function demo({
     title('3. An endpoint: where its webhooks go');
     const receiver = await startReceiver(program, signal);
     cleanups.push(receiver.stop);
-    await show(`select * from collecta.create_endpoint(
+    const [endpointId = '', secret = ''] = await show(`select * from collecta.create_endpoint(
   name       => 'demo',
   url        => 'http://127.0.0.1:${receiver.port}/orders',
   events     => '{${events.join(',')}}',
   modules    => '{work-orders}',
   retry_base => '1 s');`);
-    const [endpoint] = await sql`
-      select endpoint_id, secret from collecta.endpoints join collecta.endpoint_secrets using (endpoint_id)`;
-    receiver.knows(endpoint?.secret);
+    receiver.knows(secret);
     say(`  A failed delivery is tried again after 60, 120, 240, 480 and 960 s; here the first wait is 1 s.
   The receiver is another process. It knows the secret and nothing else of collecta.
 
   $ COLLECTA_ALLOW_HTTP=true COLLECTA_ALLOW_DESTINATIONS=127.0.0.1 collecta-webhooks run`);
-    cleanups.push(await startRunner(url, stop));
+    const runner = await startRunner(url, stop);
+    cleanups.push(runner.stop);
     say('');
-    let expected = 0;
-    const showSent = async (text: string, deliveries: number) => {
-      await show(text);
-      expected += deliveries;
-      const recorded = async () => (await sql`select from collecta.webhook_deliveries`).length >= expected;
-      await until(recorded, patienceMs, stop);
+    const caused: string[] = [];
+    let attempts = 0;
+    const complain = async () => {
+      const missing = await whatIsMissing(sql, receiver.requests, caused);
+      if (missing) throw missing;
     };
-    await showSent(`select collecta.send_test_event('${endpoint?.endpoint_id}');`, 1);
+    const showSent = async (text: string, ...events: string[]) => {
+      await show(text);
+      caused.push(...events);
+      attempts += events.length;
+      const recorded = async () => (await sql`select from collecta.webhook_deliveries`).length >= attempts;
+      if (!(await until(recorded, patienceMs, stop))) await complain();
+    };
+    await showSent(`select collecta.send_test_event('${endpointId}');`, 'test');
 
     title('4. Changes, as an application makes them');
     await showSent(
       `insert into work_orders (product_code, quantity, work_center)
 values ('PUMP-7', 12.50, 'assembly-1'), ('VALVE-2', 40, 'assembly-2');`,
-      2,
+      'record_created',
+      'record_created',
     );
-    await showSent(`update work_orders set quantity = 14.250 where product_code = 'PUMP-7';`, 1);
+    await showSent(`update work_orders set quantity = 14.250 where product_code = 'PUMP-7';`, 'record_updated');
     await showSent(
       `begin;
 set local collecta.context = '{"user": "maria"}';
 update work_orders set status = 'done' where product_code = 'PUMP-7';
 commit;`,
-      2,
+      'record_updated',
+      'status_change',
     );
-    await showSent(`update work_orders set custom_data = '{"inspected": true}' where product_code = 'PUMP-7';`, 2);
-    await showSent(`delete from work_orders where product_code = 'VALVE-2';`, 1);
-    let missing: DemoError | undefined;
-    const complete = async () => {
-      missing = await whatIsMissing(sql, receiver.requests, expected);
-      return !missing;
-    };
-    await until(complete, patienceMs, stop);
-    if (missing) throw missing;
+    await showSent(
+      `update work_orders set custom_data = '{"inspected": true}' where product_code = 'PUMP-7';`,
+      'record_updated',
+      'custom_data_updated',
+    );
+    await showSent(`delete from work_orders where product_code = 'VALVE-2';`, 'record_deleted');
+    attempts++; // the second one of what failed
+    const complete = async () => !(await whatIsMissing(sql, receiver.requests, caused));
+    if (!(await until(complete, patienceMs, stop))) await complain();
 
     title('5. What happened: ask in SQL');
     await show(`select to_char(started_at, 'HH24:MI:SS.MS') as started, event, attempt, outcome,
@@ -146,16 +159,40 @@ where event = 'status_change' and attempt = 2;`);
   The receiver found both signatures right in all ${receiver.requests.length} requests, X-Webhook-Signature and webhook-signature,
   and saw ${ids} different webhook-ids: a retry keeps its own.`);
 
+    title('6. The other way: a payload becomes a record');
+    const [path = '', inboundSecret = ''] =
+      await show(`select path, secret from collecta.create_inbound_endpoint('work-orders',
+  '{"$.payload.sku": "product_code", "$.payload.qty": "quantity", "$.payload.station": "work_center"}',
+  require_signature => true) \\gx`);
+    const body = '{"payload": {"sku": "SEAL-1", "qty": 12345678901234567890.10, "station": "assembly-2"}}';
+    const { recordId, printed } = await post(`http://127.0.0.1:${runner.port}${path}`, inboundSecret, body);
+    say(indent(printed));
+    await showSent(
+      `select product_code, quantity, work_center, status from work_orders where id = '${recordId}';`,
+      'record_created',
+    );
+    const answers =
+      await show(`select event, outcome, response_status as status, request_body::json -> 'record' ->> 'quantity' as quantity
+from collecta.webhook_deliveries where record_id = '${recordId}';`);
+    if (answers[1] !== 'delivered')
+      throw new DemoError(
+        'the record_created of the record that came in did not arrive',
+        'Is the machine very busy? Run it once more.',
+      );
+
     if (keep) {
       title('It stays up: try it');
       say(`  psql '${url}'
 
-  insert into work_orders (product_code, quantity) values ('SEAL-1', 3);
+  insert into work_orders (product_code, quantity) values ('HOSE-4', 3);
   select started_at, event, outcome, response_status from collecta.webhook_deliveries order by started_at desc limit 5;
   select collecta.replay_delivery(id) from collecta.webhook_deliveries order by started_at desc limit 1;
-  select collecta.pause_endpoint('${endpoint?.endpoint_id}');    -- change something: it waits in collecta.delivery_queue
-  select collecta.resume_endpoint('${endpoint?.endpoint_id}');
+  select collecta.pause_endpoint('${endpointId}');    -- change something: it waits in collecta.delivery_queue
+  select collecta.resume_endpoint('${endpointId}');
   \\df+ collecta.*
+
+  echo '{"payload": {"sku": "SEAL-2", "qty": 7}}' | COLLECTA_SECRET='${inboundSecret}' \\
+    collecta-webhooks send http://127.0.0.1:${runner.port}${path}
 
   Ctrl-C ends it.`);
       if (!signal.aborted) await once(signal, 'abort');
@@ -168,15 +205,18 @@ where event = 'status_change' and attempt = 2;`);
     for (const cleanup of cleanups.reverse()) await cleanup().catch(() => {});
   }
   title('Done');
-  say('  All five events arrived, one of them at its second attempt. The server and its folder are gone again.');
+  say(
+    '  All five events arrived, one of them at its second attempt, and a payload became a record.\n  The server and its folder are gone again.',
+  );
   if (!keep) say('  With --keep it stays up, for psql.');
   return 0;
 }
 
-/** Looks every 50 ms until `condition` holds, `patienceMs` have passed, or `signal` aborts: then it throws. */
+/** Looks every 50 ms whether `condition` holds, for `patienceMs`. Throws when `signal` aborts. */
 async function until(condition: () => boolean | Promise<boolean>, patienceMs: number, signal: AbortSignal) {
-  for (const end = performance.now() + patienceMs; !(await condition()) && performance.now() < end; )
-    await pause(50, undefined, { signal });
+  for (const end = performance.now() + patienceMs; performance.now() < end; await pause(50, undefined, { signal }))
+    if (await condition()) return true;
+  return false;
 }
 
 async function startPostgres() {
@@ -239,23 +279,52 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** Comes back when the runner listens, with what stops it. */
-async function startRunner(url: string, signal: AbortSignal): Promise<() => Promise<void>> {
+/** `collecta-webhooks run` in this process. Comes back when it listens to the database and to HTTP. */
+async function startRunner(url: string, signal: AbortSignal) {
   const config = readConfig({
     DATABASE_URL: url,
     COLLECTA_ALLOW_HTTP: 'true',
     COLLECTA_ALLOW_DESTINATIONS: '127.0.0.1',
+    COLLECTA_PORT: '0',
   });
   let listens = false;
+  let port = 0;
   const log = createLog('info', line => {
     const { level, event } = JSON.parse(line);
     listens ||= event === 'listening';
     // Ctrl-C ends the server as well, and it may be the first to go: no worry.
     if (level !== 'info') pause(200).then(() => signal.aborted || process.stderr.write(line));
   });
-  const ended = dispatch(config, log, signal);
-  await Promise.race([ended, until(() => listens, 10_000, signal)]);
-  return () => ended;
+  const onListening = (given: number) => {
+    port = given;
+  };
+  const ended = Promise.all([dispatch(config, log, signal), receive(config, log, signal, { onListening })]);
+  await Promise.race([ended, until(() => listens && port > 0, 10_000, signal)]);
+  return { port, stop: () => ended };
+}
+
+/** Posts a signed payload with curl, or without it if there is none; what was typed and answered, and the record's id. */
+async function post(url: string, secret: string, body: string): Promise<{ recordId: string; printed: string }> {
+  const headers = {
+    'content-type': 'application/json',
+    'x-webhook-signature': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`,
+    'idempotency-key': 'order-1001',
+  };
+  const options = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
+  const curl = spawn('curl', ['-sS', url, ...options.flatMap(each => ['-H', each]), '-d', body]);
+  let answer = '';
+  curl.stdout.on('data', chunk => {
+    answer += chunk;
+  });
+  const missing = await once(curl, 'close').then(
+    () => false,
+    () => true,
+  );
+  if (missing) answer = await ky.post(url, { headers, body, throwHttpErrors: false, timeout: 10_000 }).text();
+  const typed = [`$ curl -sS -d '${body}'`, ...options.map(each => `-H '${each}'`), url].join(' \\\n    ');
+  const recordId = /"recordId":"([^"]+)"/.exec(answer)?.[1];
+  if (!recordId) throw new DemoError('the payload did not become a record', `The answer: ${answer || 'none'}`);
+  return { recordId, printed: `${typed}\n${answer}\n` };
 }
 
 type Request = { id: string; event: string | null; status: number };
@@ -271,33 +340,35 @@ async function startReceiver(program: string, signal: AbortSignal) {
     if (told.port) port = told.port;
     else requests.push(told);
   });
-  await Promise.race([ended, until(() => port > 0, 10_000, signal)]);
-  if (!port) throw new DemoError('the receiver did not start', `node ${program}`);
-  return {
-    port,
-    requests,
-    knows: (secret: string) => child.stdin.write(`${secret}\n`),
-    async stop() {
-      child.stdin.end();
-      await ended;
-    },
+  const stop = async () => {
+    child.stdin.end();
+    await ended;
   };
+  try {
+    await Promise.race([ended, until(() => port > 0, 10_000, signal)]);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  if (!port) throw new DemoError('the receiver did not start', `node ${program}`);
+  return { port, requests, knows: (secret: string) => child.stdin.write(`${secret}\n`), stop };
 }
 
-/** What history and receiver do not say of the deliveries that must have arrived; undefined when all is well. */
-async function whatIsMissing(sql: Sql, requests: Request[], expected: number): Promise<DemoError | undefined> {
+/** What history and receiver do not say of the events that were caused; undefined when all is well. */
+async function whatIsMissing(sql: Sql, requests: Request[], caused: string[]): Promise<DemoError | undefined> {
   const [row] = await sql`
-    select count(*) filter (where outcome = 'delivered')::int as delivered, count(*) filter (where attempt = 2)::int as retried,
+    select count(*) filter (where outcome = 'delivered')::int as delivered,
       (array_agg(concat_ws(', ', outcome, 'status ' || response_status, error) order by started_at desc))[1] as last
     from collecta.webhook_deliveries`;
+  const absent = new Set(
+    caused.filter(name => !requests.some(({ event, status }) => event === name && status === 204)),
+  );
   const refused = requests.filter(({ event }) => event === null).length;
-  const taken = requests.filter(({ status }) => status === 204);
-  const absent = events.filter(event => !taken.some(each => each.event === event));
-  if (row?.delivered >= expected && row?.retried > 0 && refused === 0 && absent.length === 0) return undefined;
+  if (row?.delivered >= caused.length && absent.size === 0 && refused === 0) return undefined;
   return new DemoError(
     [
-      `${row?.delivered} of ${expected} deliveries arrived`,
-      ...(absent.length > 0 ? [`the receiver never took ${absent.join(', ')}`] : []),
+      `${row?.delivered} of ${caused.length} deliveries arrived`,
+      ...(absent.size > 0 ? [`the receiver never took ${[...absent].join(', ')}`] : []),
       ...(refused > 0 ? [`it found ${refused} signatures wrong`] : []),
     ].join('; '),
     row?.last ? `The last attempt: ${row.last}.` : 'Not one attempt is in collecta.webhook_deliveries.',
@@ -308,17 +379,23 @@ const indent = (text: string) => text.replace(/^(?=.)/gm, '  ');
 
 type Result = (Buffer | null)[][] & { command: string; count: number; columns?: { name: string; type: number }[] };
 
-/** Runs what a DBA would type, and returns what psql would print. */
-async function psql(sql: Sql, text: string): Promise<string> {
-  const given = (await sql.unsafe(text).raw()) as unknown as Result | Result[];
+/** Runs what a DBA would type: what psql would print, and the rows as text. */
+async function psql(sql: Sql, text: string): Promise<{ printed: string; rows: string[][] }> {
+  const expanded = text.endsWith('\\gx');
+  const given = (await sql.unsafe(text.replace(/\\gx$/, '')).raw()) as unknown as Result | Result[];
   const result = 'command' in given ? given : (given.at(-1) as Result);
-  const { command, count, columns } = result;
-  if (!columns?.length)
-    return `${command === 'INSERT' ? `INSERT 0 ${count}` : /^(UPDATE|DELETE)$/.test(command) ? `${command} ${count}` : command}\n`;
-  return alignedTable(
-    columns,
-    result.map(row => row.map(value => value?.toString() ?? '')),
-  );
+  const { command, count, columns = [] } = result;
+  const rows = [...result].map(row => row.map(value => value?.toString() ?? ''));
+  if (columns.length > 0) return { printed: expanded ? records(columns, rows) : alignedTable(columns, rows), rows };
+  const tag =
+    command === 'INSERT' ? `INSERT 0 ${count}` : /^(UPDATE|DELETE)$/.test(command) ? `${command} ${count}` : command;
+  return { printed: `${tag}\n`, rows };
+}
+
+function records(columns: { name: string }[], rows: string[][]): string {
+  const width = Math.max(...columns.map(({ name }) => name.length));
+  const fields = (row: string[]) => columns.map(({ name }, i) => `${name.padEnd(width)} | ${row[i]}\n`).join('');
+  return rows.map((row, n) => `-[ RECORD ${n + 1} ]${'-'.repeat(40)}\n${fields(row)}`).join('');
 }
 
 const numericTypes = [20, 21, 23, 26, 700, 701, 1700];
