@@ -9,7 +9,6 @@ import { parseSecret, signatureHeaders } from '../src/outbound/sign.ts';
 import { useServer } from './database.ts';
 import {
   closeAgent,
-  installInbound,
   type Made,
   makeEndpoint,
   makeModule,
@@ -27,7 +26,6 @@ import {
 const { database } = await useServer();
 const db = await database();
 const { sql } = db;
-await installInbound(sql);
 await makeModule(sql);
 await sql.unsafe(`
   create sequence lookups;

@@ -1,19 +1,9 @@
 import { createHmac } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { connect as connectTcp } from 'node:net';
 import { Agent, request } from 'undici';
 import { receive } from '../src/inbound/server.ts';
 import { createLog } from '../src/log.ts';
 import type { Database, Sql } from './database.ts';
-
-/** Until sql/committed has it. */
-export async function installInbound(sql: Sql): Promise<void> {
-  const [row] = await sql`select to_regclass('collecta.inbound_endpoints') is not null as installed`;
-  if (row?.installed) return;
-  const files = (await readFile('/tmp/inbound-files.txt', 'utf8')).trim().split('\n');
-  const texts = await Promise.all(files.map(file => readFile(`sql/fixtures/${file}`, 'utf8')));
-  await sql.begin(tx => tx.unsafe(texts.join('\n')));
-}
 
 export const seedMapping = {
   '$.payload.sku': 'product_code',

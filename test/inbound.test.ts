@@ -10,21 +10,11 @@ import { createReceiver } from '../src/inbound/receive.ts';
 import { createInboundServer } from '../src/inbound/server.ts';
 import { createLog } from '../src/log.ts';
 import { freePort, useServer } from './database.ts';
-import {
-  closeAgent,
-  installInbound,
-  makeEndpoint,
-  makeModule,
-  post,
-  seedMapping,
-  sign,
-  startReceiving,
-} from './inbound-setup.ts';
+import { closeAgent, makeEndpoint, makeModule, post, seedMapping, sign, startReceiving } from './inbound-setup.ts';
 
 const { database } = await useServer();
 const db = await database();
 const { sql } = db;
-await installInbound(sql);
 await makeModule(sql);
 await sql.unsafe(`
   create role inbound_process login password 'inbound' in role collecta_inbound;

@@ -4,11 +4,9 @@ import { LosslessNumber, parse, stringify } from 'lossless-json';
 import t from 'tap';
 import { compileMapping, type Json, lookUp, mapPayload, pathTokens, readPayload } from '../src/inbound/mapping.ts';
 import { useServer } from './database.ts';
-import { installInbound } from './inbound-setup.ts';
 
 const { database } = await useServer();
 const { sql } = await database();
-await installInbound(sql);
 
 const accepted: Record<string, string[]> = {
   $: [],

@@ -7,12 +7,11 @@ import t, { type Test } from 'tap';
 import { SendError, send } from '../src/operations/send.ts';
 import { parseSecret, verifySignature } from '../src/outbound/sign.ts';
 import { useServer } from './database.ts';
-import { installInbound, makeEndpoint, makeModule, startReceiving } from './inbound-setup.ts';
+import { makeEndpoint, makeModule, startReceiving } from './inbound-setup.ts';
 
 const { database } = await useServer();
 const db = await database();
 const { sql } = db;
-await installInbound(sql);
 await makeModule(sql);
 const receiving = await startReceiving(db);
 t.teardown(() => receiving.stop());
