@@ -1,11 +1,13 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Config } from '../config.ts';
 import { connect, whyUnreachable } from '../database.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 import { createClaimer, type Delivery } from './claim.ts';
-import { createDeliverer } from './deliver.ts';
+import { createDeliverer, type DeliveryResult } from './deliver.ts';
 import { createGuard } from './destination.ts';
 import { createRecorder } from './record.ts';
+import { createKeyring } from './secrets.ts';
 import { signatureHeaders } from './sign.ts';
 import { createWakeup } from './wakeup.ts';
 
@@ -14,6 +16,7 @@ const marginMs = 5_000;
 const slowAfterMs = 1_000;
 const maxAhead = 200;
 const maintainEveryMs = 600_000;
+const retryKeysMs = 5_000;
 const busyClaimsBeforeLettingGo = 3;
 
 /**
@@ -30,7 +33,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   const upkeep = connect(config.databaseUrl, { max: 1, idle_timeout: 30, prepare });
   const guard = createGuard(config);
   const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks' });
-  const claim = createClaimer(sql, config.environment ?? null);
+  const keyring = createKeyring(config.secretKey);
+  const claim = createClaimer(sql, config.environment ?? null, undefined, keyring);
   let leaseMs = 60_000;
 
   // The loop's one condition: something may have changed. Set by notifications, finished requests and the timer.
@@ -50,6 +54,12 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       };
     });
   signal.addEventListener('abort', call, { once: true });
+  // A database that does not answer holds up the stop no longer than a receiver does.
+  const overdue = new Promise<never>((_, reject) => {
+    const late = () => reject(new Error('the database did not answer before the stop'));
+    signal.addEventListener('abort', () => setTimeout(late, config.stopTimeoutMs + 500).unref(), { once: true });
+  });
+  overdue.catch(() => {});
 
   // A recorded delivery may have made another one due: its record's next, or what max_in_flight held back.
   const recorder = createRecorder(
@@ -103,9 +113,11 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     const headers = {
       ...endpoint.headers,
       'content-type': 'application/json',
-      ...signatureHeaders(endpoint.keys, eventId, Math.floor(Date.now() / 1000), body),
+      ...(!endpoint.unusable && signatureHeaders(endpoint.keys, eventId, Math.floor(Date.now() / 1000), body)),
     };
-    const result = await deliverer.deliver({ url: endpoint.url, headers, body }, abandon.signal);
+    const result = endpoint.unusable
+      ? notSent(endpoint.unusable)
+      : await deliverer.deliver({ url: endpoint.url, headers, body }, abandon.signal);
     giveUpPlace();
     if (result.totalMs < slowAfterMs) slow.delete(endpoint.id);
     recorder.add({ delivery, startedAt, url: endpoint.url, headers: masked(headers, endpoint.headers), result });
@@ -140,7 +152,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     }
   }
 
-  function giveBack(deliveries: Delivery[]): Promise<unknown> {
+  function giveBack(deliveries: Pick<Delivery, 'deliveryId' | 'attempt'>[]): Promise<unknown> {
     if (deliveries.length === 0) return Promise.resolve();
     return sql`select collecta.release_deliveries(
         ${deliveries.map(each => each.deliveryId)}::text[]::bigint[], ${deliveries.map(each => each.attempt)}::int[])`.catch(
@@ -163,6 +175,24 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     }
   }
 
+  /** Without the key of every secret in use nothing is claimed: deliveries wait, rather than fail. */
+  async function waitForKeys(): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        const [row] = await upkeep`select collecta.sealing_keys() as keys`;
+        const missing = (row?.keys as string[]).filter(keyId => !keyring.has(keyId));
+        if (missing.length === 0) return;
+        const hint = 'start it with that key in COLLECTA_SECRET_KEY too, or run collecta-webhooks seal where it is';
+        log.error('nothing is delivered: the key of sealed secrets is missing', { key_ids: missing.join(','), hint });
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string };
+        log.warn('cannot tell which keys are needed', { reason: whyUnreachable(error) ?? message, code });
+      }
+      await pause(retryKeysMs, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  await waitForKeys();
   await maintain();
   const maintenance = setInterval(maintain, maintainEveryMs);
   const wakeup = createWakeup(config.listenUrl, log, call);
@@ -183,7 +213,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     }
     called = false;
     try {
-      const { deliveries, routed, full, drained } = await claim(wanted, Math.ceil(wanted * 0.8), everything);
+      const { deliveries, locked, routed, full, drained } = await Promise.race([
+        claim(wanted, Math.ceil(wanted * 0.8), everything),
+        overdue,
+      ]);
       everything = false;
       failures = 0;
       for (const delivery of deliveries) {
@@ -192,6 +225,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
         else hungry.delete(delivery.endpoint.id);
       }
       pump();
+      if (locked.length > 0) {
+        await giveBack(locked);
+        await waitForKeys();
+      }
       if (deliveries.length > 0 || routed > 0) {
         refusals = 0;
         // Held through single changes, or every one of them would cost a lock and an unlock.
@@ -227,18 +264,34 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   clearInterval(watch);
   log.info('stopping', { under_way: underway.size, not_begun: ahead.length });
   const timer = setTimeout(() => abandon.abort(), config.stopTimeoutMs);
-  await Promise.all([giveBack(ahead.splice(0)), wakeup.close(), Promise.all(underway)]);
+  const ended = Promise.all([giveBack(ahead.splice(0)), wakeup.close(), Promise.all(underway)]);
+  await Promise.race([ended, overdue]).catch(() => {});
   clearTimeout(timer);
   await Promise.race([recorder.drained(), new Promise(done => setTimeout(done, 5_000).unref())]);
   await Promise.allSettled([deliverer.close(), sql.end({ timeout: 5 }), upkeep.end({ timeout: 1 })]);
   log.info('stopped');
 }
 
-const credential = /auth|cookie|token|secret|passw|key/i;
+const notSent = (error: string): DeliveryResult => ({
+  outcome: 'failed',
+  status: null,
+  responseHeaders: null,
+  responseBody: null,
+  error,
+  retryAfterSeconds: null,
+  lookupMs: null,
+  connectMs: null,
+  firstByteMs: null,
+  totalMs: 0,
+});
 
-/** Headers as history shows them: the endpoint's own may carry credentials. */
+const credentialName = /auth|cookie|token|secret|passw|key|session|signature|credential/i;
+const credentialValue = /^(basic|bearer|digest|token|apikey) /i;
+
+/** Headers as history shows them: the endpoint's own may carry credentials. The rule of collecta.mask_headers. */
 function masked(headers: Record<string, string>, own: Record<string, string>): Record<string, string> {
   const shown = { ...headers };
-  for (const name in own) if (credential.test(name) && name in shown) shown[name] = '***';
+  for (const [name, value] of Object.entries(own))
+    if (name in shown && (credentialName.test(name) || credentialValue.test(value))) shown[name] = '***';
   return shown;
 }
