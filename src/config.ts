@@ -4,6 +4,7 @@ import process from 'node:process';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { parseDatabaseUrl } from './database.ts';
+import { isSealingKey } from './outbound/secrets.ts';
 
 /** What cannot be read from the environment, a line for each variable; never with a secret's value. */
 export class ConfigError extends Error {
@@ -143,8 +144,13 @@ export const variables = {
     example: 'production',
   }),
   COLLECTA_SECRET_KEY: variable({
-    read: z.string(),
-    about: 'key that endpoint secrets are sealed with in the database (default: not sealed)',
+    read: z
+      .string()
+      .refine(
+        text => text.split(',').every(key => isSealingKey(key.trim())),
+        'must be 32 bytes in base64, or several such keys with commas between them',
+      ),
+    about: 'keys that endpoint secrets are sealed by in the database: the first seals, all open (default: not sealed)',
     example: '$(openssl rand -base64 32)',
     secret: true,
   }),

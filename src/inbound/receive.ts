@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Sql } from '../database.ts';
 import type { Log } from '../log.ts';
+import { createKeyring } from '../outbound/secrets.ts';
 import { parseSecret, type SigningKey } from '../outbound/sign.ts';
 import { compileMapping, type Mapped, type Mapping, mapPayload, type Payload, readPayload } from './mapping.ts';
 
@@ -64,6 +65,8 @@ export type ReceiverOptions = {
   deadlineMs?: number;
   /** Requests that may wait for a connection; more are told to come again. */
   maxWaiting?: number;
+  /** COLLECTA_SECRET_KEY, where secrets are sealed. */
+  secretKey?: string | undefined;
   /** How long an endpoint is used without looking whether it changed; NOTIFY makes it shorter. */
   maxAgeMs?: number;
 };
@@ -85,7 +88,9 @@ export function createReceiver({
   deadlineMs = 10_000,
   maxWaiting = 500,
   maxAgeMs = 10_000,
+  secretKey,
 }: ReceiverOptions) {
+  const keyring = createKeyring(secretKey);
   const cache = new Map<string, { endpoint: InboundEndpoint; until: number }>();
   const refusals = new Map<string, { inbound_endpoint_id: string; status: number; requests: number }>();
   const waiting = new Set<() => void>();
@@ -154,7 +159,7 @@ export function createReceiver({
       id: row.inbound_endpoint_id,
       mappingVersion: row.mapping_version,
       mapping: compileMapping(row.fields),
-      keys: row.secrets.map(parseSecret),
+      keys: openSecrets(row),
       maxBodyBytes: row.max_body_bytes,
       rateLimit: row.rate_limit_per_minute,
       githubSignature: row.github_signature,
@@ -163,6 +168,15 @@ export function createReceiver({
     if (cache.size >= maxCached) cache.delete(cache.keys().next().value!);
     cache.set(key, { endpoint, until: now() + maxAgeMs });
     return endpoint;
+  }
+
+  function openSecrets({ inbound_endpoint_id: id, secrets }: z.infer<typeof endpointRow>): SigningKey[] {
+    try {
+      return secrets.map(secret => parseSecret(keyring.open(secret, id)));
+    } catch (error) {
+      log.error('inbound cannot open a secret', { inbound_endpoint_id: id, reason: (error as Error).message });
+      throw new Unavailable('a secret cannot be opened');
+    }
   }
 
   type Call = {

@@ -18,7 +18,7 @@ type Answer = (request: InboundRequest) => Promise<InboundAnswer>;
 export type ReceiveConfig = Pick<
   Config,
   'databaseUrl' | 'listenUrl' | 'host' | 'port' | 'trustedProxies' | 'pollIntervalMs' | 'stopTimeoutMs'
->;
+> & { secretKey?: string | undefined };
 
 /**
  * Serves inbound until `signal` aborts: then it takes no more connections, finishes the requests it has (within
@@ -34,7 +34,7 @@ export async function receive(
   if (signal.aborted) return;
   const sql = connect(config.databaseUrl, { max: connections, connect_timeout: 5, backoff: () => 0.2 });
   const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
-  const receiver = createReceiver({ sql, log, connections });
+  const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
   const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies }), log);
   let wake = () => {};
   try {

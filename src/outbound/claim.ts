@@ -1,8 +1,16 @@
 import { z } from 'zod';
 import type { Sql } from '../database.ts';
+import { createKeyring, headersOf, MissingKey } from './secrets.ts';
 import { parseSecret, type SigningKey } from './sign.ts';
 
-export type Endpoint = { id: string; url: string; headers: Record<string, string>; keys: SigningKey[] };
+export type Endpoint = {
+  id: string;
+  url: string;
+  headers: Record<string, string>;
+  keys: SigningKey[];
+  /** Why nothing can be signed for it: its secret was damaged in the database. */
+  unusable?: string;
+};
 
 /** One delivery that is this runner's until its lease ends. */
 export type Delivery = {
@@ -19,6 +27,8 @@ export type Delivery = {
 
 export type Claim = {
   deliveries: Delivery[];
+  /** Claimed, but their endpoint's secret is sealed by a key that is not here: to be given back. */
+  locked: Pick<Delivery, 'deliveryId' | 'attempt'>[];
   /** Changes routed; -1: another runner was routing. */
   routed: number;
   /** Whether there may be more right now. */
@@ -43,7 +53,7 @@ const statusRow = z.object({
       z.object({
         endpoint_id: z.string(),
         url: z.string(),
-        headers: z.record(z.string(), z.string()),
+        headers: z.union([z.record(z.string(), z.string()), z.string()]),
         secrets: z.array(z.string()),
         more: z.boolean(),
       }),
@@ -62,7 +72,12 @@ const canceled = '57014';
  * next. They are hints only: the whole is looked at when nothing was found, and while busy every second or 20 times as long
  * as that took. When routing fails, takes ever smaller batches down to the one change that fails, and sets that aside.
  */
-export function createClaimer(sql: Sql, environment: string | null, patienceMs = 10_000) {
+export function createClaimer(
+  sql: Sql,
+  environment: string | null,
+  patienceMs = 10_000,
+  keyring = createKeyring(undefined),
+) {
   const known = new Map<string, { source: string; endpoint: Endpoint }>();
   let marks = new Map<string, string>();
   let fromChange = '0';
@@ -72,13 +87,27 @@ export function createClaimer(sql: Sql, environment: string | null, patienceMs =
   let wholeCost = 0;
   let busy = false;
 
-  function endpointOf(row: NonNullable<z.infer<typeof statusRow>['endpoints']>[number]): Endpoint {
+  /** Undefined where the key is missing. */
+  function endpointOf(row: NonNullable<z.infer<typeof statusRow>['endpoints']>[number]): Endpoint | undefined {
     const source = JSON.stringify([row.url, row.headers, row.secrets]);
     const found = known.get(row.endpoint_id);
     if (found?.source === source) return found.endpoint;
     if (known.size >= 20_000) known.clear();
-    const headers = Object.fromEntries(Object.entries(row.headers).map(([name, value]) => [name.toLowerCase(), value]));
-    const endpoint = { id: row.endpoint_id, url: row.url, headers, keys: row.secrets.map(parseSecret) };
+    let endpoint: Endpoint = { id: row.endpoint_id, url: row.url, headers: {}, keys: [] };
+    try {
+      const open = (stored: string) => keyring.open(stored, row.endpoint_id);
+      const given =
+        typeof row.headers === 'string'
+          ? JSON.parse(keyring.open(row.headers, headersOf(row.endpoint_id)))
+          : row.headers;
+      const headers = Object.fromEntries(
+        Object.entries<string>(given).map(([name, value]) => [name.toLowerCase(), value]),
+      );
+      endpoint = { ...endpoint, headers, keys: row.secrets.map(secret => parseSecret(open(secret))) };
+    } catch (error) {
+      if (error instanceof MissingKey) return undefined;
+      endpoint.unusable = (error as Error).message;
+    }
     known.set(row.endpoint_id, { source, endpoint });
     return endpoint;
   }
@@ -144,22 +173,25 @@ export function createClaimer(sql: Sql, environment: string | null, patienceMs =
     );
     const claimedAt = performance.now();
     const deliveries: Delivery[] = [];
+    const locked: Claim['locked'] = [];
     for (const row of rows) {
       if (row.delivery_id === null) continue;
       const { delivery_id, attempt, endpoint_id, event_id, body, ordered } = deliveryRow.parse(row);
       const of = endpoints.get(endpoint_id);
-      if (of) deliveries.push({ deliveryId: delivery_id, attempt, eventId: event_id, body, ordered, claimedAt, ...of });
+      const claimed = { deliveryId: delivery_id, attempt, eventId: event_id, body, ordered, claimedAt };
+      if (of?.endpoint) deliveries.push({ ...claimed, endpoint: of.endpoint, more: of.more });
+      else if (of) locked.push(claimed);
     }
     for (const [id, mark] of Object.entries(status.next_marks ?? {}))
       if (marks.size < maxMarks || marks.has(id)) marks.set(id, mark);
     if (status.routed >= 0) fromChange = status.next_change ?? '0';
 
-    const cut = deliveries.length >= batch;
+    const cut = deliveries.length + locked.length >= batch;
     const ids = [...endpoints.keys()].sort();
     // Turns go on after the last endpoint that was served, beyond the end from the beginning.
     afterEndpoint = cut ? (ids.findLast(id => id <= afterEndpoint) ?? ids.at(-1) ?? '') : '';
-    busy = cut || deliveries.length > 0 || status.routed > 0;
+    busy = cut || deliveries.length > 0 || locked.length > 0 || status.routed > 0;
     const full = cut || status.routed >= limit;
-    return { deliveries, routed: status.routed, full, drained: whole && !busy && status.routed === 0 };
+    return { deliveries, locked, routed: status.routed, full, drained: whole && !busy && status.routed === 0 };
   };
 }

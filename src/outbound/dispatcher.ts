@@ -180,7 +180,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     while (!signal.aborted) {
       try {
         const [row] = await upkeep`select collecta.sealing_keys() as keys`;
-        const missing = (row?.keys as string[]).filter(keyId => !keyring.has(keyId));
+        const missing = (row!.keys as string[]).filter(keyId => !keyring.has(keyId));
         if (missing.length === 0) return;
         const hint = 'start it with that key in COLLECTA_SECRET_KEY too, or run collecta-webhooks seal where it is';
         log.error('nothing is delivered: the key of sealed secrets is missing', { key_ids: missing.join(','), hint });
