@@ -142,14 +142,14 @@ t.test('receiving: the payload that the README posts with curl', async t => {
   await sql.unsafe(table);
   await sql`select collecta.attach_module('work_orders', 'work-orders')`;
   const made = (await sql.unsafe(blocks(section('Receive payloads'), 'sql').join('')).simple()).flat();
-  const { path, secret } = made.find(row => row && 'path' in row) ?? {};
+  const endpoint = made.find(row => row && 'path' in row) as unknown as { path: string; secret: string };
   const stopping = new AbortController();
   const config = { ...readConfig({ DATABASE_URL: url }), port: 0 };
   let ended: Promise<void> | undefined;
   const port = await new Promise(onListening => {
     ended = receive(config, createLog('error'), stopping.signal, { onListening });
   });
-  const env = { URL: `http://127.0.0.1:${port}${path}`, SECRET: secret };
+  const env = { URL: `http://127.0.0.1:${port}${endpoint.path}`, SECRET: endpoint.secret };
   const { out, err } = await run('sh', ['-c', code], env);
   const [{ record, n } = {}] =
     await sql`select row(product_code, quantity, work_center)::text as record, count(*) over ()::int as n from work_orders`;
