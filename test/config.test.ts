@@ -53,7 +53,7 @@ t.test('every variable is read', async t => {
       COLLECTA_TRUSTED_PROXIES: '1',
       COLLECTA_OPERATIONS_PORT: '9090',
       COLLECTA_ENVIRONMENT: 'staging',
-      COLLECTA_SECRET_KEY: 'k',
+      COLLECTA_SECRET_KEY: `${Buffer.alloc(32).toString('base64')},${Buffer.alloc(32, 1).toString('base64')}`,
       COLLECTA_SECRET: 's',
       COLLECTA_LOG_LEVEL: 'debug',
     }),
@@ -70,7 +70,7 @@ t.test('every variable is read', async t => {
       trustedProxies: 1,
       operationsPort: 9090,
       environment: 'staging',
-      secretKey: 'k',
+      secretKey: `${Buffer.alloc(32).toString('base64')},${Buffer.alloc(32, 1).toString('base64')}`,
       secret: 's',
       logLevel: 'debug',
     },
@@ -128,10 +128,15 @@ t.test('_FILE forms', async t => {
     readConfig({
       DATABASE_URL_FILE: file('url', `${DATABASE_URL}\n`),
       COLLECTA_LISTEN_URL_FILE: file('listen', 'postgres://u@direct/app\r\n'),
-      COLLECTA_SECRET_KEY_FILE: file('key', 'k '),
+      COLLECTA_SECRET_KEY_FILE: file('key', `${Buffer.alloc(32).toString('base64')} `),
       COLLECTA_SECRET_FILE: file('secret', ' s\n\n'),
     }),
-    { databaseUrl: DATABASE_URL, listenUrl: 'postgres://u@direct/app', secretKey: 'k ', secret: ' s\n' },
+    {
+      databaseUrl: DATABASE_URL,
+      listenUrl: 'postgres://u@direct/app',
+      secretKey: `${Buffer.alloc(32).toString('base64')} `,
+      secret: ' s\n',
+    },
     'one line feed at the end is the file’s, the rest is the secret’s',
   );
   t.match(

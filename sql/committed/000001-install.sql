@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:cb3b450c1f7a3e253422386cfd110d825e9cfe79
+--! Hash: sha1:48bd5be7f53784fd51aaf72591c2a5116136e1b0
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -198,6 +198,8 @@ create table collecta.endpoint_secrets (
   constraint endpoint_secrets_pkey primary key (endpoint_id),
   constraint endpoint_secrets_belong_to_an_endpoint foreign key (endpoint_id) references collecta.endpoints on delete cascade
 );
+-- ANALYZE would copy values into pg_statistic.
+alter table collecta.endpoint_secrets alter secret set statistics 0, alter previous_secret set statistics 0, alter headers set statistics 0;
 comment on table collecta.endpoint_secrets is
   'Signing secrets and request headers, apart from what readers may select. Plain, or sealed by `collecta-webhooks seal` with a key that the database never sees.';
 comment on column collecta.endpoint_secrets.secret is 'As it was shown, or sealed: sealed:v1:<key id>:<base64 of nonce and AES-256-GCM ciphertext, bound to the endpoint_id>.';
@@ -2275,7 +2277,8 @@ create table collecta.inbound_secrets (
   constraint inbound_secrets_token_is_unique unique (token_hash)
 );
 create index inbound_secrets_by_previous_token on collecta.inbound_secrets (previous_token_hash) where previous_token_hash is not null;
-comment on table collecta.inbound_secrets is 'Hashes of tokens and the signing secrets, apart from what readers may select.';
+alter table collecta.inbound_secrets alter secret set statistics 0, alter previous_secret set statistics 0;
+comment on table collecta.inbound_secrets is 'Hashes of tokens and the signing secrets, plain or sealed, apart from what readers may select.';
 comment on column collecta.inbound_secrets.token_hash is 'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
 
 -- One row for each request that a minute allows: a request takes any row that was not taken within 60 seconds. No two
