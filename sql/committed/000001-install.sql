@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:48bd5be7f53784fd51aaf72591c2a5116136e1b0
+--! Hash: sha1:9a31c17f1de567f1bfb0b5a32206f1db5cc6dd19
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -2559,7 +2559,7 @@ create or replace function collecta.forget_inbound_endpoint(inbound_endpoint_id 
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pg_advisory_xact_lock(1668246636, 6);
+  perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   execute format('drop function if exists collecta.write_inbound_%1$s(json), collecta.cast_inbound_%1$s(json, text)', number);
@@ -2587,7 +2587,7 @@ declare
   end if;', collecta.written_owner('collecta_writer'));
   name text;
 begin
-  perform pg_advisory_xact_lock(1668246636, 6);
+  perform pg_advisory_xact_lock(1668246636, 8);
   select e.relation, e.module, e.function_number, e.match_columns, e.columns, v.key_columns,
     collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
     case cardinality(v.key_columns)
