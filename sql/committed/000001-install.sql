@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9a31c17f1de567f1bfb0b5a32206f1db5cc6dd19
+--! Hash: sha1:d5f34d5eb3d0c082266f12c7f075cf9688f2f436
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -33,6 +33,15 @@ begin
                               role_name, role_name, current_user);
     end;
   end loop;
+  if to_regrole('collecta_operator') is not null and to_regrole('collecta_reader') is not null
+     and not pg_has_role('collecta_operator', 'collecta_reader', 'usage') then
+    begin
+      grant collecta_reader to collecta_operator;
+    exception when insufficient_privilege then
+      raise notice 'collecta: collecta_operator was not made a member of collecta_reader: %', sqlerrm
+        using hint = 'As a role that may: grant collecta_reader to collecta_operator;';
+    end;
+  end if;
   -- The functions that write capture and inbound functions run as collecta_owner and hand them to these two.
   begin
     if to_regrole('collecta_owner') is not null and to_regrole('collecta_capture') is not null
@@ -3431,13 +3440,6 @@ begin
       execute format('grant %s to %I', split_part(granted, '|', 2), grantee);
     end if;
   end loop;
-  if to_regrole('collecta_operator') is not null and to_regrole('collecta_reader') is not null then
-    begin
-      grant collecta_reader to collecta_operator;
-    exception when insufficient_privilege then
-      raise notice 'collecta: collecta_operator was not made a member of collecta_reader: %', sqlerrm;
-    end;
-  end if;
 end
 $$;
 do $$ begin perform collecta.maintain(); end $$;
