@@ -240,7 +240,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
         continue;
       }
       // Of an endpoint as much is in flight as may be, and more is due: busy all the same.
-      const saturated = Array.from(watched.keys()).some(({ endpoint }) => hungry.has(endpoint.id));
+      const saturated =
+        hungry.size > 0 &&
+        (recorder.busy || Array.from(watched.keys()).some(({ endpoint }) => hungry.has(endpoint.id)));
       if (!saturated) busyClaims = 0;
       if (saturated && !wakeup.holds) await rest(Math.min(2 ** refusals++, 50));
       else if (wakeup.holds) await rest(drained ? config.pollIntervalMs : 10);

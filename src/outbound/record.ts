@@ -3,7 +3,13 @@ import type { Log } from '../log.ts';
 import type { Delivery } from './claim.ts';
 import type { DeliveryResult } from './deliver.ts';
 
-export type Finished = { delivery: Delivery; startedAt: number; url: string; headers: Record<string, string>; result: DeliveryResult };
+export type Finished = {
+  delivery: Delivery;
+  startedAt: number;
+  url: string;
+  headers: Record<string, string>;
+  result: DeliveryResult;
+};
 
 const maxBatch = 200;
 const maxStatements = 2;
@@ -14,7 +20,7 @@ const maxStatements = 2;
  * until its lease ends, after which somebody else has the delivery and the fence would refuse the result anyway.
  */
 export function createRecorder(sql: Sql, log: Log, leaseMs: () => number, onRecorded: (batch: Finished[]) => void) {
-  let gathered: Finished[] = [];
+  const gathered: Finished[] = [];
   let statements = 0;
   let idle: (() => void)[] = [];
 
@@ -40,7 +46,12 @@ export function createRecorder(sql: Sql, log: Log, leaseMs: () => number, onReco
       } catch (error) {
         const { code, message } = error as { code?: string; message: string };
         const kept = batch.filter(({ delivery }) => now - delivery.claimedAt < leaseMs());
-        log.error('attempts could not be recorded', { attempts: batch.length, given_up: batch.length - kept.length, code, message });
+        log.error('attempts could not be recorded', {
+          attempts: batch.length,
+          given_up: batch.length - kept.length,
+          code,
+          message,
+        });
         batch = kept;
         await new Promise(done => setTimeout(done, Math.min(100 * 2 ** attempt, 5_000)));
       }
@@ -68,6 +79,10 @@ export function createRecorder(sql: Sql, log: Log, leaseMs: () => number, onReco
       gathered.push(finished);
       // Results of one turn of the event loop go together.
       if (gathered.length === 1) setImmediate(flush);
+    },
+    /** Whether something is not recorded yet. */
+    get busy(): boolean {
+      return statements > 0 || gathered.length > 0;
     },
     /** Comes back when everything is recorded. */
     drained(): Promise<void> {
