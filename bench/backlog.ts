@@ -1,5 +1,5 @@
-import { fill, prepare } from './drain.ts';
 import type { Row } from 'postgres';
+import { fill, prepare } from './drain.ts';
 import { progress, type Sql, save, startBenchServer, Table } from './support.ts';
 
 const claims = 15;
@@ -36,7 +36,7 @@ async function claimTimes(sql: Sql, hints = true): Promise<number[]> {
     const status = rows.find(row => row.delivery_id === null);
     marks = JSON.stringify(status?.next_marks ?? {});
     after = (status?.endpoints as { endpoint_id: string }[] | null)?.at(-1)?.endpoint_id ?? '';
-      const mine = rows.filter(row => row.delivery_id !== null);
+    const mine = rows.filter(row => row.delivery_id !== null);
     if (mine.length > 0) await record(sql, mine);
   }
   return times.slice(3);
@@ -87,7 +87,7 @@ export async function backlog({ repetitions = 1 } = {}): Promise<void> {
           from: status?.next_change ?? hints.from,
           marks: JSON.stringify(status?.next_marks ?? JSON.parse(hints.marks)),
         };
-      const mine = rows.filter(row => row.delivery_id !== null);
+        const mine = rows.filter(row => row.delivery_id !== null);
         if (mine.length === 0) break;
         await record(sql, mine);
       }

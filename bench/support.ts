@@ -164,7 +164,7 @@ export function pgbench(
   vars: Record<string, number> = {},
 ): number {
   const file = `/tmp/collecta-bench-${process.pid}.sql`;
-  writeFileSync(file, script);
+  writeFileSync(file, `${script};\n`);
   const out = execFileSync(
     'pgbench',
     [

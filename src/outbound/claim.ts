@@ -124,7 +124,12 @@ export function createClaimer(
     const query = sql`
       select * from collecta.claim_deliveries(${batch}, ${limit}, ${whole ? '0' : fromChange}, ${afterEndpoint},
         ${hints}::text::jsonb, ${perEndpoint}, ${environment}, ${skip}, ${setAside})`;
-    const patience = setTimeout(() => query.cancel(), skip === null && setAside === null ? patienceMs : lastPatienceMs);
+    // Not by the driver's cancel(): where its connection is refused, nobody can catch that.
+    const cancel = () => {
+      const pid = (query as { state?: { pid?: number } }).state?.pid;
+      if (pid) sql`select pg_cancel_backend(${pid})`.catch(() => {});
+    };
+    const patience = setTimeout(cancel, skip === null && setAside === null ? patienceMs : lastPatienceMs);
     try {
       return await query;
     } finally {
