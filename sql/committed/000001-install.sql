@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d5f34d5eb3d0c082266f12c7f075cf9688f2f436
+--! Hash: sha1:e17e09f9de92719ae8e1c2fa8137af42ead572c3
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -659,7 +659,7 @@ begin
   where a.attrelid = module.relation and not a.attisdropped
     and (a.attgenerated = 'v' or a.attnum = any (module.excluded_attnums));
 
-  key_of := (select 'array[' || string_agg(format('(collecta.mask_escapes(row_to_json(%%1$s)) ->> %L)', k), ', ') || ']'
+  key_of := (select 'array[' || string_agg(format('(collecta.mask_escapes(row_to_json(%%1$s)) ->> %L)', replace(k, '%', '%%')), ', ') || ']'
              from unnest(module.key_columns) k);
   pairs_by_key := replace(pairs, 'n.position = o.position', format(key_of, 'n.r') || ' = ' || format(key_of, 'o.r'));
   -- A column of the table may have a variable's name.
