@@ -20,7 +20,7 @@ const loot = `
   set role attacker;
   grant usage on schema loot to public;
   create table loot.notes (at text, who text, what text, code text); grant all on loot.notes to public;
-  create function loot.try(place text) returns boolean language plpgsql as $$
+  create function loot.try(place text) returns boolean language plpgsql set search_path = pg_catalog, pg_temp as $$
   declare attack text; code text;
   begin
     if current_user <> 'attacker' and not exists (select from loot.notes where at = place and who = current_user) then
@@ -161,7 +161,41 @@ t.test('the code of a table that inbound writes reads no secret and writes nowhe
     { id: 4, sku: 'A', qty: 'x' },
   ])
     t.equal((await post(receiving.port, path, body)).status, 422, 'refused before any of its code runs');
+  t.match(
+    await sql`select sqlstate, error from collecta.inbound_requests where state = 'failed'`,
+    [1, 2].map(() => ({ sqlstate: '42501', error: /was altered/ })),
+  );
   for (const who of Object.values(await tried(t, sql))) t.match(who, /^(collecta_writer|collecta_capture)$/);
+  await sql`select collecta.update_inbound_endpoint(inbound_endpoint_id) from collecta.inbound_endpoints`;
+  await attacker`drop trigger a on loot.orders`;
+  await attacker`drop trigger b on loot.orders`;
+  await attacker`drop trigger c on loot.orders`;
+  await attacker`drop trigger d on loot.orders`;
+  t.equal(
+    (await post(receiving.port, path, { id: 5, sku: 'A', qty: 1 })).status,
+    202,
+    'and mended by update_inbound_endpoint',
+  );
+  await receiving.stop();
+});
+
+t.test('what a table checks at the commit is checked before the answer', async t => {
+  const target = await database();
+  await target.sql.unsafe(`
+    create table products (code text primary key);
+    create table orders (id int primary key, code text references products deferrable initially deferred);
+    select collecta.attach_module('orders', 'orders')`);
+  const { path } = await makeEndpoint(
+    target.sql,
+    { id: { path: '$.id' }, '$.code': 'code' },
+    { module: 'orders', match_columns: ['id'] },
+  );
+  const receiving = await startReceiving(target);
+  t.match(await post(receiving.port, path, { id: 1, code: 'none' }), {
+    status: 422,
+    json: { detail: /orders_code_fkey/ },
+  });
+  t.equal((await target.sql`select from orders`).length, 0);
   await receiving.stop();
 });
 
