@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { readPayload } from '../src/inbound/mapping.ts';
 import { createReceiver } from '../src/inbound/receive.ts';
@@ -529,4 +530,23 @@ t.test('names with quotes, unicode and 63 bytes work end to end', async t => {
       { code: 'CW006' },
       `slug ${JSON.stringify(slug)}`,
     );
+});
+
+t.test('docs/dependencies.md names every production package, with its version', async t => {
+  const lock = JSON.parse(readFileSync(new URL('../package-lock.json', import.meta.url), 'utf8')) as {
+    packages: Record<string, { version: string; dev?: boolean; optional?: boolean; hasInstallScript?: boolean }>;
+  };
+  const production = Object.entries(lock.packages).filter(([path, { dev }]) => path !== '' && !dev);
+  const page = readFileSync(new URL('../docs/dependencies.md', import.meta.url), 'utf8');
+  const named = Array.from(page.matchAll(/^\| `([^`]+)` \| (\S+) \|/gm), ([, name, version]) => `${name} ${version}`);
+  t.strictSame(
+    named.sort(),
+    production.map(([path, { version }]) => `${path.replace(/^.*node_modules\//, '')} ${version}`).sort(),
+  );
+  t.match(page, `${production.length} packages`);
+  t.strictSame(
+    production.filter(([, { hasInstallScript }]) => hasInstallScript),
+    [],
+    'none runs a script at installation',
+  );
 });
