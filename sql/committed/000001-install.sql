@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e17e09f9de92719ae8e1c2fa8137af42ead572c3
+--! Hash: sha1:1163b3a0b500f4ad8df77d2b3e8ee4681f366adf
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -453,12 +453,13 @@ begin
       update collecta.installation i set environment = check_installation.environment where i.environment is null;
       return;
     end if;
-    if known.environment is not distinct from coalesce(environment, known.environment) then
+    if known.environment is not distinct from environment then
       return;
     end if;
-    raise exception using errcode = 'CW040', message = format('this database delivers for environment %L, this runner is of %L', known.environment, environment),
+    raise exception using errcode = 'CW040', message = format('this database delivers for environment %L, this runner is of %s', known.environment, coalesce(quote_literal(environment), 'none')),
       detail = 'A physical copy of a database differs from its original by the label only; nothing is claimed.',
-      hint = format('If this database is to deliver for it: select collecta.resume_after_restore(%L);', environment);
+      hint = case when environment is null then format('Start the runner with COLLECTA_ENVIRONMENT=%s, if it is that one.', known.environment)
+        else format('If this database is to deliver for it: select collecta.resume_after_restore(%L);', environment) end;
   end if;
   raise exception using errcode = 'CW040', message = 'this database is a copy: collecta was installed in another one',
     detail = 'After a restore, a clone or pg_upgrade nothing is claimed, so that a copy does not send its original''s webhooks.',
@@ -1856,7 +1857,7 @@ begin
     select q.ctid as row_at, q.leased_until, c.first_due, c.more, q.leased_until is not null and q.attempt > c.retry_max as spent
     from candidate c
     join collecta.delivery_queue q on q.ctid = c.row_at
-    where q.leased_until is null or q.leased_until < present
+    where (q.leased_until is null or q.leased_until < present) and q.due_at <= present
     for update of q skip locked
   ), taken as materialized (
     update collecta.delivery_queue q
@@ -2122,7 +2123,7 @@ begin
   select v.* into event from collecta.events v
   where v.event_id = replayed.event_id and v.payload_role = replayed.payload_role and v.routed_at = replayed.routed_at;
   update collecta.delivery_queue q
-  set due_at = least(q.due_at, now())
+  set due_at = least(q.due_at, clock_timestamp())
   where q.endpoint_id = replayed.endpoint_id and q.event_id = replayed.event_id
     and (q.due_at <> 'infinity') and (q.leased_until is null or q.leased_until < now());
   if not exists (select from collecta.delivery_queue q where q.endpoint_id = replayed.endpoint_id and q.event_id = replayed.event_id) then

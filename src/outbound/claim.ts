@@ -154,7 +154,7 @@ export function createClaimer(
       } catch (error) {
         const { code, message } = error as { code?: string; message: string };
         // Of the data: a value, a limit, memory, time. Anything else is not the change's fault.
-        if (aside === 'change' || !/^(2[0-9]|54|53200|57014)/.test(code ?? '')) throw error;
+        if (aside === 'change' || !/^(22|54|53200|57014)/.test(code ?? '')) throw error;
         reason = code === canceled ? 'it took too long to route' : message;
         if (limit > 1) limit = Math.ceil(limit / 4);
         else aside = aside === 'nothing' ? 'filters' : 'change';

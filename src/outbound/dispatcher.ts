@@ -258,6 +258,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       const { code, hint, message } = error as { code?: string; hint?: string; message: string };
       const reason = whyUnreachable(error) ?? message;
       log.error('claiming failed, it is tried again', { reason, code, hint });
+      if (code === '23514') await maintain(); // no partition for today
       await rest(Math.min(100 * 2 ** failures++, 5_000));
     }
   }
