@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import t from 'tap';
-import { createClaimer, type Delivery } from '../src/outbound/claim.ts';
+import { createClaimer, type Delivery, noPartition } from '../src/outbound/claim.ts';
 import { allEvents, subscribe } from './changes.ts';
 import { type Sql, useServer } from './database.ts';
 import { until } from './runner.ts';
@@ -308,6 +308,20 @@ t.test('a change that cannot be routed is set aside alone; its neighbours arrive
   await sql`alter table collecta.events drop constraint no_poison`;
   await sql`select collecta.route_again()`;
   t.strictSame(records((await claim(100, 100)).deliveries), ['17', '18'], 'mended, then routed again');
+});
+
+t.test('a missing partition is no change’s fault: nothing is set aside', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql, ['record_created']);
+  await sql`insert into t (n) values (1)`;
+  const [today] = await sql`select 'collecta.events_' || to_char(now() at time zone 'UTC', 'YYYYMMDD') as name`;
+  await sql.unsafe(`drop table ${today?.name}`);
+  const claim = createClaimer(sql, null);
+  await t.rejects(claim(10, 10), { routine: noPartition });
+  t.equal((await sql`select from collecta.unrouted`).length, 0);
+  t.equal((await sql`select from collecta.health where problem = 'partition is missing'`).length, 1);
+  await sql`select collecta.maintain()`;
+  t.equal((await claim(10, 10)).deliveries.length, 1);
 });
 
 t.test('a filter that raises or refuses a value concerns its endpoint only', async t => {

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1163b3a0b500f4ad8df77d2b3e8ee4681f366adf
+--! Hash: sha1:4be2edaae9434995b2d7b1762560ee99bbfbcd04
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -378,7 +378,7 @@ as $$
     || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14)
 $$;
 comment on function collecta.new_id(text) is
-  'A time-ordered, globally unique id such as rec_019ab3…: for a column default, default collecta.new_id(''rec'').';
+  'A time-ordered, globally unique id such as rec_019ab3…: for a column default, default collecta.new_id(''rec''). Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
 --! EndIncluded functions/new_id.sql
 --! Included functions/new_secret.sql
 create or replace function collecta.new_secret() returns text
@@ -2656,6 +2656,9 @@ begin%s
     select string_agg(format(''%%I %%s'', c, type), '', '') as definitions, string_agg(quote_ident(c), '', '') as list,
       string_agg(format(''%%I = v.%%1$I'', c), '', '') filter (where c <> all (%L::text[])) as assignments
     into part from unnest(%L::text[], %L::text[]) u (c, type) where (input -> c) is not null;
+    if part.list is null then
+      raise exception using errcode = ''22023'', message = ''the payload holds none of the mapped values'';
+    end if;
   end if;%s
   for attempt in 1 .. 2 loop%s%s
   end loop;
@@ -3134,6 +3137,7 @@ begin
     reason := case
       when code ~ '^40' then 'other writers were in the way; it can be tried again'
       when code = '22003' and column_name is not null and message ~ '^it has more digits' then message
+      when code = '22023' and message = 'the payload holds none of the mapped values' then message
       when code = '23502' then 'it must not be null'
       when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
       when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)

@@ -66,6 +66,8 @@ const routeLimit = 250;
 const maxMarks = 100;
 const lastPatienceMs = 600_000;
 const canceled = '57014';
+/** Where PostgreSQL found no partition for a row: not the change's fault, but maintain()'s. */
+export const noPartition = 'ExecFindPartition';
 
 /**
  * Calls collecta.claim_deliveries and keeps its hints: where dead rows end in the outbox and the queue, and whose turn is
@@ -152,9 +154,9 @@ export function createClaimer(
         limit = aside === 'nothing' ? Math.min(routeLimit, limit * 2) : 1;
         return rows;
       } catch (error) {
-        const { code, message } = error as { code?: string; message: string };
+        const { code, message, routine } = error as { code?: string; message: string; routine?: string };
         // Of the data: a value, a limit, memory, time. Anything else is not the change's fault.
-        if (aside === 'change' || !/^(22|54|53200|57014)/.test(code ?? '')) throw error;
+        if (aside === 'change' || routine === noPartition || !/^(2[0-9]|54|53200|57014)/.test(code ?? '')) throw error;
         reason = code === canceled ? 'it took too long to route' : message;
         if (limit > 1) limit = Math.ceil(limit / 4);
         else aside = aside === 'nothing' ? 'filters' : 'change';

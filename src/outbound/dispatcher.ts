@@ -3,7 +3,7 @@ import type { Config } from '../config.ts';
 import { connect, whyUnreachable } from '../database.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
-import { createClaimer, type Delivery } from './claim.ts';
+import { createClaimer, type Delivery, noPartition } from './claim.ts';
 import { createDeliverer, type DeliveryResult } from './deliver.ts';
 import { createGuard } from './destination.ts';
 import { createRecorder } from './record.ts';
@@ -255,10 +255,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
         else await rest(Math.min(2 ** refusals++, 50)); // a writer is in flight that thought us awake
       }
     } catch (error) {
-      const { code, hint, message } = error as { code?: string; hint?: string; message: string };
+      const { code, hint, message, routine } = error as Record<'code' | 'hint' | 'routine', string | undefined> & Error;
       const reason = whyUnreachable(error) ?? message;
       log.error('claiming failed, it is tried again', { reason, code, hint });
-      if (code === '23514') await maintain(); // no partition for today
+      if (routine === noPartition) await maintain();
       await rest(Math.min(100 * 2 ** failures++, 5_000));
     }
   }
