@@ -20,7 +20,7 @@ const say =
 const sayAndEnd = (text: string | Buffer) => (socket: net.Socket) => void socket.end(text);
 const sayAndReset = (text: string) => (socket: net.Socket) => {
   // Given time to be read: a reset discards what the peer has not read yet.
-  socket.write(text, () => setTimeout(() => socket.resetAndDestroy(), 50));
+  socket.write(text, () => setTimeout(() => socket.resetAndDestroy(), 400));
 };
 /** Writes the piece again and again, as fast as it is taken or every so often, until the client goes. */
 const forever = (head: string, piece: string | Buffer, everyMs?: number) => (socket: net.Socket) => {
