@@ -21,7 +21,7 @@ export async function runVectors({ dns, port, hostile }: Plan): Promise<Report> 
     lookupTimeoutMs,
   };
   const fresh = createGuard({ ...guardOptions, cacheMs: 0 });
-  const deliverer = createDeliverer({ guard: fresh, userAgent: 'vectors', deadlineMs: 1_500 });
+  const deliverer = createDeliverer({ guard: fresh, userAgent: 'vectors', deadlineMs: 4_000 });
   const post = (url: string, by = deliverer) =>
     by.deliver({ url, headers: { 'content-type': 'application/json' }, body: '{"event":"test"}' });
 
