@@ -61,7 +61,7 @@ export const hostilities: Hostility[] = [
   },
   {
     name: 'slow-103',
-    act: forever('', 'HTTP/1.1 103 Early Hints\r\n\r\n', 200),
+    act: forever('', 'HTTP/1.1 103 Early Hints\r\n\r\n', 500),
     expect: failed(timeout('waiting for the response')),
   },
   { name: 'endless-100', act: forever('', 'HTTP/1.1 100 Continue\r\n\r\n'), expect: failed(/connection closed/) },

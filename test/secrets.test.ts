@@ -39,7 +39,7 @@ t.test('what is sealed opens for its endpoint and by its key alone', async t => 
   for (const secret of ['x', 'whsec_c2VjcmV0', 'ü 日本 🎉', 'y'.repeat(512)]) {
     const sealed = ring.seal(secret, 'ep_1');
     t.match(sealed, new RegExp(`^sealed:v1:${keyId(first)}:[A-Za-z0-9+/]+={0,2}$`));
-    t.notMatch(sealed, secret);
+    if (secret.length > 1) t.notMatch(sealed, secret);
     t.not(ring.seal(secret, 'ep_1'), sealed, 'another nonce each time');
     t.equal(ring.open(sealed, 'ep_1'), secret);
     t.equal(createKeyring(`${second}, ${first}`).open(sealed, 'ep_1'), secret, 'any key of the ring opens');
@@ -326,7 +326,16 @@ for (const runtime of runtimes)
         .status,
       401,
     );
-    t.equal((await post(port, inbound!.path.replace(/.$/, '0'), '{}')).status, 404);
+    t.equal(
+      (
+        await post(
+          port,
+          inbound!.path.replace(/.$/, (digit: string) => (digit === '0' ? '1' : '0')),
+          '{}',
+        )
+      ).status,
+      404,
+    );
     t.equal(
       (
         await post(port, fixed!.path, '{"sku": "B", "n": "x"}', {
