@@ -11,8 +11,6 @@ export type Sql = postgres.Sql;
 export const root = fileURLToPath(new URL('..', import.meta.url));
 export const pause = (ms: number) => new Promise(done => setTimeout(done, ms));
 
-export type Figures = { unit: string; values: Map<string, number[]> };
-
 /** Collects repetitions, prints min, median and max, and ratios of medians. */
 export class Table {
   readonly rows = new Map<string, number[]>();

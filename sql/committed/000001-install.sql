@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4be2edaae9434995b2d7b1762560ee99bbfbcd04
+--! Hash: sha1:14a255e7b57b2589ca788fddce834a4dbbfc2ed5
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -635,7 +635,6 @@ declare
   omitted smallint[];
   declares text;
   wake text;
-  bodies text[];
   operation text;
   body text;
   changed text := '';
