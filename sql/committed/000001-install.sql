@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:14a255e7b57b2589ca788fddce834a4dbbfc2ed5
+--! Hash: sha1:98e39ae267d90a95f44a9b0de6c7ec43b265e42e
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -630,13 +630,24 @@ declare
     'from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
       full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
         on n.position = o.position';
+  -- Most updates change one row. Paired by nothing at all, planned for two rows whatever the first statement of the session had,
+  -- and with nothing to look up for large rows, it costs a third less; everything else falls to the statement below it.
+  only_pair constant text :=
+    'from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
+       (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+  where not exists (select from old_rows offset 1)
+    and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096';
+  awake constant text := 'pg_try_advisory_xact_lock_shared(1668246636, 1)';
+  not_muted constant text := 'current_setting(''collecta.muted'', true) is distinct from ''on''';
+  context constant text := 'nullif(current_setting(''collecta.context'', true), '''')';
+  may_notify text;
   pairs_by_key text;
   key_of text;
   omitted smallint[];
   declares text;
-  wake text;
   operation text;
   body text;
+  otherwise text;
   changed text := '';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
@@ -666,33 +677,31 @@ begin
   declares := format(
     '#variable_conflict use_variable
 declare
-  stamp constant timestamptz := clock_timestamp();
-  context constant text := nullif(current_setting(''collecta.context'', true), '''');%s',
+  stamp constant timestamptz := clock_timestamp();%s',
     case when omitted is not null then format('
   omitted constant text[] := (select array_agg(attname) from pg_catalog.pg_attribute
     where attrelid = %s and attnum = any (%L) and not attisdropped);', module.relation, omitted) else '' end);
-  wake := format(
-    'if found and not pg_try_advisory_xact_lock_shared(1668246636, 1)%s then
-    perform pg_notify(''collecta_wake'', '''');
-  end if;
-  return null;',
-    case
-      when coalesce((select notify from collecta.settings), current_setting('max_prepared_transactions')::int = 0)
-        then ' and coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
-      else ' and coalesce(current_setting(''collecta.notify'', true), '''') = ''on'''
-    end);
+  may_notify := case
+    when coalesce((select notify from collecta.settings), current_setting('max_prepared_transactions')::int = 0)
+      then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
+    else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end;
 
   perform collecta.write_large_capture(v) from collecta.module_versions v where v.version = module.version;
   foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
     body := null;
+    otherwise := 'return null;';
     if operation = 'insert' and subscribed && array['record_created'] then
       body := format('insert into collecta.outbox (version, operation, new, captured_at, context)
-    select %s, ''I'', %s, stamp, context %s;',
-        module.version, collecta.captured_json('"collecta new".*', '"collecta new".*', module.module_id, omitted), insert_from);
+    select %s, ''I'', %s, stamp, %s
+    %s
+    where %s;',
+        module.version, collecta.captured_json('"collecta new".*', '"collecta new".*', module.module_id, omitted), context, insert_from, not_muted);
     elsif operation = 'delete' and subscribed && array['record_deleted'] then
       body := format('insert into collecta.outbox (version, operation, old, captured_at, context)
-    select %s, ''D'', %s, stamp, context %s;',
-        module.version, collecta.captured_json('"collecta old".*', '"collecta old".*', module.module_id, omitted), delete_from);
+    select %s, ''D'', %s, stamp, %s
+    %s
+    where %s;',
+        module.version, collecta.captured_json('"collecta old".*', '"collecta old".*', module.module_id, omitted), context, delete_from, not_muted);
     elsif operation = 'update' and subscribed <> '{}' then
       if not subscribed && (array['record_updated']
            || case when module.status_column is not null then 'status_change' end
@@ -701,28 +710,37 @@ declare
         changed := format(' and %s is distinct from %s', format(key_of, 'o.r'), format(key_of, 'n.r'));
       end if;
       body := format('insert into collecta.outbox (version, operation, old, new, captured_at, context)
-    select %s, ''U'', %s, %s, stamp, context
-    %s
-    where (o.r *<> n.r) is not false%s
-    order by o.position;',
+  select %s, ''U'', %s, %s, stamp, %s
+  %s and (o.r *<> n.r) is not false%s and %s;',
+        module.version, collecta.captured_json('o.r', null, module.module_id, omitted),
+        collecta.captured_json('n.r', null, module.module_id, omitted), context, only_pair, changed, not_muted);
+      otherwise := format('insert into collecta.outbox (version, operation, old, new, captured_at, context)
+      select %s, ''U'', %s, %s, stamp, %s
+      %s
+      where (o.r *<> n.r) is not false%s
+      order by o.position;',
         module.version,
         collecta.captured_json('o.r', 'n.r', module.module_id, omitted),
-        collecta.captured_json('n.r', 'o.r', module.module_id, omitted), pairs, changed);
+        collecta.captured_json('n.r', 'o.r', module.module_id, omitted), context, pairs, changed);
       if module.relkind = 'p' then
         -- A partition's BEFORE INSERT trigger that drops a moved row leaves more old rows than new ones.
-        body := format('if (select count(*) from old_rows) = (select count(*) from new_rows) then
-    %s
-  else
-    insert into collecta.outbox (version, operation, old, new, captured_at, context)
-    select %s, case when o.position is null then ''I'' when n.position is null then ''D'' else ''U'' end,
-      case when o.position is not null then %s end, case when n.position is not null then %s end, stamp, context
-    %s
-    where o.r *<> n.r or o.position is null or n.position is null
-    order by coalesce(o.position, n.position);
-  end if;', body, module.version,
+        otherwise := format('if (select count(*) from old_rows) = (select count(*) from new_rows) then
+        %s
+      else
+        insert into collecta.outbox (version, operation, old, new, captured_at, context)
+        select %s, case when o.position is null then ''I'' when n.position is null then ''D'' else ''U'' end,
+          case when o.position is not null then %s end, case when n.position is not null then %s end, stamp, %s
+        %s
+        where o.r *<> n.r or o.position is null or n.position is null
+        order by coalesce(o.position, n.position);
+      end if;', otherwise, module.version,
           collecta.captured_json('o.r', 'n.r', module.module_id, omitted),
-          collecta.captured_json('n.r', 'o.r', module.module_id, omitted), pairs_by_key);
+          collecta.captured_json('n.r', 'o.r', module.module_id, omitted), context, pairs_by_key);
       end if;
+      otherwise := format('%s
+      if not found or %s then
+        return null;
+      end if;', otherwise, awake);
     elsif operation = 'truncate' and module.on_truncate = 'refuse' then
       body := format('raise exception using errcode = ''CW030'',
     message = format(''TRUNCATE of %%s is refused: it is attached as module %%s with on_truncate => ''''refuse'''''', tg_relid::regclass, %L),
@@ -732,17 +750,21 @@ declare
       declares := declares || '
   truncated bigint;
   most constant int := (select max_truncate_records from collecta.settings);';
-      body := format('execute format(''select count(*) from only %%s'', tg_relid::regclass) into truncated;
-  if truncated <= most then
-    execute format(''insert into collecta.outbox (version, operation, old, captured_at, context)
-      select %s, ''''D'''', %s, $1, $2 from only %%s "collecta old"'', tg_relid::regclass) using stamp, context%s;
-  else
-    insert into collecta.outbox (version, operation, new, captured_at, context)
-    values (%s, ''T'', json_build_object(''count'', truncated), stamp, context);
-  end if;',
+      body := '';
+      otherwise := format('execute format(''select count(*) from only %%s'', tg_relid::regclass) into truncated;
+      if truncated <= most then
+        execute format(''insert into collecta.outbox (version, operation, old, captured_at, context)
+          select %s, ''''D'''', %s, $1, %s from only %%s "collecta old"'', tg_relid::regclass) using stamp%s;
+      else
+        insert into collecta.outbox (version, operation, new, captured_at, context)
+        values (%s, ''T'', json_build_object(''count'', truncated), stamp, %s);
+      end if;
+      if %s then
+        return null;
+      end if;',
         module.version, replace(replace(collecta.captured_json('"collecta old".*', '"collecta old".*', module.module_id, omitted),
-          '''', ''''''), 'omitted', '$3'),
-        case when omitted is not null then ', omitted' else '' end, module.version);
+          '''', ''''''), 'omitted', '$2'), replace(context, '''', ''''''),
+        case when omitted is not null then ', omitted' else '' end, module.version, context, awake);
     end if;
 
     if body is null then
@@ -753,19 +775,28 @@ end';
       if operation = 'truncate' and module.on_truncate = 'refuse' then
         body := format(E'begin\n  %s\nend', body);
       else
+        -- Every further expression that an ordinary capture evaluates is set up anew in each transaction.
         body := format('%s
 begin
-  if current_setting(''collecta.muted'', true) = ''on'' then
-    insert into collecta.outbox (version, operation, new, captured_at, context)
-    select %s, ''M'', json_build_object(''operation'', ''%s'', ''records'', records), stamp, context from %s where records > 0;
-    return null;
+  %s
+  if not found or not %s then
+    if not found then
+      if current_setting(''collecta.muted'', true) = ''on'' then
+        insert into collecta.outbox (version, operation, new, captured_at, context)
+        select %s, ''M'', json_build_object(''operation'', ''%s'', ''records'', records), stamp, %s from %s where records > 0;
+        return null;
+      end if;
+      %s
+    end if;
+    if %s then
+      perform pg_notify(''collecta_wake'', '''');
+    end if;
   end if;
-  %s
-  %s
-end', declares, module.version, operation,
+  return null;
+end', declares, body, awake, module.version, operation, context,
           case operation when 'truncate' then '(values (1)) t (records)'
             else format('(select count(*) as records from %s_rows) t', case operation when 'delete' then 'old' else 'new' end) end,
-          body, case when operation = 'truncate' then replace(wake, 'found and ', '') else wake end);
+          otherwise, may_notify);
       end if;
     end if;
     -- Ten thousand endpoints on one module change nothing after the first.
@@ -793,10 +824,12 @@ create or replace function collecta.captured_json(row_expression text, other_exp
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select format(case when omitted is null then '%s' else 'collecta.pick_columns(%s, omitted, false)' end,
-    format('case when pg_column_size(%1$s) > 4096 then collecta.capture_%3$s_large(%1$s, %2$s) else row_to_json(%1$s) end',
-      row_expression, other_expression, module_id))
+    case when other_expression is null then format('row_to_json(%s)', row_expression)
+      else format('case when pg_column_size(%1$s) > 4096 then collecta.capture_%3$s_large(%1$s, %2$s) else row_to_json(%1$s) end',
+        row_expression, other_expression, module_id) end)
 $$;
-comment on function collecta.captured_json(text, text, int, smallint[]) is 'The SQL expression that captures one row.';
+comment on function collecta.captured_json(text, text, int, smallint[]) is
+  'The SQL expression that captures one row. Without other_expression, the row is known to be small.';
 --! EndIncluded functions/write_capture_functions.sql
 --! Included functions/check_module.sql
 create or replace function collecta.check_module(
