@@ -68,7 +68,7 @@ const time = async (work: () => Promise<unknown>): Promise<number> => {
 /** What the triggers cost the user's transaction. A busy runner and none are the same to a writer: nobody holds the wake lock. */
 export async function write({ repetitions = 3, seconds = 2, only = '' } = {}): Promise<void> {
   const server = await startBenchServer(['synchronous_commit=off', 'autovacuum=off']);
-  const chosen = variants.filter(({ name }) => !only || only.split(",").includes(name));
+  const chosen = variants.filter(({ name }) => !only || only.split(',').includes(name));
   const ready: { variant: Variant; url: string; sql: Sql }[] = [];
   for (const variant of chosen) {
     const { url, sql } = await server.database();

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:98e39ae267d90a95f44a9b0de6c7ec43b265e42e
+--! Hash: sha1:ccd8ecb939b0ea95a3e82eb54cec43554c7339c7
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1871,7 +1871,7 @@ begin
     (select e.endpoint_id, e.max_in_flight, e.retry_max from collecta.endpoints e
      where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)
   ), candidate as materialized (
-    select c.row_at, c.first_due, c.place >= t.max_in_flight as more, t.retry_max
+    select t.endpoint_id, c.row_at, c.first_due, c.place >= t.max_in_flight as more
     from turn t
     cross join lateral (
       select w.row_at, w.first_due, w.place
@@ -1886,37 +1886,37 @@ begin
       limit per_endpoint) c
     limit batch
   ), mine as materialized (
-    select q.ctid as row_at, q.leased_until, c.first_due, c.more, q.leased_until is not null and q.attempt > c.retry_max as spent
-    from candidate c
-    join collecta.delivery_queue q on q.ctid = c.row_at
-    where (q.leased_until is null or q.leased_until < present) and q.due_at <= present
-    for update of q skip locked
+    -- By an array of places: one scan, and none for each row.
+    select q.ctid as row_at, q.delivery_id, q.leased_until, q.leased_until is not null and q.attempt > (
+        select e.retry_max from collecta.endpoints e where e.endpoint_id = q.endpoint_id) as spent
+    from collecta.delivery_queue q
+    where q.ctid = any (array(select c.row_at from candidate c)) and (q.leased_until is null or q.leased_until < present) and q.due_at <= present
+    for update skip locked
   ), taken as materialized (
     update collecta.delivery_queue q
     set attempt = q.attempt + 1, leased_until = present + lease
-    from mine m
-    where q.ctid = m.row_at and not m.spent
-    returning q.delivery_id, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
-      m.leased_until as was_leased_until, m.first_due, m.more
+    where q.ctid = any (array(select m.row_at from mine m where not m.spent))
+    returning q.delivery_id, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id, q.due_at, q.change_id, q.position
   ), spent as (
-    delete from collecta.delivery_queue q using mine m
-    where q.ctid = m.row_at and m.spent
-    returning q.delivery_id, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
-      m.leased_until as was_leased_until, m.first_due, m.more
+    delete from collecta.delivery_queue q
+    where q.ctid = any (array(select m.row_at from mine m where m.spent))
+    returning q.delivery_id, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id, q.due_at, q.change_id, q.position
   ), vanished as (
     -- Their runner was not heard of again: the attempt counts, and says so.
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
       started_at, finished_at, next_attempt_at, replay_of)
     select collecta.new_id('dlv'), t.event_id, t.payload_role, t.routed_at, t.endpoint_id, t.attempt - 1, 'lost', e.url,
-      'the runner vanished before the result was recorded', t.was_leased_until - lease, t.was_leased_until, case when not t.spent then present end, t.replay_of
-    from (select *, false as spent from taken union all select *, true from spent) t join collecta.endpoints e on e.endpoint_id = t.endpoint_id
-    where t.was_leased_until is not null
+      'the runner vanished before the result was recorded', m.leased_until - lease, m.leased_until, case when not m.spent then present end, t.replay_of
+    from mine m
+    join (select * from taken union all select * from spent) t on t.delivery_id = m.delivery_id
+    join collecta.endpoints e on e.endpoint_id = t.endpoint_id
+    where m.leased_until is not null
   ), involved as (
-    select t.endpoint_id, min(t.first_due) as first_due, bool_or(t.more) as more from taken t group by t.endpoint_id
+    select c.endpoint_id, min(c.first_due) as first_due, bool_or(c.more) as more from candidate c group by c.endpoint_id
   )
   select t.delivery_id, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null,
     null::int, null::bigint, null::json, null::json
-  from taken t
+  from (select * from taken order by due_at, change_id, position) t
   join collecta.events v on v.event_id = t.event_id and v.payload_role = t.payload_role and v.routed_at = t.routed_at
   union all
   select null, null, null, null, null, null, routing.routed, routing.next_change,
@@ -1934,14 +1934,17 @@ comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int
 -- Attempt and lease fence: the result of a runner whose lease was taken over matches no row and changes nothing; neither
 -- does one that is recorded a second time, since its first commit's answer was lost.
 create or replace function collecta.record_deliveries(
-  delivery_ids bigint[], attempts int[], outcomes text[], urls text[], request_headers json[] default '{}',
-  statuses int[] default '{}', response_headers json[] default '{}', response_bodies text[] default '{}', errors text[] default '{}',
-  age_ms float8[] default '{}', total_ms float8[] default '{}', lookup_ms real[] default '{}', connect_ms real[] default '{}',
-  first_byte_ms real[] default '{}', retry_after_s float8[] default '{}', ordered boolean default true
+  delivery_ids bigint[], attempts int[], outcomes text[], urls text[], request_headers text[] default '{}', requests int[] default '{}',
+  signed_at bigint[] default '{}', signatures text[] default '{}', standard_signatures text[] default '{}',
+  statuses int[] default '{}', response_headers text[] default '{}', responses int[] default '{}',
+  response_bodies text[] default '{}', errors text[] default '{}', age_ms float8[] default '{}', total_ms float8[] default '{}',
+  lookup_ms real[] default '{}', connect_ms real[] default '{}', first_byte_ms real[] default '{}', retry_after_s float8[] default '{}',
+  ordered boolean default true
 ) returns int
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
 declare
   recorded int;
   succeeded text[];
@@ -1951,48 +1954,55 @@ declare
   ordered_records text[];
   -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
   base constant text := left(collecta.new_id('dlv'), -5);
+  present constant timestamptz := clock_timestamp();
 begin
   -- A router that queues behind a predecessor and we who remove it take turns.
   if ordered then
     perform pg_advisory_xact_lock(1668246636, 6);
   end if;
-  with result as (
-    select * from unnest(delivery_ids, attempts, outcomes, urls, request_headers, statuses, response_headers, response_bodies, errors,
-        age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s) with ordinality
-      r (delivery_id, attempt, outcome, url, request_headers, status, response_headers, response_body, error,
-        age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s, number)
-  ), mine as materialized (
+  with result as materialized (
+    select * from unnest(delivery_ids, attempts, outcomes, requests, signed_at, signatures, standard_signatures, statuses, responses,
+        response_bodies, errors, age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s) with ordinality
+      r (delivery_id, attempt, outcome, request, signed_at, signature, standard_signature, status, response,
+        response_body, error, age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s, number)
+  ), delivered as (
+    -- The usual case in one step.
+    delete from collecta.delivery_queue q using result r
+    where r.outcome = 'delivered' and q.delivery_id = r.delivery_id and q.attempt = r.attempt and q.leased_until is not null
+    returning r.*, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id
+  ), undelivered as materialized (
     select r.*, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
-      r.outcome <> 'delivered' and (q.attempt > e.retry_max or e.state = 'deleted') as last,
-      clock_timestamp() - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
-      clock_timestamp() - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
+      q.attempt > e.retry_max or e.state = 'deleted' as last,
+      present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one;
       -- the receiver's Retry-After only lengthens it, by an hour at most.
-      case when r.outcome <> 'delivered' then
-        greatest(e.retry_base * pow(2, q.attempt - 1), least(coalesce(r.retry_after_s, 0), 3600) * interval '1 s') end as wait
+        + greatest(e.retry_base * pow(2, q.attempt - 1), least(coalesce(r.retry_after_s, 0), 3600) * interval '1 s') as next_attempt_at
     from result r
     join collecta.delivery_queue q on q.delivery_id = r.delivery_id and q.attempt = r.attempt and q.leased_until is not null
     join collecta.endpoints e on e.endpoint_id = q.endpoint_id
+    where r.outcome <> 'delivered'
     order by q.delivery_id
     for update of q
-  ), done as (
-    delete from collecta.delivery_queue q using mine m
-    where q.delivery_id = m.delivery_id and (m.outcome = 'delivered' or m.last)
+  ), dropped as (
+    delete from collecta.delivery_queue q using undelivered u where q.delivery_id = u.delivery_id and u.last
   ), again as (
     update collecta.delivery_queue q
     -- Never before rows in flight: claims find these as the first max_in_flight that are due.
-    set due_at = greatest(m.finished_at + m.wait, clock_timestamp()), leased_until = null
-    from mine m
-    where q.delivery_id = m.delivery_id and m.outcome <> 'delivered' and not m.last
+    set due_at = greatest(u.next_attempt_at, clock_timestamp()), leased_until = null
+    from undelivered u
+    where q.delivery_id = u.delivery_id and not u.last
+  ), mine as materialized (
+    select d.*, false as last, null::timestamptz as next_attempt_at from delivered d union all select * from undelivered
   ), history as (
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, request_headers,
       response_status, response_headers, response_body, error, started_at, finished_at,
       lookup_ms, connect_ms, first_byte_ms, total_ms, next_attempt_at, replay_of)
     select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
-      case when m.last and m.outcome = 'failed' then 'exhausted' else m.outcome end, m.url, m.request_headers,
-      m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
-      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms,
-      case when m.outcome <> 'delivered' and not m.last then m.finished_at + m.wait end, m.replay_of
+      case when m.last and m.outcome = 'failed' then 'exhausted' else m.outcome end, urls[coalesce(m.request, m.number)],
+      format(request_headers[coalesce(m.request, m.number)], m.event_id, m.signed_at, m.signature, m.standard_signature)::json,
+      m.status, response_headers[coalesce(m.response, m.number)]::json, m.response_body, m.error,
+      present - coalesce(m.age_ms, 0) * interval '1 ms', present - (coalesce(m.age_ms, 0) - coalesce(m.total_ms, 0)) * interval '1 ms',
+      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.last then m.next_attempt_at end, m.replay_of
     from mine m
   )
   select count(*),
@@ -2022,7 +2032,7 @@ begin
 end
 $$;
 comment on function collecta.record_deliveries is
-  'For runners: records finished attempts, one at each place of the arrays; only the first four are needed. outcomes: delivered, failed or blocked; age_ms: since the attempt began; total_ms: how long it took; retry_after_s: what the receiver asked for; ordered: whether any is an ordered endpoint''s. Returns how many were still theirs to record.';
+  'For runners: records finished attempts, one at each place of the arrays; only the first four are needed. outcomes: delivered, failed or blocked. urls, request_headers and response_headers may be shorter: requests and responses then name the place in them. request_headers: JSON as a format() template, %1$s to %4$s being the event''s id, signed_at, signature and standard signature of the attempt. age_ms: since the attempt began; total_ms: how long it took; retry_after_s: what the receiver asked for; ordered: whether any is an ordered endpoint''s. Returns how many were still theirs to record.';
 
 create or replace function collecta.promote_next(endpoint_ids text[], record_ids text[]) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp

@@ -14,7 +14,7 @@ import { createWakeup } from './wakeup.ts';
 const deadlineMs = 30_000;
 const marginMs = 5_000;
 const slowAfterMs = 1_000;
-const maxAhead = 200;
+const maxAhead = 300;
 const maintainEveryMs = 600_000;
 const retryKeysMs = 5_000;
 const busyClaimsBeforeLettingGo = 3;
@@ -62,14 +62,14 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   overdue.catch(() => {});
 
   // A recorded delivery may have made another one due: its record's next, or what max_in_flight held back.
-  const recorder = createRecorder(
-    sql,
-    log,
-    () => leaseMs,
-    batch => {
-      if (batch.some(({ delivery }) => delivery.ordered || hungry.has(delivery.endpoint.id))) call();
+  const isAwaited = (delivery: Delivery) => delivery.ordered || hungry.has(delivery.endpoint.id);
+  const recorder = createRecorder(sql, log, {
+    leaseMs: () => leaseMs,
+    isAwaited,
+    onRecorded: batch => {
+      if (batch.some(({ delivery }) => isAwaited(delivery))) call();
     },
-  );
+  });
 
   const { concurrency } = config;
   const ahead: Delivery[] = [];
@@ -78,7 +78,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   const quick = new Map<string, number>(); // requests in flight that take a place, by endpoint
   const slow = new Set<string>(); // endpoints whose last answer took long
   let places = concurrency;
-  const aheadLimit = Math.min(maxAhead, Math.max(concurrency * 4, 20));
+  const aheadLimit = Math.min(maxAhead, Math.max(concurrency * 6, 30));
+  const worthAClaim = (aheadLimit * 2) / 3; // as much room as one is made for
   const perEndpointPlaces = Math.max(1, Math.ceil(concurrency * 0.8));
   const abandon = new AbortController();
 
@@ -110,17 +111,16 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       };
       watched.set(delivery, { startedAt, tooSlow });
     }
-    const headers = {
-      ...endpoint.headers,
-      'content-type': 'application/json',
-      ...(!endpoint.unusable && signatureHeaders(endpoint.keys, eventId, Math.floor(Date.now() / 1000), body)),
-    };
+    const signed = endpoint.unusable
+      ? null
+      : signatureHeaders(endpoint.keys, eventId, Math.floor(Date.now() / 1000), body);
+    const headers = { ...endpoint.headers, 'content-type': 'application/json', ...signed };
     const result = endpoint.unusable
       ? notSent(endpoint.unusable)
       : await deliverer.deliver({ url: endpoint.url, headers, body }, abandon.signal);
     giveUpPlace();
     if (result.totalMs < slowAfterMs) slow.delete(endpoint.id);
-    recorder.add({ delivery, startedAt, url: endpoint.url, headers: masked(headers, endpoint.headers), result });
+    recorder.add({ delivery, startedAt, signed, result });
   }
 
   const mayBegin = ({ endpoint: { id } }: Delivery) =>
@@ -145,7 +145,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
         const sent = send(delivery).finally(() => {
           underway.delete(sent);
           pump();
-          if (short && room() >= aheadLimit / 2) call();
+          if (short && room() >= worthAClaim) call();
         });
         underway.add(sent);
       }
@@ -205,7 +205,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   let everything = true;
   while (!signal.aborted) {
     const wanted = room();
-    short = wanted < aheadLimit / 2;
+    short = wanted < worthAClaim;
     if (short) {
       await rest(config.pollIntervalMs);
       called = false;
@@ -287,14 +287,3 @@ const notSent = (error: string): DeliveryResult => ({
   firstByteMs: null,
   totalMs: 0,
 });
-
-const credentialName = /auth|cookie|token|secret|passw|key|session|signature|credential/i;
-const credentialValue = /^(basic|bearer|digest|token|apikey) /i;
-
-/** Headers as history shows them: the endpoint's own may carry credentials. The rule of collecta.mask_headers. */
-function masked(headers: Record<string, string>, own: Record<string, string>): Record<string, string> {
-  const shown = { ...headers };
-  for (const [name, value] of Object.entries(own))
-    if (name in shown && (credentialName.test(name) || credentialValue.test(value))) shown[name] = '***';
-  return shown;
-}

@@ -1,26 +1,75 @@
 import type { Sql } from '../database.ts';
 import type { Log } from '../log.ts';
-import type { Delivery } from './claim.ts';
+import type { Delivery, Endpoint } from './claim.ts';
 import type { DeliveryResult } from './deliver.ts';
 
 export type Finished = {
   delivery: Delivery;
   startedAt: number;
-  url: string;
-  headers: Record<string, string>;
+  /** What signatureHeaders made; null where the endpoint's secret was damaged, and so nothing was sent. */
+  signed: Record<string, string> | null;
   result: DeliveryResult;
 };
 
+export type RecorderOptions = {
+  leaseMs: () => number;
+  /** Whether another delivery waits for this one: then it does not wait for a batch. */
+  isAwaited: (delivery: Delivery) => boolean;
+  onRecorded: (batch: Finished[]) => void;
+};
+
 const maxBatch = 200;
+const goodBatch = 100;
+const gatherMs = 20;
 const maxStatements = 2;
 
+const credentialName = /auth|cookie|token|secret|passw|key|session|signature|credential/i;
+const credentialValue = /^(basic|bearer|digest|token|apikey) /i;
+
 /**
- * Records finished attempts by collecta.record_deliveries: all that has gathered while the last statements were under way,
- * so one at a time when there is little to do and in batches when there is much. What cannot be recorded is tried again
- * until its lease ends, after which somebody else has the delivery and the fence would refuse the result anyway.
+ * An endpoint's request headers as history shows them, as record_deliveries' template. Its own may carry credentials: the rule
+ * of collecta.mask_headers.
  */
-export function createRecorder(sql: Sql, log: Log, leaseMs: () => number, onRecorded: (batch: Finished[]) => void) {
+function headersTemplate({ headers, unusable }: Endpoint): string {
+  const shown: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers))
+    shown[name] = credentialName.test(name) || credentialValue.test(value) ? '***' : value.replaceAll('%', '%%');
+  shown['content-type'] = 'application/json';
+  if (!unusable) {
+    shown['x-webhook-signature'] = '%3$s';
+    shown['webhook-id'] = '%1$s';
+    shown['webhook-timestamp'] = '%2$s';
+    shown['webhook-signature'] = '%4$s';
+  }
+  return JSON.stringify(shown);
+}
+
+/** Numbers the distinct values from 1: a batch has few different requests and responses, and is written once for each. */
+function numbered<T>(values: T[]): { numbers: number[]; distinct: T[] } {
+  const known = new Map<T, number>();
+  const numbers = values.map(value => {
+    let number = known.get(value);
+    if (number === undefined) {
+      number = known.size + 1;
+      known.set(value, number);
+    }
+    return number;
+  });
+  return { numbers, distinct: [...known.keys()] };
+}
+
+const micro = (ms: number | null) => (ms === null ? null : Math.round(ms * 1000) / 1000);
+
+/**
+ * Records finished attempts by collecta.record_deliveries: in batches of what gathers within 20 ms, sooner when there are 100
+ * or another delivery waits for one. What cannot be recorded is tried again until its lease ends, after which somebody else
+ * has the delivery and the fence would refuse the result anyway.
+ */
+export function createRecorder(sql: Sql, log: Log, { leaseMs, isAwaited, onRecorded }: RecorderOptions) {
   const gathered: Finished[] = [];
+  let awaited = false;
+  let flushing: NodeJS.Immediate | undefined;
+  let timer: NodeJS.Timeout | undefined;
   let statements = 0;
   let idle: (() => void)[] = [];
 
@@ -28,17 +77,21 @@ export function createRecorder(sql: Sql, log: Log, leaseMs: () => number, onReco
     for (let attempt = 0; batch.length > 0; attempt++) {
       const now = performance.now();
       const of = <T>(read: (each: Finished) => T) => batch.map(read);
-      const text = (value: object | null) => (value === null ? null : JSON.stringify(value));
+      const requests = numbered(of(({ delivery }) => delivery.endpoint));
+      const responses = numbered(of(({ result }) => result.responseHeaders && JSON.stringify(result.responseHeaders)));
       try {
         const [row] = await sql`
           select collecta.record_deliveries(
             ${of(({ delivery }) => delivery.deliveryId)}::text[]::bigint[], ${of(({ delivery }) => delivery.attempt)}::int[],
-            ${of(({ result }) => result.outcome)}::text[], ${of(({ url }) => url)}::text[],
-            ${of(({ headers }) => text(headers))}::text[]::json[], ${of(({ result }) => result.status)}::int[],
-            ${of(({ result }) => text(result.responseHeaders))}::text[]::json[], ${of(({ result }) => result.responseBody)}::text[],
-            ${of(({ result }) => result.error)}::text[], ${of(({ startedAt }) => now - startedAt)}::float8[],
-            ${of(({ result }) => result.totalMs)}::float8[], ${of(({ result }) => result.lookupMs)}::real[],
-            ${of(({ result }) => result.connectMs)}::real[], ${of(({ result }) => result.firstByteMs)}::real[],
+            ${of(({ result }) => result.outcome)}::text[], ${requests.distinct.map(({ url }) => url)}::text[],
+            ${requests.distinct.map(headersTemplate)}::text[], ${requests.numbers}::int[],
+            ${of(({ signed }) => signed?.['webhook-timestamp'] ?? null)}::text[]::bigint[],
+            ${of(({ signed }) => signed?.['x-webhook-signature'] ?? null)}::text[],
+            ${of(({ signed }) => signed?.['webhook-signature'] ?? null)}::text[], ${of(({ result }) => result.status)}::int[],
+            ${responses.distinct}::text[], ${responses.numbers}::int[], ${of(({ result }) => result.responseBody)}::text[],
+            ${of(({ result }) => result.error)}::text[], ${of(({ startedAt }) => micro(now - startedAt))}::float8[],
+            ${of(({ result }) => micro(result.totalMs))}::float8[], ${of(({ result }) => micro(result.lookupMs))}::real[],
+            ${of(({ result }) => micro(result.connectMs))}::real[], ${of(({ result }) => micro(result.firstByteMs))}::real[],
             ${of(({ result }) => result.retryAfterSeconds)}::float8[], ${batch.some(({ delivery }) => delivery.ordered)}) as recorded`;
         const stale = batch.length - Number(row?.recorded);
         if (stale > 0) log.warn('results came too late: their deliveries were claimed again', { stale });
@@ -59,26 +112,36 @@ export function createRecorder(sql: Sql, log: Log, leaseMs: () => number, onReco
   }
 
   function flush(): void {
+    clearImmediate(flushing);
+    clearTimeout(timer);
+    flushing = undefined;
+    timer = undefined;
     // A second statement beside the first only for a batch that is worth it.
-    while (gathered.length > (statements > 0 ? maxBatch / 2 : 0) && statements < maxStatements) {
+    while (gathered.length >= (statements > 0 ? goodBatch : 1) && statements < maxStatements) {
       const batch = gathered.splice(0, maxBatch);
+      awaited &&= gathered.length > 0;
       statements++;
       record(batch).finally(() => {
         statements--;
-        flush();
+        if (awaited || gathered.length >= goodBatch) flush();
+        else if (gathered.length > 0) timer ??= setTimeout(flush, gatherMs);
+        else if (statements === 0) settle();
       });
     }
-    if (statements === 0) {
-      for (const done of idle) done();
-      idle = [];
-    }
+  }
+
+  function settle(): void {
+    for (const done of idle) done();
+    idle = [];
   }
 
   return {
     add(finished: Finished): void {
       gathered.push(finished);
+      awaited ||= idle.length > 0 || isAwaited(finished.delivery);
       // Results of one turn of the event loop go together.
-      if (gathered.length === 1) setImmediate(flush);
+      if (awaited || gathered.length >= goodBatch) flushing ??= setImmediate(flush);
+      else timer ??= setTimeout(flush, gatherMs);
     },
     /** Whether something is not recorded yet. */
     get busy(): boolean {
@@ -87,6 +150,7 @@ export function createRecorder(sql: Sql, log: Log, leaseMs: () => number, onReco
     /** Comes back when everything is recorded. */
     drained(): Promise<void> {
       if (statements === 0 && gathered.length === 0) return Promise.resolve();
+      flush();
       return new Promise(done => idle.push(done));
     },
   };
