@@ -37,14 +37,15 @@ export type Claim = {
   drained: boolean;
 };
 
-const deliveryRow = z.object({
-  delivery_id: z.string(),
-  attempt: z.number(),
-  endpoint_id: z.string(),
-  event_id: z.string(),
-  body: z.string(),
-  ordered: z.boolean(),
-});
+// Its types are the function's; checking each would cost a twentieth of a delivery.
+type DeliveryRow = {
+  delivery_id: string;
+  attempt: number;
+  endpoint_id: string;
+  event_id: string;
+  body: string;
+  ordered: boolean;
+};
 const statusRow = z.object({
   routed: z.number(),
   next_change: z.string().nullable(),
@@ -183,7 +184,7 @@ export function createClaimer(
     const locked: Claim['locked'] = [];
     for (const row of rows) {
       if (row.delivery_id === null) continue;
-      const { delivery_id, attempt, endpoint_id, event_id, body, ordered } = deliveryRow.parse(row);
+      const { delivery_id, attempt, endpoint_id, event_id, body, ordered } = row as DeliveryRow;
       const of = endpoints.get(endpoint_id);
       const claimed = { deliveryId: delivery_id, attempt, eventId: event_id, body, ordered, claimedAt };
       if (of?.endpoint) deliveries.push({ ...claimed, endpoint: of.endpoint, more: of.more });

@@ -72,7 +72,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   });
 
   const { concurrency } = config;
-  const ahead: Delivery[] = [];
+  const ahead = new Map<string, Delivery[]>(); // claimed and not begun, by endpoint: the first in the map is served next
+  let aheadCount = 0;
   const hungry = new Set<string>(); // endpoints with more that is due than max_in_flight lets through
   const underway = new Set<Promise<void>>();
   const quick = new Map<string, number>(); // requests in flight that take a place, by endpoint
@@ -123,32 +124,42 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     recorder.add({ delivery, startedAt, signed, result });
   }
 
-  const mayBegin = ({ endpoint: { id } }: Delivery) =>
+  const mayBegin = (id: string) =>
     slow.has(id) ? underway.size < concurrency * 10 : places > 0 && (quick.get(id) ?? 0) < perEndpointPlaces;
 
   // What waits for slow receivers takes no room from the others, within bounds.
   const room = () => {
-    const waiting = slow.size === 0 ? 0 : ahead.filter(({ endpoint }) => slow.has(endpoint.id)).length;
-    return aheadLimit - ahead.length + Math.min(waiting, aheadLimit * 9);
+    let waiting = 0;
+    for (const id of slow) waiting += ahead.get(id)?.length ?? 0;
+    return aheadLimit - aheadCount + Math.min(waiting, aheadLimit * 9);
   };
   let short = false; // of room: the loop waits for it
 
-  /** Begins what may begin. What was claimed too long ago is given back: its lease could end before its deadline. */
+  function begin(delivery: Delivery): void {
+    const sent = send(delivery).finally(() => {
+      underway.delete(sent);
+      pump();
+      if (short && room() >= worthAClaim) call();
+    });
+    underway.add(sent);
+  }
+
+  /** Begins what may begin, one of an endpoint in its turn. What was claimed too long ago is given back: its lease could end before its deadline. */
   function pump(): void {
     if (signal.aborted) return;
-    for (let i = 0; i < ahead.length && (places > 0 || slow.size > 0); ) {
-      const delivery = ahead[i] as Delivery;
-      if (performance.now() - delivery.claimedAt > leaseMs - deadlineMs - marginMs) giveBack(ahead.splice(i, 1));
-      else if (!mayBegin(delivery)) i++;
-      else {
-        ahead.splice(i, 1);
-        const sent = send(delivery).finally(() => {
-          underway.delete(sent);
-          pump();
-          if (short && room() >= worthAClaim) call();
-        });
-        underway.add(sent);
-      }
+    const tooOld = performance.now() - (leaseMs - deadlineMs - marginMs);
+    for (const [id, queue] of ahead) {
+      if (places <= 0 && slow.size === 0) return;
+      let old = 0;
+      while (old < queue.length && queue[old]!.claimedAt < tooOld) old++;
+      if (old > 0) giveBack(queue.splice(0, old));
+      const next = mayBegin(id) ? queue.shift() : undefined;
+      aheadCount -= old + (next ? 1 : 0);
+      if (next || queue.length === 0) ahead.delete(id);
+      if (!next) continue;
+      // Behind the others, where this loop comes by again.
+      if (queue.length > 0) ahead.set(id, queue);
+      begin(next);
     }
   }
 
@@ -220,10 +231,14 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       everything = false;
       failures = 0;
       for (const delivery of deliveries) {
-        ahead.push(delivery);
-        if (delivery.more) hungry.add(delivery.endpoint.id);
-        else hungry.delete(delivery.endpoint.id);
+        const { id } = delivery.endpoint;
+        const queue = ahead.get(id);
+        if (queue) queue.push(delivery);
+        else ahead.set(id, [delivery]);
+        if (delivery.more) hungry.add(id);
+        else hungry.delete(id);
       }
+      aheadCount += deliveries.length;
       pump();
       if (locked.length > 0) {
         await giveBack(locked);
@@ -265,9 +280,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
 
   clearInterval(maintenance);
   clearInterval(watch);
-  log.info('stopping', { under_way: underway.size, not_begun: ahead.length });
+  log.info('stopping', { under_way: underway.size, not_begun: aheadCount });
   const timer = setTimeout(() => abandon.abort(), config.stopTimeoutMs);
-  const ended = Promise.all([giveBack(ahead.splice(0)), wakeup.close(), Promise.all(underway)]);
+  const ended = Promise.all([giveBack(Array.from(ahead.values()).flat()), wakeup.close(), Promise.all(underway)]);
   await Promise.race([ended, overdue]).catch(() => {});
   clearTimeout(timer);
   await Promise.race([recorder.drained(), new Promise(done => setTimeout(done, 5_000).unref())]);

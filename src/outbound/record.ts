@@ -18,8 +18,8 @@ export type RecorderOptions = {
   onRecorded: (batch: Finished[]) => void;
 };
 
-const maxBatch = 200;
-const goodBatch = 100;
+const maxBatch = 400;
+const goodBatch = 200;
 const gatherMs = 20;
 const maxStatements = 2;
 
@@ -61,7 +61,7 @@ function numbered<T>(values: T[]): { numbers: number[]; distinct: T[] } {
 const micro = (ms: number | null) => (ms === null ? null : Math.round(ms * 1000) / 1000);
 
 /**
- * Records finished attempts by collecta.record_deliveries: in batches of what gathers within 20 ms, sooner when there are 100
+ * Records finished attempts by collecta.record_deliveries: in batches of what gathers within 20 ms, sooner when there are 200
  * or another delivery waits for one. What cannot be recorded is tried again until its lease ends, after which somebody else
  * has the delivery and the fence would refuse the result anyway.
  */
