@@ -80,6 +80,7 @@ export function createClaimer(
   environment: string | null,
   patienceMs = 10_000,
   keyring = createKeyring(undefined),
+  canceler = sql,
 ) {
   const known = new Map<string, { source: string; endpoint: Endpoint }>();
   let marks = new Map<string, string>();
@@ -130,7 +131,7 @@ export function createClaimer(
     // Not by the driver's cancel(): where its connection is refused, nobody can catch that.
     const cancel = () => {
       const pid = (query as { state?: { pid?: number } }).state?.pid;
-      if (pid) sql`select pg_cancel_backend(${pid})`.catch(() => {});
+      if (pid) canceler`select pg_cancel_backend(${pid})`.catch(() => {});
     };
     const patience = setTimeout(cancel, skip === null && setAside === null ? patienceMs : lastPatienceMs);
     try {
