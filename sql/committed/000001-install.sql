@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ccd8ecb939b0ea95a3e82eb54cec43554c7339c7
+--! Hash: sha1:19ea939cbd038319085c8feae19d5b93f939022e
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1642,7 +1642,9 @@ create or replace function collecta.route_changes(
   out next_change bigint
 )
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set enable_seqscan = off set enable_nestloop = off set jit = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set enable_seqscan = off set enable_nestloop = off
+-- On again, since claim_deliveries turns them off for itself and for what it calls.
+set enable_hashjoin = on set enable_mergejoin = on set enable_bitmapscan = on set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   stamp timestamptz;
