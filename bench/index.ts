@@ -1,11 +1,12 @@
-// npm run bench -- [write|drain|latency|backlog|inbound …]   all without a name
+// npm run bench -- [write|drain|latency|backlog|inbound|replicas|memory …]   all without a name
 import { parseArgs } from 'node:util';
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: { repetitions: { type: 'string' }, only: { type: 'string' }, seconds: { type: 'string' } },
 });
-const names = positionals.length > 0 ? positionals : ['write', 'drain', 'latency', 'backlog', 'inbound'];
+const names =
+  positionals.length > 0 ? positionals : ['write', 'drain', 'latency', 'backlog', 'inbound', 'replicas', 'memory'];
 const options = {
   ...(values.repetitions && { repetitions: Number(values.repetitions) }),
   ...(values.only && { only: values.only }),

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:19ea939cbd038319085c8feae19d5b93f939022e
+--! Hash: sha1:54e00118c788403e0b625611d055a31499da6197
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -662,8 +662,10 @@ begin
   if not found then
     return;
   end if;
-  select coalesce(array_agg(distinct event), '{}') into subscribed
-  from collecta.subscriptions s where s.module_id = write_capture_functions.module_id;
+  -- By a look at the index for each, or ten thousand endpoints would be read for the next one.
+  select coalesce(array_agg(event), '{}') into subscribed
+  from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
+  where exists (select from collecta.subscriptions s where s.module_id = write_capture_functions.module_id and s.event = event.event);
   -- By number, so that a renamed column stays excluded; virtual generated columns have no stored value to see.
   select array_agg(a.attnum) into omitted
   from pg_catalog.pg_attribute a

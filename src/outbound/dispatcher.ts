@@ -57,11 +57,22 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     });
   signal.addEventListener('abort', call, { once: true });
   // A database that does not answer holds up the stop no longer than a receiver does.
+  let giveUp = (_: Error) => {};
   const overdue = new Promise<never>((_, reject) => {
-    const late = () => reject(new Error('the database did not answer before the stop'));
+    const late = () => {
+      const error = new Error('the database did not answer before the stop');
+      reject(error);
+      giveUp(error);
+    };
     signal.addEventListener('abort', () => setTimeout(late, config.stopTimeoutMs + 500).unref(), { once: true });
   });
   overdue.catch(() => {});
+  // A race with a promise that stays open keeps every result of every race: not with `overdue` itself.
+  const beforeOverdue = <T>(work: Promise<T>) =>
+    new Promise<T>((resolve, reject) => {
+      giveUp = reject;
+      work.then(resolve, reject);
+    });
 
   // A recorded delivery may have made another one due: its record's next, or what max_in_flight held back.
   const isAwaited = (delivery: Delivery) => delivery.ordered || hungry.has(delivery.endpoint.id);
@@ -226,10 +237,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     }
     called = false;
     try {
-      const { deliveries, locked, routed, full, drained } = await Promise.race([
+      const { deliveries, locked, routed, full, drained } = await beforeOverdue(
         claim(wanted, Math.ceil(wanted * 0.8), everything),
-        overdue,
-      ]);
+      );
       everything = false;
       failures = 0;
       for (const delivery of deliveries) {

@@ -1,0 +1,75 @@
+import { readFileSync } from 'node:fs';
+import { prepare } from './drain.ts';
+import {
+  insertMany,
+  pause,
+  progress,
+  save,
+  startBenchServer,
+  startReceiver,
+  startRunner,
+  stop,
+  Table,
+  until,
+} from './support.ts';
+
+const residentMiB = (pid: number) =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+
+/** One statement of a million rows, routed and delivered: the runner's resident set by tenths. Then what it does when idle. */
+export async function memory({ jobs = 1_000_000, seconds = 20 } = {}): Promise<void> {
+  const server = await startBenchServer(['synchronous_commit=off']);
+  const receiver = await startReceiver();
+  const { url, sql } = await server.database();
+  await prepare(sql, receiver.url);
+  await sql.unsafe(insertMany('work_orders', jobs));
+  progress('captured');
+  const child = startRunner('node', url, { COLLECTA_CONCURRENCY: '50' });
+  const resident = new Table(
+    `Resident set while ${jobs.toLocaleString('en')} changes of one statement are routed and delivered`,
+    'MiB',
+    'tenth 1',
+  );
+  let reached = 0;
+  await until(
+    'the drain',
+    async () => {
+      const { count } = await receiver.count();
+      if (count > 0)
+        resident.add(`tenth ${Math.min(10, Math.floor((count / jobs) * 10) + 1)}`, residentMiB(child.pid as number));
+      if (Math.floor((count / jobs) * 10) > reached) {
+        reached = Math.floor((count / jobs) * 10);
+        progress(`${reached} tenths, ${Math.round(residentMiB(child.pid as number))} MiB`);
+      }
+      return count >= jobs;
+    },
+    1_200_000,
+    500,
+  );
+  const { first, last, distinct } = await receiver.count();
+  if (distinct !== jobs) throw new Error(`${distinct} events of ${jobs}`);
+
+  await pause(15_000);
+  const activity = async () => {
+    const [row] =
+      await sql`select xact_commit + xact_rollback as transactions, tup_inserted + tup_updated + tup_deleted as writes from pg_stat_database where datname = current_database()`;
+    return { transactions: Number(row?.transactions), writes: Number(row?.writes) };
+  };
+  await activity();
+  await pause(1_500);
+  const before = await activity();
+  await pause(seconds * 1_000);
+  const after = await activity();
+  const idle = new Table(`Idle, for ${seconds} s, this question included`, 'a second', 'transactions');
+  idle.add('transactions', (after.transactions - before.transactions) / seconds);
+  idle.add('rows written', (after.writes - before.writes) / seconds);
+  await stop(child);
+  await sql.end();
+  receiver.stop();
+  await server.stop();
+  save(
+    'memory',
+    [resident, idle],
+    [`${Math.round(jobs / ((last - first) / 1000))} changes routed and delivered a second.`],
+  );
+}
