@@ -1,4 +1,4 @@
-// npm run bench -- [write|drain|latency|backlog|inbound|replicas|memory …]   all without a name
+// npm run bench -- [write|drain|latency|backlog|inbound|replicas|memory|idle …]   all without a name
 import { parseArgs } from 'node:util';
 
 const { positionals, values } = parseArgs({
@@ -6,7 +6,9 @@ const { positionals, values } = parseArgs({
   options: { repetitions: { type: 'string' }, only: { type: 'string' }, seconds: { type: 'string' } },
 });
 const names =
-  positionals.length > 0 ? positionals : ['write', 'drain', 'latency', 'backlog', 'inbound', 'replicas', 'memory'];
+  positionals.length > 0
+    ? positionals
+    : ['write', 'drain', 'latency', 'backlog', 'inbound', 'replicas', 'memory', 'idle'];
 const options = {
   ...(values.repetitions && { repetitions: Number(values.repetitions) }),
   ...(values.only && { only: values.only }),

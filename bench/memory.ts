@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import { prepare } from './drain.ts';
 import {
   insertMany,
-  pause,
   progress,
   save,
   startBenchServer,
@@ -16,8 +15,8 @@ import {
 const residentMiB = (pid: number) =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
-/** One statement of a million rows, routed and delivered: the runner's resident set by tenths. Then what it does when idle. */
-export async function memory({ jobs = 1_000_000, seconds = 20 } = {}): Promise<void> {
+/** One statement of a million rows, routed and delivered: the runner's resident set by tenths. */
+export async function memory({ jobs = 1_000_000 } = {}): Promise<void> {
   const server = await startBenchServer(['synchronous_commit=off']);
   const receiver = await startReceiver();
   const { url, sql } = await server.database();
@@ -49,27 +48,9 @@ export async function memory({ jobs = 1_000_000, seconds = 20 } = {}): Promise<v
   const { first, last, distinct } = await receiver.count();
   if (distinct !== jobs) throw new Error(`${distinct} events of ${jobs}`);
 
-  await pause(15_000);
-  const activity = async () => {
-    const [row] =
-      await sql`select xact_commit + xact_rollback as transactions, tup_inserted + tup_updated + tup_deleted as writes from pg_stat_database where datname = current_database()`;
-    return { transactions: Number(row?.transactions), writes: Number(row?.writes) };
-  };
-  await activity();
-  await pause(1_500);
-  const before = await activity();
-  await pause(seconds * 1_000);
-  const after = await activity();
-  const idle = new Table(`Idle, for ${seconds} s, this question included`, 'a second', 'transactions');
-  idle.add('transactions', (after.transactions - before.transactions) / seconds);
-  idle.add('rows written', (after.writes - before.writes) / seconds);
   await stop(child);
   await sql.end();
   receiver.stop();
   await server.stop();
-  save(
-    'memory',
-    [resident, idle],
-    [`${Math.round(jobs / ((last - first) / 1000))} changes routed and delivered a second.`],
-  );
+  save('memory', [resident], [`${Math.round(jobs / ((last - first) / 1000))} changes routed and delivered a second.`]);
 }
