@@ -220,6 +220,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
 
   await waitForKeys();
   await maintain();
+  // A connection that is ended while the driver asks for the types of arrays, once at its first opening, ends the process:
+  // so all are opened here, and not when first needed.
+  const opened = [claims, sql, sql, sql].map(each => each`select pg_sleep(0.05)`);
+  await Promise.all(opened).catch(() => {});
   const maintenance = setInterval(maintain, maintainEveryMs);
   const wakeup = createWakeup(config.listenUrl, log, call);
   log.info('dispatching', { concurrency, poll_interval_ms: config.pollIntervalMs, environment: config.environment });

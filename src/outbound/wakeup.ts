@@ -29,6 +29,7 @@ export type Wakeup = {
 
 export function createWakeup(listenUrl: string, log: Log, onWake: () => void): Wakeup {
   let holds = false;
+  let closes = 0;
   let listens = false;
   let connection = 0;
   let testHeard: (() => void) | undefined;
@@ -41,7 +42,9 @@ export function createWakeup(listenUrl: string, log: Log, onWake: () => void): W
     max: 1,
     idle_timeout: 0,
     max_lifetime: null,
+    backoff: () => 0.2,
     onclose: () => {
+      closes++;
       if (holds && !closing.signal.aborted) {
         holds = false;
         onWake();
@@ -127,6 +130,7 @@ export function createWakeup(listenUrl: string, log: Log, onWake: () => void): W
     async trySleep() {
       if (holds) return 'held';
       if (!listens) return 'refused';
+      const before = closes;
       const [row] = await session`
         select pg_try_advisory_lock(${lockClass}, ${wakeLock}) as granted,
           exists (select from pg_locks where locktype = 'advisory' and classid = ${lockClass} and objid = ${wakeLock}
@@ -134,7 +138,8 @@ export function createWakeup(listenUrl: string, log: Log, onWake: () => void): W
             and mode = 'ExclusiveLock' and granted and pid <> pg_backend_pid()) as elsewhere,
           set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
           set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '25000', false)`;
-      holds = row?.granted === true;
+      // The session may have ended behind its answer, and the lock with it.
+      holds = row?.granted === true && closes === before;
       return holds ? 'held' : row?.elsewhere === true ? 'elsewhere' : 'refused';
     },
     async letGo() {
