@@ -34,12 +34,11 @@ export async function memory({ jobs = 1_000_000 } = {}): Promise<void> {
     'the drain',
     async () => {
       const { count } = await receiver.count();
-      if (count > 0)
-        resident.add(`tenth ${Math.min(10, Math.floor((count / jobs) * 10) + 1)}`, residentMiB(child.pid as number));
-      if (Math.floor((count / jobs) * 10) > reached) {
-        reached = Math.floor((count / jobs) * 10);
-        progress(`${reached} tenths, ${Math.round(residentMiB(child.pid as number))} MiB`);
-      }
+      const tenths = Math.floor((count / jobs) * 10);
+      const used = residentMiB(child.pid as number);
+      if (count > 0) resident.add(`tenth ${Math.min(10, tenths + 1)}`, used);
+      if (tenths > reached) progress(`${tenths} tenths, ${Math.round(used)} MiB`);
+      reached = tenths;
       return count >= jobs;
     },
     1_200_000,

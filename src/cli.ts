@@ -61,6 +61,12 @@ what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run
     run: async ({ env, signal }) => {
       const config = readConfig(env);
       const log = createLog(config.logLevel);
+      // The driver asks for the types of arrays whenever it connects; nobody can catch it when the session ends meanwhile.
+      process.on('unhandledRejection', error => {
+        const reason = whyUnreachable(error);
+        if (reason === undefined) throw error;
+        log.warn('a database session ended while it was opened', { reason });
+      });
       const stop = new AbortController();
       signal.addEventListener('abort', () => stop.abort());
       const ends = services.map(service => service(config, log, stop.signal).finally(() => stop.abort()));

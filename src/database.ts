@@ -196,6 +196,8 @@ export function connect(url: string, options: postgres.Options<Record<string, ne
     ...(target.targetSessionAttributes && { target_session_attrs: target.targetSessionAttributes }),
     connect_timeout: target.connectTimeoutSeconds,
     keep_alive: 30,
+    // The driver's own pause between attempts grows to 20 s, on top of its caller's.
+    backoff: () => 0.2,
     onnotice: () => {},
     ...others,
     connection: {

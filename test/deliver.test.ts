@@ -278,13 +278,13 @@ t.test('hostile receivers: memory stays flat, nothing escapes, others are not he
   await round();
   const used = () => process.memoryUsage().rss + process.memoryUsage().external;
   const before = used();
-  const took: number[] = [];
+  let slowest = 0;
   let running = true;
   const others = (async () => {
     while (running) {
       const result = await patient.deliver({ url: origin, headers, body: '{}' });
       t.equal(result.outcome, 'delivered');
-      took.push(result.totalMs);
+      slowest = Math.max(slowest, result.totalMs);
       await pause(20);
     }
   })();
@@ -298,10 +298,7 @@ t.test('hostile receivers: memory stays flat, nothing escapes, others are not he
   running = false;
   await others;
   t.ok(used() - before < 100_000_000, `${Math.round((used() - before) / 1e6)} MB more`);
-  // Each round lasts its deadline of a second. One that waited for it would be far above the median.
-  took.sort((a, b) => a - b);
-  const median = took[Math.floor(took.length / 2)]!;
-  t.ok(median < 250, `others took ${Math.round(median)} ms`);
+  t.ok(slowest < 900, `others took at most ${Math.round(slowest)} ms`);
   await pause(300);
   const left = process.getActiveResourcesInfo().filter(name => name === 'TCPSocketWrap').length;
   t.ok(left < 40, `${left} sockets are left open`);

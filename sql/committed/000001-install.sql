@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:54e00118c788403e0b625611d055a31499da6197
+--! Hash: sha1:6027c17cfa0f56f06ac6da185725f0a78f7dcdf1
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -621,9 +621,6 @@ as $$
 declare
   module record;
   subscribed text[];
-  -- In the function's definer context a whole row must be named by an alias that no column of the table has.
-  insert_from constant text := 'from new_rows "collecta new"';
-  delete_from constant text := 'from old_rows "collecta old"';
   -- FULL JOIN, since an inner one's cached plan for a few rows is a nested loop for many: nothing strict may stand above it.
   -- coalesce(x.*) is the row even where a column has the alias's name.
   pairs constant text :=
@@ -646,6 +643,7 @@ declare
   omitted smallint[];
   declares text;
   operation text;
+  side text;
   body text;
   otherwise text;
   changed text := '';
@@ -692,18 +690,15 @@ declare
   foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
     body := null;
     otherwise := 'return null;';
-    if operation = 'insert' and subscribed && array['record_created'] then
-      body := format('insert into collecta.outbox (version, operation, new, captured_at, context)
-    select %s, ''I'', %s, stamp, %s
-    %s
-    where %s;',
-        module.version, collecta.captured_json('"collecta new".*', '"collecta new".*', module.module_id, omitted), context, insert_from, not_muted);
-    elsif operation = 'delete' and subscribed && array['record_deleted'] then
-      body := format('insert into collecta.outbox (version, operation, old, captured_at, context)
-    select %s, ''D'', %s, stamp, %s
-    %s
-    where %s;',
-        module.version, collecta.captured_json('"collecta old".*', '"collecta old".*', module.module_id, omitted), context, delete_from, not_muted);
+    side := case operation when 'delete' then 'old' else 'new' end;
+    if operation in ('insert', 'delete') and subscribed && array[case operation when 'insert' then 'record_created' else 'record_deleted' end] then
+      -- In the function's definer context a whole row must be named by an alias that no column of the table has.
+      body := format('insert into collecta.outbox (version, operation, %1$s, captured_at, context)
+    select %2$s, %3$L, %4$s, stamp, %5$s
+    from %1$s_rows "collecta %1$s"
+    where %6$s;',
+        side, module.version, upper(left(operation, 1)),
+        collecta.captured_json(format('"collecta %s".*', side), format('"collecta %s".*', side), module.module_id, omitted), context, not_muted);
     elsif operation = 'update' and subscribed <> '{}' then
       if not subscribed && (array['record_updated']
            || case when module.status_column is not null then 'status_change' end
@@ -797,7 +792,7 @@ begin
   return null;
 end', declares, body, awake, module.version, operation, context,
           case operation when 'truncate' then '(values (1)) t (records)'
-            else format('(select count(*) as records from %s_rows) t', case operation when 'delete' then 'old' else 'new' end) end,
+            else format('(select count(*) as records from %s_rows) t', side) end,
           otherwise, may_notify);
       end if;
     end if;

@@ -32,7 +32,7 @@ export async function receive(
 ): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
-  const sql = connect(config.databaseUrl, { max: connections, connect_timeout: 5, backoff: () => 0.2 });
+  const sql = connect(config.databaseUrl, { max: connections, connect_timeout: 5 });
   const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
   const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
   const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies }), log);

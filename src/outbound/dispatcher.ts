@@ -30,11 +30,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   // Where LISTEN needs a URL of its own, the other leads through a pooler, which may not keep prepared statements.
   const prepare = config.listenUrl === config.databaseUrl;
   // Each connection plans a function when it first calls it, for some 40 ms: so claims have one of their own.
-  // Reconnecting at once: the driver's own growing pause, up to 20 s, would come on top of ours.
-  const backoff = () => 0.2;
-  const claims = connect(config.databaseUrl, { max: 1, backoff, prepare });
-  const sql = connect(config.databaseUrl, { max: 3, backoff, prepare });
-  const upkeep = connect(config.databaseUrl, { max: 1, idle_timeout: 30, backoff, prepare });
+  const claims = connect(config.databaseUrl, { max: 1, prepare });
+  const sql = connect(config.databaseUrl, { max: 3, prepare });
+  const upkeep = connect(config.databaseUrl, { max: 1, idle_timeout: 30, prepare });
   const guard = createGuard(config);
   const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks' });
   const keyring = createKeyring(config.secretKey);
@@ -159,7 +157,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     underway.add(sent);
   }
 
-  /** Begins what may begin, one of an endpoint in its turn. What was claimed too long ago is given back: its lease could end before its deadline. */
+  /**
+   * Begins what may begin, one of each endpoint in its turn. What was claimed too long ago is given back: its lease could end
+   * before its deadline.
+   */
   function pump(): void {
     if (signal.aborted) return;
     const tooOld = performance.now() - (leaseMs - deadlineMs - marginMs);
@@ -220,10 +221,6 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
 
   await waitForKeys();
   await maintain();
-  // A connection that is ended while the driver asks for the types of arrays, once at its first opening, ends the process:
-  // so all are opened here, and not when first needed.
-  const opened = [claims, sql, sql, sql].map(each => each`select pg_sleep(0.05)`);
-  await Promise.all(opened).catch(() => {});
   const maintenance = setInterval(maintain, maintainEveryMs);
   const wakeup = createWakeup(config.listenUrl, log, call);
   log.info('dispatching', { concurrency, poll_interval_ms: config.pollIntervalMs, environment: config.environment });

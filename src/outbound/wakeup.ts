@@ -42,7 +42,6 @@ export function createWakeup(listenUrl: string, log: Log, onWake: () => void): W
     max: 1,
     idle_timeout: 0,
     max_lifetime: null,
-    backoff: () => 0.2,
     onclose: () => {
       closes++;
       if (holds && !closing.signal.aborted) {
