@@ -66,6 +66,7 @@ const statusRow = z.object({
 const routeLimit = 250;
 const maxMarks = 100;
 const lastPatienceMs = 600_000;
+const canceledMs = 5_000; // what a cancelled statement may take to end
 const canceled = '57014';
 /** Where PostgreSQL found no partition for a row: not the change's fault, but maintain()'s. */
 export const noPartition = 'ExecFindPartition';
@@ -80,7 +81,6 @@ export function createClaimer(
   environment: string | null,
   patienceMs = 10_000,
   keyring = createKeyring(undefined),
-  canceler = sql,
 ) {
   const known = new Map<string, { source: string; endpoint: Endpoint }>();
   let marks = new Map<string, string>();
@@ -131,13 +131,19 @@ export function createClaimer(
     // Not by the driver's cancel(): where its connection is refused, nobody can catch that.
     const cancel = () => {
       const pid = (query as { state?: { pid?: number } }).state?.pid;
-      if (pid) canceler`select pg_cancel_backend(${pid})`.catch(() => {});
+      if (pid) sql`select pg_cancel_backend(${pid})`.catch(() => {});
     };
-    const patience = setTimeout(cancel, skip === null && setAside === null ? patienceMs : lastPatienceMs);
+    const patience = skip === null && setAside === null ? patienceMs : lastPatienceMs;
+    let timers: NodeJS.Timeout[] = [];
+    // The driver never settles some queries whose session is ended: another connection serves the next claim.
+    const unanswered = new Promise<never>((_, reject) => {
+      const lost = () => reject(new Error('the database did not answer'));
+      timers = [setTimeout(cancel, patience), setTimeout(lost, patience + canceledMs)];
+    });
     try {
-      return await query;
+      return await Promise.race([query, unanswered]);
     } finally {
-      clearTimeout(patience);
+      for (const timer of timers) clearTimeout(timer);
     }
   }
 

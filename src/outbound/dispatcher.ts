@@ -29,14 +29,12 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   if (signal.aborted) return;
   // Where LISTEN needs a URL of its own, the other leads through a pooler, which may not keep prepared statements.
   const prepare = config.listenUrl === config.databaseUrl;
-  // Each connection plans a function when it first calls it, for some 40 ms: so claims have one of their own.
-  const claims = connect(config.databaseUrl, { max: 1, prepare });
-  const sql = connect(config.databaseUrl, { max: 3, prepare });
+  const sql = connect(config.databaseUrl, { max: 4, prepare });
   const upkeep = connect(config.databaseUrl, { max: 1, idle_timeout: 30, prepare });
   const guard = createGuard(config);
   const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks' });
   const keyring = createKeyring(config.secretKey);
-  const claim = createClaimer(claims, config.environment ?? null, undefined, keyring, sql);
+  const claim = createClaimer(sql, config.environment ?? null, undefined, keyring);
   let leaseMs = 60_000;
 
   // The loop's one condition: something may have changed. Set by notifications, finished requests and the timer.
@@ -307,12 +305,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   await Promise.race([ended, overdue]).catch(() => {});
   clearTimeout(timer);
   await Promise.race([recorder.drained(), new Promise(done => setTimeout(done, 5_000).unref())]);
-  await Promise.allSettled([
-    deliverer.close(),
-    claims.end({ timeout: 5 }),
-    sql.end({ timeout: 5 }),
-    upkeep.end({ timeout: 1 }),
-  ]);
+  await Promise.allSettled([deliverer.close(), sql.end({ timeout: 5 }), upkeep.end({ timeout: 1 })]);
   log.info('stopped');
 }
 
