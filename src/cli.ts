@@ -61,7 +61,7 @@ what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run
     run: async ({ env, signal }) => {
       const config = readConfig(env);
       const log = createLog(config.logLevel);
-      // The driver asks for the types of arrays whenever it connects; nobody can catch it when the session ends meanwhile.
+      // For target_session_attrs the driver asks whenever it connects; nobody can catch it when the session ends meanwhile.
       process.on('unhandledRejection', error => {
         const reason = whyUnreachable(error);
         if (reason === undefined) throw error;

@@ -175,6 +175,18 @@ export function describeDatabase(url: string): string {
   return `${hosts.map(({ host, port }) => `${isIP(host) === 6 ? `[${host}]` : host}:${port}`).join(',')}/${database}`;
 }
 
+/** text[], int[], bigint[], real[], float8[]: of one dimension, elements as text. */
+const arrays = {
+  to: 1009,
+  from: [1009, 1007, 1016, 1021, 1022],
+  serialize: (values: readonly unknown[]) =>
+    `{${values.map(value => (value === null ? 'NULL' : `"${String(value).replace(/[\\"]/g, '\\$&')}"`)).join(',')}}`,
+  parse: (text: string) =>
+    Array.from(text.matchAll(/"((?:[^"\\]|\\.)*)"|[^{},]+/gs), ([whole, quoted]) =>
+      quoted === undefined ? (whole === 'NULL' ? null : whole) : quoted.replace(/\\(.)/gs, '$1'),
+    ),
+};
+
 /**
  * A pool on `url`. bigint and timestamps come as text, as PostgreSQL prints them: no digit is lost on the way.
  * Nothing is connected before the first query.
@@ -199,13 +211,19 @@ export function connect(url: string, options: postgres.Options<Record<string, ne
     // The driver's own pause between attempts grows to 20 s, on top of its caller's.
     backoff: () => 0.2,
     onnotice: () => {},
+    // Rather than all array types being asked for at each connect: nobody can catch that query when its session ends.
+    fetch_types: false,
     ...others,
     connection: {
       application_name: target.applicationName,
       ...(target.options && { options: target.options }),
       ...connection,
     },
-    types: { date: { to: 1184, from: [1082, 1114, 1184], serialize: text, parse: (value: string) => value }, ...types },
+    types: {
+      date: { to: 1184, from: [1082, 1114, 1184], serialize: text, parse: (value: string) => value },
+      arrays,
+      ...types,
+    },
   } as unknown as postgres.Options<Record<string, never>>) as unknown as Sql;
 }
 

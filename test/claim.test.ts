@@ -1,11 +1,20 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import t from 'tap';
 import { createClaimer, type Delivery, noPartition } from '../src/outbound/claim.ts';
+import { openPool, type Pool } from '../src/pool.ts';
 import { allEvents, subscribe } from './changes.ts';
 import { type Sql, useServer } from './database.ts';
 import { until } from './runner.ts';
 
 const { connect, database } = await useServer();
+const pools: Pool[] = [];
+t.teardown(() => Promise.all(pools.map(pool => pool.end({ timeout: 1 }))));
+
+function claimer(url: string, patienceMs?: number, max = 4) {
+  const pool = openPool(url, { max });
+  pools.push(pool);
+  return createClaimer(pool, null, patienceMs);
+}
 
 /** A database with a table t attached, nobody subscribed. */
 async function prepared() {
@@ -82,11 +91,11 @@ t.test('a change is routed and claimed in one call', async t => {
 });
 
 t.test('fair: a backlog of 20,000 for one endpoint delays no other; endpoints take their turns', async t => {
-  const { sql } = await prepared();
+  const { sql, url } = await prepared();
   const busy = await subscribe(sql, allEvents, { max_in_flight: 10_000 });
   const other = await subscribe(sql);
   await fill(sql, busy, 20_000);
-  const claim = createClaimer(sql, null);
+  const claim = claimer(url);
   for (let i = 0; i < 5; i++) t.equal(count((await claim(100, 50)).deliveries, busy), 50);
   await sql`select collecta.send_test_event(${other})`;
   const { deliveries } = await claim(100, 50);
@@ -112,7 +121,7 @@ t.test('max_in_flight holds over all replicas', async t => {
   const { sql, url } = await prepared();
   const endpoint = await subscribe(sql, allEvents, { max_in_flight: 10 });
   await fill(sql, endpoint, 500);
-  const replicas = Array.from({ length: 4 }, () => createClaimer(connect(url, { max: 1 }), null));
+  const replicas = Array.from({ length: 4 }, () => claimer(url, undefined, 1));
   const claimAll = async () =>
     (await Promise.all(replicas.map(claim => claim(100, 100)))).flatMap(({ deliveries }) => deliveries);
   const first = await claimAll();
@@ -224,7 +233,7 @@ t.test('marks are hints: they never pass what is leased, paused or committed lat
   t.equal(rest.deliveries.length, 9, 'paused, then resumed (one is leased)');
 
   // Three that were committed after what stands behind them.
-  const claim = createClaimer(sql, null);
+  const claim = claimer(url);
   const writer = connect(url, { max: 1 });
   await claim(100, 100, true);
   await writer`begin`;
@@ -271,7 +280,7 @@ t.test('marks are hints: they never pass what is leased, paused or committed lat
 t.test('drained is said only where everything was looked at', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql, ['record_created']);
-  const claim = createClaimer(sql, null);
+  const claim = claimer(url);
   const router = connect(url, { max: 1 });
   await router`begin`;
   await router`select pg_advisory_xact_lock(1668246636, 2)`;
@@ -284,11 +293,11 @@ t.test('drained is said only where everything was looked at', async t => {
 });
 
 t.test('a change that cannot be routed is set aside alone; its neighbours arrive', async t => {
-  const { sql } = await prepared();
+  const { sql, url } = await prepared();
   await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
   await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
   await sql`insert into t (n, data) select g, case when g in (17, 18) then '"poison"'::json end from generate_series(1, 40) g`;
-  const claim = createClaimer(sql, null);
+  const claim = claimer(url);
   const arrived: Delivery[] = [];
   for (let i = 0; i < 40 && arrived.length < 38; i++) arrived.push(...(await claim(100, 100)).deliveries);
   const wanted = Array.from({ length: 40 }, (_, i) => String(i + 1)).filter(id => id !== '17' && id !== '18');
@@ -311,12 +320,12 @@ t.test('a change that cannot be routed is set aside alone; its neighbours arrive
 });
 
 t.test('a missing partition is no change’s fault: nothing is set aside', async t => {
-  const { sql } = await prepared();
+  const { sql, url } = await prepared();
   await subscribe(sql, ['record_created']);
   await sql`insert into t (n) values (1)`;
   const [today] = await sql`select 'collecta.events_' || to_char(now() at time zone 'UTC', 'YYYYMMDD') as name`;
   await sql.unsafe(`drop table ${today?.name}`);
-  const claim = createClaimer(sql, null);
+  const claim = claimer(url);
   const failure = await claim(10, 10).catch(error => error as { routine?: string });
   t.match(failure, { routine: noPartition });
   t.equal((await sql`select from collecta.unrouted`).length, 0);
@@ -326,12 +335,12 @@ t.test('a missing partition is no change’s fault: nothing is set aside', async
 });
 
 t.test('a filter that raises or refuses a value concerns its endpoint only', async t => {
-  const { sql } = await prepared();
+  const { sql, url } = await prepared();
   const plain = await subscribe(sql, ['record_created']);
   const filtered = await subscribe(sql, ['record_created'], { filter: '$.record.n > 1' });
   const raising = await subscribe(sql, ['record_created'], { filter: '$.record.n' });
   await sql`insert into t (n, data) values (1, '5'), (2, '{"a": "\\u0000"}'), (3, '{"a": 1}')`;
-  const { deliveries } = await createClaimer(sql, null)(100, 100);
+  const { deliveries } = await claimer(url)(100, 100);
   const to = (id: string) => records(deliveries.filter(({ endpoint }) => endpoint.id === id));
   t.strictSame(to(plain), ['1', '2', '3'], 'who filters nothing gets everything');
   t.strictSame(to(filtered), ['3']);
@@ -346,14 +355,14 @@ t.test('a filter that raises or refuses a value concerns its endpoint only', asy
 });
 
 t.test('a filter that runs too long is set aside; it stops nobody', async t => {
-  const { sql } = await prepared();
+  const { sql, url } = await prepared();
   const plain = await subscribe(sql, ['record_created']);
   const nested = (depth: number): string =>
     depth === 0 ? '@ < 0' : `exists($.record.data[*] ? (${nested(depth - 1)}))`;
   const slow = await subscribe(sql, ['record_created'], { filter: nested(4) });
   const long = JSON.stringify(Array.from({ length: 2_000 }, (_, i) => i));
   await sql`insert into t (n, data) select g, case when g = 3 then ${long}::text::json else '[-1]' end from generate_series(1, 5) g`;
-  const claim = createClaimer(sql, null, 400);
+  const claim = claimer(url, 400);
   const arrived: Delivery[] = [];
   const started = performance.now();
   for (let i = 0; i < 20 && arrived.length < 9; i++) arrived.push(...(await claim(100, 100)).deliveries);

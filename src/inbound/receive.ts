@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
-import type { Sql } from '../database.ts';
 import type { Log } from '../log.ts';
 import { createKeyring } from '../outbound/secrets.ts';
 import { parseSecret, type SigningKey } from '../outbound/sign.ts';
+import type { Query } from '../pool.ts';
 import { compileMapping, type Mapped, type Mapping, mapPayload, type Payload, readPayload } from './mapping.ts';
 
 /** An inbound endpoint as the database has it, ready to be used. */
@@ -56,7 +56,7 @@ export class Unavailable extends Error {
 }
 
 export type ReceiverOptions = {
-  sql: Sql;
+  sql: Query;
   log: Log;
   now?: () => number;
   /** Connections of the pool: no more calls are sent at once. */

@@ -4,6 +4,7 @@ import type { Config } from '../config.ts';
 import { connect } from '../database.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
+import { openPool } from '../pool.ts';
 import { createInbound, type InboundAnswer, type InboundRequest, problem } from './handler.ts';
 import { createReceiver } from './receive.ts';
 
@@ -32,7 +33,7 @@ export async function receive(
 ): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
-  const sql = connect(config.databaseUrl, { max: connections, connect_timeout: 5 });
+  const sql = openPool(config.databaseUrl, { max: connections, connect_timeout: 5 });
   const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
   const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
   const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies }), log);

@@ -1,13 +1,13 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Config } from '../config.ts';
-import { connect } from '../database.ts';
 import type { Log } from '../log.ts';
+import { openPool, type Query } from '../pool.ts';
 
 const patienceMs = 2_000;
 
 /** Sizes are the planner's estimates and ages index look-ups: a scrape costs a million-row queue nothing. */
-const figures = `
+const figures = (sql: Query) => sql`
   select 'collecta_outbox_oldest_seconds' as name, '' as labels, coalesce(extract(epoch from now() - (select captured_at from collecta.outbox order by change_id limit 1)), 0)::float8 as value
   union all
   select 'collecta_' || relname || '_rows', '', greatest(reltuples, 0)::float8
@@ -37,22 +37,21 @@ export async function serveOperations(config: Config, log: Log, signal: AbortSig
   const { operationsPort: port, host } = config;
   if (signal.aborted) return;
   if (port === undefined) return void (await once(signal, 'abort'));
-  const sql = connect(config.databaseUrl, { max: 1, idle_timeout: 60, prepare: false });
-  const withinPatience = <T>(work: Promise<T>): Promise<T> => {
-    let timer: NodeJS.Timeout;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no answer within ${patienceMs} ms`)), patienceMs);
-    });
-    return Promise.race([work, late]).finally(() => clearTimeout(timer));
-  };
+  const sql = openPool(config.databaseUrl, {
+    max: 1,
+    idle_timeout: 60,
+    prepare: false,
+    connect_timeout: 2,
+    patienceMs,
+  });
   const answers: Record<string, () => Promise<string>> = {
     '/livez': async () => 'ok\n',
     '/readyz': async () => {
-      await withinPatience(sql`select collecta.check_installation(${config.environment ?? null})`);
+      await sql`select collecta.check_installation(${config.environment ?? null})`;
       return 'ok\n';
     },
     '/metrics': async () => {
-      const rows = await withinPatience(sql.unsafe<{ name: string; labels: string; value: number }[]>(figures));
+      const rows = (await figures(sql)) as { name: string; labels: string; value: number }[];
       const types = [...new Set(rows.map(({ name }) => name))].map(name => [name, `# TYPE ${name} gauge\n`] as const);
       return types
         .map(

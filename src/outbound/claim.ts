@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Sql } from '../database.ts';
+import type { Pool } from '../pool.ts';
 import { createKeyring, headersOf, MissingKey } from './secrets.ts';
 import { parseSecret, type SigningKey } from './sign.ts';
 
@@ -66,7 +66,6 @@ const statusRow = z.object({
 const routeLimit = 250;
 const maxMarks = 100;
 const lastPatienceMs = 600_000;
-const canceledMs = 5_000; // what a cancelled statement may take to end
 const canceled = '57014';
 /** Where PostgreSQL found no partition for a row: not the change's fault, but maintain()'s. */
 export const noPartition = 'ExecFindPartition';
@@ -77,7 +76,7 @@ export const noPartition = 'ExecFindPartition';
  * as that took. When routing fails, takes ever smaller batches down to the one change that fails, and sets that aside.
  */
 export function createClaimer(
-  sql: Sql,
+  pool: Pool,
   environment: string | null,
   patienceMs = 10_000,
   keyring = createKeyring(undefined),
@@ -116,35 +115,12 @@ export function createClaimer(
     return endpoint;
   }
 
-  // Cancelled by us and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
-  async function call(
-    batch: number,
-    perEndpoint: number,
-    whole: boolean,
-    skip: string | null,
-    setAside: string | null,
-  ) {
+  // Cancelled by the pool and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
+  function call(batch: number, perEndpoint: number, whole: boolean, skip: string | null, setAside: string | null) {
     const hints = whole ? '{}' : JSON.stringify(Object.fromEntries(marks));
-    const query = sql`
+    return pool.within(skip === null && setAside === null ? patienceMs : lastPatienceMs)`
       select * from collecta.claim_deliveries(${batch}, ${limit}, ${whole ? '0' : fromChange}, ${afterEndpoint},
         ${hints}::text::jsonb, ${perEndpoint}, ${environment}, ${skip}, ${setAside})`;
-    // Not by the driver's cancel(): where its connection is refused, nobody can catch that.
-    const cancel = () => {
-      const pid = (query as { state?: { pid?: number } }).state?.pid;
-      if (pid) sql`select pg_cancel_backend(${pid})`.catch(() => {});
-    };
-    const patience = skip === null && setAside === null ? patienceMs : lastPatienceMs;
-    let timers: NodeJS.Timeout[] = [];
-    // The driver never settles some queries whose session is ended: another connection serves the next claim.
-    const unanswered = new Promise<never>((_, reject) => {
-      const lost = () => reject(new Error('the database did not answer'));
-      timers = [setTimeout(cancel, patience), setTimeout(lost, patience + canceledMs)];
-    });
-    try {
-      return await Promise.race([query, unanswered]);
-    } finally {
-      for (const timer of timers) clearTimeout(timer);
-    }
   }
 
   /** Halves the batch until it is one change; then sets aside what its filters would judge, then the change itself. */

@@ -1,8 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Config } from '../config.ts';
-import { connect, whyUnreachable } from '../database.ts';
+import { whyUnreachable } from '../database.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
+import { openPool } from '../pool.ts';
 import { createClaimer, type Delivery, noPartition } from './claim.ts';
 import { createDeliverer, type DeliveryResult } from './deliver.ts';
 import { createGuard } from './destination.ts';
@@ -29,8 +30,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   if (signal.aborted) return;
   // Where LISTEN needs a URL of its own, the other leads through a pooler, which may not keep prepared statements.
   const prepare = config.listenUrl === config.databaseUrl;
-  const sql = connect(config.databaseUrl, { max: 4, prepare });
-  const upkeep = connect(config.databaseUrl, { max: 1, idle_timeout: 30, prepare });
+  const sql = openPool(config.databaseUrl, { max: 4, prepare });
+  const upkeep = openPool(config.databaseUrl, { max: 1, idle_timeout: 30, prepare, patienceMs: 600_000 });
   const guard = createGuard(config);
   const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks' });
   const keyring = createKeyring(config.secretKey);

@@ -1,5 +1,5 @@
-import type { Sql } from '../database.ts';
 import type { Log } from '../log.ts';
+import type { Query } from '../pool.ts';
 import type { Delivery, Endpoint } from './claim.ts';
 import type { DeliveryResult } from './deliver.ts';
 
@@ -65,7 +65,7 @@ const micro = (ms: number | null) => (ms === null ? null : Math.round(ms * 1000)
  * or another delivery waits for one. What cannot be recorded is tried again until its lease ends, after which somebody else
  * has the delivery and the fence would refuse the result anyway.
  */
-export function createRecorder(sql: Sql, log: Log, { leaseMs, isAwaited, onRecorded }: RecorderOptions) {
+export function createRecorder(sql: Query, log: Log, { leaseMs, isAwaited, onRecorded }: RecorderOptions) {
   const gathered: Finished[] = [];
   let awaited = false;
   let flushing: NodeJS.Immediate | undefined;

@@ -1,8 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ClientConfig } from 'pg';
 import pgListen, { type Subscriber } from 'pg-listen';
-import { connect, listenerConfig, type Sql } from '../database.ts';
+import { listenerConfig } from '../database.ts';
 import type { Log } from '../log.ts';
+import { openPool } from '../pool.ts';
 
 const lockClass = 1668246636; // 'coll'
 const wakeLock = 1;
@@ -38,7 +39,7 @@ export function createWakeup(listenUrl: string, log: Log, onWake: () => void): W
   const rest = (ms: number) => pause(ms, undefined, { signal: closing.signal }).catch(() => {});
 
   // The lock's session: its end would end the lock unnoticed, hence onclose. A host that vanishes is ended by the server.
-  const session: Sql = connect(listenUrl, {
+  const session = openPool(listenUrl, {
     max: 1,
     idle_timeout: 0,
     max_lifetime: null,
