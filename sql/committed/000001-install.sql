@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6027c17cfa0f56f06ac6da185725f0a78f7dcdf1
+--! Hash: sha1:530fb20feb081663b1e96ff7a4fb2fc89c6c3b4e
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -228,6 +228,13 @@ create index subscriptions_by_scope on collecta.subscriptions (module_id, event,
 comment on table collecta.subscriptions is
   'Which endpoint gets which event of which module: endpoints.events x modules, written out so that routing is an index look-up. Kept by the endpoint functions.';
 comment on column collecta.subscriptions.scope is 'The endpoint''s scope: ten thousand tenants'' endpoints on one module cost what one does.';
+
+create view collecta.recipients as
+  select s.module_id, s.event, s.scope, s.after_change_id, e.endpoint_id, e.payload_role, e.filter, e.ordered
+  from collecta.subscriptions s
+  join collecta.endpoints e on e.endpoint_id = s.endpoint_id
+  where e.state <> 'deleted';
+comment on view collecta.recipients is 'A subscription with what routing needs of its endpoint.';
 --! EndIncluded tables/endpoints.sql
 --! Included tables/outbox.sql
 create table collecta.outbox (
@@ -1627,9 +1634,9 @@ comment on function collecta.visible_columns(text, oid) is
   'Columns that a payload_role may select now: none where the table or the role is gone. Null without a role.';
 --! EndIncluded functions/try_filter.sql
 --! Included functions/route_changes.sql
--- From changes to events and queue rows, after the commit and set-based: what can be slow, fail or grow with the number of
--- endpoints happens here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since
--- what it skipped would be overtaken.
+-- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints happens
+-- here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since what it skipped
+-- would be overtaken. Change by change, in small statements: one change costs little, and a large one no batch's memory.
 create or replace function collecta.route_changes(
   max_changes int default 500,
   from_change bigint default 0,
@@ -1639,22 +1646,55 @@ create or replace function collecta.route_changes(
   out next_change bigint
 )
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set enable_seqscan = off set enable_nestloop = off
--- On again, since claim_deliveries turns them off for itself and for what it calls.
-set enable_hashjoin = on set enable_mergejoin = on set enable_bitmapscan = on set jit = off set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
+<<route>>
 declare
+  flush_rows constant int := 1000;
+  flush_length constant int := 8000000;
   stamp timestamptz;
+  changes refcursor;
+  change record;
+  more boolean;
+  in_order boolean := false; -- whether order_changes was asked
+  module collecta.module_versions;
+  -- What is to be written: a few rows at a time.
+  taken bigint[] := '{}';
+  events collecta.events[] := '{}';
+  queued collecta.delivery_queue[] := '{}';
+  behind text[] := '{}'; -- ordered endpoints' records among them
+  length_written bigint := 0;
   -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each event.
   base constant text := left(collecta.new_id('evt'), -6);
+  numbered int := 0;
+  -- Who is to have what this kind of change means: kept while module, scope and kind stay the same.
+  kinds text[];
+  recipients collecta.recipients[];
+  recipient collecta.recipients;
+  recipients_of text;
+  -- The event and the body that the recipients at hand share.
+  kind text;
+  role text;
+  event_id text;
+  place int;
+  record_id text;
+  record_text text;
+  previous text;
+  visible text[];
+  body text;
+  occurred text;
+  context text;
+  matches boolean;
+  reason text;
+  ordered_record text;
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
     routed := -1;
     return;
   end if;
+  routed := 0;
+  next_change := from_change;
   if not exists (select from collecta.outbox o where o.change_id >= from_change) then
-    routed := 0;
-    next_change := from_change;
     return;
   end if;
   -- An ordered endpoint's rows are queued behind their predecessors: record_deliveries must not remove one meanwhile.
@@ -1664,15 +1704,171 @@ begin
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   stamp := clock_timestamp();
 
+  open changes for
+    select o.*, o.change_id as order_id, o.operation as step, 0 as place, k.*
+    from (select * from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes) o
+    left join collecta.module_versions v on v.version = o.version
+    cross join lateral collecta.read_change(v, o.operation, o.old, o.new) k;
+  loop
+    fetch changes into change;
+    more := found;
+    if not more or cardinality(events) >= flush_rows or length_written > flush_length then
+      delete from collecta.outbox o where o.change_id = any (taken);
+      insert into collecta.events select * from unnest(events);
+      insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id)
+      select q.change_id, q.position, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.record_id from unnest(queued) q;
+      taken := '{}'; events := '{}'; queued := '{}'; behind := '{}'; length_written := 0;
+    end if;
+    exit when not more;
+    if not in_order and (change.nested or change.old_id <> change.new_id) then
+      -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
+      in_order := true;
+      close changes;
+      open changes for
+        select o.*, s.order_id, s.step, s.place, k.*
+        from collecta.order_changes(change.change_id, max_changes - routed) s
+        join collecta.outbox o on o.change_id = s.change_id
+        left join collecta.module_versions v on v.version = o.version
+        cross join lateral collecta.read_change(v, o.operation, o.old, o.new) k
+        order by s.order_id, s.place;
+      continue;
+    end if;
+
+    module := change.module;
+    -- Of a changed key the old one's step comes first.
+    if change.step <> 'D' or change.operation = 'D' then
+      taken := taken || change.change_id;
+      routed := routed + 1;
+      next_change := greatest(next_change, change.change_id + 1);
+    end if;
+    if change.unroutable is not null or set_aside is not null and change.operation <> 'M' then
+      insert into collecta.unrouted (change_id, module, record_id, change, reason, set_aside_at)
+      select change.change_id, coalesce(module.slug, ''), coalesce(change.new_id, change.old_id),
+        (select row_to_json(o) from collecta.outbox o where o.change_id = change.change_id), coalesce(set_aside, change.unroutable), stamp
+      on conflict do nothing; -- a changed key's second step
+      continue;
+    elsif change.operation = 'M' then
+      insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
+      values (change.change_id, module.slug, change.new ->> 'operation', (change.new ->> 'records')::bigint, change.transaction_id, change.context, change.captured_at);
+      continue;
+    end if;
+
+    if recipients_of is distinct from format('%s %s %L', module.module_id, change.step, change.scope) then
+      recipients_of := format('%s %s %L', module.module_id, change.step, change.scope);
+      kinds := case change.step when 'I' then array['record_created'] when 'U' then array['record_updated', 'status_change', 'custom_data_updated']
+        else array['record_deleted'] end;
+      recipients := array(
+        select u.r
+        from (
+          select r from collecta.recipients r where r.module_id = module.module_id and r.event = any (kinds) and r.scope is null
+          union all
+          select r from collecta.recipients r where r.module_id = module.module_id and r.event = any (kinds) and r.scope = change.scope
+          union all
+          -- Nobody: an event that any of the module's subscribers may have is written for history, all of it.
+          select row(module.module_id, k, null, -1, null, '', null, false)::collecta.recipients
+          from unnest(kinds) k
+          where exists (select from collecta.subscriptions s where s.module_id = module.module_id and s.event = k)) u
+        order by array_position(kinds, (u.r).event), (u.r).payload_role, (u.r).endpoint_id nulls first);
+    end if;
+    occurred := null;
+    kind := null;
+    foreach recipient in array recipients loop
+      continue when recipient.after_change_id >= change.change_id;
+      if recipient.event is distinct from kind then
+        kind := recipient.event;
+        role := null;
+        place := change.place + array_position(kinds, kind) - 1;
+        numbered := numbered + 1;
+        event_id := base || lpad(to_hex(numbered), 6, '0');
+      end if;
+      if recipient.payload_role is distinct from role then
+        -- One body for an event, and one more for each payload_role that an endpoint has.
+        role := recipient.payload_role;
+        body := null;
+        continue when case kind when 'record_updated' then change.counts when 'status_change' then change.status_changed
+          when 'custom_data_updated' then change.custom_data_changed else true end is not true;
+        record_id := case when change.step = 'D' then change.old_id else change.new_id end;
+        record_text := case change.step when 'D' then change.old_record when 'T' then 'null' else change.new_record end;
+        previous := case when change.step = 'U' then change.previous end;
+        visible := null;
+        if role <> '' then
+          visible := collecta.visible_columns(role, module.relation);
+          -- A change of which its role may see nothing is no event to an endpoint.
+          continue when case kind when 'status_change' then module.status_column = any (visible)
+            when 'custom_data_updated' then module.custom_data_column = any (visible)
+            when 'record_updated' then change.truncated or exists (
+              select from json_each(collecta.mask_escapes(previous::json)) p where p.key = any (visible) and p.key <> all (module.ignore_columns))
+            else true end is not true;
+          record_text := case when record_text = 'null' then record_text else collecta.pick_columns(record_text::json, visible, true)::text end;
+          previous := collecta.pick_columns(previous::json, visible, true)::text;
+        end if;
+        if occurred is null then
+          occurred := to_char(change.captured_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+          context := case when change.context is not null then ',"context":' || collecta.context_json(change.context) else '' end;
+        end if;
+        body := '{"id":"' || event_id || '","event":"' || kind || '","occurred_at":"' || occurred || '","module":"' || module.slug
+          || '","record_id":' || coalesce(case when role = '' or module.key_columns <@ visible then to_json(record_id)::text end, 'null')
+          || case when kind = 'status_change' then ',"from":' || change.status_from || ',"to":' || change.status_to else '' end
+          || ',"record":' || record_text
+          || case when previous is not null then ',"previous":' || previous else '' end
+          || context
+          || case when change.step = 'T' then ',"count":' || (change.new ->> 'count')::bigint else '' end
+          || case when change.truncated then ',"truncated":true}' else '}' end;
+        events := events || row(event_id, role, stamp, change.order_id, place, module.slug, kind, record_id, change.scope, change.captured_at, body)::collecta.events;
+        length_written := length_written + length(body);
+      end if;
+      continue when body is null or recipient.endpoint_id is null;
+
+      if recipient.filter is not null then
+        if skip_filters is null then
+          select f.matches, f.reason into matches, reason from collecta.try_filter(body, recipient.filter) f;
+        else
+          reason := skip_filters;
+        end if;
+        if reason is not null then
+          insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, event_id, payload_role, routed_at, reason, set_aside_at)
+          values (change.order_id, place, recipient.endpoint_id, module.slug, record_id, event_id, role, stamp, reason, stamp);
+        end if;
+        continue when reason is not null or not matches;
+      end if;
+      ordered_record := case when recipient.ordered then module.slug || '/' || coalesce(record_id, '') end;
+      queued := queued || row(null, change.order_id,
+        case when ordered_record is null then stamp
+          when recipient.endpoint_id || ' ' || ordered_record = any (behind)
+            -- Earlier ones: what route_again put back stands before what waited for it.
+            or exists (select from collecta.delivery_queue q where q.endpoint_id = recipient.endpoint_id and q.record_id = ordered_record
+              and (q.change_id, q.position) < (change.order_id, place))
+            or exists (select from collecta.unrouted u where u.record_id = route.record_id and u.module = module.slug and u.endpoint_id in ('', recipient.endpoint_id))
+          then 'infinity' else stamp end,
+        null, stamp, place, 0, recipient.endpoint_id, event_id, role, ordered_record, null)::collecta.delivery_queue;
+      if ordered_record is not null then
+        behind := behind || (recipient.endpoint_id || ' ' || ordered_record);
+      end if;
+    end loop;
+  end loop;
+  close changes;
+end
+$$;
+comment on function collecta.route_changes(int, bigint, text, text) is
+  'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin (0: the whole). skip_filters, a reason, sets aside what filters would have to judge; set_aside, a reason, sets aside the changes themselves: what a runner does, one change at a time, when routing fails. routed is -1 while another session routes. next_change is the next call''s hint.';
+
+-- The rare cases that the outbox's order does not answer: a trigger that changes its row again is captured before the statement
+-- that it belongs to, and a statement that changes keys deletes and creates records in any order.
+create or replace function collecta.order_changes(from_change bigint, max_changes int)
+returns table (change_id bigint, order_id bigint, step "char", place int)
+language sql volatile
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off
+-- On again, since claim_deliveries turns them off for itself and for what it calls.
+set enable_hashjoin = on set enable_mergejoin = on set enable_bitmapscan = on set jit = off
+as $$
   with recursive batch as materialized (
     select o.* from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes
   ), read_batch as materialized (
-    select b.*, k.*
+    select b.*, k.module, k.old_id, k.new_id, k.unroutable
     from batch b
     left join collecta.module_versions v on v.version = b.version
     cross join lateral collecta.read_change(v, b.operation, b.old, b.new) k
   ), whole as (
-    -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
     select distinct transaction_id from read_batch where nested or old_id <> new_id
   ), reach as (
     -- Up to its last change everything is taken: another transaction's change of the same record may stand between.
@@ -1684,7 +1880,7 @@ begin
               union select n.transaction_id from collecta.outbox n where n.nested and n.change_id > (select max(change_id) from batch) and n.change_id <= r.last))
     from reach r where r.last is not null
   ), rest as (
-    select o.*, k.*
+    select o.*, k.module, k.old_id, k.new_id, k.unroutable
     from (select max(last) as last from reach) r
     cross join lateral (
       select * from collecta.outbox o
@@ -1693,10 +1889,7 @@ begin
     cross join lateral collecta.read_change(v, o.operation, o.old, o.new) k
   ), change as materialized (
     select * from read_batch union all select * from rest
-  ), taken as (
-    delete from collecta.outbox o where o.change_id = any (array(select change_id from change))
   ), in_order as (
-    -- A trigger that changes its row again is captured before the statement that it belongs to.
     select o.change_id, o.order_id
     from (
       select array_agg(c.change_id order by c.change_id) as ids, array_agg(c.old::text order by c.change_id) as olds,
@@ -1706,131 +1899,30 @@ begin
       group by c.transaction_id, (c.module).module_id, coalesce(c.new_id, c.old_id)
       having count(*) > 1) g
     cross join lateral collecta.chain_changes(g.ids, g.olds, g.news, g.nested) o
-  ), sorted as materialized (
-    select c.*, coalesce(i.order_id, c.change_id) as order_id,
-      case when c.old_id <> c.new_id then min(c.change_id) over (partition by c.transaction_id, c.captured_at) end as statement_id,
-      case when c.context is not null then collecta.context_json(c.context) end as context_text,
-      to_char(c.captured_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as occurred
+  ), sorted as (
+    select c.*, coalesce(i.order_id, c.change_id) as order_id, coalesce(c.unroutable is null and c.old_id <> c.new_id, false) as rekeyed,
+      case when c.old_id <> c.new_id then min(c.change_id) over (partition by c.transaction_id, c.captured_at) end as statement_id
     from change c
     left join in_order i using (change_id)
-  ), refused as (
-    insert into collecta.unrouted (change_id, module, record_id, change, reason, set_aside_at)
-    select c.change_id, coalesce((c.module).slug, ''), coalesce(c.new_id, c.old_id),
-      (select row_to_json(o) from (select c.change_id, c.version, c.operation, c.old, c.new, c.transaction_id, c.nested, c.captured_at, c.context) o),
-      coalesce(set_aside, c.unroutable), stamp
-    from sorted c
-    where c.unroutable is not null or (set_aside is not null and c.operation <> 'M')
-  ), muted as (
-    insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
-    select c.change_id, (c.module).slug, c.new ->> 'operation', (c.new ->> 'records')::bigint, c.transaction_id, c.context, c.captured_at
-    from sorted c where c.operation = 'M' and c.unroutable is null
-  ), event as (
-    select (c.module).module_id, (c.module).slug, (c.module).relation, c.change_id as captured_id, k.order_id, k.position, k.event, k.record_id, c.scope, c.captured_at,
-      base || lpad(to_hex(row_number() over ()), 6, '0') as event_id, (c.module).status_column, (c.module).custom_data_column, (c.module).key_columns, (c.module).ignore_columns, c.occurred, c.context_text,
-      c.truncated, k.record, k.previous, k.status_from, k.status_to, k.records
-    from sorted c
-    cross join lateral (
-      select c.order_id, 0, 'record_created', c.new_id, c.new_record, null::text, null::text, null::text, null::bigint
-      where c.operation = 'I' or c.old_id <> c.new_id
-      union all
-      select coalesce(c.statement_id, c.order_id), case when c.operation = 'U' then (-1000000000 + c.change_id - c.statement_id)::int else 0 end,
-        'record_deleted', c.old_id, c.old_record, null, null, null, null
-      where c.operation = 'D' or c.old_id <> c.new_id
-      union all
-      select c.order_id, 0, 'record_deleted', null, 'null', null, null, null, (c.new ->> 'count')::bigint where c.operation = 'T'
-      union all
-      select c.order_id, 0, 'record_updated', c.new_id, c.new_record, c.previous, null, null, null where c.counts
-      union all
-      select c.order_id, 1, 'status_change', c.new_id, c.new_record, c.previous, c.status_from, c.status_to, null where c.status_changed
-      union all
-      select c.order_id, 2, 'custom_data_updated', c.new_id, c.new_record, c.previous, null, null, null where c.custom_data_changed
-    ) k (order_id, position, event, record_id, record, previous, status_from, status_to, records)
-    where c.unroutable is null and set_aside is null
-  ), body as materialized (
-    -- One body for an event, and one more for each payload_role that an endpoint has.
-    select v.order_id, v.position, v.slug, v.event, v.event_id, v.record_id, v.scope, v.captured_at, a.payload_role, a.recipients, b.body
-    from event v
-    cross join lateral (
-      select r.payload_role, array_agg(r order by r.endpoint_id) filter (where r.endpoint_id is not null) as recipients
-      from (
-        select e.*
-        from (
-          select s.endpoint_id from collecta.subscriptions s
-          where s.module_id = v.module_id and s.event = v.event and s.scope is null and s.after_change_id < v.captured_id
-          union all
-          select s.endpoint_id from collecta.subscriptions s
-          where s.module_id = v.module_id and s.event = v.event and s.scope = v.scope and s.after_change_id < v.captured_id
-        ) s
-        cross join lateral (
-          select e.endpoint_id, e.payload_role, e.filter, e.ordered
-          from collecta.endpoints e where e.endpoint_id = s.endpoint_id and e.state <> 'deleted' offset 0) e
-        union all select null, '', null, null
-      ) r
-      group by r.payload_role) a
-    left join lateral collecta.visible_columns(a.payload_role, v.relation) seen on a.payload_role <> ''
-    cross join lateral (
-      select '{"id":"' || v.event_id || '","event":"' || v.event || '","occurred_at":"' || v.occurred || '","module":"' || v.slug
-        || '","record_id":' || coalesce(case when seen.columns is null or v.key_columns <@ seen.columns then to_json(v.record_id)::text end, 'null')
-        || case when v.event = 'status_change' then ',"from":' || v.status_from || ',"to":' || v.status_to else '' end
-        || ',"record":' || case when seen.columns is null or v.record = 'null' then v.record else collecta.pick_columns(v.record::json, seen.columns, true)::text end
-        || coalesce(',"previous":' || case when seen.columns is null then v.previous else collecta.pick_columns(v.previous::json, seen.columns, true)::text end, '')
-        || coalesce(',"context":' || v.context_text, '')
-        || coalesce(',"count":' || v.records::text, '')
-        || case when v.truncated then ',"truncated":true' else '' end || '}' as body
-    ) b
-    where exists (select from collecta.subscriptions s
-        where s.module_id = v.module_id and s.event = v.event and s.after_change_id < v.captured_id)
-      -- A change of which its role may see nothing is no event to an endpoint.
-      and (seen.columns is null
-        or case v.event when 'status_change' then v.status_column = any (seen.columns)
-            when 'custom_data_updated' then v.custom_data_column = any (seen.columns)
-            when 'record_updated' then v.truncated or exists (
-              select from json_each(collecta.mask_escapes(v.previous::json)) p where p.key = any (seen.columns) and p.key <> all (v.ignore_columns))
-            else true end)
-  ), written as (
-    insert into collecta.events (event_id, payload_role, routed_at, change_id, position, module, event, record_id, scope, occurred_at, body)
-    select b.event_id, b.payload_role, stamp, b.order_id, b.position, b.slug, b.event, b.record_id, b.scope, b.captured_at, b.body
-    from body b
-  ), judged as materialized (
-    select b.order_id, b.position, b.event_id, b.slug, b.record_id, b.payload_role, r.endpoint_id, r.ordered, j.reason, j.matches,
-      case when r.ordered then count(*) filter (where j.matches or j.reason is not null) over (
-        partition by r.endpoint_id, case when r.ordered then b.slug || '/' || coalesce(b.record_id, '') else b.event_id end
-        order by b.order_id, b.position rows between unbounded preceding and 1 preceding) end as before
-    from body b
-    cross join lateral unnest(b.recipients) r (endpoint_id text, payload_role text, filter jsonpath, ordered boolean)
-    cross join lateral (
-      select null::text as reason, true as matches where r.filter is null
-      union all select skip_filters, false where r.filter is not null and skip_filters is not null
-      union all select f.reason, f.matches from collecta.try_filter(b.body, r.filter) f where r.filter is not null and skip_filters is null) j
-  ), doubtful as (
-    insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, event_id, payload_role, routed_at, reason, set_aside_at)
-    select order_id, position, endpoint_id, slug, record_id, event_id, payload_role, stamp, reason, stamp
-    from judged where reason is not null
-  ), queued as (
-    insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id)
-    select j.order_id, j.position, j.endpoint_id, j.event_id, j.payload_role, stamp,
-      case when not j.ordered then stamp
-        when j.before > 0
-          -- Earlier ones: what route_again put back stands before what waited for it.
-          or exists (select from collecta.delivery_queue q where q.endpoint_id = j.endpoint_id and q.record_id = j.slug || '/' || coalesce(j.record_id, '')
-            and (q.change_id, q.position) < (j.order_id, j.position))
-          or exists (select from collecta.unrouted u where u.record_id = j.record_id and u.module = j.slug and u.endpoint_id in ('', j.endpoint_id))
-          or exists (select from sorted r where r.unroutable is not null and r.order_id < j.order_id and (r.module).slug = j.slug and coalesce(r.new_id, r.old_id) = j.record_id)
-        then 'infinity' else stamp end,
-      case when j.ordered then j.slug || '/' || coalesce(j.record_id, '') end
-    from judged j where j.matches
-    order by j.order_id, j.position
   )
-  select count(*), max(change_id) + 1 into routed, next_change from batch;
-end
+  select s.change_id, k.order_id, k.step, k.place
+  from sorted s
+  cross join lateral (
+    select s.order_id, s.operation, 0 where not s.rekeyed
+    union all
+    -- All that its statement deletes stands before what it creates.
+    select s.statement_id, 'D', (-1000000000 + s.change_id - s.statement_id)::int where s.rekeyed
+    union all
+    select s.order_id, 'I', 0 where s.rekeyed) k (order_id, step, place)
 $$;
-comment on function collecta.route_changes(int, bigint, text, text) is
-  'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin (0: the whole). skip_filters, a reason, sets aside what filters would have to judge; set_aside, a reason, sets aside the changes themselves: what a runner does, one change at a time, when routing fails. routed is -1 while another session routes. next_change is the next call''s hint.';
+comment on function collecta.order_changes(bigint, int) is
+  'The outbox from from_change on in the order in which its changes happened, in one or two steps each (a changed key is a delete and a create): at least max_changes, and all of the transactions among them that have to be taken as a whole.';
 --! EndIncluded functions/route_changes.sql
 --! Included functions/claim_deliveries.sql
 -- Routes, then claims what is due: one round trip. Fair: endpoints take their turns from after_endpoint on, each with what its
 -- max_in_flight leaves it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those
 -- without a lease are claimable. So the bound costs no counter, and holds over replicas since claims come one after the other.
+-- Small statements rather than one: what is rare costs a claim of one change nothing.
 create or replace function collecta.claim_deliveries(
   batch int,
   route_limit int default 500,
@@ -1850,83 +1942,109 @@ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmap
 as $$
 #variable_conflict use_column
 declare
-  routing record;
   lease interval;
   present timestamptz;
+  candidates tid[];
+  of_endpoints text[];
+  first_dues timestamptz[];
+  mores boolean[];
+  routed_from timestamptz;
+  routed_to timestamptz;
+  lapsed boolean;
 begin
   perform collecta.check_installation(environment);
-  select * into routing from collecta.route_changes(route_limit, from_change, skip_filters, set_aside);
+  select r.routed, r.next_change into routed, next_change
+  from collecta.route_changes(route_limit, from_change, skip_filters, set_aside) r;
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
   perform pg_advisory_xact_lock(1668246636, 3);
   -- After the lock, so that it includes what was routed above and is never before the last claim's.
   present := clock_timestamp();
-  select s.lease into lease from collecta.settings s;
+  lease := (select s.lease from collecta.settings s);
 
-  return query
-  with turn as (
-    (select e.endpoint_id, e.max_in_flight, e.retry_max from collecta.endpoints e
-     where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
-    union all
-    (select e.endpoint_id, e.max_in_flight, e.retry_max from collecta.endpoints e
-     where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)
-  ), candidate as materialized (
-    select t.endpoint_id, c.row_at, c.first_due, c.place >= t.max_in_flight as more
-    from turn t
-    cross join lateral (
-      select w.row_at, w.first_due, w.place
+  for look in 1..2 loop
+    -- c.place: the window is read lazily, in the index's order; what comes after the last row that is taken is not read.
+    select array_agg(c.row_at), array_agg(c.endpoint_id), array_agg(c.first_due), array_agg(c.more), min(c.routed_at), max(c.routed_at),
+      bool_or(c.leased_until is not null)
+    into candidates, of_endpoints, first_dues, mores, routed_from, routed_to, lapsed
+    from (
+      select t.endpoint_id, c.row_at, c.first_due, c.routed_at, c.leased_until, c.place >= t.max_in_flight as more
       from (
-        -- Lazily, in the index's order: what comes after the last row that is taken is not read.
-        select q.ctid as row_at, q.leased_until, first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place
-        from collecta.delivery_queue q
-        where q.endpoint_id = t.endpoint_id and q.due_at <= present and q.due_at >= coalesce((marks ->> t.endpoint_id)::timestamptz, '-infinity')
-        window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
-        limit t.max_in_flight) w
-      where w.leased_until is null or w.leased_until < present
-      limit per_endpoint) c
-    limit batch
-  ), mine as materialized (
-    -- By an array of places: one scan, and none for each row.
-    select q.ctid as row_at, q.delivery_id, q.leased_until, q.leased_until is not null and q.attempt > (
-        select e.retry_max from collecta.endpoints e where e.endpoint_id = q.endpoint_id) as spent
-    from collecta.delivery_queue q
-    where q.ctid = any (array(select c.row_at from candidate c)) and (q.leased_until is null or q.leased_until < present) and q.due_at <= present
-    for update skip locked
-  ), taken as materialized (
-    update collecta.delivery_queue q
-    set attempt = q.attempt + 1, leased_until = present + lease
-    where q.ctid = any (array(select m.row_at from mine m where not m.spent))
-    returning q.delivery_id, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id, q.due_at, q.change_id, q.position
-  ), spent as (
-    delete from collecta.delivery_queue q
-    where q.ctid = any (array(select m.row_at from mine m where m.spent))
-    returning q.delivery_id, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id, q.due_at, q.change_id, q.position
-  ), vanished as (
-    -- Their runner was not heard of again: the attempt counts, and says so.
-    insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
-      started_at, finished_at, next_attempt_at, replay_of)
-    select collecta.new_id('dlv'), t.event_id, t.payload_role, t.routed_at, t.endpoint_id, t.attempt - 1, 'lost', e.url,
-      'the runner vanished before the result was recorded', m.leased_until - lease, m.leased_until, case when not m.spent then present end, t.replay_of
-    from mine m
-    join (select * from taken union all select * from spent) t on t.delivery_id = m.delivery_id
-    join collecta.endpoints e on e.endpoint_id = t.endpoint_id
-    where m.leased_until is not null
-  ), involved as (
-    select c.endpoint_id, min(c.first_due) as first_due, bool_or(c.more) as more from candidate c group by c.endpoint_id
-  )
-  select t.delivery_id, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null,
-    null::int, null::bigint, null::json, null::json
-  from (select * from taken order by due_at, change_id, position) t
-  join collecta.events v on v.event_id = t.event_id and v.payload_role = t.payload_role and v.routed_at = t.routed_at
-  union all
-  select null, null, null, null, null, null, routing.routed, routing.next_change,
-    (select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers, 'more', i.more,
-        'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end) order by e.endpoint_id)
-     from involved i join collecta.endpoints e on e.endpoint_id = i.endpoint_id join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id),
-    (select json_object_agg(i.endpoint_id, i.first_due) from involved i);
+        (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+         where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
+        union all
+        (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+         where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)) t
+      cross join lateral (
+        select w.*
+        from (
+          select q.ctid as row_at, q.leased_until, q.routed_at, first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place
+          from collecta.delivery_queue q
+          where q.endpoint_id = t.endpoint_id and q.due_at <= present and q.due_at >= coalesce((marks ->> t.endpoint_id)::timestamptz, '-infinity')
+          window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
+          limit t.max_in_flight) w
+        where w.leased_until is null or w.leased_until < present
+        limit per_endpoint) c
+      limit batch) c;
+    exit when lapsed is not true or look = 2;
+    perform collecta.end_leases(candidates, present, lease);
+  end loop;
+
+  if candidates is not null then
+    return query
+    with mine as materialized (
+      select q.ctid as row_at from collecta.delivery_queue q
+      where q.ctid = any (candidates) and q.leased_until is null and q.due_at <= present
+      for update skip locked
+    ), taken as (
+      -- By an array of places: one scan, and none for each row.
+      update collecta.delivery_queue q
+      set attempt = q.attempt + 1, leased_until = present + lease
+      where q.ctid = any (array(select m.row_at from mine m))
+      returning q.delivery_id, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.record_id, q.due_at, q.change_id, q.position
+    )
+    select t.delivery_id, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::json, null::json
+    from (select * from taken order by due_at, change_id, position) t
+    join collecta.events v on v.event_id = t.event_id and v.payload_role = t.payload_role and v.routed_at = t.routed_at
+      -- Known when the statement begins: of the partitions only these are opened.
+      and v.routed_at between routed_from and routed_to;
+
+    select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers, 'more', i.more,
+        'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end) order by e.endpoint_id),
+      json_object_agg(i.endpoint_id, i.first_due)
+    into endpoints, next_marks
+    from (select c.endpoint_id, min(c.first_due) as first_due, bool_or(c.more) as more
+          from unnest(of_endpoints, first_dues, mores) c (endpoint_id, first_due, more) group by c.endpoint_id) i
+    join collecta.endpoints e on e.endpoint_id = i.endpoint_id
+    join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id;
+  end if;
+  return next;
 end
 $$;
 comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text) is
   'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole) and the endpoints concerned, secrets included. Record each with record_deliveries before settings.lease has passed, or it is claimed again.';
+
+create or replace function collecta.end_leases(candidates tid[], present timestamptz, lease interval) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  with lapsed as materialized (
+    select q.*, e.url, q.attempt > e.retry_max as spent
+    from collecta.delivery_queue q
+    join collecta.endpoints e on e.endpoint_id = q.endpoint_id
+    where q.ctid = any (candidates) and q.leased_until < present
+    for update of q skip locked
+  ), spent as (
+    delete from collecta.delivery_queue q using lapsed l where q.delivery_id = l.delivery_id and l.spent
+  ), claimable as (
+    update collecta.delivery_queue q set leased_until = null from lapsed l where q.delivery_id = l.delivery_id and not l.spent
+  )
+  insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
+    started_at, finished_at, next_attempt_at, replay_of)
+  select collecta.new_id('dlv'), l.event_id, l.payload_role, l.routed_at, l.endpoint_id, l.attempt, 'lost', l.url,
+    'the runner vanished before the result was recorded', l.leased_until - lease, l.leased_until, case when not l.spent then present end, l.replay_of
+  from lapsed l
+$$;
+comment on function collecta.end_leases(tid[], timestamptz, interval) is
+  'Whose runner was not heard of again: the attempt counts, history says lost, and the delivery may be claimed, or goes if it was the last.';
 --! EndIncluded functions/claim_deliveries.sql
 --! Included functions/record_deliveries.sql
 -- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one transaction.
