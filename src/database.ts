@@ -175,10 +175,10 @@ export function describeDatabase(url: string): string {
   return `${hosts.map(({ host, port }) => `${isIP(host) === 6 ? `[${host}]` : host}:${port}`).join(',')}/${database}`;
 }
 
-/** text[], int[], bigint[], real[], float8[]: of one dimension, elements as text. */
+/** text[], name[], int[], bigint[], real[], float8[]: of one dimension, elements as text. */
 const arrays = {
   to: 1009,
-  from: [1009, 1007, 1016, 1021, 1022],
+  from: [1009, 1003, 1007, 1016, 1021, 1022],
   serialize: (values: readonly unknown[]) =>
     `{${values.map(value => (value === null ? 'NULL' : `"${String(value).replace(/[\\"]/g, '\\$&')}"`)).join(',')}}`,
   parse: (text: string) =>

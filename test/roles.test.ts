@@ -47,10 +47,10 @@ const executors: Record<string, string> = {
   cast_inbound_1: 'writer',
   ...Object.fromEntries(
     `attach_module captured_json capturing_role chain_changes check_endpoint check_endpoint_id check_inbound_endpoint_id
-    check_inbound_mapping check_inbound_overlap check_module context_json create_endpoint create_inbound_endpoint delete_endpoint
+    check_inbound_mapping check_inbound_overlap check_module context_json create_endpoint create_inbound_endpoint delete_endpoint end_leases
     delete_inbound_endpoint detach_module forget_inbound_endpoint forget_module grant_inbound inbound_cast_problem inbound_fields
     inbound_path_steps inbound_shape is_secret is_unique_key last_change_id let_capture_read mask_headers missing_columns new_secret
-    notifies own_function promote_next promote_waiting read_change read_inbound_mapping record_id resume_after_restore
+    notifies order_changes own_function promote_next promote_waiting read_change read_inbound_mapping record_id resume_after_restore
     rotate_inbound_secret rotate_inbound_token rotate_secret route_changes save_inbound_endpoint save_module set_inbound_state
     subscribe_endpoint try_filter update_endpoint update_inbound_endpoint visible_columns write_capture_functions
     write_inbound_functions write_large_capture written_owner`
@@ -63,6 +63,7 @@ const read = { select: 'reader operator' };
 /** Who may do what, besides the owner. A table, view or sequence that is not here fails the test. */
 const holders: Record<string, Record<string, string>> = {
   endpoint_secrets: {},
+  recipients: {},
   inbound_secrets: {},
   outbox: { insert: 'capture', 'select (change_id)': 'reader operator' },
   settings: { select: 'capture dispatcher reader operator' },
