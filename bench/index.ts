@@ -3,7 +3,12 @@ import { parseArgs } from 'node:util';
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { repetitions: { type: 'string' }, only: { type: 'string' }, seconds: { type: 'string' } },
+  options: {
+    repetitions: { type: 'string' },
+    only: { type: 'string' },
+    seconds: { type: 'string' },
+    rates: { type: 'string' },
+  },
 });
 const names =
   positionals.length > 0
@@ -12,6 +17,7 @@ const names =
 const options = {
   ...(values.repetitions && { repetitions: Number(values.repetitions) }),
   ...(values.only && { only: values.only }),
+  ...(values.rates && { rates: values.rates.split(',').map(Number) }),
   ...(values.seconds && { seconds: Number(values.seconds) }),
 };
 for (const name of names) {

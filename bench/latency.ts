@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { runMigrations } from 'graphile-worker';
+import PgBoss from 'pg-boss';
 import { idealSchema, prepare } from './drain.ts';
+import type { Offer } from './offer.ts';
 import {
   pause,
   progress,
@@ -15,13 +18,14 @@ import {
   Table,
 } from './support.ts';
 
-const rates = [10, 100, 500, 1_500];
+const allRates = [10, 100, 500, 1_500];
+const peerRates = [100, 500];
 
 /** Writes `rate` changes a second for `seconds`, each with its time, from another process. */
-async function offer(url: string, statement: 'collecta' | 'ideal', rate: number, seconds: number): Promise<void> {
+async function offer(url: string, whose: Offer, rate: number, seconds: number): Promise<void> {
   const child = spawn(
     process.execPath,
-    ['--import', 'tsx', `${root}bench/offer.ts`, url, statement, String(rate), String(seconds)],
+    ['--import', 'tsx', `${root}bench/offer.ts`, url, whose, String(rate), String(seconds)],
     { cwd: root, stdio: 'inherit' },
   );
   await new Promise(done => child.once('exit', done));
@@ -30,8 +34,8 @@ async function offer(url: string, statement: 'collecta' | 'ideal', rate: number,
 const quantile = (sorted: number[], q: number) =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN;
 
-/** Commit to receipt, idle wake-ups included; against an ideal loop with an unconditional NOTIFY. */
-export async function latency({ repetitions = 3, seconds = 8 } = {}): Promise<void> {
+/** Commit to receipt, idle wake-ups included; against an ideal loop with an unconditional NOTIFY, and the job queues. */
+export async function latency({ repetitions = 3, seconds = 12, rates = allRates, only = '' } = {}): Promise<void> {
   const server = await startBenchServer();
   const receiver: Receiver = await startReceiver();
   const tables = new Map<string, Table>();
@@ -40,38 +44,57 @@ export async function latency({ repetitions = 3, seconds = 8 } = {}): Promise<vo
     tables.set(what, found);
     found.add(name, value);
   };
-  const contenders: Record<
-    string,
-    () => Promise<{ url: string; sql: Sql; child: ChildProcess; statement: 'collecta' | 'ideal' }>
-  > = {
+  const graphileWorker = async (peer: string) => {
+    const { url, sql } = await server.database(false);
+    await runMigrations({ connectionString: url });
+    const child = startScript('peers.ts', peer, url, receiver.url, '50');
+    return { url, sql, whose: 'graphile-worker' as const, child };
+  };
+  const contenders: Record<string, () => Promise<{ url: string; sql: Sql; child: ChildProcess; whose: Offer }>> = {
     'ideal loop': async () => {
       const { url, sql } = await server.database(false);
       await sql.unsafe(idealSchema);
       await sql.unsafe(`create function announce() returns trigger language plpgsql as $$ begin perform pg_notify('ideal', ''); return null; end $$;
         create trigger announce after insert on ideal_queue for each statement execute function announce()`);
-      return { url, sql, statement: 'ideal', child: startScript('ideal.ts', url, receiver.url, '50', 'listen') };
+      return { url, sql, whose: 'ideal', child: startScript('ideal.ts', url, receiver.url, '50', 'listen') };
     },
     collecta: async () => {
       const { url, sql } = await server.database();
       await prepare(sql, receiver.url);
-      return { url, sql, statement: 'collecta', child: startRunner('node', url) };
+      return { url, sql, whose: 'collecta', child: startRunner('node', url) };
+    },
+    'graphile-worker, tuned': () => graphileWorker('graphile-worker'),
+    'graphile-worker as installed': () => graphileWorker('graphile-worker as installed'),
+    'pg-boss, polling twice a second': async () => {
+      const { url, sql } = await server.database(false);
+      const boss = new PgBoss({ connectionString: url });
+      await boss.start();
+      await boss.createQueue('post');
+      await boss.stop({ graceful: false });
+      return { url, sql, whose: 'pg-boss', child: startScript('peers.ts', 'pg-boss', url, receiver.url, '50') };
     },
   };
   for (let i = 0; i < repetitions; i++)
     for (const [name, start] of Object.entries(contenders)) {
-      const { url, sql, child, statement } = await start();
+      if (only && !only.split(',').includes(name)) continue;
+      const { url, sql, child, whose } = await start();
+      const ours = whose === 'collecta' || whose === 'ideal';
+      const offered = rates.filter(rate => ours || peerRates.includes(rate));
       await pause(2_500);
-      await offer(url, statement, 200, 2); // warm
-      for (const [rate, held] of [...rates.map(rate => [rate, false] as const), [100, true] as const]) {
+      await offer(url, whose, 200, 4); // warm
+      for (const [rate, held] of [
+        ...offered.map(rate => [rate, false] as const),
+        ...(ours && rates === allRates ? [[100, true] as const] : []),
+      ]) {
         await receiver.reset();
         const writer = await sql.reserve();
         if (held)
           await writer.unsafe(
-            statement === 'ideal'
+            whose === 'ideal'
               ? `begin; select pg_current_xact_id()`
               : `begin; insert into work_orders (status) values ('held')`,
           );
-        await offer(url, statement, rate, seconds);
+        await offer(url, whose, rate, seconds);
         await pause(1_500);
         if (held) await writer.unsafe('rollback');
         writer.release();

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:530fb20feb081663b1e96ff7a4fb2fc89c6c3b4e
+--! Hash: sha1:98706da20efb88cc0672bbefb8ed75bfe00c3954
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1657,12 +1657,14 @@ declare
   change record;
   more boolean;
   in_order boolean := false; -- whether order_changes was asked
+  captured_under collecta.module_versions;
   module collecta.module_versions;
+  what record; -- read_change's answer
   -- What is to be written: a few rows at a time.
   taken bigint[] := '{}';
   events collecta.events[] := '{}';
   queued collecta.delivery_queue[] := '{}';
-  behind text[] := '{}'; -- ordered endpoints' records among them
+  behind text[]; -- ordered endpoints' records among them
   length_written bigint := 0;
   -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each event.
   base constant text := left(collecta.new_id('evt'), -6);
@@ -1671,7 +1673,10 @@ declare
   kinds text[];
   recipients collecta.recipients[];
   recipient collecta.recipients;
-  recipients_of text;
+  known_module int;
+  known_step "char";
+  known_scope text;
+  plain int; -- kinds with a recipient that has no payload_role
   -- The event and the body that the recipients at hand share.
   kind text;
   role text;
@@ -1697,18 +1702,12 @@ begin
   if not exists (select from collecta.outbox o where o.change_id >= from_change) then
     return;
   end if;
-  -- An ordered endpoint's rows are queued behind their predecessors: record_deliveries must not remove one meanwhile.
-  if exists (select from collecta.endpoints e where e.ordered and e.state <> 'deleted') then
-    perform pg_advisory_xact_lock(1668246636, 6);
-  end if;
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   stamp := clock_timestamp();
 
   open changes for
-    select o.*, o.change_id as order_id, o.operation as step, 0 as place, k.*
-    from (select * from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes) o
-    left join collecta.module_versions v on v.version = o.version
-    cross join lateral collecta.read_change(v, o.operation, o.old, o.new) k;
+    select o.*, o.change_id as order_id, o.operation as step, 0 as place
+    from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes;
   loop
     fetch changes into change;
     more := found;
@@ -1717,34 +1716,36 @@ begin
       insert into collecta.events select * from unnest(events);
       insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id)
       select q.change_id, q.position, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.record_id from unnest(queued) q;
-      taken := '{}'; events := '{}'; queued := '{}'; behind := '{}'; length_written := 0;
+      taken := '{}'; events := '{}'; queued := '{}'; behind := null; length_written := 0;
     end if;
     exit when not more;
-    if not in_order and (change.nested or change.old_id <> change.new_id) then
+    if captured_under.version is distinct from change.version then
+      select * into captured_under from collecta.module_versions v where v.version = change.version;
+    end if;
+    what := collecta.read_change(captured_under, change.operation, change.old, change.new);
+    if not in_order and (change.nested or what.old_id <> what.new_id) then
       -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
       in_order := true;
       close changes;
       open changes for
-        select o.*, s.order_id, s.step, s.place, k.*
+        select o.*, s.order_id, s.step, s.place
         from collecta.order_changes(change.change_id, max_changes - routed) s
         join collecta.outbox o on o.change_id = s.change_id
-        left join collecta.module_versions v on v.version = o.version
-        cross join lateral collecta.read_change(v, o.operation, o.old, o.new) k
         order by s.order_id, s.place;
       continue;
     end if;
 
-    module := change.module;
+    module := what.module;
     -- Of a changed key the old one's step comes first.
     if change.step <> 'D' or change.operation = 'D' then
       taken := taken || change.change_id;
       routed := routed + 1;
       next_change := greatest(next_change, change.change_id + 1);
     end if;
-    if change.unroutable is not null or set_aside is not null and change.operation <> 'M' then
+    if what.unroutable is not null or set_aside is not null and change.operation <> 'M' then
       insert into collecta.unrouted (change_id, module, record_id, change, reason, set_aside_at)
-      select change.change_id, coalesce(module.slug, ''), coalesce(change.new_id, change.old_id),
-        (select row_to_json(o) from collecta.outbox o where o.change_id = change.change_id), coalesce(set_aside, change.unroutable), stamp
+      select change.change_id, coalesce(module.slug, ''), coalesce(what.new_id, what.old_id),
+        (select row_to_json(o) from collecta.outbox o where o.change_id = change.change_id), coalesce(set_aside, what.unroutable), stamp
       on conflict do nothing; -- a changed key's second step
       continue;
     elsif change.operation = 'M' then
@@ -1753,26 +1754,33 @@ begin
       continue;
     end if;
 
-    if recipients_of is distinct from format('%s %s %L', module.module_id, change.step, change.scope) then
-      recipients_of := format('%s %s %L', module.module_id, change.step, change.scope);
+    if known_step is distinct from change.step or known_module is distinct from module.module_id or known_scope is distinct from what.scope then
+      known_step := change.step;
+      known_module := module.module_id;
+      known_scope := what.scope;
       kinds := case change.step when 'I' then array['record_created'] when 'U' then array['record_updated', 'status_change', 'custom_data_updated']
         else array['record_deleted'] end;
-      recipients := array(
-        select u.r
-        from (
-          select r from collecta.recipients r where r.module_id = module.module_id and r.event = any (kinds) and r.scope is null
-          union all
-          select r from collecta.recipients r where r.module_id = module.module_id and r.event = any (kinds) and r.scope = change.scope
-          union all
-          -- Nobody: an event that any of the module's subscribers may have is written for history, all of it.
-          select row(module.module_id, k, null, -1, null, '', null, false)::collecta.recipients
-          from unnest(kinds) k
-          where exists (select from collecta.subscriptions s where s.module_id = module.module_id and s.event = k)) u
-        order by array_position(kinds, (u.r).event), (u.r).payload_role, (u.r).endpoint_id nulls first);
+      select array_agg(r order by array_position(kinds, r.event), r.payload_role, r.endpoint_id), count(distinct r.event) filter (where r.payload_role = '')
+      into recipients, plain
+      from collecta.recipients r where r.module_id = known_module and r.event = any (kinds) and r.scope is null;
+      if known_scope is not null or plain < cardinality(kinds) then
+        recipients := array(
+          select u.r
+          from (
+            select r from unnest(recipients) r
+            union all
+            select r from collecta.recipients r where r.module_id = known_module and r.event = any (kinds) and r.scope = known_scope
+            union all
+            -- Nobody: an event to which anybody subscribes is written all the same, with the body of an endpoint without a role.
+            select row(known_module, k, null, -1, null, '', null, false)::collecta.recipients
+            from unnest(kinds) k
+            where exists (select from collecta.subscriptions s where s.module_id = known_module and s.event = k)) u
+          order by array_position(kinds, (u.r).event), (u.r).payload_role, (u.r).endpoint_id nulls first);
+      end if;
     end if;
     occurred := null;
     kind := null;
-    foreach recipient in array recipients loop
+    foreach recipient in array coalesce(recipients, '{}') loop
       continue when recipient.after_change_id >= change.change_id;
       if recipient.event is distinct from kind then
         kind := recipient.event;
@@ -1785,18 +1793,18 @@ begin
         -- One body for an event, and one more for each payload_role that an endpoint has.
         role := recipient.payload_role;
         body := null;
-        continue when case kind when 'record_updated' then change.counts when 'status_change' then change.status_changed
-          when 'custom_data_updated' then change.custom_data_changed else true end is not true;
-        record_id := case when change.step = 'D' then change.old_id else change.new_id end;
-        record_text := case change.step when 'D' then change.old_record when 'T' then 'null' else change.new_record end;
-        previous := case when change.step = 'U' then change.previous end;
+        continue when case kind when 'record_updated' then what.counts when 'status_change' then what.status_changed
+          when 'custom_data_updated' then what.custom_data_changed else true end is not true;
+        record_id := case when change.step = 'D' then what.old_id else what.new_id end;
+        record_text := case change.step when 'D' then what.old_record when 'T' then 'null' else what.new_record end;
+        previous := case when change.step = 'U' then what.previous end;
         visible := null;
         if role <> '' then
           visible := collecta.visible_columns(role, module.relation);
           -- A change of which its role may see nothing is no event to an endpoint.
           continue when case kind when 'status_change' then module.status_column = any (visible)
             when 'custom_data_updated' then module.custom_data_column = any (visible)
-            when 'record_updated' then change.truncated or exists (
+            when 'record_updated' then what.truncated or exists (
               select from json_each(collecta.mask_escapes(previous::json)) p where p.key = any (visible) and p.key <> all (module.ignore_columns))
             else true end is not true;
           record_text := case when record_text = 'null' then record_text else collecta.pick_columns(record_text::json, visible, true)::text end;
@@ -1808,13 +1816,13 @@ begin
         end if;
         body := '{"id":"' || event_id || '","event":"' || kind || '","occurred_at":"' || occurred || '","module":"' || module.slug
           || '","record_id":' || coalesce(case when role = '' or module.key_columns <@ visible then to_json(record_id)::text end, 'null')
-          || case when kind = 'status_change' then ',"from":' || change.status_from || ',"to":' || change.status_to else '' end
+          || case when kind = 'status_change' then ',"from":' || what.status_from || ',"to":' || what.status_to else '' end
           || ',"record":' || record_text
           || case when previous is not null then ',"previous":' || previous else '' end
           || context
           || case when change.step = 'T' then ',"count":' || (change.new ->> 'count')::bigint else '' end
-          || case when change.truncated then ',"truncated":true}' else '}' end;
-        events := events || row(event_id, role, stamp, change.order_id, place, module.slug, kind, record_id, change.scope, change.captured_at, body)::collecta.events;
+          || case when what.truncated then ',"truncated":true}' else '}' end;
+        events := events || row(event_id, role, stamp, change.order_id, place, module.slug, kind, record_id, what.scope, change.captured_at, body)::collecta.events;
         length_written := length_written + length(body);
       end if;
       continue when body is null or recipient.endpoint_id is null;
@@ -1831,7 +1839,12 @@ begin
         end if;
         continue when reason is not null or not matches;
       end if;
-      ordered_record := case when recipient.ordered then module.slug || '/' || coalesce(record_id, '') end;
+      ordered_record := null;
+      if recipient.ordered then
+        ordered_record := module.slug || '/' || coalesce(record_id, '');
+        -- Its rows are queued behind their predecessors: record_deliveries must not remove one meanwhile.
+        perform pg_advisory_xact_lock(1668246636, 6);
+      end if;
       queued := queued || row(null, change.order_id,
         case when ordered_record is null then stamp
           when recipient.endpoint_id || ' ' || ordered_record = any (behind)
