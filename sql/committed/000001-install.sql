@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:98706da20efb88cc0672bbefb8ed75bfe00c3954
+--! Hash: sha1:54b456f7601692afbdf0c9b37127299c6ac4f015
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -452,10 +452,17 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   known collecta.installation;
+  -- Which database this is does not change within a session, which so asks only once.
+  present text := current_setting('collecta.identity', true);
 begin
+  if coalesce(present, '') = '' then
+    select format('%s/%s', c.system_identifier, d.oid) into present
+    from pg_control_system() c, pg_catalog.pg_database d
+    where d.datname = current_database();
+    perform set_config('collecta.identity', present, false);
+  end if;
   select * into known from collecta.installation;
-  if known.system_identifier = (select c.system_identifier from pg_control_system() c)
-     and known.database_oid = (select d.oid from pg_catalog.pg_database d where d.datname = current_database()) then
+  if known.system_identifier || '/' || known.database_oid = present then
     if known.environment is null and environment is not null then
       update collecta.installation i set environment = check_installation.environment where i.environment is null;
       return;
@@ -1646,7 +1653,8 @@ create or replace function collecta.route_changes(
   out next_change bigint
 )
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
+-- claim_deliveries has set the rest. Each setting costs every call.
+set search_path = pg_catalog, pg_temp
 as $$
 <<route>>
 declare
@@ -1699,9 +1707,6 @@ begin
   end if;
   routed := 0;
   next_change := from_change;
-  if not exists (select from collecta.outbox o where o.change_id >= from_change) then
-    return;
-  end if;
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   stamp := clock_timestamp();
 
@@ -1711,9 +1716,12 @@ begin
   loop
     fetch changes into change;
     more := found;
-    if not more or cardinality(events) >= flush_rows or length_written > flush_length then
-      delete from collecta.outbox o where o.change_id = any (taken);
-      insert into collecta.events select * from unnest(events);
+    if not more and taken <> '{}' or cardinality(events) >= flush_rows or length_written > flush_length then
+      with gone as (
+        delete from collecta.outbox o where o.change_id = any (taken)
+      ), written as (
+        insert into collecta.events select * from unnest(events)
+      )
       insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id)
       select q.change_id, q.position, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.record_id from unnest(queued) q;
       taken := '{}'; events := '{}'; queued := '{}'; behind := null; length_written := 0;
@@ -1811,7 +1819,7 @@ begin
           previous := collecta.pick_columns(previous::json, visible, true)::text;
         end if;
         if occurred is null then
-          occurred := to_char(change.captured_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+          occurred := to_char(change.captured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
           context := case when change.context is not null then ',"context":' || collecta.context_json(change.context) else '' end;
         end if;
         body := '{"id":"' || event_id || '","event":"' || kind || '","occurred_at":"' || occurred || '","module":"' || module.slug
@@ -1955,7 +1963,6 @@ set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmap
 as $$
 #variable_conflict use_column
 declare
-  lease interval;
   present timestamptz;
   candidates tid[];
   of_endpoints text[];
@@ -1972,7 +1979,6 @@ begin
   perform pg_advisory_xact_lock(1668246636, 3);
   -- After the lock, so that it includes what was routed above and is never before the last claim's.
   present := clock_timestamp();
-  lease := (select s.lease from collecta.settings s);
 
   for look in 1..2 loop
     -- c.place: the window is read lazily, in the index's order; what comes after the last row that is taken is not read.
@@ -1999,7 +2005,7 @@ begin
         limit per_endpoint) c
       limit batch) c;
     exit when lapsed is not true or look = 2;
-    perform collecta.end_leases(candidates, present, lease);
+    perform collecta.end_leases(candidates, present);
   end loop;
 
   if candidates is not null then
@@ -2011,7 +2017,7 @@ begin
     ), taken as (
       -- By an array of places: one scan, and none for each row.
       update collecta.delivery_queue q
-      set attempt = q.attempt + 1, leased_until = present + lease
+      set attempt = q.attempt + 1, leased_until = present + (select s.lease from collecta.settings s)
       where q.ctid = any (array(select m.row_at from mine m))
       returning q.delivery_id, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.record_id, q.due_at, q.change_id, q.position
     )
@@ -2036,7 +2042,7 @@ $$;
 comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text) is
   'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole) and the endpoints concerned, secrets included. Record each with record_deliveries before settings.lease has passed, or it is claimed again.';
 
-create or replace function collecta.end_leases(candidates tid[], present timestamptz, lease interval) returns void
+create or replace function collecta.end_leases(candidates tid[], present timestamptz) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   with lapsed as materialized (
@@ -2053,10 +2059,10 @@ as $$
   insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
     started_at, finished_at, next_attempt_at, replay_of)
   select collecta.new_id('dlv'), l.event_id, l.payload_role, l.routed_at, l.endpoint_id, l.attempt, 'lost', l.url,
-    'the runner vanished before the result was recorded', l.leased_until - lease, l.leased_until, case when not l.spent then present end, l.replay_of
-  from lapsed l
+    'the runner vanished before the result was recorded', l.leased_until - s.lease, l.leased_until, case when not l.spent then present end, l.replay_of
+  from lapsed l cross join collecta.settings s
 $$;
-comment on function collecta.end_leases(tid[], timestamptz, interval) is
+comment on function collecta.end_leases(tid[], timestamptz) is
   'Whose runner was not heard of again: the attempt counts, history says lost, and the delivery may be claimed, or goes if it was the last.';
 --! EndIncluded functions/claim_deliveries.sql
 --! Included functions/record_deliveries.sql
