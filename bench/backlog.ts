@@ -1,6 +1,6 @@
 import type { Row } from 'postgres';
-import { fill, prepare } from './drain.ts';
-import { progress, type Sql, save, startBenchServer, Table } from './support.ts';
+import { fill, measure, prepare } from './drain.ts';
+import { progress, type Sql, save, startBenchServer, startReceiver, startRunner, Table } from './support.ts';
 
 const claims = 15;
 
@@ -71,8 +71,9 @@ export async function backlog({ repetitions = 1 } = {}): Promise<void> {
 
   // An old snapshot: dead rows stay. Route and claim in turn, from the marks, while 600,000 are processed.
   const snapshot = new Table('Route 1,000 and claim 200 while an old snapshot is held', 'ms', 'at the beginning');
-  const { sql } = await server.database();
-  await prepare(sql, 'https://receiver.example.com/hook');
+  const { sql, url } = await server.database();
+  const receiver = await startReceiver();
+  await prepare(sql, receiver.url);
   const holder = await sql.reserve();
   await holder.unsafe('begin isolation level repeatable read; select 1');
   let hints = { from: '0', marks: '{}' };
@@ -113,9 +114,21 @@ export async function backlog({ repetitions = 1 } = {}): Promise<void> {
       `old snapshot, round ${round}: ${snapshot.median([...snapshot.rows.keys()].at(-1) as string).toFixed(1)} ms`,
     );
   }
-  await holder.unsafe('rollback');
-  holder.release();
+  const jobs = 20_000;
+  const drained = new Table(`Drain of ${jobs} due deliveries, 600,000 processed before`, 'deliveries/s', 'without it');
+  for (const name of ['beside the old snapshot', 'without it']) {
+    if (name === 'without it') {
+      await holder.unsafe('rollback');
+      holder.release();
+    }
+    for (let i = 0; i < 3; i++) {
+      await fill(sql, jobs, true); // which vacuums
+      drained.add(name, (await measure(sql, receiver, jobs, () => startRunner('node', url))).rate);
+      progress(`${name}: ${Math.round(drained.median(name))}/s`);
+    }
+  }
+  receiver.stop();
   await sql.end();
   await server.stop();
-  save('backlog', [claim, snapshot]);
+  save('backlog', [claim, snapshot, drained]);
 }

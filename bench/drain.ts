@@ -47,7 +47,7 @@ export async function prepare(sql: Sql, target: string, endpoints = 1): Promise<
 }
 
 /** From the first receipt to the last, and what the database did meanwhile. */
-async function measure(sql: Sql, receiver: Receiver, jobs: number, start: () => ChildProcess) {
+export async function measure(sql: Sql, receiver: Receiver, jobs: number, start: () => ChildProcess) {
   await receiver.reset();
   const database = async () => {
     const [row] =
