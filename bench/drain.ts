@@ -33,7 +33,7 @@ export async function fill(sql: Sql, jobs: number, routed: boolean): Promise<voi
   await sql.unsafe(insertMany('work_orders', jobs));
   if (routed)
     for (;;) {
-      const [row] = await sql`select routed from collecta.route_changes(5000)`;
+      const [row] = await sql`select routed from collecta.route_changes(250)`;
       if (row?.routed === 0) break;
     }
   await sql`vacuum analyze`;

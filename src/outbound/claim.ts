@@ -82,10 +82,11 @@ export function createClaimer(
   keyring = createKeyring(undefined),
 ) {
   const known = new Map<string, { source: string; endpoint: Endpoint }>();
-  let marks = new Map<string, string>();
+  const marks = new Map<string, string>();
   let fromChange = '0';
   let afterEndpoint = '';
   let limit = routeLimit;
+  let asked = limit;
   let wholeAt = Number.NEGATIVE_INFINITY;
   let wholeCost = 0;
   let busy = false;
@@ -117,6 +118,7 @@ export function createClaimer(
 
   // Cancelled by the pool and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
   function call(batch: number, perEndpoint: number, whole: boolean, skip: string | null, setAside: string | null) {
+    asked = limit;
     const hints = whole ? '{}' : JSON.stringify(Object.fromEntries(marks));
     return pool.within(skip === null && setAside === null ? patienceMs : lastPatienceMs)`
       select * from collecta.claim_deliveries(${batch}, ${limit}, ${whole ? '0' : fromChange}, ${afterEndpoint},
@@ -140,7 +142,12 @@ export function createClaimer(
       } catch (error) {
         const { code, message, routine } = error as { code?: string; message: string; routine?: string };
         // Of the data: a value, a limit, memory, time. Anything else is not the change's fault.
-        if (aside === 'change' || routine === noPartition || !/^(2[0-9]|54|53200|57014)/.test(code ?? '')) throw error;
+        if (aside === 'change' || routine === noPartition || !/^(2[0-9]|54|53200|57014)/.test(code ?? '')) {
+          // Where the database went, it may come back as another one.
+          fromChange = '0';
+          marks.clear();
+          throw error;
+        }
         reason = code === canceled ? 'it took too long to route' : message;
         if (limit > 1) limit = Math.ceil(limit / 4);
         else aside = aside === 'nothing' ? 'filters' : 'change';
@@ -157,7 +164,6 @@ export function createClaimer(
     if (whole) {
       wholeAt = started;
       wholeCost = performance.now() - started;
-      marks = new Map();
     }
     const endpoints = new Map(
       status.endpoints?.map(row => [row.endpoint_id, { endpoint: endpointOf(row), more: row.more }]),
@@ -173,16 +179,21 @@ export function createClaimer(
       if (of?.endpoint) deliveries.push({ ...claimed, endpoint: of.endpoint, more: of.more });
       else if (of) locked.push(claimed);
     }
-    for (const [id, mark] of Object.entries(status.next_marks ?? {}))
-      if (marks.size < maxMarks || marks.has(id)) marks.set(id, mark);
-    if (status.routed >= 0) fromChange = status.next_change ?? '0';
+    for (const [id, mark] of Object.entries(status.next_marks ?? {})) {
+      marks.delete(id);
+      marks.set(id, mark);
+      if (marks.size > maxMarks) marks.delete(marks.keys().next().value!);
+    }
+    // Unless it was cut off, what a look at the whole found says nothing of where dead rows end.
+    const { next_change: next } = status;
+    if (next !== null && (status.routed >= asked || Number(next) > Number(fromChange))) fromChange = next;
 
     const cut = deliveries.length + locked.length >= batch;
     const ids = [...endpoints.keys()].sort();
     // Turns go on after the last endpoint that was served, beyond the end from the beginning.
     afterEndpoint = cut ? (ids.findLast(id => id <= afterEndpoint) ?? ids.at(-1) ?? '') : '';
     busy = cut || deliveries.length > 0 || locked.length > 0 || status.routed > 0;
-    const full = cut || status.routed >= limit;
+    const full = cut || status.routed >= asked;
     return { deliveries, locked, routed: status.routed, full, drained: whole && !busy && status.routed === 0 };
   };
 }
