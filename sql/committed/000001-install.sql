@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0bf894adf972e5750cafb1bc09ed355fad79b0da
+--! Hash: sha1:52e3daf2fe54922a5c77e94dc5d13f0c7c2512be
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1468,7 +1468,8 @@ create or replace function collecta.read_change(
   out truncated boolean, out previous text, out counts boolean, out status_changed boolean, out custom_data_changed boolean,
   out status_from text, out status_to text, out unroutable text
 )
-language plpgsql stable set search_path = pg_catalog, pg_temp
+-- Under its callers' search_path: a setting costs every call.
+language plpgsql stable
 as $$
 declare
   safe_old json;

@@ -33,7 +33,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   const sql = openPool(config.databaseUrl, { max: 3, prepare });
   // On one session, which has their plans: made anew, they are 40 ms of somebody's latency.
   const claims = openPool(config.databaseUrl, { max: 1, prepare });
-  const upkeep = openPool(config.databaseUrl, { max: 1, idle_timeout: 30, prepare, patienceMs: 600_000 });
+  const upkeep = openPool(config.databaseUrl, { max: 1, idle_timeout: 30, prepare });
   const guard = createGuard(config);
   const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks' });
   const keyring = createKeyring(config.secretKey);
@@ -194,7 +194,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
 
   async function maintain(): Promise<void> {
     try {
-      for (const { done, subject } of await upkeep`select done, subject from collecta.maintain()`)
+      for (const { done, subject } of await upkeep.within(
+        maintainEveryMs,
+      )`select done, subject from collecta.maintain()`)
         log.info('maintained', { done, subject });
       const [settings] = await upkeep`select extract(epoch from lease) * 1000 as lease_ms from collecta.settings`;
       leaseMs = Number(settings?.lease_ms ?? leaseMs);
