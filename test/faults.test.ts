@@ -26,6 +26,11 @@ const queued = (sql: Sql) =>
   number(sql`select (select count(*) from collecta.outbox) + (select count(*) from collecta.delivery_queue) as count`);
 const drained = (sql: Sql, timeoutMs = 40_000) =>
   until('everything is delivered', async () => (await queued(sql)) === 0, timeoutMs, 50);
+/** Those of runners: a killed one's go on until their statement is over. */
+const sessions = (sql: Sql) =>
+  number(
+    sql`select count(*) from pg_stat_activity where datname = current_database() and application_name like 'collecta-webhooks%'`,
+  );
 /** Instead of waiting a minute: the leases of whoever is gone end now. */
 const endLeases = (sql: Sql) =>
   sql`update collecta.delivery_queue set leased_until = now() - interval '1 s' where leased_until is not null`;
@@ -83,6 +88,7 @@ t.test('kill -9 in the middle of 1,000 deliveries, then a second runner', async 
   await until('it is in the middle', () => receiver.to('/killed').length > 300);
   first.kill('SIGKILL');
   await first.ended;
+  await until('its last statement is over', async () => (await sessions(sql)) === 0);
   const leased = await number(sql`select count(*) from collecta.delivery_queue where leased_until is not null`);
   const attempted = receiver.to('/killed').length;
   t.ok(leased > 0 && attempted < 1_000, `killed after ${attempted} requests, ${leased} leased`);
