@@ -6,3 +6,4 @@ export { MigrationError, migrate, status } from './install/migrate.ts';
 export { createLog } from './log.ts';
 export { SendError, send } from './operations/send.ts';
 export { parseSecret, signatureHeaders, verifySignature } from './outbound/sign.ts';
+export { openPool } from './pool.ts';

@@ -17,20 +17,23 @@ export type Pool = Query & {
 export type PoolOptions = postgres.Options<Record<string, never>> & {
   /** How long a query may take before it is cancelled. */
   patienceMs?: number;
+  /** What a cancelled query may take to end before it is given up. */
+  graceMs?: number;
   /** A session of the pool has ended, or may have. */
   onclose?: () => void;
 };
-
-const canceledMs = 5_000; // what a cancelled statement may take to end
 
 /**
  * Connections for services that run for months: every query settles, and none meets a connection that an earlier failure
  * broke. The driver (3.4.9) leaves a query whose session ended while it was written unanswered for ever, and the connection
  * unable to write any more (github.com/porsager/postgres issues 1208 and 1216, pull requests 1209 and 1215). So a query that
- * takes longer than `patienceMs` is cancelled, and rejects 5 s later whatever happened to it; and whenever a session fails,
- * all of the pool is replaced, what is under way on the old one having 5 s to end.
+ * takes longer than `patienceMs` is cancelled, and rejects `graceMs` later whatever happened to it; and whenever a session
+ * fails, all of the pool is replaced, what is under way on the old one having as long to end.
  */
-export function openPool(url: string, { patienceMs = 60_000, onclose, ...options }: PoolOptions = {}): Pool {
+export function openPool(
+  url: string,
+  { patienceMs = 60_000, graceMs = 5_000, onclose, ...options }: PoolOptions = {},
+): Pool {
   const open = (): Sql => {
     const opened = connect(url, { ...options, onclose: () => pool === opened && onclose?.() });
     return opened;
@@ -42,7 +45,7 @@ export function openPool(url: string, { patienceMs = 60_000, onclose, ...options
     if (pool !== broken || ended) return;
     pool = open();
     onclose?.();
-    broken.end({ timeout: canceledMs / 1000 }).catch(() => {});
+    broken.end({ timeout: graceMs / 1000 }).catch(() => {});
   }
 
   /** By a session of its own: those of the pool may all be waiting. Not by the driver's cancel(), whose failure nobody can catch. */
@@ -72,22 +75,16 @@ export function openPool(url: string, { patienceMs = 60_000, onclose, ...options
         const losing = setTimeout(() => {
           replace(used);
           reject(new Error('the database did not answer'));
-        }, patience + canceledMs);
-        const settled = () => {
-          clearTimeout(cancelling);
-          clearTimeout(losing);
-        };
-        query.then(
-          rows => {
-            settled();
-            resolve(rows);
-          },
-          error => {
-            settled();
+        }, patience + graceMs);
+        query
+          .then(resolve, error => {
             if (whyUnreachable(error) !== undefined) replace(used);
             reject(error);
-          },
-        );
+          })
+          .finally(() => {
+            clearTimeout(cancelling);
+            clearTimeout(losing);
+          });
       });
 
   return Object.assign(within(patienceMs), {

@@ -255,6 +255,32 @@ t.test('a transaction that is taken whole does not overtake what stands between 
   );
 });
 
+t.test(
+  'where an old snapshot’s dead rows end is told when nothing is there, and never beyond a writer’s change',
+  async t => {
+    const { sql, url } = await prepared();
+    await subscribe(sql);
+    const holder = connect(url, { max: 1 });
+    await holder`begin isolation level repeatable read`;
+    await holder`select from collecta.outbox`;
+    await sql`insert into collecta.outbox (version, operation, captured_at) select 0, 'I', now() from generate_series(1, 150000)`;
+    await sql`delete from collecta.outbox`;
+    const [last] = await sql`select collecta.last_change_id() + 1 as next_change`;
+    t.match([...(await sql`select routed, next_change from collecta.route_changes()`)], [{ routed: 0, ...last }]);
+    const writer = connect(url, { max: 1 });
+    await writer`begin`;
+    await writer`insert into t (id) values (1)`;
+    t.match(
+      [...(await sql`select routed, next_change from collecta.route_changes()`)],
+      [{ routed: 0, next_change: '0' }],
+      'a writer holds an id among them',
+    );
+    await writer`commit`;
+    t.match([...(await sql`select routed from collecta.route_changes()`)], [{ routed: 1 }]);
+    await holder`rollback`;
+  },
+);
+
 t.test('one router at a time', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql);

@@ -41,8 +41,8 @@ export async function serveOperations(config: Config, log: Log, signal: AbortSig
     max: 1,
     idle_timeout: 60,
     prepare: false,
-    connect_timeout: 2,
     patienceMs,
+    graceMs: 0,
   });
   const answers: Record<string, () => Promise<string>> = {
     '/livez': async () => 'ok\n',

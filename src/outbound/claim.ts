@@ -86,7 +86,6 @@ export function createClaimer(
   let fromChange = '0';
   let afterEndpoint = '';
   let limit = routeLimit;
-  let asked = limit;
   let wholeAt = Number.NEGATIVE_INFINITY;
   let wholeCost = 0;
   let busy = false;
@@ -118,7 +117,6 @@ export function createClaimer(
 
   // Cancelled by the pool and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
   function call(batch: number, perEndpoint: number, whole: boolean, skip: string | null, setAside: string | null) {
-    asked = limit;
     const hints = whole ? '{}' : JSON.stringify(Object.fromEntries(marks));
     return pool.within(skip === null && setAside === null ? patienceMs : lastPatienceMs)`
       select * from collecta.claim_deliveries(${batch}, ${limit}, ${whole ? '0' : fromChange}, ${afterEndpoint},
@@ -137,8 +135,9 @@ export function createClaimer(
           aside === 'filters' ? reason : null,
           aside === 'change' ? reason : null,
         );
+        const asked = limit;
         limit = aside === 'nothing' ? Math.min(routeLimit, limit * 2) : 1;
-        return rows;
+        return { rows, asked };
       } catch (error) {
         const { code, message, routine } = error as { code?: string; message: string; routine?: string };
         // Of the data: a value, a limit, memory, time. Anything else is not the change's fault.
@@ -159,7 +158,7 @@ export function createClaimer(
   return async function claim(batch: number, perEndpoint: number, everything = false): Promise<Claim> {
     const started = performance.now();
     const whole = everything || started - wholeAt > (busy ? Math.max(1_000, 20 * wholeCost) : 4 * wholeCost);
-    const rows = await callOrIsolate(batch, perEndpoint, whole);
+    const { rows, asked } = await callOrIsolate(batch, perEndpoint, whole);
     const status = statusRow.parse(rows.find(row => row.delivery_id === null));
     if (whole) {
       wholeAt = started;

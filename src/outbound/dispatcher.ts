@@ -194,9 +194,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
 
   async function maintain(): Promise<void> {
     try {
-      for (const { done, subject } of await upkeep.within(
-        maintainEveryMs,
-      )`select done, subject from collecta.maintain()`)
+      const patient = upkeep.within(maintainEveryMs);
+      for (const { done, subject } of await patient`select done, subject from collecta.maintain()`)
         log.info('maintained', { done, subject });
       const [settings] = await upkeep`select extract(epoch from lease) * 1000 as lease_ms from collecta.settings`;
       leaseMs = Number(settings?.lease_ms ?? leaseMs);
@@ -312,7 +311,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   await Promise.race([recorder.drained(), new Promise(done => setTimeout(done, 5_000).unref())]);
   await Promise.allSettled([
     deliverer.close(),
-    ...[sql, claims].map(pool => pool.end({ timeout: 5 })),
+    sql.end({ timeout: 5 }),
+    claims.end({ timeout: 5 }),
     upkeep.end({ timeout: 1 }),
   ]);
   log.info('stopped');
