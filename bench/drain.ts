@@ -28,6 +28,15 @@ export const idealSchema = `
 const body = (n: number) =>
   `jsonb_build_object('event', 'record_created', 'record', jsonb_build_object('id', ${n}, 'product_code', 'A-4711', 'quantity', 12, 'work_center', 'assembly', 'status', 'open', 'custom_data', '{"lot": 7, "tags": ["x", "y"]}'::jsonb, 'note', 'a note of some length, as people write them', 'price', 99.95, 'created_at', now(), 'updated_at', now()))`;
 
+/** The tables of a job queue, and for pg-boss a queue. */
+export async function installPeer(peer: string, url: string): Promise<void> {
+  if (peer !== 'pg-boss') return runMigrations({ connectionString: url });
+  const boss = new PgBoss({ connectionString: url });
+  await boss.start();
+  await boss.createQueue('post');
+  await boss.stop({ graceful: false });
+}
+
 /** Makes the product's deliveries: as captured changes, or routed already. */
 export async function fill(sql: Sql, jobs: number, routed: boolean): Promise<void> {
   await sql.unsafe(insertMany('work_orders', jobs));
@@ -119,13 +128,15 @@ export async function drain({ jobs = 20_000, repetitions = 3, concurrency = '50'
     );
     await sql.end();
   };
-  for (const peer of ['graphile-worker', 'graphile-worker as installed'])
+  const jobsOf: Record<string, string> = {
+    'graphile-worker': `select graphile_worker.add_jobs(array_agg(('post', (${body(1)})::json, null, now(), 25, null, 0, null)::graphile_worker.job_spec)) from generate_series(1, ${jobs})`,
+    'pg-boss': `insert into pgboss.job (name, data) select 'post', ${body(1)} from generate_series(1, ${jobs})`,
+  };
+  for (const peer of ['graphile-worker', 'graphile-worker as installed', 'pg-boss'])
     contenders[peer] = async () => {
       const { url, sql } = await server.database(false);
-      await runMigrations({ connectionString: url });
-      await sql.unsafe(
-        `select graphile_worker.add_jobs(array_agg(('post', (${body(1)})::json, null, now(), 25, null, 0, null)::graphile_worker.job_spec)) from generate_series(1, ${jobs})`,
-      );
+      await installPeer(peer, url);
+      await sql.unsafe(jobsOf[peer] ?? jobsOf['graphile-worker']!);
       await sql`vacuum analyze`;
       note(
         peer,
@@ -133,20 +144,6 @@ export async function drain({ jobs = 20_000, repetitions = 3, concurrency = '50'
       );
       await sql.end();
     };
-  contenders['pg-boss'] = async () => {
-    const { url, sql } = await server.database(false);
-    const boss = new PgBoss({ connectionString: url });
-    await boss.start();
-    await boss.createQueue('post');
-    await boss.stop({ graceful: false });
-    await sql.unsafe(`insert into pgboss.job (name, data) select 'post', ${body(1)} from generate_series(1, ${jobs})`);
-    await sql`vacuum analyze`;
-    note(
-      'pg-boss',
-      await measure(sql, receiver, jobs, () => startScript('peers.ts', 'pg-boss', url, receiver.url, concurrency)),
-    );
-    await sql.end();
-  };
   for (let i = 0; i < repetitions; i++)
     for (const [name, run] of Object.entries(contenders))
       if (!only || name === 'ideal loop' || name.includes(only)) await run();

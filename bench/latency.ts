@@ -1,7 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { runMigrations } from 'graphile-worker';
-import PgBoss from 'pg-boss';
-import { idealSchema, prepare } from './drain.ts';
+import { idealSchema, installPeer, prepare } from './drain.ts';
 import type { Offer } from './offer.ts';
 import {
   pause,
@@ -18,7 +16,6 @@ import {
   Table,
 } from './support.ts';
 
-const allRates = [10, 100, 500, 1_500];
 const peerRates = [100, 500];
 
 /** Writes `rate` changes a second for `seconds`, each with its time, from another process. */
@@ -35,7 +32,12 @@ const quantile = (sorted: number[], q: number) =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN;
 
 /** Commit to receipt, idle wake-ups included; against an ideal loop with an unconditional NOTIFY, and the job queues. */
-export async function latency({ repetitions = 3, seconds = 12, rates = allRates, only = '' } = {}): Promise<void> {
+export async function latency({
+  repetitions = 3,
+  seconds = 12,
+  rates = [10, 100, 500, 1_500],
+  only = '',
+} = {}): Promise<void> {
   const server = await startBenchServer();
   const receiver: Receiver = await startReceiver();
   const tables = new Map<string, Table>();
@@ -44,11 +46,10 @@ export async function latency({ repetitions = 3, seconds = 12, rates = allRates,
     tables.set(what, found);
     found.add(name, value);
   };
-  const graphileWorker = async (peer: string) => {
+  const jobQueue = (peer: string, whose: Offer) => async () => {
     const { url, sql } = await server.database(false);
-    await runMigrations({ connectionString: url });
-    const child = startScript('peers.ts', peer, url, receiver.url, '50');
-    return { url, sql, whose: 'graphile-worker' as const, child };
+    await installPeer(peer, url);
+    return { url, sql, whose, child: startScript('peers.ts', peer, url, receiver.url, '50') };
   };
   const contenders: Record<string, () => Promise<{ url: string; sql: Sql; child: ChildProcess; whose: Offer }>> = {
     'ideal loop': async () => {
@@ -63,16 +64,9 @@ export async function latency({ repetitions = 3, seconds = 12, rates = allRates,
       await prepare(sql, receiver.url);
       return { url, sql, whose: 'collecta', child: startRunner('node', url) };
     },
-    'graphile-worker, tuned': () => graphileWorker('graphile-worker'),
-    'graphile-worker as installed': () => graphileWorker('graphile-worker as installed'),
-    'pg-boss, polling twice a second': async () => {
-      const { url, sql } = await server.database(false);
-      const boss = new PgBoss({ connectionString: url });
-      await boss.start();
-      await boss.createQueue('post');
-      await boss.stop({ graceful: false });
-      return { url, sql, whose: 'pg-boss', child: startScript('peers.ts', 'pg-boss', url, receiver.url, '50') };
-    },
+    'graphile-worker, tuned': jobQueue('graphile-worker', 'graphile-worker'),
+    'graphile-worker as installed': jobQueue('graphile-worker as installed', 'graphile-worker'),
+    'pg-boss, polling twice a second': jobQueue('pg-boss', 'pg-boss'),
   };
   for (let i = 0; i < repetitions; i++)
     for (const [name, start] of Object.entries(contenders)) {
@@ -84,7 +78,7 @@ export async function latency({ repetitions = 3, seconds = 12, rates = allRates,
       await offer(url, whose, 200, 4); // warm
       for (const [rate, held] of [
         ...offered.map(rate => [rate, false] as const),
-        ...(ours && rates === allRates ? [[100, true] as const] : []),
+        ...(ours && rates.includes(100) ? [[100, true] as const] : []),
       ]) {
         await receiver.reset();
         const writer = await sql.reserve();
