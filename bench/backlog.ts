@@ -19,7 +19,7 @@ async function queue(sql: Sql, rows: number, spread: number, hot: number, due = 
 }
 
 async function record(sql: Sql, rows: Row[]): Promise<void> {
-  await sql`select collecta.record_deliveries(${rows.map(row => row.delivery_id)}::text[]::bigint[], ${rows.map(row => row.attempt)}::int[],
+  await sql`select collecta.record_deliveries(${rows.map(row => row.delivery_id)}::text[]::bigint[], ${rows.map(row => row.lease)}::text[]::bigint[],
     ${rows.map(() => 'delivered')}::text[], ${rows.map(() => 'x')}::text[], ordered => false)`;
 }
 

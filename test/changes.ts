@@ -82,7 +82,7 @@ export async function refuses(
 export async function deliver(sql: Sql, outcome = 'delivered'): Promise<Payload[]> {
   const claimed = (await sql`select * from collecta.claim_deliveries(100)`).filter(row => row.delivery_id !== null);
   const every = (value: string) => claimed.map(() => value);
-  await sql`select collecta.record_deliveries(${claimed.map(row => row.delivery_id)}::bigint[], ${claimed.map(row => row.attempt)}::int[],
+  await sql`select collecta.record_deliveries(${claimed.map(row => row.delivery_id)}::bigint[], ${claimed.map(row => row.lease)}::bigint[],
     ${every(outcome)}::text[], ${every('https://example.com/hook')}::text[])`;
   return claimed.map(row => JSON.parse(row.body));
 }

@@ -35,11 +35,11 @@ const fill = (sql: Sql, endpoint: string, count: number) => sql`
 /** How many of these were still theirs to record. */
 async function record(
   sql: Sql,
-  deliveries: Pick<Delivery, 'deliveryId' | 'attempt'>[],
+  deliveries: Pick<Delivery, 'deliveryId' | 'lease'>[],
   outcome = 'delivered',
 ): Promise<number> {
   const [row] = await sql`
-    select collecta.record_deliveries(${deliveries.map(each => each.deliveryId)}::text[]::bigint[], ${deliveries.map(each => each.attempt)}::int[],
+    select collecta.record_deliveries(${deliveries.map(each => each.deliveryId)}::text[]::bigint[], ${deliveries.map(each => each.lease)}::text[]::bigint[],
       ${deliveries.map(() => outcome)}::text[], ${deliveries.map(() => 'https://example.com')}::text[]) as recorded`;
   return Number(row!.recorded);
 }
@@ -70,6 +70,7 @@ async function claimBySql(
       .filter(row => row.delivery_id !== null)
       .map(row => ({
         deliveryId: row.delivery_id as string,
+        lease: row.lease as string,
         attempt: row.attempt as number,
         body: row.body as string,
       })),
@@ -177,7 +178,7 @@ t.test('attempt and lease fence', async t => {
   t.strictSame(await history(), ['1 lost'], 'what vanished is in the history');
   t.equal(await record(sql, [first!]), 0, 'a late result changes nothing');
   t.equal(await record(sql, [first!], 'failed'), 0);
-  await sql`select collecta.release_deliveries(array[${first!.deliveryId}::text::bigint], array[${first!.attempt}::int])`;
+  await sql`select collecta.release_deliveries(array[${first!.deliveryId}::text::bigint], array[${first!.lease}::text::bigint])`;
   t.equal(await leased(sql, endpoint), 1, 'nor does giving back what is no longer theirs');
   t.equal(await record(sql, [second!], 'failed'), 1);
   t.equal(await record(sql, [second!], 'failed'), 0, 'a result whose commit’s answer was lost is not recorded twice');
@@ -185,7 +186,7 @@ t.test('attempt and lease fence', async t => {
 
   await sql`update collecta.delivery_queue set due_at = now()`;
   const [third] = (await claimBySql(sql)).deliveries;
-  await sql`select collecta.release_deliveries(array[${third!.deliveryId}::text::bigint], array[${third!.attempt}::int])`;
+  await sql`select collecta.release_deliveries(array[${third!.deliveryId}::text::bigint], array[${third!.lease}::text::bigint])`;
   t.equal(await record(sql, [third!]), 0, 'a result of what was given back');
   const [again] = (await claimBySql(sql)).deliveries;
   t.equal(again!.attempt, 3, 'what was given back does not count as an attempt');
@@ -196,6 +197,27 @@ t.test('attempt and lease fence', async t => {
     { next_attempt_at: null },
   ]);
   t.equal((await sql`select from collecta.delivery_queue`).length, 0);
+});
+
+t.test('a result of a claim that a failover forgot is not taken for that of another one with its number', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql, ['record_created']);
+  await sql`insert into t (n) values (1), (2)`;
+  const forgotten: Awaited<ReturnType<typeof claimBySql>>['deliveries'] = [];
+  await sql
+    .begin(async tx => {
+      forgotten.push(...(await claimBySql(tx as unknown as Sql)).deliveries);
+      throw new Error('forgotten');
+    })
+    .catch(() => {});
+  // As a standby would that had not heard of it.
+  await sql`select setval('collecta.delivery_queue_delivery_id_seq', ${forgotten[0]!.deliveryId}::text::bigint, false)`;
+  await sql`delete from collecta.outbox where new ->> 'n' = '1'`;
+  const { deliveries } = await claimBySql(sql);
+  t.match(deliveries, [{ deliveryId: forgotten[0]!.deliveryId, attempt: forgotten[0]!.attempt, lease: String }]);
+  t.equal(deliveries[0]!.body, forgotten[1]!.body, 'routed again: the same bytes under the same id');
+  t.equal(await record(sql, forgotten.slice(0, 1)), 0);
+  t.equal(await record(sql, deliveries), 1);
 });
 
 t.test('an ordered record goes on after a predecessor was spent', async t => {

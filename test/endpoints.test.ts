@@ -238,7 +238,7 @@ t.test('pause, resume, delete', async t => {
   t.equal((await queue(sql, id)).length, 1, 'what is in flight finishes');
   t.equal(
     (
-      await sql`select collecta.record_deliveries(${[claimed!.delivery_id]}::bigint[], ${[claimed!.attempt]}::int[], '{failed}', '{https://example.com/hook}') as n`
+      await sql`select collecta.record_deliveries(${[claimed!.delivery_id]}::bigint[], ${[claimed!.lease]}::bigint[], '{failed}', '{https://example.com/hook}') as n`
     )[0]!.n,
     1,
   );

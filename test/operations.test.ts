@@ -77,8 +77,8 @@ t.test('doctor', async t => {
 t.test('tail follows attempts', async t => {
   const { sql, url, endpoint } = await prepared();
   const record = (outcome: string, status: number) => sql`
-    with q as (update collecta.delivery_queue set leased_until = now() + interval '1 minute' returning delivery_id, attempt)
-    select collecta.record_deliveries(array_agg(delivery_id), array_agg(attempt), array[${outcome}], array['http://127.0.0.1:9876/hook'], statuses => array[${status}::int]) from q`;
+    with q as (update collecta.delivery_queue set leased_until = now() + interval '1 minute' returning delivery_id, (extract(epoch from leased_until) * 1000000)::bigint as lease)
+    select collecta.record_deliveries(array_agg(delivery_id), array_agg(lease), array[${outcome}], array['http://127.0.0.1:9876/hook'], statuses => array[${status}::int]) from q`;
   await record('failed', 500);
   const stop = new AbortController();
   const lines: string[] = [];

@@ -380,7 +380,7 @@ t.test('row security: nobody reads past it in the history, and no event is lost 
   t.equal((await sql`select count(*)::int as n from collecta.outbox`)[0]!.n, 5, 'everything is captured');
   const claimed = (await sql`select * from collecta.claim_deliveries(100)`).filter(row => row.delivery_id);
   t.equal(claimed.length, 5);
-  await sql`select collecta.record_deliveries(${claimed.map(row => row.delivery_id)}::bigint[], ${claimed.map(() => 1)}::int[],
+  await sql`select collecta.record_deliveries(${claimed.map(row => row.delivery_id)}::bigint[], ${claimed.map(row => row.lease)}::bigint[],
     ${claimed.map(() => 'delivered')}::text[], ${claimed.map(() => 'https://example.com/')}::text[])`;
   await sql`insert into collecta.unrouted (change_id, module, reason, change) values (1, 'secured', 'x', '"classified"'), (2, 'plain', 'x', '"public"')`;
 

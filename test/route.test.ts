@@ -281,6 +281,34 @@ t.test(
   },
 );
 
+t.test('an event’s id is made of its change alone: routed again, it is the same', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql);
+  await sql.unsafe(`insert into t (id, n, status, data) select g, g, 'open', '{}' from generate_series(1, 3) g`);
+  await sql.unsafe(`update t set n = 0, status = 'closed', data = '{"a": 1}' where id < 3`);
+  await sql.unsafe(`update t set id = id + 10`);
+  await sql.unsafe(`delete from t where id = 11; truncate t`);
+  const forgotten = async (max: number) => {
+    const found: Record<string, unknown>[] = [];
+    const routing = sql.begin(async tx => {
+      while ((await tx`select from collecta.outbox`).length > 0) await tx`select collecta.route_changes(${max})`;
+      found.push(...(await tx`select event_id, body from collecta.events order by change_id, position`));
+      throw new Error('forgotten');
+    });
+    await t.rejects(routing, /forgotten/);
+    return found;
+  };
+  const together = await forgotten(100);
+  const ids = together.map(({ event_id }) => String(event_id));
+  t.equal(together.length, 18);
+  t.equal(new Set(ids).size, ids.length, 'each event has its own');
+  t.ok(
+    ids.every(id => /^evt_[0-9a-f]{12}7[0-9a-f]{3}8[0-9a-f]{15}$/.test(id)),
+    'UUIDv7-shaped',
+  );
+  t.strictSame(await forgotten(1), together, 'one by one too');
+});
+
 t.test('one router at a time', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql);

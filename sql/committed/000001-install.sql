@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:52e3daf2fe54922a5c77e94dc5d13f0c7c2512be
+--! Hash: sha1:b593195d85c55d89d051f6883ffb34e46b36d7b1
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -306,8 +306,8 @@ create index delivery_queue_by_record on collecta.delivery_queue (endpoint_id, r
 comment on table collecta.delivery_queue is
   'Events still to be delivered to an endpoint. Narrow and short-lived; the lease is in no index and pages are left half empty, so that a claim is a HOT update.';
 comment on column collecta.delivery_queue.due_at is 'When it may be sent. infinity: an ordered endpoint''s, behind an earlier change of the same record.';
-comment on column collecta.delivery_queue.leased_until is 'A runner is at it until then; past it, it may be claimed again.';
-comment on column collecta.delivery_queue.attempt is 'Attempts begun. It fences: a result for an earlier attempt changes nothing.';
+comment on column collecta.delivery_queue.leased_until is 'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes nothing.';
+comment on column collecta.delivery_queue.attempt is 'Attempts begun.';
 comment on column collecta.delivery_queue.record_id is 'Module and record, for ordered endpoints only.';
 comment on column collecta.delivery_queue.replay_of is 'webhook_deliveries.id of the attempt that is replayed.';
 --! EndIncluded tables/delivery_queue.sql
@@ -1675,9 +1675,9 @@ declare
   queued collecta.delivery_queue[] := '{}';
   behind text[]; -- ordered endpoints' records among them
   length_written bigint := 0;
-  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each event.
-  base constant text := left(collecta.new_id('evt'), -6);
-  numbered int := 0;
+  captured_at timestamptz; -- the last change's
+  micros bigint;
+  moment text;
   -- Who is to have what this kind of change means: kept while module, scope and kind stay the same.
   kinds text[];
   recipients collecta.recipients[];
@@ -1795,8 +1795,16 @@ begin
         kind := recipient.event;
         role := null;
         place := change.place + array_position(kinds, kind) - 1;
-        numbered := numbered + 1;
-        event_id := base || lpad(to_hex(numbered), 6, '0');
+        -- UUIDv7-shaped, and made of the change alone: after a crash, a failover or a restore that forgot the routing of what
+        -- is sent already, it is sent again under the same id. In the order of capture; 28 bits tell databases apart.
+        if captured_at is distinct from change.captured_at then
+          captured_at := change.captured_at;
+          micros := extract(epoch from captured_at) * 1000000;
+          moment := 'evt_' || lpad(to_hex(micros / 1000), 12, '0') || '7' || lpad(to_hex(micros % 1000 * 4096 / 1000), 3, '0') || '8';
+        end if;
+        event_id := moment || lpad(to_hex(change.change_id & 268435455), 7, '0')
+          || case change.step when 'U' then array_position(kinds, kind)::text when 'I' then '4' else '5' end
+          || lpad(to_hex(hashint8extended(change.transaction_id::text::bigint, change.change_id # micros) & 268435455), 7, '0');
       end if;
       if recipient.payload_role is distinct from role then
         -- One body for an event, and one more for each payload_role that an endpoint has.
@@ -1966,7 +1974,7 @@ create or replace function collecta.claim_deliveries(
   skip_filters text default null,
   set_aside text default null
 ) returns table (
-  delivery_id bigint, attempt int, endpoint_id text, event_id text, body text, ordered boolean,
+  delivery_id bigint, lease bigint, attempt int, endpoint_id text, event_id text, body text, ordered boolean,
   routed int, next_change bigint, endpoints json, next_marks json
 )
 language plpgsql volatile security definer
@@ -2030,9 +2038,9 @@ begin
       update collecta.delivery_queue q
       set attempt = q.attempt + 1, leased_until = present + (select s.lease from collecta.settings s)
       where q.ctid = any (array(select m.row_at from mine m))
-      returning q.delivery_id, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.record_id, q.due_at, q.change_id, q.position
+      returning q.delivery_id, q.leased_until, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.record_id, q.due_at, q.change_id, q.position
     )
-    select t.delivery_id, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::json, null::json
+    select t.delivery_id, (extract(epoch from t.leased_until) * 1000000)::bigint, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::json, null::json
     from (select * from taken order by due_at, change_id, position) t
     join collecta.events v on v.event_id = t.event_id and v.payload_role = t.payload_role and v.routed_at = t.routed_at
       -- Known when the statement begins: of the partitions only these are opened.
@@ -2051,7 +2059,7 @@ begin
 end
 $$;
 comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text) is
-  'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole) and the endpoints concerned, secrets included. Record each with record_deliveries before settings.lease has passed, or it is claimed again.';
+  'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole) and the endpoints concerned, secrets included. Record each with record_deliveries, by its lease (its end in microseconds since 1970), before that has passed, or it is claimed again.';
 
 create or replace function collecta.end_leases(candidates tid[], present timestamptz) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2078,10 +2086,11 @@ comment on function collecta.end_leases(tid[], timestamptz) is
 --! EndIncluded functions/claim_deliveries.sql
 --! Included functions/record_deliveries.sql
 -- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one transaction.
--- Attempt and lease fence: the result of a runner whose lease was taken over matches no row and changes nothing; neither
--- does one that is recorded a second time, since its first commit's answer was lost.
+-- The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing; neither does one
+-- that is recorded a second time, since its first commit's answer was lost. To the microsecond it names the claim, where an id
+-- or a number of attempts would not: a failover that forgets the last claims gives their numbers out again.
 create or replace function collecta.record_deliveries(
-  delivery_ids bigint[], attempts int[], outcomes text[], urls text[], request_headers text[] default '{}', requests int[] default '{}',
+  delivery_ids bigint[], leases bigint[], outcomes text[], urls text[], request_headers text[] default '{}', requests int[] default '{}',
   signed_at bigint[] default '{}', signatures text[] default '{}', standard_signatures text[] default '{}',
   statuses int[] default '{}', response_headers text[] default '{}', responses int[] default '{}',
   response_bodies text[] default '{}', errors text[] default '{}', age_ms float8[] default '{}', total_ms float8[] default '{}',
@@ -2108,24 +2117,25 @@ begin
     perform pg_advisory_xact_lock(1668246636, 6);
   end if;
   with result as materialized (
-    select * from unnest(delivery_ids, attempts, outcomes, requests, signed_at, signatures, standard_signatures, statuses, responses,
+    select r.*, 'epoch'::timestamptz + r.lease * interval '1 us' as leased_until
+    from unnest(delivery_ids, leases, outcomes, requests, signed_at, signatures, standard_signatures, statuses, responses,
         response_bodies, errors, age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s) with ordinality
-      r (delivery_id, attempt, outcome, request, signed_at, signature, standard_signature, status, response,
+      r (delivery_id, lease, outcome, request, signed_at, signature, standard_signature, status, response,
         response_body, error, age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s, number)
   ), delivered as (
     -- The usual case in one step.
     delete from collecta.delivery_queue q using result r
-    where r.outcome = 'delivered' and q.delivery_id = r.delivery_id and q.attempt = r.attempt and q.leased_until is not null
-    returning r.*, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id
+    where r.outcome = 'delivered' and q.delivery_id = r.delivery_id and q.leased_until = r.leased_until
+    returning r.*, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id
   ), undelivered as materialized (
-    select r.*, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
+    select r.*, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
       q.attempt > e.retry_max or e.state = 'deleted' as last,
       present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one;
       -- the receiver's Retry-After only lengthens it, by an hour at most.
         + greatest(e.retry_base * pow(2, q.attempt - 1), least(coalesce(r.retry_after_s, 0), 3600) * interval '1 s') as next_attempt_at
     from result r
-    join collecta.delivery_queue q on q.delivery_id = r.delivery_id and q.attempt = r.attempt and q.leased_until is not null
+    join collecta.delivery_queue q on q.delivery_id = r.delivery_id and q.leased_until = r.leased_until
     join collecta.endpoints e on e.endpoint_id = q.endpoint_id
     where r.outcome <> 'delivered'
     order by q.delivery_id
@@ -2179,7 +2189,7 @@ begin
 end
 $$;
 comment on function collecta.record_deliveries is
-  'For runners: records finished attempts, one at each place of the arrays; only the first four are needed. outcomes: delivered, failed or blocked. urls, request_headers and response_headers may be shorter: requests and responses then name the place in them. request_headers: JSON as a format() template, %1$s to %4$s being the event''s id, signed_at, signature and standard signature of the attempt. age_ms: since the attempt began; total_ms: how long it took; retry_after_s: what the receiver asked for; ordered: whether any is an ordered endpoint''s. Returns how many were still theirs to record.';
+  'For runners: records finished attempts, one at each place of the arrays; only the first four are needed. leases: as claim_deliveries gave them. outcomes: delivered, failed or blocked. urls, request_headers and response_headers may be shorter: requests and responses then name the place in them. request_headers: JSON as a format() template, %1$s to %4$s being the event''s id, signed_at, signature and standard signature of the attempt. age_ms: since the attempt began; total_ms: how long it took; retry_after_s: what the receiver asked for; ordered: whether any is an ordered endpoint''s. Returns how many were still theirs to record.';
 
 create or replace function collecta.promote_next(endpoint_ids text[], record_ids text[]) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2204,7 +2214,7 @@ end
 $$;
 comment on function collecta.promote_next(text[], text[]) is 'Makes the next change of an ordered record due. Under advisory lock 6.';
 
-create or replace function collecta.release_deliveries(delivery_ids bigint[], attempts int[]) returns int
+create or replace function collecta.release_deliveries(delivery_ids bigint[], leases bigint[]) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -2212,14 +2222,14 @@ declare
 begin
   update collecta.delivery_queue q
   set attempt = q.attempt - 1, leased_until = null
-  from unnest(delivery_ids, attempts) r (delivery_id, attempt)
-  where q.delivery_id = r.delivery_id and q.attempt = r.attempt;
+  from unnest(delivery_ids, leases) r (delivery_id, lease)
+  where q.delivery_id = r.delivery_id and q.leased_until = 'epoch'::timestamptz + r.lease * interval '1 us';
   get diagnostics released = row_count;
   perform collecta.wake_runner();
   return released;
 end
 $$;
-comment on function collecta.release_deliveries(bigint[], int[]) is 'For runners that stop: gives back claimed deliveries that were not begun.';
+comment on function collecta.release_deliveries(bigint[], bigint[]) is 'For runners that stop: gives back claimed deliveries that were not begun.';
 --! EndIncluded functions/record_deliveries.sql
 --! Included functions/route_again.sql
 create or replace function collecta.route_again(endpoint_id text default null) returns int
@@ -3613,7 +3623,7 @@ declare
     'collecta_capture|select on collecta.settings',
     'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
     'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries, collecta.release_deliveries(bigint[], int[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
+    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries, collecta.release_deliveries(bigint[], bigint[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
     'collecta_dispatcher|select on collecta.settings'
   ];
   granted text;

@@ -15,6 +15,8 @@ export type Endpoint = {
 /** One delivery that is this runner's until its lease ends. */
 export type Delivery = {
   deliveryId: string;
+  /** When it ends, in microseconds since 1970: names the claim. */
+  lease: string;
   attempt: number;
   eventId: string;
   body: string;
@@ -28,7 +30,7 @@ export type Delivery = {
 export type Claim = {
   deliveries: Delivery[];
   /** Claimed, but their endpoint's secret is sealed by a key that is not here: to be given back. */
-  locked: Pick<Delivery, 'deliveryId' | 'attempt'>[];
+  locked: Pick<Delivery, 'deliveryId' | 'lease'>[];
   /** Changes routed; -1: another runner was routing. */
   routed: number;
   /** Whether there may be more right now. */
@@ -40,6 +42,7 @@ export type Claim = {
 // Its types are the function's; checking each would cost a twentieth of a delivery.
 type DeliveryRow = {
   delivery_id: string;
+  lease: string;
   attempt: number;
   endpoint_id: string;
   event_id: string;
@@ -172,9 +175,9 @@ export function createClaimer(
     const locked: Claim['locked'] = [];
     for (const row of rows) {
       if (row.delivery_id === null) continue;
-      const { delivery_id, attempt, endpoint_id, event_id, body, ordered } = row as DeliveryRow;
+      const { delivery_id, lease, attempt, endpoint_id, event_id, body, ordered } = row as DeliveryRow;
       const of = endpoints.get(endpoint_id);
-      const claimed = { deliveryId: delivery_id, attempt, eventId: event_id, body, ordered, claimedAt };
+      const claimed = { deliveryId: delivery_id, lease, attempt, eventId: event_id, body, ordered, claimedAt };
       if (of?.endpoint) deliveries.push({ ...claimed, endpoint: of.endpoint, more: of.more });
       else if (of) locked.push(claimed);
     }

@@ -180,10 +180,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     }
   }
 
-  function giveBack(deliveries: Pick<Delivery, 'deliveryId' | 'attempt'>[]): Promise<unknown> {
+  function giveBack(deliveries: Pick<Delivery, 'deliveryId' | 'lease'>[]): Promise<unknown> {
     if (deliveries.length === 0) return Promise.resolve();
     return sql`select collecta.release_deliveries(
-        ${deliveries.map(each => each.deliveryId)}::text[]::bigint[], ${deliveries.map(each => each.attempt)}::int[])`.catch(
+        ${deliveries.map(each => each.deliveryId)}::text[]::bigint[], ${deliveries.map(each => each.lease)}::text[]::bigint[])`.catch(
       error =>
         log.warn('claimed deliveries wait for their lease to end', {
           deliveries: deliveries.length,

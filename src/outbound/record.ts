@@ -82,7 +82,7 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, isAwaited, onRec
       try {
         const [row] = await sql`
           select collecta.record_deliveries(
-            ${of(({ delivery }) => delivery.deliveryId)}::text[]::bigint[], ${of(({ delivery }) => delivery.attempt)}::int[],
+            ${of(({ delivery }) => delivery.deliveryId)}::text[]::bigint[], ${of(({ delivery }) => delivery.lease)}::text[]::bigint[],
             ${of(({ result }) => result.outcome)}::text[], ${requests.distinct.map(({ url }) => url)}::text[],
             ${requests.distinct.map(headersTemplate)}::text[], ${requests.numbers}::int[],
             ${of(({ signed }) => signed?.['webhook-timestamp'] ?? null)}::text[]::bigint[],
