@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b593195d85c55d89d051f6883ffb34e46b36d7b1
+--! Hash: sha1:e00f321737916bab04f30fa852e8732f38f85bc9
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1498,7 +1498,14 @@ begin
     end if;
   end if;
 
-  if (captured -> module.key_columns[1]) is null or cardinality(module.key_columns) > 1
+  if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
+    old_id := safe_old ->> module.key_columns[1];
+    new_id := safe_new ->> module.key_columns[1];
+  else
+    old_id := collecta.record_id(safe_old, module.key_columns);
+    new_id := collecta.record_id(safe_new, module.key_columns);
+  end if;
+  if coalesce(new_id, old_id) is null
       or module.status_column is not null and (captured -> module.status_column) is null
       or module.scope_column is not null and (captured -> module.scope_column) is null
       or module.custom_data_column is not null and (captured -> module.custom_data_column) is null then
@@ -1512,15 +1519,10 @@ begin
         unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, …); then select collecta.route_again();',
           missing, module.relation::regclass, module.slug);
       end if;
+      -- Known although unroutable, it holds back the record's later changes at ordered endpoints.
+      old_id := collecta.record_id(safe_old, module.key_columns);
+      new_id := collecta.record_id(safe_new, module.key_columns);
     end if;
-  end if;
-  -- Known although unroutable, it holds back the record's later changes at ordered endpoints.
-  if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
-    old_id := safe_old ->> module.key_columns[1];
-    new_id := safe_new ->> module.key_columns[1];
-  else
-    old_id := collecta.record_id(safe_old, module.key_columns);
-    new_id := collecta.record_id(safe_new, module.key_columns);
   end if;
   if module.scope_column is not null then
     scope := collecta.record_id(captured, array[module.scope_column]);
@@ -1685,7 +1687,7 @@ declare
   known_module int;
   known_step "char";
   known_scope text;
-  plain int; -- kinds with a recipient that has no payload_role
+  plain boolean; -- whether each kind has a recipient without payload_role
   -- The event and the body that the recipients at hand share.
   kind text;
   role text;
@@ -1701,6 +1703,7 @@ declare
   matches boolean;
   reason text;
   ordered_record text;
+  due timestamptz;
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
     routed := -1;
@@ -1769,10 +1772,11 @@ begin
       known_scope := what.scope;
       kinds := case change.step when 'I' then array['record_created'] when 'U' then array['record_updated', 'status_change', 'custom_data_updated']
         else array['record_deleted'] end;
-      select array_agg(r order by array_position(kinds, r.event), r.payload_role, r.endpoint_id), count(distinct r.event) filter (where r.payload_role = '')
+      select array_agg(r order by array_position(kinds, r.event), r.payload_role, r.endpoint_id),
+        kinds <@ array_agg(r.event) filter (where r.payload_role = '')
       into recipients, plain
       from collecta.recipients r where r.module_id = known_module and r.event = any (kinds) and r.scope is null;
-      if known_scope is not null or plain < cardinality(kinds) then
+      if known_scope is not null or plain is not true then
         recipients := array(
           select u.r
           from (
@@ -1856,24 +1860,22 @@ begin
         end if;
         continue when reason is not null or not matches;
       end if;
+      due := stamp;
       ordered_record := null;
       if recipient.ordered then
         ordered_record := module.slug || '/' || coalesce(record_id, '');
         -- Its rows are queued behind their predecessors: record_deliveries must not remove one meanwhile.
         perform pg_advisory_xact_lock(1668246636, 6);
-      end if;
-      queued := queued || row(null, change.order_id,
-        case when ordered_record is null then stamp
-          when recipient.endpoint_id || ' ' || ordered_record = any (behind)
+        if recipient.endpoint_id || ' ' || ordered_record = any (behind)
             -- Earlier ones: what route_again put back stands before what waited for it.
             or exists (select from collecta.delivery_queue q where q.endpoint_id = recipient.endpoint_id and q.record_id = ordered_record
               and (q.change_id, q.position) < (change.order_id, place))
-            or exists (select from collecta.unrouted u where u.record_id = route.record_id and u.module = module.slug and u.endpoint_id in ('', recipient.endpoint_id))
-          then 'infinity' else stamp end,
-        null, stamp, place, 0, recipient.endpoint_id, event_id, role, ordered_record, null)::collecta.delivery_queue;
-      if ordered_record is not null then
+            or exists (select from collecta.unrouted u where u.record_id = route.record_id and u.module = module.slug and u.endpoint_id in ('', recipient.endpoint_id)) then
+          due := 'infinity';
+        end if;
         behind := behind || (recipient.endpoint_id || ' ' || ordered_record);
       end if;
+      queued := queued || row(null, change.order_id, due, null, stamp, place, 0, recipient.endpoint_id, event_id, role, ordered_record, null)::collecta.delivery_queue;
     end loop;
   end loop;
   close changes;
@@ -1983,6 +1985,7 @@ as $$
 #variable_conflict use_column
 declare
   present timestamptz;
+  lasting interval;
   candidates tid[];
   of_endpoints text[];
   first_dues timestamptz[];
@@ -1991,7 +1994,15 @@ declare
   routed_to timestamptz;
   lapsed boolean;
 begin
-  perform collecta.check_installation(environment);
+  -- check_installation says why, and remembers for the session which database this is.
+  select s.lease into lasting
+  from collecta.settings s, collecta.installation i
+  where i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
+    and i.environment is not distinct from claim_deliveries.environment;
+  if not found then
+    perform collecta.check_installation(environment);
+    select s.lease into lasting from collecta.settings s;
+  end if;
   select r.routed, r.next_change into routed, next_change
   from collecta.route_changes(route_limit, from_change, skip_filters, set_aside) r;
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
@@ -2029,15 +2040,14 @@ begin
 
   if candidates is not null then
     return query
-    with mine as materialized (
-      select q.ctid as row_at from collecta.delivery_queue q
-      where q.ctid = any (candidates) and q.leased_until is null and q.due_at <= present
-      for update skip locked
-    ), taken as (
+    with taken as (
       -- By an array of places: one scan, and none for each row.
       update collecta.delivery_queue q
-      set attempt = q.attempt + 1, leased_until = present + (select s.lease from collecta.settings s)
-      where q.ctid = any (array(select m.row_at from mine m))
+      set attempt = q.attempt + 1, leased_until = present + lasting
+      where q.ctid = any (array(
+        select c.ctid from collecta.delivery_queue c
+        where c.ctid = any (candidates) and c.leased_until is null and c.due_at <= present
+        for update skip locked))
       returning q.delivery_id, q.leased_until, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.record_id, q.due_at, q.change_id, q.position
     )
     select t.delivery_id, (extract(epoch from t.leased_until) * 1000000)::bigint, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::json, null::json
@@ -2047,7 +2057,7 @@ begin
       and v.routed_at between routed_from and routed_to;
 
     select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers, 'more', i.more,
-        'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end) order by e.endpoint_id),
+        'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end)),
       json_object_agg(i.endpoint_id, i.first_due)
     into endpoints, next_marks
     from (select c.endpoint_id, min(c.first_due) as first_due, bool_or(c.more) as more
