@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e00f321737916bab04f30fa852e8732f38f85bc9
+--! Hash: sha1:0005c934be4694b6f4ad69e122ee671e1c5baed1
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -2052,9 +2052,13 @@ begin
     )
     select t.delivery_id, (extract(epoch from t.leased_until) * 1000000)::bigint, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::json, null::json
     from (select * from taken order by due_at, change_id, position) t
-    join collecta.events v on v.event_id = t.event_id and v.payload_role = t.payload_role and v.routed_at = t.routed_at
-      -- Known when the statement begins: of the partitions only these are opened.
-      and v.routed_at between routed_from and routed_to;
+    cross join lateral (
+      select e.body from collecta.events e
+      where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
+        -- Known when the statement begins: of the partitions only these are opened.
+        and e.routed_at between routed_from and routed_to
+      -- For each by the key, whatever is known of the table's size when the plan is made.
+      offset 0) v;
 
     select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers, 'more', i.more,
         'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end)),
