@@ -23,7 +23,9 @@ import {
 export const idealSchema = `
   create table ideal_queue (id bigint generated always as identity primary key, due_at timestamptz not null default now(), leased_until timestamptz, attempt int not null default 0, body text not null) with (fillfactor = 45);
   create index on ideal_queue (due_at, id);
-  create table ideal_history (id bigint, status int, ms real, at timestamptz default now());`;
+  create table ideal_history (id bigint, status int, ms real, at timestamptz default now());
+  create table ideal_outbox (id bigint generated always as identity primary key, body text not null);
+  create table ideal_events (id bigint primary key, body text not null);`;
 
 const body = (n: number) =>
   `jsonb_build_object('event', 'record_created', 'record', jsonb_build_object('id', ${n}, 'product_code', 'A-4711', 'quantity', 12, 'work_center', 'assembly', 'status', 'open', 'custom_data', '{"lot": 7, "tags": ["x", "y"]}'::jsonb, 'note', 'a note of some length, as people write them', 'price', 99.95, 'created_at', now(), 'updated_at', now()))`;

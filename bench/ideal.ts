@@ -1,5 +1,6 @@
 // The floor of draining: an ideal loop by hand. Claim 200 by SKIP LOCKED, sign and POST by undici, record a batch with one
-// history row each, pipelined. No guard, no routing, no history detail, one endpoint, nothing checked.
+// history row each, pipelined. No guard, no routing, no history detail, one endpoint, nothing checked. Mode "route": from an
+// outbox, in one statement that keeps the event and makes a leased queue row of it: the least that routing can be.
 import { createHmac } from 'node:crypto';
 import postgres from 'postgres';
 import { Agent, request } from 'undici';
@@ -44,7 +45,14 @@ async function record(): Promise<void> {
 async function claim(): Promise<void> {
   if (claiming || ahead.length > 100) return;
   claiming = true;
-  const rows = await sql<Job[]>`
+  const rows =
+    mode === 'route'
+      ? await sql<Job[]>`
+    with o as (delete from ideal_outbox where id in (select id from ideal_outbox order by id limit 200 for update skip locked) returning id, body),
+    e as (insert into ideal_events (id, body) select id, body from o),
+    q as (insert into ideal_queue (id, body, leased_until, attempt) overriding system value select id, '', now() + interval '60 s', 1 from o)
+    select id, body from o order by id`
+      : await sql<Job[]>`
     with c as (select id from ideal_queue where due_at <= now() and (leased_until is null or leased_until < now()) order by due_at, id limit 200 for update skip locked)
     update ideal_queue q set leased_until = now() + interval '60 s', attempt = attempt + 1 from c where q.id = c.id returning q.id, q.body`;
   claiming = false;
@@ -65,6 +73,6 @@ function pump(): void {
   if (ahead.length <= 100 && more) claim();
 }
 
-if (mode === 'listen') await sql.listen('ideal', () => claim());
+if (mode !== 'drain') await sql.listen('ideal', () => claim());
 await claim();
 setInterval(() => claim(), 1000);

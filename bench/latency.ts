@@ -51,14 +51,16 @@ export async function latency({
     await installPeer(peer, url);
     return { url, sql, whose, child: startScript('peers.ts', peer, url, receiver.url, '50') };
   };
+  const idealLoop = (whose: Offer, table: string, mode: string) => async () => {
+    const { url, sql } = await server.database(false);
+    await sql.unsafe(idealSchema);
+    await sql.unsafe(`create function announce() returns trigger language plpgsql as $$ begin perform pg_notify('ideal', ''); return null; end $$;
+      create trigger announce after insert on ${table} for each statement execute function announce()`);
+    return { url, sql, whose, child: startScript('ideal.ts', url, receiver.url, '50', mode) };
+  };
   const contenders: Record<string, () => Promise<{ url: string; sql: Sql; child: ChildProcess; whose: Offer }>> = {
-    'ideal loop': async () => {
-      const { url, sql } = await server.database(false);
-      await sql.unsafe(idealSchema);
-      await sql.unsafe(`create function announce() returns trigger language plpgsql as $$ begin perform pg_notify('ideal', ''); return null; end $$;
-        create trigger announce after insert on ideal_queue for each statement execute function announce()`);
-      return { url, sql, whose: 'ideal', child: startScript('ideal.ts', url, receiver.url, '50', 'listen') };
-    },
+    'ideal loop': idealLoop('ideal', 'ideal_queue', 'listen'),
+    'ideal loop that routes': idealLoop('ideal outbox', 'ideal_outbox', 'route'),
     collecta: async () => {
       const { url, sql } = await server.database();
       await prepare(sql, receiver.url);
@@ -72,7 +74,7 @@ export async function latency({
     for (const [name, start] of Object.entries(contenders)) {
       if (only && !only.split(',').includes(name)) continue;
       const { url, sql, child, whose } = await start();
-      const ours = whose === 'collecta' || whose === 'ideal';
+      const ours = whose === 'collecta' || whose.startsWith('ideal');
       const offered = rates.filter(rate => ours || peerRates.includes(rate));
       await pause(2_500);
       await offer(url, whose, 200, 4); // warm
@@ -84,7 +86,7 @@ export async function latency({
         const writer = await sql.reserve();
         if (held)
           await writer.unsafe(
-            whose === 'ideal'
+            whose.startsWith('ideal')
               ? `begin; select pg_current_xact_id()`
               : `begin; insert into work_orders (status) values ('held')`,
           );

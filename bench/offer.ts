@@ -1,7 +1,7 @@
 // Offers changes at a steady rate: url, whose, changes a second, seconds.
 import postgres from 'postgres';
 
-export type Offer = 'collecta' | 'ideal' | 'graphile-worker' | 'pg-boss';
+export type Offer = 'collecta' | 'ideal' | 'ideal outbox' | 'graphile-worker' | 'pg-boss';
 
 const [, , url = '', whose = 'collecta', rate = '100', seconds = '5'] = process.argv;
 const sql = postgres(url, { max: 8, onnotice: () => {} });
@@ -9,6 +9,7 @@ await Promise.all(Array.from({ length: 8 }, () => sql`select 1`));
 const statements: Record<Offer, (body: string) => ReturnType<typeof sql>> = {
   collecta: body => sql`insert into work_orders (product_code, custom_data) values ('A-4711', ${body}::text::jsonb)`,
   ideal: body => sql`insert into ideal_queue (body) values (${body})`,
+  'ideal outbox': body => sql`insert into ideal_outbox (body) values (${body})`,
   'graphile-worker': body => sql`select from graphile_worker.add_job('post', ${body}::text::json)`,
   'pg-boss': body => sql`insert into pgboss.job (name, data) values ('post', ${body}::text::jsonb)`,
 };
