@@ -35,7 +35,11 @@ async function claimTimes(sql: Sql, hints = true): Promise<number[]> {
     times.push(performance.now() - started);
     const status = rows.find(row => row.delivery_id === null);
     marks = JSON.stringify(status?.next_marks ?? {});
-    after = (status?.endpoints as { endpoint_id: string }[] | null)?.at(-1)?.endpoint_id ?? '';
+    after =
+      ((status?.endpoints ?? []) as { endpoint_id: string }[])
+        .map(each => each.endpoint_id)
+        .sort()
+        .at(-1) ?? '';
     const mine = rows.filter(row => row.delivery_id !== null);
     if (mine.length > 0) await record(sql, mine);
   }
@@ -68,6 +72,20 @@ export async function backlog({ repetitions = 1 } = {}): Promise<void> {
       progress(`${name}: ${claim.median(name).toFixed(2)} ms`);
       await sql.end();
     }
+
+  const routing = new Table('Routing 100,000 changes in batches of 250', 'changes/s', '1 endpoint');
+  for (let i = 0; i < 3; i++)
+    for (const endpoints of [1, 20]) {
+      const { sql } = await server.database();
+      await prepare(sql, 'http://127.0.0.1:1/', endpoints);
+      await fill(sql, 100_000, false);
+      const started = performance.now();
+      for (let routed = 1; routed > 0; )
+        routed = (await sql`select routed from collecta.claim_deliveries(0, 250)`)[0]?.routed ?? 0;
+      routing.add(`${endpoints} endpoint${endpoints > 1 ? 's' : ''}`, 1e8 / (performance.now() - started));
+      await sql.end();
+    }
+  progress(`routing: ${Math.round(routing.median('1 endpoint'))}/s`);
 
   // An old snapshot: dead rows stay. Route and claim in turn, from the marks, while 600,000 are processed.
   const snapshot = new Table('Route 1,000 and claim 200 while an old snapshot is held', 'ms', 'at the beginning');
@@ -130,5 +148,5 @@ export async function backlog({ repetitions = 1 } = {}): Promise<void> {
   receiver.stop();
   await sql.end();
   await server.stop();
-  save('backlog', [claim, snapshot, drained]);
+  save('backlog', [claim, routing, snapshot, drained]);
 }

@@ -91,6 +91,32 @@ t.test('a change is routed and claimed in one call', async t => {
   t.strictSame(records(deliveries), ['1']);
 });
 
+t.test('planned while everything was empty, it reads no more when there is much', async t => {
+  const { sql, url } = await prepared();
+  const endpoint = await subscribe(sql, ['record_created'], { max_in_flight: 50 });
+  await sql`alter table collecta.delivery_queue set (autovacuum_enabled = off)`;
+  const session = connect(url, { max: 1 });
+  const round = async () => record(session, (await claimBySql(session)).deliveries);
+  for (let i = 0; i < 8; i++) {
+    await sql`insert into t (n) values (1)`;
+    await sql.unsafe('vacuum analyze');
+    t.equal(await round(), 1);
+  }
+  await sql`insert into t (n) select g from generate_series(1, 20000) g`;
+  for (let routed = 1; routed > 0; ) routed = (await sql`select routed from collecta.route_changes(5000)`)[0]!.routed;
+  await fill(sql, endpoint, 20_000);
+  // The first one looks at the dead rows, and marks them.
+  await session.begin(async tx => {
+    const { deliveries } = await claimBySql(tx as unknown as Sql);
+    t.equal(deliveries.length, 50);
+    t.equal(await record(tx as unknown as Sql, deliveries), 50);
+    const read = await tx`
+      select split_part(relname, '_', 1) as of, sum(idx_tup_fetch + seq_tup_read)::int as rows from pg_stat_xact_all_tables
+      where schemaname = 'collecta' group by 1 having sum(idx_tup_fetch + seq_tup_read) > 500`;
+    t.strictSame([...read], [], 'of 40,000 queue rows and as many events');
+  });
+});
+
 t.test('fair: a backlog of 20,000 for one endpoint delays no other; endpoints take their turns', async t => {
   const { sql, url } = await prepared();
   const busy = await subscribe(sql, allEvents, { max_in_flight: 10_000 });
