@@ -1,7 +1,7 @@
 // npm run test:matrix [-- 14 16 test/claim.test.ts …]: the tests on every PostgreSQL before the newest one that README
 // names, or on some; all files, or some. Each server is installed from npm into a temporary folder that goes with it.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -12,6 +12,7 @@ const given = process.argv.slice(2);
 const chosen = given.filter(each => each in servers);
 const files = given.filter(each => !(each in servers));
 const folder = mkdtempSync(join(tmpdir(), 'collecta-matrix-'));
+chmodSync(folder, 0o755); // initdb runs as another user when the tests run as root
 const npm = (cwd, ...args) => spawnSync('npm', args, { cwd, stdio: 'inherit' }).status === 0;
 let failed = !npm(root, 'run', '-s', 'build');
 
