@@ -73,19 +73,26 @@ export async function backlog({ repetitions = 1 } = {}): Promise<void> {
       await sql.end();
     }
 
-  const routing = new Table('Routing 100,000 changes in batches of 250', 'changes/s', '1 endpoint');
+  const routing = new Table('Routing 100,000 changes', 'changes/s', '1 endpoint, batches of 250');
   for (let i = 0; i < 3; i++)
-    for (const endpoints of [1, 20]) {
+    for (const [endpoints, batch] of [
+      [1, 250],
+      [1, 1_000],
+      [20, 250],
+    ] as const) {
       const { sql } = await server.database();
       await prepare(sql, 'http://127.0.0.1:1/', endpoints);
       await fill(sql, 100_000, false);
       const started = performance.now();
-      for (let routed = 1; routed > 0; )
-        routed = (await sql`select routed from collecta.claim_deliveries(0, 250)`)[0]?.routed ?? 0;
-      routing.add(`${endpoints} endpoint${endpoints > 1 ? 's' : ''}`, 1e8 / (performance.now() - started));
+      for (let [from, routed] = ['0', 1]; routed > 0; ) {
+        const [status] = await sql`select routed, next_change from collecta.claim_deliveries(0, ${batch}, ${from})`;
+        [from, routed] = [status?.next_change, status?.routed];
+      }
+      const name = `${endpoints} endpoint${endpoints > 1 ? 's' : ''}, batches of ${batch.toLocaleString('en')}`;
+      routing.add(name, 1e8 / (performance.now() - started));
+      progress(`routing, ${name}: ${Math.round(routing.median(name))}/s`);
       await sql.end();
     }
-  progress(`routing: ${Math.round(routing.median('1 endpoint'))}/s`);
 
   // An old snapshot: dead rows stay. Route and claim in turn, from the marks, while 600,000 are processed.
   const snapshot = new Table('Route 1,000 and claim 200 while an old snapshot is held', 'ms', 'at the beginning');
