@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f867b02982a2cc56ff1d0e20d322cab5b856154a
+--! Hash: sha1:a36f2ff132779708494b83776bda807be08ab6c0
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1986,6 +1986,7 @@ as $$
 declare
   present timestamptz;
   lasting interval;
+  known boolean; -- that this is the database to deliver for
   candidates tid[];
   of_endpoints text[];
   first_dues timestamptz[];
@@ -1995,13 +1996,12 @@ declare
   lapsed boolean;
 begin
   -- check_installation says why, and remembers for the session which database this is.
-  select s.lease into lasting
-  from collecta.settings s, collecta.installation i
-  where i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
-    and i.environment is not distinct from claim_deliveries.environment;
-  if not found then
+  select s.lease, i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
+    and i.environment is not distinct from claim_deliveries.environment
+  into lasting, known
+  from collecta.settings s, collecta.installation i;
+  if known is not true then
     perform collecta.check_installation(environment);
-    select s.lease into lasting from collecta.settings s;
   end if;
   select r.routed, r.next_change into routed, next_change
   from collecta.route_changes(route_limit, from_change, skip_filters, set_aside) r;
@@ -2103,7 +2103,8 @@ comment on function collecta.end_leases(tid[], timestamptz) is
 -- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one transaction.
 -- The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing; neither does one
 -- that is recorded a second time, since its first commit's answer was lost. To the microsecond it names the claim, where an id
--- or a number of attempts would not: a failover that forgets the last claims gives their numbers out again.
+-- or a number of attempts would not: a failover that forgets the last claims gives their numbers out again. It travels as a
+-- number, which no session's DateStyle or TimeZone can change.
 create or replace function collecta.record_deliveries(
   delivery_ids bigint[], leases bigint[], outcomes text[], urls text[], request_headers text[] default '{}', requests int[] default '{}',
   signed_at bigint[] default '{}', signatures text[] default '{}', standard_signatures text[] default '{}',
@@ -2211,10 +2212,12 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   promoted int;
+  -- One for all: what becomes due together is sent in the order of the changes.
+  present constant timestamptz := clock_timestamp();
 begin
   -- A new statement, and so a snapshot in which the finished predecessors are gone.
   update collecta.delivery_queue q
-  set due_at = clock_timestamp()
+  set due_at = present
   from (select distinct endpoint_id, record_id from unnest(endpoint_ids, record_ids) r (endpoint_id, record_id)) r
   cross join lateral (
     select n.delivery_id, n.change_id, n.position from collecta.delivery_queue n
