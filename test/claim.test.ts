@@ -105,7 +105,6 @@ t.test('planned while everything was empty, it reads no more when there is much'
   await sql`insert into t (n) select g from generate_series(1, 20000) g`;
   for (let routed = 1; routed > 0; ) routed = (await sql`select routed from collecta.route_changes(5000)`)[0]!.routed;
   await fill(sql, endpoint, 20_000);
-  // The first one looks at the dead rows, and marks them.
   await session.begin(async tx => {
     const { deliveries } = await claimBySql(tx as unknown as Sql);
     t.equal(deliveries.length, 50);

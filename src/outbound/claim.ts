@@ -17,7 +17,6 @@ export type Delivery = {
   deliveryId: string;
   /** When it ends, in microseconds since 1970: names the claim. */
   lease: string;
-  attempt: number;
   eventId: string;
   body: string;
   ordered: boolean;
@@ -43,7 +42,6 @@ export type Claim = {
 type DeliveryRow = {
   delivery_id: string;
   lease: string;
-  attempt: number;
   endpoint_id: string;
   event_id: string;
   body: string;
@@ -175,9 +173,9 @@ export function createClaimer(
     const locked: Claim['locked'] = [];
     for (const row of rows) {
       if (row.delivery_id === null) continue;
-      const { delivery_id, lease, attempt, endpoint_id, event_id, body, ordered } = row as DeliveryRow;
+      const { delivery_id, lease, endpoint_id, event_id, body, ordered } = row as DeliveryRow;
       const of = endpoints.get(endpoint_id);
-      const claimed = { deliveryId: delivery_id, lease, attempt, eventId: event_id, body, ordered, claimedAt };
+      const claimed = { deliveryId: delivery_id, lease, eventId: event_id, body, ordered, claimedAt };
       if (of?.endpoint) deliveries.push({ ...claimed, endpoint: of.endpoint, more: of.more });
       else if (of) locked.push(claimed);
     }
