@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import net from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { readConfig } from '../src/config.ts';
 import { createLog } from '../src/log.ts';
 import { dispatch } from '../src/outbound/dispatcher.ts';
 import { type Sql, useServer } from './database.ts';
+import { startProxy } from './proxy.ts';
 import { createEndpoint, type LogLine, startReceiver, until } from './runner.ts';
 
 const { admin, database, server } = await useServer();
@@ -61,45 +61,6 @@ function start(t: Test, url: string, env: Record<string, string> = {}) {
   };
 }
 
-/** A way to the server that can be cut, or left open with nothing coming through. */
-async function startProxy(t: Test) {
-  const sockets = new Set<net.Socket>();
-  let state: 'open' | 'cut' | 'silent' = 'open';
-  const proxy = net.createServer(client => {
-    if (state === 'cut') return client.destroy();
-    const upstream = net.connect(server.port, '127.0.0.1');
-    for (const [one, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(one);
-      one
-        .on('data', chunk => other.write(chunk))
-        .on('error', () => {})
-        .on('close', () => {
-          sockets.delete(one);
-          other.destroy();
-        });
-      if (state === 'silent') one.pause();
-    }
-  });
-  await new Promise<void>(done => proxy.listen(0, '127.0.0.1', done));
-  const set = (next: typeof state) => {
-    state = next;
-    for (const socket of sockets) {
-      if (state === 'cut') socket.destroy();
-      else if (state === 'silent') socket.pause();
-      else socket.resume();
-    }
-  };
-  t.teardown(() => {
-    set('cut');
-    proxy.close();
-  });
-  const { port } = proxy.address() as net.AddressInfo;
-  return { set, through: (url: string) => url.replace(`:${server.port}/`, `:${port}/`) };
-}
-
 t.test('COLLECTA_CONCURRENCY bounds the requests in flight, over all endpoints', async t => {
   const { sql, url } = await prepared('/narrow', { answers: [{ delayMs: 40 }] });
   const other = await createEndpoint(sql, receiver, '/narrow/too', {
@@ -128,7 +89,7 @@ t.test('COLLECTA_CONCURRENCY bounds the requests in flight, over all endpoints',
 
 t.test('the database cannot be reached for a while, then answers again', async t => {
   const { sql, url } = await prepared('/cut');
-  const proxy = await startProxy(t);
+  const proxy = await startProxy(t, server.port);
   const runner = start(t, proxy.through(url));
   await runner.logged('listening');
   await insert(sql, 1, 10);
@@ -149,7 +110,7 @@ t.test('the database cannot be reached for a while, then answers again', async t
 
 t.test('nothing comes through to the database for a while, without an end of the connections', async t => {
   const { sql, url } = await prepared('/silent', { answers: [{ delayMs: 100 }] });
-  const proxy = await startProxy(t);
+  const proxy = await startProxy(t, server.port);
   const runner = start(t, proxy.through(url), { COLLECTA_STOP_TIMEOUT_MS: '500' });
   await runner.logged('listening');
   await insert(sql, 1, 200);

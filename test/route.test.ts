@@ -403,6 +403,37 @@ t.test('ordered endpoints', async t => {
   );
 });
 
+t.test('what a hint has passed comes first where its record is in order', async t => {
+  const { sql, url } = await prepared();
+  const ordered = await subscribe(sql, ['record_created', 'record_updated'], { ordered: true });
+  const plain = await subscribe(sql, ['record_created', 'record_updated']);
+  const slow = connect(url, { max: 1 });
+  await slow`begin`;
+  await slow`insert into t (id, n) select i, 1 from generate_series(1, 3) i`; // captured, and not committed
+  await sql`insert into t (id, n) values (4, 1)`;
+  const [first] = await sql`select next_change from collecta.route_changes(10)`;
+  await slow`commit`;
+  await sql`insert into t (id, n) values (5, 1)`;
+  await sql`update t set n = 2 where id = 2`;
+  const [second] = await sql`select * from collecta.route_changes(3, ${first!.next_change}::bigint)`;
+  t.equal(second!.routed, 3, 'as many as were asked for');
+  const [third] = await sql`select * from collecta.route_changes(3, ${second!.next_change}::bigint)`;
+  t.equal(third!.routed, 2, 'and the others next time');
+  for (const endpoint of [ordered, plain])
+    t.strictSame(
+      (await queued(sql, endpoint)).map(({ what, waits }) => [what, waits]),
+      [
+        ['record_created 1', false],
+        ['record_created 2', false],
+        ['record_created 3', false],
+        ['record_created 4', false],
+        ['record_created 5', false],
+        ['record_updated 2', endpoint === ordered],
+      ],
+    );
+  t.equal((await sql`select from collecta.outbox`).length, 0);
+});
+
 t.test('what is set aside holds back its record at an ordered endpoint, and no other', async t => {
   const { sql } = await prepared();
   const ordered = await subscribe(sql, ['record_created', 'record_updated'], {

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a36f2ff132779708494b83776bda807be08ab6c0
+--! Hash: sha1:c2890a9d70790d257148919207689fdcc0c95b81
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1668,6 +1668,7 @@ declare
   change record;
   more boolean;
   in_order boolean := false; -- whether order_changes was asked
+  anew boolean := false; -- from the beginning
   captured_under collecta.module_versions;
   module collecta.module_versions;
   what record; -- read_change's answer
@@ -1688,6 +1689,7 @@ declare
   known_step "char";
   known_scope text;
   plain boolean; -- whether each kind has a recipient without payload_role
+  any_ordered boolean; -- whether one of them is in order
   -- The event and the body that the recipients at hand share.
   kind text;
   role text;
@@ -1719,7 +1721,7 @@ begin
     from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes;
   loop
     fetch changes into change;
-    more := found;
+    more := found and not anew;
     if not more and taken <> '{}' or cardinality(events) >= flush_rows or length_written > flush_length then
       with gone as (
         delete from collecta.outbox o where o.change_id = any (taken)
@@ -1730,11 +1732,50 @@ begin
       select q.change_id, q.position, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.record_id from unnest(queued) q;
       taken := '{}'; events := '{}'; queued := '{}'; behind := null; length_written := 0;
     end if;
+    if anew then
+      anew := false;
+      close changes;
+      open changes for
+        select o.*, o.change_id as order_id, o.operation as step, 0 as place
+        from collecta.outbox o order by o.change_id limit max_changes - routed;
+      continue;
+    end if;
     exit when not more;
     if captured_under.version is distinct from change.version then
       select * into captured_under from collecta.module_versions v where v.version = change.version;
     end if;
     what := collecta.read_change(captured_under, change.operation, change.old, change.new);
+    if known_step is distinct from change.step or known_module is distinct from (what.module).module_id or known_scope is distinct from what.scope then
+      known_step := change.step;
+      known_module := (what.module).module_id;
+      known_scope := what.scope;
+      kinds := case change.step when 'I' then array['record_created'] when 'U' then array['record_updated', 'status_change', 'custom_data_updated']
+        else array['record_deleted'] end;
+      select array_agg(r order by array_position(kinds, r.event), r.payload_role, r.endpoint_id),
+        kinds <@ array_agg(r.event) filter (where r.payload_role = ''), bool_or(r.ordered)
+      into recipients, plain, any_ordered
+      from collecta.recipients r where r.module_id = known_module and r.event = any (kinds) and r.scope is null;
+      if known_scope is not null or plain is not true then
+        select array_agg(u.r order by array_position(kinds, (u.r).event), (u.r).payload_role, (u.r).endpoint_id nulls first), bool_or((u.r).ordered)
+        into recipients, any_ordered
+        from (
+          select r from unnest(recipients) r
+          union all
+          select r from collecta.recipients r where r.module_id = known_module and r.event = any (kinds) and r.scope = known_scope
+          union all
+          -- Nobody: an event to which anybody subscribes is written all the same, with the body of an endpoint without a role.
+          select row(known_module, k, null, -1, null, '', null, false)::collecta.recipients
+          from unnest(kinds) k
+          where exists (select from collecta.subscriptions s where s.module_id = known_module and s.event = k)) u;
+      end if;
+    end if;
+    if from_change > 0 and (any_ordered or change.nested or what.old_id <> what.new_id) then
+      -- A writer that took its change_id before the hint and committed after it was overtaken; what it did to this record comes
+      -- first. Asked for once, since a look over dead rows is what the hint is there to spare.
+      anew := exists (select from collecta.outbox o where o.change_id < from_change);
+      from_change := 0;
+      continue when anew;
+    end if;
     if not in_order and (change.nested or what.old_id <> what.new_id) then
       -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
       in_order := true;
@@ -1766,31 +1807,6 @@ begin
       continue;
     end if;
 
-    if known_step is distinct from change.step or known_module is distinct from module.module_id or known_scope is distinct from what.scope then
-      known_step := change.step;
-      known_module := module.module_id;
-      known_scope := what.scope;
-      kinds := case change.step when 'I' then array['record_created'] when 'U' then array['record_updated', 'status_change', 'custom_data_updated']
-        else array['record_deleted'] end;
-      select array_agg(r order by array_position(kinds, r.event), r.payload_role, r.endpoint_id),
-        kinds <@ array_agg(r.event) filter (where r.payload_role = '')
-      into recipients, plain
-      from collecta.recipients r where r.module_id = known_module and r.event = any (kinds) and r.scope is null;
-      if known_scope is not null or plain is not true then
-        recipients := array(
-          select u.r
-          from (
-            select r from unnest(recipients) r
-            union all
-            select r from collecta.recipients r where r.module_id = known_module and r.event = any (kinds) and r.scope = known_scope
-            union all
-            -- Nobody: an event to which anybody subscribes is written all the same, with the body of an endpoint without a role.
-            select row(known_module, k, null, -1, null, '', null, false)::collecta.recipients
-            from unnest(kinds) k
-            where exists (select from collecta.subscriptions s where s.module_id = known_module and s.event = k)) u
-          order by array_position(kinds, (u.r).event), (u.r).payload_role, (u.r).endpoint_id nulls first);
-      end if;
-    end if;
     occurred := null;
     kind := null;
     foreach recipient in array coalesce(recipients, '{}') loop

@@ -1,0 +1,41 @@
+import net from 'node:net';
+import type { Test } from 'tap';
+
+/** A way to the server that can be cut, or left open with nothing coming through. */
+export async function startProxy(t: Pick<Test, 'teardown'>, serverPort: number) {
+  const sockets = new Set<net.Socket>();
+  let state: 'open' | 'cut' | 'silent' = 'open';
+  const proxy = net.createServer(client => {
+    if (state === 'cut') return client.destroy();
+    const upstream = net.connect(serverPort, '127.0.0.1');
+    for (const [one, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(one);
+      one
+        .on('data', chunk => other.write(chunk))
+        .on('error', () => {})
+        .on('close', () => {
+          sockets.delete(one);
+          other.destroy();
+        });
+      if (state === 'silent') one.pause();
+    }
+  });
+  await new Promise<void>(done => proxy.listen(0, '127.0.0.1', done));
+  const set = (next: typeof state) => {
+    state = next;
+    for (const socket of sockets) {
+      if (state === 'cut') socket.destroy();
+      else if (state === 'silent') socket.pause();
+      else socket.resume();
+    }
+  };
+  t.teardown(() => {
+    set('cut');
+    proxy.close();
+  });
+  const { port } = proxy.address() as net.AddressInfo;
+  return { set, through: (url: string) => url.replace(`:${serverPort}/`, `:${port}/`) };
+}
