@@ -188,7 +188,7 @@ async function write(): Promise<void> {
     } catch (error) {
       const { code = '' } = error as { code?: string };
       if (/^(40|23)/.test(code)) count('transactions that met another');
-      else count('transactions whose end is not known');
+      else count('transactions that failed or whose end is not known');
     }
     await pause(between(10, 100));
   }
@@ -252,6 +252,7 @@ const restart = async (mode: 'fast' | 'immediate') => {
   );
 };
 const path = () => oneOf(Object.keys(kinds));
+const replayed: string[] = [];
 const faults: Record<string, () => Promise<unknown>> = {
   'a runner is killed': () => replace('SIGKILL'),
   'a runner is stopped': () => replace('SIGTERM'),
@@ -296,13 +297,15 @@ const faults: Record<string, () => Promise<unknown>> = {
       await pause(between(2_000, 10_000));
       await client.query('rollback');
     }),
-  'deliveries are replayed': () =>
-    ask(
-      `select collecta.replay_delivery(id) from (
-        select id from collecta.webhook_deliveries d where outcome = 'delivered' and replay_of is null and endpoint_id = $1
-          and not exists (select from collecta.webhook_deliveries r where r.replay_of = d.id) order by random() limit 20) d`,
-      [endpoints['/plain']!.id],
-    ),
+  'deliveries are replayed': async () => {
+    const chosen = await ask(
+      `select id from collecta.delivery_attempts where endpoint_id = $1 and outcome = 'delivered' and replay_of is null
+         and started_at > now() - interval '1 minute' and id <> all ($2) order by random() limit 20`,
+      [endpoints['/plain']!.id, replayed],
+    );
+    replayed.push(...chosen.map(({ id }) => id));
+    await ask('select collecta.replay_delivery(id) from unnest($1::text[]) id', [replayed.slice(-chosen.length)]);
+  },
   'the module is attached again': () =>
     ask(
       `select collecta.attach_module('work', 'work', status_column => 'status', custom_data_column => 'custom_data')`,
