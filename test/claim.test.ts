@@ -245,6 +245,41 @@ t.test('a result of a claim that a failover forgot is not taken for that of anot
   t.equal(await record(sql, deliveries), 1);
 });
 
+t.test('the hint of an ordered endpoint passes nothing that a writer in flight may have captured', async t => {
+  const { sql, url } = await prepared();
+  await subscribe(sql, ['record_created', 'record_updated'], { ordered: true });
+  const claim = claimer(url);
+  const claimed = async (everything: boolean) => {
+    const { deliveries } = await claim(100, 100, everything);
+    await record(sql, deliveries);
+    return deliveries.map(({ body }) => JSON.parse(body)).map(({ event, record_id }) => `${event} ${record_id}`);
+  };
+  const slow = connect(url, { max: 1 });
+  await slow`begin`;
+  await slow`insert into t (id) overriding system value values (1)`;
+  for (let id = 2; id <= 5; id++) {
+    await sql`insert into t (id) overriding system value values (${id})`;
+    t.strictSame(await claimed(true), [`record_created ${id}`]);
+  }
+  await slow`commit`;
+  await sql`update t set n = 1 where id = 1`;
+  t.strictSame(await claimed(false), ['record_created 1'], 'it was overtaken, and comes before what was done to it');
+  t.strictSame(await claimed(false), ['record_updated 1']);
+
+  for (let id = 6; id <= 9; id++) {
+    await sql`insert into t (id) overriding system value values (${id})`;
+    await claimed(true);
+  }
+  // What no writer can do any more.
+  const restart = (at: number) => sql`select setval(pg_get_serial_sequence('collecta.outbox', 'change_id'), ${at})`;
+  await restart(1);
+  await sql`insert into t (id) overriding system value values (10)`;
+  await restart(100);
+  await sql`insert into t (id) overriding system value values (11)`;
+  t.strictSame(await claimed(false), ['record_created 11'], 'what is settled is not looked at');
+  t.strictSame(await claimed(true), ['record_created 10'], 'unless the whole is');
+});
+
 t.test('an ordered record goes on after a predecessor was spent', async t => {
   const { sql } = await prepared();
   await subscribe(sql, allEvents, { ordered: true, retry_max: 0 });

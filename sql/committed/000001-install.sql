@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c2890a9d70790d257148919207689fdcc0c95b81
+--! Hash: sha1:ccc35c5cd55d4cd3dc294eef3ef1c1c38bcb102a
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1652,6 +1652,7 @@ create or replace function collecta.route_changes(
   from_change bigint default 0,
   skip_filters text default null,
   set_aside text default null,
+  settled_change bigint default 0,
   out routed int,
   out next_change bigint
 )
@@ -1668,7 +1669,7 @@ declare
   change record;
   more boolean;
   in_order boolean := false; -- whether order_changes was asked
-  anew boolean := false; -- from the beginning
+  anew boolean := false; -- from settled_change on
   captured_under collecta.module_versions;
   module collecta.module_versions;
   what record; -- read_change's answer
@@ -1737,7 +1738,7 @@ begin
       close changes;
       open changes for
         select o.*, o.change_id as order_id, o.operation as step, 0 as place
-        from collecta.outbox o order by o.change_id limit max_changes - routed;
+        from collecta.outbox o where o.change_id >= settled_change order by o.change_id limit max_changes - routed;
       continue;
     end if;
     exit when not more;
@@ -1772,7 +1773,7 @@ begin
     if from_change > 0 and (any_ordered or change.nested or what.old_id <> what.new_id) then
       -- A writer that took its change_id before the hint and committed after it was overtaken; what it did to this record comes
       -- first. Asked for once, since a look over dead rows is what the hint is there to spare.
-      anew := exists (select from collecta.outbox o where o.change_id < from_change);
+      anew := exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change);
       from_change := 0;
       continue when anew;
     end if;
@@ -1907,8 +1908,8 @@ begin
   end if;
 end
 $$;
-comment on function collecta.route_changes(int, bigint, text, text) is
-  'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin (0: the whole). skip_filters, a reason, sets aside what filters would have to judge; set_aside, a reason, sets aside the changes themselves: what a runner does, one change at a time, when routing fails. routed is -1 while another session routes. next_change is the next call''s hint.';
+comment on function collecta.route_changes(int, bigint, text, text, bigint) is
+  'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin (0: the whole); from settled_change on, another one, a change may still appear before it. skip_filters, a reason, sets aside what filters would have to judge; set_aside, a reason, sets aside the changes themselves: what a runner does, one change at a time, when routing fails. routed is -1 while another session routes. next_change is the next call''s hint.';
 
 -- The rare cases that the outbox's order does not answer: a trigger that changes its row again is captured before the statement
 -- that it belongs to, and a statement that changes keys deletes and creates records in any order.
@@ -1990,10 +1991,11 @@ create or replace function collecta.claim_deliveries(
   per_endpoint int default 10000,
   environment text default null,
   skip_filters text default null,
-  set_aside text default null
+  set_aside text default null,
+  settled_change bigint default 0
 ) returns table (
   delivery_id bigint, lease bigint, attempt int, endpoint_id text, event_id text, body text, ordered boolean,
-  routed int, next_change bigint, endpoints json, next_marks json
+  routed int, next_change bigint, snapshot text, endpoints json, next_marks json
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
@@ -2020,7 +2022,8 @@ begin
     perform collecta.check_installation(environment);
   end if;
   select r.routed, r.next_change into routed, next_change
-  from collecta.route_changes(route_limit, from_change, skip_filters, set_aside) r;
+  from collecta.route_changes(route_limit, from_change, skip_filters, set_aside, settled_change) r;
+  snapshot := pg_current_snapshot();
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
   perform pg_advisory_xact_lock(1668246636, 3);
   -- After the lock, so that it includes what was routed above and is never before the last claim's.
@@ -2067,7 +2070,7 @@ begin
         for update skip locked))
       returning q.delivery_id, q.leased_until, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.record_id, q.due_at, q.change_id, q.position
     )
-    select t.delivery_id, (extract(epoch from t.leased_until) * 1000000)::bigint, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::json, null::json
+    select t.delivery_id, (extract(epoch from t.leased_until) * 1000000)::bigint, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::text, null::json, null::json
     from (select * from taken order by due_at, change_id, position) t
     cross join lateral (
       select e.body from collecta.events e
@@ -2089,8 +2092,8 @@ begin
   return next;
 end
 $$;
-comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text) is
-  'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole) and the endpoints concerned, secrets included. Record each with record_deliveries, by its lease (its end in microseconds since 1970), before that has passed, or it is claimed again.';
+comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint) is
+  'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole), a snapshot of after routing (settled_change: below it no transaction in flight has captured anything) and the endpoints concerned, secrets included. Record each with record_deliveries, by its lease (its end in microseconds since 1970), before that has passed, or it is claimed again.';
 
 create or replace function collecta.end_leases(candidates tid[], present timestamptz) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -3657,7 +3660,7 @@ declare
     'collecta_capture|select on collecta.settings',
     'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
     'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text), collecta.record_deliveries, collecta.release_deliveries(bigint[], bigint[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
+    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint), collecta.record_deliveries, collecta.release_deliveries(bigint[], bigint[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
     'collecta_dispatcher|select on collecta.settings'
   ];
   granted text;

@@ -50,6 +50,7 @@ type DeliveryRow = {
 const statusRow = z.object({
   routed: z.number(),
   next_change: z.string().nullable(),
+  snapshot: z.string(),
   endpoints: z
     .array(
       z.object({
@@ -85,6 +86,11 @@ export function createClaimer(
   const known = new Map<string, { source: string; endpoint: Endpoint }>();
   const marks = new Map<string, string>();
   let fromChange = '0';
+  // A writer that was in flight when fromChange passed it may have captured something before it. Once all of these have ended
+  // and the whole was looked at, nothing can appear there any more: settled.
+  let settled = '0';
+  let unsettled: { change: string; nextXid: bigint } | undefined;
+  let oldestXid = 0n;
   let afterEndpoint = '';
   let limit = routeLimit;
   let wholeAt = Number.NEGATIVE_INFINITY;
@@ -121,7 +127,7 @@ export function createClaimer(
     const hints = whole ? '{}' : JSON.stringify(Object.fromEntries(marks));
     return pool.within(skip === null && setAside === null ? patienceMs : lastPatienceMs)`
       select * from collecta.claim_deliveries(${batch}, ${limit}, ${whole ? '0' : fromChange}, ${afterEndpoint},
-        ${hints}::text::jsonb, ${perEndpoint}, ${environment}, ${skip}, ${setAside})`;
+        ${hints}::text::jsonb, ${perEndpoint}, ${environment}, ${skip}, ${setAside}, ${settled})`;
   }
 
   /** Halves the batch until it is one change; then sets aside what its filters would judge, then the change itself. */
@@ -145,6 +151,8 @@ export function createClaimer(
         if (aside === 'change' || routine === noPartition || !/^(2[0-9]|54|53200|57014)/.test(code ?? '')) {
           // Where the database went, it may come back as another one.
           fromChange = '0';
+          settled = '0';
+          unsettled = undefined;
           marks.clear();
           throw error;
         }
@@ -187,6 +195,13 @@ export function createClaimer(
     // Unless it was cut off, what a look at the whole found says nothing of where dead rows end.
     const { next_change: next } = status;
     if (next !== null && (status.routed >= asked || Number(next) > Number(fromChange))) fromChange = next;
+    if (whole && unsettled && oldestXid >= unsettled.nextXid && status.routed >= 0 && status.routed < asked) {
+      settled = unsettled.change;
+      unsettled = undefined;
+    }
+    const [oldest, nextXid] = status.snapshot.split(':', 2).map(BigInt);
+    unsettled ??= { change: fromChange, nextXid: nextXid! };
+    oldestXid = oldest!;
 
     const cut = deliveries.length + locked.length >= batch;
     const ids = [...endpoints.keys()].sort();
