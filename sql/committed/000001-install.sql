@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ccc35c5cd55d4cd3dc294eef3ef1c1c38bcb102a
+--! Hash: sha1:165a6c73369f556ee0a1467bc8af332d818ae98a
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1667,9 +1667,9 @@ declare
   stamp timestamptz;
   changes refcursor;
   change record;
-  more boolean;
+  more boolean := true;
   in_order boolean := false; -- whether order_changes was asked
-  anew boolean := false; -- from settled_change on
+  anew boolean := true; -- begins to read, at from_change
   captured_under collecta.module_versions;
   module collecta.module_versions;
   what record; -- read_change's answer
@@ -1717,13 +1717,8 @@ begin
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   stamp := clock_timestamp();
 
-  open changes for
-    select o.*, o.change_id as order_id, o.operation as step, 0 as place
-    from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes;
   loop
-    fetch changes into change;
-    more := found and not anew;
-    if not more and taken <> '{}' or cardinality(events) >= flush_rows or length_written > flush_length then
+    if taken <> '{}' and (anew or not more) or cardinality(events) >= flush_rows or length_written > flush_length then
       with gone as (
         delete from collecta.outbox o where o.change_id = any (taken)
       ), written as (
@@ -1733,15 +1728,16 @@ begin
       select q.change_id, q.position, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.record_id from unnest(queued) q;
       taken := '{}'; events := '{}'; queued := '{}'; behind := null; length_written := 0;
     end if;
+    exit when not more;
     if anew then
       anew := false;
-      close changes;
       open changes for
         select o.*, o.change_id as order_id, o.operation as step, 0 as place
-        from collecta.outbox o where o.change_id >= settled_change order by o.change_id limit max_changes - routed;
-      continue;
+        from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes - routed;
     end if;
-    exit when not more;
+    fetch changes into change;
+    more := found;
+    continue when not more;
     if captured_under.version is distinct from change.version then
       select * into captured_under from collecta.module_versions v where v.version = change.version;
     end if;
@@ -1770,12 +1766,16 @@ begin
           where exists (select from collecta.subscriptions s where s.module_id = known_module and s.event = k)) u;
       end if;
     end if;
-    if from_change > 0 and (any_ordered or change.nested or what.old_id <> what.new_id) then
+    if from_change > settled_change and (any_ordered or change.nested or what.old_id <> what.new_id) then
       -- A writer that took its change_id before the hint and committed after it was overtaken; what it did to this record comes
       -- first. Asked for once, since a look over dead rows is what the hint is there to spare.
       anew := exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change);
-      from_change := 0;
-      continue when anew;
+      if anew then
+        from_change := settled_change;
+        close changes;
+        continue;
+      end if;
+      settled_change := from_change;
     end if;
     if not in_order and (change.nested or what.old_id <> what.new_id) then
       -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
