@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:165a6c73369f556ee0a1467bc8af332d818ae98a
+--! Hash: sha1:78ea3061e695d09b75bb71f21296b9f6943e0737
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1463,12 +1463,12 @@ comment on function collecta.resume_endpoint(text) is 'Takes deliveries to a pau
 -- Reads one captured change by its module's columns. A configured column that the captured row does not have was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
-  captured_under collecta.module_versions, operation "char", old json, new json,
-  out module collecta.module_versions, out scope text, out old_id text, out new_id text, out old_record text, out new_record text,
-  out truncated boolean, out previous text, out counts boolean, out status_changed boolean, out custom_data_changed boolean,
-  out status_from text, out status_to text, out unroutable text
+  -- In: what it was captured under. Out: what it is read by.
+  inout module collecta.module_versions, operation "char", old json, new json,
+  out scope text, out old_id text, out new_id text, out truncated boolean, out previous text, out counts boolean,
+  out status_changed boolean, out custom_data_changed boolean, out status_from text, out status_to text, out unroutable text
 )
--- Under its callers' search_path: a setting costs every call.
+-- Under its callers' search_path: a setting costs every call. And so does every expression: see route_changes.
 language plpgsql stable
 as $$
 declare
@@ -1476,26 +1476,19 @@ declare
   safe_new json;
   captured json;
   missing text;
+  other collecta.module_versions;
 begin
-  module := captured_under;
-  truncated := false;
-  if module.version is null then
-    unroutable := 'the module version it was captured under is gone';
-    return;
-  elsif operation in ('M', 'T') then
+  if module.version is null or operation in ('M', 'T') then
+    if module.version is null then
+      unroutable := 'the module version it was captured under is gone';
+    end if;
     return;
   end if;
   safe_old := collecta.mask_escapes(old);
   safe_new := collecta.mask_escapes(new);
   captured := coalesce(safe_new, safe_old);
-  old_record := old::text;
-  new_record := new::text;
-  if strpos(old_record, '"$truncated"') > 0 or strpos(new_record, '"$truncated"') > 0 then
+  if strpos(old::text, '"$truncated"') > 0 or strpos(new::text, '"$truncated"') > 0 then
     truncated := (safe_old -> '$truncated') is not null or (safe_new -> '$truncated') is not null;
-    if truncated then
-      old_record := collecta.pick_columns(old, '{$truncated,$custom_data_changed}', false)::text;
-      new_record := collecta.pick_columns(new, '{$truncated,$custom_data_changed}', false)::text;
-    end if;
   end if;
 
   if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
@@ -1511,11 +1504,12 @@ begin
       or module.custom_data_column is not null and (captured -> module.custom_data_column) is null then
     missing := collecta.missing_columns(captured, module, truncated);
     if missing is not null then
-      select v.* into module
+      select v.* into other
       from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-      where m.module_id = captured_under.module_id and v.version <> captured_under.version and collecta.missing_columns(captured, v, truncated) is null;
-      if not found then
-        module := captured_under;
+      where m.module_id = module.module_id and v.version <> module.version and collecta.missing_columns(captured, v, truncated) is null;
+      if found then
+        module := other;
+      else
         unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, …); then select collecta.route_again();',
           missing, module.relation::regclass, module.slug);
       end if;
@@ -1557,7 +1551,7 @@ create or replace function collecta.missing_columns(captured json, module collec
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select string_agg(c, ', ')
-  from unnest(module.key_columns || module.status_column || module.scope_column || case when not truncated then module.custom_data_column end) c
+  from unnest(module.key_columns || module.status_column || module.scope_column || case when truncated is not true then module.custom_data_column end) c
   where c is not null and (captured -> c) is null
 $$;
 comment on function collecta.missing_columns(json, collecta.module_versions, boolean) is 'Configured columns that a captured row does not have.';
@@ -1662,248 +1656,240 @@ set search_path = pg_catalog, pg_temp
 as $$
 <<route>>
 declare
-  flush_rows constant int := 1000;
-  flush_length constant int := 8000000;
   stamp timestamptz;
   changes refcursor;
   change record;
-  more boolean := true;
-  in_order boolean := false; -- whether order_changes was asked
-  anew boolean := true; -- begins to read, at from_change
+  in_order boolean; -- whether order_changes was asked
   captured_under collecta.module_versions;
-  module collecta.module_versions;
   what record; -- read_change's answer
-  -- What is to be written: a few rows at a time.
-  taken bigint[] := '{}';
-  events collecta.events[] := '{}';
-  queued collecta.delivery_queue[] := '{}';
-  behind text[]; -- ordered endpoints' records among them
-  length_written bigint := 0;
-  captured_at timestamptz; -- the last change's
-  micros bigint;
-  moment text;
   -- Who is to have what this kind of change means: kept while module, scope and kind stay the same.
+  module collecta.module_versions;
+  known_step "char";
+  known_version int;
+  known_scope text;
   kinds text[];
   recipients collecta.recipients[];
   recipient collecta.recipients;
-  known_module int;
-  known_step "char";
-  known_scope text;
   plain boolean; -- whether each kind has a recipient without payload_role
   any_ordered boolean; -- whether one of them is in order
   -- The event and the body that the recipients at hand share.
   kind text;
   role text;
   event_id text;
+  micros bigint;
   place int;
   record_id text;
   record_text text;
   previous text;
   visible text[];
   body text;
-  occurred text;
-  context text;
   matches boolean;
   reason text;
   ordered_record text;
-  due timestamptz;
+  waits boolean;
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
     routed := -1;
     return;
   end if;
   routed := 0;
-  next_change := from_change;
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   stamp := clock_timestamp();
 
+  -- What costs a single change is how many expressions there are, since a transaction sets up each of them once, before what
+  -- they do: so nothing is assigned that could be left null, and variables begin anew by their block.
+  <<batches>>
   loop
-    if taken <> '{}' and (anew or not more) or cardinality(events) >= flush_rows or length_written > flush_length then
-      with gone as (
-        delete from collecta.outbox o where o.change_id = any (taken)
-      ), written as (
-        insert into collecta.events select * from unnest(events)
-      )
-      insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id)
-      select q.change_id, q.position, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.record_id from unnest(queued) q;
-      taken := '{}'; events := '{}'; queued := '{}'; behind := null; length_written := 0;
-    end if;
-    exit when not more;
-    if anew then
-      anew := false;
-      open changes for
-        select o.*, o.change_id as order_id, o.operation as step, 0 as place
-        from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes - routed;
-    end if;
-    fetch changes into change;
-    more := found;
-    continue when not more;
-    if captured_under.version is distinct from change.version then
-      select * into captured_under from collecta.module_versions v where v.version = change.version;
-    end if;
-    what := collecta.read_change(captured_under, change.operation, change.old, change.new);
-    if known_step is distinct from change.step or known_module is distinct from (what.module).module_id or known_scope is distinct from what.scope then
-      known_step := change.step;
-      known_module := (what.module).module_id;
-      known_scope := what.scope;
-      kinds := case change.step when 'I' then array['record_created'] when 'U' then array['record_updated', 'status_change', 'custom_data_updated']
-        else array['record_deleted'] end;
-      select array_agg(r order by array_position(kinds, r.event), r.payload_role, r.endpoint_id),
-        kinds <@ array_agg(r.event) filter (where r.payload_role = ''), bool_or(r.ordered)
-      into recipients, plain, any_ordered
-      from collecta.recipients r where r.module_id = known_module and r.event = any (kinds) and r.scope is null;
-      if known_scope is not null or plain is not true then
-        select array_agg(u.r order by array_position(kinds, (u.r).event), (u.r).payload_role, (u.r).endpoint_id nulls first), bool_or((u.r).ordered)
-        into recipients, any_ordered
-        from (
-          select r from unnest(recipients) r
-          union all
-          select r from collecta.recipients r where r.module_id = known_module and r.event = any (kinds) and r.scope = known_scope
-          union all
-          -- Nobody: an event to which anybody subscribes is written all the same, with the body of an endpoint without a role.
-          select row(known_module, k, null, -1, null, '', null, false)::collecta.recipients
-          from unnest(kinds) k
-          where exists (select from collecta.subscriptions s where s.module_id = known_module and s.event = k)) u;
-      end if;
-    end if;
-    if from_change > settled_change and (any_ordered or change.nested or what.old_id <> what.new_id) then
-      -- A writer that took its change_id before the hint and committed after it was overtaken; what it did to this record comes
-      -- first. Asked for once, since a look over dead rows is what the hint is there to spare.
-      anew := exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change);
-      if anew then
-        from_change := settled_change;
-        close changes;
-        continue;
-      end if;
-      settled_change := from_change;
-    end if;
-    if not in_order and (change.nested or what.old_id <> what.new_id) then
-      -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
-      in_order := true;
-      close changes;
-      open changes for
-        select o.*, s.order_id, s.step, s.place
-        from collecta.order_changes(change.change_id, max_changes - routed) s
-        join collecta.outbox o on o.change_id = s.change_id
-        order by s.order_id, s.place;
-      continue;
-    end if;
+    declare
+      -- What is to be written: a few rows at a time.
+      taken bigint[];
+      events collecta.events[];
+      queued collecta.delivery_queue[];
+      behind text[]; -- ordered endpoints' records among them
+      length_written bigint;
+    begin
+      loop
+        exit when cardinality(events) >= 1000 or length_written > 8000000;
+        if changes is null then
+          open changes for
+            select o.*, o.change_id as order_id, o.operation as step, 0 as place
+            from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes - routed;
+        end if;
+        fetch changes into change;
+        exit when not found;
+        if captured_under.version is distinct from change.version then
+          select * into captured_under from collecta.module_versions v where v.version = change.version;
+        end if;
+        what := collecta.read_change(captured_under, change.operation, change.old, change.new);
+        if known_step is distinct from change.step or known_version is distinct from (what.module).version or known_scope is distinct from what.scope then
+          module := what.module;
+          kinds := case change.step when 'I' then array['record_created'] when 'U' then array['record_updated', 'status_change', 'custom_data_updated']
+            else array['record_deleted'] end;
+          select array_agg(r order by array_position(kinds, r.event), r.payload_role, r.endpoint_id),
+            kinds <@ array_agg(r.event) filter (where r.payload_role = ''), bool_or(r.ordered), change.step, module.version, what.scope
+          into recipients, plain, any_ordered, known_step, known_version, known_scope
+          from collecta.recipients r where r.module_id = module.module_id and r.event = any (kinds) and r.scope is null;
+          if known_scope is not null or plain is not true then
+            select array_agg(u.r order by array_position(kinds, (u.r).event), (u.r).payload_role, (u.r).endpoint_id nulls first), bool_or((u.r).ordered)
+            into recipients, any_ordered
+            from (
+              select r from unnest(recipients) r
+              union all
+              select r from collecta.recipients r where r.module_id = module.module_id and r.event = any (kinds) and r.scope = known_scope
+              union all
+              -- Nobody: an event to which anybody subscribes is written all the same, with the body of an endpoint without a role.
+              select row(module.module_id, k, null, -1, null, '', null, false)::collecta.recipients
+              from unnest(kinds) k
+              where exists (select from collecta.subscriptions s where s.module_id = module.module_id and s.event = k)) u;
+          end if;
+        end if;
+        if any_ordered or change.nested or what.old_id <> what.new_id then
+          if from_change > settled_change then
+            -- A writer that took its change_id before the hint and committed after it was overtaken; what it did to this record
+            -- comes first. Asked for once, since a look over dead rows is what the hint is there to spare.
+            if exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change) then
+              from_change := settled_change;
+              close changes;
+              changes := null;
+              exit; -- writes what was taken, and begins anew
+            end if;
+            settled_change := from_change;
+          end if;
+          if in_order is null and (change.nested or what.old_id <> what.new_id) then
+            -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
+            in_order := true;
+            close changes;
+            open changes for
+              select o.*, s.order_id, s.step, s.place
+              from collecta.order_changes(change.change_id, max_changes - routed) s
+              join collecta.outbox o on o.change_id = s.change_id
+              order by s.order_id, s.place;
+            continue;
+          end if;
+        end if;
 
-    module := what.module;
-    -- Of a changed key the old one's step comes first.
-    if change.step <> 'D' or change.operation = 'D' then
-      taken := taken || change.change_id;
-      routed := routed + 1;
-      next_change := greatest(next_change, change.change_id + 1);
-    end if;
-    if what.unroutable is not null or set_aside is not null and change.operation <> 'M' then
-      insert into collecta.unrouted (change_id, module, record_id, change, reason, set_aside_at)
-      select change.change_id, coalesce(module.slug, ''), coalesce(what.new_id, what.old_id),
-        (select row_to_json(o) from collecta.outbox o where o.change_id = change.change_id), coalesce(set_aside, what.unroutable), stamp
-      on conflict do nothing; -- a changed key's second step
-      continue;
-    elsif change.operation = 'M' then
-      insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
-      values (change.change_id, module.slug, change.new ->> 'operation', (change.new ->> 'records')::bigint, change.transaction_id, change.context, change.captured_at);
-      continue;
-    end if;
+        -- Of a changed key the old one's step comes first.
+        if change.step <> 'D' or change.operation = 'D' then
+          taken := taken || change.change_id;
+          routed := routed + 1;
+          next_change := greatest(next_change, change.change_id + 1);
+        end if;
+        if what.unroutable is not null or set_aside is not null or change.operation = 'M' then
+          if change.operation = 'M' and what.unroutable is null then
+            insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
+            values (change.change_id, module.slug, change.new ->> 'operation', (change.new ->> 'records')::bigint, change.transaction_id, change.context, change.captured_at);
+          else
+            insert into collecta.unrouted (change_id, module, record_id, change, reason, set_aside_at)
+            select change.change_id, coalesce(module.slug, ''), coalesce(what.new_id, what.old_id),
+              (select row_to_json(o) from collecta.outbox o where o.change_id = change.change_id), coalesce(set_aside, what.unroutable), stamp
+            on conflict do nothing; -- a changed key's second step
+          end if;
+          continue;
+        end if;
 
-    occurred := null;
-    kind := null;
-    foreach recipient in array coalesce(recipients, '{}') loop
-      continue when recipient.after_change_id >= change.change_id;
-      if recipient.event is distinct from kind then
-        kind := recipient.event;
-        role := null;
-        place := change.place + array_position(kinds, kind) - 1;
-        -- UUIDv7-shaped, and made of the change alone: after a crash, a failover or a restore that forgot the routing of what
-        -- is sent already, it is sent again under the same id. In the order of capture; 28 bits tell databases apart.
-        if captured_at is distinct from change.captured_at then
-          captured_at := change.captured_at;
-          micros := extract(epoch from captured_at) * 1000000;
-          moment := 'evt_' || lpad(to_hex(micros / 1000), 12, '0') || '7' || lpad(to_hex(micros % 1000 * 4096 / 1000), 3, '0') || '8';
-        end if;
-        event_id := moment || lpad(to_hex(change.change_id & 268435455), 7, '0')
-          || case change.step when 'U' then array_position(kinds, kind)::text when 'I' then '4' else '5' end
-          || lpad(to_hex(hashint8extended(change.transaction_id::text::bigint, change.change_id # micros) & 268435455), 7, '0');
-      end if;
-      if recipient.payload_role is distinct from role then
-        -- One body for an event, and one more for each payload_role that an endpoint has.
-        role := recipient.payload_role;
-        body := null;
-        continue when case kind when 'record_updated' then what.counts when 'status_change' then what.status_changed
-          when 'custom_data_updated' then what.custom_data_changed else true end is not true;
-        record_id := case when change.step = 'D' then what.old_id else what.new_id end;
-        record_text := case change.step when 'D' then what.old_record when 'T' then 'null' else what.new_record end;
-        previous := case when change.step = 'U' then what.previous end;
-        visible := null;
-        if role <> '' then
-          visible := collecta.visible_columns(role, module.relation);
-          -- A change of which its role may see nothing is no event to an endpoint.
-          continue when case kind when 'status_change' then module.status_column = any (visible)
-            when 'custom_data_updated' then module.custom_data_column = any (visible)
-            when 'record_updated' then what.truncated or exists (
-              select from json_each(collecta.mask_escapes(previous::json)) p where p.key = any (visible) and p.key <> all (module.ignore_columns))
-            else true end is not true;
-          record_text := case when record_text = 'null' then record_text else collecta.pick_columns(record_text::json, visible, true)::text end;
-          previous := collecta.pick_columns(previous::json, visible, true)::text;
-        end if;
-        if occurred is null then
-          occurred := to_char(change.captured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
-          context := case when change.context is not null then ',"context":' || collecta.context_json(change.context) else '' end;
-        end if;
-        body := '{"id":"' || event_id || '","event":"' || kind || '","occurred_at":"' || occurred || '","module":"' || module.slug
-          || '","record_id":' || coalesce(case when role = '' or module.key_columns <@ visible then to_json(record_id)::text end, 'null')
-          || case when kind = 'status_change' then ',"from":' || what.status_from || ',"to":' || what.status_to else '' end
-          || ',"record":' || record_text
-          || case when previous is not null then ',"previous":' || previous else '' end
-          || context
-          || case when change.step = 'T' then ',"count":' || (change.new ->> 'count')::bigint else '' end
-          || case when what.truncated then ',"truncated":true}' else '}' end;
-        events := events || row(event_id, role, stamp, change.order_id, place, module.slug, kind, record_id, what.scope, change.captured_at, body)::collecta.events;
-        length_written := length_written + length(body);
-      end if;
-      continue when body is null or recipient.endpoint_id is null;
+        kind := null;
+        foreach recipient in array coalesce(recipients, '{}') loop
+          continue when recipient.after_change_id >= change.change_id;
+          if recipient.event is distinct from kind then
+            kind := recipient.event;
+            role := null;
+            place := change.place + array_position(kinds, kind) - 1;
+            -- UUIDv7-shaped, and made of the change alone: after a crash, a failover or a restore that forgot the routing of what
+            -- is sent already, it is sent again under the same id. In the order of capture; 28 bits tell databases apart.
+            micros := date_part('epoch', change.captured_at) * 1000000;
+            event_id := 'evt_' || lpad(to_hex(micros / 1000), 12, '0') || '7' || lpad(to_hex(micros % 1000 * 4096 / 1000), 3, '0')
+              || '8' || lpad(to_hex(change.change_id & 268435455), 7, '0')
+              || case change.step when 'U' then array_position(kinds, kind)::text when 'I' then '4' else '5' end
+              || lpad(to_hex(hashint8extended(change.transaction_id::text::bigint, change.change_id # micros) & 268435455), 7, '0');
+          end if;
+          if recipient.payload_role is distinct from role then
+            -- One body for an event, and one more for each payload_role that an endpoint has.
+            role := recipient.payload_role;
+            body := null;
+            continue when case kind when 'record_updated' then what.counts when 'status_change' then what.status_changed
+              when 'custom_data_updated' then what.custom_data_changed else true end is not true;
+            record_id := case when change.step = 'D' then what.old_id else what.new_id end;
+            record_text := case change.step when 'D' then change.old::text when 'T' then 'null' else change.new::text end;
+            previous := what.previous;
+            if what.truncated then
+              record_text := collecta.pick_columns(record_text::json, '{$truncated,$custom_data_changed}', false)::text;
+            end if;
+            if role <> '' then
+              visible := collecta.visible_columns(role, module.relation);
+              -- A change of which its role may see nothing is no event to an endpoint.
+              continue when case kind when 'status_change' then module.status_column = any (visible)
+                when 'custom_data_updated' then module.custom_data_column = any (visible)
+                when 'record_updated' then what.truncated or exists (
+                  select from json_each(collecta.mask_escapes(previous::json)) p where p.key = any (visible) and p.key <> all (module.ignore_columns))
+                else true end is not true;
+              record_text := case when record_text = 'null' then record_text else collecta.pick_columns(record_text::json, visible, true)::text end;
+              previous := collecta.pick_columns(previous::json, visible, true)::text;
+            end if;
+            body := '{"id":"' || event_id || '","event":"' || kind
+              || '","occurred_at":"' || to_char(change.captured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '","module":"' || module.slug
+              || '","record_id":' || coalesce(case when role = '' or module.key_columns <@ visible then to_json(record_id)::text end, 'null')
+              || case when kind = 'status_change' then ',"from":' || what.status_from || ',"to":' || what.status_to else '' end
+              || ',"record":' || record_text
+              || case when previous is not null then ',"previous":' || previous else '' end
+              || case when change.context is not null then ',"context":' || collecta.context_json(change.context) else '' end
+              || case when change.step = 'T' then ',"count":' || (change.new ->> 'count')::bigint else '' end
+              || case when what.truncated then ',"truncated":true}' else '}' end;
+            events := events || row(event_id, role, stamp, change.order_id, place, module.slug, kind, record_id, what.scope, change.captured_at, body)::collecta.events;
+            length_written := coalesce(length_written, 0) + octet_length(body);
+          end if;
+          continue when body is null or recipient.endpoint_id is null;
 
-      if recipient.filter is not null then
-        if skip_filters is null then
-          select f.matches, f.reason into matches, reason from collecta.try_filter(body, recipient.filter) f;
-        else
-          reason := skip_filters;
-        end if;
-        if reason is not null then
-          insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, event_id, payload_role, routed_at, reason, set_aside_at)
-          values (change.order_id, place, recipient.endpoint_id, module.slug, record_id, event_id, role, stamp, reason, stamp);
-        end if;
-        continue when reason is not null or not matches;
+          if recipient.filter is not null then
+            if skip_filters is null then
+              select f.matches, f.reason into matches, reason from collecta.try_filter(body, recipient.filter) f;
+            else
+              reason := skip_filters;
+            end if;
+            if reason is not null then
+              insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, event_id, payload_role, routed_at, reason, set_aside_at)
+              values (change.order_id, place, recipient.endpoint_id, module.slug, record_id, event_id, role, stamp, reason, stamp);
+            end if;
+            continue when reason is not null or not matches;
+          end if;
+          if recipient.ordered then
+            ordered_record := module.slug || '/' || coalesce(record_id, '');
+            -- Its rows are queued behind their predecessors: record_deliveries must not remove one meanwhile.
+            perform pg_advisory_xact_lock(1668246636, 6);
+            waits := recipient.endpoint_id || ' ' || ordered_record = any (behind)
+              -- Earlier ones: what route_again put back stands before what waited for it.
+              or exists (select from collecta.delivery_queue q where q.endpoint_id = recipient.endpoint_id and q.record_id = ordered_record
+                and (q.change_id, q.position) < (change.order_id, place))
+              or exists (select from collecta.unrouted u where u.record_id = route.record_id and u.module = module.slug and u.endpoint_id in ('', recipient.endpoint_id));
+            behind := behind || (recipient.endpoint_id || ' ' || ordered_record);
+          end if;
+          queued := queued || row(null, change.order_id, case when recipient.ordered and waits then 'infinity' else stamp end, null, stamp, place, 0,
+            recipient.endpoint_id, event_id, role, case when recipient.ordered then ordered_record end, null)::collecta.delivery_queue;
+        end loop;
+      end loop;
+      if taken is not null then
+        with gone as (
+          delete from collecta.outbox o where o.change_id = any (taken)
+        ), written as (
+          insert into collecta.events select * from unnest(events)
+        )
+        insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id)
+        select q.change_id, q.position, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.record_id from unnest(queued) q;
       end if;
-      due := stamp;
-      ordered_record := null;
-      if recipient.ordered then
-        ordered_record := module.slug || '/' || coalesce(record_id, '');
-        -- Its rows are queued behind their predecessors: record_deliveries must not remove one meanwhile.
-        perform pg_advisory_xact_lock(1668246636, 6);
-        if recipient.endpoint_id || ' ' || ordered_record = any (behind)
-            -- Earlier ones: what route_again put back stands before what waited for it.
-            or exists (select from collecta.delivery_queue q where q.endpoint_id = recipient.endpoint_id and q.record_id = ordered_record
-              and (q.change_id, q.position) < (change.order_id, place))
-            or exists (select from collecta.unrouted u where u.record_id = route.record_id and u.module = module.slug and u.endpoint_id in ('', recipient.endpoint_id)) then
-          due := 'infinity';
-        end if;
-        behind := behind || (recipient.endpoint_id || ' ' || ordered_record);
-      end if;
-      queued := queued || row(null, change.order_id, due, null, stamp, place, 0, recipient.endpoint_id, event_id, role, ordered_record, null)::collecta.delivery_queue;
-    end loop;
+      exit batches when change.change_id is null;
+    end;
   end loop;
   close changes;
 
-  if routed = 0 and from_change = 0 and clock_timestamp() > stamp + interval '5 ms' then
-    -- Nothing there, but dead rows that an old snapshot keeps: where they end is known if no writer holds an id among them.
-    next_change := collecta.last_change_id() + 1;
-    if exists (select from pg_locks l where l.relation = 'collecta.outbox'::regclass and l.mode = 'RowExclusiveLock'
-          and l.pid is distinct from pg_backend_pid() and l.database = (select d.oid from pg_database d where d.datname = current_database()))
-        or exists (select from collecta.outbox o where o.change_id < next_change) then
-      next_change := 0;
+  if routed = 0 then
+    next_change := from_change;
+    if from_change = 0 and clock_timestamp() > stamp + interval '5 ms' then
+      -- Nothing there, but dead rows that an old snapshot keeps: where they end is known if no writer holds an id among them.
+      next_change := collecta.last_change_id() + 1;
+      if exists (select from pg_locks l where l.relation = 'collecta.outbox'::regclass and l.mode = 'RowExclusiveLock'
+            and l.pid is distinct from pg_backend_pid() and l.database = (select d.oid from pg_database d where d.datname = current_database()))
+          or exists (select from collecta.outbox o where o.change_id < next_change) then
+        next_change := 0;
+      end if;
     end if;
   end if;
 end
@@ -1995,7 +1981,7 @@ create or replace function collecta.claim_deliveries(
   settled_change bigint default 0
 ) returns table (
   delivery_id bigint, lease bigint, attempt int, endpoint_id text, event_id text, body text, ordered boolean,
-  routed int, next_change bigint, snapshot text, endpoints json, next_marks json
+  routed int, next_change bigint, snapshot text, endpoints json, next_marks json, saturated text[]
 )
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
@@ -2006,12 +1992,10 @@ declare
   lasting interval;
   known boolean; -- that this is the database to deliver for
   candidates tid[];
-  of_endpoints text[];
-  first_dues timestamptz[];
-  mores boolean[];
   routed_from timestamptz;
   routed_to timestamptz;
   lapsed boolean;
+  ended boolean; -- lapsed leases were
 begin
   -- check_installation says why, and remembers for the session which database this is.
   select s.lease, i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
@@ -2029,13 +2013,20 @@ begin
   -- After the lock, so that it includes what was routed above and is never before the last claim's.
   present := clock_timestamp();
 
-  for look in 1..2 loop
+  loop
     -- c.place: the window is read lazily, in the index's order; what comes after the last row that is taken is not read.
-    select array_agg(c.row_at), array_agg(c.endpoint_id), array_agg(c.first_due), array_agg(c.more), min(c.routed_at), max(c.routed_at),
-      bool_or(c.leased_until is not null)
-    into candidates, of_endpoints, first_dues, mores, routed_from, routed_to, lapsed
+    select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
+      -- Once for each endpoint.
+      json_agg((
+        select json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
+          'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end)
+        from collecta.endpoints e join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
+        where e.endpoint_id = c.endpoint_id)) filter (where c.number = 1),
+      json_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1),
+      array_agg(c.endpoint_id) filter (where c.place = c.max_in_flight)
+    into candidates, routed_from, routed_to, lapsed, endpoints, next_marks, saturated
     from (
-      select t.endpoint_id, c.row_at, c.first_due, c.routed_at, c.leased_until, c.place >= t.max_in_flight as more
+      select t.endpoint_id, t.max_in_flight, c.*
       from (
         (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
          where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
@@ -2043,7 +2034,7 @@ begin
         (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
          where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)) t
       cross join lateral (
-        select w.*
+        select w.*, row_number() over () as number
         from (
           select q.ctid as row_at, q.leased_until, q.routed_at, first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place
           from collecta.delivery_queue q
@@ -2053,8 +2044,9 @@ begin
         where w.leased_until is null or w.leased_until < present
         limit per_endpoint) c
       limit batch) c;
-    exit when lapsed is not true or look = 2;
+    exit when lapsed is not true or ended;
     perform collecta.end_leases(candidates, present);
+    ended := true;
   end loop;
 
   if candidates is not null then
@@ -2070,7 +2062,7 @@ begin
         for update skip locked))
       returning q.delivery_id, q.leased_until, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.record_id, q.due_at, q.change_id, q.position
     )
-    select t.delivery_id, (extract(epoch from t.leased_until) * 1000000)::bigint, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::text, null::json, null::json
+    select t.delivery_id, (extract(epoch from t.leased_until) * 1000000)::bigint, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::text, null::json, null::json, null::text[]
     from (select * from taken order by due_at, change_id, position) t
     cross join lateral (
       select e.body from collecta.events e
@@ -2079,21 +2071,12 @@ begin
         and e.routed_at between routed_from and routed_to
       -- For each by the key, whatever is known of the table's size when the plan is made.
       offset 0) v;
-
-    select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers, 'more', i.more,
-        'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end)),
-      json_object_agg(i.endpoint_id, i.first_due)
-    into endpoints, next_marks
-    from (select c.endpoint_id, min(c.first_due) as first_due, bool_or(c.more) as more
-          from unnest(of_endpoints, first_dues, mores) c (endpoint_id, first_due, more) group by c.endpoint_id) i
-    join collecta.endpoints e on e.endpoint_id = i.endpoint_id
-    join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id;
   end if;
   return next;
 end
 $$;
 comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint) is
-  'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole), a snapshot of after routing (settled_change: below it no transaction in flight has captured anything) and the endpoints concerned, secrets included. Record each with record_deliveries, by its lease (its end in microseconds since 1970), before that has passed, or it is claimed again.';
+  'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole), a snapshot of after routing (settled_change: below it no transaction in flight has captured anything) the endpoints concerned, secrets included, and which of them have more that is due than max_in_flight lets through (saturated). Record each with record_deliveries, by its lease (its end in microseconds since 1970), before that has passed, or it is claimed again.';
 
 create or replace function collecta.end_leases(candidates tid[], present timestamptz) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp

@@ -58,11 +58,11 @@ const statusRow = z.object({
         url: z.string(),
         headers: z.union([z.record(z.string(), z.string()), z.string()]),
         secrets: z.array(z.string()),
-        more: z.boolean(),
       }),
     )
     .nullable(),
   next_marks: z.record(z.string(), z.string()).nullable(),
+  saturated: z.array(z.string()).nullable(),
 });
 
 const routeLimit = 250;
@@ -173,19 +173,18 @@ export function createClaimer(
       wholeAt = started;
       wholeCost = performance.now() - started;
     }
-    const endpoints = new Map(
-      status.endpoints?.map(row => [row.endpoint_id, { endpoint: endpointOf(row), more: row.more }]),
-    );
+    const endpoints = new Map(status.endpoints?.map(row => [row.endpoint_id, endpointOf(row)]));
+    const saturated = new Set(status.saturated);
     const claimedAt = performance.now();
     const deliveries: Delivery[] = [];
     const locked: Claim['locked'] = [];
     for (const row of rows) {
       if (row.delivery_id === null) continue;
       const { delivery_id, lease, endpoint_id, event_id, body, ordered } = row as DeliveryRow;
-      const of = endpoints.get(endpoint_id);
+      const endpoint = endpoints.get(endpoint_id);
       const claimed = { deliveryId: delivery_id, lease, eventId: event_id, body, ordered, claimedAt };
-      if (of?.endpoint) deliveries.push({ ...claimed, endpoint: of.endpoint, more: of.more });
-      else if (of) locked.push(claimed);
+      if (endpoint) deliveries.push({ ...claimed, endpoint, more: saturated.has(endpoint_id) });
+      else locked.push(claimed);
     }
     for (const [id, mark] of Object.entries(status.next_marks ?? {})) {
       marks.delete(id);
