@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { idealSchema, installPeer, prepare } from './drain.ts';
 import type { Offer } from './offer.ts';
 import {
@@ -18,14 +19,15 @@ import {
 
 const peerRates = [100, 500];
 
-/** Writes `rate` changes a second for `seconds`, each with its time, from another process. */
-async function offer(url: string, whose: Offer, rate: number, seconds: number): Promise<void> {
+/** Writes `rate` changes a second for `seconds` from another process; comes back with when each one's COMMIT was sent. */
+async function offer(url: string, whose: Offer, rate: number, seconds: number): Promise<number[]> {
   const child = spawn(
     process.execPath,
     ['--import', 'tsx', `${root}bench/offer.ts`, url, whose, String(rate), String(seconds)],
-    { cwd: root, stdio: 'inherit' },
+    { cwd: root, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
   );
-  await new Promise(done => child.once('exit', done));
+  const [committing] = await once(child, 'message');
+  return committing as number[];
 }
 
 const quantile = (sorted: number[], q: number) =>
@@ -90,11 +92,13 @@ export async function latency({
               ? `begin; select pg_current_xact_id()`
               : `begin; insert into work_orders (status) values ('held')`,
           );
-        await offer(url, whose, rate, seconds);
+        const committing = await offer(url, whose, rate, seconds);
         await pause(1_500);
         if (held) await writer.unsafe('rollback');
         writer.release();
-        const sorted = (await receiver.latencies()).latencies.sort((a, b) => a - b);
+        const sorted = (await receiver.receipts())
+          .map(([number, at]) => at - (committing[number] ?? Number.NaN))
+          .sort((a, b) => a - b);
         const label = held ? `${rate}/s, a write transaction held open` : `${rate}/s`;
         for (const [quantileName, q] of [
           ['p50', 0.5],

@@ -1,18 +1,18 @@
-// Answers 200 to every POST, at once or after a delay, and counts. GET /count, /latencies, /reset.
+// Answers 200 to every POST, at once or after a delay, and counts. GET /count, /receipts, /reset.
 import { createServer } from 'node:http';
 
 const delayMs = Number(process.argv[2] ?? 0);
 let count = 0;
 let first = 0;
 let last = 0;
-let latencies = [];
+let receipts = [];
 const ids = new Set();
 
 const server = createServer((request, response) => {
   if (request.method === 'GET') {
     if (request.url === '/reset') {
       count = first = last = 0;
-      latencies = [];
+      receipts = [];
       ids.clear();
     }
     response.end(
@@ -21,7 +21,7 @@ const server = createServer((request, response) => {
         first,
         last,
         distinct: ids.size,
-        latencies: request.url === '/latencies' ? latencies : [],
+        receipts: request.url === '/receipts' ? receipts : [],
       }),
     );
     return;
@@ -33,10 +33,9 @@ const server = createServer((request, response) => {
     if (count++ === 0) first = now;
     last = now;
     if (request.headers['webhook-id']) ids.add(request.headers['webhook-id']);
-    // A latency benchmark writes the clock's microseconds into the row.
-    const body = Buffer.concat(chunks).toString();
-    const sent = /"sent_at": ?"?([0-9.]+)/.exec(body);
-    if (sent) latencies.push(now - Number(sent[1]));
+    // A latency benchmark numbers its changes.
+    const numbered = /"number": ?([0-9]+)/.exec(Buffer.concat(chunks).toString());
+    if (numbered) receipts.push([Number(numbered[1]), now]);
     if (delayMs > 0) setTimeout(() => response.end('ok'), delayMs);
     else response.end('ok');
   });

@@ -94,12 +94,12 @@ export async function startReceiver(delayMs = 0) {
   });
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
   const url = `http://127.0.0.1:${String(line).trim()}`;
-  type Count = { count: number; first: number; last: number; distinct: number; latencies: number[] };
+  type Count = { count: number; first: number; last: number; distinct: number; receipts: [number, number][] };
   const get = async (path: string): Promise<Count> => (await fetch(url + path)).json() as Promise<Count>;
   return {
     url: `${url}/hook`,
     count: () => get('/count'),
-    latencies: () => get('/latencies'),
+    receipts: async () => (await get('/receipts')).receipts,
     reset: () => get('/reset'),
     stop: () => child.kill('SIGKILL'),
   };

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:78ea3061e695d09b75bb71f21296b9f6943e0737
+--! Hash: sha1:dee10a7abc2b9196c486c0835736b9f3b318eec1
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1468,7 +1468,7 @@ create or replace function collecta.read_change(
   out scope text, out old_id text, out new_id text, out truncated boolean, out previous text, out counts boolean,
   out status_changed boolean, out custom_data_changed boolean, out status_from text, out status_to text, out unroutable text
 )
--- Under its callers' search_path: a setting costs every call. And so does every expression: see route_changes.
+-- Under its callers' search_path: a setting costs every call.
 language plpgsql stable
 as $$
 declare
@@ -1696,8 +1696,8 @@ begin
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   stamp := clock_timestamp();
 
-  -- What costs a single change is how many expressions there are, since a transaction sets up each of them once, before what
-  -- they do: so nothing is assigned that could be left null, and variables begin anew by their block.
+  -- A transaction sets up each expression that it meets, before it can use it: nothing is assigned that could be left null,
+  -- and variables begin anew by their block.
   <<batches>>
   loop
     declare
