@@ -1,5 +1,4 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { idealSchema, installPeer, prepare } from './drain.ts';
 import type { Offer } from './offer.ts';
 import {
@@ -26,8 +25,10 @@ async function offer(url: string, whose: Offer, rate: number, seconds: number): 
     ['--import', 'tsx', `${root}bench/offer.ts`, url, whose, String(rate), String(seconds)],
     { cwd: root, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
   );
-  const [committing] = await once(child, 'message');
-  return committing as number[];
+  return new Promise((done, fail) => {
+    child.once('message', committing => done(committing as number[]));
+    child.once('exit', code => fail(new Error(`offering changes ended with ${code}`)));
+  });
 }
 
 const quantile = (sorted: number[], q: number) =>
@@ -80,6 +81,7 @@ export async function latency({
       const offered = rates.filter(rate => ours || peerRates.includes(rate));
       await pause(2_500);
       await offer(url, whose, 200, 4); // warm
+      await pause(1_500); // what comes late has numbers, too
       for (const [rate, held] of [
         ...offered.map(rate => [rate, false] as const),
         ...(ours && rates.includes(100) ? [[100, true] as const] : []),

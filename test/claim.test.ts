@@ -359,6 +359,16 @@ t.test('marks are hints: they never pass what is leased, paused or committed lat
   );
 });
 
+t.test('an endpoint whose secret somebody deleted gets nothing, and stops no other', async t => {
+  const { sql, url } = await prepared();
+  const [broken] = await sql`select endpoint_id from collecta.create_endpoint('https://a.example', '{record_created}')`;
+  const [whole] = await sql`select endpoint_id from collecta.create_endpoint('https://b.example', '{record_created}')`;
+  await sql`delete from collecta.endpoint_secrets where endpoint_id = ${broken!.endpoint_id}`;
+  await sql`insert into t default values`;
+  const { deliveries, locked } = await claimer(url)(100, 100);
+  t.strictSame([deliveries.map(each => each.endpoint.id), locked], [[whole!.endpoint_id], []]);
+});
+
 t.test('drained is said only where everything was looked at', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql, ['record_created']);

@@ -53,12 +53,15 @@ const statusRow = z.object({
   snapshot: z.string(),
   endpoints: z
     .array(
-      z.object({
-        endpoint_id: z.string(),
-        url: z.string(),
-        headers: z.union([z.record(z.string(), z.string()), z.string()]),
-        secrets: z.array(z.string()),
-      }),
+      z
+        .object({
+          endpoint_id: z.string(),
+          url: z.string(),
+          headers: z.union([z.record(z.string(), z.string()), z.string()]),
+          secrets: z.array(z.string()),
+        })
+        // Somebody deleted its secret: nothing is sent for it, and the others go on.
+        .nullable(),
     )
     .nullable(),
   next_marks: z.record(z.string(), z.string()).nullable(),
@@ -98,7 +101,9 @@ export function createClaimer(
   let busy = false;
 
   /** Undefined where the key is missing. */
-  function endpointOf(row: NonNullable<z.infer<typeof statusRow>['endpoints']>[number]): Endpoint | undefined {
+  function endpointOf(
+    row: NonNullable<NonNullable<z.infer<typeof statusRow>['endpoints']>[number]>,
+  ): Endpoint | undefined {
     const source = JSON.stringify([row.url, row.headers, row.secrets]);
     const found = known.get(row.endpoint_id);
     if (found?.source === source) return found.endpoint;
@@ -173,7 +178,7 @@ export function createClaimer(
       wholeAt = started;
       wholeCost = performance.now() - started;
     }
-    const endpoints = new Map(status.endpoints?.map(row => [row.endpoint_id, endpointOf(row)]));
+    const endpoints = new Map(status.endpoints?.flatMap(row => (row ? [[row.endpoint_id, endpointOf(row)]] : [])));
     const saturated = new Set(status.saturated);
     const claimedAt = performance.now();
     const deliveries: Delivery[] = [];
@@ -184,7 +189,7 @@ export function createClaimer(
       const endpoint = endpoints.get(endpoint_id);
       const claimed = { deliveryId: delivery_id, lease, eventId: event_id, body, ordered, claimedAt };
       if (endpoint) deliveries.push({ ...claimed, endpoint, more: saturated.has(endpoint_id) });
-      else locked.push(claimed);
+      else if (endpoints.has(endpoint_id)) locked.push(claimed);
     }
     for (const [id, mark] of Object.entries(status.next_marks ?? {})) {
       marks.delete(id);
