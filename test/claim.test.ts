@@ -13,7 +13,10 @@ t.teardown(() => Promise.all(pools.map(pool => pool.end({ timeout: 1 }))));
 function claimer(url: string, patienceMs?: number, max = 4) {
   const pool = openPool(url, { max });
   pools.push(pool);
-  return createClaimer(pool, null, patienceMs);
+  const claim = createClaimer(pool, null, patienceMs);
+  // As after a notification, where a test does not say otherwise.
+  return (batch: number, perEndpoint: number, hints: Parameters<typeof claim>[2] = { changed: true }) =>
+    claim(batch, perEndpoint, hints);
 }
 
 /** A database with a table t attached, nobody subscribed. */
@@ -250,7 +253,7 @@ t.test('the hint of an ordered endpoint passes nothing that a writer in flight m
   await subscribe(sql, ['record_created', 'record_updated'], { ordered: true });
   const claim = claimer(url);
   const claimed = async (everything: boolean) => {
-    const { deliveries } = await claim(100, 100, everything);
+    const { deliveries } = await claim(100, 100, { everything });
     await record(sql, deliveries);
     return deliveries.map(({ body }) => JSON.parse(body)).map(({ event, record_id }) => `${event} ${record_id}`);
   };
@@ -317,7 +320,7 @@ t.test('marks are hints: they never pass what is leased, paused or committed lat
   // Three that were committed after what stands behind them.
   const claim = claimer(url);
   const writer = connect(url, { max: 1 });
-  await claim(100, 100, true);
+  await claim(100, 100, { everything: true });
   await writer`begin`;
   await writer`insert into t (n) values (100)`;
   const router = connect(url, { max: 1 });
@@ -351,7 +354,7 @@ t.test('marks are hints: they never pass what is leased, paused or committed lat
     found = deliveries.length;
   }
   await writer`commit`;
-  const { deliveries } = await claim(100, 100, true);
+  const { deliveries } = await claim(100, 100, { everything: true });
   t.match(
     deliveries.map(({ body }) => JSON.parse(body).record.n),
     [200],
@@ -376,9 +379,13 @@ t.test('drained is said only where everything was looked at', async t => {
   const router = connect(url, { max: 1 });
   await router`begin`;
   await router`select pg_advisory_xact_lock(1668246636, 2)`;
-  t.match(await claim(10, 10, true), { routed: -1, drained: false, deliveries: [] }, 'another session routes');
+  t.match(
+    await claim(10, 10, { everything: true }),
+    { routed: -1, drained: false, deliveries: [] },
+    'another session routes',
+  );
   await router`commit`;
-  t.match(await claim(10, 10, true), { routed: 0, drained: true });
+  t.match(await claim(10, 10, { everything: true }), { routed: 0, drained: true });
   await sql`insert into t (n) select generate_series(1, 30)`;
   const first = await claim(10, 10);
   t.match([first.deliveries.length, first.full, first.drained], [10, true, false]);

@@ -196,7 +196,7 @@ t.test('the function table is the catalog’s: all that somebody may call, with 
   // Functions that functions call; one that is in neither list is one that nobody has decided about.
   const internal = new Set(
     `capture_large capturing_role captured_json chain_changes check_endpoint check_endpoint_id check_inbound_endpoint_id
-     check_inbound_mapping check_inbound_overlap check_module context_json end_leases forget_inbound_endpoint forget_module
+     check_inbound_mapping check_inbound_overlap check_module context_json end_leases event_body event_id forget_inbound_endpoint forget_module
      grant_inbound inbound_cast_problem inbound_fields inbound_path_steps inbound_shape is_secret is_unique_key last_change_id
      let_capture_read mask_escapes mask_headers missing_columns new_secret notifies order_changes own_function pick_columns promote_next promote_waiting
      read_change read_inbound_mapping record_id route_changes save_inbound_endpoint save_module set_inbound_state

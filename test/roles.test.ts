@@ -48,7 +48,7 @@ const executors: Record<string, string> = {
   ...Object.fromEntries(
     `attach_module captured_json capturing_role chain_changes check_endpoint check_endpoint_id check_inbound_endpoint_id
     check_inbound_mapping check_inbound_overlap check_module context_json create_endpoint create_inbound_endpoint delete_endpoint
-    delete_inbound_endpoint detach_module end_leases forget_inbound_endpoint forget_module grant_inbound inbound_cast_problem inbound_fields
+    delete_inbound_endpoint detach_module end_leases event_body event_id forget_inbound_endpoint forget_module grant_inbound inbound_cast_problem inbound_fields
     inbound_path_steps inbound_shape is_secret is_unique_key last_change_id let_capture_read mask_headers missing_columns new_secret
     notifies order_changes own_function promote_next promote_waiting read_change read_inbound_mapping record_id resume_after_restore
     rotate_inbound_secret rotate_inbound_token rotate_secret route_changes save_inbound_endpoint save_module set_inbound_state

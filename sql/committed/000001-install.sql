@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:dee10a7abc2b9196c486c0835736b9f3b318eec1
+--! Hash: sha1:20b31fe1c91396646881da243c6f22bcccc974b3
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1637,6 +1637,41 @@ $$;
 comment on function collecta.visible_columns(text, oid) is
   'Columns that a payload_role may select now: none where the table or the role is gone. Null without a role.';
 --! EndIncluded functions/try_filter.sql
+--! Included functions/event_body.sql
+-- UUIDv7-shaped, and made of the change alone: after a crash, a failover or a restore that forgot the routing of what is sent
+-- already, it is sent again under the same id. In the order of capture; 28 bits tell databases apart.
+-- Without SET, as event_body: both become part of the expression that calls them.
+create or replace function collecta.event_id(change_id bigint, step "char", captured_at timestamptz, transaction_id xid8, number int) returns text
+language sql stable
+as $$
+  select 'evt_' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint / 1000), 12, '0')
+    || '7' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 3, '0')
+    || '8' || lpad(to_hex(change_id & 268435455), 7, '0')
+    || case step when 'U' then number::text when 'I' then '4' else '5' end
+    || lpad(to_hex(hashint8extended(transaction_id::text::bigint, change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455), 7, '0')
+$$;
+comment on function collecta.event_id(bigint, "char", timestamptz, xid8, int) is
+  'The id of what a change means: number 1 record_updated, 2 status_change, 3 custom_data_updated.';
+
+create or replace function collecta.event_body(
+  event_id text, event text, captured_at timestamptz, module text, record_id text, status_from text, status_to text, record text, previous text,
+  context text, count text, truncated boolean
+) returns text
+language sql stable
+as $$
+  select '{"id":"' || event_id || '","event":"' || event
+    || '","occurred_at":"' || to_char(captured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '","module":"' || module
+    || '","record_id":' || coalesce(record_id, 'null')
+    || case when event = 'status_change' then ',"from":' || status_from || ',"to":' || status_to else '' end
+    || ',"record":' || record
+    || case when previous is not null then ',"previous":' || previous else '' end
+    || case when context is not null then ',"context":' || collecta.context_json(context) else '' end
+    || case when count is not null then ',"count":' || count else '' end
+    || case when truncated then ',"truncated":true}' else '}' end
+$$;
+comment on function collecta.event_body(text, text, timestamptz, text, text, text, text, text, text, text, text, boolean) is
+  'The payload as text; record_id, status_from, status_to, record and previous are JSON already.';
+--! EndIncluded functions/event_body.sql
 --! Included functions/route_changes.sql
 -- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints happens
 -- here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since what it skipped
@@ -1676,7 +1711,6 @@ declare
   kind text;
   role text;
   event_id text;
-  micros bigint;
   place int;
   record_id text;
   record_text text;
@@ -1794,13 +1828,7 @@ begin
             kind := recipient.event;
             role := null;
             place := change.place + array_position(kinds, kind) - 1;
-            -- UUIDv7-shaped, and made of the change alone: after a crash, a failover or a restore that forgot the routing of what
-            -- is sent already, it is sent again under the same id. In the order of capture; 28 bits tell databases apart.
-            micros := date_part('epoch', change.captured_at) * 1000000;
-            event_id := 'evt_' || lpad(to_hex(micros / 1000), 12, '0') || '7' || lpad(to_hex(micros % 1000 * 4096 / 1000), 3, '0')
-              || '8' || lpad(to_hex(change.change_id & 268435455), 7, '0')
-              || case change.step when 'U' then array_position(kinds, kind)::text when 'I' then '4' else '5' end
-              || lpad(to_hex(hashint8extended(change.transaction_id::text::bigint, change.change_id # micros) & 268435455), 7, '0');
+            event_id := collecta.event_id(change.change_id, change.step, change.captured_at, change.transaction_id, array_position(kinds, kind));
           end if;
           if recipient.payload_role is distinct from role then
             -- One body for an event, and one more for each payload_role that an endpoint has.
@@ -1825,15 +1853,9 @@ begin
               record_text := case when record_text = 'null' then record_text else collecta.pick_columns(record_text::json, visible, true)::text end;
               previous := collecta.pick_columns(previous::json, visible, true)::text;
             end if;
-            body := '{"id":"' || event_id || '","event":"' || kind
-              || '","occurred_at":"' || to_char(change.captured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '","module":"' || module.slug
-              || '","record_id":' || coalesce(case when role = '' or module.key_columns <@ visible then to_json(record_id)::text end, 'null')
-              || case when kind = 'status_change' then ',"from":' || what.status_from || ',"to":' || what.status_to else '' end
-              || ',"record":' || record_text
-              || case when previous is not null then ',"previous":' || previous else '' end
-              || case when change.context is not null then ',"context":' || collecta.context_json(change.context) else '' end
-              || case when change.step = 'T' then ',"count":' || (change.new ->> 'count')::bigint else '' end
-              || case when what.truncated then ',"truncated":true}' else '}' end;
+            body := collecta.event_body(event_id, kind, change.captured_at, module.slug,
+              case when role = '' or module.key_columns <@ visible then to_json(record_id)::text end, what.status_from, what.status_to,
+              record_text, previous, change.context, case when change.step = 'T' then change.new ->> 'count' end, what.truncated);
             events := events || row(event_id, role, stamp, change.order_id, place, module.slug, kind, record_id, what.scope, change.captured_at, body)::collecta.events;
             length_written := coalesce(length_written, 0) + octet_length(body);
           end if;
@@ -1978,7 +2000,8 @@ create or replace function collecta.claim_deliveries(
   environment text default null,
   skip_filters text default null,
   set_aside text default null,
-  settled_change bigint default 0
+  settled_change bigint default 0,
+  at_once int default 0
 ) returns table (
   delivery_id bigint, lease bigint, attempt int, endpoint_id text, event_id text, body text, ordered boolean,
   routed int, next_change bigint, snapshot text, endpoints json, next_marks json, saturated text[]
@@ -2004,6 +2027,66 @@ begin
   from collecta.settings s, collecta.installation i;
   if known is not true then
     perform collecta.check_installation(environment);
+  end if;
+  if at_once > 0 and pg_try_advisory_xact_lock(1668246636, 2) then
+    -- The short way for what most changes are, few and nothing special: routes and claims them in one statement. All or none;
+    -- it takes none where the way below could come to something else.
+    perform pg_advisory_xact_lock(1668246636, 3);
+    present := clock_timestamp();
+    return query
+    with delivery as materialized (
+      select c.change_id, c.routed, c.next_change, c.captured_at, (c.what).scope, d.*,
+        collecta.event_body(d.event_id, d.event, c.captured_at, d.slug, to_json(d.record_id)::text, (c.what).status_from, (c.what).status_to,
+          coalesce(c.new, c.old)::text, (c.what).previous, c.context, null, null) as body,
+        nextval('collecta.delivery_queue_delivery_id_seq') as delivery_id,
+        json_agg(d.endpoint) over () as endpoints,
+        count(d.endpoint_id) over () between 1 and at_once and bool_and(
+          c.routed <= at_once and c.operation in ('I', 'U', 'D') and not c.nested and (c.what).unroutable is null and (c.what).truncated is not true
+          and ((c.what).old_id <> (c.what).new_id) is not true and d.simple is not false) over () as taken
+      from (
+        select o.*, collecta.read_change(v, o.operation, o.old, o.new) as what, (count(*) over ())::int as routed, max(o.change_id) over () + 1 as next_change
+        from (select * from collecta.outbox o where o.change_id >= from_change order by o.change_id limit at_once + 1) o
+        left join collecta.module_versions v on v.version = o.version
+        offset 0) c
+      left join lateral (
+        select s.event, e.endpoint_id, k.place, ((c.what).module).slug, coalesce((c.what).new_id, (c.what).old_id) as record_id,
+          collecta.event_id(c.change_id, c.operation, c.captured_at, c.transaction_id, k.place + 1) as event_id,
+          json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', x.headers,
+            'secrets', case when x.previous_until > present then array[x.previous_secret, x.secret] else array[x.secret] end) as endpoint,
+          s.scope is null and s.after_change_id < c.change_id and e.payload_role = '' and e.filter is null and not e.ordered and e.state = 'active' and x.endpoint_id is not null
+            -- As many may be in flight even if all that is due already is.
+            and e.max_in_flight >= at_once and not exists (
+              select from collecta.delivery_queue q
+              where q.endpoint_id = e.endpoint_id and q.due_at <= present and q.due_at >= coalesce((marks ->> e.endpoint_id)::timestamptz, '-infinity')
+              offset e.max_in_flight - at_once) as simple
+        from collecta.subscriptions s
+        join collecta.endpoints e on e.endpoint_id = s.endpoint_id
+        left join collecta.endpoint_secrets x on x.endpoint_id = e.endpoint_id
+        cross join lateral (select coalesce(array_position(array['record_updated', 'status_change', 'custom_data_updated'], s.event), 1) - 1 as place) k
+        where s.module_id = ((c.what).module).module_id
+          and s.event = any (case c.operation when 'I' then array['record_created'] when 'D' then array['record_deleted']
+            else array[case when (c.what).counts then 'record_updated' end, case when (c.what).status_changed then 'status_change' end,
+              case when (c.what).custom_data_changed then 'custom_data_updated' end] end)
+        limit at_once + 1) d on true
+    ), gone as (
+      delete from collecta.outbox o using delivery d where o.change_id = d.change_id and d.taken
+    ), written as (
+      insert into collecta.events (event_id, routed_at, change_id, position, module, event, record_id, scope, occurred_at, body)
+      select d.event_id, present, d.change_id, d.place, d.slug, d.event, d.record_id, d.scope, d.captured_at, d.body
+      from delivery d where d.taken and d.endpoint_id is not null
+      on conflict do nothing -- another endpoint's
+    ), queued as (
+      insert into collecta.delivery_queue (delivery_id, change_id, position, endpoint_id, event_id, routed_at, due_at, leased_until, attempt)
+      overriding system value
+      select d.delivery_id, d.change_id, d.place, d.endpoint_id, d.event_id, present, present, present + lasting, 1
+      from delivery d where d.taken and d.endpoint_id is not null
+    )
+    select d.delivery_id, (extract(epoch from present + lasting) * 1000000)::bigint, 1, d.endpoint_id, d.event_id, d.body, false,
+      d.routed, d.next_change, null::text, d.endpoints, null::json, null::text[]
+    from delivery d where d.taken and d.endpoint_id is not null;
+    if found then
+      return;
+    end if;
   end if;
   select r.routed, r.next_change into routed, next_change
   from collecta.route_changes(route_limit, from_change, skip_filters, set_aside, settled_change) r;
@@ -2075,8 +2158,8 @@ begin
   return next;
 end
 $$;
-comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint) is
-  'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole), a snapshot of after routing (settled_change: below it no transaction in flight has captured anything) the endpoints concerned, secrets included, and which of them have more that is due than max_in_flight lets through (saturated). Record each with record_deliveries, by its lease (its end in microseconds since 1970), before that has passed, or it is claimed again.';
+comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint, int) is
+  'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole), a snapshot of after routing (settled_change: below it no transaction in flight has captured anything) the endpoints concerned, secrets included, and which of them have more that is due than max_in_flight lets through (saturated). With at_once, changes that come to at most so many deliveries may be routed and claimed before anything else is looked at; then each row has routed, next_change and the endpoints, and no status row follows. Record each with record_deliveries, by its lease (its end in microseconds since 1970), before that has passed, or it is claimed again.';
 
 create or replace function collecta.end_leases(candidates tid[], present timestamptz) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -3643,7 +3726,7 @@ declare
     'collecta_capture|select on collecta.settings',
     'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
     'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint), collecta.record_deliveries, collecta.release_deliveries(bigint[], bigint[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
+    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint, int), collecta.record_deliveries, collecta.release_deliveries(bigint[], bigint[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
     'collecta_dispatcher|select on collecta.settings'
   ];
   granted text;

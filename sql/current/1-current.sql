@@ -32,6 +32,7 @@
 
 --!include functions/read_change.sql
 --!include functions/try_filter.sql
+--!include functions/event_body.sql
 --!include functions/route_changes.sql
 --!include functions/claim_deliveries.sql
 --!include functions/record_deliveries.sql

@@ -50,7 +50,7 @@ type DeliveryRow = {
 const statusRow = z.object({
   routed: z.number(),
   next_change: z.string().nullable(),
-  snapshot: z.string(),
+  snapshot: z.string().nullable(),
   endpoints: z
     .array(
       z
@@ -69,6 +69,10 @@ const statusRow = z.object({
 });
 
 const routeLimit = 250;
+// The short way is for few deliveries. It sees no retries, so it is taken for a moment only; where it led nowhere it is left alone.
+const shortWayDeliveries = 8;
+const shortWayAgainMs = 1_000;
+const shortWayForMs = 50;
 const maxMarks = 100;
 const lastPatienceMs = 600_000;
 const canceled = '57014';
@@ -99,6 +103,10 @@ export function createClaimer(
   let wholeAt = Number.NEGATIVE_INFINITY;
   let wholeCost = 0;
   let busy = false;
+  let routing = false;
+  let more = false; // was due than the last claim could take
+  let shortSince: number | undefined; // no other claim since
+  let shortAgainAt = 0;
 
   /** Undefined where the key is missing. */
   function endpointOf(
@@ -128,15 +136,22 @@ export function createClaimer(
   }
 
   // Cancelled by the pool and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
-  function call(batch: number, perEndpoint: number, whole: boolean, skip: string | null, setAside: string | null) {
+  function call(
+    batch: number,
+    perEndpoint: number,
+    whole: boolean,
+    atOnce: number,
+    skip: string | null,
+    setAside: string | null,
+  ) {
     const hints = whole ? '{}' : JSON.stringify(Object.fromEntries(marks));
     return pool.within(skip === null && setAside === null ? patienceMs : lastPatienceMs)`
       select * from collecta.claim_deliveries(${batch}, ${limit}, ${whole ? '0' : fromChange}, ${afterEndpoint},
-        ${hints}::text::jsonb, ${perEndpoint}, ${environment}, ${skip}, ${setAside}, ${settled})`;
+        ${hints}::text::jsonb, ${perEndpoint}, ${environment}, ${skip}, ${setAside}, ${settled}, ${atOnce})`;
   }
 
   /** Halves the batch until it is one change; then sets aside what its filters would judge, then the change itself. */
-  async function callOrIsolate(batch: number, perEndpoint: number, whole: boolean) {
+  async function callOrIsolate(batch: number, perEndpoint: number, whole: boolean, atOnce: number) {
     let reason = '';
     for (let aside: 'nothing' | 'filters' | 'change' = 'nothing'; ; ) {
       try {
@@ -144,6 +159,7 @@ export function createClaimer(
           batch,
           perEndpoint,
           whole,
+          limit === routeLimit ? atOnce : 0,
           aside === 'filters' ? reason : null,
           aside === 'change' ? reason : null,
         );
@@ -168,12 +184,31 @@ export function createClaimer(
     }
   }
 
-  /** At most `batch` deliveries, at most `perEndpoint` of one endpoint. Throws the database's errors. */
-  return async function claim(batch: number, perEndpoint: number, everything = false): Promise<Claim> {
+  /**
+   * At most `batch` deliveries, at most `perEndpoint` of one endpoint. `changed`: somebody committed a change. `due`: something
+   * else became due. `everything`: hints are not to be trusted. Throws the database's errors.
+   */
+  return async function claim(
+    batch: number,
+    perEndpoint: number,
+    { changed = false, due = false, everything = false } = {},
+  ): Promise<Claim> {
     const started = performance.now();
-    const whole = everything || started - wholeAt > (busy ? Math.max(1_000, 20 * wholeCost) : 4 * wholeCost);
-    const { rows, asked } = await callOrIsolate(batch, perEndpoint, whole);
-    const status = statusRow.parse(rows.find(row => row.delivery_id === null));
+    const short =
+      (changed || routing) &&
+      !(due || more || everything) &&
+      perEndpoint >= shortWayDeliveries &&
+      started >= shortAgainAt &&
+      started - (shortSince ?? started) < shortWayForMs;
+    const whole =
+      !short && (everything || started - wholeAt > (busy ? Math.max(1_000, 20 * wholeCost) : 4 * wholeCost));
+    const { rows, asked } = await callOrIsolate(batch, perEndpoint, whole, short ? shortWayDeliveries : 0);
+    const status = statusRow.parse(rows.find(row => row.routed !== null));
+    if (status.snapshot === null) shortSince ??= started;
+    else {
+      shortSince = undefined;
+      if (short && status.routed > 0) shortAgainAt = started + shortWayAgainMs;
+    }
     if (whole) {
       wholeAt = started;
       wholeCost = performance.now() - started;
@@ -203,9 +238,11 @@ export function createClaimer(
       settled = unsettled.change;
       unsettled = undefined;
     }
-    const [oldest, nextXid] = status.snapshot.split(':', 2).map(BigInt);
-    unsettled ??= { change: fromChange, nextXid: nextXid! };
-    oldestXid = oldest!;
+    if (status.snapshot !== null) {
+      const [oldest, nextXid] = status.snapshot.split(':', 2).map(BigInt);
+      unsettled ??= { change: fromChange, nextXid: nextXid! };
+      oldestXid = oldest!;
+    }
 
     const cut = deliveries.length + locked.length >= batch;
     const ids = [...endpoints.keys()].sort();
@@ -213,6 +250,8 @@ export function createClaimer(
     afterEndpoint = cut ? (ids.findLast(id => id <= afterEndpoint) ?? ids.at(-1) ?? '') : '';
     busy = cut || deliveries.length > 0 || locked.length > 0 || status.routed > 0;
     const full = cut || status.routed >= asked;
+    routing = status.routed > 0;
+    more = full || saturated.size > 0;
     return { deliveries, locked, routed: status.routed, full, drained: whole && !busy && status.routed === 0 };
   };
 }

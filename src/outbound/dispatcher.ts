@@ -43,6 +43,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   // The loop's one condition: something may have changed. Set by notifications, finished requests and the timer.
   let wake = () => {};
   let called = false;
+  let changed = false; // by a writer
+  let due = false; // by what was recorded
   const call = () => {
     called = true;
     wake();
@@ -81,7 +83,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     leaseMs: () => leaseMs,
     isAwaited,
     onRecorded: batch => {
-      if (batch.some(({ delivery }) => isAwaited(delivery))) call();
+      if (!batch.some(({ delivery }) => isAwaited(delivery))) return;
+      due = true;
+      call();
     },
   });
 
@@ -224,7 +228,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   await waitForKeys();
   await maintain();
   const maintenance = setInterval(maintain, maintainEveryMs);
-  const wakeup = createWakeup(config.listenUrl, log, call);
+  const wakeup = createWakeup(config.listenUrl, log, () => {
+    changed = true;
+    call();
+  });
   log.info('dispatching', { concurrency, poll_interval_ms: config.pollIntervalMs, environment: config.environment });
 
   let busyClaims = 0;
@@ -240,10 +247,11 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       called = false;
       continue;
     }
-    called = false;
+    const hints = { changed, due, everything };
+    called = changed = due = false;
     try {
       const { deliveries, locked, routed, full, drained } = await beforeOverdue(
-        claim(wanted, Math.ceil(wanted * 0.8), everything),
+        claim(wanted, Math.ceil(wanted * 0.8), hints),
       );
       everything = false;
       failures = 0;
