@@ -264,10 +264,11 @@ t.test('when a runner takes it', async t => {
   t.strictSame(await claimOne({ changed: true }), { asked: 0, deliveries: 8 });
   t.strictSame(await claimOne({ changed: true }), { asked: 8, deliveries: 1 });
 
+  await sql`delete from collecta.delivery_queue`;
   await sql`insert into t (id) select generate_series(1001, 1250)`;
   const cut = await claim(5, 100);
   t.match([cut.deliveries.length, cut.routed, cut.full], [5, 250, true]);
-  t.strictSame(await claimOne({ changed: true }), { asked: 0, deliveries: 46 }, 'more was due, up to max_in_flight');
+  t.strictSame(await claimOne({ changed: true }), { asked: 0, deliveries: 45 }, 'more was due, up to max_in_flight');
   asked = undefined;
   t.match(await claim(100, 100, { changed: true }), { deliveries: [] });
   t.equal(asked, 0, 'and still is');

@@ -197,7 +197,7 @@ export function createClaimer(
     const short =
       (changed || routing) &&
       !(due || more || everything) &&
-      perEndpoint >= shortWayDeliveries &&
+      Math.min(batch, perEndpoint) >= shortWayDeliveries &&
       started >= shortAgainAt &&
       started - (shortSince ?? started) < shortWayForMs;
     const whole =
