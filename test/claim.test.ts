@@ -418,6 +418,59 @@ t.test('a change that cannot be routed is set aside alone; its neighbours arrive
   t.strictSame(records((await claim(100, 100)).deliveries), ['17', '18'], 'mended, then routed again');
 });
 
+t.test(
+  'what else commits, or is set aside by another runner, while one change is isolated is not taken for it',
+  async t => {
+    const { sql, url } = await prepared();
+    await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
+    await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
+    const other = claimer(url);
+    const writer = connect(url, { max: 1 });
+    const setAside = async () =>
+      (await sql`select record_id from collecta.unrouted order by change_id`).map(({ record_id }) => record_id);
+
+    /** Claims until nothing is left; `meanwhile` happens once, before the call that sets something aside. */
+    async function claimAll(meanwhile: () => Promise<unknown>) {
+      const pool = openPool(url, { max: 1 });
+      pools.push(pool);
+      let due = true;
+      const observed = {
+        within:
+          (ms: number) =>
+          async (text: TemplateStringsArray, ...values: string[]) => {
+            const aside = values.at(-3) !== null;
+            if (aside && due) {
+              due = false;
+              await meanwhile();
+            }
+            return pool.within(ms)(text, ...values);
+          },
+      } as unknown as Pool;
+      const claim = createClaimer(observed, null);
+      const arrived: Delivery[] = [];
+      for (let left = 1; left > 0; left = (await sql`select from collecta.outbox`).length)
+        arrived.push(...(await claim(100, 100, { everything: true })).deliveries);
+      t.notOk(due);
+      return arrived;
+    }
+
+    await sql`insert into t (n, data) values (1, '"poison"'), (2, null), (3, null)`;
+    let others: Delivery[] = [];
+    const mine = await claimAll(async () => {
+      for (let i = 0; i < 9 && (await setAside()).length === 0; i++) others.push(...(await other(100, 100)).deliveries);
+    });
+    t.strictSame(await setAside(), ['1'], 'by the other one');
+    t.strictSame(records([...mine, ...others]), ['2', '3']);
+
+    await writer`begin`;
+    await writer`insert into t (n) values (4)`;
+    await sql`insert into t (n, data) values (5, '"poison"'), (6, null)`;
+    others = await claimAll(() => writer`commit`);
+    t.strictSame(await setAside(), ['1', '5']);
+    t.strictSame(records(others), ['4', '6']);
+  },
+);
+
 t.test('a missing partition is no change’s fault: nothing is set aside', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql, ['record_created']);

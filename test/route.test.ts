@@ -329,11 +329,19 @@ t.test('skip_filters and set_aside: what a runner does when routing fails', asyn
   const { sql } = await prepared();
   const filtering = await subscribe(sql, ['record_created'], { filter: '$.record.id > 0' });
   const plain = await subscribe(sql, ['record_created']);
-  await sql`insert into t (id) values (1), (2)`;
-  await sql`select collecta.route_changes(1, skip_filters => 'too slow')`;
+  await sql`insert into t (id) values (1), (2), (3)`;
+  const [first] = await sql`select routed, next_change from collecta.route_changes(0)`;
+  t.equal(first!.routed, 0, 'asks where to begin');
+  const from = Number(first!.next_change);
+  await sql`select collecta.route_changes(1, ${from}, skip_filters => 'too slow')`;
   t.strictSame(await whats(sql, plain), ['record_created 1']);
   t.match([...(await unrouted(sql))], [{ endpoint_id: filtering, record_id: '1', reason: 'too slow' }]);
-  await sql`select collecta.route_changes(1, set_aside => 'broken')`;
+  for (const nothing of [from, 0])
+    t.match(
+      [...(await sql`select routed from collecta.route_changes(1, ${nothing}, set_aside => 'it')`)],
+      [{ routed: 0 }],
+    );
+  await sql`select collecta.route_changes(9, ${from + 1}, set_aside => 'broken')`;
   t.match([...(await unrouted(sql))], [{}, { endpoint_id: '', record_id: '2', module: 't', reason: 'broken' }]);
   t.match(
     [...(await sql`select detail from collecta.health where problem = 'changes are set aside' order by 1`)],
@@ -342,8 +350,9 @@ t.test('skip_filters and set_aside: what a runner does when routing fails', asyn
   t.equal((await sql`select collecta.route_again() as n`)[0]!.n, 2);
   await route(sql);
   for (const endpoint of [plain, filtering])
-    t.strictSame(await whats(sql, endpoint), ['record_created 1', 'record_created 2']);
+    t.strictSame(await whats(sql, endpoint), ['record_created 1', 'record_created 2', 'record_created 3']);
   t.equal((await unrouted(sql)).length, 0);
+  t.match([...(await sql`select next_change from collecta.route_changes(0)`)], [{ next_change: null }]);
 });
 
 t.test('a filter that runs too long ends the batch and loses nothing', async t => {
@@ -360,7 +369,7 @@ t.test('a filter that runs too long ends the batch and loses nothing', async t =
   const error = await runner`select collecta.route_changes()`.catch(e => e);
   t.equal(error.code, '57014');
   t.equal((await sql`select from collecta.outbox`).length, 1);
-  await runner`select collecta.route_changes(1, skip_filters => 'too slow')`;
+  await runner`select collecta.route_changes(1, change_id, skip_filters => 'too slow') from collecta.outbox`;
   t.match([...(await unrouted(sql))], [{ record_id: '1', reason: 'too slow' }]);
 });
 

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:20b31fe1c91396646881da243c6f22bcccc974b3
+--! Hash: sha1:a24506c7f00fa4796b5e0089f342ad02f1fc17f7
 --! Message: Install
 
 --! Included schema/collecta.sql
@@ -1747,7 +1747,11 @@ begin
         if changes is null then
           open changes for
             select o.*, o.change_id as order_id, o.operation as step, 0 as place
-            from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes - routed;
+            from collecta.outbox o
+            where o.change_id >= from_change
+              -- What is to be set aside is one change, and not another that stands there by now.
+              and o.change_id <= case when skip_filters is null and set_aside is null then 9223372036854775807 else from_change end
+            order by o.change_id limit max_changes - routed;
         end if;
         fetch changes into change;
         exit when not found;
@@ -1904,7 +1908,9 @@ begin
 
   if routed = 0 then
     next_change := from_change;
-    if from_change = 0 and clock_timestamp() > stamp + interval '5 ms' then
+    if max_changes = 0 then
+      next_change := (select min(o.change_id) from collecta.outbox o where o.change_id >= from_change);
+    elsif from_change = 0 and clock_timestamp() > stamp + interval '5 ms' then
       -- Nothing there, but dead rows that an old snapshot keeps: where they end is known if no writer holds an id among them.
       next_change := collecta.last_change_id() + 1;
       if exists (select from pg_locks l where l.relation = 'collecta.outbox'::regclass and l.mode = 'RowExclusiveLock'
@@ -1917,7 +1923,7 @@ begin
 end
 $$;
 comment on function collecta.route_changes(int, bigint, text, text, bigint) is
-  'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin (0: the whole); from settled_change on, another one, a change may still appear before it. skip_filters, a reason, sets aside what filters would have to judge; set_aside, a reason, sets aside the changes themselves: what a runner does, one change at a time, when routing fails. routed is -1 while another session routes. next_change is the next call''s hint.';
+  'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin (0: the whole); from settled_change on, another one, a change may still appear before it. skip_filters, a reason, routes the change from_change alone and sets aside what filters would have to judge; set_aside, a reason, sets that change aside itself: what a runner does when routing fails. routed is -1 while another session routes. next_change is the next call''s hint; with max_changes 0 the first change from from_change on, null where there is none.';
 
 -- The rare cases that the outbox's order does not answer: a trigger that changes its row again is captured before the statement
 -- that it belongs to, and a statement that changes keys deletes and creates records in any order.

@@ -136,40 +136,50 @@ export function createClaimer(
   }
 
   // Cancelled by the pool and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
-  function call(
-    batch: number,
-    perEndpoint: number,
-    whole: boolean,
-    atOnce: number,
-    skip: string | null,
-    setAside: string | null,
-  ) {
+  function call({
+    batch = 0,
+    perEndpoint = 0,
+    routeAtMost = limit,
+    whole = false,
+    start = undefined as string | undefined,
+    skipFilters = null as string | null,
+    setAside = null as string | null,
+    atOnce = 0,
+  }) {
+    const from = start ?? (whole ? '0' : fromChange);
     const hints = whole ? '{}' : JSON.stringify(Object.fromEntries(marks));
-    return pool.within(skip === null && setAside === null ? patienceMs : lastPatienceMs)`
-      select * from collecta.claim_deliveries(${batch}, ${limit}, ${whole ? '0' : fromChange}, ${afterEndpoint},
-        ${hints}::text::jsonb, ${perEndpoint}, ${environment}, ${skip}, ${setAside}, ${settled}, ${atOnce})`;
+    const isolated = skipFilters !== null || setAside !== null;
+    return pool.within(isolated ? lastPatienceMs : patienceMs)`
+      select * from collecta.claim_deliveries(${batch}, ${routeAtMost}, ${from}, ${afterEndpoint}, ${hints}::text::jsonb, ${perEndpoint},
+        ${environment}, ${skipFilters}, ${setAside}, ${isolated ? from : settled}, ${atOnce})`;
   }
 
-  /** Halves the batch until it is one change; then sets aside what its filters would judge, then the change itself. */
+  /** Shrinks the batch until it is one change; then sets aside what its filters would judge, then the change itself. */
   async function callOrIsolate(batch: number, perEndpoint: number, whole: boolean, atOnce: number) {
     let reason = '';
+    let start: string | undefined;
     for (let aside: 'nothing' | 'filters' | 'change' = 'nothing'; ; ) {
       try {
-        const rows = await call(
+        // By its number: it is not the one that stands first when it is set aside, where another runner did so meanwhile.
+        if (limit === 1 && start === undefined)
+          start = (await call({ whole, routeAtMost: 0 })).find(row => row.routed !== null)?.next_change ?? undefined;
+        const rows = await call({
           batch,
           perEndpoint,
           whole,
-          limit === routeLimit ? atOnce : 0,
-          aside === 'filters' ? reason : null,
-          aside === 'change' ? reason : null,
-        );
+          start,
+          skipFilters: aside === 'filters' ? reason : null,
+          setAside: aside === 'change' ? reason : null,
+          atOnce: limit === routeLimit ? atOnce : 0,
+        });
         const asked = limit;
         limit = aside === 'nothing' ? Math.min(routeLimit, limit * 2) : 1;
         return { rows, asked };
       } catch (error) {
         const { code, message, routine } = error as { code?: string; message: string; routine?: string };
         // Of the data: a value, a limit, memory, time. Anything else is not the change's fault.
-        if (aside === 'change' || routine === noPartition || !/^(2[0-9]|54|53200|57014)/.test(code ?? '')) {
+        const alone = limit === 1 && start === undefined; // no change there to blame
+        if (alone || aside === 'change' || routine === noPartition || !/^(2[0-9]|54|53200|57014)/.test(code ?? '')) {
           // Where the database went, it may come back as another one.
           fromChange = '0';
           settled = '0';
