@@ -257,11 +257,10 @@ t.test('when a runner takes it', async t => {
   t.strictSame(await claimOne({ changed: true }, 7), { asked: 0, deliveries: 1 }, 'no room for as many');
 
   // What is due already is not passed over for long.
-  t.strictSame(await claimOne({ changed: true }), { asked: 8, deliveries: 1 });
   await sql`update collecta.delivery_queue set leased_until = null`;
-  t.strictSame(await claimOne({ changed: true }), { asked: 8, deliveries: 1 });
+  t.strictSame(await claimOne({ changed: true }), { asked: 8, deliveries: 1 }, 'for a moment');
   await pause(60);
-  t.strictSame(await claimOne({ changed: true }), { asked: 0, deliveries: 8 });
+  t.strictSame(await claimOne({ changed: true }), { asked: 0, deliveries: 7 });
   t.strictSame(await claimOne({ changed: true }), { asked: 8, deliveries: 1 });
 
   await sql`delete from collecta.delivery_queue`;

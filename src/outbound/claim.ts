@@ -50,6 +50,7 @@ type DeliveryRow = {
 const statusRow = z.object({
   routed: z.number(),
   next_change: z.string().nullable(),
+  /** Null: this claim took the short way. */
   snapshot: z.string().nullable(),
   endpoints: z
     .array(
@@ -214,11 +215,6 @@ export function createClaimer(
       !short && (everything || started - wholeAt > (busy ? Math.max(1_000, 20 * wholeCost) : 4 * wholeCost));
     const { rows, asked } = await callOrIsolate(batch, perEndpoint, whole, short ? shortWayDeliveries : 0);
     const status = statusRow.parse(rows.find(row => row.routed !== null));
-    if (status.snapshot === null) shortSince ??= started;
-    else {
-      shortSince = undefined;
-      if (short && status.routed > 0) shortAgainAt = started + shortWayAgainMs;
-    }
     if (whole) {
       wholeAt = started;
       wholeCost = performance.now() - started;
@@ -248,7 +244,10 @@ export function createClaimer(
       settled = unsettled.change;
       unsettled = undefined;
     }
-    if (status.snapshot !== null) {
+    if (status.snapshot === null) shortSince ??= started;
+    else {
+      shortSince = undefined;
+      if (short && status.routed > 0) shortAgainAt = started + shortWayAgainMs;
       const [oldest, nextXid] = status.snapshot.split(':', 2).map(BigInt);
       unsettled ??= { change: fromChange, nextXid: nextXid! };
       oldestXid = oldest!;
