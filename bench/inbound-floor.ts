@@ -1,5 +1,5 @@
 // The floor of inbound: the same server and driver, one INSERT a request, nothing checked.
-import { connect } from '../src/database.ts';
+import { connect } from '../src/database/connect.ts';
 import { createInboundServer } from '../src/inbound/server.ts';
 import { createLog } from '../src/log.ts';
 

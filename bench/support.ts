@@ -5,7 +5,7 @@ import { cpus, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import postgres from 'postgres';
 import { migrate } from '../src/install/migrate.ts';
-import { startServer } from '../test/server.ts';
+import { startServer } from '../test/support/server.ts';
 
 export type Sql = postgres.Sql;
 export const root = fileURLToPath(new URL('..', import.meta.url));

@@ -1,4 +1,4 @@
-// npm run test:matrix [-- 14 16 test/claim.test.ts …]: the tests on every PostgreSQL before the newest one that README
+// npm run test:matrix [-- 14 16 test/outbound/claim.test.ts …]: the tests on every PostgreSQL before the newest one that README
 // names, or on some; all files, or some. Each server is installed from npm into a temporary folder that goes with it.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';

@@ -13,7 +13,7 @@ import {
   readSettings,
   variables,
 } from './config.ts';
-import { describeDatabase, whyUnreachable } from './database.ts';
+import { describeDatabase, whyUnreachable } from './database/connect.ts';
 import { createLog, type Log } from './log.ts';
 
 type Invocation = {
@@ -86,7 +86,7 @@ makes changes, and shows in SQL what was delivered. Needs no settings, touches n
     options: { keep: { type: 'boolean', about: 'stay up until Ctrl-C, and print the URL for psql' } },
     stops: true,
     run: async ({ options, signal, say }) =>
-      (await import('./operations/demo.ts')).demo({ keep: Boolean(options.keep), signal, say }),
+      (await import('./demo/demo.ts')).demo({ keep: Boolean(options.keep), signal, say }),
   },
   migrate: {
     summary: 'install collecta in the database, or bring it up to date',
@@ -263,7 +263,7 @@ COLLECTA_SECRET or COLLECTA_SECRET_FILE; else one is generated. The endpoint of 
       if (!/^\d{1,3}$/.test(retryMax)) throw new UsageError('--retry-max is a whole number');
       const headers = given['headers-file'] ? parseHeaders(await readInput(given['headers-file'])) : {};
       const config = readConfig(env);
-      const { createEndpoint } = await import('./operations/seal.ts');
+      const { createEndpoint } = await import('./secrets/seal.ts');
       const made = await createEndpoint(config, {
         url,
         events: events.split(','),
@@ -295,7 +295,7 @@ COLLECTA_SECRET_KEY. Prints the new secret, and nothing else, on standard output
       const [id, ...rest] = positionals;
       if (!id || rest.length > 0) throw new UsageError('one endpoint id is expected');
       const config = readConfig(env);
-      const { rotateSecret } = await import('./operations/seal.ts');
+      const { rotateSecret } = await import('./secrets/seal.ts');
       say(await rotateSecret(config, id, String(options.overlap ?? '24 hours')));
       if (!config.secretKey) complain('The secret is stored plain: COLLECTA_SECRET_KEY is not set.');
       return 0;
@@ -314,7 +314,7 @@ runners, seal, then take the old one away. What was plain once stays in the serv
         throw new ConfigError(
           `COLLECTA_SECRET_KEY (or COLLECTA_SECRET_KEY_FILE) is not set, for example COLLECTA_SECRET_KEY=${variables.COLLECTA_SECRET_KEY.example}`,
         );
-      const { seal } = await import('./operations/seal.ts');
+      const { seal } = await import('./secrets/seal.ts');
       return await seal({ ...config, secretKey }, say, complain);
     },
   },

@@ -3,8 +3,8 @@ import { isIP } from 'node:net';
 import process from 'node:process';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
-import { parseDatabaseUrl } from './database.ts';
-import { isSealingKey } from './outbound/secrets.ts';
+import { parseDatabaseUrl } from './database/connect.ts';
+import { isSealingKey } from './secrets/keyring.ts';
 
 /** What cannot be read from the environment, a line for each variable; never with a secret's value. */
 export class ConfigError extends Error {

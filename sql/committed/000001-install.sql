@@ -1,14 +1,14 @@
 --! Previous: -
---! Hash: sha1:a24506c7f00fa4796b5e0089f342ad02f1fc17f7
+--! Hash: sha1:74d44297c4869b6b9fd0ca4a59e50e0122a99f36
 --! Message: Install
 
---! Included schema/collecta.sql
+--! Included install/schema.sql
 create schema if not exists collecta;
 
 comment on schema collecta is
   'Webhooks for the tables of this database: changes captured, routed, delivered and kept for audit. Start with \df+ collecta.*';
---! EndIncluded schema/collecta.sql
---! Included roles/roles.sql
+--! EndIncluded install/schema.sql
+--! Included install/roles.sql
 -- Roles are a cluster's, not a database's: another database's install may have made them already, and an installer
 -- without CREATEROLE cannot make them at all. Then everything belongs to the installer and the notice says so.
 do $$
@@ -62,9 +62,9 @@ begin
   end;
 end
 $$;
---! EndIncluded roles/roles.sql
+--! EndIncluded install/roles.sql
 
---! Included tables/settings.sql
+--! Included install/settings.sql
 create table collecta.settings (
   singleton boolean not null default true,
   retention interval not null default '30 days',
@@ -89,8 +89,8 @@ comment on column collecta.settings.max_record_bytes is 'A record whose columns 
 comment on column collecta.settings.max_truncate_records is 'TRUNCATE of more records than this sends one record_deleted with a count instead of one each.';
 comment on column collecta.settings.pause_after is 'An endpoint that has failed for so long without one success is paused, with its reason.';
 comment on column collecta.settings.notify is 'Whether writers wake a sleeping runner by NOTIFY. Null: yes, unless max_prepared_transactions is above 0 (PREPARE TRANSACTION refuses a transaction that notified). After a change: select collecta.write_capture_functions(module_id) from collecta.modules.';
---! EndIncluded tables/settings.sql
---! Included tables/installation.sql
+--! EndIncluded install/settings.sql
+--! Included install/installation.sql
 create table collecta.installation (
   singleton boolean not null default true,
   system_identifier bigint not null,
@@ -108,8 +108,8 @@ comment on table collecta.installation is
   'Which database this install delivers for. In a restored or cloned one nothing is claimed until collecta.resume_after_restore(): staging must not fire production''s webhooks.';
 comment on column collecta.installation.environment is
   'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both identifiers, from its original. Null: not compared.';
---! EndIncluded tables/installation.sql
---! Included tables/modules.sql
+--! EndIncluded install/installation.sql
+--! Included modules/modules.sql
 create table collecta.modules (
   module_id int generated always as identity,
   slug text collate "C" not null,
@@ -149,8 +149,8 @@ comment on column collecta.module_versions.exclude_columns is 'Never captured, n
 comment on column collecta.module_versions.ignore_columns is 'In the payload, but a change of these alone is none (updated_at).';
 comment on column collecta.module_versions.on_truncate is 'records: a record_deleted for each (above settings.max_truncate_records one with a count); ignore; refuse.';
 comment on column collecta.module_versions.excluded_attnums is 'Their pg_attribute numbers: a renamed column stays excluded.';
---! EndIncluded tables/modules.sql
---! Included tables/endpoints.sql
+--! EndIncluded modules/modules.sql
+--! Included endpoints/endpoints.sql
 create table collecta.endpoints (
   endpoint_id text collate "C" not null,
   name text,
@@ -235,8 +235,8 @@ create view collecta.recipients as
   join collecta.endpoints e on e.endpoint_id = s.endpoint_id
   where e.state <> 'deleted';
 comment on view collecta.recipients is 'A subscription with what routing needs of its endpoint.';
---! EndIncluded tables/endpoints.sql
---! Included tables/outbox.sql
+--! EndIncluded endpoints/endpoints.sql
+--! Included outbound/outbox.sql
 create table collecta.outbox (
   change_id bigint generated always as identity (cache 1),
   version int not null,
@@ -259,8 +259,8 @@ comment on column collecta.outbox.old is 'The row before, as json and not jsonb:
 comment on column collecta.outbox.nested is 'Captured inside a trigger: it stands before the statement that it belongs to, and is put in order when routed.';
 comment on column collecta.outbox.captured_at is 'Clock time of the statement''s capture: with transaction_id it names the statement.';
 comment on column collecta.outbox.context is 'collecta.context of the transaction.';
---! EndIncluded tables/outbox.sql
---! Included tables/events.sql
+--! EndIncluded outbound/outbox.sql
+--! Included outbound/events.sql
 create table collecta.events (
   event_id text collate "C" not null,
   payload_role text collate "C" not null default '',
@@ -283,8 +283,8 @@ comment on column collecta.events.payload_role is 'Whose body it is: empty, or t
 comment on column collecta.events.routed_at is 'When it was routed (not occurred): the partition key.';
 comment on column collecta.events.position is 'Order among the events of one change.';
 comment on column collecta.events.record_id is 'Primary key as text; of a composite key the compact JSON array in key order.';
---! EndIncluded tables/events.sql
---! Included tables/delivery_queue.sql
+--! EndIncluded outbound/events.sql
+--! Included outbound/delivery_queue.sql
 create table collecta.delivery_queue (
   delivery_id bigint generated always as identity,
   change_id bigint not null,
@@ -310,8 +310,8 @@ comment on column collecta.delivery_queue.leased_until is 'A runner is at it unt
 comment on column collecta.delivery_queue.attempt is 'Attempts begun.';
 comment on column collecta.delivery_queue.record_id is 'Module and record, for ordered endpoints only.';
 comment on column collecta.delivery_queue.replay_of is 'webhook_deliveries.id of the attempt that is replayed.';
---! EndIncluded tables/delivery_queue.sql
---! Included tables/delivery_attempts.sql
+--! EndIncluded outbound/delivery_queue.sql
+--! Included outbound/delivery_attempts.sql
 create table collecta.delivery_attempts (
   id text collate "C" not null,
   event_id text collate "C" not null,
@@ -340,8 +340,8 @@ create table collecta.delivery_attempts (
 create index delivery_attempts_by_event on collecta.delivery_attempts (event_id);
 create index delivery_attempts_by_time on collecta.delivery_attempts using brin (started_at);
 comment on table collecta.delivery_attempts is 'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
---! EndIncluded tables/delivery_attempts.sql
---! Included tables/unrouted.sql
+--! EndIncluded outbound/delivery_attempts.sql
+--! Included outbound/unrouted.sql
 create table collecta.unrouted (
   change_id bigint not null,
   position int not null default 0,
@@ -374,9 +374,9 @@ create table collecta.muted_changes (
 );
 comment on table collecta.muted_changes is
   'Statements that ran under collecta.muted = on: what was not captured, so that a mute can be seen. Kept for settings.retention.';
---! EndIncluded tables/unrouted.sql
+--! EndIncluded outbound/unrouted.sql
 
---! Included functions/new_id.sql
+--! Included install/new_id.sql
 -- UUIDv7 layout (RFC 9562) as 32 hexadecimal digits behind a prefix: 48 bits of milliseconds, version, 74 random bits.
 create or replace function collecta.new_id(prefix text) returns text
 language sql volatile parallel safe
@@ -386,8 +386,8 @@ as $$
 $$;
 comment on function collecta.new_id(text) is
   'A time-ordered, globally unique id such as rec_019ab3…: for a column default, default collecta.new_id(''rec''). Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
---! EndIncluded functions/new_id.sql
---! Included functions/new_secret.sql
+--! EndIncluded install/new_id.sql
+--! Included endpoints/internal/new_secret.sql
 create or replace function collecta.new_secret() returns text
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -420,8 +420,8 @@ end
 $$;
 comment on function collecta.rotate_secret(text, interval, text) is
   'Gives an endpoint a new secret, generated unless given, and returns it. Until the overlap ends webhook-signature carries a signature by each, X-Webhook-Signature one by the old secret. overlap => ''0'' after a leak: the old one signs nothing more. A generated one is stored plain: collecta-webhooks rotate-secret makes one that never was.';
---! EndIncluded functions/new_secret.sql
---! Included functions/wake_runner.sql
+--! EndIncluded endpoints/internal/new_secret.sql
+--! Included operations/runner/wake_runner.sql
 -- What a writer's capture ends with, for the functions that queue something themselves: NOTIFY only if a runner sleeps
 -- (it then holds the lock exclusively), so that a busy database pays nothing for it.
 create or replace function collecta.wake_runner() returns void
@@ -445,8 +445,8 @@ as $$
 $$;
 comment on function collecta.notifies() is
   'Whether writers may NOTIFY: collecta.notify of the session, else settings.notify, else not where prepared transactions are possible.';
---! EndIncluded functions/wake_runner.sql
---! Included functions/check_installation.sql
+--! EndIncluded operations/runner/wake_runner.sql
+--! Included install/runner/check_installation.sql
 create or replace function collecta.check_installation(environment text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -496,9 +496,9 @@ end
 $$;
 comment on function collecta.resume_after_restore(text) is
   'Says that this database, restored or cloned or upgraded, is the one to deliver. Endpoints, queue and secrets are those of the original: look at them first.';
---! EndIncluded functions/check_installation.sql
+--! EndIncluded install/runner/check_installation.sql
 
---! Included functions/mask_escapes.sql
+--! Included outbound/1_capture/internal/mask_escapes.sql
 -- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
 -- DEL, which json does not escape, as DEL d), such a document can be taken apart and its pieces put together again, escapes
 -- and all, digit for digit. E'' because these run under any session's standard_conforming_strings.
@@ -516,8 +516,8 @@ as $$
 $$;
 comment on function collecta.mask_escapes(json) is 'Makes a document with \u escapes safe for json_each and ->.';
 comment on function collecta.unmask_escapes(text) is 'Gives back the escapes that mask_escapes hid.';
---! EndIncluded functions/mask_escapes.sql
---! Included functions/pick_columns.sql
+--! EndIncluded outbound/1_capture/internal/mask_escapes.sql
+--! Included outbound/1_capture/internal/pick_columns.sql
 create or replace function collecta.pick_columns(document json, columns text[], keep boolean) returns json
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -528,8 +528,8 @@ as $$
 $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
   'A row with only these columns (keep), or without them, the rest text for text.';
---! EndIncluded functions/pick_columns.sql
---! Included functions/capture_large.sql
+--! EndIncluded outbound/1_capture/internal/pick_columns.sql
+--! Included outbound/1_capture/internal/capture_large.sql
 -- For rows of more than 4 kB as stored (compressed, so up to 255 times that). Written for each module, since rows of a transition
 -- table are of type record: their columns can only be named in a function's text. What the names do not fit any more (a column
 -- was renamed) is caught: none of this may fail the user's statement.
@@ -599,8 +599,8 @@ end
 $$;
 comment on function collecta.write_large_capture(collecta.module_versions) is
   'Writes the function that captures a module''s large rows: whole up to settings.max_record_bytes, else thin (key, scope, status, whether custom_data changed).';
---! EndIncluded functions/capture_large.sql
---! Included functions/own_function.sql
+--! EndIncluded outbound/1_capture/internal/capture_large.sql
+--! Included install/internal/own_function.sql
 -- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
 -- can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one.
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
@@ -624,8 +624,8 @@ as $$
   select case when to_regrole(owner_name) is not null and pg_has_role(current_user, owner_name, 'usage') then owner_name else current_user end
 $$;
 comment on function collecta.written_owner(text) is 'Who owns a written function: the role made for it, or the installer where that role is not there.';
---! EndIncluded functions/own_function.sql
---! Included functions/write_capture_functions.sql
+--! EndIncluded install/internal/own_function.sql
+--! Included outbound/1_capture/internal/write_capture_functions.sql
 -- Writes a module's capture functions: static SQL, and an empty body for an operation that nobody subscribes to. They name
 -- no column of the table (whole rows, paired by position), so a column that is added, renamed or dropped cannot fail the
 -- user's statement. CREATE OR REPLACE locks no table: functions are swapped under running writers.
@@ -841,8 +841,8 @@ as $$
 $$;
 comment on function collecta.captured_json(text, text, int, smallint[]) is
   'The SQL expression that captures one row. Without other_expression, the row is known to be small.';
---! EndIncluded functions/write_capture_functions.sql
---! Included functions/check_module.sql
+--! EndIncluded outbound/1_capture/internal/write_capture_functions.sql
+--! Included modules/internal/check_module.sql
 create or replace function collecta.check_module(
   relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
   exclude_columns text[], ignore_columns text[], key_columns text[], on_truncate text
@@ -1005,8 +1005,8 @@ as $$
   select collecta.written_owner('collecta_capture')
 $$;
 comment on function collecta.capturing_role() is 'Who owns the capture functions: see own_function.';
---! EndIncluded functions/check_module.sql
---! Included functions/save_module.sql
+--! EndIncluded modules/internal/check_module.sql
+--! Included modules/internal/save_module.sql
 create or replace function collecta.save_module(
   relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
   exclude_columns text[], ignore_columns text[], key_columns text[], on_truncate text
@@ -1059,8 +1059,8 @@ begin
 end
 $$;
 comment on function collecta.forget_module(int) is 'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
---! EndIncluded functions/save_module.sql
---! Included functions/attach_module.sql
+--! EndIncluded modules/internal/save_module.sql
+--! Included modules/attach_module.sql
 create or replace function collecta.attach_module(
   relation regclass,
   slug text,
@@ -1169,9 +1169,9 @@ end
 $$;
 comment on function collecta.detach_module(text) is
   'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still routes; history stays.';
---! EndIncluded functions/attach_module.sql
+--! EndIncluded modules/attach_module.sql
 
---! Included functions/check_endpoint.sql
+--! Included endpoints/internal/check_endpoint.sql
 create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1278,8 +1278,8 @@ as $$
   from jsonb_each_text(headers) h
 $$;
 comment on function collecta.mask_headers(jsonb) is 'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
---! EndIncluded functions/check_endpoint.sql
---! Included functions/subscribe_endpoint.sql
+--! EndIncluded endpoints/internal/check_endpoint.sql
+--! Included endpoints/internal/subscribe_endpoint.sql
 -- Writes out an endpoint's subscriptions and swaps the capture functions of the modules for which that changes something.
 create or replace function collecta.subscribe_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -1323,8 +1323,8 @@ as $$
   select case when is_called then last_value else 0 end from collecta.outbox_change_id_seq
 $$;
 comment on function collecta.last_change_id() is 'The last change_id that was given out.';
---! EndIncluded functions/subscribe_endpoint.sql
---! Included functions/create_endpoint.sql
+--! EndIncluded endpoints/internal/subscribe_endpoint.sql
+--! Included endpoints/create_endpoint.sql
 create or replace function collecta.create_endpoint(
   out endpoint_id text,
   url text,
@@ -1431,8 +1431,8 @@ end
 $$;
 comment on function collecta.delete_endpoint(text) is
   'Ends an endpoint: nothing more is queued or sent, its secret is gone; its row and its history stay.';
---! EndIncluded functions/create_endpoint.sql
---! Included functions/pause_endpoint.sql
+--! EndIncluded endpoints/create_endpoint.sql
+--! Included endpoints/pause_endpoint.sql
 create or replace function collecta.pause_endpoint(endpoint_id text, reason text default 'by request') returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1457,9 +1457,9 @@ begin
 end
 $$;
 comment on function collecta.resume_endpoint(text) is 'Takes deliveries to a paused endpoint up again, with what was queued meanwhile.';
---! EndIncluded functions/pause_endpoint.sql
+--! EndIncluded endpoints/pause_endpoint.sql
 
---! Included functions/read_change.sql
+--! Included outbound/2_route/internal/read_change.sql
 -- Reads one captured change by its module's columns. A configured column that the captured row does not have was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
@@ -1596,8 +1596,8 @@ as $$
 $$;
 comment on function collecta.chain_changes(bigint[], text[], text[], boolean[]) is
   'Puts the changes of one record in one transaction in order: which order_id each change_id takes.';
---! EndIncluded functions/read_change.sql
---! Included functions/try_filter.sql
+--! EndIncluded outbound/2_route/internal/read_change.sql
+--! Included outbound/2_route/internal/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -1636,8 +1636,8 @@ end
 $$;
 comment on function collecta.visible_columns(text, oid) is
   'Columns that a payload_role may select now: none where the table or the role is gone. Null without a role.';
---! EndIncluded functions/try_filter.sql
---! Included functions/event_body.sql
+--! EndIncluded outbound/2_route/internal/try_filter.sql
+--! Included outbound/2_route/internal/event_body.sql
 -- UUIDv7-shaped, and made of the change alone: after a crash, a failover or a restore that forgot the routing of what is sent
 -- already, it is sent again under the same id. In the order of capture; 28 bits tell databases apart.
 -- Without SET, as event_body: both become part of the expression that calls them.
@@ -1671,8 +1671,8 @@ as $$
 $$;
 comment on function collecta.event_body(text, text, timestamptz, text, text, text, text, text, text, text, text, boolean) is
   'The payload as text; record_id, status_from, status_to, record and previous are JSON already.';
---! EndIncluded functions/event_body.sql
---! Included functions/route_changes.sql
+--! EndIncluded outbound/2_route/internal/event_body.sql
+--! Included outbound/2_route/internal/route_changes.sql
 -- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints happens
 -- here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since what it skipped
 -- would be overtaken. Change by change, in small statements: one change costs little, and a large one no batch's memory.
@@ -1990,8 +1990,8 @@ as $$
 $$;
 comment on function collecta.order_changes(bigint, int) is
   'The outbox from from_change on in the order in which its changes happened, in one or two steps each (a changed key is a delete and a create): at least max_changes, and all of the transactions among them that have to be taken as a whole.';
---! EndIncluded functions/route_changes.sql
---! Included functions/claim_deliveries.sql
+--! EndIncluded outbound/2_route/internal/route_changes.sql
+--! Included outbound/3_claim/runner/claim_deliveries.sql
 -- Routes, then claims what is due: one round trip. Fair: endpoints take their turns from after_endpoint on, each with what its
 -- max_in_flight leaves it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those
 -- without a lease are claimable. So the bound costs no counter, and holds over replicas since claims come one after the other.
@@ -2189,8 +2189,8 @@ as $$
 $$;
 comment on function collecta.end_leases(tid[], timestamptz) is
   'Whose runner was not heard of again: the attempt counts, history says lost, and the delivery may be claimed, or goes if it was the last.';
---! EndIncluded functions/claim_deliveries.sql
---! Included functions/record_deliveries.sql
+--! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
+--! Included outbound/4_record/runner/record_deliveries.sql
 -- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one transaction.
 -- The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing; neither does one
 -- that is recorded a second time, since its first commit's answer was lost. To the microsecond it names the claim, where an id
@@ -2339,8 +2339,8 @@ begin
 end
 $$;
 comment on function collecta.release_deliveries(bigint[], bigint[]) is 'For runners that stop: gives back claimed deliveries that were not begun.';
---! EndIncluded functions/record_deliveries.sql
---! Included functions/route_again.sql
+--! EndIncluded outbound/4_record/runner/record_deliveries.sql
+--! Included outbound/route_again.sql
 create or replace function collecta.route_again(endpoint_id text default null) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2410,8 +2410,8 @@ as $$
   from (select distinct q.endpoint_id, q.record_id from collecta.delivery_queue q where q.record_id is not null and q.due_at = 'infinity') w
 $$;
 comment on function collecta.promote_waiting() is 'Makes due whatever waits behind nothing any more (a predecessor was deleted by hand, was lost, or an ordered endpoint''s order was changed). Under advisory lock 6.';
---! EndIncluded functions/route_again.sql
---! Included functions/replay_delivery.sql
+--! EndIncluded outbound/route_again.sql
+--! Included outbound/replay_delivery.sql
 create or replace function collecta.replay_delivery(id text) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2471,8 +2471,8 @@ begin
 end
 $$;
 comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''…''.';
---! EndIncluded functions/replay_delivery.sql
---! Included functions/maintain.sql
+--! EndIncluded outbound/replay_delivery.sql
+--! Included operations/runner/maintain.sql
 -- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks out nobody
 -- (CREATE … PARTITION OF would); an old one is dropped under a short lock_timeout, and next time if somebody is reading.
 create or replace function collecta.maintain() returns table (done text, subject text)
@@ -2546,9 +2546,9 @@ end
 $$;
 comment on function collecta.maintain() is
   'For runners, at start and every ten minutes: partitions ahead, partitions past settings.retention, endpoints that fail for settings.pause_after. Says what it did.';
---! EndIncluded functions/maintain.sql
+--! EndIncluded operations/runner/maintain.sql
 
---! Included tables/inbound_endpoints.sql
+--! Included inbound/inbound_endpoints.sql
 create table collecta.inbound_endpoints (
   inbound_endpoint_id text collate "C" not null,
   module text collate "C" not null,
@@ -2611,8 +2611,8 @@ create table collecta.inbound_budgets (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 create index inbound_budgets_by_time on collecta.inbound_budgets (inbound_endpoint_id, taken_at);
 comment on table collecta.inbound_budgets is 'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
---! EndIncluded tables/inbound_endpoints.sql
---! Included tables/inbound_requests.sql
+--! EndIncluded inbound/inbound_endpoints.sql
+--! Included inbound/inbound_requests.sql
 create table collecta.inbound_requests (
   request_id text collate "C" not null,
   inbound_endpoint_id text collate "C" not null,
@@ -2657,9 +2657,9 @@ create table collecta.inbound_refusals (
 comment on table collecta.inbound_refusals is
   'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every few seconds, so that a flood writes nothing per request.';
 comment on column collecta.inbound_refusals.inbound_endpoint_id is 'Empty where the URL led to none (404, 405, and the limit per address).';
---! EndIncluded tables/inbound_requests.sql
+--! EndIncluded inbound/inbound_requests.sql
 
---! Included functions/read_inbound_mapping.sql
+--! Included inbound/internal/read_inbound_mapping.sql
 -- The grammar of src/inbound/mapping.ts: nothing that could run code, walk the whole document or mean two things.
 create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -2720,8 +2720,8 @@ end
 $$;
 comment on function collecta.read_inbound_mapping(jsonb) is
   'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": …, "default": …, "required": …}. Refuses with CW052 what is not of them.';
---! EndIncluded functions/read_inbound_mapping.sql
---! Included functions/check_inbound_mapping.sql
+--! EndIncluded inbound/internal/read_inbound_mapping.sql
+--! Included inbound/internal/check_inbound_mapping.sql
 create or replace function collecta.check_inbound_mapping(module text, mapping jsonb, match_columns text[]) returns regclass
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -2807,8 +2807,8 @@ as $$
            where k.place <= i.indnkeyatts) = (select array_agg(c order by c collate "C") from unnest(columns) c))
 $$;
 comment on function collecta.is_unique_key(regclass, text[]) is 'Whether a unique index that is whole, valid and checked at once stands on exactly these columns.';
---! EndIncluded functions/check_inbound_mapping.sql
---! Included functions/pause_inbound_endpoint.sql
+--! EndIncluded inbound/internal/check_inbound_mapping.sql
+--! Included inbound/pause_inbound_endpoint.sql
 create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2884,8 +2884,8 @@ begin
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is 'delete_inbound_endpoint''s part in collecta''s own tables.';
---! EndIncluded functions/pause_inbound_endpoint.sql
---! Included functions/write_inbound_functions.sql
+--! EndIncluded inbound/pause_inbound_endpoint.sql
+--! Included inbound/internal/write_inbound_functions.sql
 -- Writes an endpoint's two functions: static SQL, run as a role that can do nothing but this (collecta_writer), since the
 -- table's casts, checks, defaults and triggers run inside. Only a payload that lacks a mapped column takes dynamic SQL:
 -- a missing column must not be named, so that it keeps its value or takes its default.
@@ -3042,8 +3042,8 @@ as $$
      from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
 $$;
 comment on function collecta.inbound_shape(regclass, text[], int) is 'What an inbound endpoint''s functions depend on, as text to compare.';
---! EndIncluded functions/write_inbound_functions.sql
---! Included functions/grant_inbound.sql
+--! EndIncluded inbound/internal/write_inbound_functions.sql
+--! Included inbound/internal/grant_inbound.sql
 -- As the caller, who must own the table: the owner of the inbound functions gets exactly the columns that endpoints map, and no others.
 create or replace function collecta.grant_inbound(relation regclass, function_number int) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -3106,8 +3106,8 @@ end
 $$;
 comment on function collecta.grant_inbound(regclass, int) is
   'Grants the owner of the inbound functions SELECT, INSERT and UPDATE on mapped columns, SELECT on the key and USAGE on the sequences of defaults; takes away what no endpoint maps any more.';
---! EndIncluded functions/grant_inbound.sql
---! Included functions/create_inbound_endpoint.sql
+--! EndIncluded inbound/internal/grant_inbound.sql
+--! Included inbound/create_inbound_endpoint.sql
 create or replace function collecta.create_inbound_endpoint(
   out inbound_endpoint_id text,
   out path text,
@@ -3224,8 +3224,8 @@ end
 $$;
 comment on function collecta.save_inbound_endpoint(text, text, regclass, jsonb, text[], text, int, int, boolean) is
   'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables.';
---! EndIncluded functions/create_inbound_endpoint.sql
---! Included functions/rotate_inbound_token.sql
+--! EndIncluded inbound/create_inbound_endpoint.sql
+--! Included inbound/rotate_inbound_token.sql
 create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3278,8 +3278,8 @@ begin
 end
 $$;
 comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
---! EndIncluded functions/rotate_inbound_token.sql
---! Included functions/find_inbound_endpoint.sql
+--! EndIncluded inbound/rotate_inbound_token.sql
+--! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.inbound_fields(mapping jsonb) returns json
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -3305,8 +3305,8 @@ as $$
 $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
   'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
---! EndIncluded functions/find_inbound_endpoint.sql
---! Included functions/sealing_keys.sql
+--! EndIncluded inbound/runner/find_inbound_endpoint.sql
+--! Included endpoints/runner/sealing_keys.sql
 create or replace function collecta.sealing_keys() returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3318,8 +3318,8 @@ as $$
   where v.sealed like 'sealed:%'
 $$;
 comment on function collecta.sealing_keys() is 'For runners: the ids of the keys by which secrets in use are sealed.';
---! EndIncluded functions/sealing_keys.sql
---! Included functions/receive_inbound.sql
+--! EndIncluded endpoints/runner/sealing_keys.sql
+--! Included inbound/runner/receive_inbound.sql
 create or replace function collecta.receive_inbound(
   inbound_endpoint_id text,
   mapping_version int,
@@ -3494,8 +3494,8 @@ exception when others then
 end
 $$;
 comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
---! EndIncluded functions/receive_inbound.sql
---! Included functions/retry_inbound.sql
+--! EndIncluded inbound/runner/receive_inbound.sql
+--! Included inbound/retry_inbound.sql
 create or replace function collecta.retry_inbound(id text, since timestamptz default null) returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3526,8 +3526,8 @@ as $$
   limit 10
 $$;
 comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
---! EndIncluded functions/retry_inbound.sql
---! Included functions/test_inbound_mapping.sql
+--! EndIncluded inbound/retry_inbound.sql
+--! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
 returns table (column_name text, source text, type text, value text, problem text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -3564,8 +3564,8 @@ end
 $$;
 comment on function collecta.test_inbound_mapping(text, json) is
   'What a payload would write, column by column, without writing: where the value comes from (a path, default, constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type prints it, and the problem if it cannot be stored.';
---! EndIncluded functions/test_inbound_mapping.sql
---! Included functions/maintain_inbound.sql
+--! EndIncluded inbound/test_inbound_mapping.sql
+--! Included inbound/runner/maintain_inbound.sql
 create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3591,9 +3591,9 @@ end
 $$;
 comment on function collecta.maintain_inbound(json) is
   'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
---! EndIncluded functions/maintain_inbound.sql
+--! EndIncluded inbound/runner/maintain_inbound.sql
 
---! Included views/row_secured_modules.sql
+--! Included modules/row_secured_modules.sql
 -- A copy of a record must not tell what row security keeps from who reads it: its policies cannot be asked about a record that
 -- may be gone, so to whom they apply the contents of such modules are hidden as a whole. Owners, BYPASSRLS and superusers see all.
 create view collecta.row_secured_modules as
@@ -3614,8 +3614,8 @@ alter table collecta.inbound_requests enable row level security;
 create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_requests
   for select using (inbound_endpoint_id not in (
     select e.inbound_endpoint_id from collecta.inbound_endpoints e join collecta.row_secured_modules m on m.slug = e.module));
---! EndIncluded views/row_secured_modules.sql
---! Included views/webhook_deliveries.sql
+--! EndIncluded modules/row_secured_modules.sql
+--! Included outbound/webhook_deliveries.sql
 create view collecta.webhook_deliveries as
 select
   a.id, a.event_id, a.endpoint_id, e.module, e.event, e.record_id, a.attempt, a.url,
@@ -3638,8 +3638,8 @@ comment on column collecta.webhook_deliveries.next_attempt_at is 'When it is tri
 comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checking the destination, in milliseconds; null where the runner did not get there.';
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
 comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
---! EndIncluded views/webhook_deliveries.sql
---! Included views/health.sql
+--! EndIncluded outbound/webhook_deliveries.sql
+--! Included operations/health.sql
 create view collecta.health as
 with member as (
   select m.slug, m.module_id, c.oid, c.relkind
@@ -3713,8 +3713,8 @@ union all
 select 'info', 'changes were muted', m.module, format('%s statements, %s records since yesterday', count(*), sum(m.records)), 'select * from collecta.muted_changes order by captured_at desc;'
 from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
 comment on view collecta.health is 'What needs a DBA: no row, no worry. Each with the statement that helps.';
---! EndIncluded views/health.sql
---! Included roles/grants.sql
+--! EndIncluded operations/health.sql
+--! Included install/grants.sql
 -- Deny by default: nothing in the schema is anybody's but the owner's until it is granted here.
 -- Run at the end of every migration; idempotent.
 do $$
@@ -3769,8 +3769,8 @@ begin
   end loop;
 end
 $$;
---! EndIncluded roles/grants.sql
---! Included roles/inbound_grants.sql
+--! EndIncluded install/grants.sql
+--! Included install/inbound_grants.sql
 -- As grants.sql, for inbound. Run after it, at the end of every migration; idempotent.
 do $$
 declare
@@ -3802,4 +3802,4 @@ begin
   end if;
 end
 $$;
---! EndIncluded roles/inbound_grants.sql
+--! EndIncluded install/inbound_grants.sql

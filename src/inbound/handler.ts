@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import type { Log } from '../log.ts';
-import { verifySignature } from '../outbound/sign.ts';
+import { verifySignature } from '../secrets/sign.ts';
 import { readPayload } from './mapping.ts';
 import { type Receiver, Unavailable } from './receive.ts';
 

@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
+import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
-import { createKeyring } from '../outbound/secrets.ts';
-import { parseSecret, type SigningKey } from '../outbound/sign.ts';
-import type { Query } from '../pool.ts';
+import { createKeyring } from '../secrets/keyring.ts';
+import { parseSecret, type SigningKey } from '../secrets/sign.ts';
 import { compileMapping, type Mapped, type Mapping, mapPayload, type Payload, readPayload } from './mapping.ts';
 
 /** An inbound endpoint as the database has it, ready to be used. */

@@ -1,10 +1,10 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../config.ts';
-import { connect } from '../database.ts';
+import { connect } from '../database/connect.ts';
+import { openPool } from '../database/pool.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
-import { openPool } from '../pool.ts';
 import { createInbound, type InboundAnswer, type InboundRequest, problem } from './handler.ts';
 import { createReceiver } from './receive.ts';
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { TransactionSql } from 'postgres';
-import { connect } from '../database.ts';
+import { connect } from '../database/connect.ts';
 
 /** Both src/install and dist/install lie two folders below the package's root. */
 const sqlFolder = new URL('../../sql/', import.meta.url);

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { connect, type Sql } from '../database.ts';
+import { connect, type Sql } from '../database/connect.ts';
 
 /** What the install may have created (sql/fixtures/roles); roles belong to the cluster, so other databases may use them. */
 const roles = ['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'].map(

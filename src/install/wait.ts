@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { describeDatabase, whyUnreachable } from '../database.ts';
+import { describeDatabase, whyUnreachable } from '../database/connect.ts';
 import type { Log } from '../log.ts';
 import { status } from './migrate.ts';
 

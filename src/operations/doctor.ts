@@ -1,6 +1,6 @@
 import ky from 'ky';
 import type { Config } from '../config.ts';
-import { connect, describeDatabase, whyUnreachable } from '../database.ts';
+import { connect, describeDatabase, whyUnreachable } from '../database/connect.ts';
 import { status } from '../install/migrate.ts';
 import { createLog } from '../log.ts';
 import { createGuard } from '../outbound/destination.ts';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import ky, { HTTPError } from 'ky';
-import { parseSecret, signatureHeaders } from '../outbound/sign.ts';
+import { parseSecret, signatureHeaders } from '../secrets/sign.ts';
 
 export type SendOptions = {
   /** The inbound endpoint's URL: `https://host/api/webhooks/<module>/<token>`. */

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Config } from '../config.ts';
+import { openPool, type Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
-import { openPool, type Query } from '../pool.ts';
 
 const patienceMs = 2_000;
 

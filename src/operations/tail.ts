@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { connect } from '../database.ts';
+import { connect } from '../database/connect.ts';
 
 /**
  * Follows collecta.webhook_deliveries: a line for each attempt as it is recorded, `last` earlier ones first, until `signal`

@@ -1,4 +1,4 @@
-import { parseSecret, verifySignature } from '../outbound/sign.ts';
+import { parseSecret, verifySignature } from '../secrets/sign.ts';
 
 export type VerifyOptions = {
   /** `sha256=<hex>` as in X-Webhook-Signature, or the value of webhook-signature (`v1,<base64>`, several with spaces). */

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import type { Pool } from '../pool.ts';
-import { createKeyring, headersOf, MissingKey } from './secrets.ts';
-import { parseSecret, type SigningKey } from './sign.ts';
+import type { Pool } from '../database/pool.ts';
+import { createKeyring, headersOf, MissingKey } from '../secrets/keyring.ts';
+import { parseSecret, type SigningKey } from '../secrets/sign.ts';
 
 export type Endpoint = {
   id: string;

@@ -1,15 +1,15 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Config } from '../config.ts';
-import { whyUnreachable } from '../database.ts';
+import { whyUnreachable } from '../database/connect.ts';
+import { openPool } from '../database/pool.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
-import { openPool } from '../pool.ts';
+import { createKeyring } from '../secrets/keyring.ts';
+import { signatureHeaders } from '../secrets/sign.ts';
 import { createClaimer, type Delivery, noPartition } from './claim.ts';
 import { createDeliverer, type DeliveryResult } from './deliver.ts';
 import { createGuard } from './destination.ts';
 import { createRecorder } from './record.ts';
-import { createKeyring } from './secrets.ts';
-import { signatureHeaders } from './sign.ts';
 import { createWakeup } from './wakeup.ts';
 
 const deadlineMs = 30_000;

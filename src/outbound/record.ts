@@ -1,5 +1,5 @@
+import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
-import type { Query } from '../pool.ts';
 import type { Delivery, Endpoint } from './claim.ts';
 import type { DeliveryResult } from './deliver.ts';
 

@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ClientConfig } from 'pg';
 import pgListen, { type Subscriber } from 'pg-listen';
-import { listenerConfig } from '../database.ts';
+import { listenerConfig } from '../database/connect.ts';
+import { openPool } from '../database/pool.ts';
 import type { Log } from '../log.ts';
-import { openPool } from '../pool.ts';
 
 const lockClass = 1668246636; // 'coll'
 const wakeLock = 1;

@@ -1,0 +1,491 @@
+import type { TransactionSql } from 'postgres';
+import t from 'tap';
+import { migrate } from '../../src/install/migrate.ts';
+import { type Sql, useServer } from '../support/database.ts';
+import { makeModule, post, startReceiving } from '../support/inbound.ts';
+import { createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
+
+const { server, admin, connect, database } = await useServer();
+
+const roles = ['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'].map(
+  name => `collecta_${name}`,
+);
+
+/** Who may execute, besides the owner. A function that is not here fails the test. */
+const executors: Record<string, string> = {
+  claim_deliveries: 'dispatcher',
+  record_deliveries: 'dispatcher',
+  release_deliveries: 'dispatcher',
+  maintain: 'dispatcher',
+  wake_runner: 'dispatcher',
+  check_installation: 'dispatcher inbound',
+  sealing_keys: 'dispatcher inbound',
+  find_inbound_endpoint: 'inbound',
+  receive_inbound: 'inbound',
+  next_inbound_retries: 'inbound',
+  maintain_inbound: 'inbound',
+  pause_endpoint: 'operator',
+  resume_endpoint: 'operator',
+  replay_delivery: 'operator',
+  send_test_event: 'operator',
+  route_again: 'operator',
+  pause_inbound_endpoint: 'operator',
+  resume_inbound_endpoint: 'operator',
+  retry_inbound: 'operator',
+  test_inbound_mapping: 'operator',
+  new_id: 'operator writer',
+  pick_columns: 'capture',
+  mask_escapes: 'capture',
+  unmask_escapes: 'capture',
+  // Written for a module: their owners'.
+  capture_1_insert: 'capture',
+  capture_1_update: 'capture',
+  capture_1_delete: 'capture',
+  capture_1_truncate: 'capture',
+  capture_1_large: 'capture',
+  write_inbound_1: 'writer',
+  cast_inbound_1: 'writer',
+  ...Object.fromEntries(
+    `attach_module captured_json capturing_role chain_changes check_endpoint check_endpoint_id check_inbound_endpoint_id
+    check_inbound_mapping check_inbound_overlap check_module context_json create_endpoint create_inbound_endpoint delete_endpoint
+    delete_inbound_endpoint detach_module end_leases event_body event_id forget_inbound_endpoint forget_module grant_inbound inbound_cast_problem inbound_fields
+    inbound_path_steps inbound_shape is_secret is_unique_key last_change_id let_capture_read mask_headers missing_columns new_secret
+    notifies order_changes own_function promote_next promote_waiting read_change read_inbound_mapping record_id resume_after_restore
+    rotate_inbound_secret rotate_inbound_token rotate_secret route_changes save_inbound_endpoint save_module set_inbound_state
+    subscribe_endpoint try_filter update_endpoint update_inbound_endpoint visible_columns write_capture_functions
+    write_inbound_functions write_large_capture written_owner`
+      .split(/\s+/)
+      .map(name => [name, '']),
+  ),
+};
+
+const read = { select: 'reader operator' };
+/** Who may do what, besides the owner. A table, view or sequence that is not here fails the test. */
+const holders: Record<string, Record<string, string>> = {
+  endpoint_secrets: {},
+  recipients: {},
+  inbound_secrets: {},
+  outbox: { insert: 'capture', 'select (change_id)': 'reader operator' },
+  settings: { select: 'capture dispatcher reader operator' },
+  migrations: { select: 'dispatcher inbound reader operator' },
+  modules: read,
+  module_versions: read,
+  endpoints: read,
+  subscriptions: read,
+  events: read,
+  delivery_queue: read,
+  delivery_attempts: read,
+  unrouted: read,
+  muted_changes: read,
+  installation: read,
+  inbound_endpoints: read,
+  inbound_requests: read,
+  inbound_refusals: read,
+  inbound_budgets: read,
+  webhook_deliveries: read,
+  health: read,
+  row_secured_modules: read,
+  'events_<day>': {},
+  'delivery_attempts_<day>': {},
+  modules_module_id_seq: {},
+  module_versions_version_seq: {},
+  outbox_change_id_seq: {},
+  delivery_queue_delivery_id_seq: {},
+  inbound_endpoints_function_number_seq: {},
+};
+
+/** Runs a statement as the current role and takes it back; its SQLSTATE, ZZ000 where it went through. */
+const attempt = `
+  create function public.attempt(statement text) returns text language plpgsql as $$
+  begin
+    execute statement;
+    raise exception using errcode = 'ZZ000';
+  exception when others then
+    return sqlstate;
+  end $$`;
+
+async function as<T>(sql: Sql, role: string, work: (tx: TransactionSql) => Promise<T>): Promise<T> {
+  return (await sql.begin(async tx => {
+    await tx.unsafe(`set local role ${role}`);
+    return await work(tx as unknown as TransactionSql);
+  })) as T;
+}
+
+async function login(name: string, memberOf = ''): Promise<(database: string) => string> {
+  await admin.unsafe(`create role ${name} login password 'x' ${memberOf && `in role ${memberOf}`}`);
+  return database => server.url(database).replace('postgres:postgres@', `${name}:x@`);
+}
+
+const stranger = 'stranger';
+await login(stranger);
+
+t.test('every function, table, view and sequence, as every role', async t => {
+  const { sql } = await database();
+  await sql.unsafe(`
+    ${attempt};
+    grant temporary on database ${(await sql`select current_database() as name`)[0]!.name} to public;
+    create table orders (id int primary key, name text);
+    select collecta.attach_module('orders', 'orders');
+    select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}');
+    select collecta.create_inbound_endpoint('orders', '{"id": {"path": "$.id"}, "$.name": "name"}', '{id}')`);
+  const functions = await sql`
+    select proname as name, oid::regprocedure::text as signature, oid::text, proisstrict as strict, prorettype = 'trigger'::regtype as trigger,
+      format('select collecta.%I(%s)', proname, (select string_agg('null::' || format_type(a, null), ', ') from unnest(proargtypes::oid[]) a)) as call
+    from pg_proc where pronamespace = 'collecta'::regnamespace order by 1`;
+  const relations = await sql`
+    select regexp_replace(relname, '_\\d{8}$', '_<day>') as name, oid::regclass::text as relation, oid::text, relkind as kind
+    from pg_class where relnamespace = 'collecta'::regnamespace and relkind not in ('i', 'I') order by 1`;
+  t.strictSame(
+    functions.map(({ name }) => name).filter(name => !(name in executors)),
+    [],
+    'every function has its expectation',
+  );
+  t.strictSame(
+    relations.map(({ name }) => name).filter(name => !(name in holders)),
+    [],
+    'every table, view and sequence has',
+  );
+  t.strictSame(
+    Object.keys(executors).filter(name => !functions.some(each => each.name === name)),
+    [],
+    'no expectation is left over',
+  );
+  t.strictSame(
+    Object.keys(holders).filter(name => !relations.some(each => each.name === name)),
+    [],
+  );
+
+  const short = (role: string) => role.replace('collecta_', '');
+  for (const role of [...roles, stranger])
+    await as(sql, role, async tx => {
+      const allowed = async (statement: string) =>
+        (await tx`select public.attempt(${statement}) as code`)[0]!.code !== '42501';
+      const expected = (who = '') => role === 'collecta_owner' || who.split(' ').includes(short(role));
+      await tx.unsafe('create temporary table mine (id int) on commit drop');
+      for (const { name, signature, oid, strict, trigger, call } of functions) {
+        const [row] = await tx`select has_function_privilege(${oid}::text::oid, 'execute') as may`;
+        t.equal(row!.may, expected(executors[name]), `${role}: execute ${signature}`);
+        if (strict) continue; // of nothing: it is not even called
+        const statement = trigger
+          ? `create trigger forged after insert on mine for each statement execute function ${signature}`
+          : call;
+        t.equal(await allowed(statement), expected(executors[name]), `${role}: ${statement}`);
+      }
+      for (const { name, relation, oid, kind } of relations) {
+        const may = holders[name]!;
+        const check = async (privilege: string, statement: string) =>
+          t.equal(
+            await allowed(statement),
+            (role === 'collecta_owner' && name !== 'migrations') || expected_(may[privilege]),
+            `${role}: ${statement}`,
+          );
+        const expected_ = (who = '') => who.split(' ').includes(short(role));
+        if (kind === 'S') await check('usage', `select nextval('${relation}')`);
+        else await check('select', `select r from ${relation} r limit 0`);
+        if (kind === 'S' || kind === 'v') continue;
+        await check('insert', `insert into ${relation} default values`);
+        await check('delete', `delete from ${relation} where false`);
+        await check('truncate', `truncate ${relation}`);
+        for (const privilege of ['update', 'references', 'trigger']) {
+          const [row] =
+            await tx`select has_any_column_privilege(${oid}::text::oid, ${privilege === 'trigger' ? 'update' : privilege}) or has_table_privilege(${oid}::text::oid, ${privilege}) as may`;
+          t.equal(
+            row!.may,
+            (role === 'collecta_owner' && name !== 'migrations') || expected_(may[privilege]),
+            `${role}: ${privilege} on ${relation}`,
+          );
+        }
+      }
+      t.equal(
+        await allowed('select change_id from collecta.outbox'),
+        expected(holders.outbox!['select (change_id)']),
+        role,
+      );
+      t.equal(await allowed('select old from collecta.outbox'), role === 'collecta_owner', role);
+      t.equal(
+        await allowed('create table collecta.mine (id int)'),
+        role === 'collecta_owner',
+        `${role}: create in the schema`,
+      );
+    });
+});
+
+t.test('nothing is public, whatever default privileges said before', async t => {
+  const { url, sql } = await database('empty');
+  await sql.unsafe(`
+    create role analyst nologin;
+    alter default privileges grant all on tables to analyst, public;
+    alter default privileges for role collecta_owner grant select on tables to analyst;
+    alter default privileges grant execute on functions to public, analyst`);
+  await migrate(url);
+  const open = await sql`
+    select p.oid::regprocedure::text as name from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+    where p.pronamespace = 'collecta'::regnamespace and a.grantee = 0`;
+  t.strictSame([...open], []);
+  for (const table of ['endpoint_secrets', 'inbound_secrets'])
+    await t.rejects(
+      as(sql, 'analyst', tx => tx.unsafe(`select * from collecta.${table}`)),
+      { code: '42501' },
+    );
+  const searchPaths = await sql`
+    select p.oid::regprocedure::text as name from pg_proc p
+    where p.pronamespace = 'collecta'::regnamespace and p.prosecdef and not coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'`;
+  t.strictSame([...searchPaths], [], 'every definer function has temporary objects last');
+});
+
+t.test('each role does its job with a login of its own, and sees no secret', async t => {
+  const target = await database();
+  const { sql } = target;
+  await makeModule(sql);
+  const receiver = await startReceiver();
+  const outbound = await createEndpoint(sql, receiver, '/job', {
+    answers: [500, 200],
+    retry_max: 0,
+    name: 'job',
+    headers: { Authorization: 'Bearer hush' },
+  });
+  const [inbound] = await sql`
+    select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', secret => 'typed-by-hand')`;
+  const urls = {
+    dispatcher: (await login('only_dispatcher', 'collecta_dispatcher'))(target.name),
+    inbound: (await login('only_inbound', 'collecta_inbound'))(target.name),
+    reader: (await login('only_reader', 'collecta_reader'))(target.name),
+    operator: (await login('only_operator', 'collecta_operator'))(target.name),
+  };
+
+  const runner = await startRunner(urls.dispatcher);
+  const receiving = await startReceiving({ ...target, url: urls.inbound });
+  const open = await sql`select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}')`;
+  t.equal((await post(receiving.port, open[0]!.path, { sku: 'A' })).status, 202);
+  await until(
+    'it is exhausted',
+    async () => (await sql`select from collecta.webhook_deliveries where outcome = 'exhausted'`).length === 1,
+  );
+  await runner.stop();
+  t.strictSame(
+    runner.log.filter(({ level }) => level === 'error' || level === 'warn'),
+    [],
+  );
+
+  const reader = connect(urls.reader);
+  const seen: string[] = [];
+  for (const name of Object.keys(holders).filter(each => holders[each]!.select?.includes('reader')))
+    seen.push(JSON.stringify(await reader.unsafe(`select * from collecta.${name}`)));
+  const all = seen.join('\n');
+  t.ok(all.includes(outbound.id) && all.includes('record_created') && all.includes('exhausted'), 'history is there');
+  const token = (path: string) => path.split('/').at(-1)!;
+  const [hash] = await sql`select token_hash from collecta.inbound_secrets where secret is not null`;
+  for (const secret of [
+    outbound.secret,
+    'typed-by-hand',
+    'hush',
+    token(inbound!.path),
+    token(open[0]!.path),
+    hash!.token_hash,
+  ])
+    t.notOk(all.includes(secret), `no ${secret.slice(0, 8)}…`);
+  t.strictSame((await reader`select headers from collecta.endpoints`)[0]!.headers, { Authorization: '***' });
+  const [{ id } = {}] = await reader`select id from collecta.webhook_deliveries`;
+  await t.rejects(reader`select collecta.replay_delivery(${id})`, { code: '42501' });
+
+  const operator = connect(urls.operator);
+  await operator`select collecta.pause_endpoint(${outbound.id}, 'repair')`;
+  t.match(await operator`select problem from collecta.health where severity = 'warning'`, [
+    { problem: 'endpoint is paused' },
+  ]);
+  await operator`select collecta.resume_endpoint(${outbound.id})`;
+  await operator`select collecta.replay_delivery(${id})`;
+  await operator`select collecta.send_test_event(${outbound.id})`;
+  await operator`select collecta.route_again()`;
+  await operator`select collecta.pause_inbound_endpoint(${inbound!.inbound_endpoint_id})`;
+  await operator`select collecta.resume_inbound_endpoint(${inbound!.inbound_endpoint_id})`;
+  await operator`select * from collecta.test_inbound_mapping(${inbound!.inbound_endpoint_id}, '{"sku": "A"}')`;
+  await operator`select collecta.retry_inbound(${inbound!.inbound_endpoint_id})`;
+  for (const statement of [
+    `select collecta.rotate_secret('${outbound.id}')`,
+    `select collecta.update_endpoint('${outbound.id}', url => 'https://evil.example/')`,
+    `select collecta.create_endpoint('https://evil.example/', '{record_created}')`,
+    'update collecta.settings set retention = default',
+    'delete from collecta.delivery_queue',
+    'delete from collecta.events',
+    'select * from collecta.claim_deliveries(1)',
+  ])
+    await t.rejects(operator.unsafe(statement), { code: '42501' }, statement);
+  const again = await startRunner(urls.dispatcher);
+  await until(
+    'replay and test are delivered',
+    async () => (await reader`select from collecta.webhook_deliveries where outcome = 'delivered'`).length === 2,
+  );
+  await Promise.all([again.stop(), receiving.stop()]);
+});
+
+t.test('nobody else attaches a capture function to a table of his own', async t => {
+  const { sql, name } = await database();
+  await sql.unsafe(`
+    create table orders (id int primary key); select collecta.attach_module('orders', 'orders');
+    select collecta.create_endpoint('https://example.com/', '{record_created}');
+    create schema strangers authorization ${stranger};
+    create table strangers.forged (id int primary key);
+    alter table strangers.forged owner to ${stranger};
+    grant all on orders to ${stranger}; grant usage on schema collecta to ${stranger}`);
+  const forged = connect(server.url(name).replace('postgres:postgres@', `${stranger}:x@`));
+  const trigger = (on: string) =>
+    `create trigger forged after insert on ${on} referencing new table as new_rows for each statement execute function collecta.capture_1_insert()`;
+  await t.rejects(forged.unsafe(trigger('strangers.forged')), { code: '42501' });
+  await t.rejects(forged.unsafe(trigger('orders')), { code: '42501' }, 'not even where it is attached');
+  await t.rejects(forged`select collecta.attach_module('strangers.forged', 'forged')`, { code: '42501' });
+  await t.rejects(forged`insert into collecta.outbox (version, operation, captured_at) values (1, 'I', now())`, {
+    code: '42501',
+  });
+  await forged`insert into orders values (1)`;
+  await forged`insert into strangers.forged values (2)`;
+  t.strictSame(
+    (await sql`select new from collecta.outbox`).map(row => row.new),
+    [{ id: 1 }],
+    'an ordinary writer is captured',
+  );
+});
+
+t.test('row security: nobody reads past it in the history, and no event is lost to it', async t => {
+  const { sql, name } = await database();
+  await sql.unsafe(`
+    create role table_owner nologin; create role tenant_a login password 'x'; create role tenant_reader nologin in role collecta_reader;
+    create table plain (id int primary key, name text);
+    create table secured (id int primary key, tenant text not null, name text);
+    alter table secured owner to table_owner;
+    alter table secured enable row level security; alter table secured force row level security;
+    create policy own_rows on secured using (tenant = current_user) with check (tenant = current_user);
+    grant all on plain, secured to tenant_a;
+    select collecta.attach_module('plain', 'plain');
+    select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}')`);
+  await t.rejects(
+    sql`select collecta.attach_module('secured', 'secured')`,
+    { code: 'CW002' },
+    'TRUNCATE could lose events',
+  );
+  await sql`select collecta.attach_module('secured', 'secured', on_truncate => 'ignore')`;
+  const tenant = connect(server.url(name).replace('postgres:postgres@', 'tenant_a:x@'));
+  await tenant`insert into secured values (1, 'tenant_a', 'classified')`;
+  await tenant`update secured set name = 'classified too'`;
+  await tenant`delete from secured`;
+  // As in a session of pg_restore; the tables' own policies do not matter to a superuser.
+  await sql.begin(async tx => {
+    await tx`set local row_security = off`;
+    await tx`insert into secured values (2, 'other', 'classified')`;
+  });
+  await tenant.begin(async tx => {
+    await tx`set local row_security = off`;
+    await tx`insert into plain values (1, 'public')`;
+  });
+  t.equal((await sql`select count(*)::int as n from collecta.outbox`)[0]!.n, 5, 'everything is captured');
+  const claimed = (await sql`select * from collecta.claim_deliveries(100)`).filter(row => row.delivery_id);
+  t.equal(claimed.length, 5);
+  await sql`select collecta.record_deliveries(${claimed.map(row => row.delivery_id)}::bigint[], ${claimed.map(row => row.lease)}::bigint[],
+    ${claimed.map(() => 'delivered')}::text[], ${claimed.map(() => 'https://example.com/')}::text[])`;
+  await sql`insert into collecta.unrouted (change_id, module, reason, change) values (1, 'secured', 'x', '"classified"'), (2, 'plain', 'x', '"public"')`;
+
+  for (const role of ['collecta_reader', 'collecta_operator', 'tenant_reader'])
+    await as(sql, role, async tx => {
+      const deliveries = await tx`select module, request_body from collecta.webhook_deliveries order by module, event`;
+      t.strictSame(
+        deliveries.map(row => [row.module, row.request_body === null]),
+        [
+          ['plain', false],
+          ['secured', true],
+          ['secured', true],
+          ['secured', true],
+          ['secured', true],
+        ],
+        role,
+      );
+      t.strictSame(
+        (await tx`select distinct module from collecta.events`).map(row => row.module),
+        ['plain'],
+      );
+      t.strictSame(
+        (await tx`select distinct module from collecta.unrouted`).map(row => row.module),
+        ['plain'],
+      );
+      t.strictSame(
+        (await tx`select slug from collecta.row_secured_modules`).map(row => row.slug),
+        ['secured'],
+      );
+      const shown = await Promise.all(
+        ['webhook_deliveries', 'events', 'unrouted', 'health'].map(async view =>
+          JSON.stringify(await tx.unsafe(`select * from collecta.${view}`)),
+        ),
+      );
+      t.notMatch(shown.join(''), 'classified');
+      await t.rejects(
+        tx.savepoint(nested => nested`select old from collecta.outbox`),
+        { code: '42501' },
+      );
+    });
+  t.equal(
+    (await sql`select from collecta.webhook_deliveries where request_body like '%classified%'`).length,
+    4,
+    'to whom it does not apply sees all',
+  );
+  await sql.unsafe('grant table_owner to tenant_reader');
+  await sql.unsafe('alter table secured no force row level security');
+  await as(sql, 'tenant_reader', async tx =>
+    t.equal(
+      (await tx`select from collecta.webhook_deliveries where request_body like '%classified%'`).length,
+      4,
+      'the table’s owner does',
+    ),
+  );
+});
+
+for (const [kind, options] of [
+  ['who can create roles', 'createrole'],
+  ['who cannot create roles', 'nocreaterole'],
+] as const)
+  t.test(`an installer who is no superuser and ${kind}`, async t => {
+    const other = await useServer();
+    const { name, sql: superuser } = await other.database('empty');
+    await other.admin.unsafe(`create role installer login password 'x' ${options}; create role app login password 'x'`);
+    await superuser.unsafe(
+      `grant create on database ${name} to installer; grant create, usage on schema public to installer`,
+    );
+    const url = other.server.url(name).replace('postgres:postgres@', 'installer:x@');
+    const notices: string[] = [];
+    await migrate(url, { onNotice: ({ message, hint }) => notices.push(`${message} ${hint}`) });
+    const made = await superuser`select rolname from pg_roles where rolname like 'collecta%' order by 1`;
+    if (options === 'createrole') {
+      t.strictSame(notices, []);
+      t.equal(made.length, roles.length);
+    } else {
+      t.equal(made.length, 0);
+      for (const role of roles)
+        t.ok(
+          notices.some(notice => notice.includes(`role ${role} was skipped`) && notice.includes(`create role ${role}`)),
+          role,
+        );
+    }
+    const sql = other.connect(url);
+    await makeModule(sql);
+    const receiver = await startReceiver();
+    await createEndpoint(sql, receiver, `/installer-${options}`);
+    const open =
+      await sql`select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', '{product_code}')`;
+    await sql.unsafe(
+      'grant usage on schema public to app; grant select, insert, update, truncate on work_orders to app',
+    );
+    const app = other.connect(other.server.url(name).replace('postgres:postgres@', 'app:x@'));
+    await app`insert into work_orders (id, product_code) values ('r1', 'B')`;
+    await app`update work_orders set status = 'done'`;
+    const runner = await startRunner(url, { command: 'run', env: { COLLECTA_PORT: '0' } });
+    const { port } = (await runner.logged('inbound listens')) as unknown as { port: number };
+    t.equal((await post(port, open[0]!.path, { sku: 'A' })).status, 202);
+    await until('all is delivered', () => receiver.to(`/installer-${options}`).length === 4);
+    await app`truncate work_orders`;
+    await until('the truncated ones too', () => receiver.to(`/installer-${options}`).length === 6);
+    for (const statement of [
+      'select * from collecta.endpoint_secrets',
+      'select * from collecta.claim_deliveries(1)',
+      'select * from collecta.webhook_deliveries',
+    ])
+      await t.rejects(app.unsafe(statement), { code: '42501' }, statement);
+    await runner.stop();
+  });

@@ -1,0 +1,536 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import t from 'tap';
+import { openPool, type Pool } from '../../src/database/pool.ts';
+import { createClaimer, type Delivery, noPartition } from '../../src/outbound/claim.ts';
+import { allEvents, subscribe } from '../support/changes.ts';
+import { type Sql, useServer } from '../support/database.ts';
+import { until } from '../support/runner.ts';
+
+const { connect, database } = await useServer();
+const pools: Pool[] = [];
+t.teardown(() => Promise.all(pools.map(pool => pool.end({ timeout: 1 }))));
+
+function claimer(url: string, patienceMs?: number, max = 4) {
+  const pool = openPool(url, { max });
+  pools.push(pool);
+  const claim = createClaimer(pool, null, patienceMs);
+  // As after a notification, where a test does not say otherwise.
+  return (batch: number, perEndpoint: number, hints: Parameters<typeof claim>[2] = { changed: true }) =>
+    claim(batch, perEndpoint, hints);
+}
+
+/** A database with a table t attached, nobody subscribed. */
+async function prepared() {
+  const made = await database();
+  await made.sql`create table t (id int generated always as identity primary key, n int not null default 0, data json)`;
+  await made.sql`select collecta.attach_module('t', 't')`;
+  return made;
+}
+
+/** Queues `count` deliveries of one event to an endpoint, due one microsecond after the other. */
+const fill = (sql: Sql, endpoint: string, count: number) => sql`
+  with event as (
+    insert into collecta.events (event_id, routed_at, change_id, position, module, event, occurred_at, body)
+    values (collecta.new_id('evt'), clock_timestamp(), 0, 0, 'bulk', 'test', now(), '{}') returning event_id, routed_at)
+  insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
+  select g, 0, ${endpoint}, event_id, routed_at, now() - interval '1 s' + g * interval '1 us' from event, generate_series(1, ${count}) g`;
+
+/** How many of these were still theirs to record. */
+async function record(
+  sql: Sql,
+  deliveries: Pick<Delivery, 'deliveryId' | 'lease'>[],
+  outcome = 'delivered',
+): Promise<number> {
+  const [row] = await sql`
+    select collecta.record_deliveries(${deliveries.map(each => each.deliveryId)}::text[]::bigint[], ${deliveries.map(each => each.lease)}::text[]::bigint[],
+      ${deliveries.map(() => outcome)}::text[], ${deliveries.map(() => 'https://example.com')}::text[]) as recorded`;
+  return Number(row!.recorded);
+}
+const lapse = (sql: Sql) =>
+  sql`update collecta.delivery_queue set leased_until = now() - interval '1 s' where leased_until is not null`;
+const leased = async (sql: Sql, endpoint: string) =>
+  Number(
+    (
+      await sql`select count(*) from collecta.delivery_queue where endpoint_id = ${endpoint} and leased_until > now()`
+    )[0]!.count,
+  );
+const count = (deliveries: Delivery[], endpoint: string) =>
+  deliveries.filter(each => each.endpoint.id === endpoint).length;
+/** collecta.claim_deliveries itself: what a runner in another language would call. */
+async function claimBySql(
+  sql: Sql,
+  {
+    batch = 100,
+    fromChange = '0',
+    marks = {},
+  }: { batch?: number; fromChange?: string; marks?: Record<string, string> } = {},
+) {
+  const rows =
+    await sql`select * from collecta.claim_deliveries(${batch}, 500, ${fromChange}, '', ${JSON.stringify(marks)}::text::jsonb)`;
+  const status = rows.find(row => row.delivery_id === null)!;
+  return {
+    deliveries: rows
+      .filter(row => row.delivery_id !== null)
+      .map(row => ({
+        deliveryId: row.delivery_id as string,
+        lease: row.lease as string,
+        attempt: row.attempt as number,
+        body: row.body as string,
+      })),
+    routed: status.routed as number,
+    nextChange: status.next_change as string,
+    marks: (status.next_marks ?? {}) as Record<string, string>,
+  };
+}
+const records = (deliveries: { body: string }[]) =>
+  deliveries.map(({ body }) => JSON.parse(body).record_id as string).sort();
+
+t.test('a change is routed and claimed in one call', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql, ['record_created']);
+  await sql`insert into t (n) values (1)`;
+  const { deliveries, routed } = await claimBySql(sql);
+  t.equal(routed, 1);
+  t.strictSame(records(deliveries), ['1']);
+});
+
+t.test('planned while everything was empty, it reads no more when there is much', async t => {
+  const { sql, url } = await prepared();
+  const endpoint = await subscribe(sql, ['record_created'], { max_in_flight: 50 });
+  await sql`alter table collecta.delivery_queue set (autovacuum_enabled = off)`;
+  const session = connect(url, { max: 1 });
+  const round = async () => record(session, (await claimBySql(session)).deliveries);
+  for (let i = 0; i < 8; i++) {
+    await sql`insert into t (n) values (1)`;
+    await sql.unsafe('vacuum analyze');
+    t.equal(await round(), 1);
+  }
+  await sql`insert into t (n) select g from generate_series(1, 20000) g`;
+  for (let routed = 1; routed > 0; ) routed = (await sql`select routed from collecta.route_changes(5000)`)[0]!.routed;
+  await fill(sql, endpoint, 20_000);
+  await session.begin(async tx => {
+    const { deliveries } = await claimBySql(tx as unknown as Sql);
+    t.equal(deliveries.length, 50);
+    t.equal(await record(tx as unknown as Sql, deliveries), 50);
+    const read = await tx`
+      select split_part(relname, '_', 1) as of, sum(idx_tup_fetch + seq_tup_read)::int as rows from pg_stat_xact_all_tables
+      where schemaname = 'collecta' group by 1 having sum(idx_tup_fetch + seq_tup_read) > 500`;
+    t.strictSame([...read], [], 'of 40,000 queue rows and as many events');
+  });
+});
+
+t.test('fair: a backlog of 20,000 for one endpoint delays no other; endpoints take their turns', async t => {
+  const { sql, url } = await prepared();
+  const busy = await subscribe(sql, allEvents, { max_in_flight: 10_000 });
+  const other = await subscribe(sql);
+  await fill(sql, busy, 20_000);
+  const claim = claimer(url);
+  for (let i = 0; i < 5; i++) t.equal(count((await claim(100, 50)).deliveries, busy), 50);
+  await sql`select collecta.send_test_event(${other})`;
+  const { deliveries } = await claim(100, 50);
+  t.equal(count(deliveries, other), 1, 'another’s is in the very next claim');
+  t.equal(count(deliveries, busy), 50);
+
+  const many: string[] = [];
+  for (let i = 0; i < 30; i++) {
+    many.push(await subscribe(sql, allEvents, { max_in_flight: 1_000 }));
+    await fill(sql, many[i]!, 50);
+  }
+  const served = new Map<string, number>();
+  for (let i = 0; i < 8; i++)
+    for (const { endpoint } of (await claim(20, 5)).deliveries)
+      served.set(endpoint.id, (served.get(endpoint.id) ?? 0) + 1);
+  t.ok(
+    [busy, ...many].every(id => (served.get(id) ?? 0) >= 5),
+    'in 8 claims of 20 each of 31 had its turn of 5',
+  );
+});
+
+t.test('max_in_flight holds over all replicas', async t => {
+  const { sql, url } = await prepared();
+  const endpoint = await subscribe(sql, allEvents, { max_in_flight: 10 });
+  await fill(sql, endpoint, 500);
+  const replicas = Array.from({ length: 4 }, () => claimer(url, undefined, 1));
+  const claimAll = async () =>
+    (await Promise.all(replicas.map(claim => claim(100, 100)))).flatMap(({ deliveries }) => deliveries);
+  const first = await claimAll();
+  t.equal(first.length, 10, 'four claims at once');
+  t.ok(
+    first.every(({ more }) => more),
+    'which says that more is due',
+  );
+  let open = first;
+  let most = 0;
+  for (let i = 0; i < 15; i++) {
+    const finished = open.splice(0, 1 + (i % 7));
+    const [, again] = await Promise.all([record(sql, finished, i % 3 === 0 ? 'failed' : 'delivered'), claimAll()]);
+    open = [...open, ...again];
+    most = Math.max(most, await leased(sql, endpoint));
+  }
+  t.equal(most, 10);
+  t.equal(new Set(open.map(({ deliveryId }) => deliveryId)).size, open.length, 'nothing was claimed twice');
+  await sql`select collecta.update_endpoint(${endpoint}, max_in_flight => 3)`;
+  await record(sql, open.splice(0, 6));
+  t.equal((await claimAll()).length, 0, 'lowered: the surplus finishes first');
+});
+
+t.test('a row that somebody has locked is passed over, and claimed later', async t => {
+  const { sql, url } = await prepared();
+  const endpoint = await subscribe(sql);
+  await fill(sql, endpoint, 5);
+  const dba = connect(url, { max: 1 });
+  await dba`begin`;
+  await dba`select from collecta.delivery_queue where change_id = 1 for update`;
+  const started = performance.now();
+  const { deliveries, marks } = await claimBySql(sql);
+  t.equal(deliveries.length, 4);
+  t.ok(performance.now() - started < 2_000, 'without waiting');
+  await record(sql, deliveries);
+  await dba`commit`;
+  t.equal((await claimBySql(sql, { marks })).deliveries.length, 1, 'the mark does not pass it');
+});
+
+t.test('attempt and lease fence', async t => {
+  const { sql } = await prepared();
+  const endpoint = await subscribe(sql, allEvents, { retry_max: 2 });
+  await fill(sql, endpoint, 1);
+  const history = async () =>
+    (await sql`select attempt, outcome from collecta.delivery_attempts order by attempt, id`).map(
+      row => `${row.attempt} ${row.outcome}`,
+    );
+  const [first] = (await claimBySql(sql)).deliveries;
+  t.equal((await claimBySql(sql)).deliveries.length, 0, 'leased');
+  await lapse(sql);
+  const [second] = (await claimBySql(sql)).deliveries;
+  t.strictSame([first!.attempt, second!.attempt, second!.deliveryId], [1, 2, first!.deliveryId]);
+  t.strictSame(await history(), ['1 lost'], 'what vanished is in the history');
+  t.equal(await record(sql, [first!]), 0, 'a late result changes nothing');
+  t.equal(await record(sql, [first!], 'failed'), 0);
+  await sql`select collecta.release_deliveries(array[${first!.deliveryId}::text::bigint], array[${first!.lease}::text::bigint])`;
+  t.equal(await leased(sql, endpoint), 1, 'nor does giving back what is no longer theirs');
+  t.equal(await record(sql, [second!], 'failed'), 1);
+  t.equal(await record(sql, [second!], 'failed'), 0, 'a result whose commit’s answer was lost is not recorded twice');
+  t.strictSame(await history(), ['1 lost', '2 failed']);
+
+  await sql`update collecta.delivery_queue set due_at = now()`;
+  const [third] = (await claimBySql(sql)).deliveries;
+  await sql`select collecta.release_deliveries(array[${third!.deliveryId}::text::bigint], array[${third!.lease}::text::bigint])`;
+  t.equal(await record(sql, [third!]), 0, 'a result of what was given back');
+  const [again] = (await claimBySql(sql)).deliveries;
+  t.equal(again!.attempt, 3, 'what was given back does not count as an attempt');
+  await lapse(sql);
+  t.equal((await claimBySql(sql)).deliveries.length, 0, 'the last attempt was lost: it is spent');
+  t.strictSame(await history(), ['1 lost', '2 failed', '3 lost']);
+  t.match(await sql`select next_attempt_at from collecta.delivery_attempts where attempt = 3`, [
+    { next_attempt_at: null },
+  ]);
+  t.equal((await sql`select from collecta.delivery_queue`).length, 0);
+});
+
+t.test('a result of a claim that a failover forgot is not taken for that of another one with its number', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql, ['record_created']);
+  await sql`insert into t (n) values (1), (2)`;
+  const forgotten: Awaited<ReturnType<typeof claimBySql>>['deliveries'] = [];
+  await sql
+    .begin(async tx => {
+      forgotten.push(...(await claimBySql(tx as unknown as Sql)).deliveries);
+      throw new Error('forgotten');
+    })
+    .catch(() => {});
+  // As a standby would that had not heard of it.
+  await sql`select setval('collecta.delivery_queue_delivery_id_seq', ${forgotten[0]!.deliveryId}::text::bigint, false)`;
+  await sql`delete from collecta.outbox where new ->> 'n' = '1'`;
+  const { deliveries } = await claimBySql(sql);
+  t.match(deliveries, [{ deliveryId: forgotten[0]!.deliveryId, attempt: forgotten[0]!.attempt, lease: String }]);
+  t.equal(deliveries[0]!.body, forgotten[1]!.body, 'routed again: the same bytes under the same id');
+  t.equal(await record(sql, forgotten.slice(0, 1)), 0);
+  t.equal(await record(sql, deliveries), 1);
+});
+
+t.test('the hint of an ordered endpoint passes nothing that a writer in flight may have captured', async t => {
+  const { sql, url } = await prepared();
+  await subscribe(sql, ['record_created', 'record_updated'], { ordered: true });
+  const claim = claimer(url);
+  const claimed = async (everything: boolean) => {
+    const { deliveries } = await claim(100, 100, { everything });
+    await record(sql, deliveries);
+    return deliveries.map(({ body }) => JSON.parse(body)).map(({ event, record_id }) => `${event} ${record_id}`);
+  };
+  const slow = connect(url, { max: 1 });
+  await slow`begin`;
+  await slow`insert into t (id) overriding system value values (1)`;
+  for (let id = 2; id <= 5; id++) {
+    await sql`insert into t (id) overriding system value values (${id})`;
+    t.strictSame(await claimed(true), [`record_created ${id}`]);
+  }
+  await slow`commit`;
+  await sql`update t set n = 1 where id = 1`;
+  t.strictSame(await claimed(false), ['record_created 1'], 'it was overtaken, and comes before what was done to it');
+  t.strictSame(await claimed(false), ['record_updated 1']);
+
+  for (let id = 6; id <= 9; id++) {
+    await sql`insert into t (id) overriding system value values (${id})`;
+    await claimed(true);
+  }
+  // What no writer can do any more.
+  const restart = (at: number) => sql`select setval(pg_get_serial_sequence('collecta.outbox', 'change_id'), ${at})`;
+  await restart(1);
+  await sql`insert into t (id) overriding system value values (10)`;
+  await restart(100);
+  await sql`insert into t (id) overriding system value values (11)`;
+  t.strictSame(await claimed(false), ['record_created 11'], 'what is settled is not looked at');
+  t.strictSame(await claimed(true), ['record_created 10'], 'unless the whole is');
+});
+
+t.test('an ordered record goes on after a predecessor was spent', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql, allEvents, { ordered: true, retry_max: 0 });
+  await sql`insert into t (n) values (1)`;
+  await sql`update t set n = 2`;
+  t.equal((await claimBySql(sql)).deliveries.length, 1);
+  await lapse(sql);
+  const next = await until('the next one is claimed', async () => {
+    const { deliveries } = await claimBySql(sql);
+    if (deliveries.length === 0) await sql`select collecta.maintain()`;
+    return deliveries[0];
+  });
+  t.equal(JSON.parse(next.body).record.n, 2);
+});
+
+t.test('marks are hints: they never pass what is leased, paused or committed late', async t => {
+  const { sql, url } = await prepared();
+  const endpoint = await subscribe(sql, ['record_created']);
+  await fill(sql, endpoint, 20);
+  const first = await claimBySql(sql, { batch: 1 });
+  const second = await claimBySql(sql, { batch: 10, marks: first.marks });
+  t.equal(second.deliveries.length, 10);
+  await record(sql, second.deliveries);
+  const third = await claimBySql(sql, { batch: 1, marks: second.marks });
+  await lapse(sql);
+  const lapsed = await claimBySql(sql, { batch: 1, marks: third.marks });
+  t.equal(lapsed.deliveries[0]?.deliveryId, first.deliveries[0]?.deliveryId, 'a lapsed lease is found from a mark');
+  await sql`select collecta.pause_endpoint(${endpoint})`;
+  const nothing = await claimBySql(sql, { marks: lapsed.marks });
+  t.equal(nothing.deliveries.length, 0);
+  await sql`select collecta.resume_endpoint(${endpoint})`;
+  const rest = await claimBySql(sql, { marks: { ...lapsed.marks, ...nothing.marks } });
+  t.equal(rest.deliveries.length, 9, 'paused, then resumed (one is leased)');
+
+  // Three that were committed after what stands behind them.
+  const claim = claimer(url);
+  const writer = connect(url, { max: 1 });
+  await claim(100, 100, { everything: true });
+  await writer`begin`;
+  await writer`insert into t (n) values (100)`;
+  const router = connect(url, { max: 1 });
+  await router`begin`;
+  await fill(router, endpoint, 1);
+  await sql`select pg_sleep(0.01)`;
+  let seen: string[] = [];
+  const keepBusy = async () => {
+    await sql`insert into t (n) values (0)`;
+    const { deliveries } = await claim(100, 100);
+    await record(sql, deliveries);
+    seen = [...seen, ...deliveries.map(({ body }) => body)];
+  };
+  for (let i = 0; i < 5; i++) await keepBusy();
+  await writer`commit`;
+  await router`commit`;
+  const late = () => seen.includes('{}') && seen.some(body => body !== '{}' && JSON.parse(body).record.n === 100);
+  const started = performance.now();
+  await until('both are found by a busy runner', async () => {
+    await keepBusy();
+    return late();
+  });
+  t.ok(performance.now() - started < 3_000, 'within about a second');
+
+  await writer`begin`;
+  await writer`insert into t (n) values (200)`;
+  await sql`insert into t (n) values (0)`;
+  for (let found = 1; found > 0; ) {
+    const { deliveries } = await claim(100, 100);
+    await record(sql, deliveries);
+    found = deliveries.length;
+  }
+  await writer`commit`;
+  const { deliveries } = await claim(100, 100, { everything: true });
+  t.match(
+    deliveries.map(({ body }) => JSON.parse(body).record.n),
+    [200],
+    'and by the look at everything before sleeping',
+  );
+});
+
+t.test('an endpoint whose secret somebody deleted gets nothing, and stops no other', async t => {
+  const { sql, url } = await prepared();
+  const [broken] = await sql`select endpoint_id from collecta.create_endpoint('https://a.example', '{record_created}')`;
+  const [whole] = await sql`select endpoint_id from collecta.create_endpoint('https://b.example', '{record_created}')`;
+  await sql`delete from collecta.endpoint_secrets where endpoint_id = ${broken!.endpoint_id}`;
+  await sql`insert into t default values`;
+  const { deliveries, locked } = await claimer(url)(100, 100);
+  t.strictSame([deliveries.map(each => each.endpoint.id), locked], [[whole!.endpoint_id], []]);
+});
+
+t.test('drained is said only where everything was looked at', async t => {
+  const { sql, url } = await prepared();
+  await subscribe(sql, ['record_created']);
+  const claim = claimer(url);
+  const router = connect(url, { max: 1 });
+  await router`begin`;
+  await router`select pg_advisory_xact_lock(1668246636, 2)`;
+  t.match(
+    await claim(10, 10, { everything: true }),
+    { routed: -1, drained: false, deliveries: [] },
+    'another session routes',
+  );
+  await router`commit`;
+  t.match(await claim(10, 10, { everything: true }), { routed: 0, drained: true });
+  await sql`insert into t (n) select generate_series(1, 30)`;
+  const first = await claim(10, 10);
+  t.match([first.deliveries.length, first.full, first.drained], [10, true, false]);
+});
+
+t.test('a change that cannot be routed is set aside alone; its neighbours arrive', async t => {
+  const { sql, url } = await prepared();
+  await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
+  await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
+  await sql`insert into t (n, data) select g, case when g in (17, 18) then '"poison"'::json end from generate_series(1, 40) g`;
+  const claim = claimer(url);
+  const arrived: Delivery[] = [];
+  for (let i = 0; i < 40 && arrived.length < 38; i++) arrived.push(...(await claim(100, 100)).deliveries);
+  const wanted = Array.from({ length: 40 }, (_, i) => String(i + 1)).filter(id => id !== '17' && id !== '18');
+  t.strictSame(records(arrived), wanted.sort());
+  await claim(100, 100);
+  const aside = await sql`select record_id, endpoint_id, reason from collecta.unrouted order by change_id`;
+  t.match(aside, [
+    { record_id: '17', endpoint_id: '', reason: /no_poison/ },
+    { record_id: '18', reason: /no_poison/ },
+  ]);
+  t.equal((await sql`select from collecta.outbox`).length, 0);
+  t.equal(
+    (await sql`select from collecta.health where problem = 'changes are set aside'`).length,
+    1,
+    'and health says so',
+  );
+  await sql`alter table collecta.events drop constraint no_poison`;
+  await sql`select collecta.route_again()`;
+  t.strictSame(records((await claim(100, 100)).deliveries), ['17', '18'], 'mended, then routed again');
+});
+
+t.test(
+  'what else commits, or is set aside by another runner, while one change is isolated is not taken for it',
+  async t => {
+    const { sql, url } = await prepared();
+    await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
+    await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
+    const other = claimer(url);
+    const writer = connect(url, { max: 1 });
+    const setAside = async () =>
+      (await sql`select record_id from collecta.unrouted order by change_id`).map(({ record_id }) => record_id);
+
+    /** Claims until nothing is left; `meanwhile` happens once, before the call that sets something aside. */
+    async function claimAll(meanwhile: () => Promise<unknown>) {
+      const pool = openPool(url, { max: 1 });
+      pools.push(pool);
+      let due = true;
+      const observed = {
+        within:
+          (ms: number) =>
+          async (text: TemplateStringsArray, ...values: string[]) => {
+            const aside = values.at(-3) !== null;
+            if (aside && due) {
+              due = false;
+              await meanwhile();
+            }
+            return pool.within(ms)(text, ...values);
+          },
+      } as unknown as Pool;
+      const claim = createClaimer(observed, null);
+      const arrived: Delivery[] = [];
+      for (let left = 1; left > 0; left = (await sql`select from collecta.outbox`).length)
+        arrived.push(...(await claim(100, 100, { everything: true })).deliveries);
+      t.notOk(due);
+      return arrived;
+    }
+
+    await sql`insert into t (n, data) values (1, '"poison"'), (2, null), (3, null)`;
+    let others: Delivery[] = [];
+    const mine = await claimAll(async () => {
+      for (let i = 0; i < 9 && (await setAside()).length === 0; i++) others.push(...(await other(100, 100)).deliveries);
+    });
+    t.strictSame(await setAside(), ['1'], 'by the other one');
+    t.strictSame(records([...mine, ...others]), ['2', '3']);
+
+    await writer`begin`;
+    await writer`insert into t (n) values (4)`;
+    await sql`insert into t (n, data) values (5, '"poison"'), (6, null)`;
+    others = await claimAll(() => writer`commit`);
+    t.strictSame(await setAside(), ['1', '5']);
+    t.strictSame(records(others), ['4', '6']);
+  },
+);
+
+t.test('a missing partition is no change’s fault: nothing is set aside', async t => {
+  const { sql, url } = await prepared();
+  await subscribe(sql, ['record_created']);
+  await sql`insert into t (n) values (1)`;
+  const [today] = await sql`select 'collecta.events_' || to_char(now() at time zone 'UTC', 'YYYYMMDD') as name`;
+  await sql.unsafe(`drop table ${today?.name}`);
+  const claim = claimer(url);
+  const failure = await claim(10, 10).catch(error => error as { routine?: string });
+  t.match(failure, { routine: noPartition });
+  t.equal((await sql`select from collecta.unrouted`).length, 0);
+  t.equal((await sql`select from collecta.health where problem = 'partition is missing'`).length, 1);
+  await sql`select collecta.maintain()`;
+  t.equal((await claim(10, 10)).deliveries.length, 1);
+});
+
+t.test('a filter that raises or refuses a value concerns its endpoint only', async t => {
+  const { sql, url } = await prepared();
+  const plain = await subscribe(sql, ['record_created']);
+  const filtered = await subscribe(sql, ['record_created'], { filter: '$.record.n > 1' });
+  const raising = await subscribe(sql, ['record_created'], { filter: '$.record.n' });
+  await sql`insert into t (n, data) values (1, '5'), (2, '{"a": "\\u0000"}'), (3, '{"a": 1}')`;
+  const { deliveries } = await claimer(url)(100, 100);
+  const to = (id: string) => records(deliveries.filter(({ endpoint }) => endpoint.id === id));
+  t.strictSame(to(plain), ['1', '2', '3'], 'who filters nothing gets everything');
+  t.strictSame(to(filtered), ['3']);
+  t.strictSame(to(raising), []);
+  const aside = await sql`select record_id, endpoint_id, reason from collecta.unrouted order by change_id, endpoint_id`;
+  t.match(aside.map(row => [row.record_id, row.endpoint_id === filtered ? 'filtered' : 'raising']).sort(), [
+    ['1', 'raising'],
+    ['2', 'filtered'],
+    ['2', 'raising'],
+    ['3', 'raising'],
+  ]);
+});
+
+t.test('a filter that runs too long is set aside; it stops nobody', async t => {
+  const { sql, url } = await prepared();
+  const plain = await subscribe(sql, ['record_created']);
+  const nested = (depth: number): string =>
+    depth === 0 ? '@ < 0' : `exists($.record.data[*] ? (${nested(depth - 1)}))`;
+  const slow = await subscribe(sql, ['record_created'], { filter: nested(4) });
+  const long = JSON.stringify(Array.from({ length: 2_000 }, (_, i) => i));
+  await sql`insert into t (n, data) select g, case when g = 3 then ${long}::text::json else '[-1]' end from generate_series(1, 5) g`;
+  const claim = claimer(url, 400);
+  const arrived: Delivery[] = [];
+  const started = performance.now();
+  for (let i = 0; i < 20 && arrived.length < 9; i++) arrived.push(...(await claim(100, 100)).deliveries);
+  t.comment(`${Math.round(performance.now() - started)} ms`);
+  const to = (id: string) => records(arrived.filter(({ endpoint }) => endpoint.id === id));
+  t.strictSame(to(plain), ['1', '2', '3', '4', '5']);
+  t.strictSame(to(slow), ['1', '2', '4', '5']);
+  t.match(await sql`select record_id, endpoint_id, reason from collecta.unrouted`, [
+    { record_id: '3', endpoint_id: slow, reason: /too long/ },
+  ]);
+  await pause(50);
+  t.equal(
+    (
+      await sql`select from pg_stat_activity where state = 'active' and query like '%claim_deliveries%' and pid <> pg_backend_pid() and datname = current_database()`
+    ).length,
+    0,
+    'nothing runs on',
+  );
+});
