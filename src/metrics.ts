@@ -24,7 +24,7 @@ const answerSeconds = new Histogram({
 });
 const receiptSeconds = new Histogram({
   name: 'collecta_receipt_seconds',
-  help: 'From the capture of a change to the receiver’s 2xx, retries and replays included. Needs clocks that agree.',
+  help: 'From the capture of a change to the receiver’s 2xx, retries and replays included, of the attempts that this process made. Needs clocks that agree.',
   buckets: [...seconds, 60, 300, 3600],
   registers,
 });

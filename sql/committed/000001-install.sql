@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:74d44297c4869b6b9fd0ca4a59e50e0122a99f36
+--! Hash: sha1:1535d555097a47f3e76d4eba251ee529aafaf1e3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3725,6 +3725,7 @@ declare
     'collecta_reader|select on collecta.modules, collecta.module_versions, collecta.endpoints, collecta.subscriptions, collecta.events, collecta.delivery_queue, collecta.delivery_attempts, collecta.unrouted, collecta.muted_changes, collecta.settings, collecta.installation, collecta.webhook_deliveries, collecta.health, collecta.row_secured_modules',
     -- Not old and new, which row security of their table may keep from him.
     'collecta_reader|select (change_id, version, operation, transaction_id, nested, captured_at, context) on collecta.outbox',
+    'collecta_reader|select on sequence collecta.outbox_change_id_seq',
     'collecta_operator|usage on schema collecta',
     'collecta_operator|execute on function collecta.pause_endpoint(text, text), collecta.resume_endpoint(text), collecta.replay_delivery(text), collecta.send_test_event(text), collecta.route_again(text), collecta.new_id(text)',
     'collecta_capture|usage on schema collecta',

@@ -15,7 +15,8 @@ const help: Record<string, string> = {
   collecta_endpoint_info: 'The name of each endpoint with a label; its value is 1. Of the database.',
   collecta_unrouted: 'Changes and events that are set aside in collecta.unrouted. Of the database.',
   collecta_attempts_last_minute: 'Attempts that began in the last minute, by outcome. Of the database.',
-  collecta_inbound_requests_failed: 'Inbound requests that are kept because they could not be written. Of the database.',
+  collecta_inbound_requests_failed:
+    'Inbound requests that are kept because they could not be written. Of the database.',
   collecta_health: 'Rows of collecta.health. Of the database.',
 };
 
@@ -65,7 +66,8 @@ export async function readMetrics(sql: Query): Promise<string> {
     }
     familyOf(name, labels).inc(labels, value);
   }
-  if (oldestOther > 0) familyOf('collecta_due_oldest_seconds', { endpoint: 'other' }).inc({ endpoint: 'other' }, oldestOther);
+  if (oldestOther > 0)
+    familyOf('collecta_due_oldest_seconds', { endpoint: 'other' }).inc({ endpoint: 'other' }, oldestOther);
   return (await Promise.all([processMetrics.metrics(), registry.metrics()])).join('\n');
 
   function familyOf(name: string, labels: Record<string, string>): Counter | Gauge {

@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Config } from '../config.ts';
-import { createConsole } from '../console/server.ts';
 import { openPool } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import { limitEndpointLabels } from '../metrics.ts';
@@ -12,7 +11,7 @@ const maxConnections = 500;
 
 /**
  * Serves on COLLECTA_OPERATIONS_HOST and COLLECTA_OPERATIONS_PORT until `signal` aborts: /livez (this process runs), /readyz
- * (the database answers and is the one to deliver from), /metrics (needs collecta_reader) and the console. Without the port
+ * (the database answers and is the one to deliver from), /metrics (needs collecta_reader). Without the port
  * it only waits for the signal. Whoever can reach the port sees the three paths without a login, so they name no database.
  */
 export async function serveOperations(config: Config, log: Log, signal: AbortSignal): Promise<void> {
@@ -32,13 +31,15 @@ export async function serveOperations(config: Config, log: Log, signal: AbortSig
     }),
     '/metrics': shared(() => readMetrics(scrape)),
   };
-  const site = createConsole(config, log);
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = request.url?.split('?', 1)[0] ?? '';
     const probed = answers[path];
-    if (!probed) return site.handle(request, response);
     response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8');
+    if (!probed) {
+      response.writeHead(404).end('there are /livez, /readyz and /metrics\n');
+      return;
+    }
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.writeHead(405, { allow: 'GET, HEAD' }).end();
       return;
@@ -53,21 +54,24 @@ export async function serveOperations(config: Config, log: Log, signal: AbortSig
     }
   }
 
-  const server = createServer({ headersTimeout: 5_000, requestTimeout: 10_000, maxHeaderSize: 16_384 }, (request, response) => {
-    answer(request, response).catch(error => {
-      log.error('an operations request failed', { message: error.message });
-      response.destroy();
-    });
-  });
+  const server = createServer(
+    { headersTimeout: 5_000, requestTimeout: 10_000, maxHeaderSize: 16_384 },
+    (request, response) => {
+      answer(request, response).catch(error => {
+        log.error('an operations request failed', { message: error.message });
+        response.destroy();
+      });
+    },
+  );
   server.maxConnections = maxConnections;
   server.on('error', error => log.error('operations cannot be served', { host, port, message: error.message }));
   server.listen(port, host, () =>
-    log.info('serving operations', { host, port: (server.address() as { port: number }).port, console: config.consolePath }),
+    log.info('serving operations', { host, port: (server.address() as { port: number }).port }),
   );
   await once(signal, 'abort');
   server.close();
   server.closeAllConnections();
-  await Promise.all([site.close(), probe.end({ timeout: 1 }), scrape.end({ timeout: 1 })]);
+  await Promise.all([probe.end({ timeout: 1 }), scrape.end({ timeout: 1 })]);
 }
 
 /** All who ask while an answer is being made get that one: a hundred scrapes at once cost one. */
