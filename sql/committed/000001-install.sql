@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:74d44297c4869b6b9fd0ca4a59e50e0122a99f36
+--! Hash: sha1:bf0d091443c68643967039f3be7a970f1fe76c90
 --! Message: Install
 
 --! Included install/schema.sql
@@ -385,7 +385,7 @@ as $$
     || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14)
 $$;
 comment on function collecta.new_id(text) is
-  'A time-ordered, globally unique id such as rec_019ab3…: for a column default, default collecta.new_id(''rec''). Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
+  'A time-ordered, globally unique id such as rec_019ab3...: for a column default, default collecta.new_id(''rec''). Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
 --! EndIncluded install/new_id.sql
 --! Included endpoints/internal/new_secret.sql
 create or replace function collecta.new_secret() returns text
@@ -937,7 +937,7 @@ begin
          join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
          where i.indrelid = relation and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null and i.indexprs is null
          group by i.indexrelid having bool_and(a.attnotnull) limit 1),
-        format('alter table %s add primary key (…);', relation));
+        format('alter table %s add primary key (...);', relation));
   end if;
   if key_columns is not null then
     keys := key_columns;
@@ -1200,7 +1200,7 @@ begin
     when length(url) > 2048 then 'it is longer than 2048 characters'
     when url !~ '^https?://' then 'it does not begin with https:// or http://'
     when url ~ '[[:space:][:cntrl:]\\]' then 'it holds white space or a backslash'
-    when url ~ '#' then 'it has a fragment (#…), which is never sent'
+    when url ~ '#' then 'it has a fragment (#...), which is never sent'
     when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
     when url !~ '^https?://[^/?]' then 'it names no host'
     when url !~ '^https?://([^/?:\[\]%<>^|"`{}]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$'
@@ -1208,7 +1208,7 @@ begin
   end;
   if wrong is not null then
     raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint', detail = format('The URL cannot be used: %s.', wrong),
-      hint = 'Give it like https://hooks.example.com/orders; put credentials into headers => ''{"authorization": "…"}''.';
+      hint = 'Give it like https://hooks.example.com/orders; put credentials into headers => ''{"authorization": "..."}''.';
   end if;
   select string_agg(coalesce(quote_literal(e), 'null'), ', ') into wrong
   from unnest(events) e where e is null or e <> all (known);
@@ -1238,11 +1238,11 @@ begin
   end if;
   if payload_role <> '' and to_regrole(quote_ident(payload_role)) is null then
     raise exception using errcode = 'CW016', message = format('there is no role %L', payload_role),
-      detail = 'The payload keeps the columns that this role may select.', hint = format('create role %I nologin; grant select (…) on … to %I;', payload_role, payload_role);
+      detail = 'The payload keeps the columns that this role may select.', hint = format('create role %I nologin; grant select (...) on ... to %I;', payload_role, payload_role);
   end if;
   if jsonb_typeof(headers) is distinct from 'object' then
     raise exception using errcode = 'CW016', message = 'headers must be an object of strings',
-      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')), hint = 'headers => ''{"authorization": "Bearer …"}''';
+      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')), hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
@@ -1251,8 +1251,8 @@ begin
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
-      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, Content-*, Transfer-Encoding, Connection, the signature''s …); values are strings of printable ASCII without line breaks.',
-      hint = 'headers => ''{"authorization": "Bearer …"}''';
+      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, Content-*, Transfer-Encoding, Connection, the signature''s ...); values are strings of printable ASCII without line breaks.',
+      hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
 end
 $$;
@@ -1367,7 +1367,7 @@ begin
 end
 $$;
 comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int) is
-  'Makes a destination and returns its id and the secret in force (generated as whsec_… when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. Errors CW010 to CW016 say what to do.';
+  'Makes a destination and returns its id and the secret in force (generated as whsec_... when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. Errors CW010 to CW016 say what to do.';
 
 create or replace function collecta.update_endpoint(
   endpoint_id text,
@@ -1510,7 +1510,7 @@ begin
       if found then
         module := other;
       else
-        unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, …); then select collecta.route_again();',
+        unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, ...); then select collecta.route_again();',
           missing, module.relation::regclass, module.slug);
       end if;
       -- Known although unroutable, it holds back the record's later changes at ordered endpoints.
@@ -2470,11 +2470,11 @@ begin
   return made;
 end
 $$;
-comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''…''.';
+comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''...''.';
 --! EndIncluded outbound/replay_delivery.sql
 --! Included operations/runner/maintain.sql
 -- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks out nobody
--- (CREATE … PARTITION OF would); an old one is dropped under a short lock_timeout, and next time if somebody is reading.
+-- (CREATE ... PARTITION OF would); an old one is dropped under a short lock_timeout, and next time if somebody is reading.
 create or replace function collecta.maintain() returns table (done text, subject text)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set lock_timeout = '100ms'
@@ -2638,7 +2638,7 @@ create index inbound_requests_to_retry on collecta.inbound_requests (received_at
 create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at) where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
-  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select … where state = ''failed''; mend the mapping, then select collecta.retry_inbound(…).';
+  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
   'accepted (the record is written); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
 comment on column collecta.inbound_requests.operation is 'created or updated.';
@@ -2670,7 +2670,7 @@ as $$
           from regexp_matches(path, '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
 $$;
 comment on function collecta.inbound_path_steps(text) is
-  'The names and indexes of $.name, $[''name''], $[0] … (at most 16 steps and 512 characters); null for anything else.';
+  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
 
 create or replace function collecta.read_inbound_mapping(mapping jsonb)
 returns table (column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb)
@@ -2704,7 +2704,7 @@ begin
     path := case when entry.short then entry.key when entry.value ? 'whole' then '$' else entry.value ->> 'path' end;
     steps := collecta.inbound_path_steps(path);
     if wrong is null and path is not null and steps is null then
-      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] … (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
+      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
     end if;
     if wrong is not null then
       raise exception using errcode = 'CW052', message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
@@ -2719,7 +2719,7 @@ begin
 end
 $$;
 comment on function collecta.read_inbound_mapping(jsonb) is
-  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": …, "default": …, "required": …}. Refuses with CW052 what is not of them.';
+  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., "default": ..., "required": ...}. Refuses with CW052 what is not of them.';
 --! EndIncluded inbound/internal/read_inbound_mapping.sql
 --! Included inbound/internal/check_inbound_mapping.sql
 create or replace function collecta.check_inbound_mapping(module text, mapping jsonb, match_columns text[]) returns regclass
@@ -2764,7 +2764,7 @@ begin
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
       detail = concat_ws('; ', 'Column ' || wrong, format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
-      hint = coalesce(format('Map it, or: alter table %s alter column %s set default …;', target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
+      hint = coalesce(format('Map it, or: alter table %s alter column %s set default ...;', target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
   end if;
 
   select string_agg(format('%I', c), ', ') into wrong
@@ -2773,7 +2773,7 @@ begin
   if wrong is not null or array_position(match_columns, null) > 0 then
     raise exception using errcode = 'CW054', message = format('match column %s is not mapped', coalesce(wrong, 'null')),
       detail = 'A record is matched by what the payload says; so each match column needs its entry in the mapping.',
-      hint = format('mapping => ''%s''', mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$.…", "required": true}'::jsonb));
+      hint = format('mapping => ''%s''', mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
   end if;
   if cardinality(match_columns) > 0 then
     begin
@@ -2781,7 +2781,7 @@ begin
         (select string_agg(format('t.%1$I = t.%1$I', c), ' and ') from unnest(match_columns) c));
     exception when undefined_function then
       raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
-        detail = 'Its type has no equality operator.', hint = 'Match by another column, or alter table … alter column … type jsonb;';
+        detail = 'Its type has no equality operator.', hint = 'Match by another column, or alter table ... alter column ... type jsonb;';
     end;
     if not collecta.is_unique_key(target.relation, match_columns) then
       raise notice using message = format('collecta: no unique index on %s (%s): inbound writes of this table happen one after another, and other writers can make duplicates',
@@ -2945,7 +2945,7 @@ begin
   if cardinality(col.names) is distinct from cardinality(endpoint.columns) then
     raise exception using errcode = 'CW053', message = format('a mapped column of %s was renamed or dropped', endpoint.relation),
       detail = format('Mapped: %s; there: %s.', array_to_string(endpoint.columns, ', '), array_to_string(col.names, ', ')),
-      hint = format('select collecta.update_inbound_endpoint(%L, mapping => ''…'');', inbound_endpoint_id);
+      hint = format('select collecta.update_inbound_endpoint(%L, mapping => ''...'');', inbound_endpoint_id);
   end if;
   serialised := endpoint.match_columns <> '{}' and not collecta.is_unique_key(endpoint.relation, endpoint.match_columns);
 
@@ -3137,7 +3137,7 @@ begin
 end
 $$;
 comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, boolean, int, int, boolean) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": …, "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
 
 create or replace function collecta.update_inbound_endpoint(
   inbound_endpoint_id text,
@@ -3629,7 +3629,7 @@ from collecta.delivery_attempts a
 join collecta.events e
   on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at;
 comment on view collecta.webhook_deliveries is
-  'Every delivery attempt with its event: what was sent, when, and what came back. select … where record_id = ''…'' order by started_at.';
+  'Every delivery attempt with its event: what was sent, when, and what came back. select ... where record_id = ''...'' order by started_at.';
 comment on column collecta.webhook_deliveries.id is 'The attempt; give it to replay_delivery(id).';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.outcome is 'delivered; failed (is tried again); exhausted (was the last attempt); blocked (the destination is not allowed); lost (the runner vanished).';
@@ -3652,7 +3652,7 @@ select 'error' as severity, 'table is gone' as problem, m.slug as subject, 'A mo
 from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation)
 union all
 select 'error', 'configured column is gone', m.slug, format('Column %s of %s was renamed or dropped: its changes will be set aside in collecta.unrouted.', c, m.relation),
-  format('select collecta.attach_module(%L, %L, …); select collecta.route_again();', m.relation, m.slug)
+  format('select collecta.attach_module(%L, %L, ...); select collecta.route_again();', m.relation, m.slug)
 from collecta.modules m
 join collecta.module_versions v on v.version = m.current_version
 cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column) c
@@ -3660,7 +3660,7 @@ where c is not null and exists (select from pg_class r where r.oid = m.relation)
   and not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = c and not a.attisdropped)
 union all
 select 'error', 'changes are not captured', m.slug, format('%s lacks an enabled capture trigger for %s.', m.oid::regclass, task),
-  format('select collecta.attach_module(%L, %L, …); or alter table … enable trigger …;', (select n.relation from collecta.modules n where n.slug = m.slug), m.slug)
+  format('select collecta.attach_module(%L, %L, ...); or alter table ... enable trigger ...;', (select n.relation from collecta.modules n where n.slug = m.slug), m.slug)
 from member m cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
 where not (task = 'truncate' and m.relkind = 'p')
   and not exists (select from pg_trigger t where t.tgrelid = m.oid and t.tgname = 'collecta_capture_' || task and t.tgenabled in ('O', 'A'))
@@ -3707,7 +3707,7 @@ where i.inhparent in ('collecta.events'::regclass, 'collecta.delivery_attempts':
   and c.relname ~ '_[0-9]{8}$' and to_date(right(c.relname, 8), 'YYYYMMDD') + 2 < now() - (select retention from collecta.settings)
 union all
 select 'warning', 'publication for all tables', p.pubname, 'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
-  format('create publication … for table …; instead of for all tables (drop publication %I;)', p.pubname)
+  format('create publication ... for table ...; instead of for all tables (drop publication %I;)', p.pubname)
 from pg_publication p where p.puballtables
 union all
 select 'info', 'changes were muted', m.module, format('%s statements, %s records since yesterday', count(*), sum(m.records)), 'select * from collecta.muted_changes order by captured_at desc;'
