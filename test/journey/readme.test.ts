@@ -12,7 +12,12 @@ import { createLog } from '../../src/log.ts';
 import { useServer } from '../support/database.ts';
 
 const readme = readFileSync('README.md', 'utf8');
-const pages = ['README.md', ...readdirSync('docs').map(name => `docs/${name}`)].map(path => ({
+const pages = [
+  'README.md',
+  'ARCHITECTURE.md',
+  'CONTRIBUTING.md',
+  ...readdirSync('docs').map(name => `docs/${name}`),
+].map(path => ({
   path,
   text: readFileSync(path, 'utf8'),
 }));
