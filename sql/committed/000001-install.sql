@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:bf0d091443c68643967039f3be7a970f1fe76c90
+--! Hash: sha1:ad09bc0f36bc207eee5bda19a4b9c1fcc2cced4e
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3639,80 +3639,222 @@ comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checki
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
 comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
 --! EndIncluded outbound/webhook_deliveries.sql
+--! Included install/internal/check_install.sql
+create or replace function collecta.check_install()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'database is a copy', current_database()::text,
+    'collecta was installed in another database. Nothing is claimed here.',
+    'select collecta.resume_after_restore();'
+  from collecta.installation i
+  where i.system_identifier <> (select c.system_identifier from pg_control_system() c)
+    or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database());
+
+  return query
+  select 'warning', 'publication for all tables', p.pubname::text,
+    'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
+    format('drop publication %I; -- and create one that names its tables', p.pubname)
+  from pg_publication p where p.puballtables;
+end
+$$;
+comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
+--! EndIncluded install/internal/check_install.sql
+--! Included modules/internal/check_modules.sql
+create or replace function collecta.check_modules()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'table is gone', m.slug, 'The table of this module was dropped.',
+    format('select collecta.detach_module(%L);', m.slug)
+  from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation);
+
+  return query
+  select 'error', 'configured column is gone', m.slug,
+    format('Column %s of %s was renamed or dropped. Its changes will be set aside in collecta.unrouted.',
+           configured.name, m.relation),
+    format('select collecta.attach_module(%L, %L, ...); select collecta.route_again();', m.relation, m.slug)
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column)
+    configured (name)
+  where configured.name is not null
+    and exists (select from pg_class c where c.oid = m.relation)
+    and not exists (select from pg_attribute a
+                    where a.attrelid = m.relation and a.attname = configured.name and not a.attisdropped);
+
+  return query
+  with member as (
+    select m.slug, m.relation, m.relation::oid as relid from collecta.modules m
+    union
+    select m.slug, m.relation, p.relid::oid
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation and c.relkind = 'p'
+    cross join lateral pg_partition_tree(m.relation) p
+  )
+  select 'error', 'changes are not captured', member.slug,
+    format('%s lacks an enabled capture trigger for %s.', member.relid::regclass, task),
+    format('select collecta.attach_module(%L, %L, ...); or alter table ... enable trigger ...;',
+           member.relation, member.slug)
+  from member
+  join pg_class c on c.oid = member.relid and c.relkind in ('r', 'p')
+  cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
+  where not (task = 'truncate' and c.relkind = 'p')
+    and not exists (select from pg_trigger t
+                    where t.tgrelid = member.relid and t.tgname = 'collecta_capture_' || task
+                      and t.tgenabled in ('O', 'A'));
+
+  return query
+  select 'error', 'it became a partition or inherits', m.slug,
+    format('%s is part of another table, or another of it: what is written through the one fires nothing of the other.',
+           m.relation),
+    format('select collecta.detach_module(%L); -- then attach the root of its partition tree', m.slug)
+  from collecta.modules m join pg_class c on c.oid = m.relation
+  where exists (select from pg_inherits i where i.inhrelid = c.oid)
+    or c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid);
+
+  return query
+  with member as (
+    select m.slug, m.relation::oid as relid from collecta.modules m
+    union
+    select m.slug, p.relid::oid
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation and c.relkind = 'p'
+    cross join lateral pg_partition_tree(m.relation) p
+  )
+  select 'error', 'logical replication writes it', member.slug,
+    'Its apply fires no statement trigger: nothing is captured.',
+    format('select collecta.detach_module(%L); -- then attach it on the publisher', member.slug)
+  from member where exists (select from pg_subscription_rel s where s.srrelid = member.relid);
+end
+$$;
+comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
+--! EndIncluded modules/internal/check_modules.sql
+--! Included endpoints/internal/check_endpoints.sql
+create or replace function collecta.check_endpoints()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'warning', 'endpoint is paused', e.endpoint_id, coalesce(e.paused_reason, ''),
+    format('select collecta.resume_endpoint(%L);', e.endpoint_id)
+  from collecta.endpoints e where e.state = 'paused';
+
+  return query
+  select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', e.failing_since),
+    format('select started_at, outcome, response_status, error from collecta.webhook_deliveries '
+           'where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
+  from collecta.endpoints e
+  where e.state = 'active' and e.failing_since < now() - interval '10 minutes';
+end
+$$;
+comment on function collecta.check_endpoints() is 'Rows of collecta.health about endpoints.';
+--! EndIncluded endpoints/internal/check_endpoints.sql
+--! Included outbound/internal/check_outbound.sql
+create or replace function collecta.check_outbound()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.',
+    'select * from collecta.maintain();'
+  from unnest(array['events', 'delivery_attempts']) parent
+  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
+
+  -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
+  return query
+  select 'warning', 'changes are set aside', u.module,
+    format('%s not routed%s since %s.', count(*),
+           case u.endpoint_id when '' then '' else ' to ' || u.endpoint_id end, min(u.set_aside_at)),
+    format('select change_id, reason from collecta.unrouted where module = %L; '
+           'select collecta.route_again(); -- once the cause is mended', u.module)
+  from collecta.unrouted u group by u.module, u.endpoint_id;
+
+  return query
+  select 'warning', 'no runner routes', 'outbox', format('The oldest change waits since %s.', o.captured_at),
+    'collecta-webhooks run'
+  from (select captured_at from collecta.outbox order by change_id limit 1) o
+  where o.captured_at < now() - interval '1 minute';
+
+  return query
+  select 'warning', 'deliveries are late', e.endpoint_id, format('The first is due since %s.', q.due_at),
+    'Are enough runners up? Is max_in_flight too low for what this endpoint takes?'
+  from collecta.endpoints e
+  cross join lateral (
+    select q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1
+  ) q
+  where e.state = 'active' and q.due_at < now() - interval '5 minutes';
+
+  return query
+  select 'warning', 'partition is kept', c.relname::text,
+    'It is past settings.retention and still holds a queued or set aside event.',
+    'See collecta.delivery_queue and collecta.unrouted, by routed_at.'
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  where i.inhparent in ('collecta.events'::regclass, 'collecta.delivery_attempts'::regclass)
+    and c.relname ~ '_[0-9]{8}$'
+    and to_date(right(c.relname, 8), 'YYYYMMDD') + 2 < now() - (select s.retention from collecta.settings s);
+
+  return query
+  select 'info', 'changes were muted', m.module,
+    format('%s statements, %s records since yesterday.', count(*), sum(m.records)),
+    'select * from collecta.muted_changes order by captured_at desc;'
+  from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
+end
+$$;
+comment on function collecta.check_outbound() is 'Rows of collecta.health about routing and delivery.';
+--! EndIncluded outbound/internal/check_outbound.sql
+--! Included inbound/internal/check_inbound.sql
+create or replace function collecta.check_inbound()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'warning', 'inbound requests failed', r.inbound_endpoint_id,
+    format('%s authentic requests since yesterday could not be written. The last came at %s.',
+           count(*), max(r.received_at)),
+    format('select request_id, reason, column_name from collecta.inbound_requests '
+           'where inbound_endpoint_id = %L and state = ''failed''; '
+           'select collecta.retry_inbound(%1$L); -- once the cause is mended', r.inbound_endpoint_id)
+  from collecta.inbound_endpoints e
+  join collecta.inbound_requests r on r.inbound_endpoint_id = e.inbound_endpoint_id
+  where r.state = 'failed' and r.received_at > now() - interval '1 day'
+  group by r.inbound_endpoint_id;
+end
+$$;
+comment on function collecta.check_inbound() is 'Rows of collecta.health about inbound endpoints.';
+--! EndIncluded inbound/internal/check_inbound.sql
 --! Included operations/health.sql
-create view collecta.health as
-with member as (
-  select m.slug, m.module_id, c.oid, c.relkind
-  from (select slug, module_id, relation::oid as relid from collecta.modules
-        union select m.slug, m.module_id, p.relid from collecta.modules m cross join lateral pg_partition_tree(m.relation) p) m
-  join pg_class c on c.oid = m.relid and c.relkind in ('r', 'p')
-)
-select 'error' as severity, 'table is gone' as problem, m.slug as subject, 'A module without its table.' as detail,
-  format('select collecta.detach_module(%L);', m.slug) as hint
-from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation)
-union all
-select 'error', 'configured column is gone', m.slug, format('Column %s of %s was renamed or dropped: its changes will be set aside in collecta.unrouted.', c, m.relation),
-  format('select collecta.attach_module(%L, %L, ...); select collecta.route_again();', m.relation, m.slug)
-from collecta.modules m
-join collecta.module_versions v on v.version = m.current_version
-cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column) c
-where c is not null and exists (select from pg_class r where r.oid = m.relation)
-  and not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = c and not a.attisdropped)
-union all
-select 'error', 'changes are not captured', m.slug, format('%s lacks an enabled capture trigger for %s.', m.oid::regclass, task),
-  format('select collecta.attach_module(%L, %L, ...); or alter table ... enable trigger ...;', (select n.relation from collecta.modules n where n.slug = m.slug), m.slug)
-from member m cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
-where not (task = 'truncate' and m.relkind = 'p')
-  and not exists (select from pg_trigger t where t.tgrelid = m.oid and t.tgname = 'collecta_capture_' || task and t.tgenabled in ('O', 'A'))
-union all
-select 'error', 'it became a partition or inherits', m.slug, format('%s is part of another table, or another of it: what is written through the one fires nothing of the other.', m.relation),
-  format('select collecta.detach_module(%L); then attach the root of its partition tree.', m.slug)
-from collecta.modules m join pg_class c on c.oid = m.relation
-where exists (select from pg_inherits i where i.inhrelid = c.oid or i.inhparent = c.oid and c.relkind = 'r')
-union all
-select 'error', 'logical replication writes it', m.slug, 'Its apply fires no statement trigger: nothing is captured.', 'Attach it on the publisher.'
-from member m where exists (select from pg_subscription_rel s where s.srrelid = m.oid)
-union all
-select 'error', 'database is a copy', current_database(), 'collecta was installed in another database; nothing is claimed here.', 'select collecta.resume_after_restore();'
-from collecta.installation i
-where i.system_identifier <> (select system_identifier from pg_control_system())
-  or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database())
-union all
-select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.', 'select * from collecta.maintain();'
-from unnest(array['events', 'delivery_attempts']) parent
-where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null
-union all
-select 'warning', 'changes are set aside', u.module, format('%s not routed%s, e.g. %s', count(*), case u.endpoint_id when '' then '' else ' to ' || u.endpoint_id end, min(u.reason)),
-  'Mend the cause, then select collecta.route_again();'
-from collecta.unrouted u group by u.module, u.endpoint_id
-union all
-select 'warning', 'endpoint is paused', e.endpoint_id, coalesce(e.paused_reason, ''), format('select collecta.resume_endpoint(%L);', e.endpoint_id)
-from collecta.endpoints e where e.state = 'paused'
-union all
-select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', e.failing_since),
-  format('select started_at, outcome, response_status, error from collecta.webhook_deliveries where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
-from collecta.endpoints e where e.state = 'active' and e.failing_since < now() - interval '10 minutes'
-union all
-select 'warning', 'no runner routes', 'outbox', format('The oldest change waits since %s.', o.captured_at), 'collecta-webhooks run'
-from (select captured_at from collecta.outbox order by change_id limit 1) o where o.captured_at < now() - interval '1 minute'
-union all
-select 'warning', 'deliveries are late', q.endpoint_id, format('The first is due since %s.', q.due_at), 'Are enough runners up? Is max_in_flight too low for what this endpoint takes?'
-from collecta.endpoints e
-cross join lateral (select q.endpoint_id, q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
-where e.state = 'active' and q.due_at < now() - interval '5 minutes'
-union all
-select 'warning', 'partition is kept', c.relname, 'It is past settings.retention and still holds a queued or set aside event.', 'See collecta.delivery_queue and collecta.unrouted, by routed_at.'
-from pg_inherits i join pg_class c on c.oid = i.inhrelid
-where i.inhparent in ('collecta.events'::regclass, 'collecta.delivery_attempts'::regclass)
-  and c.relname ~ '_[0-9]{8}$' and to_date(right(c.relname, 8), 'YYYYMMDD') + 2 < now() - (select retention from collecta.settings)
-union all
-select 'warning', 'publication for all tables', p.pubname, 'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
-  format('create publication ... for table ...; instead of for all tables (drop publication %I;)', p.pubname)
-from pg_publication p where p.puballtables
-union all
-select 'info', 'changes were muted', m.module, format('%s statements, %s records since yesterday', count(*), sum(m.records)), 'select * from collecta.muted_changes order by captured_at desc;'
-from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
-comment on view collecta.health is 'What needs a DBA: no row, no worry. Each with the statement that helps.';
+-- Each topic knows what can be wrong with it and has a check function of its own. One that fails hides no other's rows.
+create or replace function collecta.check_health()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+declare
+  topic text;
+begin
+  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+    begin
+      return query execute format('select * from collecta.%I()', 'check_' || topic);
+    exception when others then
+      return query select 'error', 'check failed', topic,
+        format('collecta.check_%s() ended with SQLSTATE %s, so nothing is known about this topic.', topic, sqlstate),
+        format('select * from collecta.check_%s(); -- as the owner of collecta: shows the error', topic);
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.check_health() is 'What collecta.health shows.';
+
+create view collecta.health as select * from collecta.check_health();
+comment on view collecta.health is
+  'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
 --! Included install/grants.sql
 -- Deny by default: nothing in the schema is anybody's but the owner's until it is granted here.
@@ -3725,6 +3867,7 @@ declare
     'collecta_reader|select on collecta.modules, collecta.module_versions, collecta.endpoints, collecta.subscriptions, collecta.events, collecta.delivery_queue, collecta.delivery_attempts, collecta.unrouted, collecta.muted_changes, collecta.settings, collecta.installation, collecta.webhook_deliveries, collecta.health, collecta.row_secured_modules',
     -- Not old and new, which row security of their table may keep from him.
     'collecta_reader|select (change_id, version, operation, transaction_id, nested, captured_at, context) on collecta.outbox',
+    'collecta_reader|execute on function collecta.check_health()',
     'collecta_operator|usage on schema collecta',
     'collecta_operator|execute on function collecta.pause_endpoint(text, text), collecta.resume_endpoint(text), collecta.replay_delivery(text), collecta.send_test_event(text), collecta.route_again(text), collecta.new_id(text)',
     'collecta_capture|usage on schema collecta',
