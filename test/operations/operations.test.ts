@@ -9,7 +9,6 @@ import { tail } from '../../src/operations/tail.ts';
 import { freePort, useServer } from '../support/database.ts';
 
 const server = await useServer();
-const log = createLog('error', () => {});
 
 async function prepared() {
   const { sql, url } = await server.database();
