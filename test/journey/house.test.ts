@@ -7,7 +7,7 @@ import t from 'tap';
  * purpose. Rooms of one storey do not import from each other: what two of them need has a room of its own below them.
  */
 const storeys: Record<string, string[]> = {
-  foundation: ['config.ts', 'log.ts', 'database', 'secrets'],
+  foundation: ['config.ts', 'log.ts', 'metrics.ts', 'database', 'secrets'],
   setup: ['install'],
   directions: ['outbound', 'inbound'],
   tools: ['operations', 'console', 'demo'],
