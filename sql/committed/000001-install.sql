@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3e3b664a4aeb98244363af15184352f1896645c4
+--! Hash: sha1:ad09bc0f36bc207eee5bda19a4b9c1fcc2cced4e
 --! Message: Install
 
 --! Included install/schema.sql
@@ -95,7 +95,7 @@ create table collecta.installation (
   singleton boolean not null default true,
   system_identifier bigint not null,
   database_oid oid not null,
-  environment text collate "C",
+  environment text,
   since timestamptz not null default now(),
   constraint installation_pkey primary key (singleton),
   constraint installation_is_one_row check (singleton)
@@ -130,13 +130,13 @@ create table collecta.module_versions (
   module_id int not null,
   slug text collate "C" not null,
   relation oid not null,
-  key_columns text[] collate "C" not null,
-  status_column text collate "C",
-  custom_data_column text collate "C",
-  scope_column text collate "C",
-  exclude_columns text[] collate "C" not null,
-  ignore_columns text[] collate "C" not null,
-  on_truncate text collate "C" not null,
+  key_columns text[] not null,
+  status_column text,
+  custom_data_column text,
+  scope_column text,
+  exclude_columns text[] not null,
+  ignore_columns text[] not null,
+  on_truncate text not null,
   excluded_attnums smallint[] not null,
   made_at timestamptz not null default now(),
   constraint module_versions_pkey primary key (version),
@@ -153,17 +153,17 @@ comment on column collecta.module_versions.excluded_attnums is 'Their pg_attribu
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
   endpoint_id text collate "C" not null,
-  name text collate "C",
-  url text collate "C" not null,
-  events text[] collate "C" not null,
-  modules text[] collate "C",
-  state text collate "C" not null default 'active',
-  paused_reason text collate "C",
+  name text,
+  url text not null,
+  events text[] not null,
+  modules text[],
+  state text not null default 'active',
+  paused_reason text,
   failing_since timestamptz,
   filter jsonpath,
-  scope text collate "C",
+  scope text,
   ordered boolean not null default false,
-  payload_role text collate "C" not null default '',
+  payload_role text not null default '',
   headers jsonb not null default '{}',
   retry_max int not null default 5,
   retry_base interval not null default '60 s',
@@ -200,8 +200,8 @@ comment on column collecta.endpoints.after_change_id is 'The outbox''s sequence 
 
 create table collecta.endpoint_secrets (
   endpoint_id text collate "C" not null,
-  secret text collate "C" not null,
-  previous_secret text collate "C",
+  secret text not null,
+  previous_secret text,
   previous_until timestamptz,
   headers jsonb not null default '{}',
   constraint endpoint_secrets_pkey primary key (endpoint_id),
@@ -246,7 +246,7 @@ create table collecta.outbox (
   transaction_id xid8 not null default pg_current_xact_id(),
   nested boolean not null default pg_trigger_depth() > 1,
   captured_at timestamptz not null,
-  context text collate "C",
+  context text,
   constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
@@ -272,7 +272,7 @@ create table collecta.events (
   record_id text collate "C",
   scope text collate "C",
   occurred_at timestamptz not null,
-  body text collate "C" not null,
+  body text not null,
   constraint events_pkey primary key (event_id, payload_role, routed_at)
 ) partition by range (routed_at);
 create index events_by_record on collecta.events (record_id, module);
@@ -320,12 +320,12 @@ create table collecta.delivery_attempts (
   endpoint_id text collate "C" not null,
   attempt int not null,
   outcome text collate "C" not null,
-  url text collate "C" not null,
+  url text not null,
   request_headers json,
   response_status int,
   response_headers json,
-  response_body text collate "C",
-  error text collate "C",
+  response_body text,
+  error text,
   started_at timestamptz not null,
   finished_at timestamptz not null,
   lookup_ms real,
@@ -352,7 +352,7 @@ create table collecta.unrouted (
   payload_role text collate "C" not null default '',
   routed_at timestamptz,
   change json,
-  reason text collate "C" not null,
+  reason text not null,
   set_aside_at timestamptz not null default now(),
   constraint unrouted_pkey primary key (change_id, position, endpoint_id)
 );
@@ -365,10 +365,10 @@ comment on column collecta.unrouted.change is 'The outbox row of a change that n
 create table collecta.muted_changes (
   change_id bigint not null,
   module text collate "C" not null,
-  operation text collate "C" not null,
+  operation text not null,
   records bigint not null,
   transaction_id xid8 not null,
-  context text collate "C",
+  context text,
   captured_at timestamptz not null,
   constraint muted_changes_pkey primary key (change_id)
 );
@@ -865,7 +865,7 @@ begin
     raise exception using errcode = 'CW006', message = format('%L is no slug', slug),
       detail = 'A slug is 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or digit.',
       hint = format('select collecta.attach_module(%L, %L);', relation,
-        coalesce(nullif(btrim(left(regexp_replace(lower(slug collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'));
+        coalesce(nullif(btrim(left(regexp_replace(lower(slug), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'));
   end if;
   select * into class from pg_catalog.pg_class c where c.oid = relation;
   why := case
@@ -1199,7 +1199,7 @@ begin
     when url is null then 'it is null'
     when length(url) > 2048 then 'it is longer than 2048 characters'
     when url !~ '^https?://' then 'it does not begin with https:// or http://'
-    when url ~ '[[:space:][:cntrl:]\\]' collate "C" then 'it holds white space or a backslash'
+    when url ~ '[[:space:][:cntrl:]\\]' then 'it holds white space or a backslash'
     when url ~ '#' then 'it has a fragment (#...), which is never sent'
     when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
     when url !~ '^https?://[^/?]' then 'it names no host'
@@ -1247,8 +1247,7 @@ begin
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
-    or lower(h.key collate "C") ~
-      '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
+    or lower(h.key) ~ '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
@@ -1266,7 +1265,7 @@ as $$
   select secret is null or case
     when secret like 'sealed:%' then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
     when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$'
-    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
+    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' end
 $$;
 comment on function collecta.is_secret(text) is 'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed one can be opened only the runner knows.';
 
@@ -1275,8 +1274,7 @@ create or replace function collecta.mask_headers(headers jsonb) returns jsonb
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_object_agg(h.key, case
-    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' collate "C"
-      or h.value ~* '^(basic|bearer|digest|token|apikey) ' collate "C" then '***' else h.value end), '{}')
+    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' or h.value ~* '^(basic|bearer|digest|token|apikey) ' then '***' else h.value end), '{}')
   from jsonb_each_text(headers) h
 $$;
 comment on function collecta.mask_headers(jsonb) is 'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
@@ -2557,15 +2555,15 @@ create table collecta.inbound_endpoints (
   relation regclass not null,
   mapping jsonb not null,
   mapping_version int not null default 1,
-  match_columns text[] collate "C" not null,
-  state text collate "C" not null default 'active',
+  match_columns text[] not null,
+  state text not null default 'active',
   rate_limit_per_minute int not null,
   max_body_bytes int not null,
   github_signature boolean not null,
   function_number int generated always as identity,
-  columns text[] collate "C" not null,
-  scalar_columns text[] collate "C" not null default '{}',
-  written_for text collate "C" not null default '',
+  columns text[] not null,
+  scalar_columns text[] not null default '{}',
+  written_for text not null default '',
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
@@ -2589,8 +2587,8 @@ create table collecta.inbound_secrets (
   token_hash text collate "C" not null,
   previous_token_hash text collate "C",
   previous_token_until timestamptz,
-  secret text collate "C",
-  previous_secret text collate "C",
+  secret text,
+  previous_secret text,
   previous_secret_until timestamptz,
   constraint inbound_secrets_pkey primary key (inbound_endpoint_id),
   constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade,
@@ -2621,16 +2619,16 @@ create table collecta.inbound_requests (
   received_at timestamptz not null,
   state text collate "C" not null,
   operation text collate "C",
-  record_id text collate "C",
-  reason text collate "C",
-  column_name text collate "C",
+  record_id text,
+  reason text,
+  column_name text,
   sqlstate text collate "C",
-  error text collate "C",
+  error text,
   attempts int not null default 1,
   finished_at timestamptz not null default clock_timestamp(),
   mapping_version int not null,
   key_hash text collate "C",
-  body text collate "C" not null,
+  body text not null,
   constraint inbound_requests_pkey primary key (request_id),
   constraint inbound_requests_state_is_known check (state in ('accepted', 'failed', 'retry', 'duplicate'))
 );
@@ -2667,9 +2665,9 @@ create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
-      and path collate "C" ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+      and path ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
     then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
-          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
+          from regexp_matches(path, '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
 $$;
 comment on function collecta.inbound_path_steps(text) is
   'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
@@ -2687,7 +2685,7 @@ begin
       hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
   end if;
   for entry in
-    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key collate "C"
+    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key
   loop
     wrong := case
       when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
@@ -2752,8 +2750,7 @@ begin
       when r.constant is not null then null
       when r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}')) then 'is the record''s key: match by it, or let the table make it'
       when r.column_name = target.scope_column then 'is the module''s scope: give it as a constant, a payload must not choose it'
-      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' collate "C"
-        then 'says who wrote the record: give it as a constant, or leave it to its default'
+      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' then 'says who wrote the record: give it as a constant, or leave it to its default'
     end as why
     from collecta.read_inbound_mapping(mapping) r
     left join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = r.column_name and a.attnum > 0 and not a.attisdropped
@@ -3642,80 +3639,222 @@ comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checki
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
 comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
 --! EndIncluded outbound/webhook_deliveries.sql
+--! Included install/internal/check_install.sql
+create or replace function collecta.check_install()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'database is a copy', current_database()::text,
+    'collecta was installed in another database. Nothing is claimed here.',
+    'select collecta.resume_after_restore();'
+  from collecta.installation i
+  where i.system_identifier <> (select c.system_identifier from pg_control_system() c)
+    or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database());
+
+  return query
+  select 'warning', 'publication for all tables', p.pubname::text,
+    'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
+    format('drop publication %I; -- and create one that names its tables', p.pubname)
+  from pg_publication p where p.puballtables;
+end
+$$;
+comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
+--! EndIncluded install/internal/check_install.sql
+--! Included modules/internal/check_modules.sql
+create or replace function collecta.check_modules()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'table is gone', m.slug, 'The table of this module was dropped.',
+    format('select collecta.detach_module(%L);', m.slug)
+  from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation);
+
+  return query
+  select 'error', 'configured column is gone', m.slug,
+    format('Column %s of %s was renamed or dropped. Its changes will be set aside in collecta.unrouted.',
+           configured.name, m.relation),
+    format('select collecta.attach_module(%L, %L, ...); select collecta.route_again();', m.relation, m.slug)
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column)
+    configured (name)
+  where configured.name is not null
+    and exists (select from pg_class c where c.oid = m.relation)
+    and not exists (select from pg_attribute a
+                    where a.attrelid = m.relation and a.attname = configured.name and not a.attisdropped);
+
+  return query
+  with member as (
+    select m.slug, m.relation, m.relation::oid as relid from collecta.modules m
+    union
+    select m.slug, m.relation, p.relid::oid
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation and c.relkind = 'p'
+    cross join lateral pg_partition_tree(m.relation) p
+  )
+  select 'error', 'changes are not captured', member.slug,
+    format('%s lacks an enabled capture trigger for %s.', member.relid::regclass, task),
+    format('select collecta.attach_module(%L, %L, ...); or alter table ... enable trigger ...;',
+           member.relation, member.slug)
+  from member
+  join pg_class c on c.oid = member.relid and c.relkind in ('r', 'p')
+  cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
+  where not (task = 'truncate' and c.relkind = 'p')
+    and not exists (select from pg_trigger t
+                    where t.tgrelid = member.relid and t.tgname = 'collecta_capture_' || task
+                      and t.tgenabled in ('O', 'A'));
+
+  return query
+  select 'error', 'it became a partition or inherits', m.slug,
+    format('%s is part of another table, or another of it: what is written through the one fires nothing of the other.',
+           m.relation),
+    format('select collecta.detach_module(%L); -- then attach the root of its partition tree', m.slug)
+  from collecta.modules m join pg_class c on c.oid = m.relation
+  where exists (select from pg_inherits i where i.inhrelid = c.oid)
+    or c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid);
+
+  return query
+  with member as (
+    select m.slug, m.relation::oid as relid from collecta.modules m
+    union
+    select m.slug, p.relid::oid
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation and c.relkind = 'p'
+    cross join lateral pg_partition_tree(m.relation) p
+  )
+  select 'error', 'logical replication writes it', member.slug,
+    'Its apply fires no statement trigger: nothing is captured.',
+    format('select collecta.detach_module(%L); -- then attach it on the publisher', member.slug)
+  from member where exists (select from pg_subscription_rel s where s.srrelid = member.relid);
+end
+$$;
+comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
+--! EndIncluded modules/internal/check_modules.sql
+--! Included endpoints/internal/check_endpoints.sql
+create or replace function collecta.check_endpoints()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'warning', 'endpoint is paused', e.endpoint_id, coalesce(e.paused_reason, ''),
+    format('select collecta.resume_endpoint(%L);', e.endpoint_id)
+  from collecta.endpoints e where e.state = 'paused';
+
+  return query
+  select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', e.failing_since),
+    format('select started_at, outcome, response_status, error from collecta.webhook_deliveries '
+           'where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
+  from collecta.endpoints e
+  where e.state = 'active' and e.failing_since < now() - interval '10 minutes';
+end
+$$;
+comment on function collecta.check_endpoints() is 'Rows of collecta.health about endpoints.';
+--! EndIncluded endpoints/internal/check_endpoints.sql
+--! Included outbound/internal/check_outbound.sql
+create or replace function collecta.check_outbound()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.',
+    'select * from collecta.maintain();'
+  from unnest(array['events', 'delivery_attempts']) parent
+  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
+
+  -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
+  return query
+  select 'warning', 'changes are set aside', u.module,
+    format('%s not routed%s since %s.', count(*),
+           case u.endpoint_id when '' then '' else ' to ' || u.endpoint_id end, min(u.set_aside_at)),
+    format('select change_id, reason from collecta.unrouted where module = %L; '
+           'select collecta.route_again(); -- once the cause is mended', u.module)
+  from collecta.unrouted u group by u.module, u.endpoint_id;
+
+  return query
+  select 'warning', 'no runner routes', 'outbox', format('The oldest change waits since %s.', o.captured_at),
+    'collecta-webhooks run'
+  from (select captured_at from collecta.outbox order by change_id limit 1) o
+  where o.captured_at < now() - interval '1 minute';
+
+  return query
+  select 'warning', 'deliveries are late', e.endpoint_id, format('The first is due since %s.', q.due_at),
+    'Are enough runners up? Is max_in_flight too low for what this endpoint takes?'
+  from collecta.endpoints e
+  cross join lateral (
+    select q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1
+  ) q
+  where e.state = 'active' and q.due_at < now() - interval '5 minutes';
+
+  return query
+  select 'warning', 'partition is kept', c.relname::text,
+    'It is past settings.retention and still holds a queued or set aside event.',
+    'See collecta.delivery_queue and collecta.unrouted, by routed_at.'
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  where i.inhparent in ('collecta.events'::regclass, 'collecta.delivery_attempts'::regclass)
+    and c.relname ~ '_[0-9]{8}$'
+    and to_date(right(c.relname, 8), 'YYYYMMDD') + 2 < now() - (select s.retention from collecta.settings s);
+
+  return query
+  select 'info', 'changes were muted', m.module,
+    format('%s statements, %s records since yesterday.', count(*), sum(m.records)),
+    'select * from collecta.muted_changes order by captured_at desc;'
+  from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
+end
+$$;
+comment on function collecta.check_outbound() is 'Rows of collecta.health about routing and delivery.';
+--! EndIncluded outbound/internal/check_outbound.sql
+--! Included inbound/internal/check_inbound.sql
+create or replace function collecta.check_inbound()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'warning', 'inbound requests failed', r.inbound_endpoint_id,
+    format('%s authentic requests since yesterday could not be written. The last came at %s.',
+           count(*), max(r.received_at)),
+    format('select request_id, reason, column_name from collecta.inbound_requests '
+           'where inbound_endpoint_id = %L and state = ''failed''; '
+           'select collecta.retry_inbound(%1$L); -- once the cause is mended', r.inbound_endpoint_id)
+  from collecta.inbound_endpoints e
+  join collecta.inbound_requests r on r.inbound_endpoint_id = e.inbound_endpoint_id
+  where r.state = 'failed' and r.received_at > now() - interval '1 day'
+  group by r.inbound_endpoint_id;
+end
+$$;
+comment on function collecta.check_inbound() is 'Rows of collecta.health about inbound endpoints.';
+--! EndIncluded inbound/internal/check_inbound.sql
 --! Included operations/health.sql
-create view collecta.health as
-with member as (
-  select m.slug, m.module_id, c.oid, c.relkind
-  from (select slug, module_id, relation::oid as relid from collecta.modules
-        union select m.slug, m.module_id, p.relid from collecta.modules m cross join lateral pg_partition_tree(m.relation) p) m
-  join pg_class c on c.oid = m.relid and c.relkind in ('r', 'p')
-)
-select 'error' as severity, 'table is gone' as problem, m.slug as subject, 'A module without its table.' as detail,
-  format('select collecta.detach_module(%L);', m.slug) as hint
-from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation)
-union all
-select 'error', 'configured column is gone', m.slug, format('Column %s of %s was renamed or dropped: its changes will be set aside in collecta.unrouted.', c, m.relation),
-  format('select collecta.attach_module(%L, %L, ...); select collecta.route_again();', m.relation, m.slug)
-from collecta.modules m
-join collecta.module_versions v on v.version = m.current_version
-cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column) c
-where c is not null and exists (select from pg_class r where r.oid = m.relation)
-  and not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = c and not a.attisdropped)
-union all
-select 'error', 'changes are not captured', m.slug, format('%s lacks an enabled capture trigger for %s.', m.oid::regclass, task),
-  format('select collecta.attach_module(%L, %L, ...); or alter table ... enable trigger ...;', (select n.relation from collecta.modules n where n.slug = m.slug), m.slug)
-from member m cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
-where not (task = 'truncate' and m.relkind = 'p')
-  and not exists (select from pg_trigger t where t.tgrelid = m.oid and t.tgname = 'collecta_capture_' || task and t.tgenabled in ('O', 'A'))
-union all
-select 'error', 'it became a partition or inherits', m.slug, format('%s is part of another table, or another of it: what is written through the one fires nothing of the other.', m.relation),
-  format('select collecta.detach_module(%L); then attach the root of its partition tree.', m.slug)
-from collecta.modules m join pg_class c on c.oid = m.relation
-where exists (select from pg_inherits i where i.inhrelid = c.oid or i.inhparent = c.oid and c.relkind = 'r')
-union all
-select 'error', 'logical replication writes it', m.slug, 'Its apply fires no statement trigger: nothing is captured.', 'Attach it on the publisher.'
-from member m where exists (select from pg_subscription_rel s where s.srrelid = m.oid)
-union all
-select 'error', 'database is a copy', current_database(), 'collecta was installed in another database; nothing is claimed here.', 'select collecta.resume_after_restore();'
-from collecta.installation i
-where i.system_identifier <> (select system_identifier from pg_control_system())
-  or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database())
-union all
-select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.', 'select * from collecta.maintain();'
-from unnest(array['events', 'delivery_attempts']) parent
-where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null
-union all
-select 'warning', 'changes are set aside', u.module, format('%s not routed%s, e.g. %s', count(*), case u.endpoint_id when '' then '' else ' to ' || u.endpoint_id end, min(u.reason)),
-  'Mend the cause, then select collecta.route_again();'
-from collecta.unrouted u group by u.module, u.endpoint_id
-union all
-select 'warning', 'endpoint is paused', e.endpoint_id, coalesce(e.paused_reason, ''), format('select collecta.resume_endpoint(%L);', e.endpoint_id)
-from collecta.endpoints e where e.state = 'paused'
-union all
-select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', e.failing_since),
-  format('select started_at, outcome, response_status, error from collecta.webhook_deliveries where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
-from collecta.endpoints e where e.state = 'active' and e.failing_since < now() - interval '10 minutes'
-union all
-select 'warning', 'no runner routes', 'outbox', format('The oldest change waits since %s.', o.captured_at), 'collecta-webhooks run'
-from (select captured_at from collecta.outbox order by change_id limit 1) o where o.captured_at < now() - interval '1 minute'
-union all
-select 'warning', 'deliveries are late', q.endpoint_id, format('The first is due since %s.', q.due_at), 'Are enough runners up? Is max_in_flight too low for what this endpoint takes?'
-from collecta.endpoints e
-cross join lateral (select q.endpoint_id, q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
-where e.state = 'active' and q.due_at < now() - interval '5 minutes'
-union all
-select 'warning', 'partition is kept', c.relname, 'It is past settings.retention and still holds a queued or set aside event.', 'See collecta.delivery_queue and collecta.unrouted, by routed_at.'
-from pg_inherits i join pg_class c on c.oid = i.inhrelid
-where i.inhparent in ('collecta.events'::regclass, 'collecta.delivery_attempts'::regclass)
-  and c.relname ~ '_[0-9]{8}$' and to_date(right(c.relname, 8), 'YYYYMMDD') + 2 < now() - (select retention from collecta.settings)
-union all
-select 'warning', 'publication for all tables', p.pubname, 'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
-  format('create publication ... for table ...; instead of for all tables (drop publication %I;)', p.pubname)
-from pg_publication p where p.puballtables
-union all
-select 'info', 'changes were muted', m.module, format('%s statements, %s records since yesterday', count(*), sum(m.records)), 'select * from collecta.muted_changes order by captured_at desc;'
-from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
-comment on view collecta.health is 'What needs a DBA: no row, no worry. Each with the statement that helps.';
+-- Each topic knows what can be wrong with it and has a check function of its own. One that fails hides no other's rows.
+create or replace function collecta.check_health()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+declare
+  topic text;
+begin
+  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+    begin
+      return query execute format('select * from collecta.%I()', 'check_' || topic);
+    exception when others then
+      return query select 'error', 'check failed', topic,
+        format('collecta.check_%s() ended with SQLSTATE %s, so nothing is known about this topic.', topic, sqlstate),
+        format('select * from collecta.check_%s(); -- as the owner of collecta: shows the error', topic);
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.check_health() is 'What collecta.health shows.';
+
+create view collecta.health as select * from collecta.check_health();
+comment on view collecta.health is
+  'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
 --! Included install/grants.sql
 -- Deny by default: nothing in the schema is anybody's but the owner's until it is granted here.
@@ -3728,6 +3867,7 @@ declare
     'collecta_reader|select on collecta.modules, collecta.module_versions, collecta.endpoints, collecta.subscriptions, collecta.events, collecta.delivery_queue, collecta.delivery_attempts, collecta.unrouted, collecta.muted_changes, collecta.settings, collecta.installation, collecta.webhook_deliveries, collecta.health, collecta.row_secured_modules',
     -- Not old and new, which row security of their table may keep from him.
     'collecta_reader|select (change_id, version, operation, transaction_id, nested, captured_at, context) on collecta.outbox',
+    'collecta_reader|execute on function collecta.check_health()',
     'collecta_operator|usage on schema collecta',
     'collecta_operator|execute on function collecta.pause_endpoint(text, text), collecta.resume_endpoint(text), collecta.replay_delivery(text), collecta.send_test_event(text), collecta.route_again(text), collecta.new_id(text)',
     'collecta_capture|usage on schema collecta',
