@@ -140,10 +140,22 @@ export const variables = {
     default: '0',
     example: '1',
   }),
+  COLLECTA_OPERATIONS_HOST: variable({
+    read: z.string(),
+    about: 'address that the operations port listens on',
+    default: '127.0.0.1',
+    example: '0.0.0.0',
+  }),
   COLLECTA_OPERATIONS_PORT: variable({
     read: wholeNumber(0, 65_535),
-    about: 'port for /livez, /readyz and /metrics on COLLECTA_HOST (default: off)',
+    about: 'port for /livez, /readyz and /metrics (default: off)',
     example: '9090',
+  }),
+  COLLECTA_METRICS_ENDPOINTS: variable({
+    read: wholeNumber(0, 10_000),
+    about: 'endpoints that have a label of their own in the metrics; all others share "other"',
+    default: '100',
+    example: '20',
   }),
   COLLECTA_ENVIRONMENT: variable({
     read: z.string().max(63, 'must be at most 63 characters'),
@@ -240,7 +252,9 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     host: withDefault('COLLECTA_HOST'),
     port: withDefault('COLLECTA_PORT'),
     trustedProxies: withDefault('COLLECTA_TRUSTED_PROXIES'),
+    operationsHost: withDefault('COLLECTA_OPERATIONS_HOST'),
     operationsPort: get('COLLECTA_OPERATIONS_PORT'),
+    metricsEndpoints: withDefault('COLLECTA_METRICS_ENDPOINTS'),
     environment: get('COLLECTA_ENVIRONMENT'),
     secretKey: get('COLLECTA_SECRET_KEY'),
     secret: get('COLLECTA_SECRET'),

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0b8d9f00a8e8afac05aec249104d0bcb6cdd6758
+--! Hash: sha1:a40b3ccd6fc8c316b38ade0f1dd3470daeeb9750
 --! Message: Install
 
 --! Included install/schema.sql
@@ -385,7 +385,7 @@ as $$
     || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14)
 $$;
 comment on function collecta.new_id(text) is
-  'A time-ordered, globally unique id such as rec_019ab3…: for a column default, default collecta.new_id(''rec''). Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
+  'A time-ordered, globally unique id such as rec_019ab3...: for a column default, default collecta.new_id(''rec''). Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
 --! EndIncluded install/new_id.sql
 --! Included endpoints/internal/new_secret.sql
 create or replace function collecta.new_secret() returns text
@@ -937,7 +937,7 @@ begin
          join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
          where i.indrelid = relation and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null and i.indexprs is null
          group by i.indexrelid having bool_and(a.attnotnull) limit 1),
-        format('alter table %s add primary key (…);', relation));
+        format('alter table %s add primary key (...);', relation));
   end if;
   if key_columns is not null then
     keys := key_columns;
@@ -1193,12 +1193,6 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
-  port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
-  -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
-  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
-    '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
-    '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
-    '6697,10080}';
   wrong text;
 begin
   wrong := case
@@ -1206,16 +1200,15 @@ begin
     when length(url) > 2048 then 'it is longer than 2048 characters'
     when url !~ '^https?://' then 'it does not begin with https:// or http://'
     when url ~ '[[:space:][:cntrl:]\\]' then 'it holds white space or a backslash'
-    when url ~ '#' then 'it has a fragment (#…), which is never sent'
+    when url ~ '#' then 'it has a fragment (#...), which is never sent'
     when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
     when url !~ '^https?://[^/?]' then 'it names no host'
     when url !~ '^https?://([^/?:\[\]%<>^|"`{}]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$'
-      or port > 65535 then 'its host or port is malformed'
-    when port = any (blocked_ports) then format('port %s belongs to another protocol than HTTP', port)
+      or substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int > 65535 then 'its host or port is malformed'
   end;
   if wrong is not null then
     raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint', detail = format('The URL cannot be used: %s.', wrong),
-      hint = 'Give it like https://hooks.example.com/orders; put credentials into headers => ''{"authorization": "…"}''.';
+      hint = 'Give it like https://hooks.example.com/orders; put credentials into headers => ''{"authorization": "..."}''.';
   end if;
   select string_agg(coalesce(quote_literal(e), 'null'), ', ') into wrong
   from unnest(events) e where e is null or e <> all (known);
@@ -1245,11 +1238,11 @@ begin
   end if;
   if payload_role <> '' and to_regrole(quote_ident(payload_role)) is null then
     raise exception using errcode = 'CW016', message = format('there is no role %L', payload_role),
-      detail = 'The payload keeps the columns that this role may select.', hint = format('create role %I nologin; grant select (…) on … to %I;', payload_role, payload_role);
+      detail = 'The payload keeps the columns that this role may select.', hint = format('create role %I nologin; grant select (...) on ... to %I;', payload_role, payload_role);
   end if;
   if jsonb_typeof(headers) is distinct from 'object' then
     raise exception using errcode = 'CW016', message = 'headers must be an object of strings',
-      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')), hint = 'headers => ''{"authorization": "Bearer …"}''';
+      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')), hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
@@ -1258,8 +1251,8 @@ begin
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
-      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, Content-*, Transfer-Encoding, Connection, the signature''s …); values are strings of printable ASCII without line breaks.',
-      hint = 'headers => ''{"authorization": "Bearer …"}''';
+      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, Content-*, Transfer-Encoding, Connection, the signature''s ...); values are strings of printable ASCII without line breaks.',
+      hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
 end
 $$;
@@ -1374,7 +1367,7 @@ begin
 end
 $$;
 comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int) is
-  'Makes a destination and returns its id and the secret in force (generated as whsec_… when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. Errors CW010 to CW016 say what to do.';
+  'Makes a destination and returns its id and the secret in force (generated as whsec_... when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. Errors CW010 to CW016 say what to do.';
 
 create or replace function collecta.update_endpoint(
   endpoint_id text,
@@ -1517,7 +1510,7 @@ begin
       if found then
         module := other;
       else
-        unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, …); then select collecta.route_again();',
+        unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, ...); then select collecta.route_again();',
           missing, module.relation::regclass, module.slug);
       end if;
       -- Known although unroutable, it holds back the record's later changes at ordered endpoints.
@@ -2477,11 +2470,11 @@ begin
   return made;
 end
 $$;
-comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''…''.';
+comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''...''.';
 --! EndIncluded outbound/replay_delivery.sql
 --! Included operations/runner/maintain.sql
 -- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks out nobody
--- (CREATE … PARTITION OF would); an old one is dropped under a short lock_timeout, and next time if somebody is reading.
+-- (CREATE ... PARTITION OF would); an old one is dropped under a short lock_timeout, and next time if somebody is reading.
 create or replace function collecta.maintain() returns table (done text, subject text)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set lock_timeout = '100ms'
@@ -2645,7 +2638,7 @@ create index inbound_requests_to_retry on collecta.inbound_requests (received_at
 create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at) where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
-  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select … where state = ''failed''; mend the mapping, then select collecta.retry_inbound(…).';
+  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
   'accepted (the record is written); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
 comment on column collecta.inbound_requests.operation is 'created or updated.';
@@ -2677,7 +2670,7 @@ as $$
           from regexp_matches(path, '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
 $$;
 comment on function collecta.inbound_path_steps(text) is
-  'The names and indexes of $.name, $[''name''], $[0] … (at most 16 steps and 512 characters); null for anything else.';
+  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
 
 create or replace function collecta.read_inbound_mapping(mapping jsonb)
 returns table (column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb)
@@ -2711,7 +2704,7 @@ begin
     path := case when entry.short then entry.key when entry.value ? 'whole' then '$' else entry.value ->> 'path' end;
     steps := collecta.inbound_path_steps(path);
     if wrong is null and path is not null and steps is null then
-      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] … (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
+      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
     end if;
     if wrong is not null then
       raise exception using errcode = 'CW052', message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
@@ -2726,7 +2719,7 @@ begin
 end
 $$;
 comment on function collecta.read_inbound_mapping(jsonb) is
-  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": …, "default": …, "required": …}. Refuses with CW052 what is not of them.';
+  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., "default": ..., "required": ...}. Refuses with CW052 what is not of them.';
 --! EndIncluded inbound/internal/read_inbound_mapping.sql
 --! Included inbound/internal/check_inbound_mapping.sql
 create or replace function collecta.check_inbound_mapping(module text, mapping jsonb, match_columns text[]) returns regclass
@@ -2771,7 +2764,7 @@ begin
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
       detail = concat_ws('; ', 'Column ' || wrong, format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
-      hint = coalesce(format('Map it, or: alter table %s alter column %s set default …;', target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
+      hint = coalesce(format('Map it, or: alter table %s alter column %s set default ...;', target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
   end if;
 
   select string_agg(format('%I', c), ', ') into wrong
@@ -2780,7 +2773,7 @@ begin
   if wrong is not null or array_position(match_columns, null) > 0 then
     raise exception using errcode = 'CW054', message = format('match column %s is not mapped', coalesce(wrong, 'null')),
       detail = 'A record is matched by what the payload says; so each match column needs its entry in the mapping.',
-      hint = format('mapping => ''%s''', mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$.…", "required": true}'::jsonb));
+      hint = format('mapping => ''%s''', mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
   end if;
   if cardinality(match_columns) > 0 then
     begin
@@ -2788,7 +2781,7 @@ begin
         (select string_agg(format('t.%1$I = t.%1$I', c), ' and ') from unnest(match_columns) c));
     exception when undefined_function then
       raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
-        detail = 'Its type has no equality operator.', hint = 'Match by another column, or alter table … alter column … type jsonb;';
+        detail = 'Its type has no equality operator.', hint = 'Match by another column, or alter table ... alter column ... type jsonb;';
     end;
     if not collecta.is_unique_key(target.relation, match_columns) then
       raise notice using message = format('collecta: no unique index on %s (%s): inbound writes of this table happen one after another, and other writers can make duplicates',
@@ -2952,7 +2945,7 @@ begin
   if cardinality(col.names) is distinct from cardinality(endpoint.columns) then
     raise exception using errcode = 'CW053', message = format('a mapped column of %s was renamed or dropped', endpoint.relation),
       detail = format('Mapped: %s; there: %s.', array_to_string(endpoint.columns, ', '), array_to_string(col.names, ', ')),
-      hint = format('select collecta.update_inbound_endpoint(%L, mapping => ''…'');', inbound_endpoint_id);
+      hint = format('select collecta.update_inbound_endpoint(%L, mapping => ''...'');', inbound_endpoint_id);
   end if;
   serialised := endpoint.match_columns <> '{}' and not collecta.is_unique_key(endpoint.relation, endpoint.match_columns);
 
@@ -3144,7 +3137,7 @@ begin
 end
 $$;
 comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, boolean, int, int, boolean) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": …, "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
 
 create or replace function collecta.update_inbound_endpoint(
   inbound_endpoint_id text,
@@ -3636,7 +3629,7 @@ from collecta.delivery_attempts a
 join collecta.events e
   on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at;
 comment on view collecta.webhook_deliveries is
-  'Every delivery attempt with its event: what was sent, when, and what came back. select … where record_id = ''…'' order by started_at.';
+  'Every delivery attempt with its event: what was sent, when, and what came back. select ... where record_id = ''...'' order by started_at.';
 comment on column collecta.webhook_deliveries.id is 'The attempt; give it to replay_delivery(id).';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.outcome is 'delivered; failed (is tried again); exhausted (was the last attempt); blocked (the destination is not allowed); lost (the runner vanished).';
@@ -3646,80 +3639,222 @@ comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checki
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
 comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
 --! EndIncluded outbound/webhook_deliveries.sql
+--! Included install/internal/check_install.sql
+create or replace function collecta.check_install()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'database is a copy', current_database()::text,
+    'collecta was installed in another database. Nothing is claimed here.',
+    'select collecta.resume_after_restore();'
+  from collecta.installation i
+  where i.system_identifier <> (select c.system_identifier from pg_control_system() c)
+    or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database());
+
+  return query
+  select 'warning', 'publication for all tables', p.pubname::text,
+    'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
+    format('drop publication %I; -- and create one that names its tables', p.pubname)
+  from pg_publication p where p.puballtables;
+end
+$$;
+comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
+--! EndIncluded install/internal/check_install.sql
+--! Included modules/internal/check_modules.sql
+create or replace function collecta.check_modules()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'table is gone', m.slug, 'The table of this module was dropped.',
+    format('select collecta.detach_module(%L);', m.slug)
+  from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation);
+
+  return query
+  select 'error', 'configured column is gone', m.slug,
+    format('Column %s of %s was renamed or dropped. Its changes will be set aside in collecta.unrouted.',
+           configured.name, m.relation),
+    format('select collecta.attach_module(%L, %L, ...); select collecta.route_again();', m.relation, m.slug)
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column)
+    configured (name)
+  where configured.name is not null
+    and exists (select from pg_class c where c.oid = m.relation)
+    and not exists (select from pg_attribute a
+                    where a.attrelid = m.relation and a.attname = configured.name and not a.attisdropped);
+
+  return query
+  with member as (
+    select m.slug, m.relation, m.relation::oid as relid from collecta.modules m
+    union
+    select m.slug, m.relation, p.relid::oid
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation and c.relkind = 'p'
+    cross join lateral pg_partition_tree(m.relation) p
+  )
+  select 'error', 'changes are not captured', member.slug,
+    format('%s lacks an enabled capture trigger for %s.', member.relid::regclass, task),
+    format('select collecta.attach_module(%L, %L, ...); or alter table ... enable trigger ...;',
+           member.relation, member.slug)
+  from member
+  join pg_class c on c.oid = member.relid and c.relkind in ('r', 'p')
+  cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
+  where not (task = 'truncate' and c.relkind = 'p')
+    and not exists (select from pg_trigger t
+                    where t.tgrelid = member.relid and t.tgname = 'collecta_capture_' || task
+                      and t.tgenabled in ('O', 'A'));
+
+  return query
+  select 'error', 'it became a partition or inherits', m.slug,
+    format('%s is part of another table, or another of it: what is written through the one fires nothing of the other.',
+           m.relation),
+    format('select collecta.detach_module(%L); -- then attach the root of its partition tree', m.slug)
+  from collecta.modules m join pg_class c on c.oid = m.relation
+  where exists (select from pg_inherits i where i.inhrelid = c.oid)
+    or c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid);
+
+  return query
+  with member as (
+    select m.slug, m.relation::oid as relid from collecta.modules m
+    union
+    select m.slug, p.relid::oid
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation and c.relkind = 'p'
+    cross join lateral pg_partition_tree(m.relation) p
+  )
+  select 'error', 'logical replication writes it', member.slug,
+    'Its apply fires no statement trigger: nothing is captured.',
+    format('select collecta.detach_module(%L); -- then attach it on the publisher', member.slug)
+  from member where exists (select from pg_subscription_rel s where s.srrelid = member.relid);
+end
+$$;
+comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
+--! EndIncluded modules/internal/check_modules.sql
+--! Included endpoints/internal/check_endpoints.sql
+create or replace function collecta.check_endpoints()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'warning', 'endpoint is paused', e.endpoint_id, coalesce(e.paused_reason, ''),
+    format('select collecta.resume_endpoint(%L);', e.endpoint_id)
+  from collecta.endpoints e where e.state = 'paused';
+
+  return query
+  select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', e.failing_since),
+    format('select started_at, outcome, response_status, error from collecta.webhook_deliveries '
+           'where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
+  from collecta.endpoints e
+  where e.state = 'active' and e.failing_since < now() - interval '10 minutes';
+end
+$$;
+comment on function collecta.check_endpoints() is 'Rows of collecta.health about endpoints.';
+--! EndIncluded endpoints/internal/check_endpoints.sql
+--! Included outbound/internal/check_outbound.sql
+create or replace function collecta.check_outbound()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.',
+    'select * from collecta.maintain();'
+  from unnest(array['events', 'delivery_attempts']) parent
+  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
+
+  -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
+  return query
+  select 'warning', 'changes are set aside', u.module,
+    format('%s not routed%s since %s.', count(*),
+           case u.endpoint_id when '' then '' else ' to ' || u.endpoint_id end, min(u.set_aside_at)),
+    format('select change_id, reason from collecta.unrouted where module = %L; '
+           'select collecta.route_again(); -- once the cause is mended', u.module)
+  from collecta.unrouted u group by u.module, u.endpoint_id;
+
+  return query
+  select 'warning', 'no runner routes', 'outbox', format('The oldest change waits since %s.', o.captured_at),
+    'collecta-webhooks run'
+  from (select captured_at from collecta.outbox order by change_id limit 1) o
+  where o.captured_at < now() - interval '1 minute';
+
+  return query
+  select 'warning', 'deliveries are late', e.endpoint_id, format('The first is due since %s.', q.due_at),
+    'Are enough runners up? Is max_in_flight too low for what this endpoint takes?'
+  from collecta.endpoints e
+  cross join lateral (
+    select q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1
+  ) q
+  where e.state = 'active' and q.due_at < now() - interval '5 minutes';
+
+  return query
+  select 'warning', 'partition is kept', c.relname::text,
+    'It is past settings.retention and still holds a queued or set aside event.',
+    'See collecta.delivery_queue and collecta.unrouted, by routed_at.'
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  where i.inhparent in ('collecta.events'::regclass, 'collecta.delivery_attempts'::regclass)
+    and c.relname ~ '_[0-9]{8}$'
+    and to_date(right(c.relname, 8), 'YYYYMMDD') + 2 < now() - (select s.retention from collecta.settings s);
+
+  return query
+  select 'info', 'changes were muted', m.module,
+    format('%s statements, %s records since yesterday.', count(*), sum(m.records)),
+    'select * from collecta.muted_changes order by captured_at desc;'
+  from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
+end
+$$;
+comment on function collecta.check_outbound() is 'Rows of collecta.health about routing and delivery.';
+--! EndIncluded outbound/internal/check_outbound.sql
+--! Included inbound/internal/check_inbound.sql
+create or replace function collecta.check_inbound()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'warning', 'inbound requests failed', r.inbound_endpoint_id,
+    format('%s authentic requests since yesterday could not be written. The last came at %s.',
+           count(*), max(r.received_at)),
+    format('select request_id, reason, column_name from collecta.inbound_requests '
+           'where inbound_endpoint_id = %L and state = ''failed''; '
+           'select collecta.retry_inbound(%1$L); -- once the cause is mended', r.inbound_endpoint_id)
+  from collecta.inbound_endpoints e
+  join collecta.inbound_requests r on r.inbound_endpoint_id = e.inbound_endpoint_id
+  where r.state = 'failed' and r.received_at > now() - interval '1 day'
+  group by r.inbound_endpoint_id;
+end
+$$;
+comment on function collecta.check_inbound() is 'Rows of collecta.health about inbound endpoints.';
+--! EndIncluded inbound/internal/check_inbound.sql
 --! Included operations/health.sql
-create view collecta.health as
-with member as (
-  select m.slug, m.module_id, c.oid, c.relkind
-  from (select slug, module_id, relation::oid as relid from collecta.modules
-        union select m.slug, m.module_id, p.relid from collecta.modules m cross join lateral pg_partition_tree(m.relation) p) m
-  join pg_class c on c.oid = m.relid and c.relkind in ('r', 'p')
-)
-select 'error' as severity, 'table is gone' as problem, m.slug as subject, 'A module without its table.' as detail,
-  format('select collecta.detach_module(%L);', m.slug) as hint
-from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation)
-union all
-select 'error', 'configured column is gone', m.slug, format('Column %s of %s was renamed or dropped: its changes will be set aside in collecta.unrouted.', c, m.relation),
-  format('select collecta.attach_module(%L, %L, …); select collecta.route_again();', m.relation, m.slug)
-from collecta.modules m
-join collecta.module_versions v on v.version = m.current_version
-cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column) c
-where c is not null and exists (select from pg_class r where r.oid = m.relation)
-  and not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = c and not a.attisdropped)
-union all
-select 'error', 'changes are not captured', m.slug, format('%s lacks an enabled capture trigger for %s.', m.oid::regclass, task),
-  format('select collecta.attach_module(%L, %L, …); or alter table … enable trigger …;', (select n.relation from collecta.modules n where n.slug = m.slug), m.slug)
-from member m cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
-where not (task = 'truncate' and m.relkind = 'p')
-  and not exists (select from pg_trigger t where t.tgrelid = m.oid and t.tgname = 'collecta_capture_' || task and t.tgenabled in ('O', 'A'))
-union all
-select 'error', 'it became a partition or inherits', m.slug, format('%s is part of another table, or another of it: what is written through the one fires nothing of the other.', m.relation),
-  format('select collecta.detach_module(%L); then attach the root of its partition tree.', m.slug)
-from collecta.modules m join pg_class c on c.oid = m.relation
-where exists (select from pg_inherits i where i.inhrelid = c.oid or i.inhparent = c.oid and c.relkind = 'r')
-union all
-select 'error', 'logical replication writes it', m.slug, 'Its apply fires no statement trigger: nothing is captured.', 'Attach it on the publisher.'
-from member m where exists (select from pg_subscription_rel s where s.srrelid = m.oid)
-union all
-select 'error', 'database is a copy', current_database(), 'collecta was installed in another database; nothing is claimed here.', 'select collecta.resume_after_restore();'
-from collecta.installation i
-where i.system_identifier <> (select system_identifier from pg_control_system())
-  or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database())
-union all
-select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.', 'select * from collecta.maintain();'
-from unnest(array['events', 'delivery_attempts']) parent
-where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null
-union all
-select 'warning', 'changes are set aside', u.module, format('%s not routed%s, e.g. %s', count(*), case u.endpoint_id when '' then '' else ' to ' || u.endpoint_id end, min(u.reason)),
-  'Mend the cause, then select collecta.route_again();'
-from collecta.unrouted u group by u.module, u.endpoint_id
-union all
-select 'warning', 'endpoint is paused', e.endpoint_id, coalesce(e.paused_reason, ''), format('select collecta.resume_endpoint(%L);', e.endpoint_id)
-from collecta.endpoints e where e.state = 'paused'
-union all
-select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', e.failing_since),
-  format('select started_at, outcome, response_status, error from collecta.webhook_deliveries where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
-from collecta.endpoints e where e.state = 'active' and e.failing_since < now() - interval '10 minutes'
-union all
-select 'warning', 'no runner routes', 'outbox', format('The oldest change waits since %s.', o.captured_at), 'collecta-webhooks run'
-from (select captured_at from collecta.outbox order by change_id limit 1) o where o.captured_at < now() - interval '1 minute'
-union all
-select 'warning', 'deliveries are late', q.endpoint_id, format('The first is due since %s.', q.due_at), 'Are enough runners up? Is max_in_flight too low for what this endpoint takes?'
-from collecta.endpoints e
-cross join lateral (select q.endpoint_id, q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
-where e.state = 'active' and q.due_at < now() - interval '5 minutes'
-union all
-select 'warning', 'partition is kept', c.relname, 'It is past settings.retention and still holds a queued or set aside event.', 'See collecta.delivery_queue and collecta.unrouted, by routed_at.'
-from pg_inherits i join pg_class c on c.oid = i.inhrelid
-where i.inhparent in ('collecta.events'::regclass, 'collecta.delivery_attempts'::regclass)
-  and c.relname ~ '_[0-9]{8}$' and to_date(right(c.relname, 8), 'YYYYMMDD') + 2 < now() - (select retention from collecta.settings)
-union all
-select 'warning', 'publication for all tables', p.pubname, 'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
-  format('create publication … for table …; instead of for all tables (drop publication %I;)', p.pubname)
-from pg_publication p where p.puballtables
-union all
-select 'info', 'changes were muted', m.module, format('%s statements, %s records since yesterday', count(*), sum(m.records)), 'select * from collecta.muted_changes order by captured_at desc;'
-from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
-comment on view collecta.health is 'What needs a DBA: no row, no worry. Each with the statement that helps.';
+-- Each topic knows what can be wrong with it and has a check function of its own. One that fails hides no other's rows.
+create or replace function collecta.check_health()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+declare
+  topic text;
+begin
+  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+    begin
+      return query execute format('select * from collecta.%I()', 'check_' || topic);
+    exception when others then
+      return query select 'error', 'check failed', topic,
+        format('collecta.check_%s() ended with SQLSTATE %s, so nothing is known about this topic.', topic, sqlstate),
+        format('select * from collecta.check_%s(); -- as the owner of collecta: shows the error', topic);
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.check_health() is 'What collecta.health shows.';
+
+create view collecta.health as select * from collecta.check_health();
+comment on view collecta.health is
+  'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
 --! Included install/grants.sql
 -- Deny by default: nothing in the schema is anybody's but the owner's until it is granted here.
@@ -3732,6 +3867,8 @@ declare
     'collecta_reader|select on collecta.modules, collecta.module_versions, collecta.endpoints, collecta.subscriptions, collecta.events, collecta.delivery_queue, collecta.delivery_attempts, collecta.unrouted, collecta.muted_changes, collecta.settings, collecta.installation, collecta.webhook_deliveries, collecta.health, collecta.row_secured_modules',
     -- Not old and new, which row security of their table may keep from him.
     'collecta_reader|select (change_id, version, operation, transaction_id, nested, captured_at, context) on collecta.outbox',
+    'collecta_reader|select on sequence collecta.outbox_change_id_seq',
+    'collecta_reader|execute on function collecta.check_health()',
     'collecta_operator|usage on schema collecta',
     'collecta_operator|execute on function collecta.pause_endpoint(text, text), collecta.resume_endpoint(text), collecta.replay_delivery(text), collecta.send_test_event(text), collecta.route_again(text), collecta.new_id(text)',
     'collecta_capture|usage on schema collecta',

@@ -4,6 +4,7 @@ import { whyUnreachable } from '../database/connect.ts';
 import { openPool } from '../database/pool.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
+import { countAttempt, countRouted } from '../metrics.ts';
 import { createKeyring } from '../secrets/keyring.ts';
 import { signatureHeaders } from '../secrets/sign.ts';
 import { createClaimer, type Delivery, noPartition } from './claim.ts';
@@ -147,6 +148,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     giveUpPlace();
     if (result.outcome === 'withdrawn') return void (await giveBack([delivery]));
     if (result.totalMs < slowAfterMs) slow.delete(endpoint.id);
+    const { outcome, status, totalMs } = result;
+    countAttempt({ endpointId: endpoint.id, eventId, outcome, status, totalMs });
     recorder.add({ delivery, startedAt, signed, result });
   }
 
@@ -263,6 +266,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       );
       everything = false;
       failures = 0;
+      countRouted(routed);
       for (const delivery of deliveries) {
         const { id } = delivery.endpoint;
         const queue = ahead.get(id);
