@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a40b3ccd6fc8c316b38ade0f1dd3470daeeb9750
+--! Hash: sha1:c4121911d7934009461afac99d3c42845bc32e2e
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1193,6 +1193,12 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
+  port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
+  -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
+  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
+    '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
+    '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
+    '6697,10080}';
   wrong text;
 begin
   wrong := case
@@ -1204,7 +1210,8 @@ begin
     when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
     when url !~ '^https?://[^/?]' then 'it names no host'
     when url !~ '^https?://([^/?:\[\]%<>^|"`{}]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$'
-      or substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int > 65535 then 'its host or port is malformed'
+      or port > 65535 then 'its host or port is malformed'
+    when port = any (blocked_ports) then format('port %s belongs to another protocol than HTTP', port)
   end;
   if wrong is not null then
     raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint', detail = format('The URL cannot be used: %s.', wrong),
