@@ -71,6 +71,11 @@
 
 --!include modules/row_secured_modules.sql
 --!include outbound/webhook_deliveries.sql
+--!include install/internal/check_install.sql
+--!include modules/internal/check_modules.sql
+--!include endpoints/internal/check_endpoints.sql
+--!include outbound/internal/check_outbound.sql
+--!include inbound/internal/check_inbound.sql
 --!include operations/health.sql
 --!include install/grants.sql
 --!include install/inbound_grants.sql

@@ -24,6 +24,7 @@ const executors: Record<string, string> = {
   receive_inbound: 'inbound',
   next_inbound_retries: 'inbound',
   maintain_inbound: 'inbound',
+  check_health: 'reader operator',
   pause_endpoint: 'operator',
   resume_endpoint: 'operator',
   replay_delivery: 'operator',
@@ -46,8 +47,8 @@ const executors: Record<string, string> = {
   write_inbound_1: 'writer',
   cast_inbound_1: 'writer',
   ...Object.fromEntries(
-    `attach_module captured_json capturing_role chain_changes check_endpoint check_endpoint_id check_inbound_endpoint_id
-    check_inbound_mapping check_inbound_overlap check_module context_json create_endpoint create_inbound_endpoint delete_endpoint
+    `attach_module captured_json capturing_role chain_changes check_endpoint check_endpoint_id check_endpoints check_inbound
+    check_inbound_endpoint_id check_inbound_mapping check_inbound_overlap check_install check_module check_modules check_outbound context_json create_endpoint create_inbound_endpoint delete_endpoint
     delete_inbound_endpoint detach_module end_leases event_body event_id forget_inbound_endpoint forget_module grant_inbound inbound_cast_problem inbound_fields
     inbound_path_steps inbound_shape is_secret is_unique_key last_change_id let_capture_read mask_headers missing_columns new_secret
     notifies order_changes own_function promote_next promote_waiting read_change read_inbound_mapping record_id resume_after_restore

@@ -200,8 +200,8 @@ t.test('the function table is the catalog’s: all that somebody may call, with 
     }
   // Functions that functions call; one that is in neither list is one that nobody has decided about.
   const internal = new Set(
-    `capture_large capturing_role captured_json chain_changes check_endpoint check_endpoint_id check_inbound_endpoint_id
-     check_inbound_mapping check_inbound_overlap check_module context_json end_leases event_body event_id forget_inbound_endpoint forget_module
+    `capture_large capturing_role captured_json chain_changes check_endpoint check_endpoint_id check_endpoints check_inbound check_inbound_endpoint_id
+     check_inbound_mapping check_inbound_overlap check_install check_module check_modules check_outbound context_json end_leases event_body event_id forget_inbound_endpoint forget_module
      grant_inbound inbound_cast_problem inbound_fields inbound_path_steps inbound_shape is_secret is_unique_key last_change_id
      let_capture_read mask_escapes mask_headers missing_columns new_secret notifies order_changes own_function pick_columns promote_next promote_waiting
      read_change read_inbound_mapping record_id route_changes save_inbound_endpoint save_module set_inbound_state
@@ -233,8 +233,10 @@ t.test('the table of errors is that of sql/fixtures', async t => {
 });
 
 t.test('the operations page explains every problem that collecta.health can show', async t => {
-  const view = readFileSync('sql/fixtures/operations/health.sql', 'utf8');
-  const shown = [...view.matchAll(/'(error|warning|info)'(?: as severity)?, '([a-z ]+)'/g)];
+  const checks = (readdirSync('sql/fixtures', { recursive: true }) as string[])
+    .filter(name => /(^|\/)(check_[a-z]+|health)\.sql$/.test(name))
+    .map(name => readFileSync(join('sql/fixtures', name), 'utf8'));
+  const shown = [...checks.join('\n').matchAll(/'(error|warning|info)', '([a-z ]+)'/g)];
   t.ok(shown.length > 10);
   const [, text = ''] = readFileSync('docs/operations.md', 'utf8').split(/^## /m);
   t.strictSame(
