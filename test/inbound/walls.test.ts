@@ -53,7 +53,8 @@ const trap = `
 t.test('nothing that a DBA calls runs code of the table as the DBA', async t => {
   const { sql, url } = await database();
   await sql.unsafe(trap);
-  const sprung = async () => (await sql`select case when is_called then last_value else 0 end::int as n from trap.sprung`)[0]!.n;
+  const sprung = async () =>
+    (await sql`select case when is_called then last_value else 0 end::int as n from trap.sprung`)[0]!.n;
   await sql`explain select from trap.orders t where t.sku = t.sku limit 0`;
   t.ok((await sprung()) > 0, 'the trap works: planning alone springs it');
   await sql`alter sequence trap.sprung restart`;
@@ -66,8 +67,18 @@ t.test('nothing that a DBA calls runs code of the table as the DBA', async t => 
   };
   const one = async (statement: string) => Object.values((await sql.unsafe(statement))[0]!)[0] as string;
   const mapping = `'{"$.sku": "sku", "$.quantity": "quantity", "$.mood": "mood", "$.code": "code"}'`;
-  t.equal(await seen(`select collecta.attach_module('trap.orders', 'orders', status_column => 'status', custom_data_column => 'custom_data')`), undefined);
-  t.equal(await seen(`select * from collecta.create_endpoint('https://example.com', '{record_created,record_updated}', name => 'one', filter => '$.record.quantity > 0')`), undefined);
+  t.equal(
+    await seen(
+      `select collecta.attach_module('trap.orders', 'orders', status_column => 'status', custom_data_column => 'custom_data')`,
+    ),
+    undefined,
+  );
+  t.equal(
+    await seen(
+      `select * from collecta.create_endpoint('https://example.com', '{record_created,record_updated}', name => 'one', filter => '$.record.quantity > 0')`,
+    ),
+    undefined,
+  );
   t.equal(await seen(`select * from collecta.create_inbound_endpoint('orders', ${mapping}, '{sku}')`), undefined);
   const inbound = await one('select inbound_endpoint_id from collecta.inbound_endpoints');
   const endpoint = await one('select endpoint_id from collecta.endpoints');
@@ -138,26 +149,29 @@ async function publicFunctions(): Promise<string[]> {
   return names.filter(name => !/^(check|save|next|promote|set|forget|end|last|mask|notifies)_|^check$/.test(name));
 }
 
-t.test("code attached to one table can neither write another owner's table nor break its endpoints for good", async t => {
-  const { sql, url } = await database();
-  await sql.unsafe(`
+t.test(
+  "code attached to one table can neither write another owner's table nor break its endpoints for good",
+  async t => {
+    const { sql, url } = await database();
+    await sql.unsafe(`
     grant create on schema public to mallory, neighbour;
     create table theirs (id int primary key, sku text); alter table theirs owner to neighbour;
     create table mine (id int primary key, sku text, note text); alter table mine owner to mallory;
     select collecta.attach_module('theirs', 'theirs');
     select collecta.attach_module('mine', 'mine');`);
-  const [theirs] = await sql`select * from collecta.create_inbound_endpoint('theirs', '{"$.id": "id", "$.sku": "sku"}', '{id}')`;
-  const create = (more: string) =>
-    `select * from collecta.create_inbound_endpoint('mine', '{"$.id": "id", "$.sku": "sku"}', '{id}'${more})`;
-  const refused = await sql.unsafe(create('')).then(
-    () => undefined,
-    (error: { code: string; hint: string }) => error,
-  );
-  t.match(refused, { code: 'CW056' });
-  await sql.unsafe(refused!.hint.replace(/Then the same call.*/, ''));
-  const writer = /writer => '(\w+)'/.exec(refused!.hint)![1]!;
-  const [mine] = await sql.unsafe(create(`, writer => '${writer}'`));
-  await sql.unsafe(`
+    const [theirs] =
+      await sql`select * from collecta.create_inbound_endpoint('theirs', '{"$.id": "id", "$.sku": "sku"}', '{id}')`;
+    const create = (more: string) =>
+      `select * from collecta.create_inbound_endpoint('mine', '{"$.id": "id", "$.sku": "sku"}', '{id}'${more})`;
+    const refused = await sql.unsafe(create('')).then(
+      () => undefined,
+      (error: { code: string; hint: string }) => error,
+    );
+    t.match(refused, { code: 'CW056' });
+    await sql.unsafe(refused!.hint.replace(/Then the same call.*/, ''));
+    const writer = /writer => '(\w+)'/.exec(refused!.hint)![1]!;
+    const [mine] = await sql.unsafe(create(`, writer => '${writer}'`));
+    await sql.unsafe(`
     set role mallory;
     create function attack() returns trigger language plpgsql as $$
     declare f record; statement text; said text := '';
@@ -187,32 +201,36 @@ t.test("code attached to one table can neither write another owner's table nor b
     end $$;
     create trigger attack before insert on mine for each row execute function attack();
     reset role;`);
-  const receiving = await startReceiving({ url, sql, name: '' });
-  t.match(await post(receiving.port, mine!.path, { id: 1, sku: 'x' }), { status: 202 });
-  const [{ note }] = (await sql`select note from mine where id = 1`) as unknown as [{ note: string }];
-  t.strictSame(note.trim().split(' '), [...Array(8).fill('42501'), 'done', 'done', 'done'].map(s => s), 'the owner of one table');
-  t.match(await sql`select from theirs`, { length: 0 });
-  t.match([...(await sql`select * from collecta.broken_inbound_endpoints()`)], [{ inbound_endpoint_id: mine!.inbound_endpoint_id }]);
-  t.match(
-    [...(await sql`select severity, subject from collecta.health where problem like 'inbound function%'`)],
-    [{ severity: 'error', subject: mine!.inbound_endpoint_id }],
-  );
-  // The next request mends it at once, and nothing was run with other rights.
-  t.match(await post(receiving.port, mine!.path, { id: 1, sku: 'y' }), { status: 202 });
-  await sql`drop trigger attack on mine`;
-  t.match(await post(receiving.port, mine!.path, { id: 2, sku: 'y' }), { status: 202 });
-  t.match(await post(receiving.port, theirs!.path, { id: 1, sku: 'z' }), { status: 202 });
-  // Upkeep mends it too, for an endpoint that nobody calls.
-  await sql.unsafe(`set role ${writer}; drop function collecta.write_inbound_2(json) cascade; reset role`);
-  t.equal((await sql`select * from collecta.broken_inbound_endpoints()`).length, 1);
-  await sql`select collecta.maintain_inbound('[]')`;
-  t.equal((await sql`select * from collecta.broken_inbound_endpoints()`).length, 0);
-  const [acl] = await sql`
+    const receiving = await startReceiving({ url, sql, name: '' });
+    t.match(await post(receiving.port, mine!.path, { id: 1, sku: 'x' }), { status: 202 });
+    const [{ note }] = (await sql`select note from mine where id = 1`) as unknown as [{ note: string }];
+    t.strictSame(note.trim().split(' '), [...Array(8).fill('42501'), 'done', 'done', 'done'], 'the owner of one table');
+    t.match(await sql`select from theirs`, { length: 0 });
+    t.match(
+      [...(await sql`select * from collecta.broken_inbound_endpoints()`)],
+      [{ inbound_endpoint_id: mine!.inbound_endpoint_id }],
+    );
+    t.match(
+      [...(await sql`select severity, subject from collecta.health where problem like 'inbound function%'`)],
+      [{ severity: 'error', subject: mine!.inbound_endpoint_id }],
+    );
+    // The next request mends it at once, and nothing was run with other rights.
+    t.match(await post(receiving.port, mine!.path, { id: 1, sku: 'y' }), { status: 202 });
+    await sql`drop trigger attack on mine`;
+    t.match(await post(receiving.port, mine!.path, { id: 2, sku: 'y' }), { status: 202 });
+    t.match(await post(receiving.port, theirs!.path, { id: 1, sku: 'z' }), { status: 202 });
+    // Upkeep mends it too, for an endpoint that nobody calls.
+    await sql.unsafe(`set role ${writer}; drop function collecta.write_inbound_2(json) cascade; reset role`);
+    t.equal((await sql`select * from collecta.broken_inbound_endpoints()`).length, 1);
+    await sql`select collecta.maintain_inbound('[]')`;
+    t.equal((await sql`select * from collecta.broken_inbound_endpoints()`).length, 0);
+    const [acl] = await sql`
     select count(*)::int as n from pg_proc p cross join lateral aclexplode(p.proacl) a
     where p.proname ~ '_inbound_[0-9]+$' and a.grantee <> p.proowner`;
-  t.equal(acl!.n, 0, 'and takes back what was granted');
-  await receiving.stop();
-});
+    t.equal(acl!.n, 0, 'and takes back what was granted');
+    await receiving.stop();
+  },
+);
 
 t.test('an altered function runs nothing with the rights of its caller', async t => {
   const { sql } = await database();
@@ -239,7 +257,8 @@ t.test("a mapped scope column is part of every match: no tenant writes another's
     select * from collecta.create_inbound_endpoint('parts',
       '{"sku": {"path": "$.sku"}, "quantity": {"path": "$.quantity"}, "tenant_id": {"constant": "acme"}}', '{sku}')`;
   const receiving = await startReceiving({ url, sql, name: '' });
-  for (const quantity of [5, 6]) t.match(await post(receiving.port, made!.path, { sku: 'A', quantity }), { status: 202 });
+  for (const quantity of [5, 6])
+    t.match(await post(receiving.port, made!.path, { sku: 'A', quantity }), { status: 202 });
   t.strictSame(
     [...(await sql`select tenant_id, quantity from parts order by id`)],
     [

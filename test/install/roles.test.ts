@@ -48,7 +48,7 @@ const executors: Record<string, string> = {
   cast_inbound_1: 'writer',
   ...Object.fromEntries(
     `attach_module captured_json capturing_role chain_changes check_endpoint check_endpoint_id check_endpoints check_inbound
-    check_inbound_endpoint_id check_inbound_mapping check_inbound_overlap check_install check_module check_modules check_outbound context_json create_endpoint create_inbound_endpoint delete_endpoint
+    check_inbound_endpoint_id broken_inbound_endpoints check_inbound_mapping check_inbound_overlap check_inbound_writer equality_of fill_template function_hash hides_records inbound_cast_template inbound_insert_template inbound_match_columns inbound_match_template inbound_template_parts inbound_type_schemas infer_match_where mend_inbound own_inbound_function plain_predicate try_inbound_match unique_keys check_install check_module check_modules check_outbound context_json create_endpoint create_inbound_endpoint delete_endpoint
     delete_inbound_endpoint detach_module end_leases event_body event_id forget_inbound_endpoint forget_module grant_inbound inbound_cast_problem inbound_fields
     inbound_path_steps inbound_shape is_secret is_unique_key last_change_id let_capture_read mask_headers missing_columns new_secret
     notifies order_changes own_function promote_next promote_waiting read_change read_inbound_mapping record_id resume_after_restore

@@ -200,7 +200,10 @@ t.test('the function table is the catalog’s: all that somebody may call, with 
     }
   // Functions that functions call; one that is in neither list is one that nobody has decided about.
   const internal = new Set(
-    `capture_large capturing_role captured_json chain_changes check_endpoint check_endpoint_id check_endpoints check_inbound check_inbound_endpoint_id
+    `broken_inbound_endpoints check_inbound_writer equality_of fill_template function_hash hides_records inbound_cast_template
+     inbound_insert_template inbound_match_columns inbound_match_template inbound_template_parts inbound_type_schemas infer_match_where
+     mend_inbound own_inbound_function plain_predicate try_inbound_match unique_keys
+     capture_large capturing_role captured_json chain_changes check_endpoint check_endpoint_id check_endpoints check_inbound check_inbound_endpoint_id
      check_inbound_mapping check_inbound_overlap check_install check_module check_modules check_outbound context_json end_leases event_body event_id forget_inbound_endpoint forget_module
      grant_inbound inbound_cast_problem inbound_fields inbound_path_steps inbound_shape is_secret is_unique_key last_change_id
      let_capture_read mask_escapes mask_headers missing_columns new_secret notifies order_changes own_function pick_columns promote_next promote_waiting
