@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c4121911d7934009461afac99d3c42845bc32e2e
+--! Hash: sha1:759816701f6664300f3576467e92ef9ea70ac495
 --! Message: Install
 
 --! Included install/schema.sql
@@ -95,7 +95,7 @@ create table collecta.installation (
   singleton boolean not null default true,
   system_identifier bigint not null,
   database_oid oid not null,
-  environment text,
+  environment text collate "C",
   since timestamptz not null default now(),
   constraint installation_pkey primary key (singleton),
   constraint installation_is_one_row check (singleton)
@@ -130,13 +130,13 @@ create table collecta.module_versions (
   module_id int not null,
   slug text collate "C" not null,
   relation oid not null,
-  key_columns text[] not null,
-  status_column text,
-  custom_data_column text,
-  scope_column text,
-  exclude_columns text[] not null,
-  ignore_columns text[] not null,
-  on_truncate text not null,
+  key_columns text[] collate "C" not null,
+  status_column text collate "C",
+  custom_data_column text collate "C",
+  scope_column text collate "C",
+  exclude_columns text[] collate "C" not null,
+  ignore_columns text[] collate "C" not null,
+  on_truncate text collate "C" not null,
   excluded_attnums smallint[] not null,
   made_at timestamptz not null default now(),
   constraint module_versions_pkey primary key (version),
@@ -153,17 +153,17 @@ comment on column collecta.module_versions.excluded_attnums is 'Their pg_attribu
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
   endpoint_id text collate "C" not null,
-  name text,
-  url text not null,
-  events text[] not null,
-  modules text[],
-  state text not null default 'active',
-  paused_reason text,
+  name text collate "C",
+  url text collate "C" not null,
+  events text[] collate "C" not null,
+  modules text[] collate "C",
+  state text collate "C" not null default 'active',
+  paused_reason text collate "C",
   failing_since timestamptz,
   filter jsonpath,
-  scope text,
+  scope text collate "C",
   ordered boolean not null default false,
-  payload_role text not null default '',
+  payload_role text collate "C" not null default '',
   headers jsonb not null default '{}',
   retry_max int not null default 5,
   retry_base interval not null default '60 s',
@@ -200,8 +200,8 @@ comment on column collecta.endpoints.after_change_id is 'The outbox''s sequence 
 
 create table collecta.endpoint_secrets (
   endpoint_id text collate "C" not null,
-  secret text not null,
-  previous_secret text,
+  secret text collate "C" not null,
+  previous_secret text collate "C",
   previous_until timestamptz,
   headers jsonb not null default '{}',
   constraint endpoint_secrets_pkey primary key (endpoint_id),
@@ -246,7 +246,7 @@ create table collecta.outbox (
   transaction_id xid8 not null default pg_current_xact_id(),
   nested boolean not null default pg_trigger_depth() > 1,
   captured_at timestamptz not null,
-  context text,
+  context text collate "C",
   constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
@@ -272,7 +272,7 @@ create table collecta.events (
   record_id text collate "C",
   scope text collate "C",
   occurred_at timestamptz not null,
-  body text not null,
+  body text collate "C" not null,
   constraint events_pkey primary key (event_id, payload_role, routed_at)
 ) partition by range (routed_at);
 create index events_by_record on collecta.events (record_id, module);
@@ -320,12 +320,12 @@ create table collecta.delivery_attempts (
   endpoint_id text collate "C" not null,
   attempt int not null,
   outcome text collate "C" not null,
-  url text not null,
+  url text collate "C" not null,
   request_headers json,
   response_status int,
   response_headers json,
-  response_body text,
-  error text,
+  response_body text collate "C",
+  error text collate "C",
   started_at timestamptz not null,
   finished_at timestamptz not null,
   lookup_ms real,
@@ -352,7 +352,7 @@ create table collecta.unrouted (
   payload_role text collate "C" not null default '',
   routed_at timestamptz,
   change json,
-  reason text not null,
+  reason text collate "C" not null,
   set_aside_at timestamptz not null default now(),
   constraint unrouted_pkey primary key (change_id, position, endpoint_id)
 );
@@ -365,10 +365,10 @@ comment on column collecta.unrouted.change is 'The outbox row of a change that n
 create table collecta.muted_changes (
   change_id bigint not null,
   module text collate "C" not null,
-  operation text not null,
+  operation text collate "C" not null,
   records bigint not null,
   transaction_id xid8 not null,
-  context text,
+  context text collate "C",
   captured_at timestamptz not null,
   constraint muted_changes_pkey primary key (change_id)
 );
@@ -711,7 +711,7 @@ declare
     select %2$s, %3$L, %4$s, stamp, %5$s
     from %1$s_rows "collecta %1$s"
     where %6$s;',
-        side, module.version, upper(left(operation, 1)),
+        side, module.version, upper(left(operation, 1) collate "C"),
         collecta.captured_json(format('"collecta %s".*', side), format('"collecta %s".*', side), module.module_id, omitted), context, not_muted);
     elsif operation = 'update' and subscribed <> '{}' then
       if not subscribed && (array['record_updated']
@@ -865,7 +865,7 @@ begin
     raise exception using errcode = 'CW006', message = format('%L is no slug', slug),
       detail = 'A slug is 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or digit.',
       hint = format('select collecta.attach_module(%L, %L);', relation,
-        coalesce(nullif(btrim(left(regexp_replace(lower(slug), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'));
+        coalesce(nullif(btrim(left(regexp_replace(lower(slug collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'));
   end if;
   select * into class from pg_catalog.pg_class c where c.oid = relation;
   why := case
@@ -1205,7 +1205,7 @@ begin
     when url is null then 'it is null'
     when length(url) > 2048 then 'it is longer than 2048 characters'
     when url !~ '^https?://' then 'it does not begin with https:// or http://'
-    when url ~ '[[:space:][:cntrl:]\\]' then 'it holds white space or a backslash'
+    when url ~ '[[:space:][:cntrl:]\\]' collate "C" then 'it holds white space or a backslash'
     when url ~ '#' then 'it has a fragment (#...), which is never sent'
     when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
     when url !~ '^https?://[^/?]' then 'it names no host'
@@ -1254,7 +1254,8 @@ begin
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
-    or lower(h.key) ~ '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
+    or lower(h.key collate "C") ~
+      '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
@@ -1272,7 +1273,7 @@ as $$
   select secret is null or case
     when secret like 'sealed:%' then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
     when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$'
-    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' end
+    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
 $$;
 comment on function collecta.is_secret(text) is 'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed one can be opened only the runner knows.';
 
@@ -1281,7 +1282,8 @@ create or replace function collecta.mask_headers(headers jsonb) returns jsonb
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_object_agg(h.key, case
-    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' or h.value ~* '^(basic|bearer|digest|token|apikey) ' then '***' else h.value end), '{}')
+    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' collate "C"
+      or h.value ~* '^(basic|bearer|digest|token|apikey) ' collate "C" then '***' else h.value end), '{}')
   from jsonb_each_text(headers) h
 $$;
 comment on function collecta.mask_headers(jsonb) is 'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
@@ -2562,15 +2564,15 @@ create table collecta.inbound_endpoints (
   relation regclass not null,
   mapping jsonb not null,
   mapping_version int not null default 1,
-  match_columns text[] not null,
-  state text not null default 'active',
+  match_columns text[] collate "C" not null,
+  state text collate "C" not null default 'active',
   rate_limit_per_minute int not null,
   max_body_bytes int not null,
   github_signature boolean not null,
   function_number int generated always as identity,
-  columns text[] not null,
-  scalar_columns text[] not null default '{}',
-  written_for text not null default '',
+  columns text[] collate "C" not null,
+  scalar_columns text[] collate "C" not null default '{}',
+  written_for text collate "C" not null default '',
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
@@ -2594,8 +2596,8 @@ create table collecta.inbound_secrets (
   token_hash text collate "C" not null,
   previous_token_hash text collate "C",
   previous_token_until timestamptz,
-  secret text,
-  previous_secret text,
+  secret text collate "C",
+  previous_secret text collate "C",
   previous_secret_until timestamptz,
   constraint inbound_secrets_pkey primary key (inbound_endpoint_id),
   constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade,
@@ -2626,16 +2628,16 @@ create table collecta.inbound_requests (
   received_at timestamptz not null,
   state text collate "C" not null,
   operation text collate "C",
-  record_id text,
-  reason text,
-  column_name text,
+  record_id text collate "C",
+  reason text collate "C",
+  column_name text collate "C",
   sqlstate text collate "C",
-  error text,
+  error text collate "C",
   attempts int not null default 1,
   finished_at timestamptz not null default clock_timestamp(),
   mapping_version int not null,
   key_hash text collate "C",
-  body text not null,
+  body text collate "C" not null,
   constraint inbound_requests_pkey primary key (request_id),
   constraint inbound_requests_state_is_known check (state in ('accepted', 'failed', 'retry', 'duplicate'))
 );
@@ -2672,9 +2674,9 @@ create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
-      and path ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+      and path collate "C" ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
     then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
-          from regexp_matches(path, '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
+          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
 $$;
 comment on function collecta.inbound_path_steps(text) is
   'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
@@ -2692,7 +2694,7 @@ begin
       hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
   end if;
   for entry in
-    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key
+    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key collate "C"
   loop
     wrong := case
       when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
@@ -2757,7 +2759,8 @@ begin
       when r.constant is not null then null
       when r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}')) then 'is the record''s key: match by it, or let the table make it'
       when r.column_name = target.scope_column then 'is the module''s scope: give it as a constant, a payload must not choose it'
-      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' then 'says who wrote the record: give it as a constant, or leave it to its default'
+      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' collate "C"
+        then 'says who wrote the record: give it as a constant, or leave it to its default'
     end as why
     from collecta.read_inbound_mapping(mapping) r
     left join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = r.column_name and a.attnum > 0 and not a.attisdropped
@@ -3194,7 +3197,8 @@ declare
     when max_body_bytes is null or max_body_bytes not between 1 and 67108864 then 'max_body_bytes is from 1 to 67108864'
     when github_signature is null then 'github_signature is true or false'
   end;
-  mapped constant text[] := array(select m.column_name from collecta.read_inbound_mapping(mapping) m order by m.column_name);
+  mapped constant text[] := array(select m.column_name from collecta.read_inbound_mapping(mapping) m
+    order by m.column_name collate "C");
 begin
   if wrong is not null then
     raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
@@ -3291,7 +3295,7 @@ create or replace function collecta.inbound_fields(mapping jsonb) returns json
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
-    'hasFallback', fallback is not null) order by column_name)
+    'hasFallback', fallback is not null) order by column_name collate "C")
   from collecta.read_inbound_mapping(mapping)
 $$;
 comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/mapping.ts takes it.';
@@ -3582,7 +3586,7 @@ begin
   insert into collecta.inbound_refusals as r (day, inbound_endpoint_id, status, requests)
   select (now() at time zone 'UTC')::date, c.inbound_endpoint_id, c.status, c.requests
   from json_to_recordset(refusals) c (inbound_endpoint_id text, status int, requests bigint)
-  order by 2, 3
+  order by inbound_endpoint_id collate "C", status
   on conflict on constraint inbound_refusals_pkey do update set requests = r.requests + excluded.requests;
   -- In pieces: bodies are large, and a call must not take long.
   with old as (
