@@ -70,9 +70,9 @@ begin
   end if;
   if to_regclass('collecta.migrations') is null then
     create table collecta.migrations (
-      filename text not null,
-      hash text not null,
-      previous_hash text,
+      filename text collate "C" not null,
+      hash text collate "C" not null,
+      previous_hash text collate "C",
       applied_at timestamptz not null default now(),
       constraint migrations_pkey primary key (filename)
     );

@@ -6,6 +6,7 @@ import { type Command, complain, name, UsageError } from './cli/command.ts';
 import { demoCommand } from './cli/demo.ts';
 import { doctorCommand } from './cli/doctor.ts';
 import { createEndpointCommand, rotateSecretCommand, sealCommand } from './cli/endpoints.ts';
+import { healthcheckCommand } from './cli/healthcheck.ts';
 import { commandHelp, generalHelp, version } from './cli/help.ts';
 import { migrateCommand, uninstallCommand } from './cli/install.ts';
 import { sendCommand } from './cli/send.ts';
@@ -22,6 +23,7 @@ const commands: Record<string, Command> = {
   run: runCommand,
   dispatch: dispatchCommand,
   receive: receiveCommand,
+  healthcheck: healthcheckCommand,
   doctor: doctorCommand,
   tail: tailCommand,
   'check-url': checkUrlCommand,

@@ -4,6 +4,7 @@ import process from 'node:process';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { parseDatabaseUrl } from './database/connect.ts';
+import { isNat64Prefix } from './network/address.ts';
 import { isSealingKey } from './secrets/keyring.ts';
 
 /** What cannot be read from the environment, a line for each variable; never with a secret's value. */
@@ -115,6 +116,12 @@ export const variables = {
     default: '',
     example: '10.0.0.2,[fd00::2]:5353',
   }),
+  COLLECTA_NAT64_PREFIXES: variable({
+    read: list(isNat64Prefix, 'IPv6 networks of 32, 40, 48, 56, 64 or 96 bits'),
+    about: 'NAT64 prefixes of this network, beside 64:ff9b::/96: judged by the IPv4 address inside',
+    default: '',
+    example: '2001:db8:64::/96',
+  }),
   COLLECTA_HOST: variable({
     read: z.string(),
     about: 'address that inbound listens on',
@@ -133,10 +140,22 @@ export const variables = {
     default: '0',
     example: '1',
   }),
+  COLLECTA_OPERATIONS_HOST: variable({
+    read: z.string(),
+    about: 'address that the operations port listens on',
+    default: '127.0.0.1',
+    example: '0.0.0.0',
+  }),
   COLLECTA_OPERATIONS_PORT: variable({
     read: wholeNumber(0, 65_535),
-    about: 'port for /livez, /readyz and /metrics on COLLECTA_HOST (default: off)',
+    about: 'port for /livez, /readyz and /metrics (default: off)',
     example: '9090',
+  }),
+  COLLECTA_METRICS_ENDPOINTS: variable({
+    read: wholeNumber(0, 10_000),
+    about: 'endpoints that have a label of their own in the metrics; all others share "other"',
+    default: '100',
+    example: '20',
   }),
   COLLECTA_ENVIRONMENT: variable({
     read: z.string().max(63, 'must be at most 63 characters'),
@@ -229,10 +248,13 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     allowHttp: withDefault('COLLECTA_ALLOW_HTTP'),
     allowDestinations: withDefault('COLLECTA_ALLOW_DESTINATIONS'),
     dnsServers: withDefault('COLLECTA_DNS_SERVERS'),
+    nat64Prefixes: withDefault('COLLECTA_NAT64_PREFIXES'),
     host: withDefault('COLLECTA_HOST'),
     port: withDefault('COLLECTA_PORT'),
     trustedProxies: withDefault('COLLECTA_TRUSTED_PROXIES'),
+    operationsHost: withDefault('COLLECTA_OPERATIONS_HOST'),
     operationsPort: get('COLLECTA_OPERATIONS_PORT'),
+    metricsEndpoints: withDefault('COLLECTA_METRICS_ENDPOINTS'),
     environment: get('COLLECTA_ENVIRONMENT'),
     secretKey: get('COLLECTA_SECRET_KEY'),
     secret: get('COLLECTA_SECRET'),
