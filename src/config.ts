@@ -5,7 +5,7 @@ import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { completeUrl, environmentNamesDatabase, libpqVariables } from './database/parameters.ts';
 import { parseDatabaseUrl } from './database/url.ts';
-import { isNat64Prefix } from './outbound/destination.ts';
+import { isNat64Prefix } from './network/address.ts';
 import { isSealingKey } from './secrets/keyring.ts';
 
 /** What cannot be read from the environment, a line for each variable; never with a secret's value. */
