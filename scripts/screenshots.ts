@@ -1,8 +1,8 @@
-// npm run screenshots             every view of the console, light and dark, 1280 and 360 px wide, into docs/images/
-// npm run screenshots -- FOLDER   the same into another folder, without touching the README
+// npm run screenshots             makes the pictures of the console that the README shows, in docs/images/
+// npm run screenshots -- FOLDER   makes every view, light and dark, 1280 and 360 px wide, in a folder, to be looked at
 //
-// On a PostgreSQL of its own with made up deliveries; needs Debian's chromium. The README shows those that it names.
-import { mkdirSync, readdirSync } from 'node:fs';
+// On a PostgreSQL of its own with made up deliveries. Needs Debian's chromium.
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import postgres from 'postgres';
 import { readConfig } from '../src/config.ts';
@@ -15,6 +15,8 @@ import { consoleExample } from '../test/support/history.ts';
 import { freePort, startServer } from '../test/support/server.ts';
 
 const folder = process.argv[2] ?? 'docs/images';
+const shown = readFileSync('README.md', 'utf8');
+const isWanted = (file: string) => process.argv[2] !== undefined || shown.includes(`docs/images/${file}`);
 mkdirSync(folder, { recursive: true });
 const server = await startServer(['-c', 'track_functions=pl']);
 const stop = new AbortController();
@@ -53,14 +55,16 @@ try {
       await page.click('button.go');
       await page.waitForURL('**/console/');
       for (const [name, path] of Object.entries(views)) {
+        const file = `${name}-${colorScheme}-${width}.png`;
+        if (!isWanted(file)) continue;
         await page.goto(origin + path);
         if (name === 'tail') {
           await page.waitForFunction(() => document.getElementById('tail-state')?.textContent?.startsWith('Connected'));
           await example.happen();
           await page.waitForSelector('[data-tail] tbody tr');
-        } else await page.waitForTimeout(400);
+        } else await page.waitForTimeout(400); // for the plots
         await page.screenshot({
-          path: join(folder, `${name}-${colorScheme}-${width}.png`),
+          path: join(folder, file),
           fullPage: width === 360 || name !== 'deliveries',
         });
       }

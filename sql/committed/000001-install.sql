@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:fa9fd64c3b69e915e3d6d1e53f5170e4fdf7b0ea
+--! Hash: sha1:84cfa8b8fcabf11669ebc31944dcc4c794807a2c
 --! Message: Install
 
 --! Included install/schema.sql
@@ -2729,7 +2729,7 @@ declare
   counted_from timestamptz;
   counted_to timestamptz;
 begin
-  if not pg_try_advisory_xact_lock(1668246636, 9) then
+  if not pg_try_advisory_xact_lock(1668246636, 20) then
     return false;
   end if;
   select o.counted_until into counted_from from collecta.observation o;

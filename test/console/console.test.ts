@@ -354,7 +354,7 @@ t.test('verify: by the secret that somebody types, which is kept nowhere', async
   const other = await server.database();
   await other.sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders')`);
   const [{ secret } = {}] =
-    await other.sql`select secret from collecta.create_endpoint('http://127.0.0.1:9/', '{record_created}', retry_max => 0)`;
+    await other.sql`select secret from collecta.create_endpoint('http://127.0.0.1:9876/', '{record_created}', retry_max => 0)`;
   const runner = await startRunner(other.url);
   await runner.logged('dispatching');
   await other.sql`insert into orders values (1)`;
