@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:759816701f6664300f3576467e92ef9ea70ac495
+--! Hash: sha1:2bfb1a514ba74dd6270b16369b075b2b17a6b0eb
 --! Message: Install
 
 --! Included install/schema.sql
@@ -273,7 +273,10 @@ create table collecta.events (
   scope text collate "C",
   occurred_at timestamptz not null,
   body text collate "C" not null,
-  constraint events_pkey primary key (event_id, payload_role, routed_at)
+  constraint events_pkey primary key (event_id, payload_role, routed_at),
+  -- SQL_ASCII and single-byte encodings keep bytes that have no UTF-8. Each claim would fail at such a body, so that
+  -- routing must fail at it first: then the runner sets this change aside. Anything but UTF-8 raises an error here.
+  constraint events_body_can_be_sent check (getdatabaseencoding() = 'UTF8' or convert_to(body, 'UTF8') is not null)
 ) partition by range (routed_at);
 create index events_by_record on collecta.events (record_id, module);
 comment on table collecta.events is
@@ -497,6 +500,38 @@ $$;
 comment on function collecta.resume_after_restore(text) is
   'Says that this database, restored or cloned or upgraded, is the one to deliver. Endpoints, queue and secrets are those of the original: look at them first.';
 --! EndIncluded install/runner/check_installation.sql
+--! Included install/runner/encodable_characters.sql
+create or replace function collecta.encodable_characters(characters bytea) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  place int := 1;
+  size int;
+  found text := '';
+begin
+  if getdatabaseencoding() in ('UTF8', 'SQL_ASCII') then
+    return null;
+  end if;
+  while place <= length(characters) loop
+    size := case
+      when get_byte(characters, place - 1) >= 240 then 4
+      when get_byte(characters, place - 1) >= 224 then 3
+      else 2
+    end;
+    begin
+      found := found || convert_from(substring(characters from place for size), 'UTF8');
+    exception when untranslatable_character or character_not_in_repertoire then
+      null;
+    end;
+    place := place + size;
+  end loop;
+  return found;
+end
+$$;
+comment on function collecta.encodable_characters(bytea) is
+  'Which of these characters (in UTF-8, above ASCII) this database''s encoding can hold; null where it can hold all. '
+  'The runner escapes the others before it records an answer that has them.';
+--! EndIncluded install/runner/encodable_characters.sql
 
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
@@ -3887,7 +3922,7 @@ declare
     'collecta_capture|select on collecta.settings',
     'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
     'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint, int), collecta.record_deliveries, collecta.release_deliveries(bigint[], bigint[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
+    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint, int), collecta.record_deliveries, collecta.release_deliveries(bigint[], bigint[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.encodable_characters(bytea), collecta.sealing_keys()',
     'collecta_dispatcher|select on collecta.settings'
   ];
   granted text;

@@ -15,6 +15,7 @@
 --!include endpoints/internal/new_secret.sql
 --!include operations/runner/wake_runner.sql
 --!include install/runner/check_installation.sql
+--!include install/runner/encodable_characters.sql
 
 --!include outbound/1_capture/internal/mask_escapes.sql
 --!include outbound/1_capture/internal/pick_columns.sql

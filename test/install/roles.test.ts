@@ -16,6 +16,7 @@ const executors: Record<string, string> = {
   claim_deliveries: 'dispatcher',
   record_deliveries: 'dispatcher',
   release_deliveries: 'dispatcher',
+  encodable_characters: 'dispatcher',
   maintain: 'dispatcher',
   wake_runner: 'dispatcher',
   check_installation: 'dispatcher inbound',
