@@ -33,7 +33,7 @@ try {
   );
   const strangers = packed.files
     .map(({ path }) => path)
-    .filter(path => !/^(dist|src|sql)\/|^(README\.md|LICENSE|package\.json)$/.test(path));
+    .filter(path => !/^(dist|src|sql)\/|^(README\.md|LICENSE|CHANGELOG\.md|package\.json)$/.test(path));
   check(
     `the tarball holds only what runs: ${packed.files.length} files, ${Math.ceil(packed.size / 1024)} kB`,
     strangers.length === 0,

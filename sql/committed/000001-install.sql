@@ -1,68 +1,41 @@
 --! Previous: -
---! Hash: sha1:74d44297c4869b6b9fd0ca4a59e50e0122a99f36
+--! Hash: sha1:41832efcf39912c494031d7748bcdacbe7f06890
 --! Message: Install
 
 --! Included install/schema.sql
-create schema if not exists collecta;
-
-comment on schema collecta is
-  'Webhooks for the tables of this database: changes captured, routed, delivered and kept for audit. Start with \df+ collecta.*';
---! EndIncluded install/schema.sql
---! Included install/roles.sql
--- Roles are a cluster's, not a database's: another database's install may have made them already, and an installer
--- without CREATEROLE cannot make them at all. Then everything belongs to the installer and the notice says so.
+-- An install has made the schema already, in sql/prepare.sql; a database that migrations are written in has not.
 do $$
-declare
-  role_name text;
 begin
-  foreach role_name in array array['collecta_owner', 'collecta_capture', 'collecta_writer',
-                                   'collecta_dispatcher', 'collecta_inbound', 'collecta_reader', 'collecta_operator'] loop
-    begin
-      if to_regrole(role_name) is null then
-        execute format('create role %I nologin', role_name);
-      end if;
-      -- The installer must be able to act as the owners; who made a role may grant it (16 and later: to itself too).
-      if role_name in ('collecta_owner', 'collecta_capture', 'collecta_writer')
-         and not pg_has_role(current_user, role_name, 'usage') then
-        execute format('grant %I to current_user', role_name);
-      end if;
-    exception
-      when insufficient_privilege or duplicate_object or unique_violation then
-        raise notice 'collecta: role % was skipped: %', role_name, sqlerrm
-          using hint = format('As a role with CREATEROLE: create role %I nologin; grant %I to %I; then install again in an empty schema, or go on without it.',
-                              role_name, role_name, current_user);
-    end;
-  end loop;
-  if to_regrole('collecta_operator') is not null and to_regrole('collecta_reader') is not null
-     and not pg_has_role('collecta_operator', 'collecta_reader', 'usage') then
-    begin
-      grant collecta_reader to collecta_operator;
-    exception when insufficient_privilege then
-      raise notice 'collecta: collecta_operator was not made a member of collecta_reader: %', sqlerrm
-        using hint = 'As a role that may: grant collecta_reader to collecta_operator;';
-    end;
+  if to_regnamespace('collecta') is null then
+    create schema collecta;
   end if;
-  -- The functions that write capture and inbound functions run as collecta_owner and hand them to these two.
-  begin
-    if to_regrole('collecta_owner') is not null and to_regrole('collecta_capture') is not null
-       and not pg_has_role('collecta_owner', 'collecta_capture', 'usage') then
-      grant collecta_capture to collecta_owner;
-    end if;
-    if to_regrole('collecta_owner') is not null and to_regrole('collecta_writer') is not null
-       and not pg_has_role('collecta_owner', 'collecta_writer', 'usage') then
-      grant collecta_writer to collecta_owner;
-    end if;
-    if to_regrole('collecta_owner') is not null and pg_has_role(current_user, 'collecta_owner', 'usage') then
-      alter schema collecta owner to collecta_owner;
-      set local role collecta_owner;
-    end if;
-  exception
-    when insufficient_privilege then
-      raise notice 'collecta: everything will belong to % (%)', current_user, sqlerrm;
-  end;
 end
 $$;
---! EndIncluded install/roles.sql
+comment on schema collecta is
+  'Webhooks for the tables of this database: changes are captured, routed, delivered and kept for audit. See \df+ '
+  'collecta.*';
+--! EndIncluded install/schema.sql
+--! Included install/internal/role_name.sql
+-- Roles are a cluster's. `migrate --role-prefix` gives a database roles of its own, and this function remembers the
+-- prefix: unlike a row, it is also in a copy of the schema alone.
+do $$
+begin
+  if to_regprocedure('collecta.role_prefix()') is null then
+    execute format('create function collecta.role_prefix() returns text language sql immutable parallel safe as %L',
+      format('select %L', coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_')));
+  end if;
+end
+$$;
+comment on function collecta.role_prefix() is 'What the names of this install''s roles begin with.';
+
+create or replace function collecta.role_name(usual_name text) returns text
+language sql immutable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+  select regexp_replace(usual_name, '^collecta_', collecta.role_prefix())
+$$;
+comment on function collecta.role_name(text) is
+  'The name that a role has here: collecta_reader, or with another prefix.';
+--! EndIncluded install/internal/role_name.sql
 
 --! Included install/settings.sql
 create table collecta.settings (
@@ -82,20 +55,33 @@ create table collecta.settings (
   constraint settings_pause_after_is_an_hour_or_more check (pause_after >= interval '1 hour')
 );
 insert into collecta.settings default values;
-comment on table collecta.settings is 'One row: what holds for the whole install. Change it with UPDATE; it is read when used.';
-comment on column collecta.settings.retention is 'How long events and delivery attempts are kept; whole days are dropped by maintain().';
-comment on column collecta.settings.lease is 'After this a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an exchange, with a margin to record it.';
-comment on column collecta.settings.max_record_bytes is 'A record whose columns together are larger is captured thin: key, scope, status and "truncated": true.';
-comment on column collecta.settings.max_truncate_records is 'TRUNCATE of more records than this sends one record_deleted with a count instead of one each.';
-comment on column collecta.settings.pause_after is 'An endpoint that has failed for so long without one success is paused, with its reason.';
-comment on column collecta.settings.notify is 'Whether writers wake a sleeping runner by NOTIFY. Null: yes, unless max_prepared_transactions is above 0 (PREPARE TRANSACTION refuses a transaction that notified). After a change: select collecta.write_capture_functions(module_id) from collecta.modules.';
+comment on table collecta.settings is
+  'One row: what holds for the whole install. Change it with UPDATE; it is read when used.';
+comment on column collecta.settings.retention is
+  'How long events and delivery attempts are kept. maintain() drops whole days.';
+comment on column collecta.settings.lease is
+  'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
+  'exchange, '
+  'with a margin to record it.';
+comment on column collecta.settings.max_record_bytes is
+  'A record whose columns together are larger is captured thin: key, scope, status and "truncated": true.';
+comment on column collecta.settings.max_truncate_records is
+  'A TRUNCATE of more records than this sends one record_deleted with a count instead of one for each.';
+comment on column collecta.settings.pause_after is
+  'An endpoint that has failed for so long without one success is paused, with its reason.';
+comment on column collecta.settings.notify is
+  'Whether writers wake a sleeping runner by NOTIFY. Null: yes, unless max_prepared_transactions is above 0, since '
+  'PREPARE '
+  'TRANSACTION refuses a transaction that notified. After a change: select collecta.write_capture_functions(module_id) '
+  'from collecta.modules;';
 --! EndIncluded install/settings.sql
 --! Included install/installation.sql
 create table collecta.installation (
   singleton boolean not null default true,
   system_identifier bigint not null,
   database_oid oid not null,
-  environment text,
+  environment text collate "C",
+  delivers boolean not null default true,
   since timestamptz not null default now(),
   constraint installation_pkey primary key (singleton),
   constraint installation_is_one_row check (singleton)
@@ -105,9 +91,14 @@ select control.system_identifier, d.oid
 from pg_control_system() control, pg_database d
 where d.datname = current_database();
 comment on table collecta.installation is
-  'Which database this install delivers for. In a restored or cloned one nothing is claimed until collecta.resume_after_restore(): staging must not fire production''s webhooks.';
+  'Which database this install delivers for. In a restored or cloned one nothing is claimed until '
+  'collecta.resume_after_restore(), since staging must not send production''s webhooks.';
 comment on column collecta.installation.environment is
-  'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both identifiers, from its original. Null: not compared.';
+  'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both '
+  'identifiers, '
+  'from its original. Null: not compared.';
+comment on column collecta.installation.delivers is
+  'False after collecta.disable_copy(): this database captures nothing and nothing is claimed from it.';
 --! EndIncluded install/installation.sql
 --! Included modules/modules.sql
 create table collecta.modules (
@@ -130,13 +121,13 @@ create table collecta.module_versions (
   module_id int not null,
   slug text collate "C" not null,
   relation oid not null,
-  key_columns text[] not null,
-  status_column text,
-  custom_data_column text,
-  scope_column text,
-  exclude_columns text[] not null,
-  ignore_columns text[] not null,
-  on_truncate text not null,
+  key_columns text[] collate "C" not null,
+  status_column text collate "C",
+  custom_data_column text collate "C",
+  scope_column text collate "C",
+  exclude_columns text[] collate "C" not null,
+  ignore_columns text[] collate "C" not null,
+  on_truncate text collate "C" not null,
   excluded_attnums smallint[] not null,
   made_at timestamptz not null default now(),
   constraint module_versions_pkey primary key (version),
@@ -153,17 +144,17 @@ comment on column collecta.module_versions.excluded_attnums is 'Their pg_attribu
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
   endpoint_id text collate "C" not null,
-  name text,
-  url text not null,
-  events text[] not null,
-  modules text[],
-  state text not null default 'active',
-  paused_reason text,
+  name text collate "C",
+  url text collate "C" not null,
+  events text[] collate "C" not null,
+  modules text[] collate "C",
+  state text collate "C" not null default 'active',
+  paused_reason text collate "C",
   failing_since timestamptz,
   filter jsonpath,
-  scope text,
+  scope text collate "C",
   ordered boolean not null default false,
-  payload_role text not null default '',
+  payload_role text collate "C" not null default '',
   headers jsonb not null default '{}',
   retry_max int not null default 5,
   retry_base interval not null default '60 s',
@@ -200,8 +191,8 @@ comment on column collecta.endpoints.after_change_id is 'The outbox''s sequence 
 
 create table collecta.endpoint_secrets (
   endpoint_id text collate "C" not null,
-  secret text not null,
-  previous_secret text,
+  secret text collate "C" not null,
+  previous_secret text collate "C",
   previous_until timestamptz,
   headers jsonb not null default '{}',
   constraint endpoint_secrets_pkey primary key (endpoint_id),
@@ -246,7 +237,7 @@ create table collecta.outbox (
   transaction_id xid8 not null default pg_current_xact_id(),
   nested boolean not null default pg_trigger_depth() > 1,
   captured_at timestamptz not null,
-  context text,
+  context text collate "C",
   constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
@@ -272,7 +263,7 @@ create table collecta.events (
   record_id text collate "C",
   scope text collate "C",
   occurred_at timestamptz not null,
-  body text not null,
+  body text collate "C" not null,
   constraint events_pkey primary key (event_id, payload_role, routed_at)
 ) partition by range (routed_at);
 create index events_by_record on collecta.events (record_id, module);
@@ -320,12 +311,12 @@ create table collecta.delivery_attempts (
   endpoint_id text collate "C" not null,
   attempt int not null,
   outcome text collate "C" not null,
-  url text not null,
+  url text collate "C" not null,
   request_headers json,
   response_status int,
   response_headers json,
-  response_body text,
-  error text,
+  response_body text collate "C",
+  error text collate "C",
   started_at timestamptz not null,
   finished_at timestamptz not null,
   lookup_ms real,
@@ -352,7 +343,7 @@ create table collecta.unrouted (
   payload_role text collate "C" not null default '',
   routed_at timestamptz,
   change json,
-  reason text not null,
+  reason text collate "C" not null,
   set_aside_at timestamptz not null default now(),
   constraint unrouted_pkey primary key (change_id, position, endpoint_id)
 );
@@ -365,10 +356,10 @@ comment on column collecta.unrouted.change is 'The outbox row of a change that n
 create table collecta.muted_changes (
   change_id bigint not null,
   module text collate "C" not null,
-  operation text not null,
+  operation text collate "C" not null,
   records bigint not null,
   transaction_id xid8 not null,
-  context text,
+  context text collate "C",
   captured_at timestamptz not null,
   constraint muted_changes_pkey primary key (change_id)
 );
@@ -385,7 +376,8 @@ as $$
     || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14)
 $$;
 comment on function collecta.new_id(text) is
-  'A time-ordered, globally unique id such as rec_019ab3…: for a column default, default collecta.new_id(''rec''). Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
+  'A time-ordered, globally unique id such as rec_019ab3...: for a column default, default collecta.new_id(''rec''). '
+  'Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
 --! EndIncluded install/new_id.sql
 --! Included endpoints/internal/new_secret.sql
 create or replace function collecta.new_secret() returns text
@@ -444,8 +436,21 @@ as $$
     current_setting('max_prepared_transactions')::int = 0)
 $$;
 comment on function collecta.notifies() is
-  'Whether writers may NOTIFY: collecta.notify of the session, else settings.notify, else not where prepared transactions are possible.';
+  'Whether writers may NOTIFY: what collecta.notify of the session says, else settings.notify, else false where '
+  'prepared '
+  'transactions are possible.';
 --! EndIncluded operations/runner/wake_runner.sql
+--! Included install/internal/database_identity.sql
+create or replace function collecta.database_identity() returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select control.system_identifier || '/' || d.oid
+  from pg_control_system() control, pg_database d
+  where d.datname = current_database()
+$$;
+comment on function collecta.database_identity() is
+  'What tells this database from a restored or cloned copy: the server''s system identifier and the database''s oid.';
+--! EndIncluded install/internal/database_identity.sql
 --! Included install/runner/check_installation.sql
 create or replace function collecta.check_installation(environment text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -456,12 +461,19 @@ declare
   present text := current_setting('collecta.identity', true);
 begin
   if coalesce(present, '') = '' then
-    select format('%s/%s', c.system_identifier, d.oid) into present
-    from pg_control_system() c, pg_catalog.pg_database d
-    where d.datname = current_database();
+    present := collecta.database_identity();
     perform set_config('collecta.identity', present, false);
   end if;
   select * into known from collecta.installation;
+  if not found then
+    raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
+      detail = 'It looks like a copy of the schema alone. Nothing is claimed.', hint = 'collecta-webhooks migrate';
+  end if;
+  if not known.delivers then
+    raise exception using errcode = 'CW040', message = 'this copy of a database is not to deliver',
+      detail = 'Somebody called collecta.disable_copy() here. Nothing is captured and nothing is claimed.',
+      hint = 'If it is to deliver after all: select collecta.resume_after_restore();';
+  end if;
   if known.system_identifier || '/' || known.database_oid = present then
     if known.environment is null and environment is not null then
       update collecta.installation i set environment = check_installation.environment where i.environment is null;
@@ -470,33 +482,84 @@ begin
     if known.environment is not distinct from environment then
       return;
     end if;
-    raise exception using errcode = 'CW040', message = format('this database delivers for environment %L, this runner is of %s', known.environment, coalesce(quote_literal(environment), 'none')),
-      detail = 'A physical copy of a database differs from its original by the label only; nothing is claimed.',
-      hint = case when environment is null then format('Start the runner with COLLECTA_ENVIRONMENT=%s, if it is that one.', known.environment)
-        else format('If this database is to deliver for it: select collecta.resume_after_restore(%L);', environment) end;
+    raise exception using errcode = 'CW040',
+      message = format('this database delivers for environment %L, this runner is of %s', known.environment,
+                       coalesce(quote_literal(environment), 'none')),
+      detail = 'A physical copy of a database differs from its original by the label only. Nothing is claimed.',
+      hint = case
+        when environment is null
+          then format('Start the runner with COLLECTA_ENVIRONMENT=%s, if it is that one.', known.environment)
+        else format('If this database is to deliver for it: select collecta.resume_after_restore(%L);', environment)
+        end;
   end if;
   raise exception using errcode = 'CW040', message = 'this database is a copy: collecta was installed in another one',
-    detail = 'After a restore, a clone or pg_upgrade nothing is claimed, so that a copy does not send its original''s webhooks.',
-    hint = 'If this database is to deliver now: select collecta.resume_after_restore(); to drop what is queued first: delete from collecta.delivery_queue; delete from collecta.outbox;';
+    detail = 'After a restore, a clone or pg_upgrade nothing is claimed, so that a copy does not send its original''s '
+             'webhooks.',
+    hint = 'If this database is to deliver now: select collecta.resume_after_restore(); '
+           'if it never shall: select collecta.disable_copy();';
 end
 $$;
-comment on function collecta.check_installation(text) is 'CW040 in a database that is a copy of the one collecta was installed in, or where the runner''s environment is another.';
-
+comment on function collecta.check_installation(text) is
+  'Raises CW040 in a database that is a copy of the one collecta was installed in, or where the runner''s environment'
+  ' is '
+  'another.';
+--! EndIncluded install/runner/check_installation.sql
+--! Included install/resume_after_restore.sql
 create or replace function collecta.resume_after_restore(environment text default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  identity constant text := collecta.database_identity();
+  module record;
 begin
-  update collecta.installation i
-  set system_identifier = control.system_identifier, database_oid = d.oid,
-    environment = coalesce(resume_after_restore.environment, i.environment), since = now()
-  from pg_control_system() control, pg_catalog.pg_database d
-  where d.datname = current_database();
+  perform collecta.restore_grants();
+  insert into collecta.installation as i (system_identifier, database_oid, environment)
+  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, resume_after_restore.environment)
+  on conflict on constraint installation_pkey do update
+  set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
+    environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
+  for module in select m.module_id from collecta.modules m order by m.module_id loop
+    perform collecta.write_capture_functions(module.module_id);
+  end loop;
   perform collecta.wake_runner();
 end
 $$;
 comment on function collecta.resume_after_restore(text) is
-  'Says that this database, restored or cloned or upgraded, is the one to deliver. Endpoints, queue and secrets are those of the original: look at them first.';
---! EndIncluded install/runner/check_installation.sql
+  'Says that this database, restored or cloned or upgraded, is the one to deliver. Endpoints, queue and secrets are '
+  'those of '
+  'the original: look at them first.';
+
+create or replace function collecta.disable_copy(physical_copy boolean default false) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  identity constant text := collecta.database_identity();
+  module record;
+begin
+  if not physical_copy and exists (
+    select from collecta.installation i where i.system_identifier || '/' || i.database_oid = identity
+  ) then
+    raise exception using errcode = 'CW042', message = 'this database is not known to be a copy',
+      detail = 'It is the one that collecta delivers for, or a physical copy of that one. Its queue would be lost.',
+      hint = 'In a physical copy: select collecta.disable_copy(physical_copy => true);';
+  end if;
+  insert into collecta.installation (system_identifier, database_oid, delivers)
+  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, false)
+  on conflict on constraint installation_pkey do update
+  set delivers = false, since = now();
+  -- Capture functions become empty ones, which needs no lock on any table.
+  for module in select m.module_id from collecta.modules m order by m.module_id loop
+    perform collecta.write_capture_functions(module.module_id);
+  end loop;
+  delete from collecta.delivery_queue;
+  delete from collecta.outbox;
+end
+$$;
+comment on function collecta.disable_copy(boolean) is
+  'For a copy that shall never deliver, such as a test database: nothing is captured and nothing is claimed from now '
+  'on, and '
+  'what was queued is dropped. Endpoints and history stay. resume_after_restore() takes it back.';
+--! EndIncluded install/resume_after_restore.sql
 
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
@@ -601,29 +664,45 @@ comment on function collecta.write_large_capture(collecta.module_versions) is
   'Writes the function that captures a module''s large rows: whole up to settings.max_record_bytes, else thin (key, scope, status, whether custom_data changed).';
 --! EndIncluded outbound/1_capture/internal/capture_large.sql
 --! Included install/internal/own_function.sql
--- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
--- can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one.
+-- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
+-- that can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one.
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  grantee oid;
+  owner constant text := collecta.written_owner(owner_name);
 begin
-  execute format('revoke all on function %s from public', function_id);
-  if collecta.written_owner(owner_name) = owner_name
-     and (select p.proowner <> to_regrole(owner_name)::oid from pg_catalog.pg_proc p where p.oid = function_id) then
-    execute format('grant create on schema collecta to %I', owner_name);
-    execute format('alter function %s owner to %I', function_id, owner_name);
-    execute format('revoke create on schema collecta from %I', owner_name);
+  -- PUBLIC, and whomever default privileges name.
+  for grantee in
+    select distinct a.grantee
+    from pg_catalog.pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+    where p.oid = function_id and a.grantee <> p.proowner
+  loop
+    execute format('revoke all on function %s from %s', function_id,
+                   case grantee when 0 then 'public' else grantee::regrole::text end);
+  end loop;
+  if owner <> current_user
+     and (select p.proowner <> to_regrole(quote_ident(owner)) from pg_catalog.pg_proc p where p.oid = function_id)
+  then
+    execute format('grant create on schema collecta to %I', owner);
+    execute format('alter function %s owner to %I', function_id, owner);
+    execute format('revoke create on schema collecta from %I', owner);
   end if;
 end
 $$;
-comment on function collecta.own_function(regprocedure, text) is 'Hands a written function to its least-privileged owner, where that role exists.';
+comment on function collecta.own_function(regprocedure, text) is
+  'Hands a written function to its least-privileged owner, where that role exists.';
 
 create or replace function collecta.written_owner(owner_name text) returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select case when to_regrole(owner_name) is not null and pg_has_role(current_user, owner_name, 'usage') then owner_name else current_user end
+  select case when to_regrole(quote_ident(role.name)) is not null and pg_has_role(current_user, role.name, 'usage')
+    then role.name else current_user end
+  from (select collecta.role_name(owner_name)::name as name) role
 $$;
-comment on function collecta.written_owner(text) is 'Who owns a written function: the role made for it, or the installer where that role is not there.';
+comment on function collecta.written_owner(text) is
+  'Who owns a written function: the role made for it, or the installer where that role is not there.';
 --! EndIncluded install/internal/own_function.sql
 --! Included outbound/1_capture/internal/write_capture_functions.sql
 -- Writes a module's capture functions: static SQL, and an empty body for an operation that nobody subscribes to. They name
@@ -677,7 +756,10 @@ begin
   -- By a look at the index for each, or ten thousand endpoints would be read for the next one.
   select coalesce(array_agg(event), '{}') into subscribed
   from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
-  where exists (select from collecta.subscriptions s where s.module_id = write_capture_functions.module_id and s.event = event.event);
+  where exists (select from collecta.subscriptions s
+                where s.module_id = write_capture_functions.module_id and s.event = event.event)
+    -- A copy that is not to deliver captures nothing.
+    and (select i.delivers from collecta.installation i);
   -- By number, so that a renamed column stays excluded; virtual generated columns have no stored value to see.
   select array_agg(a.attnum) into omitted
   from pg_catalog.pg_attribute a
@@ -711,7 +793,7 @@ declare
     select %2$s, %3$L, %4$s, stamp, %5$s
     from %1$s_rows "collecta %1$s"
     where %6$s;',
-        side, module.version, upper(left(operation, 1)),
+        side, module.version, upper(left(operation, 1) collate "C"),
         collecta.captured_json(format('"collecta %s".*', side), format('"collecta %s".*', side), module.module_id, omitted), context, not_muted);
     elsif operation = 'update' and subscribed <> '{}' then
       if not subscribed && (array['record_updated']
@@ -865,7 +947,7 @@ begin
     raise exception using errcode = 'CW006', message = format('%L is no slug', slug),
       detail = 'A slug is 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or digit.',
       hint = format('select collecta.attach_module(%L, %L);', relation,
-        coalesce(nullif(btrim(left(regexp_replace(lower(slug), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'));
+        coalesce(nullif(btrim(left(regexp_replace(lower(slug collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'));
   end if;
   select * into class from pg_catalog.pg_class c where c.oid = relation;
   why := case
@@ -937,7 +1019,7 @@ begin
          join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
          where i.indrelid = relation and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null and i.indexprs is null
          group by i.indexrelid having bool_and(a.attnotnull) limit 1),
-        format('alter table %s add primary key (…);', relation));
+        format('alter table %s add primary key (...);', relation));
   end if;
   if key_columns is not null then
     keys := key_columns;
@@ -1193,22 +1275,29 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
+  port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
+  -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
+  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
+    '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
+    '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
+    '6697,10080}';
   wrong text;
 begin
   wrong := case
     when url is null then 'it is null'
     when length(url) > 2048 then 'it is longer than 2048 characters'
     when url !~ '^https?://' then 'it does not begin with https:// or http://'
-    when url ~ '[[:space:][:cntrl:]\\]' then 'it holds white space or a backslash'
-    when url ~ '#' then 'it has a fragment (#…), which is never sent'
+    when url ~ '[[:space:][:cntrl:]\\]' collate "C" then 'it holds white space or a backslash'
+    when url ~ '#' then 'it has a fragment (#...), which is never sent'
     when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
     when url !~ '^https?://[^/?]' then 'it names no host'
     when url !~ '^https?://([^/?:\[\]%<>^|"`{}]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$'
-      or substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int > 65535 then 'its host or port is malformed'
+      or port > 65535 then 'its host or port is malformed'
+    when port = any (blocked_ports) then format('port %s belongs to another protocol than HTTP', port)
   end;
   if wrong is not null then
     raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint', detail = format('The URL cannot be used: %s.', wrong),
-      hint = 'Give it like https://hooks.example.com/orders; put credentials into headers => ''{"authorization": "…"}''.';
+      hint = 'Give it like https://hooks.example.com/orders; put credentials into headers => ''{"authorization": "..."}''.';
   end if;
   select string_agg(coalesce(quote_literal(e), 'null'), ', ') into wrong
   from unnest(events) e where e is null or e <> all (known);
@@ -1238,21 +1327,22 @@ begin
   end if;
   if payload_role <> '' and to_regrole(quote_ident(payload_role)) is null then
     raise exception using errcode = 'CW016', message = format('there is no role %L', payload_role),
-      detail = 'The payload keeps the columns that this role may select.', hint = format('create role %I nologin; grant select (…) on … to %I;', payload_role, payload_role);
+      detail = 'The payload keeps the columns that this role may select.', hint = format('create role %I nologin; grant select (...) on ... to %I;', payload_role, payload_role);
   end if;
   if jsonb_typeof(headers) is distinct from 'object' then
     raise exception using errcode = 'CW016', message = 'headers must be an object of strings',
-      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')), hint = 'headers => ''{"authorization": "Bearer …"}''';
+      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')), hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
-    or lower(h.key) ~ '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
+    or lower(h.key collate "C") ~
+      '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
-      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, Content-*, Transfer-Encoding, Connection, the signature''s …); values are strings of printable ASCII without line breaks.',
-      hint = 'headers => ''{"authorization": "Bearer …"}''';
+      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, Content-*, Transfer-Encoding, Connection, the signature''s ...); values are strings of printable ASCII without line breaks.',
+      hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
 end
 $$;
@@ -1265,7 +1355,7 @@ as $$
   select secret is null or case
     when secret like 'sealed:%' then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
     when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$'
-    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' end
+    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
 $$;
 comment on function collecta.is_secret(text) is 'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed one can be opened only the runner knows.';
 
@@ -1274,7 +1364,8 @@ create or replace function collecta.mask_headers(headers jsonb) returns jsonb
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_object_agg(h.key, case
-    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' or h.value ~* '^(basic|bearer|digest|token|apikey) ' then '***' else h.value end), '{}')
+    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' collate "C"
+      or h.value ~* '^(basic|bearer|digest|token|apikey) ' collate "C" then '***' else h.value end), '{}')
   from jsonb_each_text(headers) h
 $$;
 comment on function collecta.mask_headers(jsonb) is 'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
@@ -1367,7 +1458,7 @@ begin
 end
 $$;
 comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int) is
-  'Makes a destination and returns its id and the secret in force (generated as whsec_… when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. Errors CW010 to CW016 say what to do.';
+  'Makes a destination and returns its id and the secret in force (generated as whsec_... when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. Errors CW010 to CW016 say what to do.';
 
 create or replace function collecta.update_endpoint(
   endpoint_id text,
@@ -1510,7 +1601,7 @@ begin
       if found then
         module := other;
       else
-        unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, …); then select collecta.route_again();',
+        unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, ...); then select collecta.route_again();',
           missing, module.relation::regclass, module.slug);
       end if;
       -- Known although unroutable, it holds back the record's later changes at ordered endpoints.
@@ -2470,11 +2561,11 @@ begin
   return made;
 end
 $$;
-comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''…''.';
+comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''...''.';
 --! EndIncluded outbound/replay_delivery.sql
 --! Included operations/runner/maintain.sql
--- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks out nobody
--- (CREATE … PARTITION OF would); an old one is dropped under a short lock_timeout, and next time if somebody is reading.
+-- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks nobody out
+-- (CREATE ... PARTITION OF would). An old one is dropped under a short lock_timeout, or left for the next call.
 create or replace function collecta.maintain() returns table (done text, subject text)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set lock_timeout = '100ms'
@@ -2483,6 +2574,7 @@ declare
   parent text;
   day date;
   partition record;
+  made boolean := false;
   keep constant interval := (select retention from collecta.settings);
 begin
   if not pg_try_advisory_xact_lock(1668246636, 7) then
@@ -2491,13 +2583,15 @@ begin
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
-      execute format('create table collecta.%I (like collecta.%I including defaults including constraints including comments)',
-        parent || to_char(day, '_YYYYMMDD'), parent);
+      execute format('create table collecta.%I '
+                     '(like collecta.%I including defaults including constraints including comments)',
+                     parent || to_char(day, '_YYYYMMDD'), parent);
       execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
         parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
       done := 'made partition';
       subject := parent || to_char(day, '_YYYYMMDD');
       return next;
+      made := true;
     end loop;
     for partition in
       select c.relname, to_date(right(c.relname, 8), 'YYYYMMDD') as day
@@ -2520,6 +2614,11 @@ begin
       return next;
     end loop;
   end loop;
+
+  -- Default privileges of the owner may have given rights on the new tables.
+  if made then
+    perform collecta.restore_grants();
+  end if;
 
   delete from collecta.muted_changes m where m.captured_at < now() - keep;
   delete from collecta.delivery_queue q using collecta.endpoints e
@@ -2545,7 +2644,9 @@ begin
 end
 $$;
 comment on function collecta.maintain() is
-  'For runners, at start and every ten minutes: partitions ahead, partitions past settings.retention, endpoints that fail for settings.pause_after. Says what it did.';
+  'For runners, at start and every ten minutes: makes partitions ahead, drops those past settings.retention, and '
+  'pauses '
+  'endpoints that have failed for settings.pause_after. Returns what it did.';
 --! EndIncluded operations/runner/maintain.sql
 
 --! Included inbound/inbound_endpoints.sql
@@ -2555,15 +2656,15 @@ create table collecta.inbound_endpoints (
   relation regclass not null,
   mapping jsonb not null,
   mapping_version int not null default 1,
-  match_columns text[] not null,
-  state text not null default 'active',
+  match_columns text[] collate "C" not null,
+  state text collate "C" not null default 'active',
   rate_limit_per_minute int not null,
   max_body_bytes int not null,
   github_signature boolean not null,
   function_number int generated always as identity,
-  columns text[] not null,
-  scalar_columns text[] not null default '{}',
-  written_for text not null default '',
+  columns text[] collate "C" not null,
+  scalar_columns text[] collate "C" not null default '{}',
+  written_for text collate "C" not null default '',
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
@@ -2587,8 +2688,8 @@ create table collecta.inbound_secrets (
   token_hash text collate "C" not null,
   previous_token_hash text collate "C",
   previous_token_until timestamptz,
-  secret text,
-  previous_secret text,
+  secret text collate "C",
+  previous_secret text collate "C",
   previous_secret_until timestamptz,
   constraint inbound_secrets_pkey primary key (inbound_endpoint_id),
   constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade,
@@ -2619,16 +2720,16 @@ create table collecta.inbound_requests (
   received_at timestamptz not null,
   state text collate "C" not null,
   operation text collate "C",
-  record_id text,
-  reason text,
-  column_name text,
+  record_id text collate "C",
+  reason text collate "C",
+  column_name text collate "C",
   sqlstate text collate "C",
-  error text,
+  error text collate "C",
   attempts int not null default 1,
   finished_at timestamptz not null default clock_timestamp(),
   mapping_version int not null,
   key_hash text collate "C",
-  body text not null,
+  body text collate "C" not null,
   constraint inbound_requests_pkey primary key (request_id),
   constraint inbound_requests_state_is_known check (state in ('accepted', 'failed', 'retry', 'duplicate'))
 );
@@ -2638,7 +2739,7 @@ create index inbound_requests_to_retry on collecta.inbound_requests (received_at
 create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at) where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
-  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select … where state = ''failed''; mend the mapping, then select collecta.retry_inbound(…).';
+  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
   'accepted (the record is written); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
 comment on column collecta.inbound_requests.operation is 'created or updated.';
@@ -2665,12 +2766,12 @@ create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
-      and path ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+      and path collate "C" ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
     then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
-          from regexp_matches(path, '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
+          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
 $$;
 comment on function collecta.inbound_path_steps(text) is
-  'The names and indexes of $.name, $[''name''], $[0] … (at most 16 steps and 512 characters); null for anything else.';
+  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
 
 create or replace function collecta.read_inbound_mapping(mapping jsonb)
 returns table (column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb)
@@ -2685,7 +2786,7 @@ begin
       hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
   end if;
   for entry in
-    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key
+    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key collate "C"
   loop
     wrong := case
       when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
@@ -2704,7 +2805,7 @@ begin
     path := case when entry.short then entry.key when entry.value ? 'whole' then '$' else entry.value ->> 'path' end;
     steps := collecta.inbound_path_steps(path);
     if wrong is null and path is not null and steps is null then
-      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] … (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
+      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
     end if;
     if wrong is not null then
       raise exception using errcode = 'CW052', message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
@@ -2719,7 +2820,7 @@ begin
 end
 $$;
 comment on function collecta.read_inbound_mapping(jsonb) is
-  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": …, "default": …, "required": …}. Refuses with CW052 what is not of them.';
+  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., "default": ..., "required": ...}. Refuses with CW052 what is not of them.';
 --! EndIncluded inbound/internal/read_inbound_mapping.sql
 --! Included inbound/internal/check_inbound_mapping.sql
 create or replace function collecta.check_inbound_mapping(module text, mapping jsonb, match_columns text[]) returns regclass
@@ -2750,7 +2851,8 @@ begin
       when r.constant is not null then null
       when r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}')) then 'is the record''s key: match by it, or let the table make it'
       when r.column_name = target.scope_column then 'is the module''s scope: give it as a constant, a payload must not choose it'
-      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' then 'says who wrote the record: give it as a constant, or leave it to its default'
+      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' collate "C"
+        then 'says who wrote the record: give it as a constant, or leave it to its default'
     end as why
     from collecta.read_inbound_mapping(mapping) r
     left join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = r.column_name and a.attnum > 0 and not a.attisdropped
@@ -2764,7 +2866,7 @@ begin
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
       detail = concat_ws('; ', 'Column ' || wrong, format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
-      hint = coalesce(format('Map it, or: alter table %s alter column %s set default …;', target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
+      hint = coalesce(format('Map it, or: alter table %s alter column %s set default ...;', target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
   end if;
 
   select string_agg(format('%I', c), ', ') into wrong
@@ -2773,7 +2875,7 @@ begin
   if wrong is not null or array_position(match_columns, null) > 0 then
     raise exception using errcode = 'CW054', message = format('match column %s is not mapped', coalesce(wrong, 'null')),
       detail = 'A record is matched by what the payload says; so each match column needs its entry in the mapping.',
-      hint = format('mapping => ''%s''', mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$.…", "required": true}'::jsonb));
+      hint = format('mapping => ''%s''', mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
   end if;
   if cardinality(match_columns) > 0 then
     begin
@@ -2781,7 +2883,7 @@ begin
         (select string_agg(format('t.%1$I = t.%1$I', c), ' and ') from unnest(match_columns) c));
     exception when undefined_function then
       raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
-        detail = 'Its type has no equality operator.', hint = 'Match by another column, or alter table … alter column … type jsonb;';
+        detail = 'Its type has no equality operator.', hint = 'Match by another column, or alter table ... alter column ... type jsonb;';
     end;
     if not collecta.is_unique_key(target.relation, match_columns) then
       raise notice using message = format('collecta: no unique index on %s (%s): inbound writes of this table happen one after another, and other writers can make duplicates',
@@ -2945,7 +3047,7 @@ begin
   if cardinality(col.names) is distinct from cardinality(endpoint.columns) then
     raise exception using errcode = 'CW053', message = format('a mapped column of %s was renamed or dropped', endpoint.relation),
       detail = format('Mapped: %s; there: %s.', array_to_string(endpoint.columns, ', '), array_to_string(col.names, ', ')),
-      hint = format('select collecta.update_inbound_endpoint(%L, mapping => ''…'');', inbound_endpoint_id);
+      hint = format('select collecta.update_inbound_endpoint(%L, mapping => ''...'');', inbound_endpoint_id);
   end if;
   serialised := endpoint.match_columns <> '{}' and not collecta.is_unique_key(endpoint.relation, endpoint.match_columns);
 
@@ -3137,7 +3239,7 @@ begin
 end
 $$;
 comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, boolean, int, int, boolean) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": …, "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
 
 create or replace function collecta.update_inbound_endpoint(
   inbound_endpoint_id text,
@@ -3187,7 +3289,8 @@ declare
     when max_body_bytes is null or max_body_bytes not between 1 and 67108864 then 'max_body_bytes is from 1 to 67108864'
     when github_signature is null then 'github_signature is true or false'
   end;
-  mapped constant text[] := array(select m.column_name from collecta.read_inbound_mapping(mapping) m order by m.column_name);
+  mapped constant text[] := array(select m.column_name from collecta.read_inbound_mapping(mapping) m
+    order by m.column_name collate "C");
 begin
   if wrong is not null then
     raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
@@ -3284,7 +3387,7 @@ create or replace function collecta.inbound_fields(mapping jsonb) returns json
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
-    'hasFallback', fallback is not null) order by column_name)
+    'hasFallback', fallback is not null) order by column_name collate "C")
   from collecta.read_inbound_mapping(mapping)
 $$;
 comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/mapping.ts takes it.';
@@ -3514,7 +3617,8 @@ end
 $$;
 comment on function collecta.retry_inbound(text, timestamptz) is
   'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of collecta.inbound_requests.';
-
+--! EndIncluded inbound/retry_inbound.sql
+--! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
 returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -3526,7 +3630,7 @@ as $$
   limit 10
 $$;
 comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
---! EndIncluded inbound/retry_inbound.sql
+--! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
 returns table (column_name text, source text, type text, value text, problem text)
@@ -3575,7 +3679,7 @@ begin
   insert into collecta.inbound_refusals as r (day, inbound_endpoint_id, status, requests)
   select (now() at time zone 'UTC')::date, c.inbound_endpoint_id, c.status, c.requests
   from json_to_recordset(refusals) c (inbound_endpoint_id text, status int, requests bigint)
-  order by 2, 3
+  order by inbound_endpoint_id collate "C", status
   on conflict on constraint inbound_refusals_pkey do update set requests = r.requests + excluded.requests;
   -- In pieces: bodies are large, and a call must not take long.
   with old as (
@@ -3629,7 +3733,7 @@ from collecta.delivery_attempts a
 join collecta.events e
   on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at;
 comment on view collecta.webhook_deliveries is
-  'Every delivery attempt with its event: what was sent, when, and what came back. select … where record_id = ''…'' order by started_at.';
+  'Every delivery attempt with its event: what was sent, when, and what came back. select ... where record_id = ''...'' order by started_at.';
 comment on column collecta.webhook_deliveries.id is 'The attempt; give it to replay_delivery(id).';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.outcome is 'delivered; failed (is tried again); exhausted (was the last attempt); blocked (the destination is not allowed); lost (the runner vanished).';
@@ -3639,167 +3743,434 @@ comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checki
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
 comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
 --! EndIncluded outbound/webhook_deliveries.sql
+--! Included install/internal/check_install.sql
+create or replace function collecta.check_install()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'database is a copy', current_database()::text,
+    'collecta was installed in another database. Nothing is claimed here.',
+    'select collecta.resume_after_restore();'
+  from collecta.installation i
+  where i.system_identifier <> (select c.system_identifier from pg_control_system() c)
+    or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database());
+
+  return query
+  select 'error', 'privileges are not as designed', min(d.object),
+    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
+           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
+    'select * from collecta.restore_grants();'
+  from (select differing.object, row_number() over (order by differing.object) as place
+        from collecta.differing_grants() differing) d
+  having count(*) > 0;
+
+  -- After a restore without the roles everything belongs to whoever restored it.
+  return query
+  select 'error', 'objects have the wrong owner', min(o.name),
+    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
+           collecta.role_name('collecta_owner')),
+    'collecta-webhooks migrate'
+  from (
+    select c.oid::regclass::text as name, c.relowner as owner
+    from pg_class c
+    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
+    union all
+    select p.oid::regprocedure::text, p.proowner
+    from pg_proc p
+    where p.pronamespace in (select n.oid from pg_namespace n where n.nspname in ('collecta', 'collecta_modules'))
+  ) o
+  join pg_roles r on r.oid = o.owner
+  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
+  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
+                          collecta.role_name('collecta_writer'))
+    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
+    and (r.rolsuper or o.owner <> schema.owner)
+  having count(*) > 0;
+
+  return query
+  select 'warning', 'a login can claim for two databases', member.rolname::text,
+    format('%s is a member of %s and may connect here and to %s: a runner with its URL could send what is queued in '
+           'either.', member.rolname, dispatcher.rolname, string_agg(distinct other.datname::text, ', ')),
+    format('revoke connect on database %I from public; -- and grant it to the logins of this database',
+           current_database())
+  from pg_roles dispatcher
+  -- pg_shdepend tells which databases have privileges of the role in them.
+  join pg_shdepend used on used.refclassid = 'pg_authid'::regclass and used.refobjid = dispatcher.oid
+  join pg_database other on other.oid = used.dbid and other.datname <> current_database()
+  join pg_roles member on member.rolcanlogin and not member.rolsuper
+    and pg_has_role(member.oid, dispatcher.oid, 'member')
+  where dispatcher.rolname = collecta.role_name('collecta_dispatcher')
+    and has_database_privilege(member.oid, current_database(), 'connect')
+    and has_database_privilege(member.oid, other.oid, 'connect')
+  group by member.rolname, dispatcher.rolname;
+
+  return query
+  select 'warning', 'publication for all tables', p.pubname::text,
+    'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
+    format('drop publication %I; -- and create one that names its tables', p.pubname)
+  from pg_publication p where p.puballtables;
+end
+$$;
+comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
+--! EndIncluded install/internal/check_install.sql
+--! Included modules/internal/check_modules.sql
+create or replace function collecta.check_modules()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'table is gone', m.slug, 'The table of this module was dropped.',
+    format('select collecta.detach_module(%L);', m.slug)
+  from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation);
+
+  return query
+  select 'error', 'configured column is gone', m.slug,
+    format('Column %s of %s was renamed or dropped. Its changes will be set aside in collecta.unrouted.',
+           configured.name, m.relation),
+    format('select collecta.attach_module(%L, %L, ...); select collecta.route_again();', m.relation, m.slug)
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column)
+    configured (name)
+  where configured.name is not null
+    and exists (select from pg_class c where c.oid = m.relation)
+    and not exists (select from pg_attribute a
+                    where a.attrelid = m.relation and a.attname = configured.name and not a.attisdropped);
+
+  return query
+  with member as (
+    select m.slug, m.relation, m.relation::oid as relid from collecta.modules m
+    union
+    select m.slug, m.relation, p.relid::oid
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation and c.relkind = 'p'
+    cross join lateral pg_partition_tree(m.relation) p
+  )
+  select 'error', 'changes are not captured', member.slug,
+    format('%s lacks an enabled capture trigger for %s.', member.relid::regclass, task),
+    format('select collecta.attach_module(%L, %L, ...); or alter table ... enable trigger ...;',
+           member.relation, member.slug)
+  from member
+  join pg_class c on c.oid = member.relid and c.relkind in ('r', 'p')
+  cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
+  where not (task = 'truncate' and c.relkind = 'p')
+    and not exists (select from pg_trigger t
+                    where t.tgrelid = member.relid and t.tgname = 'collecta_capture_' || task
+                      and t.tgenabled in ('O', 'A'));
+
+  return query
+  select 'error', 'it became a partition or inherits', m.slug,
+    format('%s is part of another table, or another of it: what is written through the one fires nothing of the other.',
+           m.relation),
+    format('select collecta.detach_module(%L); -- then attach the root of its partition tree', m.slug)
+  from collecta.modules m join pg_class c on c.oid = m.relation
+  where exists (select from pg_inherits i where i.inhrelid = c.oid)
+    or c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid);
+
+  return query
+  with member as (
+    select m.slug, m.relation::oid as relid from collecta.modules m
+    union
+    select m.slug, p.relid::oid
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation and c.relkind = 'p'
+    cross join lateral pg_partition_tree(m.relation) p
+  )
+  select 'error', 'logical replication writes it', member.slug,
+    'Its apply fires no statement trigger: nothing is captured.',
+    format('select collecta.detach_module(%L); -- then attach it on the publisher', member.slug)
+  from member where exists (select from pg_subscription_rel s where s.srrelid = member.relid);
+end
+$$;
+comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
+--! EndIncluded modules/internal/check_modules.sql
+--! Included endpoints/internal/check_endpoints.sql
+create or replace function collecta.check_endpoints()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'warning', 'endpoint is paused', e.endpoint_id, coalesce(e.paused_reason, ''),
+    format('select collecta.resume_endpoint(%L);', e.endpoint_id)
+  from collecta.endpoints e where e.state = 'paused';
+
+  return query
+  select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', e.failing_since),
+    format('select started_at, outcome, response_status, error from collecta.webhook_deliveries '
+           'where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
+  from collecta.endpoints e
+  where e.state = 'active' and e.failing_since < now() - interval '10 minutes';
+end
+$$;
+comment on function collecta.check_endpoints() is 'Rows of collecta.health about endpoints.';
+--! EndIncluded endpoints/internal/check_endpoints.sql
+--! Included outbound/internal/check_outbound.sql
+create or replace function collecta.check_outbound()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.',
+    'select * from collecta.maintain();'
+  from unnest(array['events', 'delivery_attempts']) parent
+  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
+
+  -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
+  return query
+  select 'warning', 'changes are set aside', u.module,
+    format('%s not routed%s since %s.', count(*),
+           case u.endpoint_id when '' then '' else ' to ' || u.endpoint_id end, min(u.set_aside_at)),
+    format('select change_id, reason from collecta.unrouted where module = %L; '
+           'select collecta.route_again(); -- once the cause is mended', u.module)
+  from collecta.unrouted u group by u.module, u.endpoint_id;
+
+  return query
+  select 'warning', 'no runner routes', 'outbox', format('The oldest change waits since %s.', o.captured_at),
+    'collecta-webhooks run'
+  from (select captured_at from collecta.outbox order by change_id limit 1) o
+  where o.captured_at < now() - interval '1 minute';
+
+  return query
+  select 'warning', 'deliveries are late', e.endpoint_id, format('The first is due since %s.', q.due_at),
+    'Are enough runners up? Is max_in_flight too low for what this endpoint takes?'
+  from collecta.endpoints e
+  cross join lateral (
+    select q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1
+  ) q
+  where e.state = 'active' and q.due_at < now() - interval '5 minutes';
+
+  return query
+  select 'warning', 'partition is kept', c.relname::text,
+    'It is past settings.retention and still holds a queued or set aside event.',
+    'See collecta.delivery_queue and collecta.unrouted, by routed_at.'
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  where i.inhparent in ('collecta.events'::regclass, 'collecta.delivery_attempts'::regclass)
+    and c.relname ~ '_[0-9]{8}$'
+    and to_date(right(c.relname, 8), 'YYYYMMDD') + 2 < now() - (select s.retention from collecta.settings s);
+
+  return query
+  select 'info', 'changes were muted', m.module,
+    format('%s statements, %s records since yesterday.', count(*), sum(m.records)),
+    'select * from collecta.muted_changes order by captured_at desc;'
+  from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
+end
+$$;
+comment on function collecta.check_outbound() is 'Rows of collecta.health about routing and delivery.';
+--! EndIncluded outbound/internal/check_outbound.sql
+--! Included inbound/internal/check_inbound.sql
+create or replace function collecta.check_inbound()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'warning', 'inbound requests failed', r.inbound_endpoint_id,
+    format('%s authentic requests since yesterday could not be written. The last came at %s.',
+           count(*), max(r.received_at)),
+    format('select request_id, reason, column_name from collecta.inbound_requests '
+           'where inbound_endpoint_id = %L and state = ''failed''; '
+           'select collecta.retry_inbound(%1$L); -- once the cause is mended', r.inbound_endpoint_id)
+  from collecta.inbound_endpoints e
+  join collecta.inbound_requests r on r.inbound_endpoint_id = e.inbound_endpoint_id
+  where r.state = 'failed' and r.received_at > now() - interval '1 day'
+  group by r.inbound_endpoint_id;
+end
+$$;
+comment on function collecta.check_inbound() is 'Rows of collecta.health about inbound endpoints.';
+--! EndIncluded inbound/internal/check_inbound.sql
 --! Included operations/health.sql
-create view collecta.health as
-with member as (
-  select m.slug, m.module_id, c.oid, c.relkind
-  from (select slug, module_id, relation::oid as relid from collecta.modules
-        union select m.slug, m.module_id, p.relid from collecta.modules m cross join lateral pg_partition_tree(m.relation) p) m
-  join pg_class c on c.oid = m.relid and c.relkind in ('r', 'p')
-)
-select 'error' as severity, 'table is gone' as problem, m.slug as subject, 'A module without its table.' as detail,
-  format('select collecta.detach_module(%L);', m.slug) as hint
-from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation)
-union all
-select 'error', 'configured column is gone', m.slug, format('Column %s of %s was renamed or dropped: its changes will be set aside in collecta.unrouted.', c, m.relation),
-  format('select collecta.attach_module(%L, %L, …); select collecta.route_again();', m.relation, m.slug)
-from collecta.modules m
-join collecta.module_versions v on v.version = m.current_version
-cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column) c
-where c is not null and exists (select from pg_class r where r.oid = m.relation)
-  and not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = c and not a.attisdropped)
-union all
-select 'error', 'changes are not captured', m.slug, format('%s lacks an enabled capture trigger for %s.', m.oid::regclass, task),
-  format('select collecta.attach_module(%L, %L, …); or alter table … enable trigger …;', (select n.relation from collecta.modules n where n.slug = m.slug), m.slug)
-from member m cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
-where not (task = 'truncate' and m.relkind = 'p')
-  and not exists (select from pg_trigger t where t.tgrelid = m.oid and t.tgname = 'collecta_capture_' || task and t.tgenabled in ('O', 'A'))
-union all
-select 'error', 'it became a partition or inherits', m.slug, format('%s is part of another table, or another of it: what is written through the one fires nothing of the other.', m.relation),
-  format('select collecta.detach_module(%L); then attach the root of its partition tree.', m.slug)
-from collecta.modules m join pg_class c on c.oid = m.relation
-where exists (select from pg_inherits i where i.inhrelid = c.oid or i.inhparent = c.oid and c.relkind = 'r')
-union all
-select 'error', 'logical replication writes it', m.slug, 'Its apply fires no statement trigger: nothing is captured.', 'Attach it on the publisher.'
-from member m where exists (select from pg_subscription_rel s where s.srrelid = m.oid)
-union all
-select 'error', 'database is a copy', current_database(), 'collecta was installed in another database; nothing is claimed here.', 'select collecta.resume_after_restore();'
-from collecta.installation i
-where i.system_identifier <> (select system_identifier from pg_control_system())
-  or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database())
-union all
-select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.', 'select * from collecta.maintain();'
-from unnest(array['events', 'delivery_attempts']) parent
-where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null
-union all
-select 'warning', 'changes are set aside', u.module, format('%s not routed%s, e.g. %s', count(*), case u.endpoint_id when '' then '' else ' to ' || u.endpoint_id end, min(u.reason)),
-  'Mend the cause, then select collecta.route_again();'
-from collecta.unrouted u group by u.module, u.endpoint_id
-union all
-select 'warning', 'endpoint is paused', e.endpoint_id, coalesce(e.paused_reason, ''), format('select collecta.resume_endpoint(%L);', e.endpoint_id)
-from collecta.endpoints e where e.state = 'paused'
-union all
-select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', e.failing_since),
-  format('select started_at, outcome, response_status, error from collecta.webhook_deliveries where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
-from collecta.endpoints e where e.state = 'active' and e.failing_since < now() - interval '10 minutes'
-union all
-select 'warning', 'no runner routes', 'outbox', format('The oldest change waits since %s.', o.captured_at), 'collecta-webhooks run'
-from (select captured_at from collecta.outbox order by change_id limit 1) o where o.captured_at < now() - interval '1 minute'
-union all
-select 'warning', 'deliveries are late', q.endpoint_id, format('The first is due since %s.', q.due_at), 'Are enough runners up? Is max_in_flight too low for what this endpoint takes?'
-from collecta.endpoints e
-cross join lateral (select q.endpoint_id, q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
-where e.state = 'active' and q.due_at < now() - interval '5 minutes'
-union all
-select 'warning', 'partition is kept', c.relname, 'It is past settings.retention and still holds a queued or set aside event.', 'See collecta.delivery_queue and collecta.unrouted, by routed_at.'
-from pg_inherits i join pg_class c on c.oid = i.inhrelid
-where i.inhparent in ('collecta.events'::regclass, 'collecta.delivery_attempts'::regclass)
-  and c.relname ~ '_[0-9]{8}$' and to_date(right(c.relname, 8), 'YYYYMMDD') + 2 < now() - (select retention from collecta.settings)
-union all
-select 'warning', 'publication for all tables', p.pubname, 'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
-  format('create publication … for table …; instead of for all tables (drop publication %I;)', p.pubname)
-from pg_publication p where p.puballtables
-union all
-select 'info', 'changes were muted', m.module, format('%s statements, %s records since yesterday', count(*), sum(m.records)), 'select * from collecta.muted_changes order by captured_at desc;'
-from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
-comment on view collecta.health is 'What needs a DBA: no row, no worry. Each with the statement that helps.';
+-- Each topic knows what can be wrong with it and has a check function of its own. One that fails hides no other's rows.
+create or replace function collecta.check_health()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+declare
+  topic text;
+begin
+  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+    begin
+      return query execute format('select * from collecta.%I()', 'check_' || topic);
+    exception when others then
+      return query select 'error', 'check failed', topic,
+        format('collecta.check_%s() ended with SQLSTATE %s, so nothing is known about this topic.', topic, sqlstate),
+        format('select * from collecta.check_%s(); -- as the owner of collecta: shows the error', topic);
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.check_health() is 'What collecta.health shows.';
+
+create view collecta.health as select * from collecta.check_health();
+comment on view collecta.health is
+  'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
---! Included install/grants.sql
--- Deny by default: nothing in the schema is anybody's but the owner's until it is granted here.
--- Run at the end of every migration; idempotent.
-do $$
-declare
-  grants constant text[] := array[
-    -- role, privilege on object
-    'collecta_reader|usage on schema collecta',
-    'collecta_reader|select on collecta.modules, collecta.module_versions, collecta.endpoints, collecta.subscriptions, collecta.events, collecta.delivery_queue, collecta.delivery_attempts, collecta.unrouted, collecta.muted_changes, collecta.settings, collecta.installation, collecta.webhook_deliveries, collecta.health, collecta.row_secured_modules',
-    -- Not old and new, which row security of their table may keep from him.
-    'collecta_reader|select (change_id, version, operation, transaction_id, nested, captured_at, context) on collecta.outbox',
-    'collecta_operator|usage on schema collecta',
-    'collecta_operator|execute on function collecta.pause_endpoint(text, text), collecta.resume_endpoint(text), collecta.replay_delivery(text), collecta.send_test_event(text), collecta.route_again(text), collecta.new_id(text)',
-    'collecta_capture|usage on schema collecta',
-    'collecta_capture|insert on collecta.outbox',
-    'collecta_capture|select on collecta.settings',
-    'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
-    'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint, int), collecta.record_deliveries, collecta.release_deliveries(bigint[], bigint[]), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
-    'collecta_dispatcher|select on collecta.settings'
-  ];
-  granted text;
-  grantee text;
-begin
-  revoke all on all functions in schema collecta from public;
-  -- Whatever default privileges gave: what holds secrets is the owner's alone.
-  for granted, grantee in
-    select distinct c.oid::regclass::text, case a.grantee when 0 then 'public' else a.grantee::regrole::text end
-    from pg_class c cross join lateral aclexplode(c.relacl) a
-    where c.oid in ('collecta.endpoint_secrets'::regclass, 'collecta.inbound_secrets'::regclass) and a.grantee <> c.relowner
-  loop
-    execute format('revoke all on %s from %s', granted, grantee);
-  end loop;
-  foreach granted in array grants loop
-    grantee := split_part(granted, '|', 1);
-    if to_regrole(grantee) is not null then
-      execute format('grant %s to %I', split_part(granted, '|', 2), grantee);
-    end if;
-  end loop;
-end
-$$;
-do $$ begin perform collecta.maintain(); end $$;
-reset role;
--- The ledger is the installer's own: runners look there whether collecta is installed.
-do $$
-declare
-  grantee text;
-begin
-  foreach grantee in array array['collecta_dispatcher', 'collecta_inbound', 'collecta_reader'] loop
-    if to_regrole(grantee) is not null and to_regclass('collecta.migrations') is not null then
-      execute format('grant select on collecta.migrations to %I', grantee);
-    end if;
-  end loop;
-end
-$$;
---! EndIncluded install/grants.sql
---! Included install/inbound_grants.sql
--- As grants.sql, for inbound. Run after it, at the end of every migration; idempotent.
-do $$
-declare
-  grants constant text[] := array[
-    'collecta_reader|select on collecta.inbound_endpoints, collecta.inbound_requests, collecta.inbound_refusals, collecta.inbound_budgets',
-    'collecta_operator|execute on function collecta.pause_inbound_endpoint(text), collecta.resume_inbound_endpoint(text), collecta.retry_inbound(text, timestamptz), collecta.test_inbound_mapping(text, json)',
-    'collecta_inbound|usage on schema collecta',
-    'collecta_inbound|execute on function collecta.find_inbound_endpoint(text, text), collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean), collecta.next_inbound_retries(), collecta.maintain_inbound(json), collecta.check_installation(text), collecta.sealing_keys()',
+--! Included install/internal/designed_grants.sql
+-- Deny by default: what is not listed here is its owner's alone. Owners have all rights on what they own.
+create or replace function collecta.designed_grants()
+returns table (grantee text, privilege text, kind text, object text)
+language sql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.role_name(designed.grantee), designed.privilege, designed.kind, named.object
+  from (values
+    ('collecta_reader', 'USAGE', 'schema', 'collecta'),
+    ('collecta_operator', 'USAGE', 'schema', 'collecta'),
+    ('collecta_capture', 'USAGE', 'schema', 'collecta'),
+    ('collecta_writer', 'USAGE', 'schema', 'collecta'),
+    ('collecta_dispatcher', 'USAGE', 'schema', 'collecta'),
+    ('collecta_inbound', 'USAGE', 'schema', 'collecta'),
+
+    ('collecta_reader', 'SELECT', 'relation',
+     'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
+      settings installation migrations webhook_deliveries health row_secured_modules
+      inbound_endpoints inbound_requests inbound_refusals inbound_budgets'),
+    -- Not old and new, which row security of their table may keep from the reader.
+    ('collecta_reader', 'SELECT', 'column',
+     'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.nested outbox.captured_at
+      outbox.context'),
+    ('collecta_reader', 'SELECT', 'relation', 'outbox_change_id_seq'),
+    ('collecta_capture', 'INSERT', 'relation', 'outbox'),
+    ('collecta_capture', 'SELECT', 'relation', 'settings'),
+    ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
+    ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
+
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health'),
+    ('collecta_operator', 'EXECUTE', 'function',
+     'pause_endpoint resume_endpoint replay_delivery send_test_event route_again new_id
+      pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
+    ('collecta_capture', 'EXECUTE', 'function', 'pick_columns mask_escapes unmask_escapes'),
+    ('collecta_dispatcher', 'EXECUTE', 'function',
+     'claim_deliveries record_deliveries release_deliveries maintain wake_runner check_installation sealing_keys'),
+    ('collecta_inbound', 'EXECUTE', 'function',
+     'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
-    'collecta_writer|usage on schema collecta',
-    'collecta_writer|execute on function collecta.new_id(text)'
-  ];
-  granted text;
+    ('collecta_writer', 'EXECUTE', 'function', 'new_id')
+  ) designed (grantee, privilege, kind, objects)
+  cross join lateral regexp_split_to_table(designed.objects, '\s+') named (object)
+$$;
+comment on function collecta.designed_grants() is
+  'Who may do what with the objects of this schema, besides their owners. Objects are named without the schema.';
+--! EndIncluded install/internal/designed_grants.sql
+--! Included install/internal/restore_grants.sql
+-- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
+-- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
+create or replace function collecta.differing_grants(exactly boolean default false)
+returns table (object text, statements text)
+language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  with
+  ours as (
+    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules')
+  ),
+  object (kind, name, target, owner, acl, relation) as (
+    select 'schema', n.nspname::text, format('schema %I', n.nspname), n.nspowner,
+      coalesce(n.nspacl, acldefault('n', n.nspowner)), null::oid
+    from pg_catalog.pg_namespace n where n.oid in (select ours.oid from ours)
+    union all
+    select 'relation', c.relname,
+      format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), c.relowner,
+      coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)), c.oid
+    from pg_catalog.pg_class c
+    where c.relnamespace in (select ours.oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    union all
+    select 'function', p.proname, format('routine %s', p.oid::regprocedure), p.proowner,
+      coalesce(p.proacl, acldefault('f', p.proowner)), null
+    from pg_catalog.pg_proc p where p.pronamespace in (select ours.oid from ours)
+    union all
+    select 'type', t.typname, format('type %s', t.oid::regtype), t.typowner,
+      coalesce(t.typacl, acldefault('T', t.typowner)), null
+    from pg_catalog.pg_type t left join pg_catalog.pg_class c on c.oid = t.typrelid
+    where t.typnamespace in (select ours.oid from ours) and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+  ),
+  actual as (
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o cross join lateral aclexplode(o.acl) a
+    union all
+    select o.target, quote_ident(attribute.attname), a.grantee, a.privilege_type, a.is_grantable
+    from object o
+    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.relation and attribute.attacl is not null
+    cross join lateral aclexplode(attribute.attacl) a
+  ),
+  designed as (
+    select a.* from actual a join object o on o.target = a.target
+    where not exactly and a.grantee not in (0, o.owner) and not a.grantable
+      and (o.kind, o.name, a.privilege) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
+    union
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o
+    cross join lateral aclexplode(acldefault(
+      case o.kind when 'schema' then 'n' when 'function' then 'f' when 'type' then 'T'
+        else case when o.target like 'sequence %' then 's' else 'r' end end::"char", o.owner)) a
+    where a.grantee = o.owner
+    union
+    select o.target, case d.kind when 'column' then quote_ident(split_part(d.object, '.', 2)) else '' end, r.oid,
+      d.privilege, false
+    from collecta.designed_grants() d
+    join pg_catalog.pg_roles r on r.rolname = d.grantee
+    join object o on o.kind = case d.kind when 'column' then 'relation' else d.kind end
+      and o.name = split_part(d.object, '.', 1)
+    where r.oid <> o.owner
+  ),
+  differing as (
+    select distinct difference.target
+    from (
+      (select * from actual except select * from designed)
+      union all
+      (select * from designed except select * from actual)
+    ) difference
+  )
+  select d.target, concat_ws('; ',
+    (select string_agg(format('revoke all on %s from %s cascade', d.target,
+                              case a.grantee when 0 then 'public' else a.grantee::regrole::text end), '; ')
+     from (select distinct actual.grantee from actual where actual.target = d.target) a),
+    (select string_agg(format('grant %s %s on %s to %s', g.privilege,
+                              case g.attribute when '' then '' else '(' || g.attribute || ')' end,
+                              d.target, g.grantee::regrole), '; ')
+     from designed g where g.target = d.target))
+  from differing d
+$$;
+comment on function collecta.differing_grants(boolean) is
+  'Objects of ours whose privileges are not what collecta.designed_grants() says, each with the statements that mend'
+  ' it.';
+
+create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  differing record;
 begin
-  revoke all on all functions in schema collecta from public;
-  foreach granted in array grants loop
-    if to_regrole(split_part(granted, '|', 1)) is not null then
-      execute format('grant %s to %I', split_part(granted, '|', 2), split_part(granted, '|', 1));
-    end if;
+  -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
+  perform pg_advisory_xact_lock(1668246636, 9);
+  for differing in select d.object, d.statements from collecta.differing_grants(exactly) d loop
+    execute differing.statements;
+    restore_grants.object := differing.object;
+    return next;
   end loop;
 end
 $$;
-reset role;
--- The ledger is the installer's; a receiving process waits until it says that everything is installed.
+comment on function collecta.restore_grants(boolean) is
+  'Sets the privileges on everything of ours to what collecta.designed_grants() says. Returns what it had to change.';
+--! EndIncluded install/internal/restore_grants.sql
+--! Included install/restored_grants.sql
+-- pg_restore fills materialized views after everything else, privileges included. Where a role is missing, it could not
+-- set the privileges of the functions, and PostgreSQL's default lets everybody execute them: filling this view takes
+-- that back.
+create materialized view collecta.restored_grants as select restored.object from collecta.restore_grants() restored;
+comment on materialized view collecta.restored_grants is
+  'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
+  'pg_restore.';
+--! EndIncluded install/restored_grants.sql
+--! Included install/grants.sql
+-- The end of every migration. Whatever default privileges gave is taken back.
 do $$
 begin
-  if to_regrole('collecta_inbound') is not null and to_regclass('collecta.migrations') is not null then
-    grant select on collecta.migrations to collecta_inbound;
-  end if;
+  perform collecta.maintain();
+  perform collecta.restore_grants(exactly => true);
 end
 $$;
---! EndIncluded install/inbound_grants.sql
+reset role;
+--! EndIncluded install/grants.sql

@@ -1,5 +1,5 @@
 --!include install/schema.sql
---!include install/roles.sql
+--!include install/internal/role_name.sql
 
 --!include install/settings.sql
 --!include install/installation.sql
@@ -14,7 +14,9 @@
 --!include install/new_id.sql
 --!include endpoints/internal/new_secret.sql
 --!include operations/runner/wake_runner.sql
+--!include install/internal/database_identity.sql
 --!include install/runner/check_installation.sql
+--!include install/resume_after_restore.sql
 
 --!include outbound/1_capture/internal/mask_escapes.sql
 --!include outbound/1_capture/internal/pick_columns.sql
@@ -54,11 +56,19 @@
 --!include endpoints/runner/sealing_keys.sql
 --!include inbound/runner/receive_inbound.sql
 --!include inbound/retry_inbound.sql
+--!include inbound/runner/next_inbound_retries.sql
 --!include inbound/test_inbound_mapping.sql
 --!include inbound/runner/maintain_inbound.sql
 
 --!include modules/row_secured_modules.sql
 --!include outbound/webhook_deliveries.sql
+--!include install/internal/check_install.sql
+--!include modules/internal/check_modules.sql
+--!include endpoints/internal/check_endpoints.sql
+--!include outbound/internal/check_outbound.sql
+--!include inbound/internal/check_inbound.sql
 --!include operations/health.sql
+--!include install/internal/designed_grants.sql
+--!include install/internal/restore_grants.sql
+--!include install/restored_grants.sql
 --!include install/grants.sql
---!include install/inbound_grants.sql

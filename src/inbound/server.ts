@@ -5,6 +5,7 @@ import { connect } from '../database/connect.ts';
 import { openPool } from '../database/pool.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
+import { countInbound } from '../metrics.ts';
 import { createInbound, type InboundAnswer, type InboundRequest, problem } from './handler.ts';
 import { createReceiver } from './receive.ts';
 
@@ -124,6 +125,7 @@ async function serve(answer: Answer, request: IncomingMessage, response: ServerR
     body: request.iterator({ destroyOnReturn: false }),
     remoteAddress: request.socket.remoteAddress,
   });
+  countInbound(result.status);
   send(request, response, result);
 }
 

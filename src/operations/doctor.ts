@@ -93,7 +93,7 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
     await sql.end({ timeout: 1 });
   }
   if (config.operationsPort !== undefined) {
-    const url = `http://${config.host}:${config.operationsPort}/readyz`;
+    const url = `http://${config.operationsHost}:${config.operationsPort}/readyz`;
     await ky.get(url, { timeout: 3_000, retry: 1 }).then(
       () => tell('ok', `a runner answers at ${url}`),
       error => tell('note', `no runner is ready at ${url}: ${error.message}`),

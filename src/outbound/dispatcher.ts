@@ -4,11 +4,13 @@ import { whyUnreachable } from '../database/connect.ts';
 import { openPool } from '../database/pool.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
+import { countAttempt, countRouted } from '../metrics.ts';
 import { createKeyring } from '../secrets/keyring.ts';
 import { signatureHeaders } from '../secrets/sign.ts';
 import { createClaimer, type Delivery, noPartition } from './claim.ts';
-import { createDeliverer, type DeliveryResult } from './deliver.ts';
+import { createDeliverer } from './deliver.ts';
 import { createGuard } from './destination.ts';
+import { notSent } from './exchange.ts';
 import { createRecorder } from './record.ts';
 import { createWakeup } from './wakeup.ts';
 
@@ -110,6 +112,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     for (const { startedAt, tooSlow } of watched.values()) if (startedAt < before) tooSlow();
   }, 250);
 
+  /** No request begins after its lease: a runner that was frozen comes back with requests that somebody else has sent by now. */
+  const mayBeginStill = ({ claimedAt }: Delivery) => performance.now() - claimedAt < leaseMs - marginMs;
+
   async function send(delivery: Delivery): Promise<void> {
     const { endpoint, eventId, body } = delivery;
     const startedAt = performance.now();
@@ -136,9 +141,15 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     const headers = { ...endpoint.headers, 'content-type': 'application/json', ...signed };
     const result = endpoint.unusable
       ? notSent(endpoint.unusable)
-      : await deliverer.deliver({ url: endpoint.url, headers, body }, abandon.signal);
+      : await deliverer.deliver(
+          { url: endpoint.url, headers, body, mayBegin: () => mayBeginStill(delivery) },
+          abandon.signal,
+        );
     giveUpPlace();
+    if (result.outcome === 'withdrawn') return void (await giveBack([delivery]));
     if (result.totalMs < slowAfterMs) slow.delete(endpoint.id);
+    const { outcome, status, totalMs } = result;
+    countAttempt({ endpointId: endpoint.id, eventId, outcome, status, totalMs });
     recorder.add({ delivery, startedAt, signed, result });
   }
 
@@ -255,6 +266,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       );
       everything = false;
       failures = 0;
+      countRouted(routed);
       for (const delivery of deliveries) {
         const { id } = delivery.endpoint;
         const queue = ahead.get(id);
@@ -325,16 +337,3 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   ]);
   log.info('stopped');
 }
-
-const notSent = (error: string): DeliveryResult => ({
-  outcome: 'failed',
-  status: null,
-  responseHeaders: null,
-  responseBody: null,
-  error,
-  retryAfterSeconds: null,
-  lookupMs: null,
-  connectMs: null,
-  firstByteMs: null,
-  totalMs: 0,
-});

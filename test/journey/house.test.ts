@@ -1,0 +1,64 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
+import t from 'tap';
+
+/**
+ * Which room of src may import from which. A room that is not named here fails the test, so that a new one is placed on
+ * purpose. Rooms of one storey do not import from each other: what two of them need has a room of its own below them.
+ */
+const storeys: Record<string, string[]> = {
+  foundation: ['config.ts', 'log.ts', 'metrics.ts', 'database', 'network', 'secrets'],
+  setup: ['install'],
+  directions: ['outbound', 'inbound'],
+  tools: ['operations', 'console', 'demo'],
+  entrances: ['cli', 'cli.ts', 'index.ts'],
+};
+/** Imports inside one storey that are meant: the left one needs the right one. */
+const beside = new Set([
+  'config.ts network', // the environment holds NAT64 prefixes, whose form the address rules know
+  'config.ts secrets', // the environment holds sealing keys, whose form the keyring knows
+  'config.ts database', // and a database URL, whose form database knows
+  'log.ts config.ts', // the names of log levels
+  'secrets database', // the seal command
+  'secrets config.ts',
+  'database config.ts',
+  'database log.ts',
+  'console operations', // the page is served beside health and metrics
+  'demo operations',
+  'cli.ts cli',
+]);
+
+const files = (readdirSync('src', { recursive: true }) as string[]).filter(name => name.endsWith('.ts'));
+const roomOf = (file: string) => file.split('/')[0] as string;
+const storeyOf = (room: string) => Object.values(storeys).findIndex(rooms => rooms.includes(room));
+
+t.test('rooms of src import only from the storeys below them', async t => {
+  for (const file of files) {
+    t.not(storeyOf(roomOf(file)), -1, `${file} is in a room that this test knows`);
+    const source = readFileSync(`src/${file}`, 'utf8');
+    for (const [, path] of source.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)) {
+      const imported = posix.join(posix.dirname(file), path as string);
+      const [from, to] = [roomOf(file), roomOf(imported)];
+      if (from === to) continue;
+      t.ok(storeyOf(to) < storeyOf(from) || beside.has(`${from} ${to}`), `src/${file} imports ${imported}`);
+    }
+  }
+});
+
+t.test('only config.ts reads the environment', async t => {
+  const reading = files.filter(file => /process\.env\b/.test(readFileSync(`src/${file}`, 'utf8')));
+  t.strictSame(
+    reading.filter(file => file !== 'config.ts'),
+    [],
+  );
+});
+
+t.test('tests are in the rooms of what they test', async t => {
+  const rooms = readdirSync('test');
+  for (const room of rooms.filter(name => name !== 'support' && name !== 'journey'))
+    t.ok(existsSync(`src/${room}`) || existsSync(`sql/fixtures/${room}`), `test/${room}`);
+  t.strictSame(
+    rooms.filter(name => name.endsWith('.ts')),
+    [],
+  );
+});
