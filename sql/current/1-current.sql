@@ -81,6 +81,7 @@
 --!include outbound/internal/check_outbound.sql
 --!include inbound/internal/check_inbound.sql
 --!include operations/health.sql
+--!include install/internal/restore_rows.sql
 --!include install/internal/designed_grants.sql
 --!include install/internal/restore_grants.sql
 --!include install/restored_grants.sql
