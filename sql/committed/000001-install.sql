@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:41832efcf39912c494031d7748bcdacbe7f06890
+--! Hash: sha1:91eb8f8c114c087cd70d37664cd6546595126933
 --! Message: Install
 
 --! Included install/schema.sql
@@ -264,7 +264,10 @@ create table collecta.events (
   scope text collate "C",
   occurred_at timestamptz not null,
   body text collate "C" not null,
-  constraint events_pkey primary key (event_id, payload_role, routed_at)
+  constraint events_pkey primary key (event_id, payload_role, routed_at),
+  -- SQL_ASCII and single-byte encodings keep bytes that have no UTF-8. Each claim would fail at such a body, so that
+  -- routing must fail at it first: then the runner sets this change aside. Anything but UTF-8 raises an error here.
+  constraint events_body_can_be_sent check (getdatabaseencoding() = 'UTF8' or convert_to(body, 'UTF8') is not null)
 ) partition by range (routed_at);
 create index events_by_record on collecta.events (record_id, module);
 comment on table collecta.events is
@@ -504,6 +507,38 @@ comment on function collecta.check_installation(text) is
   ' is '
   'another.';
 --! EndIncluded install/runner/check_installation.sql
+--! Included install/runner/encodable_characters.sql
+create or replace function collecta.encodable_characters(characters bytea) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  place int := 1;
+  size int;
+  found text := '';
+begin
+  if getdatabaseencoding() in ('UTF8', 'SQL_ASCII') then
+    return null;
+  end if;
+  while place <= length(characters) loop
+    size := case
+      when get_byte(characters, place - 1) >= 240 then 4
+      when get_byte(characters, place - 1) >= 224 then 3
+      else 2
+    end;
+    begin
+      found := found || convert_from(substring(characters from place for size), 'UTF8');
+    exception when untranslatable_character or character_not_in_repertoire then
+      null;
+    end;
+    place := place + size;
+  end loop;
+  return found;
+end
+$$;
+comment on function collecta.encodable_characters(bytea) is
+  'Which of these characters (in UTF-8, above ASCII) this database''s encoding can hold; null where it can hold all. '
+  'The runner escapes the others before it records an answer that has them.';
+--! EndIncluded install/runner/encodable_characters.sql
 --! Included install/resume_after_restore.sql
 create or replace function collecta.resume_after_restore(environment text default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -511,14 +546,20 @@ as $$
 declare
   identity constant text := collecta.database_identity();
   module record;
+  was_disabled boolean;
 begin
+  if not exists (select from collecta.settings) then
+    raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
+      detail = 'It looks like a copy of the schema alone.', hint = 'collecta-webhooks migrate';
+  end if;
   perform collecta.restore_grants();
+  was_disabled := exists (select from collecta.installation i where not i.delivers);
   insert into collecta.installation as i (system_identifier, database_oid, environment)
   values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, resume_after_restore.environment)
   on conflict on constraint installation_pkey do update
   set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
-  for module in select m.module_id from collecta.modules m order by m.module_id loop
+  for module in select m.module_id from collecta.modules m where was_disabled order by m.module_id loop
     perform collecta.write_capture_functions(module.module_id);
   end loop;
   perform collecta.wake_runner();
@@ -679,7 +720,7 @@ begin
     from pg_catalog.pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
     where p.oid = function_id and a.grantee <> p.proowner
   loop
-    execute format('revoke all on function %s from %s', function_id,
+    execute format('revoke all on function %s from %s cascade', function_id,
                    case grantee when 0 then 'public' else grantee::regrole::text end);
   end loop;
   if owner <> current_user
@@ -2657,6 +2698,7 @@ create table collecta.inbound_endpoints (
   mapping jsonb not null,
   mapping_version int not null default 1,
   match_columns text[] collate "C" not null,
+  match_where text collate "C",
   state text collate "C" not null default 'active',
   rate_limit_per_minute int not null,
   max_body_bytes int not null,
@@ -2664,7 +2706,9 @@ create table collecta.inbound_endpoints (
   function_number int generated always as identity,
   columns text[] collate "C" not null,
   scalar_columns text[] collate "C" not null default '{}',
+  writer name not null default 'collecta_writer',
   written_for text collate "C" not null default '',
+  written_hash text collate "C" not null default '',
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
@@ -2675,13 +2719,21 @@ comment on column collecta.inbound_endpoints.module is 'The slug in its URL. It 
 comment on column collecta.inbound_endpoints.mapping is 'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": true}}.';
 comment on column collecta.inbound_endpoints.mapping_version is 'Counts changes: a request that was mapped by an older version is mapped again.';
 comment on column collecta.inbound_endpoints.match_columns is 'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
+comment on column collecta.inbound_endpoints.match_where is
+  'Only records of which this is true can be matched: an SQL expression over the table''s columns.';
 comment on column collecta.inbound_endpoints.state is 'active; paused (answers 404, as if it were not there); deleted.';
 comment on column collecta.inbound_endpoints.rate_limit_per_minute is 'Requests in any span of 60 seconds, over all runners.';
 comment on column collecta.inbound_endpoints.github_signature is 'Whether X-Hub-Signature-256 is accepted too.';
 comment on column collecta.inbound_endpoints.function_number is 'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
+comment on column collecta.inbound_endpoints.writer is
+  'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
 comment on column collecta.inbound_endpoints.scalar_columns is 'Those of them that take no object or array.';
-comment on column collecta.inbound_endpoints.written_for is 'What its functions were written for (module version, unique indexes, column types); they are written anew when it no longer holds.';
+comment on column collecta.inbound_endpoints.written_for is
+  'What its functions were written for (module version, unique indexes, column types); they are written anew when it no '
+  'longer holds.';
+comment on column collecta.inbound_endpoints.written_hash is
+  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written anew.';
 
 create table collecta.inbound_secrets (
   inbound_endpoint_id text collate "C" not null,
@@ -2759,6 +2811,19 @@ comment on table collecta.inbound_refusals is
   'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every few seconds, so that a flood writes nothing per request.';
 comment on column collecta.inbound_refusals.inbound_endpoint_id is 'Empty where the URL led to none (404, 405, and the limit per address).';
 --! EndIncluded inbound/inbound_requests.sql
+--! Included endpoints/runner/sealing_keys.sql
+create or replace function collecta.sealing_keys() returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct split_part(v.sealed, ':', 3)), '{}')
+  from (
+    select unnest(array[s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}']) as sealed from collecta.endpoint_secrets s
+    union all
+    select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end]) from collecta.inbound_secrets s) v
+  where v.sealed like 'sealed:%'
+$$;
+comment on function collecta.sealing_keys() is 'For runners: the ids of the keys by which secrets in use are sealed.';
+--! EndIncluded endpoints/runner/sealing_keys.sql
 
 --! Included inbound/internal/read_inbound_mapping.sql
 -- The grammar of src/inbound/mapping.ts: nothing that could run code, walk the whole document or mean two things.
@@ -2822,25 +2887,165 @@ $$;
 comment on function collecta.read_inbound_mapping(jsonb) is
   'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., "default": ..., "required": ...}. Refuses with CW052 what is not of them.';
 --! EndIncluded inbound/internal/read_inbound_mapping.sql
+--! Included inbound/internal/inbound_fields.sql
+create or replace function collecta.inbound_fields(mapping jsonb) returns json
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
+    'hasFallback', fallback is not null) order by column_name collate "C")
+  from collecta.read_inbound_mapping(mapping)
+$$;
+comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/mapping.ts takes it.';
+--! EndIncluded inbound/internal/inbound_fields.sql
+--! Included inbound/internal/equality_of.sql
+-- Equality as the type's default operator class means it, read from the catalog: for citext and other types of extensions
+-- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
+-- whether it exists would plan a statement on the table, which runs code of the table's owner.
+create or replace function collecta.equality_of(type_id oid, out operator text, out operand_cast text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  base pg_catalog.pg_type;
+  operand pg_catalog.pg_type;
+  parts oid[] := '{}';
+  part oid;
+begin
+  select t.* into base from pg_catalog.pg_type t where t.oid = type_id;
+  while base.typtype = 'd' loop
+    select t.* into base from pg_catalog.pg_type t where t.oid = base.typbasetype;
+  end loop;
+  -- An array or a row can be compared only where all its parts can.
+  if base.typcategory = 'A' then
+    parts := array[base.typelem];
+  elsif base.typtype = 'c' then
+    parts := array(select a.atttypid from pg_catalog.pg_attribute a
+                   where a.attrelid = base.typrelid and a.attnum > 0 and not a.attisdropped);
+  end if;
+  foreach part in array parts loop
+    if (select e.operator from collecta.equality_of(part) e) is null then
+      return;
+    end if;
+  end loop;
+  select format('operator(%I.%s)', n.nspname, o.oprname), c.opcintype into operator, operand.oid
+  from (
+    select base.oid as type, 1 as preference
+    union all
+    select case when base.typcategory = 'A' then 'anyarray'::regtype
+      when base.typtype = 'e' then 'anyenum'::regtype when base.typtype = 'c' then 'record'::regtype
+      when base.typtype = 'r' then 'anyrange'::regtype when base.typtype = 'm' then 'anymultirange'::regtype end, 2
+    union all
+    select k.casttarget, 3 from pg_catalog.pg_cast k
+    where k.castsource = base.oid and k.castmethod = 'b' and k.castcontext = 'i') candidate
+  join pg_catalog.pg_opclass c on c.opcintype = candidate.type and c.opcdefault
+  join pg_catalog.pg_am m on m.oid = c.opcmethod and m.amname in ('btree', 'hash')
+  join pg_catalog.pg_amop a on a.amopfamily = c.opcfamily and a.amoplefttype = c.opcintype
+    and a.amoprighttype = c.opcintype and a.amopstrategy = case m.amname when 'btree' then 3 else 1 end
+  join pg_catalog.pg_operator o on o.oid = a.amopopr
+  join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+  order by candidate.preference, m.amname
+  limit 1;
+  select t.* into operand from pg_catalog.pg_type t where t.oid = operand.oid;
+  operand_cast := case when operand.typtype = 'p' or operand.oid = type_id then ''
+    else '::' || format_type(operand.oid, null) end;
+end
+$$;
+comment on function collecta.equality_of(oid) is
+  'The equality operator of a type''s default btree or hash operator class, as SQL, and the cast that its operands need. '
+  'Null where the type has none.';
+--! EndIncluded inbound/internal/equality_of.sql
+--! Included inbound/internal/fill_template.sql
+create or replace function collecta.fill_template(template text, parts jsonb) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select string_agg(case when place % 2 = 1 then piece else parts ->> piece end, '' order by place)
+  from unnest(string_to_array(template, '@')) with ordinality p (piece, place)
+$$;
+comment on function collecta.fill_template(text, jsonb) is
+  'Replaces each @name@ of a template by that member of parts, in one pass: what a part holds is not looked into.';
+--! EndIncluded inbound/internal/fill_template.sql
+--! Included inbound/internal/unique_keys.sql
+create or replace function collecta.unique_keys(relation regclass, columns text[], out predicate text) returns setof text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select pg_get_expr(i.indpred, i.indrelid)
+  from pg_catalog.pg_index i
+  where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indexprs is null
+    and (select array_agg(a.attname::text order by a.attname)
+         from unnest(i.indkey::int2[]) with ordinality k (attnum, place)
+         join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+         where k.place <= i.indnkeyatts) = (select array_agg(c order by c collate "C") from unnest(columns) c)
+$$;
+comment on function collecta.unique_keys(regclass, text[]) is
+  'The unique indexes on exactly these columns: the predicate of each, null where it holds for all records.';
+
+create or replace function collecta.plain_predicate(predicate text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select regexp_replace(case when predicate ~ '[''"]' then predicate else lower(predicate collate "C") end,
+    '[[:space:]()]|::[a-z_ ]+', '', 'g')
+$$;
+comment on function collecta.plain_predicate(text) is
+  'A predicate without what PostgreSQL adds when it prints one, to compare two by their text.';
+
+create or replace function collecta.is_unique_key(relation regclass, columns text[], match_where text default null)
+returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from collecta.unique_keys(relation, columns) k
+    where k.predicate is null
+      or collecta.plain_predicate(k.predicate) = collecta.plain_predicate(is_unique_key.match_where))
+$$;
+comment on function collecta.is_unique_key(regclass, text[], text) is
+  'Whether a valid unique index that is checked at once stands on exactly these columns, over all records or over those '
+  'of match_where.';
+
+create or replace function collecta.infer_match_where(relation regclass, columns text[]) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case when count(*) = 1 then min(k.predicate collate "C") end from collecta.unique_keys(relation, columns) k
+$$;
+comment on function collecta.infer_match_where(regclass, text[]) is
+  'The predicate of the only unique index on these columns, where that one is partial.';
+
+create or replace function collecta.hides_records(relation regclass) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select exists (select from pg_catalog.pg_class c where c.oid = relation and c.relrowsecurity)
+$$;
+comment on function collecta.hides_records(regclass) is 'Whether row security could hide records from an inbound endpoint''s writer.';
+--! EndIncluded inbound/internal/unique_keys.sql
 --! Included inbound/internal/check_inbound_mapping.sql
-create or replace function collecta.check_inbound_mapping(module text, mapping jsonb, match_columns text[]) returns regclass
+-- Looks into the catalog only: to plan or run anything on the table as the caller would run its owner's code as the DBA.
+create or replace function collecta.check_inbound_mapping(
+  module text, mapping jsonb, match_columns text[], inout match_where text, out relation regclass
+)
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 declare
   target record;
   wrong text;
   missing text;
+  matched text[];
 begin
-  select m.relation, v.key_columns, v.scope_column into target
-  from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+  select m.relation, v.key_columns, v.scope_column, c.oid is null as is_gone into target
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  left join pg_catalog.pg_class c on c.oid = m.relation
   where m.slug = module;
-  if not found then
-    raise exception using errcode = 'CW051', message = format('there is no module %L to receive into', module),
-      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m), 'No table is attached.'),
-      hint = format('select collecta.attach_module(''schema.table'', %L);', coalesce(module, 'work-orders'));
+  if not found or target.is_gone then
+    raise exception using errcode = 'CW051', message = case when target.is_gone
+        then format('the table of module %L was dropped', module) else format('there is no module %L to receive into', module) end,
+      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m) || '.',
+        'No table is attached.'),
+      hint = concat(case when target.is_gone then format('select collecta.detach_module(%L); ', module) end,
+        format('select collecta.attach_module(''schema.table'', %L);', coalesce(module, 'work-orders')));
   end if;
+  relation := target.relation;
 
-  -- The columns are an allow-list read from the catalog; whatever identifies a record, a tenant or a person is not the sender's to choose.
+  -- The columns are an allow-list read from the catalog. What identifies a record, a tenant or a person is not the
+  -- sender's to choose.
   select string_agg(format('%I %s', f.column_name, f.why), '; ') into wrong
   from (
     select r.column_name, case
@@ -2849,13 +3054,16 @@ begin
       when a.attgenerated <> '' then 'is generated'
       when a.attidentity <> '' then 'is an identity column'
       when r.constant is not null then null
-      when r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}')) then 'is the record''s key: match by it, or let the table make it'
-      when r.column_name = target.scope_column then 'is the module''s scope: give it as a constant, a payload must not choose it'
+      when r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}'))
+        then 'is the record''s key: match by it, or let the table make it'
+      when r.column_name = target.scope_column
+        then 'is the module''s scope: give it as a constant, a payload must not choose it'
       when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' collate "C"
         then 'says who wrote the record: give it as a constant, or leave it to its default'
     end as why
     from collecta.read_inbound_mapping(mapping) r
-    left join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = r.column_name and a.attnum > 0 and not a.attisdropped
+    left join pg_catalog.pg_attribute a
+      on a.attrelid = target.relation and a.attname = r.column_name and a.attnum > 0 and not a.attisdropped
     left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum) f
   where f.why is not null;
   select string_agg(format('%I', a.attname), ', ') into missing
@@ -2865,8 +3073,10 @@ begin
     and a.attname <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r);
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
-      detail = concat_ws('; ', 'Column ' || wrong, format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
-      hint = coalesce(format('Map it, or: alter table %s alter column %s set default ...;', target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
+      detail = concat_ws('; ', 'Column ' || wrong,
+        format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
+      hint = coalesce(format('Map it, or: alter table %s alter column %s set default ...;',
+        target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
   end if;
 
   select string_agg(format('%I', c), ', ') into wrong
@@ -2875,42 +3085,485 @@ begin
   if wrong is not null or array_position(match_columns, null) > 0 then
     raise exception using errcode = 'CW054', message = format('match column %s is not mapped', coalesce(wrong, 'null')),
       detail = 'A record is matched by what the payload says; so each match column needs its entry in the mapping.',
-      hint = format('mapping => ''%s''', mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
+      hint = format('mapping => ''%s''',
+        mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
   end if;
-  if cardinality(match_columns) > 0 then
-    begin
-      execute format('select from %s t where %s limit 0', target.relation,
-        (select string_agg(format('t.%1$I = t.%1$I', c), ' and ') from unnest(match_columns) c));
-    exception when undefined_function then
-      raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
-        detail = 'Its type has no equality operator.', hint = 'Match by another column, or alter table ... alter column ... type jsonb;';
-    end;
-    if not collecta.is_unique_key(target.relation, match_columns) then
-      raise notice using message = format('collecta: no unique index on %s (%s): inbound writes of this table happen one after another, and other writers can make duplicates',
-          target.relation, array_to_string(match_columns, ', ')),
-        hint = format('create unique index concurrently on %s (%s);', target.relation, (select string_agg(format('%I', c), ', ') from unnest(match_columns) c));
+  matched := collecta.inbound_match_columns(
+    array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'), target.scope_column);
+  if matched = '{}' then
+    if match_where is not null then
+      raise exception using errcode = 'CW054', message = 'match_where needs match_columns',
+        detail = 'It limits which records can be matched.', hint = 'match_columns => ''{product_code}''';
     end if;
+    return;
   end if;
-  return target.relation;
+  select string_agg(format('%I', c), ', ') into wrong
+  from unnest(matched) c
+  join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = c and not a.attisdropped
+  where (select e.operator from collecta.equality_of(a.atttypid) e) is null;
+  if wrong is not null then
+    raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
+      detail = format('The type of %s has no equality operator that indexes could use.', wrong),
+      hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
+  end if;
+  match_where := coalesce(nullif(btrim(match_where), ''), collecta.infer_match_where(target.relation, matched));
+  if not collecta.is_unique_key(target.relation, matched, match_where) then
+    missing := format('create unique index concurrently on %s (%s)%s;', target.relation,
+      (select string_agg(format('%I', c), ', ') from unnest(matched) c), ' where ' || match_where);
+    if collecta.hides_records(target.relation) then
+      raise exception using errcode = 'CW054',
+        message = format('row security of %s could hide the matching record', target.relation),
+        detail = 'Without a unique index on the match columns a hidden record would get a duplicate.', hint = missing;
+    end if;
+    raise notice using message = format(
+        'collecta: no unique index on %s (%s): inbound requests write this table one after another, and other writers '
+        'can make duplicates', target.relation, array_to_string(matched, ', ')), hint = missing;
+  end if;
 end
 $$;
-comment on function collecta.check_inbound_mapping(text, jsonb, text[]) is
-  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table.';
+comment on function collecta.check_inbound_mapping(text, jsonb, text[], text) is
+  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table and match_where, '
+  'which is read from the partial unique index on the match columns where it is not given.';
+--! EndIncluded inbound/internal/check_inbound_mapping.sql
+--! Included inbound/internal/check_inbound_writer.sql
+-- The code attached to a table runs as the writer with all that the writer may do: so tables of different owners do not
+-- share one, or the owner of one table could write the mapped columns of another's.
+create or replace function collecta.check_inbound_writer(relation regclass, writer name) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  role pg_catalog.pg_roles;
+  owner regrole;
+  other record;
+  own_writer name;
+  run_as constant name := collecta.role_name(writer);
+begin
+  select r.* into role from pg_catalog.pg_roles r where r.rolname = run_as;
+  if writer = 'collecta_writer' and collecta.written_owner(writer) <> run_as then
+    -- Installed without roles: everything runs as the installer, as the notice of the installation said.
+    return;
+  end if;
+  if role.oid is null or role.rolsuper or role.rolbypassrls or not pg_has_role(current_user, role.oid, 'usage') then
+    raise exception using errcode = 'CW056', message = format('%I cannot be a writer', run_as),
+      detail = case when role.oid is null then 'There is no such role.'
+        when role.rolsuper or role.rolbypassrls then 'It could do more than to write the mapped columns.'
+        else format('%I is no member of it.', current_user) end,
+      hint = format('create role %1$I nologin; grant %1$I to %2$I;',
+        case when role.oid is null then run_as else collecta.role_name('collecta_writer_2') end, current_user);
+  end if;
+  select c.relowner into owner from pg_catalog.pg_class c where c.oid = relation;
+  select e.relation, c.relowner::regrole as owner into other
+  from collecta.inbound_endpoints e
+  join pg_catalog.pg_class c on c.oid = e.relation
+  where e.writer = check_inbound_writer.writer and e.state <> 'deleted' and c.relowner <> owner
+  limit 1;
+  if found then
+    own_writer := left(collecta.role_name('collecta_writer_' || btrim(owner::text, '"')), 63);
+    raise exception using errcode = 'CW056',
+      message = format('%s and %s have different owners and need writers of their own', relation, other.relation),
+      detail = format('Triggers, checks and defaults of both would run as %I, so that %s could write %s.',
+        run_as, owner, other.relation),
+      hint = format('%sThen the same call with writer => %L.',
+        case when to_regrole(quote_ident(own_writer)) is null
+          then format('create role %1$I nologin; grant %1$I to %2$I; ', own_writer, current_user) end, own_writer);
+  end if;
+end
+$$;
+comment on function collecta.check_inbound_writer(regclass, name) is
+  'CW056 unless this role can run the code of this table and of no other owner''s.';
+--! EndIncluded inbound/internal/check_inbound_writer.sql
+--! Included inbound/internal/check_inbound_overlap.sql
+create or replace function collecta.check_inbound_overlap(inbound_endpoint_id text, overlap interval) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
+  if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
+    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap), detail = 'It is from ''0'' (after a leak) to ''90 days''.',
+      hint = format('select collecta.rotate_inbound_token(%L, overlap => ''24 hours'');', inbound_endpoint_id);
+  end if;
+end
+$$;
+comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
+--! EndIncluded inbound/internal/check_inbound_overlap.sql
+--! Included inbound/internal/inbound_templates.sql
+-- The guard that each begins with: code that runs as the writer owns these functions there and could make them SECURITY
+-- INVOKER, to be run with our rights the next time. It cannot change their text.
+create or replace function collecta.inbound_insert_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  v record;
+  given record;
+begin
+  if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
+    raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+  @exact@
+  if @complete@ then
+    insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
+  else
+    -- A column that the payload lacks is not named, so that it takes its default.
+    select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
+      pg_catalog.string_agg(pg_catalog.format('%I %s', c, type), ', ') as definitions
+    into given
+    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[])) u (c, type)
+    where (input operator(pg_catalog.->) c) is not null;
+    execute pg_catalog.format(@insert_given@, given.list, given.definitions) into record_id using input;
+  end if;
+  if record_id is null then
+    raise no_data_found;
+  end if;
+  -- Deferred to the commit, the table's triggers would run with the rights of the session.
+  set constraints all immediate;
+  operation := 'created';
+  return next;
+end
+$body$ $template$;
+comment on function collecta.inbound_insert_template() is 'The body of write_inbound_<n> where every payload makes a record.';
 
-create or replace function collecta.is_unique_key(relation regclass, columns text[]) returns boolean
+create or replace function collecta.inbound_match_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  complete constant pg_catalog.bool := @complete@;
+  v record;
+  given record;
+  matching record;
+  changed pg_catalog.int8;
+begin
+  if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
+    raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+  @exact@
+  @serialise@
+  if not complete then
+    select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
+      pg_catalog.string_agg(pg_catalog.format('%I %s', c, type), ', ') as definitions,
+      pg_catalog.string_agg(pg_catalog.format('%I = v.%1$I', c), ', ')
+        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[])) as assignments
+    into given
+    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[])) u (c, type)
+    where (input operator(pg_catalog.->) c) is not null;
+  end if;
+  for attempt in 1 .. 2 loop
+    -- Locked first: where the UPDATE then changes nothing, a trigger or rule has suppressed it, and the record is there.
+    select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
+      pg_catalog.array_agg(m.place) as place
+    into matching
+    from (
+      select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
+      ) limit 2 for no key update of t) m;
+    if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
+      raise too_many_rows;
+    elsif matching.keys is not null then
+      if complete then
+        update @table@ t set @assignments@
+        where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
+        get diagnostics changed = row_count;
+      else
+        execute pg_catalog.format(@update_given@, coalesce(given.assignments, @unchanged@), given.definitions)
+        using input, matching.leaf[1], matching.place[1];
+        get diagnostics changed = row_count;
+      end if;
+      -- Deferred to the commit, the table's triggers would run with the rights of the session.
+      set constraints all immediate;
+      record_id := matching.keys[1];
+      operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
+      return next;
+      return;
+    end if;
+    begin
+      if complete then
+        insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
+      else
+        -- A column that the payload lacks is not named, so that it takes its default.
+        execute pg_catalog.format(@insert_given@, given.list, given.definitions) into record_id using input;
+      end if;
+      if record_id is null then
+        raise no_data_found;
+      end if;
+      set constraints all immediate;
+      operation := 'created';
+      return next;
+      return;
+    exception when unique_violation then
+      -- Either somebody made the record since it was looked for, or it is there and this role may not see or match it.
+      if attempt operator(pg_catalog.=) 2 then
+        raise;
+      end if;
+    end;
+  end loop;
+end
+$body$ $template$;
+comment on function collecta.inbound_match_template() is
+  'The body of write_inbound_<n> where a payload updates the record that it matches, or makes one.';
+
+create or replace function collecta.inbound_cast_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  v record;
+begin
+  if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
+    raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if column_name is null then
+    -- Only prepared, to see that records can be matched so.
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    perform from @table@ t where @matches@ and (@where@
+    ) limit 0;
+    return null;
+  end if;
+  return case column_name @casts@
+  end;
+end
+$body$ $template$;
+comment on function collecta.inbound_cast_template() is
+  'The body of cast_inbound_<n>: the value that a column would be given, as text.';
+--! EndIncluded inbound/internal/inbound_templates.sql
+--! Included inbound/internal/write_inbound_functions.sql
+-- Writes an endpoint's two functions. They run as the endpoint's writer, a role that can do nothing but this, since the
+-- table's casts, checks, defaults and triggers run inside. Everything in them is qualified: what a trigger needs from
+-- its types' schemas is in search_path, and somebody else may be able to create functions there.
+create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  endpoint record;
+  parts jsonb;
+  settings text;
+  name text;
+  hash text := '';
+begin
+  perform pg_advisory_xact_lock(1668246636, 8);
+  select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
+    collecta.inbound_match_columns(e.columns, e.match_columns, v.scope_column) as matched
+  into strict endpoint
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  join collecta.module_versions v on v.version = m.current_version
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+
+  parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns)
+    || jsonb_build_object(
+      'writer', quote_literal(collecta.written_owner(endpoint.writer)),
+      'where', coalesce(endpoint.match_where, 'true'),
+      'serialise', case when endpoint.matched <> '{}'
+        and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
+        then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end);
+  settings := 'volatile security definer set search_path = ' || concat_ws(', ', 'pg_catalog',
+      (select string_agg(quote_ident(s), ', ') from collecta.inbound_type_schemas(endpoint.relation) s), 'pg_temp')
+    || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
+    || ' set bytea_output = ''hex'' set extra_float_digits = 1';
+
+  name := format('collecta.write_inbound_%s(json)', endpoint.function_number);
+  execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql %s as %L',
+    replace(name, '(json)', '(input json)'), settings, collecta.fill_template(
+      case when endpoint.matched = '{}' then collecta.inbound_insert_template() else collecta.inbound_match_template() end,
+      parts));
+  perform collecta.own_function(name::regprocedure, endpoint.writer);
+  hash := hash || collecta.function_hash(name::regprocedure);
+
+  name := format('collecta.cast_inbound_%s(json, text)', endpoint.function_number);
+  execute format('create or replace function %s returns text language plpgsql %s as %L',
+    replace(name, '(json, text)', '(input json, column_name text)'), settings,
+    collecta.fill_template(collecta.inbound_cast_template(), parts));
+  perform collecta.own_function(name::regprocedure, endpoint.writer);
+  hash := hash || collecta.function_hash(name::regprocedure);
+
+  update collecta.inbound_endpoints e
+  set written_for = endpoint.shape, written_hash = md5(hash),
+    scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+end
+$$;
+comment on function collecta.write_inbound_functions(text) is
+  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they depend '
+  'on changed, and when somebody altered or dropped them.';
+
+create or replace function collecta.inbound_template_parts(
+  relation regclass, columns text[], matched text[], key_columns text[]
+) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  parts jsonb;
+  unequal text;
+  key text;
+begin
+  with recursive base as (
+    select a.attname::text as name, a.attnum, a.atttypid as type_id, format_type(a.atttypid, a.atttypmod) as type,
+      a.atttypid as base_id, a.atttypmod as modifier
+    from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attname = any (columns) and a.attnum > 0 and not a.attisdropped
+    union all
+    select b.name, b.attnum, b.type_id, b.type, t.typbasetype, t.typtypmod
+    from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype = 'd'),
+  col as (
+    select b.*, e.operator, e.operand_cast, b.name = any (matched) as is_matched,
+      t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as is_scalar,
+      -- The type without its limits, where numeric(10,2) would round 10.005 without a word.
+      case when b.modifier >= 0 and coalesce(nullif(t.typelem, 0), t.oid) = 'numeric'::regtype
+        then format_type(t.oid, null) end as unlimited
+    from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype <> 'd'
+    cross join lateral collecta.equality_of(case when b.name = any (matched) then b.type_id end) e)
+  select jsonb_build_object(
+      'table', relation::text,
+      'names', quote_literal(array_agg(c.name order by c.attnum)),
+      'types', quote_literal(array_agg(c.type order by c.attnum)),
+      'matched', quote_literal(matched),
+      'definitions', string_agg(format('%I %s', c.name, c.type), ', ' order by c.attnum),
+      'list', string_agg(quote_ident(c.name), ', ' order by c.attnum),
+      'given_values', string_agg(format('v.%I', c.name), ', ' order by c.attnum),
+      'complete', string_agg(format('(input operator(pg_catalog.->) %L) is not null', c.name), ' and '),
+      'assignments', coalesce(
+        string_agg(format('%I = v.%1$I', c.name), ', ' order by c.attnum) filter (where not c.is_matched),
+        quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
+      'matches', coalesce(string_agg(format('t.%1$I%2$s %3$s v.%1$I%2$s', c.name, c.operand_cast, c.operator), ' and ')
+        filter (where c.is_matched), 'false'),
+      'casts', string_agg(format(E'\n    when %L then (select v.%2$I::pg_catalog.text '
+        'from pg_catalog.json_to_record(input) v (%2$I %3$s))', c.name, c.name, c.type), '' order by c.attnum),
+      'exact', string_agg(format(E'\n  if v.%1$I operator(pg_catalog.<>) (select w.%1$I '
+        'from pg_catalog.json_to_record(input) w (%1$I %2$s)) then\n'
+        '    raise exception using errcode = ''CW060'', column = %1$L, message = %3$L;\n  end if;',
+        c.name, c.unlimited, format('it has more digits than %s keeps', c.type)), '')
+        filter (where c.unlimited is not null),
+      'scalars', coalesce(jsonb_agg(c.name) filter (where c.is_scalar), '[]')),
+    string_agg(c.name, ', ') filter (where c.is_matched and c.operator is null)
+  into parts, unequal
+  from col c;
+  if parts ->> 'names' is null or cardinality((select array_agg(a.attname) from pg_catalog.pg_attribute a
+      where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped)) <> cardinality(columns) then
+    raise exception using errcode = 'CW053', message = format('a mapped column of %s was renamed or dropped', relation),
+      detail = format('Not there: %s.', (select string_agg(c, ', ') from unnest(columns) c
+        where not exists (select from pg_catalog.pg_attribute a
+                          where a.attrelid = relation and a.attname = c and not a.attisdropped))),
+      hint = 'select collecta.update_inbound_endpoint(inbound_endpoint_id, mapping => ''...'') takes a mended mapping.';
+  elsif unequal is not null then
+    raise exception using errcode = 'CW054', message = format('a record of %s cannot be matched by %s', relation, unequal),
+      detail = 'Its type has no equality operator that indexes could use.',
+      hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
+  end if;
+  key := case cardinality(key_columns)
+    when 1 then format('pg_catalog.to_json(t.%I) operator(pg_catalog.#>>) ''{}''', key_columns[1])
+    else (select format('pg_catalog.concat(''['', %s, '']'')',
+            string_agg(format('pg_catalog.to_json(t.%I)', k), ', '','', ' order by place))
+          from unnest(key_columns) with ordinality u (k, place)) end;
+  -- Filled by format() once more, with the columns that a payload holds.
+  return parts || jsonb_build_object('key', key,
+    'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
+    'insert_given', quote_literal(format(
+      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) returning %s',
+      replace(relation::text, '%', '%%'), replace(key, '%', '%%'))),
+    'update_given', quote_literal(format(
+      'update %s t set %%s from pg_catalog.json_to_record($1) v (%%s) '
+      'where t.tableoid operator(pg_catalog.=) $2 and t.ctid operator(pg_catalog.=) $3',
+      replace(relation::text, '%', '%%'))));
+end
+$$;
+comment on function collecta.inbound_template_parts(regclass, text[], text[], text[]) is
+  'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
+
+create or replace function collecta.inbound_match_columns(columns text[], match_columns text[], scope_column text)
+returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case when match_columns = '{}' or scope_column is null
+      or scope_column = any (match_columns) or scope_column <> all (columns) then match_columns
+    else match_columns || scope_column end
+$$;
+comment on function collecta.inbound_match_columns(text[], text[], text) is
+  'The columns that a record is matched by: the scope column too, where it is mapped, so that no tenant''s record is '
+  'taken for another''s.';
+
+create or replace function collecta.inbound_type_schemas(relation regclass) returns setof name
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select exists (
-    select from pg_catalog.pg_index i
-    where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
-      and (select array_agg(a.attname::text order by a.attname)
-           from unnest(i.indkey::int2[]) with ordinality k (attnum, place)
-           join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-           where k.place <= i.indnkeyatts) = (select array_agg(c order by c collate "C") from unnest(columns) c))
+  with recursive type_in_use as (
+    select a.atttypid as oid from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+    union
+    select part.oid from type_in_use u join pg_catalog.pg_type t on t.oid = u.oid
+    left join pg_catalog.pg_range r on r.rngtypid = t.oid
+    cross join lateral (values (nullif(t.typbasetype, 0)), (nullif(t.typelem, 0)), (r.rngsubtype)) part (oid)
+    where part.oid is not null)
+  select distinct n.nspname
+  from type_in_use u join pg_catalog.pg_type t on t.oid = u.oid and t.typtype in ('b', 'r', 'm') and t.typelem = 0
+  join pg_catalog.pg_namespace n on n.oid = t.typnamespace and n.nspname not in ('pg_catalog', 'pg_toast')
+  order by n.nspname
 $$;
-comment on function collecta.is_unique_key(regclass, text[]) is 'Whether a unique index that is whole, valid and checked at once stands on exactly these columns.';
---! EndIncluded inbound/internal/check_inbound_mapping.sql
---! Included inbound/pause_inbound_endpoint.sql
+comment on function collecta.inbound_type_schemas(regclass) is
+  'The schemas of the table''s types that have operators of their own (extensions''), which its triggers may need.';
+
+create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
+language sql stable
+as $$
+  select concat_ws(':', relation, version,
+    (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
+    (select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' order by a.attnum)
+     from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
+$$;
+comment on function collecta.inbound_shape(regclass, text[], int) is
+  'What an inbound endpoint''s functions depend on, as text to compare.';
+
+create or replace function collecta.function_hash(function_id regprocedure) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select md5(row(p.proowner, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
+    p.proparallel, p.prosupport)::text)
+  from pg_catalog.pg_proc p where p.oid = function_id
+$$;
+comment on function collecta.function_hash(regprocedure) is
+  'What a function does and who may call it, to notice that somebody altered it.';
+--! EndIncluded inbound/internal/write_inbound_functions.sql
+--! Included inbound/internal/mend_inbound.sql
+create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select e.inbound_endpoint_id, case
+    when w.oid is null or c.oid is null then 'one of its functions was dropped'
+    else 'one of its functions was altered' end
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  join pg_catalog.pg_class r on r.oid = e.relation
+  left join pg_catalog.pg_proc w on w.pronamespace = 'collecta'::regnamespace
+    and w.proname = format('write_inbound_%s', e.function_number)
+  left join pg_catalog.pg_proc c on c.pronamespace = 'collecta'::regnamespace
+    and c.proname = format('cast_inbound_%s', e.function_number)
+  where e.state <> 'deleted'
+    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash
+$$;
+comment on function collecta.broken_inbound_endpoints() is
+  'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do that to '
+  'those of its own writer.';
+
+create or replace function collecta.mend_inbound() returns setof text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  broken record;
+begin
+  for broken in select b.inbound_endpoint_id from collecta.broken_inbound_endpoints() b loop
+    begin
+      perform collecta.write_inbound_functions(broken.inbound_endpoint_id);
+      return next broken.inbound_endpoint_id;
+    exception when others then
+      -- A renamed column or a lock: collecta.health keeps its row, and the next call tries again.
+      raise warning 'collecta: the functions of % could not be written: %', broken.inbound_endpoint_id, sqlstate;
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.mend_inbound() is 'Writes the functions of broken inbound endpoints anew; returns their ids.';
+--! EndIncluded inbound/internal/mend_inbound.sql
+--! Included inbound/internal/set_inbound_state.sql
 create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2942,39 +3595,6 @@ end
 $$;
 comment on function collecta.set_inbound_state(text, text) is 'The part of pausing, resuming and deleting in collecta''s own tables.';
 
-create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-  select collecta.set_inbound_state(inbound_endpoint_id, 'paused')
-$$;
-comment on function collecta.pause_inbound_endpoint(text) is 'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
-
-create or replace function collecta.resume_inbound_endpoint(inbound_endpoint_id text) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-  select collecta.set_inbound_state(inbound_endpoint_id, 'active')
-$$;
-comment on function collecta.resume_inbound_endpoint(text) is 'Takes requests again, under the same URL.';
-
-create or replace function collecta.delete_inbound_endpoint(inbound_endpoint_id text) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-declare
-  endpoint record;
-  number constant int := collecta.set_inbound_state(inbound_endpoint_id, 'deleted');
-begin
-  select c.oid::regclass as relation into endpoint
-  from collecta.inbound_endpoints e join pg_catalog.pg_class c on c.oid = e.relation
-  where e.inbound_endpoint_id = delete_inbound_endpoint.inbound_endpoint_id;
-  if found then
-    perform collecta.grant_inbound(endpoint.relation, number);
-  end if;
-  perform collecta.forget_inbound_endpoint(inbound_endpoint_id, number);
-end
-$$;
-comment on function collecta.delete_inbound_endpoint(text) is
-  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs the table''s ownership, for the grants.';
-
 create or replace function collecta.forget_inbound_endpoint(inbound_endpoint_id text, number int) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2986,181 +3606,23 @@ begin
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is 'delete_inbound_endpoint''s part in collecta''s own tables.';
---! EndIncluded inbound/pause_inbound_endpoint.sql
---! Included inbound/internal/write_inbound_functions.sql
--- Writes an endpoint's two functions: static SQL, run as a role that can do nothing but this (collecta_writer), since the
--- table's casts, checks, defaults and triggers run inside. Only a payload that lacks a mapped column takes dynamic SQL:
--- a missing column must not be named, so that it keeps its value or takes its default.
-create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  endpoint record;
-  col record;  -- of all mapped columns: names, types and the pieces of SQL made of them
-  serialised boolean;
-  settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY''
-    set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' set extra_float_digits = 1';
-  -- What runs inside as collecta_writer owns these functions there and could make them SECURITY INVOKER, to be run with our
-  -- rights the next time: it cannot change their text. Qualified, since it could set their search_path as well.
-  guard constant text := format('if current_user operator(pg_catalog.<>) %L::pg_catalog.name then
-    raise exception using errcode = ''42501'', message = ''this function was altered; collecta.update_inbound_endpoint(id) writes it anew'';
-  end if;', collecta.written_owner('collecta_writer'));
-  name text;
-begin
-  perform pg_advisory_xact_lock(1668246636, 8);
-  select e.relation, e.module, e.function_number, e.match_columns, e.columns, v.key_columns,
-    collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
-    case cardinality(v.key_columns)
-      when 1 then format('to_json(t.%I) #>> ''{}''', v.key_columns[1])
-      else (select '''['' || ' || string_agg(format('to_json(t.%I)::text', k), ' || '','' || ' order by place) || ' || '']''' from unnest(v.key_columns) with ordinality u (k, place)) end as key_text
-  into strict endpoint
-  from collecta.inbound_endpoints e
-  join collecta.modules m on m.slug = e.module and m.relation = e.relation
-  join collecta.module_versions v on v.version = m.current_version
-  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
-
-  select array_agg(c.attname) as names, array_agg(c.type) as types,
-    string_agg(format('(input -> %L) is not null', c.attname), ' and ') as present,
-    string_agg(quote_ident(c.attname), ', ') as list,
-    string_agg(format('%I %s', c.attname, c.type), ', ') as definitions,
-    coalesce(string_agg(format('%I = v.%1$I', c.attname), ', ') filter (where c.attname <> all (endpoint.match_columns)),
-      format('%I = t.%1$I', endpoint.match_columns[1])) as assignments,
-    string_agg(format('t.%I = v.%1$I', c.attname), ' and ') filter (where c.attname = any (endpoint.match_columns)) as matches,
-    string_agg(format(E'\n      when %1$L then (select v.%1$I::text from json_to_record(input) v (%1$I %2$s))', c.attname, c.type), '') as casts,
-    -- A column numeric(10,2) would round 10.005 without a word.
-    string_agg(format(E'\n  if (select v.%1$I <> (input ->> %1$L)::numeric from json_to_record(input) v (%1$I %2$s)) then
-    raise exception using errcode = ''22003'', column = %1$L, message = ''it has more digits than %2$s keeps'';\n  end if;', c.attname, c.type), '')
-      filter (where c.atttypid = 'numeric'::regtype and c.atttypmod >= 0) as exactness,
-    coalesce(array_agg(c.attname) filter (where c.scalar), '{}') as scalars
-  into col
-  from (
-    with recursive base as (
-      select a.attname::text, a.attnum, a.atttypid, a.atttypmod, a.atttypid as base_type, format_type(a.atttypid, a.atttypmod) as type
-      from pg_catalog.pg_attribute a
-      where a.attrelid = endpoint.relation and a.attname = any (endpoint.columns) and not a.attisdropped
-      union all
-      select b.attname, b.attnum, b.atttypid, b.atttypmod, t.typbasetype, b.type
-      from base b join pg_catalog.pg_type t on t.oid = b.base_type and t.typtype = 'd')
-    select b.attname, b.atttypid, b.atttypmod, b.type, t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as scalar
-    from base b join pg_catalog.pg_type t on t.oid = b.base_type and t.typtype <> 'd'
-    order by b.attnum) c;
-  if cardinality(col.names) is distinct from cardinality(endpoint.columns) then
-    raise exception using errcode = 'CW053', message = format('a mapped column of %s was renamed or dropped', endpoint.relation),
-      detail = format('Mapped: %s; there: %s.', array_to_string(endpoint.columns, ', '), array_to_string(col.names, ', ')),
-      hint = format('select collecta.update_inbound_endpoint(%L, mapping => ''...'');', inbound_endpoint_id);
-  end if;
-  serialised := endpoint.match_columns <> '{}' and not collecta.is_unique_key(endpoint.relation, endpoint.match_columns);
-
-  name := format('collecta.write_inbound_%s(json)', endpoint.function_number);
-  execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql volatile %s as %L',
-    replace(name, '(json)', '(input json)'), settings, format(
-'#variable_conflict use_column
-begin
-  %s
-declare
-  complete constant boolean := %s;
-  part record;
-  written bigint;
-begin%s
-  if not complete then
-    select string_agg(format(''%%I %%s'', c, type), '', '') as definitions, string_agg(quote_ident(c), '', '') as list,
-      string_agg(format(''%%I = v.%%1$I'', c), '', '') filter (where c <> all (%L::text[])) as assignments
-    into part from unnest(%L::text[], %L::text[]) u (c, type) where (input -> c) is not null;
-    if part.list is null then
-      raise exception using errcode = ''22023'', message = ''the payload holds none of the mapped values'';
-    end if;
-  end if;%s
-  for attempt in 1 .. 2 loop%s%s
-  end loop;
-end;
-end',
-    guard, col.present,
-    case when serialised then format(E'\n  perform pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end,
-    endpoint.match_columns, col.names, col.types, col.exactness,
-    case when endpoint.match_columns <> '{}' then format('
-    if complete then
-      update %1$s t set %2$s from json_to_record($1) v (%3$s) where %4$s returning %5$s into record_id;
-      get diagnostics written = row_count;
-    else
-      execute format(%6$L, coalesce(part.assignments, %7$L), part.definitions) into record_id using $1;
-      get diagnostics written = row_count;
-    end if;
-    if written > 1 then
-      raise too_many_rows;
-    elsif written = 1 then
-      -- Deferred to the commit, the table''s triggers would run with the rights of the session.
-      set constraints all immediate;
-      operation := ''updated'';
-      return next;
-      return;
-    end if;',
-      endpoint.relation, col.assignments, col.definitions, col.matches, endpoint.key_text,
-      format('update %s t set %%s from json_to_record($1) v (%%s) where %s returning %s', replace(endpoint.relation::text, '%', '%%'), replace(col.matches, '%', '%%'), replace(endpoint.key_text, '%', '%%')),
-      format('%I = t.%1$I', endpoint.match_columns[1])) end,
-    format('
-    begin
-      if complete then
-        insert into %1$s as t (%2$s) select %2$s from json_to_record($1) v (%3$s) returning %4$s into record_id;
-      else
-        execute format(%5$L, part.list, part.definitions) into record_id using $1;
-      end if;
-      if record_id is null then
-        raise no_data_found;
-      end if;
-      set constraints all immediate;
-      operation := ''created'';
-      return next;
-      return;
-    exception when unique_violation then
-      -- Somebody else made the record since the update looked for it.
-      if attempt = %6$s then
-        raise;
-      end if;
-    end;',
-      endpoint.relation, col.list, col.definitions, endpoint.key_text,
-      format('insert into %s as t (%%1$s) select %%1$s from json_to_record($1) v (%%2$s) returning %s', replace(endpoint.relation::text, '%', '%%'), replace(endpoint.key_text, '%', '%%')),
-      case when endpoint.match_columns <> '{}' then 2 else 1 end)));
-  perform collecta.own_function(name::regprocedure, 'collecta_writer');
-
-  name := format('collecta.cast_inbound_%s(json, text)', endpoint.function_number);
-  execute format('create or replace function %s returns text language plpgsql volatile %s as %L',
-    replace(name, '(json, text)', '(input json, column_name text)'), settings,
-    format(E'begin\n  %s\n  return case column_name%s\n    end;\nend', guard, col.casts));
-  perform collecta.own_function(name::regprocedure, 'collecta_writer');
-
-  update collecta.inbound_endpoints e set written_for = endpoint.shape, scalar_columns = col.scalars
-  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
-end
-$$;
-comment on function collecta.write_inbound_functions(text) is
-  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew; done when its mapping or what they depend on changed.';
-
-create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
-language sql stable
-as $$
-  select concat_ws(':', relation, version,
-    (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
-    (select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' order by a.attnum)
-     from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
-$$;
-comment on function collecta.inbound_shape(regclass, text[], int) is 'What an inbound endpoint''s functions depend on, as text to compare.';
---! EndIncluded inbound/internal/write_inbound_functions.sql
+--! EndIncluded inbound/internal/set_inbound_state.sql
 --! Included inbound/internal/grant_inbound.sql
--- As the caller, who must own the table: the owner of the inbound functions gets exactly the columns that endpoints map, and no others.
+-- As the caller, who must own the table: the writer gets exactly the columns that endpoints map, and no others.
 create or replace function collecta.grant_inbound(relation regclass, function_number int) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  writer regrole;
-  schema_name regnamespace;
+  run_as regrole;
   owner regrole;
   mapped text[];
   written text;
   unwritten text;
   keys text;
   sequences text;
+  schema_name text;
 begin
-  select p.proowner, c.relnamespace, c.relowner into writer, schema_name, owner
+  select p.proowner, c.relowner into run_as, owner
   from pg_catalog.pg_proc p join pg_catalog.pg_class c on c.oid = relation
   where p.proname = format('write_inbound_%s', function_number) and p.pronamespace = 'collecta'::regnamespace
     -- An owner's own rights are never touched.
@@ -3170,112 +3632,73 @@ begin
   end if;
   select array_agg(distinct c) into mapped
   from collecta.inbound_endpoints e cross join unnest(e.columns) c
-  where e.relation = grant_inbound.relation and e.state <> 'deleted';
+  where e.relation = grant_inbound.relation and e.state <> 'deleted' and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as;
   select string_agg(quote_ident(a.attname), ', ') filter (where a.attname = any (mapped)),
     string_agg(quote_ident(a.attname), ', ') filter (where (a.attname = any (mapped)) is not true)
   into written, unwritten
   from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
-  select string_agg(quote_ident(k), ', ') into keys
-  from collecta.modules m join collecta.module_versions v on v.version = m.current_version cross join unnest(v.key_columns) k
-  where m.relation = grant_inbound.relation;
+  select string_agg(quote_ident(c), ', ') into keys
+  from (
+    select unnest(v.key_columns) as c
+    from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+    where m.relation = grant_inbound.relation
+    union
+    -- What match_where may name, it has to be read for.
+    select a.attname from collecta.inbound_endpoints e
+    join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attnum > 0 and not a.attisdropped
+    where e.relation = grant_inbound.relation and e.state <> 'deleted' and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as
+      and a.attname in (
+        select w from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w
+        union all
+        select lower(w collate "C")
+        from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w)) k;
   select string_agg(d.refobjid::regclass::text, ', ') into sequences
   from pg_catalog.pg_attrdef a
-  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid and d.refclassid = 'pg_catalog.pg_class'::regclass
+  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
+    and d.refclassid = 'pg_catalog.pg_class'::regclass
   join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind = 'S'
   where a.adrelid = relation;
 
   if unwritten is not null then
-    execute format('revoke select (%1$s), insert (%1$s), update (%1$s) on %2$s from %3$s', unwritten, relation, writer);
+    execute format('revoke select (tableoid, ctid, %1$s), insert (%1$s), update (%1$s) on %2$s from %3$s',
+      unwritten, relation, run_as);
   end if;
   if written is not null then
-    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s', written, relation, writer);
-    execute format('grant select (%s) on %s to %s', keys, relation, writer);
-    if not has_schema_privilege(writer, schema_name, 'usage') then
-      execute format('grant usage on schema %s to %s', schema_name, writer);
-    end if;
+    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s', written, relation, run_as);
+    execute format('grant select (tableoid, ctid, %s) on %s to %s', keys, relation, run_as);
+    for schema_name in
+      select quote_ident(n.nspname) from pg_catalog.pg_namespace n
+      where (n.nspname in (select s from collecta.inbound_type_schemas(relation) s)
+          or n.oid = (select c.relnamespace from pg_catalog.pg_class c where c.oid = relation))
+        and not has_schema_privilege(run_as, n.oid, 'usage')
+    loop
+      execute format('grant usage on schema %s to %s', schema_name, run_as);
+    end loop;
   end if;
   if sequences is not null then
-    execute format(case when written is null then 'revoke usage on sequence %s from %s' else 'grant usage on sequence %s to %s' end, sequences, writer);
+    execute format(case when written is null then 'revoke usage on sequence %s from %s'
+      else 'grant usage on sequence %s to %s' end, sequences, run_as);
   end if;
   -- GRANT by somebody who has the rights, but may not pass them on, is only a warning.
-  if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p where not has_column_privilege(writer, relation, c, p)) then
+  if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p
+             where not has_column_privilege(run_as, relation, c, p)) then
     raise insufficient_privilege using message = 'the columns were not granted';
   end if;
 exception when insufficient_privilege then
-  raise exception using errcode = 'CW056', message = format('%s may not be granted to %s by %s', relation, writer, current_user), detail = sqlerrm || '.',
-    hint = format('As its owner, who needs to be a member of the role that installed collecta: set role %s; then the same call again.', owner);
+  raise exception using errcode = 'CW056', message = format('%s may not be granted to %s by %s', relation, run_as, current_user),
+    detail = sqlerrm || '.',
+    hint = format('As its owner, who needs to be a member of the role that installed collecta: set role %s; '
+      'then the same call again.', owner);
 end
 $$;
 comment on function collecta.grant_inbound(regclass, int) is
-  'Grants the owner of the inbound functions SELECT, INSERT and UPDATE on mapped columns, SELECT on the key and USAGE on the sequences of defaults; takes away what no endpoint maps any more.';
+  'Grants the writer of an inbound endpoint SELECT, INSERT and UPDATE on mapped columns, SELECT on the key and on what '
+  'match_where names, and USAGE on the sequences of defaults; takes away what none of its endpoints maps any more.';
 --! EndIncluded inbound/internal/grant_inbound.sql
---! Included inbound/create_inbound_endpoint.sql
-create or replace function collecta.create_inbound_endpoint(
-  out inbound_endpoint_id text,
-  out path text,
-  module text,
-  mapping jsonb,
-  match_columns text[] default '{}',
-  inout secret text default null,
-  require_signature boolean default false,
-  rate_limit_per_minute int default 60,
-  max_body_bytes int default 1048576,
-  github_signature boolean default false
-)
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-declare
-  target constant regclass := collecta.check_inbound_mapping(module, mapping, match_columns);
-  made record;
-begin
-  if require_signature and secret is null then
-    secret := collecta.new_secret();
-  end if;
-  select s.* into made
-  from collecta.save_inbound_endpoint(null, module, target, mapping, match_columns, secret, rate_limit_per_minute, max_body_bytes, github_signature) s;
-  perform collecta.grant_inbound(target, made.function_number);
-  inbound_endpoint_id := made.inbound_endpoint_id;
-  path := format('/api/webhooks/%s/%s', module, made.token);
-end
-$$;
-comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, boolean, int, int, boolean) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
-
-create or replace function collecta.update_inbound_endpoint(
-  inbound_endpoint_id text,
-  mapping jsonb default null,
-  match_columns text[] default null,
-  rate_limit_per_minute int default null,
-  max_body_bytes int default null,
-  github_signature boolean default null
-) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-  endpoint collecta.inbound_endpoints;
-  target regclass;
-  made record;
-begin
-  perform collecta.check_inbound_endpoint_id(update_inbound_endpoint.inbound_endpoint_id);
-  select * into endpoint from collecta.inbound_endpoints e where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
-  target := collecta.check_inbound_mapping(endpoint.module, coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
-    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns));
-  select s.* into made
-  from collecta.save_inbound_endpoint(endpoint.inbound_endpoint_id, endpoint.module, target,
-    coalesce(update_inbound_endpoint.mapping, endpoint.mapping), coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns), null,
-    coalesce(update_inbound_endpoint.rate_limit_per_minute, endpoint.rate_limit_per_minute),
-    coalesce(update_inbound_endpoint.max_body_bytes, endpoint.max_body_bytes),
-    coalesce(update_inbound_endpoint.github_signature, endpoint.github_signature)) s;
-  perform collecta.grant_inbound(target, made.function_number);
-end
-$$;
-comment on function collecta.update_inbound_endpoint(text, jsonb, text[], int, int, boolean) is
-  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, types, a new unique index.';
-
+--! Included inbound/internal/save_inbound_endpoint.sql
 create or replace function collecta.save_inbound_endpoint(
-  id text, module text, relation regclass, mapping jsonb, match_columns text[], secret text,
-  rate_limit_per_minute int, max_body_bytes int, github_signature boolean,
+  id text, module text, relation regclass, mapping jsonb, match_columns text[], match_where text, secret text,
+  rate_limit_per_minute int, max_body_bytes int, github_signature boolean, writer name,
   out inbound_endpoint_id text, out token text, out function_number int
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -3298,14 +3721,17 @@ begin
   end if;
   if id is null then
     token := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
-    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, columns, rate_limit_per_minute, max_body_bytes, github_signature)
-    values (collecta.new_id('inb'), module, relation, mapping, coalesce(match_columns, '{}'), mapped, rate_limit_per_minute, max_body_bytes, github_signature)
+    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, match_where,
+      columns, rate_limit_per_minute, max_body_bytes, github_signature, writer)
+    values (collecta.new_id('inb'), module, relation, mapping, coalesce(match_columns, '{}'), match_where,
+      mapped, rate_limit_per_minute, max_body_bytes, github_signature, writer)
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
     insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
     values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
   else
     update collecta.inbound_endpoints e
-    set relation = save_inbound_endpoint.relation, mapping = save_inbound_endpoint.mapping, match_columns = save_inbound_endpoint.match_columns, columns = mapped,
+    set relation = save_inbound_endpoint.relation, mapping = save_inbound_endpoint.mapping,
+      match_columns = save_inbound_endpoint.match_columns, match_where = save_inbound_endpoint.match_where, columns = mapped,
       rate_limit_per_minute = save_inbound_endpoint.rate_limit_per_minute, max_body_bytes = save_inbound_endpoint.max_body_bytes,
       github_signature = save_inbound_endpoint.github_signature, mapping_version = e.mapping_version + 1
     where e.inbound_endpoint_id = id
@@ -3321,77 +3747,67 @@ begin
   where s not in (select b.slot from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id)
   order by s
   limit rate_limit_per_minute - (select count(*) from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id);
+  if writer <> 'collecta_writer' and collecta.written_owner(writer) = collecta.role_name(writer) then
+    -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
+    execute format('grant usage on schema collecta to %I', collecta.role_name(writer));
+    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(writer));
+  end if;
   perform collecta.write_inbound_functions(inbound_endpoint_id);
   perform pg_notify('collecta_inbound', '');
 end
 $$;
-comment on function collecta.save_inbound_endpoint(text, text, regclass, jsonb, text[], text, int, int, boolean) is
+comment on function collecta.save_inbound_endpoint(text, text, regclass, jsonb, text[], text, text, int, int, boolean, name) is
   'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables.';
---! EndIncluded inbound/create_inbound_endpoint.sql
---! Included inbound/rotate_inbound_token.sql
-create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+
+create or replace function collecta.try_inbound_match(inbound_endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  token constant text := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
+  endpoint record;
 begin
-  perform collecta.check_inbound_overlap(rotate_inbound_token.inbound_endpoint_id, overlap);
-  update collecta.inbound_secrets s
-  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash, previous_token_until = now() + overlap
-  where s.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id;
-  perform pg_notify('collecta_inbound', '');
-  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
+  select e.function_number, e.relation, e.match_where into endpoint
+  from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = try_inbound_match.inbound_endpoint_id and e.match_columns <> '{}';
+  if found then
+    execute format('select collecta.cast_inbound_%s(''{}'', null)', endpoint.function_number);
+  end if;
+exception when others then
+  raise exception using errcode = 'CW054', message = format('records of %s cannot be matched so', endpoint.relation),
+    detail = sqlerrm || '.', hint = 'match_where => ''deleted_at is null''';
 end
 $$;
-comment on function collecta.rotate_inbound_token(text, interval) is
-  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
-
-create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
+comment on function collecta.try_inbound_match(text) is
+  'Prepares the match of an inbound endpoint as its writer, so that a wrong match_where is refused when it is given.';
+--! EndIncluded inbound/internal/save_inbound_endpoint.sql
+--! Included inbound/internal/inbound_cast_problem.sql
+create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
-  fresh constant text := coalesce(rotate_inbound_secret.secret, collecta.new_secret());
+  col record;
+  kind constant text := json_typeof("values" -> column_name);
 begin
-  perform collecta.check_inbound_overlap(rotate_inbound_secret.inbound_endpoint_id, overlap);
-  if not collecta.is_secret(fresh) then
-    raise exception using errcode = 'CW055', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns) and kind in ('object', 'array') as structured
+  into col
+  from collecta.inbound_endpoints e
+  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name and not a.attisdropped
+  where e.inbound_endpoint_id = inbound_cast_problem.inbound_endpoint_id;
+  if not found or kind is null then
+    return null;
   end if;
-  update collecta.inbound_secrets s
-  set secret = fresh, previous_secret = s.secret, previous_secret_until = now() + overlap
-  where s.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id;
-  perform pg_notify('collecta_inbound', '');
-  return fresh;
+  if not col.structured then
+    execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number) using "values", column_name;
+    return null;
+  end if;
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+exception when others then
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
 end
 $$;
-comment on function collecta.rotate_inbound_secret(text, interval, text) is
-  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
-
-create or replace function collecta.check_inbound_overlap(inbound_endpoint_id text, overlap interval) returns void
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
-  if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
-    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap), detail = 'It is from ''0'' (after a leak) to ''90 days''.',
-      hint = format('select collecta.rotate_inbound_token(%L, overlap => ''24 hours'');', inbound_endpoint_id);
-  end if;
-end
-$$;
-comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
---! EndIncluded inbound/rotate_inbound_token.sql
+comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
+--! EndIncluded inbound/internal/inbound_cast_problem.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
-create or replace function collecta.inbound_fields(mapping jsonb) returns json
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
-    'hasFallback', fallback is not null) order by column_name collate "C")
-  from collecta.read_inbound_mapping(mapping)
-$$;
-comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/mapping.ts takes it.';
-
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text)
 returns table (inbound_endpoint_id text, mapping_version int, fields json, secrets text[], max_body_bytes int, rate_limit_per_minute int, github_signature boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -3409,19 +3825,6 @@ $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
   'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
---! Included endpoints/runner/sealing_keys.sql
-create or replace function collecta.sealing_keys() returns text[]
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(array_agg(distinct split_part(v.sealed, ':', 3)), '{}')
-  from (
-    select unnest(array[s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}']) as sealed from collecta.endpoint_secrets s
-    union all
-    select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end]) from collecta.inbound_secrets s) v
-  where v.sealed like 'sealed:%'
-$$;
-comment on function collecta.sealing_keys() is 'For runners: the ids of the keys by which secrets in use are sealed.';
---! EndIncluded endpoints/runner/sealing_keys.sql
 --! Included inbound/runner/receive_inbound.sql
 create or replace function collecta.receive_inbound(
   inbound_endpoint_id text,
@@ -3522,15 +3925,18 @@ begin
     column_name := endpoint.unmatched;
     reason := 'records are matched by this column, so it must be there and not null';
   end if;
-  if reason is null then
+  for attempt in 1 .. 2 loop
+    exit when reason is not null;
     begin
       if endpoint.stale then
         perform collecta.write_inbound_functions(endpoint.inbound_endpoint_id);
       end if;
       execute format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', endpoint.function_number)
       into record_id, operation using "values";
+      exit;
     exception when others then
-      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name, constraint_name = constraint_name;
+      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
+        constraint_name = constraint_name;
       -- What another try may mend is tried again by the caller, all of it; what the server lacks is an outage.
       if code ~ '^(53|55P03|57|58|XX)' or code ~ '^40' and not final then
         raise;
@@ -3538,18 +3944,26 @@ begin
       record_id := null;
       column_name := nullif(column_name, '');
     end;
-  end if;
+    -- Code attached to a table can alter or drop its writer's functions; then they are written anew, once.
+    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
+      select from collecta.broken_inbound_endpoints() b
+      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id);
+    endpoint.stale := true;
+    code := null;
+  end loop;
 
   if code is not null then
-    if code ~ '^2[23]' and column_name is null then
+    if code ~ '^2[23]' and code <> '23505' and column_name is null then
       select c into column_name from unnest(endpoint.columns) c
       where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
     end if;
     reason := case
       when code ~ '^40' then 'other writers were in the way; it can be tried again'
-      when code = '22003' and column_name is not null and message ~ '^it has more digits' then message
+      when code = 'CW060' then message
       when code = '22023' and message = 'the payload holds none of the mapped values' then message
       when code = '23502' then 'it must not be null'
+      when code = '23505' and collecta.hides_records(endpoint.relation)
+        then format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
       when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
       when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
       when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
@@ -3571,33 +3985,199 @@ end
 $$;
 comment on function collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean) is
   'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated idempotency key with the record it made, casts the mapped values, inserts or updates the record, and keeps the request. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
-
-create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json) returns text
+--! EndIncluded inbound/runner/receive_inbound.sql
+--! Included inbound/runner/next_inbound_retries.sql
+create or replace function collecta.next_inbound_retries()
+returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select r.request_id, r.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping), r.body, r.key_hash
+  from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
+  where r.state = 'retry'
+  order by r.received_at
+  limit 10
+$$;
+comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
+--! EndIncluded inbound/runner/next_inbound_retries.sql
+--! Included inbound/runner/maintain_inbound.sql
+create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  col record;
-  kind constant text := json_typeof("values" -> column_name);
+  gone bigint;
 begin
-  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns) and kind in ('object', 'array') as structured
-  into col
-  from collecta.inbound_endpoints e
-  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name and not a.attisdropped
-  where e.inbound_endpoint_id = inbound_cast_problem.inbound_endpoint_id;
-  if not found or kind is null then
-    return null;
-  end if;
-  if not col.structured then
-    execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number) using "values", column_name;
-    return null;
-  end if;
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
-exception when others then
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+  insert into collecta.inbound_refusals as r (day, inbound_endpoint_id, status, requests)
+  select (now() at time zone 'UTC')::date, c.inbound_endpoint_id, c.status, c.requests
+  from json_to_recordset(refusals) c (inbound_endpoint_id text, status int, requests bigint)
+  order by inbound_endpoint_id collate "C", status
+  on conflict on constraint inbound_refusals_pkey do update set requests = r.requests + excluded.requests;
+  perform collecta.mend_inbound();
+  -- In pieces: bodies are large, and a call must not take long.
+  with old as (
+    select o.request_id
+    from collecta.inbound_requests o
+    where o.received_at < now() - (select retention from collecta.settings) and o.state <> 'retry'
+    limit 1000 for update skip locked)
+  delete from collecta.inbound_requests r using old where r.request_id = old.request_id;
+  get diagnostics gone = row_count;
+  delete from collecta.inbound_refusals r where r.day < (now() - (select retention from collecta.settings))::date;
+  return gone;
 end
 $$;
-comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
---! EndIncluded inbound/runner/receive_inbound.sql
+comment on function collecta.maintain_inbound(json) is
+  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
+--! EndIncluded inbound/runner/maintain_inbound.sql
+--! Included inbound/create_inbound_endpoint.sql
+create or replace function collecta.create_inbound_endpoint(
+  out inbound_endpoint_id text,
+  out path text,
+  module text,
+  mapping jsonb,
+  match_columns text[] default '{}',
+  inout secret text default null,
+  match_where text default null,
+  require_signature boolean default false,
+  rate_limit_per_minute int default 60,
+  max_body_bytes int default 1048576,
+  github_signature boolean default false,
+  writer name default 'collecta_writer'
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  target record;
+  made record;
+begin
+  select c.* into target from collecta.check_inbound_mapping(module, mapping, match_columns, match_where) c;
+  perform collecta.check_inbound_writer(target.relation, writer);
+  if require_signature and secret is null then
+    secret := collecta.new_secret();
+  end if;
+  select s.* into made
+  from collecta.save_inbound_endpoint(null, module, target.relation, mapping, match_columns, target.match_where, secret,
+    rate_limit_per_minute, max_body_bytes, github_signature, writer) s;
+  perform collecta.grant_inbound(target.relation, made.function_number);
+  perform collecta.try_inbound_match(made.inbound_endpoint_id);
+  inbound_endpoint_id := made.inbound_endpoint_id;
+  path := format('/api/webhooks/%s/%s', module, made.token);
+end
+$$;
+comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, text, boolean, int, int, boolean, name) is
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
+
+create or replace function collecta.update_inbound_endpoint(
+  inbound_endpoint_id text,
+  mapping jsonb default null,
+  match_columns text[] default null,
+  match_where text default null,
+  rate_limit_per_minute int default null,
+  max_body_bytes int default null,
+  github_signature boolean default null
+) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  endpoint collecta.inbound_endpoints;
+  target record;
+  made record;
+begin
+  perform collecta.check_inbound_endpoint_id(update_inbound_endpoint.inbound_endpoint_id);
+  select * into endpoint from collecta.inbound_endpoints e where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
+  select c.* into target
+  from collecta.check_inbound_mapping(endpoint.module, coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
+    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns),
+    coalesce(update_inbound_endpoint.match_where, endpoint.match_where)) c;
+  perform collecta.check_inbound_writer(target.relation, endpoint.writer);
+  select s.* into made
+  from collecta.save_inbound_endpoint(endpoint.inbound_endpoint_id, endpoint.module, target.relation,
+    coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
+    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns), target.match_where, null,
+    coalesce(update_inbound_endpoint.rate_limit_per_minute, endpoint.rate_limit_per_minute),
+    coalesce(update_inbound_endpoint.max_body_bytes, endpoint.max_body_bytes),
+    coalesce(update_inbound_endpoint.github_signature, endpoint.github_signature), endpoint.writer) s;
+  perform collecta.grant_inbound(target.relation, made.function_number);
+  perform collecta.try_inbound_match(endpoint.inbound_endpoint_id);
+end
+$$;
+comment on function collecta.update_inbound_endpoint(text, jsonb, text[], text, int, int, boolean) is
+  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, types, a new unique index.';
+--! EndIncluded inbound/create_inbound_endpoint.sql
+--! Included inbound/pause_inbound_endpoint.sql
+create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.set_inbound_state(inbound_endpoint_id, 'paused')
+$$;
+comment on function collecta.pause_inbound_endpoint(text) is 'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
+
+create or replace function collecta.resume_inbound_endpoint(inbound_endpoint_id text) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.set_inbound_state(inbound_endpoint_id, 'active')
+$$;
+comment on function collecta.resume_inbound_endpoint(text) is 'Takes requests again, under the same URL.';
+
+create or replace function collecta.delete_inbound_endpoint(inbound_endpoint_id text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  endpoint record;
+  number constant int := collecta.set_inbound_state(inbound_endpoint_id, 'deleted');
+begin
+  select c.oid::regclass as relation into endpoint
+  from collecta.inbound_endpoints e join pg_catalog.pg_class c on c.oid = e.relation
+  where e.inbound_endpoint_id = delete_inbound_endpoint.inbound_endpoint_id;
+  if found then
+    perform collecta.grant_inbound(endpoint.relation, number);
+  end if;
+  perform collecta.forget_inbound_endpoint(inbound_endpoint_id, number);
+end
+$$;
+comment on function collecta.delete_inbound_endpoint(text) is
+  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs the table''s ownership, for the grants.';
+--! EndIncluded inbound/pause_inbound_endpoint.sql
+--! Included inbound/rotate_inbound_token.sql
+create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  token constant text := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
+begin
+  perform collecta.check_inbound_overlap(rotate_inbound_token.inbound_endpoint_id, overlap);
+  update collecta.inbound_secrets s
+  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash, previous_token_until = now() + overlap
+  where s.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id;
+  perform pg_notify('collecta_inbound', '');
+  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
+end
+$$;
+comment on function collecta.rotate_inbound_token(text, interval) is
+  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
+
+create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  fresh constant text := coalesce(rotate_inbound_secret.secret, collecta.new_secret());
+begin
+  perform collecta.check_inbound_overlap(rotate_inbound_secret.inbound_endpoint_id, overlap);
+  if not collecta.is_secret(fresh) then
+    raise exception using errcode = 'CW055', message = 'this secret cannot be used',
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+  end if;
+  update collecta.inbound_secrets s
+  set secret = fresh, previous_secret = s.secret, previous_secret_until = now() + overlap
+  where s.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id;
+  perform pg_notify('collecta_inbound', '');
+  return fresh;
+end
+$$;
+comment on function collecta.rotate_inbound_secret(text, interval, text) is
+  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
+--! EndIncluded inbound/rotate_inbound_token.sql
 --! Included inbound/retry_inbound.sql
 create or replace function collecta.retry_inbound(id text, since timestamptz default null) returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -3669,33 +4249,6 @@ $$;
 comment on function collecta.test_inbound_mapping(text, json) is
   'What a payload would write, column by column, without writing: where the value comes from (a path, default, constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type prints it, and the problem if it cannot be stored.';
 --! EndIncluded inbound/test_inbound_mapping.sql
---! Included inbound/runner/maintain_inbound.sql
-create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  gone bigint;
-begin
-  insert into collecta.inbound_refusals as r (day, inbound_endpoint_id, status, requests)
-  select (now() at time zone 'UTC')::date, c.inbound_endpoint_id, c.status, c.requests
-  from json_to_recordset(refusals) c (inbound_endpoint_id text, status int, requests bigint)
-  order by inbound_endpoint_id collate "C", status
-  on conflict on constraint inbound_refusals_pkey do update set requests = r.requests + excluded.requests;
-  -- In pieces: bodies are large, and a call must not take long.
-  with old as (
-    select o.request_id
-    from collecta.inbound_requests o
-    where o.received_at < now() - (select retention from collecta.settings) and o.state <> 'retry'
-    limit 1000 for update skip locked)
-  delete from collecta.inbound_requests r using old where r.request_id = old.request_id;
-  get diagnostics gone = row_count;
-  delete from collecta.inbound_refusals r where r.day < (now() - (select retention from collecta.settings))::date;
-  return gone;
-end
-$$;
-comment on function collecta.maintain_inbound(json) is
-  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
---! EndIncluded inbound/runner/maintain_inbound.sql
 
 --! Included modules/row_secured_modules.sql
 -- A copy of a record must not tell what row security keeps from who reads it: its policies cannot be asked about a record that
@@ -3750,25 +4303,36 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp s
 as $$
 begin
   return query
+  select 'error', 'rows are missing', current_database()::text,
+    'This looks like a copy of the schema alone: triggers capture, and nothing knows what to do with the changes.',
+    'collecta-webhooks migrate'
+  where not exists (select from collecta.installation) or not exists (select from collecta.settings);
+
+  return query
+  select 'info', 'this copy does not deliver', current_database()::text,
+    format('Since %s: collecta.disable_copy() was called.', i.since),
+    'select collecta.resume_after_restore(); -- if it is to deliver after all'
+  from collecta.installation i where not i.delivers;
+
+  return query
   select 'error', 'database is a copy', current_database()::text,
     'collecta was installed in another database. Nothing is claimed here.',
     'select collecta.resume_after_restore();'
   from collecta.installation i
-  where i.system_identifier <> (select c.system_identifier from pg_control_system() c)
-    or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database());
+  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
 
   return query
-  select 'error', 'privileges are not as designed', min(d.object),
+  select 'error', 'privileges are not as designed', min(d.object collate "C"),
     format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
            string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
     'select * from collecta.restore_grants();'
-  from (select differing.object, row_number() over (order by differing.object) as place
+  from (select differing.object, row_number() over (order by differing.object collate "C") as place
         from collecta.differing_grants() differing) d
   having count(*) > 0;
 
   -- After a restore without the roles everything belongs to whoever restored it.
   return query
-  select 'error', 'objects have the wrong owner', min(o.name),
+  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
     format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
            collecta.role_name('collecta_owner')),
     'collecta-webhooks migrate'
@@ -3779,12 +4343,14 @@ begin
     union all
     select p.oid::regprocedure::text, p.proowner
     from pg_proc p
-    where p.pronamespace in (select n.oid from pg_namespace n where n.nspname in ('collecta', 'collecta_modules'))
+    where p.pronamespace in (select n.oid from pg_namespace n
+                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
   ) o
   join pg_roles r on r.oid = o.owner
   cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
   where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
                           collecta.role_name('collecta_writer'))
+    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
     -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
     and (r.rolsuper or o.owner <> schema.owner)
   having count(*) > 0;
@@ -3979,6 +4545,26 @@ begin
   join collecta.inbound_requests r on r.inbound_endpoint_id = e.inbound_endpoint_id
   where r.state = 'failed' and r.received_at > now() - interval '1 day'
   group by r.inbound_endpoint_id;
+
+  return query
+  select 'error', 'inbound function is broken', b.inbound_endpoint_id,
+    format('Of the functions written for module %s: %s. Code attached to a table can do that to its writer''s.',
+           e.module, b.problem),
+    format('select collecta.update_inbound_endpoint(%L); -- maintain() and the next request do it too', b.inbound_endpoint_id)
+  from collecta.broken_inbound_endpoints() b
+  join collecta.inbound_endpoints e on e.inbound_endpoint_id = b.inbound_endpoint_id;
+
+  return query
+  select 'error', 'inbound writer is shared', w.writer::text,
+    format('Code attached to the inbound tables of %s runs as this one role, so that one''s can write the other''s.',
+           string_agg(distinct w.owner, ', ' order by w.owner)),
+    format('create role %1$I nologin; grant %1$I to %2$I; -- for a new inbound endpoint with writer => %1$L',
+           collecta.role_name('collecta_writer_' || btrim(min(w.owner), '"')), current_user)
+  from (
+    select e.writer, c.relowner::regrole::text collate "C" as owner
+    from collecta.inbound_endpoints e join pg_catalog.pg_class c on c.oid = e.relation
+    where e.state <> 'deleted' and collecta.written_owner(e.writer) = collecta.role_name(e.writer)) w
+  group by w.writer having count(distinct w.owner) > 1;
 end
 $$;
 comment on function collecta.check_inbound() is 'Rows of collecta.health about inbound endpoints.';
@@ -4009,6 +4595,39 @@ create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
   'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
+--! Included install/internal/restore_rows.sql
+-- What an install has rows of from the beginning, for a copy of the schema alone; called where collecta.installation is
+-- empty.
+create or replace function collecta.restore_rows() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  identity constant text := collecta.database_identity();
+  written record;
+begin
+  insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
+  insert into collecta.installation (system_identifier, database_oid)
+  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
+  on conflict on constraint installation_pkey do nothing;
+  -- Written for modules of the other database: their numbers will be given anew.
+  for written in
+    select p.oid::regprocedure as id
+    from pg_catalog.pg_proc p
+    where p.pronamespace in (select n.oid from pg_catalog.pg_namespace n
+                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
+      and p.proname ~ '^(capture|write_inbound|cast_inbound)_[0-9]+'
+      and not exists (select from pg_catalog.pg_trigger t where t.tgfoid = p.oid)
+  loop
+    execute format('drop function if exists %s', written.id);
+  end loop;
+  delete from collecta.outbox;
+  perform collecta.maintain();
+end
+$$;
+comment on function collecta.restore_rows() is
+  'Makes a fresh install of a copy of the schema alone. migrate calls it after dropping the triggers that the copy '
+  'has.';
+--! EndIncluded install/internal/restore_rows.sql
 --! Included install/internal/designed_grants.sql
 -- Deny by default: what is not listed here is its owner's alone. Owners have all rights on what they own.
 create or replace function collecta.designed_grants()
@@ -4044,13 +4663,14 @@ as $$
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function', 'pick_columns mask_escapes unmask_escapes'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
-     'claim_deliveries record_deliveries release_deliveries maintain wake_runner check_installation sealing_keys'),
+     'claim_deliveries record_deliveries release_deliveries maintain wake_runner encodable_characters
+      check_installation sealing_keys'),
     ('collecta_inbound', 'EXECUTE', 'function',
      'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
     ('collecta_writer', 'EXECUTE', 'function', 'new_id')
   ) designed (grantee, privilege, kind, objects)
-  cross join lateral regexp_split_to_table(designed.objects, '\s+') named (object)
+  cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
 $$;
 comment on function collecta.designed_grants() is
   'Who may do what with the objects of this schema, besides their owners. Objects are named without the schema.';
@@ -4064,7 +4684,7 @@ language sql stable security definer set search_path = pg_catalog, pg_temp set j
 as $$
   with
   ours as (
-    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules')
+    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
   ),
   object (kind, name, target, owner, acl, relation) as (
     select 'schema', n.nspname::text, format('schema %I', n.nspname), n.nspowner,
