@@ -29,7 +29,7 @@ begin
   -- members of itself.
   trusted := array(select r.oid from pg_catalog.pg_roles r
                    where r.rolsuper or r.rolname = current_user or r.rolname = prefix || 'owner');
-  foreach schema_name in array array['collecta', 'collecta_modules'] loop
+  foreach schema_name in array array['collecta', 'collecta_modules', 'collecta_rows'] loop
     continue when to_regnamespace(schema_name) is null;
     select n.nspowner::regrole::text into found
     from pg_catalog.pg_namespace n where n.nspname = schema_name and n.nspowner <> all (trusted);
@@ -84,6 +84,12 @@ begin
       'The file''s hash as its header says; it covers the previous one''s, so the files form a chain.';
     comment on column collecta.migrations.previous_hash is 'Hash of the file before; null for the first.';
     comment on column collecta.migrations.applied_at is 'When its transaction began.';
+  end if;
+  -- A copy of the schema alone has an empty ledger; this function tells what it would say.
+  if to_regprocedure('collecta.installed_migrations()') is not null then
+    execute 'insert into collecta.migrations (filename, hash, previous_hash)
+      select i.filename, i.hash, i.previous_hash from collecta.installed_migrations() i
+      where not exists (select from collecta.migrations)';
   end if;
 end
 $$;
