@@ -13,9 +13,9 @@ end
 $$;
 
 create table collecta.migrations (
-  filename text not null,
-  hash text not null,
-  previous_hash text,
+  filename text collate "C" not null,
+  hash text collate "C" not null,
+  previous_hash text collate "C",
   applied_at timestamptz not null default now(),
   constraint migrations_pkey primary key (filename)
 );

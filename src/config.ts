@@ -4,6 +4,7 @@ import process from 'node:process';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { parseDatabaseUrl } from './database/connect.ts';
+import { isNat64Prefix } from './outbound/destination.ts';
 import { isSealingKey } from './secrets/keyring.ts';
 
 /** What cannot be read from the environment, a line for each variable; never with a secret's value. */
@@ -114,6 +115,12 @@ export const variables = {
     about: 'resolvers for destinations (default: the system’s)',
     default: '',
     example: '10.0.0.2,[fd00::2]:5353',
+  }),
+  COLLECTA_NAT64_PREFIXES: variable({
+    read: list(isNat64Prefix, 'IPv6 networks of 32, 40, 48, 56, 64 or 96 bits'),
+    about: 'NAT64 prefixes of this network, beside 64:ff9b::/96: judged by the IPv4 address inside',
+    default: '',
+    example: '2001:db8:64::/96',
   }),
   COLLECTA_HOST: variable({
     read: z.string(),
@@ -241,6 +248,7 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     allowHttp: withDefault('COLLECTA_ALLOW_HTTP'),
     allowDestinations: withDefault('COLLECTA_ALLOW_DESTINATIONS'),
     dnsServers: withDefault('COLLECTA_DNS_SERVERS'),
+    nat64Prefixes: withDefault('COLLECTA_NAT64_PREFIXES'),
     host: withDefault('COLLECTA_HOST'),
     port: withDefault('COLLECTA_PORT'),
     trustedProxies: withDefault('COLLECTA_TRUSTED_PROXIES'),

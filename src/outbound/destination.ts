@@ -10,7 +10,8 @@ export type Allowed = {
   addresses: string[];
   lookupMs: number;
 };
-export type Refused = { allowed: false; reason: string; addresses: string[] };
+/** `unresolved`: the host has no address now. That is the network's failure, not a refusal of the destination. */
+export type Refused = { allowed: false; reason: string; addresses: string[]; unresolved?: true };
 export type Verdict = Allowed | Refused;
 export type Guard = { check(url: string): Promise<Verdict> };
 export type Range = { name: string; cidr: string };
@@ -45,7 +46,11 @@ export const specialRanges: readonly Range[] = Object.entries({
   ISATAP: '::5efe:0:0/96 ::200:5efe:0:0/96',
 }).flatMap(([name, cidrs]) => cidrs.split(' ').map(cidr => ({ name, cidr })));
 
-// https://fetch.spec.whatwg.org/#port-blocking
+/** The well-known prefix of NAT64 (RFC 6052): what lies in it is judged by the IPv4 address inside. */
+const wellKnownNat64 = '64:ff9b::/96';
+const nat64Lengths = [32, 40, 48, 56, 64, 96];
+
+// https://fetch.spec.whatwg.org/#port-blocking, whose list collecta.check_endpoint has too.
 const blockedPorts = new Set(
   `0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 115 117 119 123 135
   137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 989 990 993 995 1719
@@ -70,9 +75,46 @@ function within(address: Address, { name, network }: Network): boolean {
   return ((parts ? new ipaddr.IPv6(parts) : address) as ipaddr.IPv6).match(network as [ipaddr.IPv6, number]);
 }
 
-/** Whether an address (no name, no zone id) is plain global unicast: in none of the ranges, mapped forms unwrapped. */
+/** The networks of NAT64 prefixes, as RFC 6052 allows them. Throws if one is malformed. */
+function parseNat64(prefixes: readonly string[]): Network[] {
+  return [wellKnownNat64, ...prefixes].map(cidr => {
+    const [address = '', bits] = cidr.split('/');
+    if (
+      !net.isIPv6(address) ||
+      address.includes('%') ||
+      !nat64Lengths.includes(Number(bits)) ||
+      !ipaddr.isValidCIDR(cidr)
+    )
+      throw new Error(`not a NAT64 prefix, which is an IPv6 network of ${nat64Lengths.join(', ')} bits: ${cidr}`);
+    return parseRange({ name: 'NAT64', cidr });
+  });
+}
+
+/** Whether a text is a NAT64 prefix that the guard takes. */
+export function isNat64Prefix(text: string): boolean {
+  try {
+    return parseNat64([text]).length > 0;
+  } catch {
+    return false;
+  }
+}
+
+/** The IPv4 address that a NAT64 gateway translates `address` to; the address itself where it lies in none of the prefixes. */
+function throughNat64(address: Address, prefixes: readonly Network[]): Address {
+  const prefix = prefixes.find(network => within(address, network));
+  if (prefix === undefined) return address;
+  // RFC 6052, section 2.2: the four bytes follow the prefix, and leave out the ninth byte of the address.
+  const bytes = address.toByteArray().filter((_, index) => prefix.network[1] === 96 || index !== 8);
+  const start = prefix.network[1] / 8;
+  return ipaddr.fromByteArray(bytes.slice(start, start + 4));
+}
+
+const wellKnownPrefixes = parseNat64([]);
+
+/** Whether an address (no name, no zone id) is plain global unicast: in none of the ranges, mapped and NAT64 forms unwrapped. */
 export function isPublicAddress(address: string, ranges: readonly Range[] = specialRanges): boolean {
-  const parsed = parseAddress(address);
+  const given = parseAddress(address);
+  const parsed = given && throughNat64(given, wellKnownPrefixes);
   const networks = ranges === specialRanges ? specialNetworks : ranges.map(parseRange);
   return parsed !== null && !networks.some(network => within(parsed, network));
 }
@@ -100,10 +142,12 @@ export function createGuard(options: {
   allowHttp: boolean;
   allowDestinations: readonly string[];
   dnsServers: readonly string[];
+  nat64Prefixes?: readonly string[];
   lookupTimeoutMs?: number;
   cacheMs?: number;
 }): Guard {
   const { allowHttp, dnsServers, lookupTimeoutMs = 5_000, cacheMs = 5_000 } = options;
+  const nat64Networks = parseNat64(options.nat64Prefixes ?? []);
   const allowedNetworks: Network[] = [];
   const allowedHosts = new Set<string>();
   for (const entry of options.allowDestinations) {
@@ -159,20 +203,24 @@ export function createGuard(options: {
   }
 
   function refusal(address: string): string | null {
-    const parsed = parseAddress(address);
-    if (parsed === null) return `${address} is not a plain address`;
+    const given = parseAddress(address);
+    if (given === null) return `${address} is not a plain address`;
+    // By what a gateway would connect to: an entry of the allow-list that names the prefix opens nothing behind it.
+    const parsed = throughNat64(given, nat64Networks);
     const special = specialNetworks.find(range => within(parsed, range));
     if (special === undefined || allowedNetworks.some(network => within(parsed, network))) return null;
-    return `${address} is ${special.name} (${special.cidr})`;
+    const inside = parsed === given ? '' : `NAT64 for ${parsed}, which is `;
+    return `${address} is ${inside}${special.name} (${special.cidr})`;
   }
 
   async function judge(url: URL, host: string, lookup: Lookup | null): Promise<Verdict> {
     const { addresses, reason, ms } =
       lookup === null ? { addresses: [host], reason: null, ms: 0 } : await lookup.answer;
-    let why = reason;
-    if (why === null && addresses.length === 0) why = 'the host has no address';
-    else if (addresses.length > maxAddresses) why = `the host has ${addresses.length} addresses`;
-    else if (why === null && !allowedHosts.has(host.replace(/\.$/, '')))
+    const missing = reason ?? (addresses.length === 0 ? 'the host has no address' : null);
+    if (missing !== null) return { allowed: false, reason: missing, addresses, unresolved: true };
+    let why: string | null = null;
+    if (addresses.length > maxAddresses) why = `the host has ${addresses.length} addresses`;
+    else if (!allowedHosts.has(host.replace(/\.$/, '')))
       why = addresses.map(refusal).find(refused => refused !== null) ?? null;
     if (why !== null) return { allowed: false, reason: why, addresses: addresses.slice(0, maxAddresses) };
     return { allowed: true, url, origin: url.origin, path: url.pathname + url.search, addresses, lookupMs: ms };

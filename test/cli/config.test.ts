@@ -24,6 +24,7 @@ t.test('the documented defaults', async t => {
     allowHttp: false,
     allowDestinations: [],
     dnsServers: [],
+    nat64Prefixes: [],
     host: '127.0.0.1',
     port: 8080,
     trustedProxies: 0,
