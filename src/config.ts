@@ -4,7 +4,7 @@ import process from 'node:process';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { parseDatabaseUrl } from './database/connect.ts';
-import { isNat64Prefix } from './outbound/destination.ts';
+import { isNat64Prefix } from './network/address.ts';
 import { isSealingKey } from './secrets/keyring.ts';
 
 /** What cannot be read from the environment, a line for each variable; never with a secret's value. */
