@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:07a6f2b1ff9a3493105dda6e4347c5d9bdba12dc
+--! Hash: sha1:4cc1bb470e5b0cdcbbfbf769dbfe62e1ecf3353b
 --! Message: Install
 
 --! Included install/schema.sql
@@ -619,7 +619,7 @@ begin
   end if;
   loop
     select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
-    exit when type.typtype <> 'd';
+    exit when type.typtype is distinct from 'd';
     type_id := type.typbasetype;
   end loop;
   if type_id < 16384 then
@@ -1713,7 +1713,7 @@ begin
       then 'it inherits from another table'
     when exists (select from pg_catalog.pg_subscription_rel s
         where s.srrelid in (select relation union select p.relid from pg_catalog.pg_partition_tree(relation) p))
-      then 'logical replication writes it, and its apply fires no statement trigger; attach it on the publisher'
+      then 'logical replication writes it, and its apply fires no statement trigger'
     when class.relispartition then 'it is a partition: what is written through its parent fires nothing of it'
     when other.module_id is not null then 'one of its partitions is attached already'
   end;
@@ -1727,6 +1727,8 @@ begin
           and d.refclassid = 'pg_catalog.pg_class'::regclass
         join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind in ('r', 'p')
         where r.ev_class = relation limit 1)
+      when why like 'logical replication%' then
+        'select subname, subpublications from pg_catalog.pg_subscription; -- attach it there, on the publisher'
       when class.relispartition and class.relkind in ('r', 'p') then
         collecta.attach_call(pg_partition_root(relation), slug, status_column, custom_data_column, scope_column,
           exclude_columns, ignore_columns, key_columns, on_truncate)
@@ -2019,6 +2021,18 @@ as $$
   where c.oid = truncate_remedy.relation
 $$;
 comment on function collecta.truncate_remedy(regclass) is 'The statement that lets the records of a TRUNCATE be captured.';
+
+create or replace function collecta.refuse_slug(slug text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = 'CW001', message = format('there is no module %L', slug),
+    detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m) || '.',
+      'No table is attached.'),
+    hint = 'select slug, relation from collecta.modules;';
+end
+$$;
+comment on function collecta.refuse_slug(text) is 'CW001.';
 --! EndIncluded modules/internal/attach_triggers.sql
 --! Included modules/attach_module.sql
 create or replace function collecta.attach_module(
@@ -2126,18 +2140,6 @@ end
 $$;
 comment on function collecta.detach_module(text) is
   'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still routes; history stays.';
-
-create or replace function collecta.refuse_slug(slug text) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-begin
-  raise exception using errcode = 'CW001', message = format('there is no module %L', slug),
-    detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m) || '.',
-      'No table is attached.'),
-    hint = 'select slug, relation from collecta.modules;';
-end
-$$;
-comment on function collecta.refuse_slug(text) is 'CW001.';
 --! EndIncluded modules/attach_module.sql
 
 --! Included endpoints/internal/check_endpoint.sql
@@ -4755,18 +4757,24 @@ begin
     left join pg_trigger t on t.tgrelid = member.relid and t.tgname = 'collecta_capture_' || task
     where not (task = 'truncate' and c.relkind = 'p')
   )
-  select case when s.is_root or bool_or(s.is_ours) then 'error' else 'warning' end,
-    case when s.is_root or bool_or(s.is_ours) then 'changes are not captured' else 'partition is not attached' end, s.slug,
-    case when s.is_root or bool_or(s.is_ours)
-      then format('%s lacks an enabled capture trigger for %s.', s.relid::regclass,
-        string_agg(s.task, ', ' order by s.task) filter (where s.is_ours is not true or s.tgenabled not in ('O', 'A')))
-      else format('What is written to partition %s directly, and its TRUNCATE, is not captured.', s.relid::regclass) end,
-    case when bool_or(s.is_ours is not true) then format('select collecta.attach_partitions(%L);', s.slug)
-      else (select string_agg(format('alter table %s enable trigger collecta_capture_%s;', s.relid::regclass, task), ' ')
-        from unnest(array_agg(s.task) filter (where s.tgenabled not in ('O', 'A'))) task) end
-  from standing s
-  group by s.slug, s.relid, s.is_root
-  having bool_or(s.is_ours is not true or s.tgenabled not in ('O', 'A'));
+  select p.severity, p.problem, s.slug, format(p.detail, s.relid::regclass, s.lacking),
+    case when s.is_complete
+      then (select string_agg(format('alter table %s enable trigger collecta_capture_%s;', s.relid::regclass, task), ' ')
+        from unnest(s.disabled) task)
+      else format('select collecta.attach_partitions(%L);', s.slug) end
+  from (
+    select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
+      string_agg(task, ', ' order by task) filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
+    from standing
+    group by slug, relid, is_root) s
+  cross join lateral (
+    select 'error', 'changes are not captured', '%s lacks an enabled capture trigger for %s.' where s.is_attached
+    union all
+    select 'warning', 'partition is not attached',
+      'What is written to partition %s directly, and its TRUNCATE, is not captured.' where not s.is_attached
+    ) p (severity, problem, detail)
+  where s.lacking is not null;
 
   return query
   select 'error', 'trigger of another table', m.slug,
@@ -4797,7 +4805,7 @@ begin
     or m.relation in (select a.relid from pg_partition_ancestors(s.srrelid) a);
 
   return query
-  select 'error', 'TRUNCATE is captured as one', m.slug,
+  select 'error', 'truncate is captured as one', m.slug,
     format('TRUNCATE of %s sends one record_deleted without a record, since %s.', c.oid::regclass, why),
     collecta.truncate_remedy(c.oid)
   from collecta.modules m
@@ -4805,21 +4813,24 @@ begin
   cross join lateral (select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
-  where why is not null;
+  where why is not null
+    and exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'collecta_capture_truncate');
 
   return query
-  select case kind when 'untrusted' then 'warning' else 'info' end,
-    case kind when 'untrusted' then 'cast to json is not used' else 'values may be captured as text' end, m.slug,
-    format(case kind when 'untrusted' then 'Column %s is captured as its text: its type''s cast to json, %s, or the type '
-        'belongs to an ordinary role, whose code does not run in capture.'
-      else 'Column %s is captured through the cast to json of its type, %s; a value that this refuses, as its text.' end,
-      a.attname, k.castfunc::regprocedure),
-    format('select %L::regprocedure, proowner::regrole from pg_proc where oid = %1$L::regprocedure;', k.castfunc::regprocedure)
+  select p.severity, p.problem, m.slug, format(p.detail, a.attname, k.castfunc::regprocedure),
+    format('select proname, proowner::regrole from pg_catalog.pg_proc where oid = %L::regprocedure;', k.castfunc::regprocedure)
   from collecta.modules m
   join pg_attribute a on a.attrelid = m.relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
   join pg_type t on t.oid = a.atttypid
   join pg_cast k on k.castsource in (t.oid, t.typelem, t.typbasetype) and k.casttarget = 'json'::regtype and k.castfunc <> 0
-  cross join lateral collecta.type_kind(a.atttypid) kind;
+  cross join lateral (
+    select 'warning', 'cast to json is not used', 'Column %s is captured as its text: its type''s cast to json, %s, or the '
+      'type belongs to an ordinary role, whose code does not run in capture.'
+    where collecta.type_kind(a.atttypid) = 'untrusted'
+    union all
+    select 'info', 'values may be captured as text', 'Column %s is captured through the cast to json of its type, %s; a '
+      'value that this refuses, as its text.'
+    where collecta.type_kind(a.atttypid) = 'trusted') p (severity, problem, detail);
 
   select string_agg(privilege, '; ') into missing
   from (

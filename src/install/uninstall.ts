@@ -75,7 +75,9 @@ export async function uninstall(sql: Sql, plan: Plan, say: (line: string) => voi
     await drop(`drop function if exists ${procedure} cascade`);
     say(`detached ${tables.join(', ')}: ${procedure}`);
   }
-  await drop('select pg_advisory_xact_lock(1668246636, 4); drop schema if exists collecta_rows, collecta_modules, collecta cascade');
+  await drop(
+    'select pg_advisory_xact_lock(1668246636, 4); drop schema if exists collecta_rows, collecta_modules, collecta cascade',
+  );
   say('dropped the schema collecta');
 
   let complete = true;

@@ -92,7 +92,7 @@ t.test('what cannot be attached is refused, each with its hint', async t => {
     ["status_column => 'status', exclude_columns => '{status}'", 'excluded status'],
     ["scope_column => 'n', exclude_columns => '{n}'", 'excluded scope'],
     ["on_truncate => 'maybe'", 'unknown on_truncate'],
-      ];
+  ];
   for (const [argument, what] of columns) await refuses(t, attach('good', 'x', `, ${argument}`), 'CW004', what);
 
   const partition = await refuses(t, attach('leaf'), 'CW002', 'a partition of a table that is not attached');
@@ -186,7 +186,13 @@ t.test('attaching again updates, detaching takes all of it away', async t => {
   await sql`update t set phase = 'unseen'`;
   await sql`truncate t`;
   t.equal((await triggers(sql)).length, 0);
-  t.equal((await sql`select from pg_proc where pronamespace in ('collecta_modules'::regnamespace, 'collecta_rows'::regnamespace)`).length, 0, 'no function stays');
+  t.equal(
+    (
+      await sql`select from pg_proc where pronamespace in ('collecta_modules'::regnamespace, 'collecta_rows'::regnamespace)`
+    ).length,
+    0,
+    'no function stays',
+  );
   await sql`select collecta.update_endpoint(endpoint_id, retry_max => 1) from collecta.endpoints`;
   t.strictSame(
     brief(await route(sql)),
