@@ -87,6 +87,12 @@ begin
     comment on column collecta.migrations.previous_hash is 'Hash of the file before; null for the first.';
     comment on column collecta.migrations.applied_at is 'When its transaction began.';
   end if;
+  -- A copy of the schema alone has an empty ledger; this function tells what it would say.
+  if to_regprocedure('collecta.installed_migrations()') is not null then
+    execute 'insert into collecta.migrations (filename, hash, previous_hash)
+      select i.filename, i.hash, i.previous_hash from collecta.installed_migrations() i
+      where not exists (select from collecta.migrations)';
+  end if;
 end
 $$;
 

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d4d449cc9f76b762aead79844a72fb3c4981222f
+--! Hash: sha1:1e6c4f48f184505a9804c12ebb8d75b4db2e559d
 --! Message: Install
 
 --! Included install/schema.sql
@@ -291,7 +291,10 @@ create table collecta.events (
   scope text collate "C",
   occurred_at timestamptz not null,
   body text collate "C" not null,
-  constraint events_pkey primary key (event_id, payload_role, routed_at)
+  constraint events_pkey primary key (event_id, payload_role, routed_at),
+  -- SQL_ASCII and single-byte encodings keep bytes that have no UTF-8. Each claim would fail at such a body, so that
+  -- routing must fail at it first: then the runner sets this change aside. Anything but UTF-8 raises an error here.
+  constraint events_body_can_be_sent check (getdatabaseencoding() = 'UTF8' or convert_to(body, 'UTF8') is not null)
 ) partition by range (routed_at);
 create index events_by_record on collecta.events (record_id, module);
 comment on table collecta.events is
@@ -531,6 +534,38 @@ comment on function collecta.check_installation(text) is
   ' is '
   'another.';
 --! EndIncluded install/runner/check_installation.sql
+--! Included install/runner/encodable_characters.sql
+create or replace function collecta.encodable_characters(characters bytea) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  place int := 1;
+  size int;
+  found text := '';
+begin
+  if getdatabaseencoding() in ('UTF8', 'SQL_ASCII') then
+    return null;
+  end if;
+  while place <= length(characters) loop
+    size := case
+      when get_byte(characters, place - 1) >= 240 then 4
+      when get_byte(characters, place - 1) >= 224 then 3
+      else 2
+    end;
+    begin
+      found := found || convert_from(substring(characters from place for size), 'UTF8');
+    exception when untranslatable_character or character_not_in_repertoire then
+      null;
+    end;
+    place := place + size;
+  end loop;
+  return found;
+end
+$$;
+comment on function collecta.encodable_characters(bytea) is
+  'Which of these characters (in UTF-8, above ASCII) this database''s encoding can hold; null where it can hold all. '
+  'The runner escapes the others before it records an answer that has them.';
+--! EndIncluded install/runner/encodable_characters.sql
 --! Included install/resume_after_restore.sql
 create or replace function collecta.resume_after_restore(environment text default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -538,6 +573,10 @@ as $$
 declare
   identity constant text := collecta.database_identity();
 begin
+  if not exists (select from collecta.settings) then
+    raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
+      detail = 'It looks like a copy of the schema alone.', hint = 'collecta-webhooks migrate';
+  end if;
   perform collecta.restore_grants();
   insert into collecta.installation as i (system_identifier, database_oid, environment)
   values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, resume_after_restore.environment)
@@ -5181,25 +5220,36 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp s
 as $$
 begin
   return query
+  select 'error', 'rows are missing', current_database()::text,
+    'This looks like a copy of the schema alone: triggers capture, and nothing knows what to do with the changes.',
+    'collecta-webhooks migrate'
+  where not exists (select from collecta.installation) or not exists (select from collecta.settings);
+
+  return query
+  select 'info', 'this copy does not deliver', current_database()::text,
+    format('Since %s: collecta.disable_copy() was called.', i.since),
+    'select collecta.resume_after_restore(); -- if it is to deliver after all'
+  from collecta.installation i where not i.delivers;
+
+  return query
   select 'error', 'database is a copy', current_database()::text,
     'collecta was installed in another database. Nothing is claimed here.',
     'select collecta.resume_after_restore();'
   from collecta.installation i
-  where i.system_identifier <> (select c.system_identifier from pg_control_system() c)
-    or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database());
+  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
 
   return query
-  select 'error', 'privileges are not as designed', min(d.object),
+  select 'error', 'privileges are not as designed', min(d.object collate "C"),
     format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
            string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
     'select * from collecta.restore_grants();'
-  from (select differing.object, row_number() over (order by differing.object) as place
+  from (select differing.object, row_number() over (order by differing.object collate "C") as place
         from collecta.differing_grants() differing) d
   having count(*) > 0;
 
   -- After a restore without the roles everything belongs to whoever restored it.
   return query
-  select 'error', 'objects have the wrong owner', min(o.name),
+  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
     format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
            collecta.role_name('collecta_owner')),
     'collecta-webhooks migrate'
@@ -5210,7 +5260,8 @@ begin
     union all
     select p.oid::regprocedure::text, p.proowner
     from pg_proc p
-    where p.pronamespace in (select n.oid from pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
+    where p.pronamespace in (select n.oid from pg_namespace n
+                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
   ) o
   join pg_roles r on r.oid = o.owner
   cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
@@ -5597,6 +5648,39 @@ create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
   'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
+--! Included install/internal/restore_rows.sql
+-- What an install has rows of from the beginning, for a copy of the schema alone; called where collecta.installation is
+-- empty.
+create or replace function collecta.restore_rows() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  identity constant text := collecta.database_identity();
+  written record;
+begin
+  insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
+  insert into collecta.installation (system_identifier, database_oid)
+  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
+  on conflict on constraint installation_pkey do nothing;
+  -- Written for modules of the other database: their numbers will be given anew.
+  for written in
+    select p.oid::regprocedure as id
+    from pg_catalog.pg_proc p
+    where p.pronamespace in (select n.oid from pg_catalog.pg_namespace n
+                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
+      and p.proname ~ '^(capture|write_inbound|cast_inbound)_[0-9]+'
+      and not exists (select from pg_catalog.pg_trigger t where t.tgfoid = p.oid)
+  loop
+    execute format('drop function if exists %s', written.id);
+  end loop;
+  delete from collecta.outbox;
+  perform collecta.maintain();
+end
+$$;
+comment on function collecta.restore_rows() is
+  'Makes a fresh install of a copy of the schema alone. migrate calls it after dropping the triggers that the copy '
+  'has.';
+--! EndIncluded install/internal/restore_rows.sql
 --! Included install/internal/designed_grants.sql
 -- Deny by default: what is not listed here is its owner's alone. Owners have all rights on what they own.
 create or replace function collecta.designed_grants()
@@ -5635,13 +5719,14 @@ as $$
     ('collecta_capture', 'EXECUTE', 'function',
      'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
-     'claim_deliveries record_deliveries release_deliveries maintain wake_runner check_installation sealing_keys'),
+     'claim_deliveries record_deliveries release_deliveries maintain wake_runner encodable_characters
+      check_installation sealing_keys'),
     ('collecta_inbound', 'EXECUTE', 'function',
      'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
     ('collecta_writer', 'EXECUTE', 'function', 'new_id')
   ) designed (grantee, privilege, kind, objects)
-  cross join lateral regexp_split_to_table(designed.objects, '\s+') named (object)
+  cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
 $$;
 comment on function collecta.designed_grants() is
   'Who may do what with the objects of this schema, besides their owners. Objects are named without the schema.';

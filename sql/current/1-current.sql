@@ -16,6 +16,7 @@
 --!include operations/runner/wake_runner.sql
 --!include install/internal/database_identity.sql
 --!include install/runner/check_installation.sql
+--!include install/runner/encodable_characters.sql
 --!include install/resume_after_restore.sql
 
 --!include outbound/1_capture/internal/mask_escapes.sql
@@ -97,6 +98,7 @@
 --!include outbound/internal/check_outbound.sql
 --!include inbound/internal/check_inbound.sql
 --!include operations/health.sql
+--!include install/internal/restore_rows.sql
 --!include install/internal/designed_grants.sql
 --!include install/internal/restore_grants.sql
 --!include install/restored_grants.sql
