@@ -12,7 +12,8 @@ const patienceMs = 60_000;
  * processes one does it at a time, and the others find nothing left to do.
  */
 export async function observe(config: Config, log: Log, signal: AbortSignal): Promise<void> {
-  await waitUntilInstalled(config.databaseUrl, log, signal);
+  // The dispatcher beside it says what both wait for.
+  await waitUntilInstalled(config.databaseUrl, { ...log, warn: () => {} }, signal);
   const sql = openPool(config.databaseUrl, { max: 1, idle_timeout: 20, prepare: false, patienceMs });
   while (!signal.aborted) {
     try {
