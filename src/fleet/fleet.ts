@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { type Config, ConfigError, type Environment } from '../config.ts';
+import { ConfigError, type Environment, type Settings } from '../config.ts';
 import { whyUnreachable } from '../database/errors.ts';
 import { type InboundAnswer, type InboundRequest, problem } from '../inbound/handler.ts';
 import { type Inbound, openInbound, serveInbound } from '../inbound/server.ts';
@@ -11,10 +11,11 @@ import { createBudget } from '../outbound/budget.ts';
 import { deadlineMs, dispatch, maxBodyBytes } from '../outbound/dispatcher.ts';
 import { createOrigins } from '../outbound/origins.ts';
 import { type Listing, type Member, readDatabases } from './databases.ts';
+import { type State, serveFleetOperations } from './operations.ts';
 
 export type FleetOptions = {
   /** The process's settings: of a database, unless it has its own; and those that all share. */
-  settings: Omit<Config, 'databaseUrl' | 'listenUrl'>;
+  settings: Settings;
   env: Environment;
   /** The file or directory that names the databases. */
   path: string;
@@ -29,6 +30,7 @@ type Running = {
   /** Ends its inbound: when the process stops, after the requests that are under way. */
   leave: AbortController;
   ended: Promise<void>;
+  state: State;
   inbound: Inbound | undefined;
 };
 
@@ -53,7 +55,7 @@ export async function runFleet(
 
   function begin(member: Member, after: Promise<void> | undefined, delayMs: number): void {
     const [stop, leave] = [new AbortController(), new AbortController()];
-    const each: Running = { member, stop, leave, ended: Promise.resolve(), inbound: undefined };
+    const each: Running = { member, stop, leave, ended: Promise.resolve(), state: 'waiting', inbound: undefined };
     running.set(member.name, each);
     const named = withName(log, member.name);
     const work = async () => {
@@ -61,10 +63,16 @@ export async function runFleet(
       await pause(delayMs, undefined, { signal: stop.signal }).catch(() => {});
       // One session listens for both directions.
       const channels = { collecta_inbound: () => each.inbound?.changed() };
-      const deliver = () => dispatch(member.config, named, stop.signal, { ...shared, ...(receives && { channels }) });
+      const onListening = (listens: boolean) => {
+        each.state = listens ? 'listening' : 'polling';
+      };
+      const deliver = () => dispatch(member.config, named, stop.signal, { ...shared, channels, onListening });
+      const onFailure = () => {
+        each.state = 'failed';
+      };
       await Promise.all([
-        ...(receives ? [always(named, leave.signal, () => receive(each, named, !delivers))] : []),
-        ...(delivers ? [always(named, stop.signal, deliver)] : []),
+        ...(receives ? [always(named, leave.signal, () => receive(each, named, !delivers), onFailure)] : []),
+        ...(delivers ? [always(named, stop.signal, deliver, onFailure)] : []),
       ]);
     };
     each.ended = work().finally(() => {
@@ -128,6 +136,7 @@ export async function runFleet(
     if (left.aborted) return;
     const inbound = openInbound(config, named, { idle: true, listens });
     each.inbound = inbound;
+    if (listens) each.state = 'listening';
     await aborted(left);
     each.inbound = undefined;
     await inbound.close();
@@ -136,11 +145,13 @@ export async function runFleet(
   signal.addEventListener('abort', () => {
     for (const { stop } of running.values()) stop.abort();
   });
+  const states = () => Array.from(running.values(), ({ member, state }) => [member.name, state] as [string, State]);
+  const operations = serveFleetOperations(settings, states, log, signal);
   if (receives) await serveInbound(settings, answer, log, signal);
   else await aborted(signal);
   for (const each of running.values()) end(each);
   await Promise.all(Array.from(running.values(), ({ ended }) => ended));
-  await origins.close();
+  await Promise.all([operations, origins.close()]);
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {
@@ -148,12 +159,18 @@ async function aborted(signal: AbortSignal): Promise<void> {
 }
 
 /** Runs `service` until `signal` aborts, again whenever it fails. */
-async function always(log: Log, signal: AbortSignal, service: () => Promise<void>): Promise<void> {
+async function always(
+  log: Log,
+  signal: AbortSignal,
+  service: () => Promise<void>,
+  onFailure: () => void,
+): Promise<void> {
   for (let failures = 0; !signal.aborted; failures++) {
     const started = performance.now();
     try {
       await service();
     } catch (error) {
+      onFailure();
       if (performance.now() - started > longestRetryMs) failures = 0;
       const retryInMs = Math.min(1_000 * 2 ** failures, longestRetryMs);
       const reason = whyUnreachable(error) ?? (error as Error).message;

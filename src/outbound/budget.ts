@@ -13,6 +13,10 @@ export type Share = {
   mayTake(): boolean;
   take(): void;
   giveBack(): void;
+  /** One more request is in flight, or one fewer: those that need no place count too. */
+  count(change: number): void;
+  /** Whether there may be more requests that need no place. */
+  readonly mayAdd: boolean;
   /** More bytes of bodies are in memory, or fewer. */
   hold(change: number): void;
   /** More of them are in flight to receivers that have not shown that they answer quickly, or fewer. */
@@ -23,9 +27,13 @@ export type Share = {
   leave(): void;
 };
 
+/** To slow receivers, whose requests need no place. */
+export const slowRequestsForEachPlace = 10;
+
 export function createBudget(places: number, bytes: number): Budget {
   const waiting = new Set<() => void>();
   let free = places;
+  let requests = 0;
   let held = 0;
   let hanging = 0;
 
@@ -46,6 +54,12 @@ export function createBudget(places: number, bytes: number): Budget {
           waiting.delete(next);
           next();
         }
+      },
+      count(change) {
+        requests += change;
+      },
+      get mayAdd() {
+        return requests < places * slowRequestsForEachPlace;
       },
       hold(change) {
         held += change;
