@@ -20,7 +20,7 @@ type Answer = (request: InboundRequest) => Promise<InboundAnswer>;
 export type ReceiveConfig = Pick<
   Config,
   'databaseUrl' | 'listenUrl' | 'host' | 'port' | 'trustedProxies' | 'pollIntervalMs' | 'stopTimeoutMs'
-> & { secretKey?: string | undefined };
+> & { secretKey?: string | undefined; publicUrl?: string | undefined };
 
 /**
  * Serves inbound until `signal` aborts: then it takes no more connections, finishes the requests it has (within
@@ -37,7 +37,10 @@ export async function receive(
   const sql = openPool(config.databaseUrl, { max: connections, connect_timeout: 5 });
   const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
   const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
-  const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies }), log);
+  const server = createInboundServer(
+    createInbound({ receiver, log, trustedProxies: config.trustedProxies, publicUrl: config.publicUrl }),
+    log,
+  );
   let wake = () => {};
   try {
     await new Promise<void>((resolve, reject) => {
@@ -120,7 +123,7 @@ async function serve(answer: Answer, request: IncomingMessage, response: ServerR
   }
   const result = await answer({
     method: request.method ?? '',
-    path: request.url?.split('?', 1)[0] ?? '',
+    target: request.url ?? '',
     headers,
     body: request.iterator({ destroyOnReturn: false }),
     remoteAddress: request.socket.remoteAddress,
