@@ -139,8 +139,20 @@ export const variables = {
   }),
   COLLECTA_OPERATIONS_PORT: variable({
     read: wholeNumber(0, 65_535),
-    about: 'port for /livez, /readyz and /metrics (default: off)',
+    about: 'port for /livez, /readyz, /metrics and the console (default: off)',
     example: '9090',
+  }),
+  COLLECTA_CONSOLE_PATH: variable({
+    read: z.string().regex(/^\/([A-Za-z0-9_.~-]+(\/[A-Za-z0-9_.~-]+)*)?$/, 'must be a path such as /console'),
+    about: 'path under which the operations port serves the console',
+    default: '/console',
+    example: '/webhooks/console',
+  }),
+  COLLECTA_CONSOLE_TRUST_HEADER: variable({
+    read: z.string().regex(/^[A-Za-z][A-Za-z0-9-]{0,63}$/, 'must be the name of a header'),
+    about:
+      'header in which a proxy names the person: the console acts as the role of that name (default: it asks for a login)',
+    example: 'X-Forwarded-User',
   }),
   COLLECTA_METRICS_ENDPOINTS: variable({
     read: wholeNumber(0, 10_000),
@@ -246,6 +258,8 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     publicUrl: get('COLLECTA_PUBLIC_URL'),
     operationsHost: withDefault('COLLECTA_OPERATIONS_HOST'),
     operationsPort: get('COLLECTA_OPERATIONS_PORT'),
+    consolePath: withDefault('COLLECTA_CONSOLE_PATH'),
+    consoleTrustHeader: get('COLLECTA_CONSOLE_TRUST_HEADER'),
     metricsEndpoints: withDefault('COLLECTA_METRICS_ENDPOINTS'),
     environment: get('COLLECTA_ENVIRONMENT'),
     secretKey: get('COLLECTA_SECRET_KEY'),

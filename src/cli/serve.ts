@@ -6,7 +6,14 @@ type Service = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
 
 const dispatch: Service = async (...given) => (await import('../outbound/dispatcher.ts')).dispatch(...given);
 const receive: Service = async (...given) => (await import('../inbound/server.ts')).receive(...given);
-const operations: Service = async (...given) => (await import('../operations/serve.ts')).serveOperations(...given);
+const operations: Service = async (...given) => {
+  const [{ serveOperations }, { createConsole }] = await Promise.all([
+    import('../operations/serve.ts'),
+    import('../console/server.ts'),
+  ]);
+  await serveOperations(...given, createConsole);
+};
+const observing: Service = async (...given) => (await import('../operations/observe.ts')).observe(...given);
 
 /** A command that runs until it is told to stop. When one of its services fails, the others stop too. */
 function serve(summary: string, about: string, services: Service[]): Command {
@@ -34,17 +41,26 @@ what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run
 export const runCommand = serve(
   'deliver webhooks and receive payloads: what to keep running',
   'Routes captured changes, delivers them to the endpoints, and serves inbound on COLLECTA_HOST and COLLECTA_PORT.',
-  [dispatch, receive, operations],
+  [dispatch, receive, operations, observing],
 );
 
 export const dispatchCommand = serve(
   'deliver webhooks only',
   'Routes captured changes and delivers them: the outbound half of run.',
-  [dispatch, operations],
+  [dispatch, operations, observing],
 );
 
 export const receiveCommand = serve(
   'receive payloads only',
   'Serves POST /api/webhooks/MODULE/TOKEN on COLLECTA_HOST and COLLECTA_PORT: the inbound half of run.',
   [receive, operations],
+);
+
+export const consoleCommand = serve(
+  'the web page to look at deliveries and act on them, without delivering',
+  `Serves the console at COLLECTA_CONSOLE_PATH of COLLECTA_OPERATIONS_HOST and COLLECTA_OPERATIONS_PORT (here 9090 unless it is set),
+beside /livez, /readyz and /metrics. run, dispatch and receive serve the same where COLLECTA_OPERATIONS_PORT is set.
+A person logs in with a name and password of PostgreSQL, and sees and does what that role may: collecta_reader sees,
+collecta_operator acts. Behind a proxy that knows the person: COLLECTA_CONSOLE_TRUST_HEADER.`,
+  [(config, ...given) => operations({ ...config, operationsPort: config.operationsPort ?? 9090 }, ...given)],
 );

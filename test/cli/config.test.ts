@@ -39,6 +39,8 @@ t.test('the documented defaults', async t => {
     trustedProxies: 0,
     operationsHost: '127.0.0.1',
     operationsPort: undefined,
+    consolePath: '/console',
+    consoleTrustHeader: undefined,
     metricsEndpoints: 100,
     environment: undefined,
     secretKey: undefined,
