@@ -30,7 +30,10 @@ export async function receive(
   config: ReceiveConfig,
   log: Log,
   signal: AbortSignal,
-  { onListening = () => {} }: { onListening?: (port: number) => void } = {},
+  {
+    onListening = () => {},
+    onAnswer = countInbound,
+  }: { onListening?: (port: number) => void; onAnswer?: (status: number) => void } = {},
 ): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
@@ -40,6 +43,7 @@ export async function receive(
   const server = createInboundServer(
     createInbound({ receiver, log, trustedProxies: config.trustedProxies, publicUrl: config.publicUrl }),
     log,
+    onAnswer,
   );
   let wake = () => {};
   try {
@@ -94,7 +98,7 @@ async function stop(server: ReturnType<typeof createServer>, timeoutMs: number):
 }
 
 /** `node:http` with inbound's limits on time and headers: on Deno too, whose own server has no time limit for headers. */
-export function createInboundServer(answer: Answer, log: Log) {
+export function createInboundServer(answer: Answer, log: Log, onAnswer: (status: number) => void = countInbound) {
   const server = createServer({
     headersTimeout: 10_000,
     requestTimeout: 30_000,
@@ -104,7 +108,7 @@ export function createInboundServer(answer: Answer, log: Log) {
   });
   server.maxConnections = 10_000;
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-    serve(answer, request, response).catch(error => {
+    serve(answer, request, response, onAnswer).catch(error => {
       const { code } = error as { code?: string };
       log[code === 'ECONNRESET' ? 'debug' : 'error']('inbound request ended early', { code });
       if (!response.headersSent && !request.destroyed) send(request, response, problem(503, 'Something went wrong.'));
@@ -113,7 +117,12 @@ export function createInboundServer(answer: Answer, log: Log) {
   return server;
 }
 
-async function serve(answer: Answer, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function serve(
+  answer: Answer,
+  request: IncomingMessage,
+  response: ServerResponse,
+  onAnswer: (status: number) => void,
+): Promise<void> {
   const headers: Record<string, string> = {};
   for (let i = 0; i < request.rawHeaders.length; i += 2) {
     // Not request.headers, which drops all but the first of some names: two content types are no content type.
@@ -128,7 +137,7 @@ async function serve(answer: Answer, request: IncomingMessage, response: ServerR
     body: request.iterator({ destroyOnReturn: false }),
     remoteAddress: request.socket.remoteAddress,
   });
-  countInbound(result.status);
+  onAnswer(result.status);
   send(request, response, result);
 }
 

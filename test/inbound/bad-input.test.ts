@@ -1307,7 +1307,10 @@ const signatures: Row[] = [
     '81',
     'both rotated secrets',
     async (t, { port }) => {
-      const { id, path, secret } = await makeEndpoint(sql, seedMapping, { require_signature: true, digest_window: '0' });
+      const { id, path, secret } = await makeEndpoint(sql, seedMapping, {
+        require_signature: true,
+        digest_window: '0',
+      });
       const [rotated] = await sql`select collecta.rotate_inbound_secret(${id}) as secret`;
       for (const each of [secret!, rotated!.secret])
         answers(t, await post(port, path, good, { 'x-webhook-signature': sign(each, good) }), 202, 'either');

@@ -149,15 +149,8 @@ t.test('the code of a table that inbound writes reads no secret and writes nowhe
     2,
     'it did alter them',
   );
-  for (const body of [
-    { id: 4, sku: 'A', qty: 1 },
-    { id: 4, sku: 'A', qty: 'x' },
-  ])
-    t.equal((await post(receiving.port, path, body)).status, 422, 'refused before any of its code runs');
-  t.match(
-    await sql`select sqlstate, error from collecta.inbound_requests where state = 'failed'`,
-    [1, 2].map(() => ({ sqlstate: '42501', error: /was altered/ })),
-  );
+  t.equal((await post(receiving.port, path, { id: 4, sku: 'A', qty: 1 })).status, 202, 'written anew before they run');
+  t.equal((await post(receiving.port, path, { id: 5, sku: 'A', qty: 'x' })).status, 422);
   for (const who of Object.values(await tried(t, sql))) t.match(who, /^(collecta_writer|collecta_capture)$/);
   await sql`select collecta.update_inbound_endpoint(inbound_endpoint_id) from collecta.inbound_endpoints`;
   await attacker`drop trigger a on loot.orders`;
