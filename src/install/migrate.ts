@@ -179,7 +179,7 @@ export type InstallStatus = {
   state: 'not installed' | 'pending' | 'up to date';
   pending: string[];
   /** The server takes no writes: a standby, or default_transaction_read_only is on. */
-  readOnly: boolean;
+  readOnly?: true;
 };
 
 /** What `migrate` would do. A database that is ahead of this version counts as up to date: old and new runners overlap during an upgrade. */
@@ -191,11 +191,11 @@ export async function status(url: string, folder: URL = sqlFolder): Promise<Inst
     const [row] = await sql`select pg_catalog.to_regclass('collecta.migrations') is not null as installed,
       pg_catalog.current_setting('transaction_read_only')::boolean as read_only`;
     const ledger = row?.installed ? await readLedger(sql) : [];
-    const readOnly: boolean = row?.read_only;
+    const onlyRead = row?.read_only ? { readOnly: true as const } : {};
     const known = new Set(ledger.map(row => row.filename));
     const pending = migrations.map(each => each.filename).filter(name => !known.has(name));
-    if (known.size === 0) return { state: 'not installed', pending, readOnly };
-    return { state: pending.length > 0 ? 'pending' : 'up to date', pending, readOnly };
+    if (known.size === 0) return { state: 'not installed', pending, ...onlyRead };
+    return { state: pending.length > 0 ? 'pending' : 'up to date', pending, ...onlyRead };
   } finally {
     await sql.end({ timeout: 5 });
   }
