@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4f7bcabf37639f54155dbcbfb66b204d5bea9668
+--! Hash: sha1:5100f41542b4541cf92e74027633f8977819359d
 --! Message: Install
 
 --! Included install/schema.sql
@@ -5762,6 +5762,9 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
   return query
   select 'error', 'no shard is on this node', m.slug,
     format('%s is a distributed table, whose triggers never fire. Its shards are on: %s.', m.relation,
@@ -5789,6 +5792,9 @@ as $$
 declare
   module record;
 begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
   for module in
     select m.module_id, m.slug, m.relation, v.on_truncate
     from collecta.modules m join collecta.module_versions v on v.version = m.current_version
