@@ -6,7 +6,7 @@ import { type ReceiveConfig, receive } from './server.ts';
 
 const flushEveryMs = 1000;
 type Start = { collectaInbound: ReceiveConfig; logLevel: Config['logLevel'] };
-type Message = { listening: number } | { answered: [status: number, times: number][] };
+type Message = { listening: number } | { answered: [status: number, times: number][] } | { done: true };
 
 /**
  * As `receive`, on a thread of its own: reading and parsing large bodies takes no time from deliveries in the same process.
@@ -23,17 +23,19 @@ export async function receiveInThread(
   const worker = new Worker(new URL(import.meta.url), { workerData: start, name: 'inbound' });
   const stop = () => worker.postMessage('stop');
   signal.addEventListener('abort', stop, { once: true });
-  worker.on('message', (message: Message) => {
-    if ('listening' in message) onListening(message.listening);
-    else for (const [status, times] of message.answered) for (let i = 0; i < times; i++) countInbound(status);
-  });
   try {
     await new Promise<void>((resolve, reject) => {
+      worker.on('message', (message: Message) => {
+        if ('done' in message) resolve();
+        else if ('listening' in message) onListening(message.listening);
+        else for (const [status, times] of message.answered) for (let i = 0; i < times; i++) countInbound(status);
+      });
       worker.once('error', reject);
-      worker.once('exit', code => (code === 0 ? resolve() : reject(new Error(`inbound's thread ended with ${code}`))));
+      worker.once('exit', code => reject(new Error(`inbound's thread ended with ${code} by itself`)));
     });
   } finally {
     signal.removeEventListener('abort', stop);
+    await worker.terminate();
   }
 }
 
@@ -55,8 +57,9 @@ async function serveInThread({ collectaInbound: config, logLevel }: Start, port:
   } finally {
     clearInterval(flushing);
     flush();
-    port.close();
   }
+  // Only then: its parent ends the thread at once.
+  send({ done: true });
 }
 
 const start = workerData as Partial<Start> | null;
