@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:91eb8f8c114c087cd70d37664cd6546595126933
+--! Hash: sha1:f6b0ad11cbae9ee1bc1140c2f454f0d70e757783
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4784,6 +4784,42 @@ comment on materialized view collecta.restored_grants is
   'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
   'pg_restore.';
 --! EndIncluded install/restored_grants.sql
+--! Included install/pin_settings.sql
+-- What a role or database is set to reaches every function that it calls. What other roles call pins what it relies on;
+-- what only such functions call has their settings. So the cost, some microseconds, is paid once a call from outside.
+-- Run at the end of every migration.
+do $$
+declare
+  entry record;
+  pins constant text :=
+    'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
+    'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
+  -- They write into the user's tables, whose defaults and triggers see the receiving login's dates and times.
+  pins_of_inbound constant text :=
+    'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set transform_null_equals = off';
+begin
+  for entry in
+    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta'::regnamespace and p.proname in (
+      'attach_module', 'check_health', 'check_installation', 'claim_deliveries', 'create_endpoint',
+      'create_inbound_endpoint', 'delete_endpoint', 'delete_inbound_endpoint', 'detach_module', 'disable_copy',
+      'encodable_characters', 'end_leases', 'find_inbound_endpoint', 'let_capture_read', 'maintain',
+      'maintain_inbound', 'next_inbound_retries', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next',
+      'promote_waiting', 'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery',
+      'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
+      'send_test_event', 'test_inbound_mapping', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'write_capture_functions')
+  loop
+    execute format('alter routine %s %s', entry.routine,
+      case when entry.writes then pins_of_inbound else pins end);
+  end loop;
+end
+$$;
+--! EndIncluded install/pin_settings.sql
 --! Included install/grants.sql
 -- The end of every migration. Whatever default privileges gave is taken back.
 do $$

@@ -85,4 +85,5 @@
 --!include install/internal/designed_grants.sql
 --!include install/internal/restore_grants.sql
 --!include install/restored_grants.sql
+--!include install/pin_settings.sql
 --!include install/grants.sql

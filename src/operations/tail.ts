@@ -22,8 +22,13 @@ export async function tail(
     order by id desc limit ${limit}`;
   const seen = new Set<string>();
   try {
-    const [start] = await sql`select left(collecta.new_id('dlv'), 16) as since`;
-    let since = start?.since as string;
+    // An id begins with its time in milliseconds. Not by new_id: collecta_reader may not call it.
+    const idAgo = async (seconds: number) => {
+      const [row] = await sql`select 'dlv_' || lpad(to_hex((
+        extract(epoch from clock_timestamp() - make_interval(secs => ${seconds})) * 1000)::bigint), 12, '0') as id`;
+      return row!.id as string;
+    };
+    let since = await idAgo(0);
     let rows = options.last > 0 ? await read(null, options.last) : [];
     for (;;) {
       for (const row of [...rows].reverse()) {
@@ -37,9 +42,7 @@ export async function tail(
       await pause(1_000, undefined, { signal });
       rows = await read(since, 10_000);
       // An id begins with its time: what is older than 5 s cannot appear any more.
-      const [now] =
-        await sql`select 'dlv_' || lpad(to_hex((extract(epoch from clock_timestamp() - interval '5 s') * 1000)::bigint), 12, '0') as since`;
-      since = now?.since as string;
+      since = await idAgo(5);
       for (const id of seen) if (id < since) seen.delete(id);
     }
   } catch (error) {

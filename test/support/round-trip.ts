@@ -101,7 +101,7 @@ export async function roundTrip(
     const values = extra.map(([, [type, value]]) => `, ${value}::${type}`).join('');
     await sql.unsafe(
       `insert into "Orders" (id, tenant, stage, custom_data, quantity, words ${names})
-       values ('i', 'I', 'open', json_build_object('word', $1::text)::jsonb, 12.50000, array[$1, null, 'NULL', '{"\\'] ${values}),
+       values ('i', 'I', 'open', json_build_object('word', $1::text)::jsonb, 12.50000, array[$1, null, 'NULL', '{"' || chr(92)] ${values}),
          ('I', 'i', 'open', null, 1, null ${extra.map(() => ', null').join('')})`,
       [word],
     );
