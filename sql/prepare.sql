@@ -4,6 +4,8 @@
 -- pg_catalog only.
 set local search_path = pg_catalog, pg_temp;
 set local standard_conforming_strings = on;
+-- On Citus each node has an install of its own. Elsewhere this setting means nothing.
+set local citus.enable_ddl_propagation = off;
 
 do $$
 declare
@@ -65,9 +67,11 @@ begin
   end loop;
 
   -- `create schema if not exists` wants CREATE on the database even where the schema is there already.
-  if to_regnamespace('collecta') is null then
-    create schema collecta;
-  end if;
+  foreach schema_name in array array['collecta', 'collecta_modules', 'collecta_rows'] loop
+    if to_regnamespace(schema_name) is null then
+      execute format('create schema %I', schema_name);
+    end if;
+  end loop;
   if to_regclass('collecta.migrations') is null then
     create table collecta.migrations (
       filename text collate "C" not null,
@@ -101,6 +105,7 @@ declare
   prefix text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
   installed text;
   role_name text;
+  schema_name text;
   owner_role text;
 begin
   if to_regprocedure('collecta.role_prefix()') is not null then
@@ -150,10 +155,13 @@ begin
         end if;
       end loop;
       if pg_has_role(current_user, owner_role, 'usage') then
-        if (select nspowner from pg_catalog.pg_namespace where nspname = 'collecta')
-           <> to_regrole(quote_ident(owner_role)) then
-          execute format('alter schema collecta owner to %I', owner_role);
-        end if;
+        for schema_name in
+          select n.nspname from pg_catalog.pg_namespace n
+          where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+            and n.nspowner <> to_regrole(quote_ident(owner_role))
+        loop
+          execute format('alter schema %I owner to %I', schema_name, owner_role);
+        end loop;
         if (select relowner from pg_catalog.pg_class where oid = 'collecta.migrations'::regclass)
            <> to_regrole(quote_ident(owner_role)) then
           execute format('alter table collecta.migrations owner to %I', owner_role);
