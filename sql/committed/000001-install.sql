@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:45036953383095e937531ed3c65a4b90798eef6c
+--! Hash: sha1:e6e8d6850e524b6ee0845dcfd1c6b460a2e8d1d1
 --! Message: Install
 
 --! Included install/schema.sql
@@ -5933,7 +5933,7 @@ begin
       else format('select collecta.attach_partitions(%L);', s.slug) end
   from (
     select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
-      string_agg(task, ', ' order by task) filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      string_agg(task, ', ' order by task collate "C") filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
       array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
     from standing
     group by slug, relid, is_root) s
