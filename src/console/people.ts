@@ -92,7 +92,7 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
     idle_timeout: 30,
     prepare: false,
     connect_timeout: 5,
-    connection: { application_name: 'collecta-webhooks console' },
+    purpose: 'console',
   });
 
   function end(token: string): void {

@@ -34,8 +34,8 @@ export async function receive(
 ): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
-  const sql = openPool(config.databaseUrl, { max: connections, connect_timeout: 5 });
-  const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
+  const sql = openPool(config.databaseUrl, { max: connections, connect_timeout: 5, purpose: 'receive' });
+  const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0, purpose: 'receive listen' });
   const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
   const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies }), log);
   let wake = () => {};

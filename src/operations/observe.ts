@@ -14,7 +14,13 @@ const patienceMs = 60_000;
 export async function observe(config: Config, log: Log, signal: AbortSignal): Promise<void> {
   // The dispatcher beside it says what both wait for.
   await waitUntilInstalled(config.databaseUrl, { ...log, warn: () => {} }, signal);
-  const sql = openPool(config.databaseUrl, { max: 1, idle_timeout: 20, prepare: false, patienceMs });
+  const sql = openPool(config.databaseUrl, {
+    purpose: 'observe',
+    max: 1,
+    idle_timeout: 20,
+    prepare: false,
+    patienceMs,
+  });
   while (!signal.aborted) {
     try {
       const [row] = await sql`select collecta.observe() as more`;

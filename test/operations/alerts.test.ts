@@ -112,7 +112,7 @@ t.test('given up, set aside, inbound: how many, in one', async t => {
   const { sql, watched, attempt, observe, alerts } = await prepared();
   for (let i = 0; i < 3; i++) await attempt('exhausted', 6);
   await sql`insert into collecta.unrouted (change_id, module, reason) select n, 'orders', 'secret word' from generate_series(1, 4) n`;
-  await sql`select from collecta.create_inbound_endpoint('orders', '{"$.id": "id"}')`;
+  await sql`select from collecta.create_inbound_endpoint('orders', '{"$.id": "id"}', match_columns => '{id}')`;
   await sql`insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, reason, mapping_version, body)
     select collecta.new_id('req'), inbound_endpoint_id, now(), 'failed', 'secret word', 1, 'secret word' from collecta.inbound_endpoints, generate_series(1, 2)`;
   await observe();
