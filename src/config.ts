@@ -66,6 +66,11 @@ export const variables = {
     example: 'postgres://collecta@db-primary.example.com:5432/app',
     secret: true,
   }),
+  COLLECTA_DATABASES: variable({
+    read: z.string(),
+    about: 'instead of DATABASE_URL: a file or directory that names many databases (docs/fleet.md)',
+    example: '/etc/collecta/databases.json',
+  }),
   COLLECTA_CONCURRENCY: variable({
     read: wholeNumber(1, 10_000),
     about: 'deliveries under way at once',
@@ -119,6 +124,11 @@ export const variables = {
     about: 'port that inbound listens on',
     default: '8080',
     example: '8080',
+  }),
+  COLLECTA_INBOUND_HOST: variable({
+    read: z.string(),
+    about: 'of one of many databases: the host name whose inbound requests are for it (docs/fleet.md)',
+    example: 'hooks.eu.example.com',
   }),
   COLLECTA_TRUSTED_PROXIES: variable({
     read: wholeNumber(0, 16),
@@ -240,6 +250,7 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
   // Where there is a default, a missing value is a problem that has been noted: `collect` throws.
   const withDefault = <N extends Name>(name: N) => get(name) as Value<N>;
   return {
+    databases: get('COLLECTA_DATABASES'),
     concurrency: withDefault('COLLECTA_CONCURRENCY'),
     pollIntervalMs: withDefault('COLLECTA_POLL_INTERVAL_MS'),
     stopTimeoutMs: withDefault('COLLECTA_STOP_TIMEOUT_MS'),

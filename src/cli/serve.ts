@@ -1,4 +1,5 @@
-import { type Config, readConfig } from '../config.ts';
+import process from 'node:process';
+import { type Config, ConfigError, type Environment, readConfig, readSettings } from '../config.ts';
 import { createLog, type Log } from '../log.ts';
 import type { Command } from './command.ts';
 
@@ -15,6 +16,16 @@ const operations: Service = async (...given) => {
 };
 const observing: Service = async (...given) => (await import('../operations/observe.ts')).observe(...given);
 
+/** Serves the databases that COLLECTA_DATABASES names; SIGHUP has it read again. */
+async function serveFleet(env: Environment, services: Service[], path: string, signal: AbortSignal): Promise<void> {
+  if (env.DATABASE_URL || env.DATABASE_URL_FILE)
+    throw new ConfigError('COLLECTA_DATABASES and DATABASE_URL are both set: unset one');
+  const settings = readSettings(env);
+  const { runFleet } = await import('../fleet/fleet.ts');
+  const options = { settings, env, path, delivers: services.includes(dispatch), receives: services.includes(receive) };
+  await runFleet(options, createLog(settings.logLevel), signal, reload => process.on('SIGHUP', reload));
+}
+
 /** A command that runs until it is told to stop. When one of its services fails, the others stop too. */
 function serve(summary: string, about: string, services: Service[]): Command {
   return {
@@ -22,10 +33,15 @@ function serve(summary: string, about: string, services: Service[]): Command {
     usage: '',
     about: `${about}
 Waits for the database and for its install, and says so. Logs JSON lines on standard error. SIGTERM or SIGINT stops it:
-what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run at once, on any number of machines.`,
+what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run at once, on any number of machines.
+With COLLECTA_DATABASES it serves many databases; SIGHUP has it read that file or directory again (docs/fleet.md).`,
     stops: true,
     logs: true,
     run: async ({ env, signal }) => {
+      if (env.COLLECTA_DATABASES) {
+        await serveFleet(env, services, env.COLLECTA_DATABASES, signal);
+        return 0;
+      }
       const config = readConfig(env);
       const log = createLog(config.logLevel);
       const stop = new AbortController();

@@ -27,6 +27,7 @@ function problems(env: Environment, read: (env: Environment) => unknown = readCo
 
 t.test('the documented defaults', async t => {
   t.strictSame(readConfig({ DATABASE_URL, COLLECTA_PORT: '' }), {
+    databases: undefined,
     concurrency: 50,
     pollIntervalMs: 1000,
     stopTimeoutMs: 10_000,
