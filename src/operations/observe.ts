@@ -5,6 +5,7 @@ import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 
 const everyMs = 60_000;
+const firstWithinMs = 5_000;
 const patienceMs = 60_000;
 
 /**
@@ -17,10 +18,12 @@ export async function observe(config: Config, log: Log, signal: AbortSignal): Pr
   const sql = openPool(config.databaseUrl, {
     purpose: 'observe',
     max: 1,
-    idle_timeout: 20,
+    idle_timeout: 2,
     prepare: false,
     patienceMs,
   });
+  // Many databases of one process are not asked in the same moment.
+  await pause(Math.random() * firstWithinMs, undefined, { signal }).catch(() => {});
   while (!signal.aborted) {
     try {
       const [row] = await sql`select collecta.observe() as more`;
