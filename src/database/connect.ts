@@ -8,7 +8,10 @@ export { describeDatabase, parseDatabaseUrl } from './url.ts';
 
 export type Sql = postgres.Sql;
 
-type Options = postgres.Options<Record<string, never>>;
+type Options = postgres.Options<Record<string, never>> & {
+  /** What its sessions are for: the end of their application_name, for who looks at pg_stat_activity. */
+  purpose?: string;
+};
 
 /**
  * How values are written, each so that writing what was written already changes nothing: where a prepared statement is gone the
@@ -140,7 +143,7 @@ async function socketOf(target: DatabaseUrl, choose: () => Promise<Host>): Promi
   }
 }
 
-function open(target: DatabaseUrl, host: Host, { connection, types: more, ...others }: Options): Sql {
+function open(target: DatabaseUrl, host: Host, { connection, types: more, purpose, ...others }: Options): Sql {
   return postgres({
     ...addressOf(host),
     host: host.host,
@@ -159,7 +162,7 @@ function open(target: DatabaseUrl, host: Host, { connection, types: more, ...oth
     fetch_types: false,
     ...others,
     connection: {
-      application_name: target.applicationName,
+      application_name: purpose ? `${target.applicationName} ${purpose}` : target.applicationName,
       ...(target.options && { options: target.options }),
       ...connection,
     },

@@ -11,7 +11,7 @@ export async function tail(
   signal: AbortSignal,
   say: (line: string) => void,
 ): Promise<number> {
-  const sql = connect(databaseUrl, { max: 1 });
+  const sql = connect(databaseUrl, { max: 1, purpose: 'tail' });
   const read = (since: string | null, limit: number) => sql`
     select id, to_char(started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as at, outcome, response_status, endpoint_id, module, event,
       record_id, attempt, round(duration_ms) as ms, error
