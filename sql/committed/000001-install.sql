@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:578ebc39dba96a5617650902e9c60b336640d97c
+--! Hash: sha1:66ec94c250759c60ae739c016f918b3144787e5f
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1778,7 +1778,7 @@ declare
   capturer constant name := collecta.capturing_role();
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
     'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
-    'set extra_float_digits = 1';
+    'set extra_float_digits = 1 set lc_monetary = ''C'' set quote_all_identifiers = off set xmlbinary = base64';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
@@ -3836,7 +3836,7 @@ create table collecta.operator_actions (
   done_at timestamptz not null default clock_timestamp(),
   done_by name not null,
   login name not null,
-  statement text not null,
+  statement text collate "C" not null,
   touched bigint,
   constraint operator_actions_pkey primary key (action_id)
 );
@@ -6121,7 +6121,7 @@ begin
   return query
   select 'error', 'capture function was altered', m.slug,
     format('Function %s of the module is not as it was written.', (
-      select string_agg(task, ', ' order by task) from jsonb_each(m.written_hash) w (task, hash)
+      select string_agg(task, ', ' order by task collate "C") from jsonb_each(m.written_hash) w (task, hash)
       where collecta.capture_hash(m.module_id) -> task is distinct from hash)),
     'select * from collecta.maintain();'
   from collecta.modules m
@@ -6151,7 +6151,7 @@ begin
       else format('select collecta.attach_partitions(%L);', s.slug) end
   from (
     select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
-      string_agg(task, ', ' order by task) filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      string_agg(task, ', ' order by task collate "C") filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
       array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
     from standing
     group by slug, relid, is_root) s
@@ -6587,6 +6587,43 @@ comment on materialized view collecta.restored_grants is
   'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
   'pg_restore.';
 --! EndIncluded install/restored_grants.sql
+--! Included install/pin_settings.sql
+-- What a role or database is set to reaches every function that it calls. What other roles call pins what it relies on;
+-- what only such functions call has their settings. So the cost, some microseconds, is paid once a call from outside.
+-- Run at the end of every migration.
+do $$
+declare
+  entry record;
+  pins constant text :=
+    'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
+    'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
+  -- They write into the user's tables, whose defaults and triggers see the receiving login's dates and times.
+  pins_of_inbound constant text :=
+    'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set transform_null_equals = off';
+begin
+  for entry in
+    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta'::regnamespace and p.proname in (
+      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
+      'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
+      'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
+      'send_test_event', 'test_inbound_mapping', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'write_capture_functions')
+  loop
+    execute format('alter routine %s %s', entry.routine,
+      case when entry.writes then pins_of_inbound else pins end);
+  end loop;
+end
+$$;
+--! EndIncluded install/pin_settings.sql
 --! Included install/grants.sql
 -- The end of every migration. Whatever default privileges gave is taken back.
 do $$
