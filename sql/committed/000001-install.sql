@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:58ca39d751d18b7f36a360a9df98aa0f1e050c09
+--! Hash: sha1:82ca21437582371aa32bee9bc2859a5b7bf3a375
 --! Message: Install
 
 --! Included install/schema.sql
@@ -55,6 +55,7 @@ create table collecta.settings (
   singleton boolean not null default true,
   retention interval not null default '30 days',
   rollup_retention interval not null default '90 days',
+  alert_interval interval not null default '10 minutes',
   lease interval not null default '60 s',
   max_record_bytes int not null default 1000000,
   max_truncate_records int not null default 10000,
@@ -75,6 +76,8 @@ comment on column collecta.settings.retention is
   'How long events and delivery attempts are kept. maintain() drops whole days.';
 comment on column collecta.settings.rollup_retention is
   'How long the counts in collecta.delivery_rollup are kept, at least as long as the attempts.';
+comment on column collecta.settings.alert_interval is
+  'At most one alert of a kind about a subject is sent in this time.';
 comment on column collecta.settings.lease is
   'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
   'exchange, '
@@ -171,6 +174,16 @@ comment on column collecta.module_versions.column_numbers is
 comment on column collecta.module_versions.database is
   'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
 --! EndIncluded modules/modules.sql
+--! Included operations/alert_events.sql
+create or replace function collecta.alert_events() returns text[]
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select array['endpoint.failing', 'endpoint.paused', 'endpoint.recovered', 'delivery.exhausted', 'change.set_aside',
+    'inbound.failing', 'queue.stale']
+$$;
+comment on function collecta.alert_events() is
+  'Events about collecta itself, that an endpoint can subscribe to beside those of records.';
+--! EndIncluded operations/alert_events.sql
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
   endpoint_id text collate "C" not null,
@@ -195,7 +208,9 @@ create table collecta.endpoints (
   constraint endpoints_name_is_unique unique (name),
   constraint endpoints_state_is_known check (state in ('active', 'paused', 'deleted')),
   constraint endpoints_events_are_known check (
-    events <> '{}' and array_position(events, null) is null and events <@ array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']),
+    events <> '{}' and array_position(events, null) is null
+    and events <@ (array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']
+      || collecta.alert_events())),
   constraint endpoints_modules_are_some check (modules <> '{}' and array_position(modules, null) is null),
   constraint endpoints_url_is_http check (url ~ '^https?://[^/?#@[:space:]]+([/?][^#[:space:]]*)?$' and length(url) <= 2048),
   constraint endpoints_retry_max_in_bounds check (retry_max between 0 and 20),
@@ -633,6 +648,115 @@ comment on function collecta.disable_copy(boolean) is
   'what was queued is dropped. Endpoints and history stay. resume_after_restore() takes it back.';
 --! EndIncluded install/resume_after_restore.sql
 
+--! Included modules/internal/module_members.sql
+-- On Citus a module may be a distributed table. Its rows are in shards: tables of their own on the nodes where they are
+-- placed, whose triggers fire there. The catalogs are Citus's, and are missing where it is not installed: hence EXECUTE.
+create or replace function collecta.is_distributed(relation regclass) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  partitions constant regclass := to_regclass('pg_catalog.pg_dist_partition');
+  found boolean;
+begin
+  if partitions is null then
+    return false;
+  end if;
+  execute format('select exists (select from %s p where p.logicalrelid = $1)', partitions) into found using relation;
+  return found;
+end
+$$;
+comment on function collecta.is_distributed(regclass) is
+  'Whether Citus keeps a table''s rows in shards: a distributed, reference or schema-sharded table.';
+
+create or replace function collecta.shards_of(relation regclass)
+returns table (shard_id bigint, node text, is_here boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not collecta.is_distributed(relation) then
+    return;
+  end if;
+  return query execute format('
+    select s.shardid, coalesce(n.nodename || '':'' || n.nodeport, ''group '' || p.groupid),
+      p.groupid in (select l.groupid from %s l)
+    from %s s join %s p on p.shardid = s.shardid
+    left join %s n on n.groupid = p.groupid and n.noderole::text = ''primary''
+    where s.logicalrelid = $1',
+    'pg_catalog.pg_dist_local_group'::regclass, 'pg_catalog.pg_dist_shard'::regclass,
+    'pg_catalog.pg_dist_placement'::regclass, 'pg_catalog.pg_dist_node'::regclass) using relation;
+end
+$$;
+comment on function collecta.shards_of(regclass) is 'The placed shards of a distributed table, and which of them are on this node.';
+
+create or replace function collecta.placed_shards(relation regclass) returns setof regclass
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- A long name is cut before the number of its shard, and such a shard is found by the number alone.
+  select coalesce(
+    to_regclass(format('%s.%I', c.relnamespace::regnamespace, c.relname || '_' || s.shard_id)),
+    (select l.oid from pg_catalog.pg_class l
+     where l.relnamespace = c.relnamespace and l.relkind = c.relkind
+       and right(l.relname, length(s.shard_id::text) + 1) = '_' || s.shard_id limit 1)::regclass)
+  from collecta.shards_of(relation) s
+  join pg_catalog.pg_class c on c.oid = relation
+  where s.is_here
+$$;
+comment on function collecta.placed_shards(regclass) is
+  'The shards of a distributed table on this node; null for one that is placed here and cannot be found.';
+
+create or replace function collecta.module_members(relation regclass) returns table (relid regclass, level int)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not collecta.is_distributed(relation) then
+    return query
+    select module_members.relation, 0 union select p.relid, p.level from pg_partition_tree(module_members.relation) p;
+  else
+    return query
+    select s, t.level from (
+      select module_members.relation as relid, 0 as level
+      union select p.relid, p.level from pg_partition_tree(module_members.relation) p) t
+    cross join lateral collecta.placed_shards(t.relid) s
+    where s is not null;
+  end if;
+end
+$$;
+comment on function collecta.module_members(regclass) is
+  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this node.';
+
+-- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. What works on shards, or
+-- makes something of ours, enters here and leaves with what this returned: a function's SET clause would have to be
+-- written by a superuser where Citus is absent.
+create or replace function collecta.enter_citus() returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant jsonb := (
+    select jsonb_object_agg(name, current_setting(name))
+    from unnest(array['citus.enable_ddl_propagation', 'citus.override_table_visibility',
+      'citus.enable_manual_changes_to_shards']) name
+    where current_setting(name, true) is not null);
+begin
+  if before is not null then
+    perform collecta.leave_citus(before || jsonb '{"citus.enable_ddl_propagation": "off",
+      "citus.override_table_visibility": "off", "citus.enable_manual_changes_to_shards": "on"}');
+  end if;
+  return before;
+end
+$$;
+comment on function collecta.enter_citus() is
+  'Makes DDL stay on this node and shards visible, for the transaction; returns what was in force. Null without Citus.';
+
+create or replace function collecta.leave_citus(before jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform set_config(name, value, true) from jsonb_each_text(before) setting (name, value);
+end
+$$;
+comment on function collecta.leave_citus(jsonb) is 'Puts back what enter_citus found.';
+--! EndIncluded modules/internal/module_members.sql
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
 -- DEL, which json does not escape, as DEL d), such a document can be taken apart and its pieces put together again, escapes
@@ -664,6 +788,33 @@ $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
   'A row with only these columns (keep), or without them, the rest text for text.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
+--! Included outbound/1_capture/internal/with_traceparent.sql
+create or replace function collecta.with_traceparent(context text, traceparent text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    when context is null or context ~ '^\s*\{\s*\}\s*$' then format('{"traceparent":"%s"}', traceparent)
+    when context ~ '^\s*\{.*\}\s*$'
+      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
+    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
+$$;
+comment on function collecta.with_traceparent(text, text) is
+  'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
+--! EndIncluded outbound/1_capture/internal/with_traceparent.sql
+--! Included outbound/1_capture/internal/captured_context.sql
+-- Without SET: it becomes part of the statement that calls it.
+create or replace function collecta.captured_context() returns text
+language sql stable
+as $$
+  select case when coalesce(current_setting('collecta.traceparent', true), '') = ''
+    then nullif(current_setting('collecta.context', true), '')
+    else collecta.with_traceparent(
+      nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
+$$;
+comment on function collecta.captured_context() is
+  'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
+--! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 -- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
 -- matters is whose the type is: code of an ordinary role must never run in capture.
@@ -849,7 +1000,7 @@ begin
   then
     return '{}';
   end if;
-  return array(select p.relid::oid from pg_partition_tree(relation) p union select relation);
+  return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
   return '{}';
 end
@@ -1125,7 +1276,7 @@ as $$
 #variable_conflict use_variable
 declare
   nothing constant text := 'select';
-  context constant text := 'nullif(current_setting(''collecta.context'', true), '''')';
+  context constant text := 'collecta.captured_context()';
   module collecta.module_versions;
   root oid;
   omitted text[];
@@ -1139,7 +1290,7 @@ begin
   root := (select m.relation from collecta.modules m where m.module_id = module_id);
   -- The trigger stands on another table: restored from another database, or a partition that was detached.
   if module.version is null or root is null
-    or relation <> root and relation not in (select p.relid from pg_partition_tree(root) p)
+    or relation not in (select m.relid from collecta.module_members(root) m)
   then
     return nothing;
   end if;
@@ -1250,7 +1401,7 @@ begin
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, new, captured_at, context)
   select @version@, 'I', @inserted_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from new_rows "collecta new"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
@@ -1260,7 +1411,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
         return null;
       end if;
@@ -1294,7 +1445,7 @@ begin
   -- statement had, it costs a third less. coalesce(x.*) is the row even where a column has the alias's name.
   insert into collecta.outbox (version, operation, old, new, captured_at, context)
   select @version@, 'U', @old_row@, @new_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
     (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
   where not exists (select from old_rows offset 1)
@@ -1308,7 +1459,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
         return null;
       end if;
@@ -1316,7 +1467,7 @@ begin
       -- WHERE would turn FULL JOIN into an inner join, whose cached plan for a few rows is a nested loop for many.
       insert into collecta.outbox (version, operation, old, new, captured_at, context)
       select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
-        captured_at, nullif(current_setting('collecta.context', true), '')
+        captured_at, collecta.captured_context()
       from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
       full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
         on n.position = o.position
@@ -1354,7 +1505,7 @@ begin
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, old, captured_at, context)
   select @version@, 'D', @deleted_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from old_rows "collecta old"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
@@ -1364,7 +1515,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from old_rows having count(*) > 0;
         return null;
       end if;
@@ -1396,7 +1547,7 @@ begin
   if current_setting('collecta.muted', true) = 'on' then
     insert into collecta.outbox (version, operation, new, captured_at, context)
     values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
-      captured_at, nullif(current_setting('collecta.context', true), ''));
+      captured_at, collecta.captured_context());
     return null;
   end if;
   @capture_otherwise@
@@ -1623,10 +1774,11 @@ declare
   name text;
   written boolean := false;
   written_functions regprocedure[] := '{}';
+  before jsonb;
   capturer constant name := collecta.capturing_role();
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
     'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
-    'set extra_float_digits = 1';
+    'set extra_float_digits = 1 set lc_monetary = ''C'' set quote_all_identifiers = off set xmlbinary = base64';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
@@ -1640,6 +1792,7 @@ begin
   if not found then
     return;
   end if;
+  before := collecta.enter_citus();
   -- By a look at the index for each, or ten thousand endpoints would be read for the next one.
   select coalesce(array_agg(event), '{}') into subscribed
   from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
@@ -1700,6 +1853,7 @@ begin
   set written_for = collecta.capture_inputs(m.module_id), written_hash = collecta.capture_hash(m.module_id)
   where m.module_id = write_capture_functions.module_id
     and (written or m.written_for is distinct from collecta.capture_inputs(m.module_id));
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_capture_functions(int) is
@@ -2004,6 +2158,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   task text;
+  before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
   delete from collecta.modules m where m.module_id = forget_module.module_id;
@@ -2011,11 +2166,44 @@ begin
     execute format('drop function if exists collecta_modules.%I()', format('capture_%s_%s', forget_module.module_id, task));
   end loop;
   execute format('drop function if exists collecta_rows.%I(record, record)', format('row_%s', forget_module.module_id));
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.forget_module(int) is
   'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
 --! EndIncluded modules/internal/save_module.sql
+--! Included modules/internal/refuse_distributed.sql
+create or replace function collecta.refuse_distributed(relation regclass, slug text) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if collecta.is_distributed(relation) then
+    raise exception using errcode = 'CW002', message = format('%s cannot be attached as a whole', relation),
+      detail = format('Citus keeps its rows in shards, and triggers of the table itself never fire. Each node with shards '
+        'has an install of its own, on which its shards are attached. Its shards are on: %s.', collecta.shard_nodes(relation)),
+      hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
+  end if;
+end
+$$;
+comment on function collecta.refuse_distributed(regclass, text) is
+  'CW002 for a distributed table, which attach_module would attach and never capture.';
+
+create or replace function collecta.shard_nodes(relation regclass) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(string_agg(distinct s.node, ', '), 'no node')
+  from (select relation as relid union select p.relid from pg_partition_tree(relation) p) t
+  cross join lateral collecta.shards_of(t.relid) s
+$$;
+comment on function collecta.shard_nodes(regclass) is 'The nodes that have shards of a distributed table.';
+
+create or replace function collecta.attach_shards_call(relation regclass, slug text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select format('select collecta.attach_shards(%L, %L);', relation, slug)
+$$;
+comment on function collecta.attach_shards_call(regclass, text) is 'A call of attach_shards, as text.';
+--! EndIncluded modules/internal/refuse_distributed.sql
 --! Included modules/internal/attach_triggers.sql
 -- A row written directly to a partition fires no trigger of the parent, and TRUNCATE fires those of parent and leaves alike:
 -- so every member of the tree has the three, and the leaves alone have TRUNCATE's. As the caller, who needs TRIGGER.
@@ -2025,12 +2213,12 @@ as $$
 declare
   member record;
   attached int := 0;
+  before constant jsonb := collecta.enter_citus();
 begin
   for member in
     select c.oid::regclass as relation, task, tree.level,
       to_regproc(format('collecta_modules.capture_%s_%s', attach_triggers.module_id, task)) as function_id
-    from (select attach_triggers.relation::oid as relid, 0 as level
-          union select p.relid, p.level from pg_catalog.pg_partition_tree(attach_triggers.relation) p) tree
+    from collecta.module_members(attach_triggers.relation) tree
     join pg_catalog.pg_class c on c.oid = tree.relid and c.relkind in ('r', 'p')
     cross join unnest(array['insert', 'update', 'delete', 'truncate']) with ordinality t (task, place)
     where not (task = 'truncate' and c.relkind = 'p')
@@ -2055,6 +2243,7 @@ begin
       member.function_id);
     attached := attached + 1;
   end loop;
+  perform collecta.leave_citus(before);
   return attached;
 end
 $$;
@@ -2126,8 +2315,8 @@ end
 $$;
 comment on function collecta.refuse_slug(text) is 'CW001.';
 --! EndIncluded modules/internal/attach_triggers.sql
---! Included modules/attach_module.sql
-create or replace function collecta.attach_module(
+--! Included modules/internal/attach_relation.sql
+create or replace function collecta.attach_relation(
   relation regclass,
   slug text,
   status_column text default null,
@@ -2152,7 +2341,7 @@ declare
 begin
   select v.* into before
   from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-  where m.slug = attach_module.slug and m.relation = attach_module.relation;
+  where m.slug = attach_relation.slug and m.relation = attach_relation.relation;
   status_column := nullif(coalesce(status_column, before.status_column), '');
   custom_data_column := nullif(coalesce(custom_data_column, before.custom_data_column), '');
   scope_column := nullif(coalesce(scope_column, before.scope_column), '');
@@ -2180,6 +2369,29 @@ begin
     exclude_columns || gone, ignore_columns, keys, key_columns is not null, on_truncate);
   perform collecta.attach_triggers(relation, saved, on_truncate);
   return saved;
+end
+$$;
+comment on function collecta.attach_relation(regclass, text, text, text, text, text[], text[], text[], text) is
+  'What attach_module and attach_shards do once they have looked at what kind of table it is.';
+--! EndIncluded modules/internal/attach_relation.sql
+--! Included modules/attach_module.sql
+create or replace function collecta.attach_module(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform collecta.refuse_distributed(relation, slug);
+  return collecta.attach_relation(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+    ignore_columns, key_columns, on_truncate);
 end
 $$;
 comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
@@ -2214,6 +2426,7 @@ as $$
 declare
   module collecta.modules;
   standing record;
+  before constant jsonb := collecta.enter_citus();
 begin
   select * into module from collecta.modules m where m.slug = detach_module.slug for update;
   if not found then
@@ -2228,11 +2441,48 @@ begin
     execute format('drop trigger %I on %s', standing.tgname, standing.relation);
   end loop;
   perform collecta.forget_module(module.module_id);
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.detach_module(text) is
   'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still routes; history stays.';
 --! EndIncluded modules/attach_module.sql
+--! Included modules/attach_shards.sql
+create or replace function collecta.attach_shards(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  attached int;
+begin
+  if not collecta.is_distributed(relation) then
+    raise exception using errcode = 'CW002', message = format('%s has no shards', relation),
+      detail = 'It is not a distributed table of Citus.', hint = format('select collecta.attach_module(%L, %L);', relation, slug);
+  end if;
+  if not exists (select from collecta.module_members(relation)) then
+    raise exception using errcode = 'CW002', message = format('no shard of %s is on this node', relation),
+      detail = format('Its shards are on: %s.', collecta.shard_nodes(relation)),
+      hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
+  end if;
+  perform collecta.attach_relation(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+    ignore_columns, key_columns, on_truncate);
+  select count(*) into attached from collecta.module_members(relation);
+  return attached;
+end
+$$;
+comment on function collecta.attach_shards(regclass, text, text, text, text, text[], text[], text[], text) is
+  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. Needs '
+  'TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
+--! EndIncluded modules/attach_shards.sql
 
 --! Included endpoints/internal/check_endpoint.sql
 create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
@@ -2255,7 +2505,8 @@ create or replace function collecta.check_endpoint(
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
+  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
+    'custom_data_updated'] || collecta.alert_events();
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
   -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
   blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
@@ -2335,7 +2586,7 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select secret is null or case
     when secret like 'sealed:%' then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
-    when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$'
+    when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}(==)?|[A-Za-z0-9+/]{3}=?)$'
     else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
 $$;
 comment on function collecta.is_secret(text) is 'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed one can be opened only the runner knows.';
@@ -2368,6 +2619,8 @@ begin
     cross join lateral unnest(e.events) event
     join collecta.modules m on e.modules is null or m.slug = any (e.modules)
     where e.endpoint_id = subscribe_endpoint.endpoint_id and e.state <> 'deleted'
+      -- Alerts are of no module.
+      and event <> all (collecta.alert_events())
     group by 1, 2, 3, 4
   ), gone as (
     delete from collecta.subscriptions s
@@ -3583,7 +3836,7 @@ create table collecta.operator_actions (
   done_at timestamptz not null default clock_timestamp(),
   done_by name not null,
   login name not null,
-  statement text not null,
+  statement text collate "C" not null,
   touched bigint,
   constraint operator_actions_pkey primary key (action_id)
 );
@@ -3602,6 +3855,178 @@ where s.previous_until > now();
 comment on view collecta.secret_overlaps is
   'Endpoints whose secret was rotated and whose old one still signs, and until when. No secret is in it.';
 --! EndIncluded operations/secret_overlaps.sql
+--! Included operations/alerts.sql
+create table collecta.alerts (
+  kind text collate "C" not null,
+  subject text collate "C" not null,
+  state text not null default 'well',
+  sent_state text not null default 'well',
+  pending bigint not null default 0,
+  detail jsonb not null default '{}',
+  sent jsonb not null default '{}',
+  constraint alerts_pkey primary key (kind, subject)
+);
+comment on table collecta.alerts is
+  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and so '
+  'on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
+comment on column collecta.alerts.subject is 'An endpoint, a module, an inbound endpoint; empty: the outbox.';
+comment on column collecta.alerts.sent_state is 'The state that the last alert told of.';
+comment on column collecta.alerts.pending is
+  'How many happened since the last alert: deliveries given up, changes set aside, requests that failed.';
+comment on column collecta.alerts.sent is 'When an alert of each event was last sent.';
+--! EndIncluded operations/alerts.sql
+--! Included operations/internal/send_alert.sql
+-- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of.
+create or replace function collecta.send_alert(event text, subject text, detail jsonb) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  recipients constant text[] := array(
+    select e.endpoint_id from collecta.endpoints e
+    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject order by 1);
+  made constant text := collecta.new_id('evt');
+  stamp constant timestamptz := clock_timestamp();
+  change bigint;
+begin
+  if recipients = '{}' then
+    return;
+  end if;
+  change := nextval('collecta.outbox_change_id_seq');
+  insert into collecta.events (event_id, routed_at, change_id, position, module, event, record_id, occurred_at, body)
+  values (made, stamp, change, 0, 'collecta', event, nullif(subject, ''), stamp,
+    format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', made, event,
+      to_char(stamp at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      coalesce(to_json(nullif(subject, ''))::text, 'null'), detail));
+  insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
+  select change, 0, r, made, stamp, stamp from unnest(recipients) r;
+  perform collecta.wake_runner();
+end
+$$;
+comment on function collecta.send_alert(text, text, jsonb) is 'Queues one alert for every endpoint that subscribes to it.';
+--! EndIncluded operations/internal/send_alert.sql
+--! Included operations/internal/raise_alerts.sql
+-- observe()'s part that looks for what changed since it last looked, in attempts recorded from one moment to another. It
+-- reads the attempts that did not deliver, by their partial index, and of the endpoints concerned the last that did.
+create or replace function collecta.raise_alerts(counted_from timestamptz, counted_to timestamptz) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  first_id constant text := collecta.attempt_id_at(counted_from);
+  last_id constant text := collecta.attempt_id_at(counted_to);
+  wait constant interval := (select alert_interval from collecta.settings);
+  alert record;
+  event text;
+begin
+  if not exists (select from collecta.endpoints e
+      where e.state <> 'deleted' and e.events && collecta.alert_events()) then
+    return;
+  end if;
+
+  -- Endpoints: paused; failing, once a delivery has used half of its retries; well again with the first success after that.
+  insert into collecta.alerts as a (kind, subject, state, detail)
+  select 'endpoint', c.endpoint_id, c.state,
+    jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
+  from (
+    select e.endpoint_id, e.name, e.paused_reason,
+      case when e.state = 'paused' then 'paused'
+        when bad.id > coalesce(good.id, '') then 'failing'
+        when good.id is not null then 'well' end as state
+    from collecta.endpoints e
+    left join lateral (
+      select max(f.id) as id from collecta.delivery_attempts f
+      where f.endpoint_id = e.endpoint_id and f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'
+        and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
+    left join lateral (
+      select d.id from collecta.delivery_attempts d
+      where d.endpoint_id = e.endpoint_id and d.id >= first_id and d.id < last_id and d.outcome = 'delivered'
+      order by d.id desc limit 1) good on true
+    where e.state = 'paused'
+      or e.state = 'active' and (
+        exists (select from collecta.alerts k
+          where k.kind = 'endpoint' and k.subject = e.endpoint_id and k.state <> 'well')
+        or e.endpoint_id in (select f.endpoint_id from collecta.delivery_attempts f
+          where f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'))
+  ) c
+  where c.state is not null
+  on conflict on constraint alerts_pkey do update set state = excluded.state, detail = excluded.detail
+  where a.state <> excluded.state;
+
+  -- What happened, and how often. Alerts that were given up are not told of by alerts.
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'delivery', f.endpoint_id, count(*),
+    jsonb_build_object('endpoint_id', f.endpoint_id, 'name', min(e.name), 'last_event_id', max(f.event_id))
+  from collecta.delivery_attempts f
+  join collecta.events v on v.event_id = f.event_id and v.payload_role = f.payload_role and v.routed_at = f.routed_at
+  join collecta.endpoints e on e.endpoint_id = f.endpoint_id
+  where f.id >= first_id and f.id < last_id and f.outcome = 'exhausted'
+    and v.event <> all (collecta.alert_events())
+  group by f.endpoint_id
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'change', u.module, count(*), jsonb_build_object('module', u.module)
+  from collecta.unrouted u where u.set_aside_at >= counted_from and u.set_aside_at < counted_to group by u.module
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'inbound', e.inbound_endpoint_id, f.n,
+    jsonb_build_object('inbound_endpoint_id', e.inbound_endpoint_id, 'module', e.module)
+  from collecta.inbound_endpoints e
+  cross join lateral (
+    select count(*) as n from collecta.inbound_requests r
+    where r.inbound_endpoint_id = e.inbound_endpoint_id and r.state = 'failed'
+      and r.received_at >= counted_from and r.received_at < counted_to) f
+  where e.state <> 'deleted' and f.n > 0
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  -- What waits too long: of an active endpoint due for five minutes, or not routed for a minute.
+  insert into collecta.alerts as a (kind, subject, state, detail)
+  select 'queue', s.subject, 'stale', s.detail
+  from (
+    select e.endpoint_id as subject,
+      jsonb_build_object('endpoint_id', e.endpoint_id, 'name', e.name, 'due_since', q.due_at) as detail
+    from collecta.endpoints e
+    cross join lateral (select q.due_at from collecta.delivery_queue q
+      where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
+    where e.state = 'active' and q.due_at < counted_to - interval '5 minutes'
+    union all
+    select '', jsonb_build_object('waiting', 'outbox', 'captured_at', o.captured_at)
+    from (select captured_at from collecta.outbox order by change_id limit 1) o
+    where o.captured_at < counted_to - interval '1 minute'
+  ) s
+  on conflict on constraint alerts_pkey do update set state = 'stale', detail = excluded.detail where a.state <> 'stale';
+  update collecta.alerts a set state = 'well'
+  where a.kind = 'queue' and a.state = 'stale'
+    and not exists (select from collecta.delivery_queue q
+      where q.endpoint_id = a.subject and q.due_at < counted_to - interval '5 minutes')
+    and (a.subject <> '' or not exists (
+      select from (select captured_at from collecta.outbox order by change_id limit 1) o
+      where o.captured_at < counted_to - interval '1 minute'));
+
+  for alert in
+    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0 order by a.kind, a.subject for update
+  loop
+    event := case alert.kind
+      when 'endpoint' then case alert.state when 'well' then 'endpoint.recovered' else 'endpoint.' || alert.state end
+      when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
+      when 'inbound' then 'inbound.failing'
+      when 'queue' then case alert.state when 'stale' then 'queue.stale' end end;
+    continue when (alert.sent ->> event)::timestamptz > clock_timestamp() - wait;
+    if event is not null then
+      perform collecta.send_alert(event, alert.subject,
+        alert.detail || case when alert.pending > 0 then jsonb_build_object('count', alert.pending) else '{}' end);
+    end if;
+    update collecta.alerts a
+    set sent_state = a.state, pending = 0,
+      sent = case when event is null then a.sent else a.sent || jsonb_build_object(event, clock_timestamp()) end
+    where a.kind = alert.kind and a.subject = alert.subject;
+  end loop;
+end
+$$;
+comment on function collecta.raise_alerts(timestamptz, timestamptz) is
+  'observe''s part that sends alerts: on a change only, and at most one of a kind about a subject in settings.alert_interval.';
+--! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
 language sql immutable parallel safe
@@ -3727,13 +4152,14 @@ begin
     (a.endpoint_id, a.minute, a.outcome, a.answer_step, a.receipt_step),
     (a.minute, a.outcome, a.answer_step, a.receipt_step))
   on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
+  perform collecta.raise_alerts(counted_from, counted_to);
   perform collecta.fold_rollup(counted_to);
   update collecta.observation o set counted_until = counted_to;
   return counted_to < clock_timestamp() - interval '1 minute';
 end
 $$;
 comment on function collecta.observe() is
-  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup. True: there is '
+  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: there is '
   'more, call it again.';
 --! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
@@ -3748,11 +4174,13 @@ declare
   day date;
   partition record;
   made boolean := false;
+  before jsonb;
   keep constant interval := (select retention from collecta.settings);
 begin
   if not pg_try_advisory_xact_lock(1668246636, 7) then
     return;
   end if;
+  before := collecta.enter_citus();
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
@@ -3791,6 +4219,7 @@ begin
   -- What DDL or a restore changed, and what was altered by somebody. Not while somebody attaches or subscribes.
   if pg_try_advisory_xact_lock(1668246636, 5) then
     return query select 'wrote capture functions', r from collecta.resolve_modules() r;
+    return query select 'attached shards', r from collecta.attach_moved_shards() r;
   end if;
 
   -- Default privileges of the owner may have given rights on the new tables.
@@ -3819,6 +4248,7 @@ begin
   if pg_try_advisory_xact_lock(1668246636, 6) then
     perform collecta.promote_waiting();
   end if;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.maintain() is
@@ -3827,6 +4257,63 @@ comment on function collecta.maintain() is
   'endpoints that have failed for settings.pause_after. Returns what it did.';
 --! EndIncluded operations/runner/maintain.sql
 
+--! Included inbound/internal/signature_rule.sql
+create type collecta.signature_rule as enum ('false', 'true', 'standard');
+comment on type collecta.signature_rule is
+  'Whether a signature is asked for: false, true, or standard (one that covers an id and a time).';
+
+create or replace function collecta.signature_rule(required boolean) returns collecta.signature_rule
+language sql immutable strict set search_path = pg_catalog, pg_temp
+as $$
+  select case when required then 'true' else 'false' end::collecta.signature_rule
+$$;
+comment on function collecta.signature_rule(boolean) is
+  'So that require_signature => true and => ''standard'' are one parameter.';
+
+create cast (boolean as collecta.signature_rule) with function collecta.signature_rule(boolean) as implicit;
+--! EndIncluded inbound/internal/signature_rule.sql
+--! Included inbound/inbound_senders.sql
+create table collecta.inbound_senders (
+  sender text collate "C" not null,
+  about text collate "C" not null default '',
+  documentation text collate "C",
+  signatures jsonb not null default '[]',
+  ids text[] collate "C" not null default '{}',
+  event text collate "C",
+  ignored_events text[] collate "C" not null default '{}',
+  handshakes jsonb not null default '[]',
+  content_types text[] collate "C" not null default '{json,form}',
+  form_field text collate "C",
+  each text collate "C",
+  shipped boolean not null default false,
+  constraint inbound_senders_pkey primary key (sender),
+  constraint inbound_senders_sender_is_well_formed check (sender ~ '^[a-z0-9][a-z0-9_-]{0,62}$' collate "C"),
+  constraint inbound_senders_content_types_are_known check (content_types <@ '{json,form,text}')
+);
+comment on table collecta.inbound_senders is
+  'How well-known senders sign, number and introduce their requests: one row each, taken by create_inbound_endpoint(sender '
+  '=> ...). Insert a row for a sender of your own; an upgrade replaces the shipped ones only.';
+comment on column collecta.inbound_senders.signatures is
+  'The ways in which a request can be signed; one that matches is enough. Each is an object: in (where the signature '
+  'stands: header:<name> or a path into the body), separator and prefix (of one signature among several), encoding (hex, '
+  'base64, or plain: the secret itself), hash (sha256, sha1, sha512), key (text: the secret''s UTF-8 bytes; base64: what '
+  'stands in base64 after whsec_), signed (a template of {body}, {timestamp}, {id}, {url}, {form} and {$.path}), id and '
+  'timestamp (where they stand; signature:<prefix> is inside the signature''s header), max_age (seconds, 300).';
+comment on column collecta.inbound_senders.ids is
+  'Where the id stands that a repeated request has again: header:<name> or a path. The first that is there counts.';
+comment on column collecta.inbound_senders.event is 'Where the event''s name stands: header:<name> or a path.';
+comment on column collecta.inbound_senders.ignored_events is
+  'Events that are answered and kept as ignored, and become no record: a ping, say.';
+comment on column collecta.inbound_senders.handshakes is
+  'Requests that are no payload, and their answers. Each is an object: method (POST), when (values that query:<name>, '
+  'header:<name> or paths have; true: any value; "{token}": the token of the URL), answer (a template), signed (false: '
+  'answered before a signature is asked for).';
+comment on column collecta.inbound_senders.content_types is
+  'Of json, form (application/x-www-form-urlencoded, its fields become an object) and text (JSON sent as text/plain).';
+comment on column collecta.inbound_senders.form_field is 'The field of a form that holds the payload as JSON.';
+comment on column collecta.inbound_senders.each is 'The array in the payload whose elements are the records.';
+comment on column collecta.inbound_senders.shipped is 'Whether an upgrade may replace the row. Leave it out in rows of your own.';
+--! EndIncluded inbound/inbound_senders.sql
 --! Included inbound/inbound_endpoints.sql
 create table collecta.inbound_endpoints (
   inbound_endpoint_id text collate "C" not null,
@@ -3836,10 +4323,17 @@ create table collecta.inbound_endpoints (
   mapping_version int not null default 1,
   match_columns text[] collate "C" not null,
   match_where text collate "C",
+  sender text collate "C" not null default 'collecta',
+  require_signature collecta.signature_rule not null default 'false',
+  each text collate "C",
+  each_alone boolean not null default false,
+  max_elements int not null default 1000,
+  events text[] collate "C",
+  keep_ignored boolean not null default true,
+  digest_window interval,
   state text collate "C" not null default 'active',
   rate_limit_per_minute int not null,
   max_body_bytes int not null,
-  github_signature boolean not null,
   function_number int generated always as identity,
   columns text[] collate "C" not null,
   scalar_columns text[] collate "C" not null default '{}',
@@ -3848,6 +4342,7 @@ create table collecta.inbound_endpoints (
   written_hash text collate "C" not null default '',
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
+  constraint inbound_endpoints_sender_is_known foreign key (sender) references collecta.inbound_senders,
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
 );
 comment on table collecta.inbound_endpoints is
@@ -3860,7 +4355,20 @@ comment on column collecta.inbound_endpoints.match_where is
   'Only records of which this is true can be matched: an SQL expression over the table''s columns.';
 comment on column collecta.inbound_endpoints.state is 'active; paused (answers 404, as if it were not there); deleted.';
 comment on column collecta.inbound_endpoints.rate_limit_per_minute is 'Requests in any span of 60 seconds, over all runners.';
-comment on column collecta.inbound_endpoints.github_signature is 'Whether X-Hub-Signature-256 is accepted too.';
+comment on column collecta.inbound_endpoints.sender is
+  'The row of inbound_senders that says how its requests are signed and numbered.';
+comment on column collecta.inbound_endpoints.require_signature is
+  'true: a signature is asked for; standard: one that covers id and time; false: only where there is a secret.';
+comment on column collecta.inbound_endpoints.each is 'The array whose elements are the records; null: the payload is one.';
+comment on column collecta.inbound_endpoints.each_alone is
+  'Whether an element that cannot be written leaves the others alone; else all of a payload are written, or none.';
+comment on column collecta.inbound_endpoints.max_elements is 'More elements than this in one payload are refused.';
+comment on column collecta.inbound_endpoints.events is
+  'The events that become records; null: all but the sender''s ignored ones. Others are answered and kept as ignored.';
+comment on column collecta.inbound_endpoints.keep_ignored is 'Whether ignored events are kept in inbound_requests.';
+comment on column collecta.inbound_endpoints.digest_window is
+  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id nor a '
+  'time; 0: never.';
 comment on column collecta.inbound_endpoints.function_number is 'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
@@ -3918,24 +4426,32 @@ create table collecta.inbound_requests (
   finished_at timestamptz not null default clock_timestamp(),
   mapping_version int not null,
   key_hash text collate "C",
+  body_digest text collate "C",
+  results json,
   body text collate "C" not null,
   constraint inbound_requests_pkey primary key (request_id),
-  constraint inbound_requests_state_is_known check (state in ('accepted', 'failed', 'retry', 'duplicate'))
+  constraint inbound_requests_state_is_known check (state in ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored'))
 );
 create unique index inbound_requests_key_is_used_once on collecta.inbound_requests (inbound_endpoint_id, key_hash)
-  where state = 'accepted' and key_hash is not null;
+  where state in ('accepted', 'partial', 'ignored') and key_hash is not null;
+create index inbound_requests_by_digest on collecta.inbound_requests (inbound_endpoint_id, body_digest, received_at)
+  where state in ('accepted', 'partial', 'ignored') and body_digest is not null;
 create index inbound_requests_to_retry on collecta.inbound_requests (received_at) where state = 'retry';
 create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at) where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
   'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
-  'accepted (the record is written); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
-comment on column collecta.inbound_requests.operation is 'created or updated.';
+  'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
+comment on column collecta.inbound_requests.operation is 'created, updated, or unchanged (the record matched, and a trigger or rule suppressed the UPDATE).';
 comment on column collecta.inbound_requests.reason is 'Why it could not be written, as the sender was told.';
 comment on column collecta.inbound_requests.error is 'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
-comment on column collecta.inbound_requests.key_hash is 'SHA-256 of Idempotency-Key, or of webhook-id. The same key again is answered from here and writes nothing.';
-comment on column collecta.inbound_requests.body is 'The request''s body as it came.';
+comment on column collecta.inbound_requests.key_hash is 'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and writes nothing.';
+comment on column collecta.inbound_requests.body_digest is
+  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a while.';
+comment on column collecta.inbound_requests.results is
+  'Of a batch: for each element its recordId and operation, or its detail and column.';
+comment on column collecta.inbound_requests.body is 'The request''s payload as it came; of a form, its fields as a JSON object.';
 
 create table collecta.inbound_refusals (
   day date not null,
@@ -3968,7 +4484,7 @@ create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
-      and path collate "C" ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+      and path collate "C" ~ '^\$\$?(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
     then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
           from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
 $$;
@@ -3976,7 +4492,9 @@ comment on function collecta.inbound_path_steps(text) is
   'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
 
 create or replace function collecta.read_inbound_mapping(mapping jsonb)
-returns table (column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb)
+returns table (
+  column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb, forms text[]
+)
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -3994,12 +4512,17 @@ begin
       when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
       when not entry.short and entry.kind <> 'object' then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
       when entry.short then null
-      when entry.value - '{path,default,required,constant,whole}'::text[] <> '{}' then 'it has a member that is none of path, default, required, constant, whole'
+      when entry.value - '{path,as,default,required,constant,whole}'::text[] <> '{}'
+        then 'it has a member that is none of path, as, default, required, constant, whole'
       when (entry.value ? 'path')::int + (entry.value ? 'constant')::int + (entry.value ? 'whole')::int <> 1
         then 'it needs exactly one of path, constant and whole'
       when entry.value ? 'whole' and entry.value -> 'whole' <> 'true' then 'whole can only be true'
       when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean' then 'required is true or false'
-      when not entry.value ? 'path' and entry.value ?| '{default,required}' then 'default and required need a path'
+      when not entry.value ? 'path' and entry.value ?| '{as,default,required}' then 'as, default and required need a path'
+      when entry.value ? 'as' and not (case jsonb_typeof(entry.value -> 'as') when 'array' then entry.value -> 'as'
+          else jsonb_build_array(entry.value -> 'as') end
+          <@ '["epoch_seconds", "epoch_milliseconds", "empty_as_null", "unchecked"]')
+        then 'as is epoch_seconds, epoch_milliseconds, empty_as_null or unchecked, or a list of them'
       when entry.value ? 'default' and entry.value -> 'required' = 'true' then 'what has a default is never missing: leave out default or required'
       when jsonb_typeof(entry.value -> 'path') <> 'string' then 'its path is no string'
     end;
@@ -4017,6 +4540,8 @@ begin
     required := coalesce((entry.value -> 'required')::boolean, false);
     fallback := entry.value -> 'default';
     constant := entry.value -> 'constant';
+    forms := array(select jsonb_array_elements_text(case jsonb_typeof(entry.value -> 'as')
+      when 'array' then entry.value -> 'as' when 'string' then jsonb_build_array(entry.value -> 'as') else '[]' end));
     return next;
   end loop;
 end
@@ -4029,11 +4554,212 @@ create or replace function collecta.inbound_fields(mapping jsonb) returns json
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
-    'hasFallback', fallback is not null) order by column_name collate "C")
+    'hasFallback', fallback is not null, 'forms', forms) order by column_name collate "C")
   from collecta.read_inbound_mapping(mapping)
 $$;
-comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/mapping.ts takes it.';
+comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/payload.ts takes it.';
 --! EndIncluded inbound/internal/inbound_fields.sql
+--! Included inbound/internal/check_inbound_sender.sql
+create or replace function collecta.check_inbound_sender() returns trigger
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  signature jsonb;
+  handshake jsonb;
+  wrong text;
+begin
+  if jsonb_typeof(new.signatures) <> 'array' or jsonb_typeof(new.handshakes) <> 'array' then
+    wrong := 'signatures and handshakes are arrays of objects';
+  end if;
+  for signature in select s from jsonb_array_elements(case when wrong is null then new.signatures else '[]' end) s loop
+    wrong := coalesce(wrong, case
+      when jsonb_typeof(signature) <> 'object' then 'a signature is an object'
+      when signature - '{in,separator,prefix,encoding,hash,key,signed,id,timestamp,max_age}'::text[] <> '{}'
+        then 'a signature has a member that is none of in, separator, prefix, encoding, hash, key, signed, id, '
+          'timestamp, max_age'
+      when not collecta.is_inbound_source(signature ->> 'in') then 'in is header:<name> or a path'
+      when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain') then 'encoding is hex, base64 or plain'
+      when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512') then 'hash is sha256, sha1 or sha512'
+      when coalesce(signature ->> 'key', 'text') not in ('text', 'base64') then 'key is text or base64'
+      when signature ->> 'encoding' is distinct from 'plain'
+        and coalesce(signature ->> 'signed', '') !~ '\{(body|form|timestamp|id|\$[^}]*)\}' collate "C"
+        then 'signed is a template with {body}, {form} or what else is signed'
+      when jsonb_typeof(coalesce(signature -> 'max_age', '1')) <> 'number' then 'max_age is a number of seconds' end);
+  end loop;
+  for handshake in select h from jsonb_array_elements(case when wrong is null then new.handshakes else '[]' end) h loop
+    wrong := coalesce(wrong, case
+      when jsonb_typeof(handshake) <> 'object' or jsonb_typeof(handshake -> 'when') is distinct from 'object'
+        or handshake -> 'when' = '{}' or handshake ->> 'answer' is null then 'a handshake has when and answer'
+      when handshake - '{method,when,answer,signed}'::text[] <> '{}'
+        then 'a handshake has a member that is none of method, when, answer, signed'
+      when coalesce(handshake ->> 'method', 'POST') not in ('GET', 'POST') then 'method is GET or POST' end);
+  end loop;
+  select format('%s is no header:<name> and no path', s) into wrong
+  from unnest(new.ids || new.event || new.each) s
+  where wrong is null and s is not null and not collecta.is_inbound_source(s)
+  union all select wrong where wrong is not null
+  limit 1;
+  if wrong is not null then
+    raise exception using errcode = 'CW057', message = format('sender %s cannot be used', new.sender),
+      detail = format('The rule: %s.', wrong),
+      hint = 'select * from collecta.inbound_senders where sender = ''github''; -- is an example';
+  end if;
+  perform pg_notify('collecta_inbound', '');
+  return new;
+end
+$$;
+comment on function collecta.check_inbound_sender() is 'CW057 unless a row of inbound_senders can be understood.';
+
+create or replace function collecta.is_inbound_source(source text) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(source ~ '^(header:[a-z0-9_-]{1,100}|query:[A-Za-z0-9._-]{1,100})$' collate "C"
+    or collecta.inbound_path_steps(replace(source, '[*]', '')) is not null, false)
+$$;
+comment on function collecta.is_inbound_source(text) is
+  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any element.';
+
+drop trigger if exists collecta_check_sender on collecta.inbound_senders;
+create trigger collecta_check_sender before insert or update on collecta.inbound_senders
+  for each row execute function collecta.check_inbound_sender();
+--! EndIncluded inbound/internal/check_inbound_sender.sql
+--! Included inbound/sender_presets.sql
+-- The senders we know, as data. A row of the DBA's own stays as it is, also where we add one of that name later.
+insert into collecta.inbound_senders as known
+  (sender, about, documentation, signatures, ids, event, ignored_events, handshakes, content_types, form_field, each,
+   shipped)
+values
+  ('collecta', 'collecta-webhooks itself, and whoever signs as it does',
+   'https://www.standardwebhooks.com',
+   '[{"in": "header:webhook-signature", "prefix": "v1,", "separator": " ", "encoding": "base64",
+     "key": "base64", "signed": "{id}.{timestamp}.{body}", "id": "header:webhook-id",
+     "timestamp": "header:webhook-timestamp"},
+    {"in": "header:x-webhook-signature", "prefix": "sha256=", "signed": "{body}"}]',
+   '{header:webhook-id}', null,
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('standard-webhooks', 'Standard Webhooks, also with svix- headers',
+   'https://github.com/standard-webhooks/standard-webhooks',
+   '[{"in": "header:webhook-signature", "prefix": "v1,", "separator": " ", "encoding": "base64",
+     "key": "base64", "signed": "{id}.{timestamp}.{body}", "id": "header:webhook-id",
+     "timestamp": "header:webhook-timestamp"},
+    {"in": "header:svix-signature", "prefix": "v1,", "separator": " ", "encoding": "base64",
+     "key": "base64", "signed": "{id}.{timestamp}.{body}", "id": "header:svix-id",
+     "timestamp": "header:svix-timestamp"}]',
+   '{header:webhook-id,header:svix-id}', null,
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('stripe', 'Stripe',
+   'https://docs.stripe.com/webhooks/signature',
+   '[{"in": "header:stripe-signature", "prefix": "v1=", "separator": ",", "timestamp": "signature:t=",
+     "signed": "{timestamp}.{body}"}]',
+   '{$.id}', '$.type',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('github', 'GitHub',
+   'https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries',
+   '[{"in": "header:x-hub-signature-256", "prefix": "sha256=", "signed": "{body}"}]',
+   '{header:x-github-delivery}', 'header:x-github-event',
+   '{ping}', '[]',
+   '{json,form}', 'payload', null, true),
+  ('gitlab', 'GitLab, with a signing token or a secret token',
+   'https://docs.gitlab.com/user/project/integrations/webhooks/',
+   '[{"in": "header:webhook-signature", "prefix": "v1,", "separator": " ", "encoding": "base64",
+     "key": "base64", "signed": "{id}.{timestamp}.{body}", "id": "header:webhook-id",
+     "timestamp": "header:webhook-timestamp"},
+    {"in": "header:x-gitlab-token", "encoding": "plain"}]',
+   '{header:webhook-id,header:idempotency-key}', 'header:x-gitlab-event',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('gitea', 'Gitea and Forgejo',
+   'https://forgejo.org/docs/latest/user/webhooks/',
+   '[{"in": "header:x-forgejo-signature", "signed": "{body}"},
+    {"in": "header:x-gitea-signature", "signed": "{body}"}]',
+   '{header:x-forgejo-delivery,header:x-gitea-delivery}', 'header:x-gitea-event',
+   '{}', '[]',
+   '{json,form}', 'payload', null, true),
+  ('shopify', 'Shopify',
+   'https://shopify.dev/docs/apps/build/webhooks/verify-deliveries',
+   '[{"in": "header:x-shopify-hmac-sha256", "encoding": "base64", "signed": "{body}"}]',
+   '{header:x-shopify-webhook-id}', 'header:x-shopify-topic',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('slack', 'Slack Events API',
+   'https://docs.slack.dev/authentication/verifying-requests-from-slack',
+   '[{"in": "header:x-slack-signature", "prefix": "v0=", "timestamp": "header:x-slack-request-timestamp",
+     "signed": "v0:{timestamp}:{body}"}]',
+   '{$.event_id}', '$.event.type',
+   '{}', '[{"when": {"$.type": "url_verification"}, "answer": "{$.challenge}", "signed": true}]',
+   '{json,form}', null, null, true),
+  ('twilio', 'Twilio',
+   'https://www.twilio.com/docs/usage/webhooks/webhooks-security',
+   '[{"in": "header:x-twilio-signature", "encoding": "base64", "hash": "sha1", "signed": "{url}{form}"}]',
+   '{header:i-twilio-idempotency-token}', null,
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('mailgun', 'Mailgun, which signs a token and a time but not the rest of the body',
+   'https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks',
+   '[{"in": "$.signature.signature", "timestamp": "$.signature.timestamp", "id": "$.signature.token",
+     "signed": "{timestamp}{id}"}]',
+   '{$.signature.token}', '$[''event-data''].event',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('pagerduty', 'PagerDuty v3',
+   'https://developer.pagerduty.com/docs/verifying-webhook-signatures',
+   '[{"in": "header:x-pagerduty-signature", "prefix": "v1=", "separator": ",", "signed": "{body}"}]',
+   '{$.event.id}', '$.event.event_type',
+   '{pagey.ping}', '[]',
+   '{json,form}', null, null, true),
+  ('jira', 'Jira, webhooks that an administrator made',
+   'https://developer.atlassian.com/cloud/jira/platform/webhooks/',
+   '[{"in": "header:x-hub-signature", "prefix": "sha256=", "signed": "{body}"}]',
+   '{header:x-atlassian-webhook-identifier}', '$.webhookEvent',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('typeform', 'Typeform',
+   'https://www.typeform.com/developers/webhooks/secure-your-webhooks/',
+   '[{"in": "header:typeform-signature", "prefix": "sha256=", "encoding": "base64", "signed": "{body}"}]',
+   '{$.event_id}', '$.event_type',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('discourse', 'Discourse',
+   'https://meta.discourse.org/t/49045',
+   '[{"in": "header:x-discourse-event-signature", "prefix": "sha256=", "signed": "{body}"}]',
+   '{header:x-discourse-event-id}', 'header:x-discourse-event',
+   '{ping}', '[]',
+   '{json,form}', null, null, true),
+  ('meta', 'Meta: WhatsApp, Messenger, Instagram',
+   'https://developers.facebook.com/docs/graph-api/webhooks/getting-started',
+   '[{"in": "header:x-hub-signature-256", "prefix": "sha256=", "signed": "{body}"}]',
+   '{}', null,
+   '{}', '[{"method": "GET", "when": {"query:hub.mode": "subscribe", "query:hub.verify_token": "{token}"},
+     "answer": "{query:hub.challenge}"}]',
+   '{json,form}', null, '$.entry', true),
+  ('microsoft-graph', 'Microsoft Graph; the secret is the clientState',
+   'https://learn.microsoft.com/en-us/graph/change-notifications-delivery-webhooks',
+   '[{"in": "$.value[*].clientState", "encoding": "plain"}]',
+   '{}', null,
+   '{}', '[{"when": {"query:validationToken": true}, "answer": "{query:validationToken}"}]',
+   '{json,form}', null, '$.value', true),
+  ('amazon-sns', 'Amazon SNS; certificate signatures are not checked, only the token in the URL',
+   'https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html',
+   '[]',
+   '{header:x-amz-sns-message-id}', 'header:x-amz-sns-message-type',
+   '{SubscriptionConfirmation,UnsubscribeConfirmation}', '[]',
+   '{json,form,text}', null, null, true),
+  ('zapier', 'Zapier, which signs nothing: only the token in the URL',
+   'https://help.zapier.com/hc/en-us/articles/8496326446989',
+   '[]',
+   '{}', null,
+   '{}', '[]',
+   '{json,form}', null, null, true)
+on conflict on constraint inbound_senders_pkey do update
+set about = excluded.about, documentation = excluded.documentation, signatures = excluded.signatures,
+  ids = excluded.ids, event = excluded.event, ignored_events = excluded.ignored_events,
+  handshakes = excluded.handshakes, content_types = excluded.content_types, form_field = excluded.form_field,
+  each = excluded.each
+where known.shipped;
+--! EndIncluded inbound/sender_presets.sql
 --! Included inbound/internal/equality_of.sql
 -- Equality as the type's default operator class means it, read from the catalog: for citext and other types of extensions
 -- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
@@ -4323,9 +5049,14 @@ as $template$ select $body$
 declare
   v record;
   given record;
+  wrong pg_catalog.text[];
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+  if wrong operator(pg_catalog.<>) '{}' then
+    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
   end if;
   select * into v from pg_catalog.json_to_record(input) v (@definitions@);
   @exact@
@@ -4361,12 +5092,18 @@ declare
   given record;
   matching record;
   changed pg_catalog.int8;
+  wrong pg_catalog.text[];
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
+  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+  if wrong operator(pg_catalog.<>) '{}' then
+    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
+  end if;
   select * into v from pg_catalog.json_to_record(input) v (@definitions@);
   @exact@
+  @unmatched@
   @serialise@
   if not complete then
     select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
@@ -4447,6 +5184,9 @@ begin
     ) limit 0;
     return null;
   end if;
+  if column_name operator(pg_catalog.=) any (array[@checks@]::pg_catalog.text[]) then
+    raise exception using errcode = '22P02', column = column_name, message = 'the value is of another kind';
+  end if;
   return case column_name @casts@
   end;
 end
@@ -4467,6 +5207,7 @@ declare
   settings text;
   name text;
   hash text := '';
+  before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 8);
   select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
@@ -4477,7 +5218,8 @@ begin
   join collecta.module_versions v on v.version = m.current_version
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
 
-  parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns)
+  parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns,
+      array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m where 'unchecked' = any (m.forms)))
     || jsonb_build_object(
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
@@ -4508,6 +5250,7 @@ begin
   set written_for = endpoint.shape, written_hash = md5(hash),
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
@@ -4515,7 +5258,7 @@ comment on function collecta.write_inbound_functions(text) is
   'on changed, and when somebody altered or dropped them.';
 
 create or replace function collecta.inbound_template_parts(
-  relation regclass, columns text[], matched text[], key_columns text[]
+  relation regclass, columns text[], matched text[], key_columns text[], unchecked text[]
 ) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -4533,7 +5276,8 @@ begin
     select b.name, b.attnum, b.type_id, b.type, t.typbasetype, t.typtypmod
     from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype = 'd'),
   col as (
-    select b.*, e.operator, e.operand_cast, b.name = any (matched) as is_matched,
+    select b.*, case when b.name = any (unchecked) then '' else collecta.inbound_value_check(b.name, t.oid) end as odd,
+      e.operator, e.operand_cast, b.name = any (matched) as is_matched,
       t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as is_scalar,
       -- The type without its limits, where numeric(10,2) would round 10.005 without a word.
       case when b.modifier >= 0 and coalesce(nullif(t.typelem, 0), t.oid) = 'numeric'::regtype
@@ -4554,6 +5298,14 @@ begin
         quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
       'matches', coalesce(string_agg(format('t.%1$I%2$s %3$s v.%1$I%2$s', c.name, c.operand_cast, c.operator), ' and ')
         filter (where c.is_matched), 'false'),
+      'checks', string_agg(format('case when %s%s then %L end',
+        case when c.is_scalar then format('pg_catalog.json_typeof(input operator(pg_catalog.->) %L) '
+          'operator(pg_catalog.=) any (''{object,array}''::pg_catalog.text[])', c.name) else 'false' end,
+        c.odd, c.name), E',\n    ' order by c.attnum),
+      'unmatched', string_agg(format(E'\n  if (input operator(pg_catalog.->>) %1$L) is null then\n'
+        '    raise exception using errcode = ''CW060'', column = %1$L, '
+        'message = ''records are matched by this column, so it must be there and not null'';\n  end if;', c.name), '')
+        filter (where c.is_matched),
       'casts', string_agg(format(E'\n    when %L then (select v.%2$I::pg_catalog.text '
         'from pg_catalog.json_to_record(input) v (%2$I %3$s))', c.name, c.name, c.type), '' order by c.attnum),
       'exact', string_agg(format(E'\n  if v.%1$I operator(pg_catalog.<>) (select w.%1$I '
@@ -4594,8 +5346,40 @@ begin
       replace(relation::text, '%', '%%'))));
 end
 $$;
-comment on function collecta.inbound_template_parts(regclass, text[], text[], text[]) is
+comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text[]) is
   'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
+
+-- PostgreSQL takes 1712131200 for a day of the year 171213, and "now" for the time of the request. As words and bare
+-- numbers these are mistakes; epoch_seconds, epoch_milliseconds and unchecked in a mapping say that they are meant.
+create or replace function collecta.inbound_value_check(column_name text, type_id oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce((
+    select format(' or exists (select from pg_catalog.json_array_elements(case '
+      'pg_catalog.json_typeof(input operator(pg_catalog.->) %1$L) when ''array'' then input operator(pg_catalog.->) %1$L '
+      'else pg_catalog.json_build_array(input operator(pg_catalog.->) %1$L) end) e (x) '
+      'where (e.x operator(pg_catalog.#>>) ''{}'') operator(pg_catalog.~) %2$L collate pg_catalog."C"%3$s)',
+      column_name, '(?i)(^|[^a-z])(' || k.words || ')([^a-z]|$)|' || k.forms,
+      case when k.is_time then ' or pg_catalog.json_typeof(e.x) operator(pg_catalog.=) ''number''' end)
+    from (
+      select 'now|today|tomorrow|yesterday|epoch|allballs|infinity|inf' as words, true as is_time,
+        -- Numbers in quotes, but for the eight digits of a day in ISO 8601's basic form; Julian days.
+        '^[ \u0009-\u000d]*([-+]?([0-9]{1,7}|[0-9]{9,})([.][0-9]*)?|[-+][0-9]{8}|j[0-9.]+)[ \u0009-\u000d]*$' as forms
+      where base.oid = any ('{date,time,timetz,timestamp,timestamptz}'::regtype[]::oid[])
+      union all
+      -- A thousand digits, or an exponent beyond 350: the same bounds as for numbers that are not in quotes.
+      select 'nan|infinity|inf', false,
+        '[0-9.]e[-+]?0*([0-9]{4,}|[4-9][0-9]{2}|3[6-9][0-9]|35[1-9])|([0-9]{250}){4}[0-9]'
+      where base.oid = any ('{numeric,float4,float8,interval}'::regtype[]::oid[])) k), '')
+  from (
+    select coalesce(r.rngsubtype, m.rngsubtype, nullif(t.typelem, 0), t.oid) as oid
+    from pg_catalog.pg_type t
+    left join pg_catalog.pg_range r on r.rngtypid = t.oid
+    left join pg_catalog.pg_range m on m.rngmultitypid = t.oid
+    where t.oid = type_id) base
+$$;
+comment on function collecta.inbound_value_check(text, oid) is
+  'SQL that is true of a value that its column''s type would take for something else than was meant.';
 
 create or replace function collecta.inbound_match_columns(columns text[], match_columns text[], scope_column text)
 returns text[]
@@ -4814,67 +5598,106 @@ comment on function collecta.grant_inbound(regclass, int) is
 --! EndIncluded inbound/internal/grant_inbound.sql
 --! Included inbound/internal/save_inbound_endpoint.sql
 create or replace function collecta.save_inbound_endpoint(
-  id text, module text, relation regclass, mapping jsonb, match_columns text[], match_where text, secret text,
-  rate_limit_per_minute int, max_body_bytes int, github_signature boolean, writer name,
-  out inbound_endpoint_id text, out token text, out function_number int
+  endpoint collecta.inbound_endpoints, secret text, out inbound_endpoint_id text, out token text, out function_number int
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  wrong constant text := case
-    when not collecta.is_secret(secret)
-      then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out and say require_signature => true for a generated one'
-    when rate_limit_per_minute is null or rate_limit_per_minute not between 1 and 60000 then 'rate_limit_per_minute is from 1 to 60000'
-    when max_body_bytes is null or max_body_bytes not between 1 and 67108864 then 'max_body_bytes is from 1 to 67108864'
-    when github_signature is null then 'github_signature is true or false'
-  end;
-  mapped constant text[] := array(select m.column_name from collecta.read_inbound_mapping(mapping) m
-    order by m.column_name collate "C");
+  sender collecta.inbound_senders;
+  wrong text;
 begin
+  select * into sender from collecta.inbound_senders k where k.sender = endpoint.sender;
+  wrong := case
+    when sender.sender is null then format('%L is no sender; there are %s', endpoint.sender,
+      (select string_agg(k.sender, ', ' order by k.sender) from collecta.inbound_senders k))
+    when endpoint.require_signature is null then 'require_signature is true, false or standard'
+    when endpoint.require_signature <> 'false' and sender.signatures = '[]' then format('%s signs nothing', sender.sender)
+    when secret is not null and sender.signatures = '[]' then format('%s signs nothing: leave the secret out', sender.sender)
+    when endpoint.require_signature = 'standard'
+      and not exists (select from jsonb_array_elements(sender.signatures) s where s ?& '{id,timestamp}'::text[])
+      then format('no signature of %s covers an id and a time', sender.sender)
+    when not collecta.is_inbound_secret(secret, sender.signatures)
+      then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out '
+        'and say require_signature => true for a generated one'
+    when (endpoint.rate_limit_per_minute between 1 and 60000) is not true then 'rate_limit_per_minute is from 1 to 60000'
+    when (endpoint.max_body_bytes between 1 and 67108864) is not true then 'max_body_bytes is from 1 to 67108864'
+    when (endpoint.max_elements between 1 and 100000) is not true then 'max_elements is from 1 to 100000'
+    when endpoint.each is not null and collecta.inbound_path_steps(endpoint.each) is null then 'each is a path: $.alerts'
+    when endpoint.events is not null and sender.event is null
+      then format('the sender %s does not say where the name of an event stands; insert one of your own into '
+        'collecta.inbound_senders', sender.sender)
+    when endpoint.events = '{}' or array_position(endpoint.events, null) > 0 then 'events is null or names events'
+    when endpoint.digest_window < interval '0' or endpoint.digest_window > interval '30 days'
+      then 'digest_window is from 0 to 30 days'
+    when endpoint.each_alone is null or endpoint.keep_ignored is null then 'each_alone and keep_ignored are true or false'
+  end;
   if wrong is not null then
     raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
-      detail = format('The rule: %s.', wrong), hint = 'select * from collecta.create_inbound_endpoint(''work-orders'', ''{"$.payload.sku": "product_code"}'', rate_limit_per_minute => 60);';
+      detail = format('The rule: %s.', wrong),
+      hint = 'select * from collecta.create_inbound_endpoint(''work-orders'', ''{"$.payload.sku": "product_code"}'', '
+        'rate_limit_per_minute => 60);';
   end if;
-  if id is null then
+  endpoint.columns := array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
+    order by m.column_name collate "C");
+  if endpoint.inbound_endpoint_id is null then
     token := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
     insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, match_where,
-      columns, rate_limit_per_minute, max_body_bytes, github_signature, writer)
-    values (collecta.new_id('inb'), module, relation, mapping, coalesce(match_columns, '{}'), match_where,
-      mapped, rate_limit_per_minute, max_body_bytes, github_signature, writer)
+      sender, require_signature, each, each_alone, max_elements, events, keep_ignored, digest_window,
+      rate_limit_per_minute, max_body_bytes, columns, writer)
+    values (collecta.new_id('inb'), endpoint.module, endpoint.relation, endpoint.mapping,
+      coalesce(endpoint.match_columns, '{}'), endpoint.match_where, endpoint.sender, endpoint.require_signature,
+      endpoint.each, endpoint.each_alone, endpoint.max_elements, endpoint.events, endpoint.keep_ignored,
+      endpoint.digest_window, endpoint.rate_limit_per_minute, endpoint.max_body_bytes, endpoint.columns, endpoint.writer)
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
     insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
     values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
   else
     update collecta.inbound_endpoints e
-    set relation = save_inbound_endpoint.relation, mapping = save_inbound_endpoint.mapping,
-      match_columns = save_inbound_endpoint.match_columns, match_where = save_inbound_endpoint.match_where, columns = mapped,
-      rate_limit_per_minute = save_inbound_endpoint.rate_limit_per_minute, max_body_bytes = save_inbound_endpoint.max_body_bytes,
-      github_signature = save_inbound_endpoint.github_signature, mapping_version = e.mapping_version + 1
-    where e.inbound_endpoint_id = id
+    set relation = endpoint.relation, mapping = endpoint.mapping, match_columns = endpoint.match_columns,
+      match_where = endpoint.match_where, each = endpoint.each, each_alone = endpoint.each_alone,
+      max_elements = endpoint.max_elements, events = endpoint.events, keep_ignored = endpoint.keep_ignored,
+      digest_window = endpoint.digest_window, rate_limit_per_minute = endpoint.rate_limit_per_minute,
+      max_body_bytes = endpoint.max_body_bytes, columns = endpoint.columns, mapping_version = e.mapping_version + 1
+    where e.inbound_endpoint_id = endpoint.inbound_endpoint_id
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
   end if;
   -- What was taken in the last minute still counts: the rows taken longest ago go first.
   delete from collecta.inbound_budgets b
   where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
-    and b.slot in (select o.slot from collecta.inbound_budgets o where o.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
-                   order by o.taken_at desc offset rate_limit_per_minute);
+    and b.slot in (select o.slot from collecta.inbound_budgets o
+                   where o.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
+                   order by o.taken_at desc offset endpoint.rate_limit_per_minute);
   insert into collecta.inbound_budgets (inbound_endpoint_id, slot)
   select save_inbound_endpoint.inbound_endpoint_id, s from generate_series(1, 60000) s
-  where s not in (select b.slot from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id)
+  where s not in (select b.slot from collecta.inbound_budgets b
+                  where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id)
   order by s
-  limit rate_limit_per_minute - (select count(*) from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id);
-  if writer <> 'collecta_writer' and collecta.written_owner(writer) = collecta.role_name(writer) then
+  limit endpoint.rate_limit_per_minute - (select count(*) from collecta.inbound_budgets b
+                                          where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id);
+  if endpoint.writer <> 'collecta_writer'
+    and collecta.written_owner(endpoint.writer) = collecta.role_name(endpoint.writer)
+  then
     -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
-    execute format('grant usage on schema collecta to %I', collecta.role_name(writer));
-    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(writer));
+    execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
+    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(endpoint.writer));
   end if;
   perform collecta.write_inbound_functions(inbound_endpoint_id);
   perform pg_notify('collecta_inbound', '');
 end
 $$;
-comment on function collecta.save_inbound_endpoint(text, text, regclass, jsonb, text[], text, text, int, int, boolean, name) is
-  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables.';
+comment on function collecta.save_inbound_endpoint(collecta.inbound_endpoints, text) is
+  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables: a row without an id is new.';
+
+create or replace function collecta.is_inbound_secret(secret text, signatures jsonb) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when secret like 'sealed:%' or signatures @> '[{"key": "base64"}]' then collecta.is_secret(secret)
+    else secret is null or length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
+$$;
+comment on function collecta.is_inbound_secret(text, jsonb) is
+  'As is_secret; of a sender whose keys are text, what follows whsec_ need not be base64.';
 
 create or replace function collecta.try_inbound_match(inbound_endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -4925,15 +5748,20 @@ $$;
 comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
 --! EndIncluded inbound/internal/inbound_cast_problem.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
-create or replace function collecta.find_inbound_endpoint(slug text, token_hash text)
-returns table (inbound_endpoint_id text, mapping_version int, fields json, secrets text[], max_body_bytes int, rate_limit_per_minute int, github_signature boolean)
+create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select e.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping),
-    array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
-    e.max_body_bytes, e.rate_limit_per_minute, e.github_signature
+  select json_build_object(
+    'id', e.inbound_endpoint_id, 'mappingVersion', e.mapping_version, 'fields', collecta.inbound_fields(e.mapping),
+    'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
+    'requireSignature', e.require_signature, 'maxBodyBytes', e.max_body_bytes, 'rateLimit', e.rate_limit_per_minute,
+    'each', e.each, 'eachAlone', e.each_alone, 'maxElements', e.max_elements, 'events', e.events,
+    'digestSeconds', extract(epoch from e.digest_window),
+    'sender', json_build_object('signatures', k.signatures, 'ids', k.ids, 'event', k.event, 'ignored', k.ignored_events,
+      'handshakes', k.handshakes, 'contentTypes', k.content_types, 'formField', k.form_field))
   from collecta.inbound_secrets s
   join collecta.inbound_endpoints e on e.inbound_endpoint_id = s.inbound_endpoint_id and e.state = 'active'
+  join collecta.inbound_senders k on k.sender = e.sender
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
   where e.module = find_inbound_endpoint.slug
     and (s.token_hash = find_inbound_endpoint.token_hash
@@ -4942,52 +5770,228 @@ $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
   'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
+--! Included inbound/internal/write_inbound.sql
+create or replace function collecta.earlier_inbound(
+  inbound_endpoint_id text, key_hash text, body_digest text, digest_window interval, body text,
+  out same boolean, out record_id text, out results json
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  -- Whoever comes with the same key meanwhile waits here until this request is committed, or gone. Keys before digests,
+  -- so that two requests never wait for each other.
+  if key_hash is not null then
+    perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || key_hash));
+    select coalesce(earlier_inbound.body is null or r.body = earlier_inbound.body
+        or collecta.is_same_json(r.body, earlier_inbound.body), false), r.record_id, r.results
+    into same, record_id, results
+    from collecta.inbound_requests r
+    where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.key_hash = earlier_inbound.key_hash
+      and r.state in ('accepted', 'partial', 'ignored');
+  end if;
+  if same is null and body_digest is not null then
+    perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || body_digest));
+    select true, r.record_id, r.results into same, record_id, results
+    from collecta.inbound_requests r
+    where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.body_digest = earlier_inbound.body_digest
+      and r.state in ('accepted', 'partial', 'ignored') and r.received_at > now() - digest_window
+    order by r.received_at limit 1;
+  end if;
+end
+$$;
+comment on function collecta.earlier_inbound(text, text, text, interval, text) is
+  'The request that came before with the same key, or within the window with the same body. same is false where the key '
+  'came with other JSON and body is not null.';
+
+create or replace function collecta.is_same_json(a text, b text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return a::jsonb = b::jsonb;
+exception when others then
+  return false;
+end
+$$;
+comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
+
+create or replace function collecta.write_inbound(
+  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, elements json[], done json,
+  final boolean,
+  out state text, out record_id text, out operation text, out results json, out code text, out message text,
+  out reason text, out column_name text
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  call constant text := format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', function_number);
+  place int := 0;
+  element json;
+  answers json[] := '{}';
+  failure record;
+  rewrite boolean := stale;
+begin
+  state := 'accepted';
+  for attempt in 1 .. 2 loop
+    begin
+      if rewrite then
+        perform collecta.write_inbound_functions(inbound_endpoint_id);
+      end if;
+      if single then
+        execute call into record_id, operation using elements[1];
+        return;
+      end if;
+      place := 0;
+      answers := '{}';
+      foreach element in array elements loop
+        place := place + 1;
+        if (done -> (place - 1) ->> 'recordId') is not null then
+          answers := answers || (done -> (place - 1));
+          continue;
+        end if;
+        begin
+          if (element ->> 'problem') is not null then
+            raise exception using errcode = 'CW060', message = element ->> 'problem', column = coalesce(element ->> 'column', '');
+          end if;
+          execute call into record_id, operation using element -> 'values';
+          answers := answers || json_build_object('recordId', record_id, 'operation', operation);
+        exception when others then
+          if not alone or sqlstate ~ '^(40|53|55P03|57|58|XX|CW059|42883)' collate "C" then
+            raise;
+          end if;
+          state := 'partial';
+          get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
+            reason = constraint_name;
+          select f.* into failure
+          from collecta.inbound_failure(inbound_endpoint_id, code, message, column_name, reason, element -> 'values') f;
+          answers := answers || json_build_object('recordId', null, 'detail', failure.reason, 'column', failure.column_name);
+        end;
+      end loop;
+      record_id := null;
+      operation := null;
+      results := array_to_json(answers);
+      if state = 'partial' then
+        reason := failure.reason;
+        column_name := failure.column_name;
+        if (select bool_and(a ->> 'recordId' is null) from unnest(answers) a) then
+          state := 'failed';
+        end if;
+      end if;
+      return;
+    exception when others then
+      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
+        reason = constraint_name;
+      -- What another try may mend is tried again by the caller, all of it; what the server lacks is an outage.
+      if code ~ '^(53|55P03|57|58|XX)' collate "C" or code ~ '^40' collate "C" and not final then
+        raise;
+      end if;
+    end;
+    -- Code attached to a table can alter or drop its writer's functions; then they are written anew, once.
+    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
+      select from collecta.broken_inbound_endpoints() b
+      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id);
+    rewrite := true;
+  end loop;
+  state := 'failed';
+  record_id := null;
+  operation := null;
+  results := null;
+  select f.* into failure
+  from collecta.inbound_failure(inbound_endpoint_id, code, message, column_name, reason,
+    case when single then elements[1] else elements[place] -> 'values' end) f;
+  column_name := failure.column_name;
+  reason := case when single then failure.reason else format('element %s: %s', place - 1, failure.reason) end;
+end
+$$;
+comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, json[], json, boolean) is
+  'Writes one record, or those of a batch in their order: all or none, or with alone each that can be. done: the results '
+  'of an earlier try, whose records are not written again.';
+
+create or replace function collecta.inbound_failure(
+  inbound_endpoint_id text, code text, message text, inout column_name text, constraint_name text, "values" json,
+  out reason text
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  endpoint collecta.inbound_endpoints;
+begin
+  select * into endpoint from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = inbound_failure.inbound_endpoint_id;
+  column_name := nullif(column_name, '');
+  if code ~ '^2[23]' collate "C" and code <> '23505' and column_name is null then
+    select c into column_name from unnest(endpoint.columns) c
+    where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
+  end if;
+  reason := case
+    when code ~ '^40' collate "C" then 'other writers were in the way; it can be tried again'
+    when code = 'CW060' then message
+    when code = '23502' then 'it must not be null'
+    when code = '23505' and collecta.hides_records(endpoint.relation) then
+      format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
+    when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
+    when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
+    when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
+    when code in ('P0001', 'P0002') then 'a trigger of the table refuses the record'
+  end;
+  reason := coalesce(reason, format('the table cannot take the record (SQLSTATE %s)', code));
+end
+$$;
+comment on function collecta.inbound_failure(text, text, text, text, text, json) is
+  'What a sender is told of an error, in words that quote nothing of the payload but names of columns and constraints.';
+--! EndIncluded inbound/internal/write_inbound.sql
 --! Included inbound/runner/receive_inbound.sql
+-- Whoever waits longer for other writers than lock_timeout is told to come again; nothing is written then.
 create or replace function collecta.receive_inbound(
   inbound_endpoint_id text,
   mapping_version int,
-  "values" json,
+  elements json[],
   body text,
-  key_hash text,
+  key_hash text default null,
+  same_body boolean default false,
+  body_digest text default null,
+  ignored boolean default false,
   problem text default null,
   problem_column text default null,
   request_id text default null,
   final boolean default false,
   out status int,
   out record_id text,
+  out results json,
   out kept_as text,
   out reason text,
   out column_name text,
   out retry_after float8
 )
--- Whoever waits longer for other writers is told to come again; nothing is written then.
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '3s'
 as $$
 #variable_conflict use_column
 declare
   endpoint record;
-  stamp constant timestamptz := clock_timestamp();
+  arrived constant timestamptz := clock_timestamp();
   retried constant boolean := request_id is not null;
-  operation text;
-  state text := 'accepted';
-  code text;
-  message text;
-  constraint_name text;
+  state text := case when ignored then 'ignored' else 'accepted' end;
   earlier record;
+  done json;
+  written record;
 begin
   if retried then
-    perform from collecta.inbound_requests r where r.request_id = receive_inbound.request_id and r.state = 'retry' for update;
+    select r.results, r.key_hash, r.body_digest into earlier from collecta.inbound_requests r
+    where r.request_id = receive_inbound.request_id and r.state = 'retry' for update;
     if not found then
       return;
     end if;
+    done := earlier.results;
+    key_hash := earlier.key_hash;
+    body_digest := earlier.body_digest;
   end if;
-  select e.*, m.current_version, e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version) as stale,
-    (select c from unnest(e.match_columns) c where "values" ->> c is null limit 1) as unmatched,
-    (select c from unnest(e.scalar_columns) c where json_typeof("values" -> c) in ('object', 'array') limit 1) as structured
-  into endpoint
+  select e.*, e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version) as stale into endpoint
   from collecta.inbound_endpoints e
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
-  where e.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and (e.state = 'active' or retried and e.state = 'paused');
+  where e.inbound_endpoint_id = receive_inbound.inbound_endpoint_id
+    and (e.state = 'active' or retried and e.state = 'paused');
   if not found and not retried then
     status := 404;
     return;
@@ -4999,17 +6003,18 @@ begin
   if not retried then
     with free as (
       select b.slot from collecta.inbound_budgets b
-      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at < stamp - interval '60 s'
+      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at < arrived - interval '60 s'
       order by b.taken_at desc limit 1
       for update skip locked)
-    update collecta.inbound_budgets b set taken_at = stamp
+    update collecta.inbound_budgets b set taken_at = arrived
     from free where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.slot = free.slot;
     if not found then
       status := 429;
       -- Nothing to wait for where the last free row is another request's that is not committed yet.
       retry_after := greatest(0, coalesce(extract(epoch from (
-        select min(b.taken_at) from collecta.inbound_budgets b where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at > '-infinity')
-        + interval '60 s' - stamp), 0));
+        select min(b.taken_at) from collecta.inbound_budgets b
+        where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at > '-infinity')
+        + interval '60 s' - arrived), 0));
       return;
     end if;
   end if;
@@ -5018,16 +6023,16 @@ begin
   column_name := problem_column;
   if endpoint.inbound_endpoint_id is null then
     reason := 'the inbound endpoint was deleted, or its module detached';
-  elsif key_hash is not null then
-    -- Whoever comes with the same key meanwhile waits here until this request is committed, or gone.
-    perform pg_advisory_xact_lock(1668246637, hashtext(receive_inbound.inbound_endpoint_id || key_hash));
-    select r.record_id, r.body = receive_inbound.body as same into earlier
-    from collecta.inbound_requests r
-    where r.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and r.key_hash = receive_inbound.key_hash and r.state = 'accepted';
+  elsif key_hash is not null or body_digest is not null then
+    select e.* into earlier
+    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest,
+      coalesce(endpoint.digest_window, interval '1 day'), case when same_body then receive_inbound.body end) e;
     if earlier.same then
       status := 202;
       record_id := earlier.record_id;
-      update collecta.inbound_requests r set state = 'duplicate', record_id = earlier.record_id, finished_at = clock_timestamp()
+      results := earlier.results;
+      update collecta.inbound_requests r
+      set state = 'duplicate', record_id = earlier.record_id, finished_at = clock_timestamp()
       where r.request_id = receive_inbound.request_id;
       return;
     elsif not earlier.same then
@@ -5035,86 +6040,61 @@ begin
     end if;
   end if;
 
-  if reason is null and endpoint.structured is not null then
-    column_name := endpoint.structured;
-    reason := collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values");
-  elsif reason is null and endpoint.unmatched is not null then
-    column_name := endpoint.unmatched;
-    reason := 'records are matched by this column, so it must be there and not null';
+  if reason is null and not ignored then
+    select w.* into written
+    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale, endpoint.each is null,
+      endpoint.each_alone, elements, done, final) w;
+    reason := written.reason;
+    column_name := written.column_name;
+    record_id := written.record_id;
+    results := written.results;
+    state := written.state;
+  else
+    select null as operation, null as code, null as message into written;
+    state := case when reason is null then state else 'failed' end;
   end if;
-  for attempt in 1 .. 2 loop
-    exit when reason is not null;
-    begin
-      if endpoint.stale then
-        perform collecta.write_inbound_functions(endpoint.inbound_endpoint_id);
-      end if;
-      execute format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', endpoint.function_number)
-      into record_id, operation using "values";
-      exit;
-    exception when others then
-      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
-        constraint_name = constraint_name;
-      -- What another try may mend is tried again by the caller, all of it; what the server lacks is an outage.
-      if code ~ '^(53|55P03|57|58|XX)' or code ~ '^40' and not final then
-        raise;
-      end if;
-      record_id := null;
-      column_name := nullif(column_name, '');
-    end;
-    -- Code attached to a table can alter or drop its writer's functions; then they are written anew, once.
-    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
-      select from collecta.broken_inbound_endpoints() b
-      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id);
-    endpoint.stale := true;
-    code := null;
-  end loop;
-
-  if code is not null then
-    if code ~ '^2[23]' and code <> '23505' and column_name is null then
-      select c into column_name from unnest(endpoint.columns) c
-      where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
-    end if;
-    reason := case
-      when code ~ '^40' then 'other writers were in the way; it can be tried again'
-      when code = 'CW060' then message
-      when code = '22023' and message = 'the payload holds none of the mapped values' then message
-      when code = '23502' then 'it must not be null'
-      when code = '23505' and collecta.hides_records(endpoint.relation)
-        then format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
-      when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
-      when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
-      when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
-      when code in ('P0001', 'P0002') then 'a trigger of the table refuses the record'
-    end;
-    reason := coalesce(reason, format('the table cannot take the record (SQLSTATE %s)', code));
+  status := case when state <> 'failed' then 202 when written.code ~ '^40' collate "C" then 503 else 422 end;
+  if ignored and not endpoint.keep_ignored then
+    return;
   end if;
-  if reason is not null then
-    state := 'failed';
-  end if;
-  status := case when reason is null then 202 when code ~ '^40' then 503 else 422 end;
   kept_as := coalesce(request_id, collecta.new_id('req'));
-  insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id, reason, column_name, sqlstate, error, mapping_version, key_hash, body)
-  values (kept_as, receive_inbound.inbound_endpoint_id, stamp, state, operation, record_id, reason, column_name, code, message, receive_inbound.mapping_version, key_hash, body)
+  insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+    reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
+  values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
+    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash, body_digest, results, body)
   on conflict on constraint inbound_requests_pkey do update
-    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id, reason = excluded.reason, column_name = excluded.column_name,
-      sqlstate = excluded.sqlstate, error = excluded.error, mapping_version = excluded.mapping_version, attempts = r.attempts + 1, finished_at = clock_timestamp();
+    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id, reason = excluded.reason,
+      column_name = excluded.column_name, sqlstate = excluded.sqlstate, error = excluded.error,
+      mapping_version = excluded.mapping_version, results = excluded.results, attempts = r.attempts + 1,
+      finished_at = clock_timestamp();
 end
 $$;
-comment on function collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean) is
-  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated idempotency key with the record it made, casts the mapped values, inserts or updates the record, and keeps the request. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
+comment on function collecta.receive_inbound(
+  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean) is
+  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated id or '
+  'body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the request. elements: '
+  'an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., "column": ...}. key_hash and '
+  'body_digest: by which repetitions are known; same_body: a repeated key must come with equal JSON. ignored: an event that '
+  'becomes no record. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: '
+  'reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
+  'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
-returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
+returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select r.request_id, r.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping), r.body, r.key_hash
+  select r.request_id, r.inbound_endpoint_id, e.mapping_version,
+    json_build_object('fields', collecta.inbound_fields(e.mapping), 'each', e.each, 'eachAlone', e.each_alone,
+      'maxElements', e.max_elements), r.body
   from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
   where r.state = 'retry'
   order by r.received_at
   limit 10
 $$;
-comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
+comment on function collecta.next_inbound_retries() is
+  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
+  'each once.';
 --! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/runner/maintain_inbound.sql
 create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
@@ -5152,73 +6132,121 @@ create or replace function collecta.create_inbound_endpoint(
   mapping jsonb,
   match_columns text[] default '{}',
   inout secret text default null,
+  sender text default null,
+  each text default null,
   match_where text default null,
-  require_signature boolean default false,
+  require_signature collecta.signature_rule default null,
   rate_limit_per_minute int default 60,
   max_body_bytes int default 1048576,
-  github_signature boolean default false,
+  events text[] default null,
+  keep_ignored boolean default true,
+  each_alone boolean default false,
+  max_elements int default 1000,
+  digest_window interval default null,
   writer name default 'collecta_writer'
 )
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
+  endpoint collecta.inbound_endpoints;
   target record;
+  preset record;
   made record;
 begin
   select c.* into target from collecta.check_inbound_mapping(module, mapping, match_columns, match_where) c;
   perform collecta.check_inbound_writer(target.relation, writer);
-  if require_signature and secret is null then
+  select k.each, k.signatures <> '[]' as signs into preset
+  from collecta.inbound_senders k where k.sender = coalesce(create_inbound_endpoint.sender, 'collecta');
+  endpoint.module := module;
+  endpoint.relation := target.relation;
+  endpoint.mapping := mapping;
+  endpoint.match_columns := match_columns;
+  endpoint.match_where := target.match_where;
+  endpoint.sender := coalesce(sender, 'collecta');
+  -- A sender that signs is believed only where it does; without any sender named, a secret is what asks for signatures.
+  endpoint.require_signature := coalesce(require_signature,
+    case when sender is not null and preset.signs then 'true' else 'false' end::collecta.signature_rule);
+  endpoint.each := coalesce(each, preset.each);
+  endpoint.rate_limit_per_minute := rate_limit_per_minute;
+  endpoint.max_body_bytes := max_body_bytes;
+  endpoint.events := events;
+  endpoint.keep_ignored := keep_ignored;
+  endpoint.each_alone := each_alone;
+  endpoint.max_elements := max_elements;
+  endpoint.digest_window := digest_window;
+  endpoint.writer := writer;
+  if endpoint.require_signature <> 'false' and secret is null then
     secret := collecta.new_secret();
   end if;
-  select s.* into made
-  from collecta.save_inbound_endpoint(null, module, target.relation, mapping, match_columns, target.match_where, secret,
-    rate_limit_per_minute, max_body_bytes, github_signature, writer) s;
+  select s.* into made from collecta.save_inbound_endpoint(endpoint, secret) s;
   perform collecta.grant_inbound(target.relation, made.function_number);
   perform collecta.try_inbound_match(made.inbound_endpoint_id);
   inbound_endpoint_id := made.inbound_endpoint_id;
   path := format('/api/webhooks/%s/%s', module, made.token);
 end
 $$;
-comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, text, boolean, int, int, boolean, name) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
+comment on function collecta.create_inbound_endpoint(
+  text, jsonb, text[], text, text, text, text, collecta.signature_rule, int, int, text[], boolean, boolean, int, interval,
+  name) is
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here '
+  'only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "as": '
+  '"empty_as_null", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. '
+  'match_columns: a record that equals the payload in these is updated, else one is made; match_where limits which. sender: '
+  'a row of inbound_senders, how requests are signed and numbered. each: the array whose elements are the records. A secret '
+  'is always enforced; require_signature => true generates one, ''standard'' asks for a signature over id and time. Needs '
+  'the table''s ownership. Errors CW051 to CW057 say what to do.';
 
 create or replace function collecta.update_inbound_endpoint(
   inbound_endpoint_id text,
   mapping jsonb default null,
   match_columns text[] default null,
   match_where text default null,
+  each text default null,
   rate_limit_per_minute int default null,
   max_body_bytes int default null,
-  github_signature boolean default null
+  events text[] default null,
+  keep_ignored boolean default null,
+  each_alone boolean default null,
+  max_elements int default null,
+  digest_window interval default null
 ) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
   endpoint collecta.inbound_endpoints;
   target record;
   made record;
 begin
-  perform collecta.check_inbound_endpoint_id(update_inbound_endpoint.inbound_endpoint_id);
-  select * into endpoint from collecta.inbound_endpoints e where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
+  perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
+  select e.* into endpoint from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
+  endpoint.mapping := coalesce(mapping, endpoint.mapping);
+  endpoint.match_columns := coalesce(match_columns, endpoint.match_columns);
   select c.* into target
-  from collecta.check_inbound_mapping(endpoint.module, coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
-    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns),
-    coalesce(update_inbound_endpoint.match_where, endpoint.match_where)) c;
+  from collecta.check_inbound_mapping(endpoint.module, endpoint.mapping, endpoint.match_columns,
+    coalesce(match_where, case when endpoint.match_columns <> '{}' then endpoint.match_where end)) c;
   perform collecta.check_inbound_writer(target.relation, endpoint.writer);
-  select s.* into made
-  from collecta.save_inbound_endpoint(endpoint.inbound_endpoint_id, endpoint.module, target.relation,
-    coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
-    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns), target.match_where, null,
-    coalesce(update_inbound_endpoint.rate_limit_per_minute, endpoint.rate_limit_per_minute),
-    coalesce(update_inbound_endpoint.max_body_bytes, endpoint.max_body_bytes),
-    coalesce(update_inbound_endpoint.github_signature, endpoint.github_signature), endpoint.writer) s;
+  endpoint.relation := target.relation;
+  endpoint.match_where := target.match_where;
+  endpoint.each := coalesce(each, endpoint.each);
+  endpoint.rate_limit_per_minute := coalesce(rate_limit_per_minute, endpoint.rate_limit_per_minute);
+  endpoint.max_body_bytes := coalesce(max_body_bytes, endpoint.max_body_bytes);
+  endpoint.events := coalesce(events, endpoint.events);
+  endpoint.keep_ignored := coalesce(keep_ignored, endpoint.keep_ignored);
+  endpoint.each_alone := coalesce(each_alone, endpoint.each_alone);
+  endpoint.max_elements := coalesce(max_elements, endpoint.max_elements);
+  endpoint.digest_window := coalesce(digest_window, endpoint.digest_window);
+  select s.* into made from collecta.save_inbound_endpoint(endpoint, null) s;
   perform collecta.grant_inbound(target.relation, made.function_number);
   perform collecta.try_inbound_match(endpoint.inbound_endpoint_id);
 end
 $$;
-comment on function collecta.update_inbound_endpoint(text, jsonb, text[], text, int, int, boolean) is
-  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, types, a new unique index.';
+comment on function collecta.update_inbound_endpoint(
+  text, jsonb, text[], text, text, int, int, text[], boolean, boolean, int, interval) is
+  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, '
+  'types, a new unique index.';
 --! EndIncluded inbound/create_inbound_endpoint.sql
 --! Included inbound/pause_inbound_endpoint.sql
 create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
@@ -5281,7 +6309,10 @@ declare
   fresh constant text := coalesce(rotate_inbound_secret.secret, collecta.new_secret());
 begin
   perform collecta.check_inbound_overlap(rotate_inbound_secret.inbound_endpoint_id, overlap);
-  if not collecta.is_secret(fresh) then
+  if not collecta.is_inbound_secret(fresh, (
+    select k.signatures from collecta.inbound_senders k
+    where k.sender = (select e.sender from collecta.inbound_endpoints e
+                      where e.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id))) then
     raise exception using errcode = 'CW055', message = 'this secret cannot be used',
       detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
   end if;
@@ -5306,7 +6337,7 @@ begin
     perform collecta.check_inbound_endpoint_id(id);
   end if;
   update collecta.inbound_requests r set state = 'retry'
-  where r.state = 'failed' and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
+  where r.state in ('failed', 'partial') and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
   get diagnostics queued = row_count;
   perform pg_notify('collecta_inbound', 'retry');
   return queued;
@@ -5317,17 +6348,35 @@ comment on function collecta.retry_inbound(text, timestamptz) is
 --! EndIncluded inbound/retry_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
-returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
+returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select r.request_id, r.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping), r.body, r.key_hash
+  select r.request_id, r.inbound_endpoint_id, e.mapping_version,
+    json_build_object('fields', collecta.inbound_fields(e.mapping), 'each', e.each, 'eachAlone', e.each_alone,
+      'maxElements', e.max_elements), r.body
   from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
   where r.state = 'retry'
   order by r.received_at
   limit 10
 $$;
-comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
+comment on function collecta.next_inbound_retries() is
+  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
+  'each once.';
 --! EndIncluded inbound/runner/next_inbound_retries.sql
+--! Included inbound/internal/form_inbound_value.sql
+-- The forms of src/inbound/payload.ts, for the preview.
+create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
+language sql stable set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
+as $$
+  select case
+    when 'empty_as_null' = any (forms) and value #>> '{}' = '' then 'null'
+    when forms && '{epoch_seconds,epoch_milliseconds}' and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
+      then to_json(to_timestamp((value #>> '{}')::numeric / case when 'epoch_seconds' = any (forms) then 1 else 1000 end))
+    else value end
+$$;
+comment on function collecta.form_inbound_value(json, text[]) is
+  'A value in the form that its mapping says ("as"); what is not of that form stays as it is.';
+--! EndIncluded inbound/internal/form_inbound_value.sql
 --! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
 returns table (column_name text, source text, type text, value text, problem text)
@@ -5341,7 +6390,8 @@ begin
   perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
   for field in
     select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
-      case when f.constant is not null then f.constant::json else coalesce(payload #> f.steps, f.fallback::json) end as found,
+      case when f.constant is not null then f.constant::json
+        else coalesce(collecta.form_inbound_value(payload #> f.steps, f.forms), f.fallback::json) end as found,
       case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path when f.fallback is not null then 'default' else 'missing' end as source
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
@@ -5541,6 +6591,67 @@ end
 $$;
 comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
 --! EndIncluded install/internal/check_install.sql
+--! Included modules/internal/check_shards.sql
+create or replace function collecta.check_shards()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
+  return query
+  select 'error', 'no shard is on this node', m.slug,
+    format('%s is a distributed table, whose triggers never fire. Its shards are on: %s.', m.relation,
+      collecta.shard_nodes(m.relation)),
+    format('select collecta.detach_module(%L); %s -- on each of these nodes', m.slug,
+      collecta.attach_shards_call(m.relation, m.slug))
+  from collecta.modules m
+  where collecta.is_distributed(m.relation) and not exists (select from collecta.module_members(m.relation));
+
+  return query
+  select 'error', 'shard cannot be found', m.slug,
+    format('A shard of %s is placed on this node, and no table of that number is there: its changes are not captured.',
+      m.relation),
+    format('select * from pg_catalog.pg_dist_shard where logicalrelid = %L::regclass;', m.relation)
+  from collecta.modules m
+  where exists (select from collecta.placed_shards(m.relation) s where s is null);
+end
+$$;
+comment on function collecta.check_shards() is 'Rows of collecta.health about distributed tables.';
+
+-- A shard that Citus moved here, or made by a split, is a new table without our triggers.
+create or replace function collecta.attach_moved_shards() returns setof text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  module record;
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
+  for module in
+    select m.module_id, m.slug, m.relation, v.on_truncate
+    from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+    where collecta.is_distributed(m.relation)
+    order by m.module_id
+  loop
+    begin
+      if collecta.attach_triggers(module.relation, module.module_id, module.on_truncate) > 0 then
+        return next module.slug;
+      end if;
+    exception when others then
+      -- collecta.health says which triggers are missing, and the next call tries again.
+      raise warning 'collecta: the shards of % could not be attached: %', module.slug, sqlerrm;
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.attach_moved_shards() is
+  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose owner '
+  'needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
+--! EndIncluded modules/internal/check_shards.sql
 --! Included modules/internal/check_modules.sql
 create or replace function collecta.check_modules()
 returns table (severity text, problem text, subject text, detail text, hint text)
@@ -5550,7 +6661,10 @@ as $$
 declare
   capturer constant name := collecta.capturing_role();
   missing text;
+  before constant jsonb := collecta.enter_citus();
 begin
+  return query select * from collecta.check_shards();
+
   return query
   select 'error', 'table is gone', m.slug, 'The table of this module was dropped.',
     format('select collecta.detach_module(%L);', m.slug)
@@ -5625,7 +6739,7 @@ begin
   return query
   select 'error', 'capture function was altered', m.slug,
     format('Function %s of the module is not as it was written.', (
-      select string_agg(task, ', ' order by task) from jsonb_each(m.written_hash) w (task, hash)
+      select string_agg(task, ', ' order by task collate "C") from jsonb_each(m.written_hash) w (task, hash)
       where collecta.capture_hash(m.module_id) -> task is distinct from hash)),
     'select * from collecta.maintain();'
   from collecta.modules m
@@ -5634,12 +6748,11 @@ begin
 
   return query
   with member as (
-    select m.slug, m.module_id, m.relation::oid as relid, true as is_root from collecta.modules m
-    union
-    select m.slug, m.module_id, p.relid::oid, p.relid = m.relation
+    -- A row can be written to a shard in no other way, as to a table that is no partition.
+    select m.slug, m.module_id, p.relid::oid as relid, p.relid = m.relation or collecta.is_distributed(m.relation) as is_root
     from collecta.modules m
-    join pg_class c on c.oid = m.relation and c.relkind = 'p'
-    cross join lateral pg_partition_tree(m.relation) p
+    join pg_class c on c.oid = m.relation
+    cross join lateral collecta.module_members(m.relation) p
   ), standing as (
     select member.slug, member.relid, member.is_root, c.relkind, task, t.tgenabled,
       (t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', member.module_id, task))) as is_ours
@@ -5656,7 +6769,7 @@ begin
       else format('select collecta.attach_partitions(%L);', s.slug) end
   from (
     select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
-      string_agg(task, ', ' order by task) filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      string_agg(task, ', ' order by task collate "C") filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
       array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
     from standing
     group by slug, relid, is_root) s
@@ -5676,7 +6789,7 @@ begin
   from collecta.modules m
   cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
   join pg_trigger t on t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', m.module_id, task))
-  where t.tgrelid <> m.relation and not exists (select from pg_partition_ancestors(t.tgrelid) a where a.relid = m.relation)
+  where t.tgrelid <> m.relation and t.tgrelid not in (select p.relid from collecta.module_members(m.relation) p)
   group by m.slug, t.tgrelid;
 
   return query
@@ -5745,6 +6858,7 @@ begin
     return query select 'error', 'capture lacks rights', capturer::text,
       'Rights of the capturing role were revoked: changes are captured in part, or writers fail.', missing || ';';
   end if;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
@@ -5944,8 +7058,8 @@ as $$
     ('collecta_reader', 'SELECT', 'relation',
      'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
       settings installation migrations webhook_deliveries health row_secured_modules
-      inbound_endpoints inbound_requests inbound_refusals inbound_budgets
-      undelivered delivery_rollup observation operator_actions secret_overlaps'),
+      inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
+      undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
     -- Not old and new, which row security of their table may keep from the reader.
     ('collecta_reader', 'SELECT', 'column',
      'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.nested outbox.captured_at
@@ -5956,10 +7070,11 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
+    ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
      'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
@@ -6090,6 +7205,43 @@ comment on materialized view collecta.restored_grants is
   'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
   'pg_restore.';
 --! EndIncluded install/restored_grants.sql
+--! Included install/pin_settings.sql
+-- What a role or database is set to reaches every function that it calls. What other roles call pins what it relies on;
+-- what only such functions call has their settings. So the cost, some microseconds, is paid once a call from outside.
+-- Run at the end of every migration.
+do $$
+declare
+  entry record;
+  pins constant text :=
+    'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
+    'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
+  -- They write into the user's tables, whose defaults and triggers see the receiving login's dates and times.
+  pins_of_inbound constant text :=
+    'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set transform_null_equals = off';
+begin
+  for entry in
+    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta'::regnamespace and p.proname in (
+      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
+      'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
+      'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
+      'send_test_event', 'test_inbound_mapping', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'write_capture_functions')
+  loop
+    execute format('alter routine %s %s', entry.routine,
+      case when entry.writes then pins_of_inbound else pins end);
+  end loop;
+end
+$$;
+--! EndIncluded install/pin_settings.sql
 --! Included install/grants.sql
 -- The end of every migration. Whatever default privileges gave is taken back.
 do $$

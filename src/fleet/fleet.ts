@@ -7,6 +7,7 @@ import { type InboundAnswer, type InboundRequest, problem } from '../inbound/han
 import { type Inbound, openInbound, serveInbound } from '../inbound/server.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
+import { observe } from '../operations/observe.ts';
 import { createBudget } from '../outbound/budget.ts';
 import { deadlineMs, dispatch, maxBodyBytes } from '../outbound/dispatcher.ts';
 import { createOrigins } from '../outbound/origins.ts';
@@ -72,7 +73,9 @@ export async function runFleet(
       };
       await Promise.all([
         ...(receives ? [always(named, leave.signal, () => receive(each, named, !delivers), onFailure)] : []),
-        ...(delivers ? [always(named, stop.signal, deliver, onFailure)] : []),
+        ...(delivers
+          ? [always(named, stop.signal, deliver, onFailure), observe(member.config, named, stop.signal)]
+          : []),
       ]);
     };
     each.ended = work().finally(() => {
@@ -122,11 +125,11 @@ export async function runFleet(
   async function answer(request: InboundRequest): Promise<InboundAnswer> {
     const host = request.headers.host?.replace(/:\d+$/, '').toLowerCase();
     const byHost = Array.from(running.values()).find(({ member }) => host && member.inboundHost === host);
-    const [, name = '', rest = ''] = /^\/([^/]*)(\/.*)$/.exec(request.path) ?? [];
+    const [, name = '', rest = ''] = /^\/([^/]*)(\/.*)$/.exec(request.target) ?? [];
     const found = byHost ?? running.get(name);
     if (!found) return problem(404, 'There is nothing here.');
     if (!found.inbound) return problem(503, 'Not ready yet.', { headers: { 'retry-after': '5' } });
-    return found.inbound.answer(byHost ? request : { ...request, path: rest });
+    return found.inbound.answer(byHost ? request : { ...request, target: rest });
   }
 
   async function receive(each: Running, named: Log, listens: boolean): Promise<void> {
