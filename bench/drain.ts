@@ -1,155 +1,123 @@
-import type { ChildProcess } from 'node:child_process';
-import { runMigrations } from 'graphile-worker';
-import PgBoss from 'pg-boss';
-import {
-  cpuSeconds,
-  insertMany,
-  pause,
-  progress,
-  type Receiver,
-  type Sql,
-  save,
-  startBenchServer,
-  startReceiver,
-  startRunner,
-  startScript,
-  stop,
-  Table,
-  table,
-  until,
-} from './support.ts';
+import { inLab, inOrder, insertRows, type Lab, type Sql } from './lab.ts';
+import { cpuSeconds, type Receiver, type Senders, until } from './processes.ts';
+import { isTrue, type Product, pauseEndpoints, queueIsEmpty, routeAll, startProduct, thisCheckout } from './product.ts';
+import type { Options, Outcome } from './results.ts';
+import { idealLoop, jobQueues, type Rival, startRival } from './rivals.ts';
+import { type Contender, type Measure, takeTurns } from './rounds.ts';
 
-/** What ideal.ts works on. */
-export const idealSchema = `
-  create table ideal_queue (id bigint generated always as identity primary key, due_at timestamptz not null default now(), leased_until timestamptz, attempt int not null default 0, body text not null) with (fillfactor = 45);
-  create index on ideal_queue (due_at, id);
-  create table ideal_history (id bigint, status int, ms real, at timestamptz default now());
-  create table ideal_outbox (id bigint generated always as identity primary key, body text not null);
-  create table ideal_events (id bigint primary key, body text not null);`;
+export const drainMeasures: Measure[] = [
+  { name: 'delivered', unit: 'deliveries/s', compared: true },
+  { name: 'CPU of all processes', unit: 'µs a delivery', compared: true },
+  { name: 'of it the sender', unit: 'µs a delivery' },
+  { name: 'of it the database', unit: 'µs a delivery' },
+  { name: 'WAL', unit: 'bytes a delivery' },
+  { name: 'transaction ids', unit: 'per 100 deliveries' },
+];
 
-const body = (n: number) =>
-  `jsonb_build_object('event', 'record_created', 'record', jsonb_build_object('id', ${n}, 'product_code', 'A-4711', 'quantity', 12, 'work_center', 'assembly', 'status', 'open', 'custom_data', '{"lot": 7, "tags": ["x", "y"]}'::jsonb, 'note', 'a note of some length, as people write them', 'price', 99.95, 'created_at', now(), 'updated_at', now()))`;
+export type Place = { lab: Lab; receiver: Receiver };
 
-/** The tables of a job queue, and for pg-boss a queue. */
-export async function installPeer(peer: string, url: string): Promise<void> {
-  if (peer !== 'pg-boss') return runMigrations({ connectionString: url });
-  const boss = new PgBoss({ connectionString: url });
-  await boss.start();
-  await boss.createQueue('post');
-  await boss.stop({ graceful: false });
+/** Has the senders deliver what is due, until `finished` says so. The rate counts from the first receipt to the last. */
+export async function drainOnce(
+  { lab, receiver }: Place,
+  { sql, senders }: { sql: Sql; senders: Senders },
+  deliveries: number,
+  finished: string,
+): Promise<Record<string, number>> {
+  await receiver.reset();
+  const counters = async () => {
+    const [row] = await sql<[{ wal: number; ids: number }]>`
+      select (pg_current_wal_insert_lsn() - '0/0')::float8 as wal,
+        pg_snapshot_xmax(pg_current_snapshot())::text::float8 as ids`;
+    const database = cpuSeconds([lab.serverPid]);
+    const sender = cpuSeconds(senders.pids);
+    return { ...row, database, sender, all: database + sender + cpuSeconds([receiver.pid]) };
+  };
+  const before = await counters();
+  senders.resume();
+  await until('the drain', async () => (await receiver.count()).count >= deliveries, { everyMs: 25 });
+  await until('the last record', () => isTrue(sql, finished));
+  await senders.freeze();
+  const { first, last, count } = await receiver.count();
+  if (count !== deliveries) throw new Error(`${count} deliveries where ${deliveries} were due`);
+  const after = await counters();
+  const each = (name: keyof typeof after) => (after[name] - before[name]) / deliveries;
+  return {
+    delivered: deliveries / ((last - first) / 1000),
+    'CPU of all processes': each('all') * 1e6,
+    'of it the sender': each('sender') * 1e6,
+    'of it the database': each('database') * 1e6,
+    WAL: each('wal'),
+    'transaction ids': each('ids') * 100,
+  };
 }
 
-/** Makes the product's deliveries: as captured changes, or routed already. */
-export async function fill(sql: Sql, jobs: number, routed: boolean): Promise<void> {
-  await sql.unsafe(insertMany('work_orders', jobs));
-  if (routed)
-    for (;;) {
-      const [row] = await sql`select routed from collecta.route_changes(250)`;
-      if (row?.routed === 0) break;
-    }
+/** Fills the queue while the runners are frozen: with changes that are still to be routed, or with routed ones. */
+export async function fillQueue(product: Product, changes: number, routed: boolean): Promise<void> {
+  const { sql } = product;
+  if (routed) await pauseEndpoints(product, true);
+  await sql.unsafe(insertRows('work_orders', changes));
+  if (routed) {
+    await routeAll(product);
+    await pauseEndpoints(product, false);
+  }
   await sql`vacuum analyze`;
 }
 
-export async function prepare(sql: Sql, target: string, endpoints = 1): Promise<void> {
-  await sql.unsafe(table('work_orders'));
-  await sql`select collecta.attach_module('work_orders', 'work-orders', status_column => 'status')`;
-  for (let i = 0; i < endpoints; i++)
-    await sql`select collecta.create_endpoint(${target}, '{record_created,record_updated,record_deleted,status_change}', max_in_flight => 1000)`;
-}
+export const drainProduct = (
+  place: Place,
+  product: Product,
+  { name, deliveries, routed }: { name: string; deliveries: number; routed: boolean },
+): Contender => ({
+  name,
+  async turn() {
+    await fillQueue(product, deliveries / product.endpointIds.length, routed);
+    return drainOnce(place, { sql: product.sql, senders: product.runners }, deliveries, queueIsEmpty);
+  },
+});
 
-/** From the first receipt to the last, and what the database did meanwhile. */
-export async function measure(sql: Sql, receiver: Receiver, jobs: number, start: () => ChildProcess) {
-  await receiver.reset();
-  const database = async () => {
-    const [row] =
-      await sql`select pg_current_wal_insert_lsn() - '0/0' as wal, (select xact_commit from pg_stat_database where datname = current_database()) as transactions`;
-    return { wal: Number(row?.wal), transactions: Number(row?.transactions) };
-  };
-  await sql`checkpoint`;
-  await pause(1100); // the statistics of the connections above
-  const before = await database();
-  const child = start();
-  await until('the drain', async () => (await receiver.count()).count >= jobs, 180_000, 100);
-  const { first, last } = await receiver.count();
-  await pause(1100);
-  const cpu = cpuSeconds(child.pid as number);
-  const after = await database();
-  await stop(child, 'SIGKILL');
+async function drainRival(place: Place, rival: Rival, deliveries: number): Promise<Contender> {
+  const { sql, senders } = await startRival(place.lab, rival, place.receiver.url);
   return {
-    rate: jobs / ((last - first) / 1000),
-    cpu: (cpu / jobs) * 1e6,
-    wal: (after.wal - before.wal) / jobs,
-    transactions: ((after.transactions - before.transactions) / jobs) * 100,
+    name: rival.name,
+    async turn() {
+      await sql.unsafe(rival.fill(deliveries));
+      await sql`vacuum analyze`;
+      return drainOnce(place, { sql, senders }, deliveries, rival.finished);
+    },
   };
 }
 
-export async function drain({ jobs = 20_000, repetitions = 3, concurrency = '50', only = '' } = {}): Promise<void> {
-  const server = await startBenchServer();
-  const receiver = await startReceiver();
-  const rate = new Table(`Drain of ${jobs} due deliveries, ${concurrency} at once`, 'deliveries/s', 'ideal loop');
-  const cpu = new Table('Runner CPU', 'µs a delivery', 'ideal loop');
-  const wal = new Table('WAL while draining', 'bytes a delivery', 'ideal loop');
-  const transactions = new Table('Transactions', 'per 100 deliveries', 'ideal loop');
-  const contenders: Record<string, () => Promise<void>> = {};
-  const note = (name: string, result: Awaited<ReturnType<typeof measure>>) => {
-    rate.add(name, result.rate);
-    cpu.add(name, result.cpu);
-    wal.add(name, result.wal);
-    transactions.add(name, result.transactions);
-    progress(`${name}: ${Math.round(result.rate)}/s`);
-  };
-  contenders['ideal loop'] = async () => {
-    const { url, sql } = await server.database(false);
-    await sql.unsafe(idealSchema);
-    await sql.unsafe(`insert into ideal_queue (body) select (${body(1)})::text from generate_series(1, ${jobs})`);
-    await sql`vacuum analyze`;
-    note(
-      'ideal loop',
-      await measure(sql, receiver, jobs, () => startScript('ideal.ts', url, receiver.url, concurrency)),
-    );
-    await sql.end();
-  };
-  for (const runtime of ['node', 'deno'] as const)
-    contenders[`collecta, ${runtime}`] = async () => {
-      const { url, sql } = await server.database();
-      await prepare(sql, receiver.url);
-      await fill(sql, jobs, true);
-      note(
-        `collecta, ${runtime}`,
-        await measure(sql, receiver, jobs, () => startRunner(runtime, url, { COLLECTA_CONCURRENCY: concurrency })),
-      );
-      await sql.end();
-    };
-  contenders['collecta, node, routing too'] = async () => {
-    const { url, sql } = await server.database();
-    await prepare(sql, receiver.url);
-    await fill(sql, jobs, false);
-    note(
-      'collecta, node, routing too',
-      await measure(sql, receiver, jobs, () => startRunner('node', url, { COLLECTA_CONCURRENCY: concurrency })),
-    );
-    await sql.end();
-  };
-  const jobsOf: Record<string, string> = {
-    'graphile-worker': `select graphile_worker.add_jobs(array_agg(('post', (${body(1)})::json, null, now(), 25, null, 0, null)::graphile_worker.job_spec)) from generate_series(1, ${jobs})`,
-    'pg-boss': `insert into pgboss.job (name, data) select 'post', ${body(1)} from generate_series(1, ${jobs})`,
-  };
-  for (const peer of ['graphile-worker', 'graphile-worker as installed', 'pg-boss'])
-    contenders[peer] = async () => {
-      const { url, sql } = await server.database(false);
-      await installPeer(peer, url);
-      await sql.unsafe(jobsOf[peer] ?? jobsOf['graphile-worker']!);
-      await sql`vacuum analyze`;
-      note(
-        peer,
-        await measure(sql, receiver, jobs, () => startScript('peers.ts', peer, url, receiver.url, concurrency)),
-      );
-      await sql.end();
-    };
-  for (let i = 0; i < repetitions; i++)
-    for (const [name, run] of Object.entries(contenders))
-      if (!only || name === 'ideal loop' || name.includes(only)) await run();
-  receiver.stop();
-  await server.stop();
-  save('drain', [rate, cpu, wal, transactions]);
-}
+/** How fast due deliveries go out: an ideal loop by hand, the job queues, and the product on Node and on Deno. */
+export const drain = ({ size: deliveries = 5_000, only = '', checkouts, ...options }: Options): Promise<Outcome> =>
+  inLab([], async lab => {
+    const receiver = await lab.receiver();
+    const place = { lab, receiver };
+    const title = (what: string) => `${deliveries.toLocaleString('en')} due deliveries, 50 at once${what}`;
+    if (checkouts) {
+      const comparisons = [];
+      const products = await inOrder(checkouts, checkout => startProduct(lab, { checkout, target: receiver.url }));
+      for (const [what, routed] of [
+        ['', true],
+        [', routing the changes too', false],
+      ] as const) {
+        const contenders = products.map((product, index) =>
+          drainProduct(place, product, { name: checkouts[index]!.name, deliveries, routed }),
+        );
+        comparisons.push(await takeTurns(contenders, { title: title(what), measures: drainMeasures, ...options }));
+      }
+      return { comparisons };
+    }
+    const contenders: Contender[] = [];
+    for (const rival of [idealLoop, ...jobQueues])
+      if (rival === idealLoop || rival.name.includes(only)) contenders.push(await drainRival(place, rival, deliveries));
+    for (const [name, runtime, routed] of [
+      ['collecta, Node', 'node', true],
+      ['collecta, Deno', 'deno', true],
+      ['collecta, Node, routing the changes too', 'node', false],
+    ] as const) {
+      if (!name.includes(only)) continue;
+      const product = await startProduct(lab, { checkout: thisCheckout, runtime, target: receiver.url });
+      contenders.push(drainProduct(place, product, { name, deliveries, routed }));
+    }
+    return { comparisons: [await takeTurns(contenders, { title: title(''), measures: drainMeasures, ...options })] };
+  });

@@ -1,13 +1,14 @@
-// The floor of draining: an ideal loop by hand. Claim 200 by SKIP LOCKED, sign and POST by undici, record a batch with one
-// history row each, pipelined. No guard, no routing, no history detail, one endpoint, nothing checked. Mode "route": from an
-// outbox, in one statement that keeps the event and makes a leased queue row of it: the least that routing can be.
+// The least that a delivery loop can do: claim 200 by SKIP LOCKED, sign and POST by undici, 50 at once, and record a batch
+// with one history row each, pipelined. No guard, no routing, no history detail, one endpoint, nothing checked.
+// Mode "route" reads an outbox in one statement, which keeps the event and makes a leased queue row of it.
 import { createHmac } from 'node:crypto';
 import postgres from 'postgres';
 import { Agent, request } from 'undici';
 
-const [, , url = '', target = '', concurrency = '50', mode = 'drain'] = process.argv;
+const [, , url = '', target = '', mode = 'drain'] = process.argv;
+const concurrency = 50;
 const sql = postgres(url, { max: 4 });
-const agent = new Agent({ connections: Number(concurrency) });
+const agent = new Agent({ connections: concurrency });
 type Job = { id: string; body: string };
 
 const ahead: Job[] = [];
@@ -35,7 +36,9 @@ async function record(): Promise<void> {
   const batch = done.splice(0, 200);
   recording++;
   await sql`
-    with r as (select * from unnest(${batch.map(b => b.id)}::text[]::bigint[], ${batch.map(b => b.status)}::int[], ${batch.map(b => b.ms)}::real[]) r (id, status, ms)),
+    with r as (
+      select * from unnest(${batch.map(b => b.id)}::text[]::bigint[], ${batch.map(b => b.status)}::int[],
+        ${batch.map(b => b.ms)}::real[]) r (id, status, ms)),
     d as (delete from ideal_queue q using r where q.id = r.id)
     insert into ideal_history (id, status, ms) select * from r`;
   recording--;
@@ -48,13 +51,20 @@ async function claim(): Promise<void> {
   const rows =
     mode === 'route'
       ? await sql<Job[]>`
-    with o as (delete from ideal_outbox where id in (select id from ideal_outbox order by id limit 200 for update skip locked) returning id, body),
+    with o as (
+      delete from ideal_outbox
+      where id in (select id from ideal_outbox order by id limit 200 for update skip locked) returning id, body),
     e as (insert into ideal_events (id, body) select id, body from o),
-    q as (insert into ideal_queue (id, body, leased_until, attempt) overriding system value select id, '', now() + interval '60 s', 1 from o)
+    q as (
+      insert into ideal_queue (id, body, leased_until, attempt) overriding system value
+      select id, '', now() + interval '60 s', 1 from o)
     select id, body from o order by id`
       : await sql<Job[]>`
-    with c as (select id from ideal_queue where due_at <= now() and (leased_until is null or leased_until < now()) order by due_at, id limit 200 for update skip locked)
-    update ideal_queue q set leased_until = now() + interval '60 s', attempt = attempt + 1 from c where q.id = c.id returning q.id, q.body`;
+    with c as (
+      select id from ideal_queue where due_at <= now() and (leased_until is null or leased_until < now())
+      order by due_at, id limit 200 for update skip locked)
+    update ideal_queue q set leased_until = now() + interval '60 s', attempt = attempt + 1
+    from c where q.id = c.id returning q.id, q.body`;
   claiming = false;
   more = rows.length > 0;
   ahead.push(...rows);
@@ -62,7 +72,7 @@ async function claim(): Promise<void> {
 }
 
 function pump(): void {
-  while (underway < Number(concurrency) && ahead.length > 0) {
+  while (underway < concurrency && ahead.length > 0) {
     underway++;
     post(ahead.shift() as Job).finally(() => {
       underway--;
@@ -73,6 +83,6 @@ function pump(): void {
   if (ahead.length <= 100 && more) claim();
 }
 
-if (mode !== 'drain') await sql.listen('ideal', () => claim());
+await sql.listen('ideal', () => claim());
 await claim();
 setInterval(() => claim(), 1000);

@@ -1,121 +1,91 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { idealSchema, installPeer, prepare } from './drain.ts';
-import type { Offer } from './offer.ts';
-import {
-  pause,
-  progress,
-  type Receiver,
-  root,
-  type Sql,
-  save,
-  startBenchServer,
-  startReceiver,
-  startRunner,
-  startScript,
-  stop,
-  Table,
-} from './support.ts';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { TransactionSql } from 'postgres';
+import { type Database, inLab, type Sql } from './lab.ts';
+import { cpuSeconds, type Senders, until } from './processes.ts';
+import { startProduct, thisCheckout } from './product.ts';
+import type { Options, Outcome } from './results.ts';
+import { idealLoop, idealLoopThatRoutes, jobQueues, startRival } from './rivals.ts';
+import { type Comparison, type Measure, takeTurns } from './rounds.ts';
+import { quantile } from './statistics.ts';
 
-const peerRates = [100, 500];
+const measures: Measure[] = [
+  { name: 'p50', unit: 'ms', compared: true },
+  { name: 'p99', unit: 'ms', compared: true },
+  { name: 'CPU of all processes', unit: 'µs a delivery', compared: true },
+];
 
-/** Writes `rate` changes a second for `seconds` from another process; comes back with when each one's COMMIT was sent. */
-async function offer(url: string, whose: Offer, rate: number, seconds: number): Promise<number[]> {
-  const child = spawn(
-    process.execPath,
-    ['--import', 'tsx', `${root}bench/offer.ts`, url, whose, String(rate), String(seconds)],
-    { cwd: root, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
-  );
-  return new Promise((done, fail) => {
-    child.once('message', committing => done(committing as number[]));
-    child.once('exit', code => fail(new Error(`offering changes ended with ${code}`)));
-  });
+type Write = (tx: TransactionSql, body: string) => PromiseLike<unknown>;
+
+/** Writes `rate` changes a second in transactions of their own; comes back with the time at which each COMMIT was sent. */
+async function offer(sql: Sql, write: Write, rate: number, seconds: number): Promise<number[]> {
+  const started = performance.now();
+  const pending: Promise<unknown>[] = [];
+  const committedAt: number[] = [];
+  for (let number = 0; number < rate * seconds; number++) {
+    const due = started + (number * 1000) / rate;
+    while (performance.now() < due) await pause(Math.max(0, due - performance.now() - 0.5));
+    const body = JSON.stringify({ number, note: 'a note of some length, as people write them' });
+    const written = sql.begin(async tx => {
+      await write(tx, body);
+      committedAt[number] = performance.timeOrigin + performance.now();
+    });
+    pending.push(written);
+  }
+  await Promise.all(pending);
+  return committedAt;
 }
 
-const quantile = (sorted: number[], q: number) =>
-  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN;
+type Sender = Database & { name: string; senders: Senders; write: Write; held?: string };
 
-/** Commit to receipt, idle wake-ups included; against an ideal loop with an unconditional NOTIFY, and the job queues. */
-export async function latency({
-  repetitions = 3,
-  seconds = 12,
-  rates = [10, 100, 500, 1_500],
-  only = '',
-} = {}): Promise<void> {
-  const server = await startBenchServer();
-  const receiver: Receiver = await startReceiver();
-  const tables = new Map<string, Table>();
-  const note = (what: string, name: string, value: number) => {
-    const found = tables.get(what) ?? new Table(what, 'ms', 'ideal loop');
-    tables.set(what, found);
-    found.add(name, value);
-  };
-  const jobQueue = (peer: string, whose: Offer) => async () => {
-    const { url, sql } = await server.database(false);
-    await installPeer(peer, url);
-    return { url, sql, whose, child: startScript('peers.ts', peer, url, receiver.url, '50') };
-  };
-  const idealLoop = (whose: Offer, table: string, mode: string) => async () => {
-    const { url, sql } = await server.database(false);
-    await sql.unsafe(idealSchema);
-    await sql.unsafe(`create function announce() returns trigger language plpgsql as $$ begin perform pg_notify('ideal', ''); return null; end $$;
-      create trigger announce after insert on ${table} for each statement execute function announce()`);
-    return { url, sql, whose, child: startScript('ideal.ts', url, receiver.url, '50', mode) };
-  };
-  const contenders: Record<string, () => Promise<{ url: string; sql: Sql; child: ChildProcess; whose: Offer }>> = {
-    'ideal loop': idealLoop('ideal', 'ideal_queue', 'listen'),
-    'ideal loop that routes': idealLoop('ideal outbox', 'ideal_outbox', 'route'),
-    collecta: async () => {
-      const { url, sql } = await server.database();
-      await prepare(sql, receiver.url);
-      return { url, sql, whose: 'collecta', child: startRunner('node', url) };
-    },
-    'graphile-worker, tuned': jobQueue('graphile-worker', 'graphile-worker'),
-    'graphile-worker as installed': jobQueue('graphile-worker as installed', 'graphile-worker'),
-    'pg-boss, polling twice a second': jobQueue('pg-boss', 'pg-boss'),
-  };
-  for (let i = 0; i < repetitions; i++)
-    for (const [name, start] of Object.entries(contenders)) {
-      if (only && !only.split(',').includes(name)) continue;
-      const { url, sql, child, whose } = await start();
-      const ours = whose === 'collecta' || whose.startsWith('ideal');
-      const offered = rates.filter(rate => ours || peerRates.includes(rate));
-      await pause(2_500);
-      await offer(url, whose, 200, 4); // warm
-      await pause(1_500); // what comes late has numbers, too
-      for (const [rate, held] of [
-        ...offered.map(rate => [rate, false] as const),
-        ...(ours && rates.includes(100) ? [[100, true] as const] : []),
-      ]) {
-        await receiver.reset();
-        const writer = await sql.reserve();
-        if (held)
-          await writer.unsafe(
-            whose.startsWith('ideal')
-              ? `begin; select pg_current_xact_id()`
-              : `begin; insert into work_orders (status) values ('held')`,
-          );
-        const committing = await offer(url, whose, rate, seconds);
-        await pause(1_500);
-        if (held) await writer.unsafe('rollback');
-        writer.release();
-        const sorted = (await receiver.receipts())
-          .map(([number, at]) => at - (committing[number] ?? Number.NaN))
-          .sort((a, b) => a - b);
-        const label = held ? `${rate}/s, a write transaction held open` : `${rate}/s`;
-        for (const [quantileName, q] of [
-          ['p50', 0.5],
-          ['p99', 0.99],
-          ['p99.9', 0.999],
-        ] as const)
-          note(`${label}, ${quantileName}`, name, quantile(sorted, q));
-        progress(
-          `${name} at ${label}: ${sorted.length} received, p50 ${quantile(sorted, 0.5).toFixed(2)} p99 ${quantile(sorted, 0.99).toFixed(2)} ms`,
-        );
+/** The time from the COMMIT to the receipt, in bursts at a steady rate. */
+export const latency = ({ seconds = 2, only = '', checkouts, ...options }: Options): Promise<Outcome> =>
+  inLab([], async lab => {
+    const receiver = await lab.receiver();
+    const started: Sender[] = [];
+    if (!checkouts)
+      for (const rival of [idealLoop, idealLoopThatRoutes, ...jobQueues]) {
+        if (rival !== idealLoop && !rival.name.includes(only)) continue;
+        const running = await startRival(lab, rival, receiver.url);
+        started.push({ ...running, name: rival.name, write: rival.write });
       }
-      await stop(child, 'SIGKILL');
-      await sql.end({ timeout: 1 });
+    for (const checkout of checkouts ?? [thisCheckout]) {
+      const product = await startProduct(lab, { checkout, target: receiver.url });
+      const write: Write = (tx, body) =>
+        tx`insert into work_orders (product_code, custom_data) values ('A-4711', ${body}::text::jsonb)`;
+      started.push({ ...product, name: checkout.name, senders: product.runners, write });
     }
-  receiver.stop();
-  await server.stop();
-  save('latency', [...tables.values()]);
-}
+
+    const burst = async ({ url, senders, write }: Sender, rate: number, held: boolean) => {
+      // Sessions of this turn only: so all contenders' are equally new.
+      const sql = lab.connect(url, 8);
+      await Promise.all(Array.from({ length: 8 }, () => sql`select 1`));
+      senders.resume();
+      await receiver.reset();
+      const cpu = () => cpuSeconds([lab.serverPid, receiver.pid, ...senders.pids]);
+      const holder = lab.connect(url, 1);
+      // A session that has captured a change and does not commit: it will not notify any more.
+      if (held) await holder.unsafe(`begin; insert into work_orders (status) values ('held')`);
+      await pause(1_200); // asleep again
+      const before = cpu();
+      const committedAt = await offer(sql, write, rate, seconds);
+      await until('the last receipt', async () => (await receiver.count()).count >= committedAt.length);
+      await pause(200);
+      const used = cpu() - before;
+      await holder.end({ timeout: 0 });
+      await senders.freeze();
+      const times = (await receiver.receipts()).map(([number, at]) => at - committedAt[number]!);
+      if (times.length !== committedAt.length) throw new Error(`${times.length} of ${committedAt.length} received`);
+      await sql.end();
+      const perDelivery = (used / times.length) * 1e6;
+      return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), 'CPU of all processes': perDelivery };
+    };
+    const comparisons: Comparison[] = [];
+    const compare = async (title: string, contenders: Sender[], rate: number, held = false) => {
+      const turns = contenders.map(each => ({ name: each.name, turn: () => burst(each, rate, held) }));
+      comparisons.push(await takeTurns(turns, { title, measures, ...options }));
+    };
+    await compare('100 changes a second', started, 100);
+    if (checkouts) return { comparisons };
+    await compare('500 changes a second', started, 500);
+    return { comparisons };
+  });

@@ -1,62 +1,46 @@
-import { readFileSync } from 'node:fs';
-import { prepare } from './drain.ts';
-import {
-  insertMany,
-  progress,
-  save,
-  startBenchServer,
-  startReceiver,
-  startRunner,
-  stop,
-  Table,
-  until,
-} from './support.ts';
+import { inLab, insertRows } from './lab.ts';
+import { residentMiB, until } from './processes.ts';
+import { startProduct } from './product.ts';
+import type { Options, Outcome } from './results.ts';
+import { progress } from './rounds.ts';
+import { quantile } from './statistics.ts';
 
-const residentMiB = (pid: number) =>
-  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
-
-/** One statement of a million rows, routed and delivered: the runner's resident set by tenths. */
-export async function memory({ jobs = 1_000_000 } = {}): Promise<void> {
-  const server = await startBenchServer(['synchronous_commit=off']);
-  const receiver = await startReceiver();
-  const { url, sql } = await server.database();
-  await prepare(sql, receiver.url);
-  await sql.unsafe(insertMany('work_orders', jobs));
-  progress('captured');
-  const started = performance.timeOrigin + performance.now();
-  const child = startRunner('node', url, { COLLECTA_CONCURRENCY: '50' });
-  const resident = new Table(
-    `Resident set while ${jobs.toLocaleString('en')} changes of one statement are routed and delivered`,
-    'MiB',
-    'tenth 1',
-  );
-  let reached = 0;
-  await until(
-    'the drain',
-    async () => {
+/** One statement of a million rows, routed and delivered: what the runner holds in memory meanwhile. */
+export const memory = ({ size: rows = 1_000_000 }: Options): Promise<Outcome> =>
+  inLab(['synchronous_commit=off'], async lab => {
+    const receiver = await lab.receiver();
+    const { sql, runners } = await startProduct(lab, { target: receiver.url });
+    await sql.unsafe(insertRows('work_orders', rows));
+    progress('captured');
+    await receiver.reset();
+    const resident: number[][] = Array.from({ length: 10 }, () => []);
+    runners.resume();
+    const finished = async () => {
       const { count } = await receiver.count();
-      const tenths = Math.floor((count / jobs) * 10);
-      const used = residentMiB(child.pid as number);
-      if (count > 0) resident.add(`tenth ${Math.min(10, tenths + 1)}`, used);
-      if (tenths > reached) progress(`${tenths} tenths, ${Math.round(used)} MiB`);
-      reached = tenths;
-      return count >= jobs;
-    },
-    1_200_000,
-    500,
-  );
-  const { first, last, distinct } = await receiver.count();
-  if (distinct !== jobs) throw new Error(`${distinct} events of ${jobs}`);
-
-  await stop(child);
-  await sql.end();
-  receiver.stop();
-  await server.stop();
-  save(
-    'memory',
-    [resident],
-    [
-      `${Math.round(jobs / ((last - first) / 1000))} changes routed and delivered a second; the first ${Math.round(first - started)} ms after the runner was started.`,
-    ],
-  );
-}
+      const used = residentMiB(runners.pids[0]!);
+      resident[Math.min(9, Math.floor((count / rows) * 10))]!.push(used);
+      progress(`${count.toLocaleString('en')} delivered, ${Math.round(used)} MiB`);
+      return count >= rows;
+    };
+    await until('the deliveries', finished, { timeoutMs: 1_200_000, everyMs: 500 });
+    const { first, last, distinct } = await receiver.count();
+    if (distinct !== rows) throw new Error(`${distinct} events of ${rows}`);
+    const change = `a change, in one statement of ${rows.toLocaleString('en')} rows`;
+    const sizes = await sql`
+      select relation, (select sum(pg_table_size(relid)) from pg_partition_tree(relation))::float8 / ${rows} as bytes
+      from unnest('{collecta.events,collecta.delivery_attempts}'::regclass[]) relation`;
+    return {
+      comparisons: [],
+      facts: [
+        { name: 'routed and delivered', value: rows / ((last - first) / 1000), unit: 'changes/s' },
+        {
+          name: "the runner's resident set in the first tenth, median",
+          value: quantile(resident[0]!, 0.5),
+          unit: 'MiB',
+        },
+        { name: 'the same in the last tenth', value: quantile(resident[9]!, 0.5), unit: 'MiB' },
+        { name: 'the same at most', value: Math.max(...resident.flat()), unit: 'MiB' },
+        ...sizes.map(({ relation, bytes }) => ({ name: `${relation}, ${change}`, value: bytes, unit: 'bytes' })),
+      ],
+    };
+  });

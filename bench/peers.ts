@@ -1,11 +1,13 @@
-// The job queues that people use today, each tuned as its documentation says best, doing one signed POST a job.
+// A job queue that people use, tuned as its documentation says best, doing one signed POST a job, 50 at once.
 import { createHmac } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Logger, run } from 'graphile-worker';
 import PgBoss from 'pg-boss';
 import { Agent, request } from 'undici';
 
-const [, , peer = '', url = '', target = '', concurrency = '50'] = process.argv;
-const agent = new Agent({ connections: Number(concurrency) });
+const [, , peer = '', url = '', target = ''] = process.argv;
+const concurrency = 50;
+const agent = new Agent({ connections: concurrency });
 
 async function post(payload: unknown): Promise<void> {
   const body = JSON.stringify(payload);
@@ -20,11 +22,31 @@ async function post(payload: unknown): Promise<void> {
   if (answer.statusCode >= 300) throw new Error(`status ${answer.statusCode}`);
 }
 
-if (peer === 'graphile-worker' || peer === 'graphile-worker as installed') {
-  const tuned = peer === 'graphile-worker';
+if (peer === 'pg-boss') {
+  // Its worker sleeps between two fetches, so its own fetch and complete in three loops are many times as fast.
+  // It has no wake-up: a loop that found nothing asks again after 5 ms.
+  const boss = new PgBoss({ connectionString: url, max: 10 });
+  boss.on('error', console.error);
+  await boss.start();
+  const loop = async () => {
+    for (;;) {
+      const jobs = await boss.fetch<object>('post', { batchSize: 200 });
+      if (jobs.length === 0) await pause(5);
+      else {
+        await Promise.all(jobs.map(({ data }) => post(data)));
+        await boss.complete(
+          'post',
+          jobs.map(({ id }) => id),
+        );
+      }
+    }
+  };
+  for (let i = 0; i < 3; i++) void loop();
+} else {
+  const tuned = peer === 'graphile-worker tuned';
   await run({
     connectionString: url,
-    concurrency: Number(concurrency),
+    concurrency,
     noHandleSignals: true,
     // A line for each job would be measured too.
     logger: new Logger(() => () => {}),
@@ -34,7 +56,7 @@ if (peer === 'graphile-worker' || peer === 'graphile-worker as installed') {
         worker: {
           connectionString: url,
           maxPoolSize: 10,
-          concurrentJobs: Number(concurrency),
+          concurrentJobs: concurrency,
           localQueue: { size: 500 },
           completeJobBatchDelay: 0,
           failJobBatchDelay: 0,
@@ -42,11 +64,4 @@ if (peer === 'graphile-worker' || peer === 'graphile-worker as installed') {
       },
     }),
   });
-} else if (peer === 'pg-boss') {
-  const boss = new PgBoss({ connectionString: url, max: 10 });
-  await boss.start();
-  for (let i = 0; i < 3; i++)
-    await boss.work('post', { batchSize: 200, pollingIntervalSeconds: 0.5 }, async jobs => {
-      await Promise.all(jobs.map(({ data }) => post(data)));
-    });
 }

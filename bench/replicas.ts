@@ -1,44 +1,67 @@
-import { fill, prepare } from './drain.ts';
-import { pause, progress, save, startBenchServer, startReceiver, startRunner, stop, Table, until } from './support.ts';
+import { drainMeasures, drainProduct } from './drain.ts';
+import { inLab, inOrder, insertRow, pgbench } from './lab.ts';
+import { cpuSeconds, until } from './processes.ts';
+import { isTrue, queueIsEmpty, startProduct, thisCheckout } from './product.ts';
+import type { Options, Outcome } from './results.ts';
+import { type Comparison, type Measure, takeTurns } from './rounds.ts';
 
-/** One runner and two, on the same cores: where the cores are the limit, and where waiting for receivers is. */
-export async function replicas({ repetitions = 3 } = {}): Promise<void> {
-  const server = await startBenchServer();
-  const tables: Table[] = [];
-  for (const { delayMs, jobs, endpoints } of [
-    { delayMs: 0, jobs: 60_000, endpoints: 4 },
-    { delayMs: 50, jobs: 30_000, endpoints: 4 },
-  ]) {
-    const receiver = await startReceiver(delayMs);
-    const rate = new Table(
-      delayMs === 0
-        ? `${jobs} deliveries, receivers answer at once: bound by the cores`
-        : `${jobs} deliveries, receivers take ${delayMs} ms: bound by 50 requests at once for each runner`,
-      'deliveries/s',
-      'one runner',
-    );
-    tables.push(rate);
-    for (let i = 0; i < repetitions; i++)
-      for (const count of [1, 2]) {
-        const { url, sql } = await server.database();
-        await prepare(sql, receiver.url, endpoints);
-        await fill(sql, jobs / endpoints, true);
-        await receiver.reset();
-        const runners = Array.from({ length: count }, () => startRunner('node', url, { COLLECTA_CONCURRENCY: '50' }));
-        await until('the drain', async () => (await receiver.count()).count >= jobs, 180_000, 100);
-        const { first, last, count: received, distinct } = await receiver.count();
-        // An event goes to each of the endpoints.
-        if (received !== jobs || distinct !== jobs / endpoints)
-          throw new Error(`${received} of ${jobs}, ${distinct} events`);
-        const name = count === 1 ? 'one runner' : 'two runners';
-        rate.add(name, jobs / ((last - first) / 1000));
-        progress(`${delayMs} ms, ${name}: ${Math.round(jobs / ((last - first) / 1000))}/s`);
-        await Promise.all(runners.map(child => stop(child, 'SIGKILL')));
-        await sql.end();
-        await pause(500);
+const loadMeasures: Measure[] = [
+  { name: 'written', unit: 'transactions/s', compared: true },
+  { name: 'delivered', unit: 'deliveries/s, from the first change to the last receipt', compared: true },
+  { name: 'CPU of all processes', unit: 'µs a delivery', compared: true },
+];
+
+/**
+ * One runner and two on the same cores, where the cores are the limit and where waiting for receivers is; and 16 clients
+ * that write while two runners deliver.
+ */
+export const replicas = ({ seconds = 1, size = 8_000, checkouts, ...options }: Options): Promise<Outcome> =>
+  inLab([], async lab => {
+    const comparisons: Comparison[] = [];
+    if (!checkouts)
+      for (const [delayMs, deliveries] of [
+        [0, size],
+        [50, size / 4],
+      ] as const) {
+        const receiver = await lab.receiver(delayMs);
+        const contenders = await inOrder([1, 2], async runners => {
+          const product = await startProduct(lab, { target: receiver.url, endpoints: 4, runners });
+          const name = runners === 1 ? 'one runner' : 'two runners';
+          return drainProduct({ lab, receiver }, product, { name, deliveries, routed: true });
+        });
+        const title = delayMs === 0 ? 'receivers that answer at once' : `receivers that take ${delayMs} ms`;
+        comparisons.push(await takeTurns(contenders, { title, measures: drainMeasures, ...options }));
       }
-    receiver.stop();
-  }
-  await server.stop();
-  save('replicas', tables);
-}
+    const receiver = await lab.receiver();
+    const contenders = await inOrder(checkouts ?? [thisCheckout], async checkout => {
+      const product = await startProduct(lab, { checkout, target: receiver.url, runners: 2 });
+      const { sql, url, runners } = product;
+      return {
+        name: checkout.name,
+        async turn() {
+          await sql`vacuum analyze`;
+          await receiver.reset();
+          const rows = async () => (await sql`select count(*)::int as rows from work_orders`)[0]!.rows as number;
+          const existing = await rows();
+          runners.resume();
+          const cpu = () => cpuSeconds([lab.serverPid, receiver.pid, ...runners.pids]);
+          const [before, from] = [cpu(), performance.timeOrigin + performance.now()];
+          const written = pgbench(url, insertRow('work_orders'), 16, seconds);
+          await until('the deliveries', () => isTrue(sql, queueIsEmpty));
+          const used = cpu() - before;
+          await runners.freeze();
+          const { last, distinct } = await receiver.count();
+          const missing = (await rows()) - existing - distinct;
+          if (missing !== 0) throw new Error(`${missing} changes were not delivered`);
+          return {
+            written,
+            delivered: distinct / ((last - from) / 1000),
+            'CPU of all processes': (used / distinct) * 1e6,
+          };
+        },
+      };
+    });
+    const title = '16 clients that write, two runners';
+    comparisons.push(await takeTurns(contenders, { title, measures: loadMeasures, ...options }));
+    return { comparisons };
+  });

@@ -13,15 +13,22 @@ const head = String.raw`-- Installs or upgrades collecta with nothing but psql, 
 \set QUIET on
 \encoding UTF8
 
-begin;
-set local statement_timeout = 0;
-select pg_advisory_xact_lock(1668246636, 4) \g /dev/null
-select to_regclass('collecta.migrations') is null as collecta_absent \gset
-\if :collecta_absent
-\ir ledger.sql
+-- psql -v role_prefix=app1_collecta_ gives this database roles of its own.
+\if :{?role_prefix}
+\else
+\set role_prefix ''
 \endif
-commit;
 `;
+
+const begin = String.raw`
+begin;
+set local search_path = pg_catalog, pg_temp;
+set local standard_conforming_strings = on;
+set local statement_timeout = 0;
+select set_config('collecta.role_prefix', :'role_prefix', true) \g /dev/null
+select pg_advisory_xact_lock(1668246636, 4) \g /dev/null
+set local lock_timeout = '3s';
+\ir prepare.sql`;
 
 /** @param {string} filename */
 function step(filename) {
@@ -29,10 +36,7 @@ function step(filename) {
   const previous = /^--! Previous: (\S+)$/m.exec(text)?.[1];
   const hash = /^--! Hash: (\S+)$/m.exec(text)?.[1];
   if (!previous || !hash) throw new Error(`${filename} has no header`);
-  return String.raw`
-begin;
-set local statement_timeout = 0;
-select pg_advisory_xact_lock(1668246636, 4) \g /dev/null
+  return String.raw`${begin}
 do $$
 begin
   if exists (select from collecta.migrations where filename = '${filename}' and hash <> '${hash}') then
@@ -44,7 +48,6 @@ $$;
 select not exists (select from collecta.migrations where filename = '${filename}') as collecta_pending \gset
 \if :collecta_pending
 \echo applying ${filename}
-set local lock_timeout = '3s';
 \ir committed/${filename}
 insert into collecta.migrations (filename, hash, previous_hash)
 values ('${filename}', '${hash}', ${previous === '-' ? 'null' : `'${previous}'`});
@@ -58,7 +61,8 @@ commit;
 const filenames = readdirSync(new URL('committed/', sqlFolder))
   .filter(name => name.endsWith('.sql'))
   .sort();
-const script = head + filenames.map(step).join('');
+const end = `${begin}\n\\ir repair.sql\ncommit;\n`;
+const script = head + filenames.map(step).join('') + end;
 
 if (process.argv.includes('--check')) {
   if (readFileSync(target, 'utf8') !== script) {

@@ -13,8 +13,9 @@ import { sendCommand } from './cli/send.ts';
 import { dispatchCommand, receiveCommand, runCommand } from './cli/serve.ts';
 import { tailCommand } from './cli/tail.ts';
 import { verifyCommand } from './cli/verify.ts';
-import { ConfigError, fromProcess } from './config.ts';
+import { ConfigError, fromProcess, namesInProcess, unknownVariables } from './config.ts';
 import { whyUnreachable } from './database/connect.ts';
+import { createLog } from './log.ts';
 
 /** Every command, in the order in which the help lists them. */
 const commands: Record<string, Command> = {
@@ -75,6 +76,9 @@ async function main(args: string[]): Promise<number> {
   }
   if (positionals.length > 0 && !/FILE|URL|_ID/.test(command.usage))
     throw new UsageError(`${first} takes no ${JSON.stringify(positionals[0])}`);
+  for (const message of unknownVariables(namesInProcess()))
+    if (command.logs) createLog('warn').warn('unknown setting', { message });
+    else complain(`warning: ${message}`);
   const signal = command.stops ? stopSignal() : new AbortController().signal;
   return await command.run({ env: fromProcess(), positionals, options: values, signal, say });
 }

@@ -3,7 +3,9 @@ import { isIP } from 'node:net';
 import process from 'node:process';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
-import { parseDatabaseUrl } from './database/connect.ts';
+import { completeUrl, environmentNamesDatabase, libpqVariables } from './database/parameters.ts';
+import { parseDatabaseUrl } from './database/url.ts';
+import { isNat64Prefix } from './network/address.ts';
 import { isSealingKey } from './secrets/keyring.ts';
 
 /** What cannot be read from the environment, a line for each variable; never with a secret's value. */
@@ -46,35 +48,20 @@ function isResolver(entry: string): boolean {
   return isIP(entry) > 0 || (isIP(bracketed ?? plain ?? '') > 0 && Number(port ?? 53) <= 65535);
 }
 
-const databaseUrl = z.string().superRefine((url, context) => {
-  try {
-    parseDatabaseUrl(url);
-  } catch (error) {
-    context.addIssue({ code: 'custom', message: (error as Error).message });
-  }
-});
-
-const listenUrl = databaseUrl.refine(url => {
-  try {
-    return parseDatabaseUrl(url).hosts.length === 1;
-  } catch {
-    return true; // said already
-  }
-}, 'must name one host');
-
 type Variable<T> = { read: z.ZodType<T, string>; about: string; example: string; default?: string; secret?: true };
 const variable = <T>(definition: Variable<T>) => definition;
 
 /** Every variable that is read: the settings table of --help, and the permissions of Deno. A `secret` one has a `…_FILE` form. */
 export const variables = {
   DATABASE_URL: variable({
-    read: databaseUrl,
-    about: 'PostgreSQL, as psql takes it; sslmode and sslrootcert mean what they mean to psql',
+    read: z.string(),
+    about:
+      'PostgreSQL, as psql takes it: a URL or host=… dbname=…, several hosts, service=…; PGHOST and its siblings add to it',
     example: 'postgres://collecta@db.example.com:5432/app?sslmode=verify-full',
     secret: true,
   }),
   COLLECTA_LISTEN_URL: variable({
-    read: listenUrl,
+    read: z.string(),
     about: 'past a transaction pooler: a direct connection for LISTEN (default: DATABASE_URL)',
     example: 'postgres://collecta@db-primary.example.com:5432/app',
     secret: true,
@@ -114,6 +101,12 @@ export const variables = {
     about: 'resolvers for destinations (default: the system’s)',
     default: '',
     example: '10.0.0.2,[fd00::2]:5353',
+  }),
+  COLLECTA_NAT64_PREFIXES: variable({
+    read: list(isNat64Prefix, 'IPv6 networks of 32, 40, 48, 56, 64 or 96 bits'),
+    about: 'NAT64 prefixes of this network, beside 64:ff9b::/96: judged by the IPv4 address inside',
+    default: '',
+    example: '2001:db8:64::/96',
   }),
   COLLECTA_HOST: variable({
     read: z.string(),
@@ -241,6 +234,7 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     allowHttp: withDefault('COLLECTA_ALLOW_HTTP'),
     allowDestinations: withDefault('COLLECTA_ALLOW_DESTINATIONS'),
     dnsServers: withDefault('COLLECTA_DNS_SERVERS'),
+    nat64Prefixes: withDefault('COLLECTA_NAT64_PREFIXES'),
     host: withDefault('COLLECTA_HOST'),
     port: withDefault('COLLECTA_PORT'),
     trustedProxies: withDefault('COLLECTA_TRUSTED_PROXIES'),
@@ -268,23 +262,75 @@ export function readConfig(env: Environment): Config {
   return collect(env, (get, problems) => {
     const settings = readAll(get);
     const before = problems.length;
-    const databaseUrl = get('DATABASE_URL') ?? '';
-    const listenUrl = get('COLLECTA_LISTEN_URL') ?? databaseUrl;
-    if (problems.length === before) {
-      if (!databaseUrl)
-        problems.push(
-          `DATABASE_URL (or DATABASE_URL_FILE) is not set, for example DATABASE_URL=${variables.DATABASE_URL.example}`,
-        );
-      else if (parseDatabaseUrl(listenUrl).hosts.length > 1)
-        problems.push(
-          `DATABASE_URL names several hosts, so COLLECTA_LISTEN_URL must name one, for example COLLECTA_LISTEN_URL=${variables.COLLECTA_LISTEN_URL.example}`,
-        );
-    }
+    const read = (name: 'DATABASE_URL' | 'COLLECTA_LISTEN_URL') => {
+      // As psql without arguments: the environment may say it all.
+      const text = get(name) ?? (name === 'DATABASE_URL' && environmentNamesDatabase(env) ? '' : undefined);
+      if (text === undefined) return undefined;
+      try {
+        const url = completeUrl(text, env);
+        parseDatabaseUrl(url);
+        return url;
+      } catch (error) {
+        problems.push(`${name} ${(error as Error).message}, for example ${name}=${variables[name].example}`);
+        return undefined;
+      }
+    };
+    const databaseUrl = read('DATABASE_URL') ?? '';
+    const listenUrl = read('COLLECTA_LISTEN_URL') ?? databaseUrl;
+    if (problems.length === before && !databaseUrl)
+      problems.push(
+        `DATABASE_URL (or DATABASE_URL_FILE) is not set, for example DATABASE_URL=${variables.DATABASE_URL.example}`,
+      );
     return { ...settings, databaseUrl, listenUrl };
   });
 }
 
-/** This process's environment, only the variables above: Deno asks for permission by name. */
+const read: readonly string[] = [...variableNames, ...libpqVariables];
+
+/** This process's environment, only the variables that are read: Deno asks for permission by name. */
 export function fromProcess(): Environment {
-  return Object.fromEntries(variableNames.map(name => [name, process.env[name]]));
+  return Object.fromEntries(read.map(name => [name, readAllowed(name)]));
+}
+
+function readAllowed(name: string): string | undefined {
+  try {
+    return process.env[name];
+  } catch (error) {
+    // A permission that names only ours, and not libpq's.
+    if (libpqVariables.includes(name)) return undefined;
+    throw error;
+  }
+}
+
+/** How many letters have to be added, left out or changed to make one word of the other. */
+function distance(one: string, other: string): number {
+  let row = Array.from({ length: other.length + 1 }, (_, index) => index);
+  for (const [i, letter] of Array.from(one).entries()) {
+    const next = [i + 1];
+    for (let j = 0; j < other.length; j++)
+      next.push(Math.min(next[j]! + 1, row[j + 1]! + 1, row[j]! + (letter === other[j] ? 0 : 1)));
+    row = next;
+  }
+  return row[other.length]!;
+}
+
+/** A line for each COLLECTA_ variable that nothing reads, with the nearest name that something does. */
+export function unknownVariables(names: readonly string[]): string[] {
+  return names
+    .filter(name => name.startsWith('COLLECTA_') && !variableNames.includes(name))
+    .map(name => {
+      const bare = (each: string) => each.replace('COLLECTA_', '');
+      const far = (each: string) => distance(bare(name), bare(each));
+      const nearest = variableNames.toSorted((a, b) => far(a) - far(b))[0]!;
+      return `${name} is not a setting and changes nothing; the nearest is ${nearest}`;
+    });
+}
+
+/** The names of all variables of this process; none where it may not ask (Deno). */
+export function namesInProcess(): string[] {
+  try {
+    return Object.keys(process.env);
+  } catch {
+    return [];
+  }
 }

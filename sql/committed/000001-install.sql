@@ -1,68 +1,41 @@
 --! Previous: -
---! Hash: sha1:5e2abe1ab18713f4f30afbb6f21e9ff08cec7ba8
+--! Hash: sha1:57a21b956fbc9ee4350d5c66cc242c9060e0fac0
 --! Message: Install
 
 --! Included install/schema.sql
-create schema if not exists collecta;
-
-comment on schema collecta is
-  'Webhooks for the tables of this database: changes captured, routed, delivered and kept for audit. Start with \df+ collecta.*';
---! EndIncluded install/schema.sql
---! Included install/roles.sql
--- Roles are a cluster's, not a database's: another database's install may have made them already, and an installer
--- without CREATEROLE cannot make them at all. Then everything belongs to the installer and the notice says so.
+-- An install has made the schema already, in sql/prepare.sql; a database that migrations are written in has not.
 do $$
-declare
-  role_name text;
 begin
-  foreach role_name in array array['collecta_owner', 'collecta_capture', 'collecta_writer',
-                                   'collecta_dispatcher', 'collecta_inbound', 'collecta_reader', 'collecta_operator'] loop
-    begin
-      if to_regrole(role_name) is null then
-        execute format('create role %I nologin', role_name);
-      end if;
-      -- The installer must be able to act as the owners; who made a role may grant it (16 and later: to itself too).
-      if role_name in ('collecta_owner', 'collecta_capture', 'collecta_writer')
-         and not pg_has_role(current_user, role_name, 'usage') then
-        execute format('grant %I to current_user', role_name);
-      end if;
-    exception
-      when insufficient_privilege or duplicate_object or unique_violation then
-        raise notice 'collecta: role % was skipped: %', role_name, sqlerrm
-          using hint = format('As a role with CREATEROLE: create role %I nologin; grant %I to %I; then install again in an empty schema, or go on without it.',
-                              role_name, role_name, current_user);
-    end;
-  end loop;
-  if to_regrole('collecta_operator') is not null and to_regrole('collecta_reader') is not null
-     and not pg_has_role('collecta_operator', 'collecta_reader', 'usage') then
-    begin
-      grant collecta_reader to collecta_operator;
-    exception when insufficient_privilege then
-      raise notice 'collecta: collecta_operator was not made a member of collecta_reader: %', sqlerrm
-        using hint = 'As a role that may: grant collecta_reader to collecta_operator;';
-    end;
+  if to_regnamespace('collecta') is null then
+    create schema collecta;
   end if;
-  -- The functions that write capture and inbound functions run as collecta_owner and hand them to these two.
-  begin
-    if to_regrole('collecta_owner') is not null and to_regrole('collecta_capture') is not null
-       and not pg_has_role('collecta_owner', 'collecta_capture', 'usage') then
-      grant collecta_capture to collecta_owner;
-    end if;
-    if to_regrole('collecta_owner') is not null and to_regrole('collecta_writer') is not null
-       and not pg_has_role('collecta_owner', 'collecta_writer', 'usage') then
-      grant collecta_writer to collecta_owner;
-    end if;
-    if to_regrole('collecta_owner') is not null and pg_has_role(current_user, 'collecta_owner', 'usage') then
-      alter schema collecta owner to collecta_owner;
-      set local role collecta_owner;
-    end if;
-  exception
-    when insufficient_privilege then
-      raise notice 'collecta: everything will belong to % (%)', current_user, sqlerrm;
-  end;
 end
 $$;
---! EndIncluded install/roles.sql
+comment on schema collecta is
+  'Webhooks for the tables of this database: changes are captured, routed, delivered and kept for audit. See \df+ '
+  'collecta.*';
+--! EndIncluded install/schema.sql
+--! Included install/internal/role_name.sql
+-- Roles are a cluster's. `migrate --role-prefix` gives a database roles of its own, and this function remembers the
+-- prefix: unlike a row, it is also in a copy of the schema alone.
+do $$
+begin
+  if to_regprocedure('collecta.role_prefix()') is null then
+    execute format('create function collecta.role_prefix() returns text language sql immutable parallel safe as %L',
+      format('select %L', coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_')));
+  end if;
+end
+$$;
+comment on function collecta.role_prefix() is 'What the names of this install''s roles begin with.';
+
+create or replace function collecta.role_name(usual_name text) returns text
+language sql immutable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+  select regexp_replace(usual_name, '^collecta_', collecta.role_prefix())
+$$;
+comment on function collecta.role_name(text) is
+  'The name that a role has here: collecta_reader, or with another prefix.';
+--! EndIncluded install/internal/role_name.sql
 
 --! Included install/settings.sql
 create table collecta.settings (
@@ -82,20 +55,33 @@ create table collecta.settings (
   constraint settings_pause_after_is_an_hour_or_more check (pause_after >= interval '1 hour')
 );
 insert into collecta.settings default values;
-comment on table collecta.settings is 'One row: what holds for the whole install. Change it with UPDATE; it is read when used.';
-comment on column collecta.settings.retention is 'How long events and delivery attempts are kept; whole days are dropped by maintain().';
-comment on column collecta.settings.lease is 'After this a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an exchange, with a margin to record it.';
-comment on column collecta.settings.max_record_bytes is 'A record whose columns together are larger is captured thin: key, scope, status and "truncated": true.';
-comment on column collecta.settings.max_truncate_records is 'TRUNCATE of more records than this sends one record_deleted with a count instead of one each.';
-comment on column collecta.settings.pause_after is 'An endpoint that has failed for so long without one success is paused, with its reason.';
-comment on column collecta.settings.notify is 'Whether writers wake a sleeping runner by NOTIFY. Null: yes, unless max_prepared_transactions is above 0 (PREPARE TRANSACTION refuses a transaction that notified). After a change: select collecta.write_capture_functions(module_id) from collecta.modules.';
+comment on table collecta.settings is
+  'One row: what holds for the whole install. Change it with UPDATE; it is read when used.';
+comment on column collecta.settings.retention is
+  'How long events and delivery attempts are kept. maintain() drops whole days.';
+comment on column collecta.settings.lease is
+  'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
+  'exchange, '
+  'with a margin to record it.';
+comment on column collecta.settings.max_record_bytes is
+  'A record whose columns together are larger is captured thin: key, scope, status and "truncated": true.';
+comment on column collecta.settings.max_truncate_records is
+  'A TRUNCATE of more records than this sends one record_deleted with a count instead of one for each.';
+comment on column collecta.settings.pause_after is
+  'An endpoint that has failed for so long without one success is paused, with its reason.';
+comment on column collecta.settings.notify is
+  'Whether writers wake a sleeping runner by NOTIFY. Null: yes, unless max_prepared_transactions is above 0, since '
+  'PREPARE '
+  'TRANSACTION refuses a transaction that notified. After a change: select collecta.write_capture_functions(module_id) '
+  'from collecta.modules;';
 --! EndIncluded install/settings.sql
 --! Included install/installation.sql
 create table collecta.installation (
   singleton boolean not null default true,
   system_identifier bigint not null,
   database_oid oid not null,
-  environment text,
+  environment text collate "C",
+  delivers boolean not null default true,
   since timestamptz not null default now(),
   constraint installation_pkey primary key (singleton),
   constraint installation_is_one_row check (singleton)
@@ -105,9 +91,14 @@ select control.system_identifier, d.oid
 from pg_control_system() control, pg_database d
 where d.datname = current_database();
 comment on table collecta.installation is
-  'Which database this install delivers for. In a restored or cloned one nothing is claimed until collecta.resume_after_restore(): staging must not fire production''s webhooks.';
+  'Which database this install delivers for. In a restored or cloned one nothing is claimed until '
+  'collecta.resume_after_restore(), since staging must not send production''s webhooks.';
 comment on column collecta.installation.environment is
-  'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both identifiers, from its original. Null: not compared.';
+  'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both '
+  'identifiers, '
+  'from its original. Null: not compared.';
+comment on column collecta.installation.delivers is
+  'False after collecta.disable_copy(): this database captures nothing and nothing is claimed from it.';
 --! EndIncluded install/installation.sql
 --! Included modules/modules.sql
 create table collecta.modules (
@@ -130,13 +121,13 @@ create table collecta.module_versions (
   module_id int not null,
   slug text collate "C" not null,
   relation oid not null,
-  key_columns text[] not null,
-  status_column text,
-  custom_data_column text,
-  scope_column text,
-  exclude_columns text[] not null,
-  ignore_columns text[] not null,
-  on_truncate text not null,
+  key_columns text[] collate "C" not null,
+  status_column text collate "C",
+  custom_data_column text collate "C",
+  scope_column text collate "C",
+  exclude_columns text[] collate "C" not null,
+  ignore_columns text[] collate "C" not null,
+  on_truncate text collate "C" not null,
   excluded_attnums smallint[] not null,
   made_at timestamptz not null default now(),
   constraint module_versions_pkey primary key (version),
@@ -153,16 +144,16 @@ comment on column collecta.module_versions.excluded_attnums is 'Their pg_attribu
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
   endpoint_id text collate "C" not null,
-  name text,
-  url text not null,
-  events text[] not null,
-  modules text[],
-  state text not null default 'active',
-  paused_reason text,
+  name text collate "C",
+  url text collate "C" not null,
+  events text[] collate "C" not null,
+  modules text[] collate "C",
+  state text collate "C" not null default 'active',
+  paused_reason text collate "C",
   filter jsonpath,
-  scope text,
+  scope text collate "C",
   ordered boolean not null default false,
-  payload_role text not null default '',
+  payload_role text collate "C" not null default '',
   headers jsonb not null default '{}',
   retry_max int not null default 5,
   retry_base interval not null default '60 s',
@@ -198,8 +189,8 @@ comment on column collecta.endpoints.after_change_id is 'The outbox''s sequence 
 
 create table collecta.endpoint_secrets (
   endpoint_id text collate "C" not null,
-  secret text not null,
-  previous_secret text,
+  secret text collate "C" not null,
+  previous_secret text collate "C",
   previous_until timestamptz,
   headers jsonb not null default '{}',
   constraint endpoint_secrets_pkey primary key (endpoint_id),
@@ -237,7 +228,7 @@ create table collecta.outbox (
   transaction_id xid8 not null default pg_current_xact_id(),
   trigger_depth int not null default pg_trigger_depth(),
   captured_at timestamptz not null,
-  context text,
+  context text collate "C",
   constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
@@ -267,7 +258,7 @@ create table collecta.events (
   record_id text collate "C",
   scope text collate "C",
   occurred_at timestamptz not null,
-  body text not null,
+  body text collate "C" not null,
   constraint events_pkey primary key (event_id, payload_role, routed_at)
 ) partition by range (routed_at);
 -- A hash index, since a record's key may be longer than what a btree can hold.
@@ -339,12 +330,12 @@ create table collecta.delivery_attempts (
   endpoint_id text collate "C" not null,
   attempt int not null,
   outcome text collate "C" not null,
-  url text not null,
+  url text collate "C" not null,
   request_headers json,
   response_status int,
   response_headers json,
-  response_body text,
-  error text,
+  response_body text collate "C",
+  error text collate "C",
   started_at timestamptz not null,
   finished_at timestamptz not null,
   lookup_ms real,
@@ -380,8 +371,8 @@ create table collecta.unrouted (
   transaction_id xid8,
   trigger_depth int,
   captured_at timestamptz,
-  context text,
-  reason text not null,
+  context text collate "C",
+  reason text collate "C" not null,
   set_aside_at timestamptz not null default now(),
   again boolean not null default false,
   constraint unrouted_pkey primary key (change_id, position, endpoint_id)
@@ -400,10 +391,10 @@ comment on column collecta.unrouted.again is 'route_again() was called for it: a
 create table collecta.muted_changes (
   change_id bigint not null,
   module text collate "C" not null,
-  operation text not null,
+  operation text collate "C" not null,
   records bigint not null,
   transaction_id xid8 not null,
-  context text,
+  context text collate "C",
   captured_at timestamptz not null,
   constraint muted_changes_pkey primary key (change_id)
 );
@@ -456,8 +447,8 @@ create table collecta.routing_trouble (
   singleton boolean not null default true,
   since timestamptz not null default clock_timestamp(),
   seen_at timestamptz not null default clock_timestamp(),
-  sqlstate text not null,
-  reason text not null,
+  sqlstate text collate "C" not null,
+  reason text collate "C" not null,
   constraint routing_trouble_pkey primary key (singleton),
   constraint routing_trouble_is_one_row check (singleton)
 );
@@ -474,7 +465,8 @@ as $$
     || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14)
 $$;
 comment on function collecta.new_id(text) is
-  'A time-ordered, globally unique id such as rec_019ab3...: for a column default, default collecta.new_id(''rec''). Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
+  'A time-ordered, globally unique id such as rec_019ab3...: for a column default, default collecta.new_id(''rec''). '
+  'Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
 --! EndIncluded install/new_id.sql
 --! Included endpoints/internal/new_secret.sql
 create or replace function collecta.new_secret() returns text
@@ -533,8 +525,21 @@ as $$
     current_setting('max_prepared_transactions')::int = 0)
 $$;
 comment on function collecta.notifies() is
-  'Whether writers may NOTIFY: collecta.notify of the session, else settings.notify, else not where prepared transactions are possible.';
+  'Whether writers may NOTIFY: what collecta.notify of the session says, else settings.notify, else false where '
+  'prepared '
+  'transactions are possible.';
 --! EndIncluded operations/runner/wake_runner.sql
+--! Included install/internal/database_identity.sql
+create or replace function collecta.database_identity() returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select control.system_identifier || '/' || d.oid
+  from pg_control_system() control, pg_database d
+  where d.datname = current_database()
+$$;
+comment on function collecta.database_identity() is
+  'What tells this database from a restored or cloned copy: the server''s system identifier and the database''s oid.';
+--! EndIncluded install/internal/database_identity.sql
 --! Included install/runner/check_installation.sql
 create or replace function collecta.check_installation(environment text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -545,12 +550,19 @@ declare
   present text := current_setting('collecta.identity', true);
 begin
   if coalesce(present, '') = '' then
-    select format('%s/%s', c.system_identifier, d.oid) into present
-    from pg_control_system() c, pg_catalog.pg_database d
-    where d.datname = current_database();
+    present := collecta.database_identity();
     perform set_config('collecta.identity', present, false);
   end if;
   select * into known from collecta.installation;
+  if not found then
+    raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
+      detail = 'It looks like a copy of the schema alone. Nothing is claimed.', hint = 'collecta-webhooks migrate';
+  end if;
+  if not known.delivers then
+    raise exception using errcode = 'CW040', message = 'this copy of a database is not to deliver',
+      detail = 'Somebody called collecta.disable_copy() here. Nothing is captured and nothing is claimed.',
+      hint = 'If it is to deliver after all: select collecta.resume_after_restore();';
+  end if;
   if known.system_identifier || '/' || known.database_oid = present then
     if known.environment is null and environment is not null then
       update collecta.installation i set environment = check_installation.environment where i.environment is null;
@@ -559,33 +571,84 @@ begin
     if known.environment is not distinct from environment then
       return;
     end if;
-    raise exception using errcode = 'CW040', message = format('this database delivers for environment %L, this runner is of %s', known.environment, coalesce(quote_literal(environment), 'none')),
-      detail = 'A physical copy of a database differs from its original by the label only; nothing is claimed.',
-      hint = case when environment is null then format('Start the runner with COLLECTA_ENVIRONMENT=%s, if it is that one.', known.environment)
-        else format('If this database is to deliver for it: select collecta.resume_after_restore(%L);', environment) end;
+    raise exception using errcode = 'CW040',
+      message = format('this database delivers for environment %L, this runner is of %s', known.environment,
+                       coalesce(quote_literal(environment), 'none')),
+      detail = 'A physical copy of a database differs from its original by the label only. Nothing is claimed.',
+      hint = case
+        when environment is null
+          then format('Start the runner with COLLECTA_ENVIRONMENT=%s, if it is that one.', known.environment)
+        else format('If this database is to deliver for it: select collecta.resume_after_restore(%L);', environment)
+        end;
   end if;
   raise exception using errcode = 'CW040', message = 'this database is a copy: collecta was installed in another one',
-    detail = 'After a restore, a clone or pg_upgrade nothing is claimed, so that a copy does not send its original''s webhooks.',
-    hint = 'If this database is to deliver now: select collecta.resume_after_restore(); to drop what is queued first: delete from collecta.delivery_queue; delete from collecta.outbox;';
+    detail = 'After a restore, a clone or pg_upgrade nothing is claimed, so that a copy does not send its original''s '
+             'webhooks.',
+    hint = 'If this database is to deliver now: select collecta.resume_after_restore(); '
+           'if it never shall: select collecta.disable_copy();';
 end
 $$;
-comment on function collecta.check_installation(text) is 'CW040 in a database that is a copy of the one collecta was installed in, or where the runner''s environment is another.';
-
+comment on function collecta.check_installation(text) is
+  'Raises CW040 in a database that is a copy of the one collecta was installed in, or where the runner''s environment'
+  ' is '
+  'another.';
+--! EndIncluded install/runner/check_installation.sql
+--! Included install/resume_after_restore.sql
 create or replace function collecta.resume_after_restore(environment text default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  identity constant text := collecta.database_identity();
+  module record;
 begin
-  update collecta.installation i
-  set system_identifier = control.system_identifier, database_oid = d.oid,
-    environment = coalesce(resume_after_restore.environment, i.environment), since = now()
-  from pg_control_system() control, pg_catalog.pg_database d
-  where d.datname = current_database();
+  perform collecta.restore_grants();
+  insert into collecta.installation as i (system_identifier, database_oid, environment)
+  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, resume_after_restore.environment)
+  on conflict on constraint installation_pkey do update
+  set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
+    environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
+  for module in select m.module_id from collecta.modules m order by m.module_id loop
+    perform collecta.write_capture_functions(module.module_id);
+  end loop;
   perform collecta.wake_runner();
 end
 $$;
 comment on function collecta.resume_after_restore(text) is
-  'Says that this database, restored or cloned or upgraded, is the one to deliver. Endpoints, queue and secrets are those of the original: look at them first.';
---! EndIncluded install/runner/check_installation.sql
+  'Says that this database, restored or cloned or upgraded, is the one to deliver. Endpoints, queue and secrets are '
+  'those of '
+  'the original: look at them first.';
+
+create or replace function collecta.disable_copy(physical_copy boolean default false) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  identity constant text := collecta.database_identity();
+  module record;
+begin
+  if not physical_copy and exists (
+    select from collecta.installation i where i.system_identifier || '/' || i.database_oid = identity
+  ) then
+    raise exception using errcode = 'CW042', message = 'this database is not known to be a copy',
+      detail = 'It is the one that collecta delivers for, or a physical copy of that one. Its queue would be lost.',
+      hint = 'In a physical copy: select collecta.disable_copy(physical_copy => true);';
+  end if;
+  insert into collecta.installation (system_identifier, database_oid, delivers)
+  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, false)
+  on conflict on constraint installation_pkey do update
+  set delivers = false, since = now();
+  -- Capture functions become empty ones, which needs no lock on any table.
+  for module in select m.module_id from collecta.modules m order by m.module_id loop
+    perform collecta.write_capture_functions(module.module_id);
+  end loop;
+  delete from collecta.delivery_queue;
+  delete from collecta.outbox;
+end
+$$;
+comment on function collecta.disable_copy(boolean) is
+  'For a copy that shall never deliver, such as a test database: nothing is captured and nothing is claimed from now '
+  'on, and '
+  'what was queued is dropped. Endpoints and history stay. resume_after_restore() takes it back.';
+--! EndIncluded install/resume_after_restore.sql
 
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
@@ -690,29 +753,45 @@ comment on function collecta.write_large_capture(collecta.module_versions) is
   'Writes the function that captures a module''s large rows: whole up to settings.max_record_bytes, else thin (key, scope, status, whether custom_data changed).';
 --! EndIncluded outbound/1_capture/internal/capture_large.sql
 --! Included install/internal/own_function.sql
--- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
--- can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one.
+-- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
+-- that can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one.
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  grantee oid;
+  owner constant text := collecta.written_owner(owner_name);
 begin
-  execute format('revoke all on function %s from public', function_id);
-  if collecta.written_owner(owner_name) = owner_name
-     and (select p.proowner <> to_regrole(owner_name)::oid from pg_catalog.pg_proc p where p.oid = function_id) then
-    execute format('grant create on schema collecta to %I', owner_name);
-    execute format('alter function %s owner to %I', function_id, owner_name);
-    execute format('revoke create on schema collecta from %I', owner_name);
+  -- PUBLIC, and whomever default privileges name.
+  for grantee in
+    select distinct a.grantee
+    from pg_catalog.pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+    where p.oid = function_id and a.grantee <> p.proowner
+  loop
+    execute format('revoke all on function %s from %s cascade', function_id,
+                   case grantee when 0 then 'public' else grantee::regrole::text end);
+  end loop;
+  if owner <> current_user
+     and (select p.proowner <> to_regrole(quote_ident(owner)) from pg_catalog.pg_proc p where p.oid = function_id)
+  then
+    execute format('grant create on schema collecta to %I', owner);
+    execute format('alter function %s owner to %I', function_id, owner);
+    execute format('revoke create on schema collecta from %I', owner);
   end if;
 end
 $$;
-comment on function collecta.own_function(regprocedure, text) is 'Hands a written function to its least-privileged owner, where that role exists.';
+comment on function collecta.own_function(regprocedure, text) is
+  'Hands a written function to its least-privileged owner, where that role exists.';
 
 create or replace function collecta.written_owner(owner_name text) returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select case when to_regrole(owner_name) is not null and pg_has_role(current_user, owner_name, 'usage') then owner_name else current_user end
+  select case when to_regrole(quote_ident(role.name)) is not null and pg_has_role(current_user, role.name, 'usage')
+    then role.name else current_user end
+  from (select collecta.role_name(owner_name)::name as name) role
 $$;
-comment on function collecta.written_owner(text) is 'Who owns a written function: the role made for it, or the installer where that role is not there.';
+comment on function collecta.written_owner(text) is
+  'Who owns a written function: the role made for it, or the installer where that role is not there.';
 --! EndIncluded install/internal/own_function.sql
 --! Included outbound/1_capture/internal/write_capture_functions.sql
 -- Writes a module's capture functions: static SQL, and an empty body for an operation that nobody subscribes to. They name
@@ -766,7 +845,10 @@ begin
   -- By a look at the index for each, or ten thousand endpoints would be read for the next one.
   select coalesce(array_agg(event), '{}') into subscribed
   from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
-  where exists (select from collecta.subscriptions s where s.module_id = write_capture_functions.module_id and s.event = event.event);
+  where exists (select from collecta.subscriptions s
+                where s.module_id = write_capture_functions.module_id and s.event = event.event)
+    -- A copy that is not to deliver captures nothing.
+    and (select i.delivers from collecta.installation i);
   -- By number, so that a renamed column stays excluded; virtual generated columns have no stored value to see.
   select array_agg(a.attnum) into omitted
   from pg_catalog.pg_attribute a
@@ -800,7 +882,7 @@ declare
     select %2$s, %3$L, %4$s, stamp, %5$s
     from %1$s_rows "collecta %1$s"
     where %6$s;',
-        side, module.version, upper(left(operation, 1)),
+        side, module.version, upper(left(operation, 1) collate "C"),
         collecta.captured_json(format('"collecta %s".*', side), format('"collecta %s".*', side), module.module_id, omitted), context, not_muted);
     elsif operation = 'update' and subscribed <> '{}' then
       if not subscribed && (array['record_updated']
@@ -954,7 +1036,7 @@ begin
     raise exception using errcode = 'CW006', message = format('%L is no slug', slug),
       detail = 'A slug is 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or digit.',
       hint = format('select collecta.attach_module(%L, %L);', relation,
-        coalesce(nullif(btrim(left(regexp_replace(lower(slug), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'));
+        coalesce(nullif(btrim(left(regexp_replace(lower(slug collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'));
   end if;
   select * into class from pg_catalog.pg_class c where c.oid = relation;
   why := case
@@ -1282,18 +1364,25 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
+  port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
+  -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
+  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
+    '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
+    '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
+    '6697,10080}';
   wrong text;
 begin
   wrong := case
     when url is null then 'it is null'
     when length(url) > 2048 then 'it is longer than 2048 characters'
     when url !~ '^https?://' then 'it does not begin with https:// or http://'
-    when url ~ '[[:space:][:cntrl:]\\]' then 'it holds white space or a backslash'
+    when url ~ '[[:space:][:cntrl:]\\]' collate "C" then 'it holds white space or a backslash'
     when url ~ '#' then 'it has a fragment (#...), which is never sent'
     when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
     when url !~ '^https?://[^/?]' then 'it names no host'
     when url !~ '^https?://([^/?:\[\]%<>^|"`{}]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$'
-      or substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int > 65535 then 'its host or port is malformed'
+      or port > 65535 then 'its host or port is malformed'
+    when port = any (blocked_ports) then format('port %s belongs to another protocol than HTTP', port)
   end;
   if wrong is not null then
     raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint', detail = format('The URL cannot be used: %s.', wrong),
@@ -1336,7 +1425,8 @@ begin
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
-    or lower(h.key) ~ '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
+    or lower(h.key collate "C") ~
+      '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
@@ -1354,7 +1444,7 @@ as $$
   select secret is null or case
     when secret like 'sealed:%' then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
     when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$'
-    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' end
+    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
 $$;
 comment on function collecta.is_secret(text) is 'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed one can be opened only the runner knows.';
 
@@ -1363,7 +1453,8 @@ create or replace function collecta.mask_headers(headers jsonb) returns jsonb
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_object_agg(h.key, case
-    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' or h.value ~* '^(basic|bearer|digest|token|apikey) ' then '***' else h.value end), '{}')
+    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' collate "C"
+      or h.value ~* '^(basic|bearer|digest|token|apikey) ' collate "C" then '***' else h.value end), '{}')
   from jsonb_each_text(headers) h
 $$;
 comment on function collecta.mask_headers(jsonb) is 'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
@@ -2091,8 +2182,8 @@ create or replace function collecta.route_changes(
   out awaited boolean
 )
 language plpgsql volatile security definer
--- claim_deliveries has set the rest. Each setting costs every call.
-set search_path = pg_catalog, pg_temp
+-- Nested loops only: they keep the outbox's order, and take each change when the ones before it are done.
+set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -2122,7 +2213,7 @@ begin
   loop
     with change as materialized (
       select c.*, coalesce((c.reading).new_id, (c.reading).old_id) as record_id,
-        coalesce(bool_or(c.is_stop) over (order by c.change_id rows unbounded preceding), false) as is_left
+        coalesce(bool_or(c.is_stop) over (rows unbounded preceding), false) as is_left
       from (
         select o.*,
           not o.is_in_time or (o.reading).old_id <> (o.reading).new_id
@@ -2134,9 +2225,9 @@ begin
           from (
             select o.*,
               -- Asked for each change when the ones before it are done, filters included.
-              row_number() over (order by o.change_id) = 1 or clock_timestamp() < began + interval '200 ms'
+              row_number() over () = 1 or clock_timestamp() < began + interval '200 ms'
                 and sum(coalesce(octet_length(o.old::text), 0) + coalesce(octet_length(o.new::text), 0))
-                  over (order by o.change_id rows unbounded preceding) < 8000000 as is_in_time
+                  over (rows unbounded preceding) < 8000000 as is_in_time
             from (
               select * from collecta.outbox o
               where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
@@ -2145,7 +2236,7 @@ begin
           offset 0) o
         offset 0) c
     ), event as materialized (
-      select e.*, row_number() over (order by e.change_id) as number
+      select e.*, row_number() over () as number
       from (
         select c.change_id, c.captured_at, ((c.reading).module).module_id, ((c.reading).module).slug, (c.reading).scope,
           c.record_id, k.kind, k.place, r.payload_role, i.event_id,
@@ -2184,12 +2275,13 @@ begin
         left join lateral (
           select v.* from collecta.visible_part(r.payload_role, (c.reading).module, k.kind, (c.reading).truncated,
             t.record, (c.reading).previous) v
-          where r.payload_role <> '') p on true
+          where r.payload_role <> ''
+          offset 0) p on true
         where not c.is_left and not c.is_aside and p.is_event is not false
         offset 0) e
     ), queue_row as materialized (
-      select q.*, row_number() over (order by q.change_id) as place_in_slice,
-        sum(q.bytes) over (order by q.change_id rows unbounded preceding) as bytes_so_far,
+      select q.*, row_number() over () as place_in_slice,
+        sum(q.bytes) over (rows unbounded preceding) as bytes_so_far,
         nextval('collecta.delivery_queue_delivery_id_seq') as delivery_id
       from (
         select v.change_id, v.place, v.event_id, v.payload_role, v.number, octet_length(v.body) as bytes, v.slug,
@@ -2199,7 +2291,8 @@ begin
         cross join lateral collecta.recipients(v.module_id, v.kind, v.scope, v.change_id) e
         left join lateral (
           select t.matches, t.reason from collecta.try_filter(v.body, e.filter) t
-          where e.filter is not null and without_filters is null) f on true
+          where e.filter is not null and without_filters is null
+          offset 0) f on true
         where e.payload_role = v.payload_role
           and (e.filter is null or without_filters is not null or f.matches or f.reason is not null)
         offset 0) q
@@ -3318,15 +3411,15 @@ webhook-id, attempts from 1, replay_of set. One that is still queued becomes due
 --! Included outbound/undelivered.sql
 create view collecta.undelivered as
 select a.id, a.event_id, a.endpoint_id, v.module, v.event, v.record_id, v.sequence, a.attempt, a.url, a.response_status,
-  a.error, a.started_at, a.finished_at, a.routed_at
+  a.error, a.started_at, a.finished_at, v.occurred_at, a.routed_at
 from collecta.delivery_attempts a
 join collecta.endpoints e on e.endpoint_id = a.endpoint_id
 join collecta.events v on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
 where a.outcome = 'exhausted' and e.state <> 'deleted'
   and not exists (
     select from collecta.delivery_attempts l
-    where l.event_id = a.event_id and l.endpoint_id = a.endpoint_id and l.id > a.id
-      and l.outcome in ('delivered', 'exhausted'))
+    where l.event_id = a.event_id and l.endpoint_id = a.endpoint_id and l.routed_at = a.routed_at
+      and l.id > a.id and l.outcome in ('delivered', 'exhausted'))
   and not exists (
     select from collecta.delivery_queue q
     where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null);
@@ -3338,13 +3431,13 @@ comment on column collecta.undelivered.error is 'Why: what the receiver, the loo
 --! EndIncluded outbound/undelivered.sql
 --! Included outbound/replay_undelivered.sql
 create or replace function collecta.replay_undelivered(
-  endpoint_id text default null, since timestamptz default '-infinity', most int default 100000
-) returns int
+  endpoint_id text default null, since timestamptz default '-infinity', until timestamptz default 'infinity'
+) returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set jit = off
 as $$
 declare
-  queued int;
+  queued bigint;
 begin
   if replay_undelivered.endpoint_id is not null then
     perform collecta.check_endpoint_id(replay_undelivered.endpoint_id);
@@ -3354,15 +3447,15 @@ begin
   queued := collecta.queue_replays(array(
     select u.id from collecta.undelivered u
     where (replay_undelivered.endpoint_id is null or u.endpoint_id = replay_undelivered.endpoint_id)
-      and u.finished_at >= replay_undelivered.since
-    order by u.id limit most));
+      and u.finished_at >= since and u.finished_at < replay_undelivered.until
+    order by u.id));
   perform collecta.wake_runner();
   return queued;
 end
 $$;
-comment on function collecta.replay_undelivered(text, timestamptz, int) is
-  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up since
-a time, the oldest first. Returns how many; what is queued already is not queued twice.';
+comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) is
+  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in a
+span of time. Returns how many; what is queued already is not queued twice.';
 --! EndIncluded outbound/replay_undelivered.sql
 --! Included outbound/send_test_event.sql
 create or replace function collecta.send_test_event(endpoint_id text) returns text
@@ -3390,8 +3483,8 @@ comment on function collecta.send_test_event(text) is
 event_id = ''...''.';
 --! EndIncluded outbound/send_test_event.sql
 --! Included operations/runner/maintain.sql
--- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks out nobody
--- (CREATE ... PARTITION OF would); an old one is dropped under a short lock_timeout, and next time if somebody is reading.
+-- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks nobody out
+-- (CREATE ... PARTITION OF would). An old one is dropped under a short lock_timeout, or left for the next call.
 create or replace function collecta.maintain() returns table (done text, subject text)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set lock_timeout = '100ms'
@@ -3400,6 +3493,7 @@ declare
   parent text;
   day date;
   partition record;
+  made boolean := false;
   keep constant interval := (select retention from collecta.settings);
 begin
   if not pg_try_advisory_xact_lock(1668246636, 7) then
@@ -3408,13 +3502,15 @@ begin
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
-      execute format('create table collecta.%I (like collecta.%I including defaults including constraints including comments)',
-        parent || to_char(day, '_YYYYMMDD'), parent);
+      execute format('create table collecta.%I '
+                     '(like collecta.%I including defaults including constraints including comments)',
+                     parent || to_char(day, '_YYYYMMDD'), parent);
       execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
         parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
       done := 'made partition';
       subject := parent || to_char(day, '_YYYYMMDD');
       return next;
+      made := true;
     end loop;
     for partition in
       select c.relname, to_date(right(c.relname, 8), 'YYYYMMDD') as day
@@ -3437,6 +3533,11 @@ begin
       return next;
     end loop;
   end loop;
+
+  -- Default privileges of the owner may have given rights on the new tables.
+  if made then
+    perform collecta.restore_grants();
+  end if;
 
   delete from collecta.muted_changes m where m.captured_at < now() - keep;
   delete from collecta.delivery_queue q using collecta.endpoints e
@@ -3463,7 +3564,9 @@ begin
 end
 $$;
 comment on function collecta.maintain() is
-  'For runners, at start and every ten minutes: partitions ahead, partitions past settings.retention, endpoints that fail for settings.pause_after. Says what it did.';
+  'For runners, at start and every ten minutes: makes partitions ahead, drops those past settings.retention, and '
+  'pauses '
+  'endpoints that have failed for settings.pause_after. Returns what it did.';
 --! EndIncluded operations/runner/maintain.sql
 
 --! Included inbound/inbound_endpoints.sql
@@ -3473,15 +3576,18 @@ create table collecta.inbound_endpoints (
   relation regclass not null,
   mapping jsonb not null,
   mapping_version int not null default 1,
-  match_columns text[] not null,
-  state text not null default 'active',
+  match_columns text[] collate "C" not null,
+  match_where text collate "C",
+  state text collate "C" not null default 'active',
   rate_limit_per_minute int not null,
   max_body_bytes int not null,
   github_signature boolean not null,
   function_number int generated always as identity,
-  columns text[] not null,
-  scalar_columns text[] not null default '{}',
-  written_for text not null default '',
+  columns text[] collate "C" not null,
+  scalar_columns text[] collate "C" not null default '{}',
+  writer name not null default 'collecta_writer',
+  written_for text collate "C" not null default '',
+  written_hash text collate "C" not null default '',
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
@@ -3492,21 +3598,29 @@ comment on column collecta.inbound_endpoints.module is 'The slug in its URL. It 
 comment on column collecta.inbound_endpoints.mapping is 'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": true}}.';
 comment on column collecta.inbound_endpoints.mapping_version is 'Counts changes: a request that was mapped by an older version is mapped again.';
 comment on column collecta.inbound_endpoints.match_columns is 'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
+comment on column collecta.inbound_endpoints.match_where is
+  'Only records of which this is true can be matched: an SQL expression over the table''s columns.';
 comment on column collecta.inbound_endpoints.state is 'active; paused (answers 404, as if it were not there); deleted.';
 comment on column collecta.inbound_endpoints.rate_limit_per_minute is 'Requests in any span of 60 seconds, over all runners.';
 comment on column collecta.inbound_endpoints.github_signature is 'Whether X-Hub-Signature-256 is accepted too.';
 comment on column collecta.inbound_endpoints.function_number is 'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
+comment on column collecta.inbound_endpoints.writer is
+  'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
 comment on column collecta.inbound_endpoints.scalar_columns is 'Those of them that take no object or array.';
-comment on column collecta.inbound_endpoints.written_for is 'What its functions were written for (module version, unique indexes, column types); they are written anew when it no longer holds.';
+comment on column collecta.inbound_endpoints.written_for is
+  'What its functions were written for (module version, unique indexes, column types); they are written anew when it no '
+  'longer holds.';
+comment on column collecta.inbound_endpoints.written_hash is
+  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written anew.';
 
 create table collecta.inbound_secrets (
   inbound_endpoint_id text collate "C" not null,
   token_hash text collate "C" not null,
   previous_token_hash text collate "C",
   previous_token_until timestamptz,
-  secret text,
-  previous_secret text,
+  secret text collate "C",
+  previous_secret text collate "C",
   previous_secret_until timestamptz,
   constraint inbound_secrets_pkey primary key (inbound_endpoint_id),
   constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade,
@@ -3537,16 +3651,16 @@ create table collecta.inbound_requests (
   received_at timestamptz not null,
   state text collate "C" not null,
   operation text collate "C",
-  record_id text,
-  reason text,
-  column_name text,
+  record_id text collate "C",
+  reason text collate "C",
+  column_name text collate "C",
   sqlstate text collate "C",
-  error text,
+  error text collate "C",
   attempts int not null default 1,
   finished_at timestamptz not null default clock_timestamp(),
   mapping_version int not null,
   key_hash text collate "C",
-  body text not null,
+  body text collate "C" not null,
   constraint inbound_requests_pkey primary key (request_id),
   constraint inbound_requests_state_is_known check (state in ('accepted', 'failed', 'retry', 'duplicate'))
 );
@@ -3576,6 +3690,19 @@ comment on table collecta.inbound_refusals is
   'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every few seconds, so that a flood writes nothing per request.';
 comment on column collecta.inbound_refusals.inbound_endpoint_id is 'Empty where the URL led to none (404, 405, and the limit per address).';
 --! EndIncluded inbound/inbound_requests.sql
+--! Included endpoints/runner/sealing_keys.sql
+create or replace function collecta.sealing_keys() returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct split_part(v.sealed, ':', 3)), '{}')
+  from (
+    select unnest(array[s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}']) as sealed from collecta.endpoint_secrets s
+    union all
+    select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end]) from collecta.inbound_secrets s) v
+  where v.sealed like 'sealed:%'
+$$;
+comment on function collecta.sealing_keys() is 'For runners: the ids of the keys by which secrets in use are sealed.';
+--! EndIncluded endpoints/runner/sealing_keys.sql
 
 --! Included inbound/internal/read_inbound_mapping.sql
 -- The grammar of src/inbound/mapping.ts: nothing that could run code, walk the whole document or mean two things.
@@ -3583,9 +3710,9 @@ create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
-      and path ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+      and path collate "C" ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
     then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
-          from regexp_matches(path, '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
+          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
 $$;
 comment on function collecta.inbound_path_steps(text) is
   'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
@@ -3603,7 +3730,7 @@ begin
       hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
   end if;
   for entry in
-    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key
+    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key collate "C"
   loop
     wrong := case
       when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
@@ -3639,25 +3766,165 @@ $$;
 comment on function collecta.read_inbound_mapping(jsonb) is
   'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., "default": ..., "required": ...}. Refuses with CW052 what is not of them.';
 --! EndIncluded inbound/internal/read_inbound_mapping.sql
+--! Included inbound/internal/inbound_fields.sql
+create or replace function collecta.inbound_fields(mapping jsonb) returns json
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
+    'hasFallback', fallback is not null) order by column_name collate "C")
+  from collecta.read_inbound_mapping(mapping)
+$$;
+comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/mapping.ts takes it.';
+--! EndIncluded inbound/internal/inbound_fields.sql
+--! Included inbound/internal/equality_of.sql
+-- Equality as the type's default operator class means it, read from the catalog: for citext and other types of extensions
+-- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
+-- whether it exists would plan a statement on the table, which runs code of the table's owner.
+create or replace function collecta.equality_of(type_id oid, out operator text, out operand_cast text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  base pg_catalog.pg_type;
+  operand pg_catalog.pg_type;
+  parts oid[] := '{}';
+  part oid;
+begin
+  select t.* into base from pg_catalog.pg_type t where t.oid = type_id;
+  while base.typtype = 'd' loop
+    select t.* into base from pg_catalog.pg_type t where t.oid = base.typbasetype;
+  end loop;
+  -- An array or a row can be compared only where all its parts can.
+  if base.typcategory = 'A' then
+    parts := array[base.typelem];
+  elsif base.typtype = 'c' then
+    parts := array(select a.atttypid from pg_catalog.pg_attribute a
+                   where a.attrelid = base.typrelid and a.attnum > 0 and not a.attisdropped);
+  end if;
+  foreach part in array parts loop
+    if (select e.operator from collecta.equality_of(part) e) is null then
+      return;
+    end if;
+  end loop;
+  select format('operator(%I.%s)', n.nspname, o.oprname), c.opcintype into operator, operand.oid
+  from (
+    select base.oid as type, 1 as preference
+    union all
+    select case when base.typcategory = 'A' then 'anyarray'::regtype
+      when base.typtype = 'e' then 'anyenum'::regtype when base.typtype = 'c' then 'record'::regtype
+      when base.typtype = 'r' then 'anyrange'::regtype when base.typtype = 'm' then 'anymultirange'::regtype end, 2
+    union all
+    select k.casttarget, 3 from pg_catalog.pg_cast k
+    where k.castsource = base.oid and k.castmethod = 'b' and k.castcontext = 'i') candidate
+  join pg_catalog.pg_opclass c on c.opcintype = candidate.type and c.opcdefault
+  join pg_catalog.pg_am m on m.oid = c.opcmethod and m.amname in ('btree', 'hash')
+  join pg_catalog.pg_amop a on a.amopfamily = c.opcfamily and a.amoplefttype = c.opcintype
+    and a.amoprighttype = c.opcintype and a.amopstrategy = case m.amname when 'btree' then 3 else 1 end
+  join pg_catalog.pg_operator o on o.oid = a.amopopr
+  join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+  order by candidate.preference, m.amname
+  limit 1;
+  select t.* into operand from pg_catalog.pg_type t where t.oid = operand.oid;
+  operand_cast := case when operand.typtype = 'p' or operand.oid = type_id then ''
+    else '::' || format_type(operand.oid, null) end;
+end
+$$;
+comment on function collecta.equality_of(oid) is
+  'The equality operator of a type''s default btree or hash operator class, as SQL, and the cast that its operands need. '
+  'Null where the type has none.';
+--! EndIncluded inbound/internal/equality_of.sql
+--! Included inbound/internal/fill_template.sql
+create or replace function collecta.fill_template(template text, parts jsonb) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select string_agg(case when place % 2 = 1 then piece else parts ->> piece end, '' order by place)
+  from unnest(string_to_array(template, '@')) with ordinality p (piece, place)
+$$;
+comment on function collecta.fill_template(text, jsonb) is
+  'Replaces each @name@ of a template by that member of parts, in one pass: what a part holds is not looked into.';
+--! EndIncluded inbound/internal/fill_template.sql
+--! Included inbound/internal/unique_keys.sql
+create or replace function collecta.unique_keys(relation regclass, columns text[], out predicate text) returns setof text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select pg_get_expr(i.indpred, i.indrelid)
+  from pg_catalog.pg_index i
+  where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indexprs is null
+    and (select array_agg(a.attname::text order by a.attname)
+         from unnest(i.indkey::int2[]) with ordinality k (attnum, place)
+         join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+         where k.place <= i.indnkeyatts) = (select array_agg(c order by c collate "C") from unnest(columns) c)
+$$;
+comment on function collecta.unique_keys(regclass, text[]) is
+  'The unique indexes on exactly these columns: the predicate of each, null where it holds for all records.';
+
+create or replace function collecta.plain_predicate(predicate text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select regexp_replace(case when predicate ~ '[''"]' then predicate else lower(predicate collate "C") end,
+    '[[:space:]()]|::[a-z_ ]+', '', 'g')
+$$;
+comment on function collecta.plain_predicate(text) is
+  'A predicate without what PostgreSQL adds when it prints one, to compare two by their text.';
+
+create or replace function collecta.is_unique_key(relation regclass, columns text[], match_where text default null)
+returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from collecta.unique_keys(relation, columns) k
+    where k.predicate is null
+      or collecta.plain_predicate(k.predicate) = collecta.plain_predicate(is_unique_key.match_where))
+$$;
+comment on function collecta.is_unique_key(regclass, text[], text) is
+  'Whether a valid unique index that is checked at once stands on exactly these columns, over all records or over those '
+  'of match_where.';
+
+create or replace function collecta.infer_match_where(relation regclass, columns text[]) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case when count(*) = 1 then min(k.predicate collate "C") end from collecta.unique_keys(relation, columns) k
+$$;
+comment on function collecta.infer_match_where(regclass, text[]) is
+  'The predicate of the only unique index on these columns, where that one is partial.';
+
+create or replace function collecta.hides_records(relation regclass) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select exists (select from pg_catalog.pg_class c where c.oid = relation and c.relrowsecurity)
+$$;
+comment on function collecta.hides_records(regclass) is 'Whether row security could hide records from an inbound endpoint''s writer.';
+--! EndIncluded inbound/internal/unique_keys.sql
 --! Included inbound/internal/check_inbound_mapping.sql
-create or replace function collecta.check_inbound_mapping(module text, mapping jsonb, match_columns text[]) returns regclass
+-- Looks into the catalog only: to plan or run anything on the table as the caller would run its owner's code as the DBA.
+create or replace function collecta.check_inbound_mapping(
+  module text, mapping jsonb, match_columns text[], inout match_where text, out relation regclass
+)
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 declare
   target record;
   wrong text;
   missing text;
+  matched text[];
 begin
-  select m.relation, v.key_columns, v.scope_column into target
-  from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+  select m.relation, v.key_columns, v.scope_column, c.oid is null as is_gone into target
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  left join pg_catalog.pg_class c on c.oid = m.relation
   where m.slug = module;
-  if not found then
-    raise exception using errcode = 'CW051', message = format('there is no module %L to receive into', module),
-      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m), 'No table is attached.'),
-      hint = format('select collecta.attach_module(''schema.table'', %L);', coalesce(module, 'work-orders'));
+  if not found or target.is_gone then
+    raise exception using errcode = 'CW051', message = case when target.is_gone
+        then format('the table of module %L was dropped', module) else format('there is no module %L to receive into', module) end,
+      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m) || '.',
+        'No table is attached.'),
+      hint = concat(case when target.is_gone then format('select collecta.detach_module(%L); ', module) end,
+        format('select collecta.attach_module(''schema.table'', %L);', coalesce(module, 'work-orders')));
   end if;
+  relation := target.relation;
 
-  -- The columns are an allow-list read from the catalog; whatever identifies a record, a tenant or a person is not the sender's to choose.
+  -- The columns are an allow-list read from the catalog. What identifies a record, a tenant or a person is not the
+  -- sender's to choose.
   select string_agg(format('%I %s', f.column_name, f.why), '; ') into wrong
   from (
     select r.column_name, case
@@ -3666,12 +3933,16 @@ begin
       when a.attgenerated <> '' then 'is generated'
       when a.attidentity <> '' then 'is an identity column'
       when r.constant is not null then null
-      when r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}')) then 'is the record''s key: match by it, or let the table make it'
-      when r.column_name = target.scope_column then 'is the module''s scope: give it as a constant, a payload must not choose it'
-      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' then 'says who wrote the record: give it as a constant, or leave it to its default'
+      when r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}'))
+        then 'is the record''s key: match by it, or let the table make it'
+      when r.column_name = target.scope_column
+        then 'is the module''s scope: give it as a constant, a payload must not choose it'
+      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' collate "C"
+        then 'says who wrote the record: give it as a constant, or leave it to its default'
     end as why
     from collecta.read_inbound_mapping(mapping) r
-    left join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = r.column_name and a.attnum > 0 and not a.attisdropped
+    left join pg_catalog.pg_attribute a
+      on a.attrelid = target.relation and a.attname = r.column_name and a.attnum > 0 and not a.attisdropped
     left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum) f
   where f.why is not null;
   select string_agg(format('%I', a.attname), ', ') into missing
@@ -3681,8 +3952,10 @@ begin
     and a.attname <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r);
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
-      detail = concat_ws('; ', 'Column ' || wrong, format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
-      hint = coalesce(format('Map it, or: alter table %s alter column %s set default ...;', target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
+      detail = concat_ws('; ', 'Column ' || wrong,
+        format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
+      hint = coalesce(format('Map it, or: alter table %s alter column %s set default ...;',
+        target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
   end if;
 
   select string_agg(format('%I', c), ', ') into wrong
@@ -3691,42 +3964,485 @@ begin
   if wrong is not null or array_position(match_columns, null) > 0 then
     raise exception using errcode = 'CW054', message = format('match column %s is not mapped', coalesce(wrong, 'null')),
       detail = 'A record is matched by what the payload says; so each match column needs its entry in the mapping.',
-      hint = format('mapping => ''%s''', mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
+      hint = format('mapping => ''%s''',
+        mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
   end if;
-  if cardinality(match_columns) > 0 then
-    begin
-      execute format('select from %s t where %s limit 0', target.relation,
-        (select string_agg(format('t.%1$I = t.%1$I', c), ' and ') from unnest(match_columns) c));
-    exception when undefined_function then
-      raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
-        detail = 'Its type has no equality operator.', hint = 'Match by another column, or alter table ... alter column ... type jsonb;';
-    end;
-    if not collecta.is_unique_key(target.relation, match_columns) then
-      raise notice using message = format('collecta: no unique index on %s (%s): inbound writes of this table happen one after another, and other writers can make duplicates',
-          target.relation, array_to_string(match_columns, ', ')),
-        hint = format('create unique index concurrently on %s (%s);', target.relation, (select string_agg(format('%I', c), ', ') from unnest(match_columns) c));
+  matched := collecta.inbound_match_columns(
+    array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'), target.scope_column);
+  if matched = '{}' then
+    if match_where is not null then
+      raise exception using errcode = 'CW054', message = 'match_where needs match_columns',
+        detail = 'It limits which records can be matched.', hint = 'match_columns => ''{product_code}''';
     end if;
+    return;
   end if;
-  return target.relation;
+  select string_agg(format('%I', c), ', ') into wrong
+  from unnest(matched) c
+  join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = c and not a.attisdropped
+  where (select e.operator from collecta.equality_of(a.atttypid) e) is null;
+  if wrong is not null then
+    raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
+      detail = format('The type of %s has no equality operator that indexes could use.', wrong),
+      hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
+  end if;
+  match_where := coalesce(nullif(btrim(match_where), ''), collecta.infer_match_where(target.relation, matched));
+  if not collecta.is_unique_key(target.relation, matched, match_where) then
+    missing := format('create unique index concurrently on %s (%s)%s;', target.relation,
+      (select string_agg(format('%I', c), ', ') from unnest(matched) c), ' where ' || match_where);
+    if collecta.hides_records(target.relation) then
+      raise exception using errcode = 'CW054',
+        message = format('row security of %s could hide the matching record', target.relation),
+        detail = 'Without a unique index on the match columns a hidden record would get a duplicate.', hint = missing;
+    end if;
+    raise notice using message = format(
+        'collecta: no unique index on %s (%s): inbound requests write this table one after another, and other writers '
+        'can make duplicates', target.relation, array_to_string(matched, ', ')), hint = missing;
+  end if;
 end
 $$;
-comment on function collecta.check_inbound_mapping(text, jsonb, text[]) is
-  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table.';
+comment on function collecta.check_inbound_mapping(text, jsonb, text[], text) is
+  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table and match_where, '
+  'which is read from the partial unique index on the match columns where it is not given.';
+--! EndIncluded inbound/internal/check_inbound_mapping.sql
+--! Included inbound/internal/check_inbound_writer.sql
+-- The code attached to a table runs as the writer with all that the writer may do: so tables of different owners do not
+-- share one, or the owner of one table could write the mapped columns of another's.
+create or replace function collecta.check_inbound_writer(relation regclass, writer name) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  role pg_catalog.pg_roles;
+  owner regrole;
+  other record;
+  own_writer name;
+  run_as constant name := collecta.role_name(writer);
+begin
+  select r.* into role from pg_catalog.pg_roles r where r.rolname = run_as;
+  if writer = 'collecta_writer' and collecta.written_owner(writer) <> run_as then
+    -- Installed without roles: everything runs as the installer, as the notice of the installation said.
+    return;
+  end if;
+  if role.oid is null or role.rolsuper or role.rolbypassrls or not pg_has_role(current_user, role.oid, 'usage') then
+    raise exception using errcode = 'CW056', message = format('%I cannot be a writer', run_as),
+      detail = case when role.oid is null then 'There is no such role.'
+        when role.rolsuper or role.rolbypassrls then 'It could do more than to write the mapped columns.'
+        else format('%I is no member of it.', current_user) end,
+      hint = format('create role %1$I nologin; grant %1$I to %2$I;',
+        case when role.oid is null then run_as else collecta.role_name('collecta_writer_2') end, current_user);
+  end if;
+  select c.relowner into owner from pg_catalog.pg_class c where c.oid = relation;
+  select e.relation, c.relowner::regrole as owner into other
+  from collecta.inbound_endpoints e
+  join pg_catalog.pg_class c on c.oid = e.relation
+  where e.writer = check_inbound_writer.writer and e.state <> 'deleted' and c.relowner <> owner
+  limit 1;
+  if found then
+    own_writer := left(collecta.role_name('collecta_writer_' || btrim(owner::text, '"')), 63);
+    raise exception using errcode = 'CW056',
+      message = format('%s and %s have different owners and need writers of their own', relation, other.relation),
+      detail = format('Triggers, checks and defaults of both would run as %I, so that %s could write %s.',
+        run_as, owner, other.relation),
+      hint = format('%sThen the same call with writer => %L.',
+        case when to_regrole(quote_ident(own_writer)) is null
+          then format('create role %1$I nologin; grant %1$I to %2$I; ', own_writer, current_user) end, own_writer);
+  end if;
+end
+$$;
+comment on function collecta.check_inbound_writer(regclass, name) is
+  'CW056 unless this role can run the code of this table and of no other owner''s.';
+--! EndIncluded inbound/internal/check_inbound_writer.sql
+--! Included inbound/internal/check_inbound_overlap.sql
+create or replace function collecta.check_inbound_overlap(inbound_endpoint_id text, overlap interval) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
+  if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
+    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap), detail = 'It is from ''0'' (after a leak) to ''90 days''.',
+      hint = format('select collecta.rotate_inbound_token(%L, overlap => ''24 hours'');', inbound_endpoint_id);
+  end if;
+end
+$$;
+comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
+--! EndIncluded inbound/internal/check_inbound_overlap.sql
+--! Included inbound/internal/inbound_templates.sql
+-- The guard that each begins with: code that runs as the writer owns these functions there and could make them SECURITY
+-- INVOKER, to be run with our rights the next time. It cannot change their text.
+create or replace function collecta.inbound_insert_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  v record;
+  given record;
+begin
+  if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
+    raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+  @exact@
+  if @complete@ then
+    insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
+  else
+    -- A column that the payload lacks is not named, so that it takes its default.
+    select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
+      pg_catalog.string_agg(pg_catalog.format('%I %s', c, type), ', ') as definitions
+    into given
+    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[])) u (c, type)
+    where (input operator(pg_catalog.->) c) is not null;
+    execute pg_catalog.format(@insert_given@, given.list, given.definitions) into record_id using input;
+  end if;
+  if record_id is null then
+    raise no_data_found;
+  end if;
+  -- Deferred to the commit, the table's triggers would run with the rights of the session.
+  set constraints all immediate;
+  operation := 'created';
+  return next;
+end
+$body$ $template$;
+comment on function collecta.inbound_insert_template() is 'The body of write_inbound_<n> where every payload makes a record.';
 
-create or replace function collecta.is_unique_key(relation regclass, columns text[]) returns boolean
+create or replace function collecta.inbound_match_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  complete constant pg_catalog.bool := @complete@;
+  v record;
+  given record;
+  matching record;
+  changed pg_catalog.int8;
+begin
+  if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
+    raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+  @exact@
+  @serialise@
+  if not complete then
+    select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
+      pg_catalog.string_agg(pg_catalog.format('%I %s', c, type), ', ') as definitions,
+      pg_catalog.string_agg(pg_catalog.format('%I = v.%1$I', c), ', ')
+        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[])) as assignments
+    into given
+    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[])) u (c, type)
+    where (input operator(pg_catalog.->) c) is not null;
+  end if;
+  for attempt in 1 .. 2 loop
+    -- Locked first: where the UPDATE then changes nothing, a trigger or rule has suppressed it, and the record is there.
+    select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
+      pg_catalog.array_agg(m.place) as place
+    into matching
+    from (
+      select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
+      ) limit 2 for no key update of t) m;
+    if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
+      raise too_many_rows;
+    elsif matching.keys is not null then
+      if complete then
+        update @table@ t set @assignments@
+        where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
+        get diagnostics changed = row_count;
+      else
+        execute pg_catalog.format(@update_given@, coalesce(given.assignments, @unchanged@), given.definitions)
+        using input, matching.leaf[1], matching.place[1];
+        get diagnostics changed = row_count;
+      end if;
+      -- Deferred to the commit, the table's triggers would run with the rights of the session.
+      set constraints all immediate;
+      record_id := matching.keys[1];
+      operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
+      return next;
+      return;
+    end if;
+    begin
+      if complete then
+        insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
+      else
+        -- A column that the payload lacks is not named, so that it takes its default.
+        execute pg_catalog.format(@insert_given@, given.list, given.definitions) into record_id using input;
+      end if;
+      if record_id is null then
+        raise no_data_found;
+      end if;
+      set constraints all immediate;
+      operation := 'created';
+      return next;
+      return;
+    exception when unique_violation then
+      -- Either somebody made the record since it was looked for, or it is there and this role may not see or match it.
+      if attempt operator(pg_catalog.=) 2 then
+        raise;
+      end if;
+    end;
+  end loop;
+end
+$body$ $template$;
+comment on function collecta.inbound_match_template() is
+  'The body of write_inbound_<n> where a payload updates the record that it matches, or makes one.';
+
+create or replace function collecta.inbound_cast_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  v record;
+begin
+  if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
+    raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if column_name is null then
+    -- Only prepared, to see that records can be matched so.
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    perform from @table@ t where @matches@ and (@where@
+    ) limit 0;
+    return null;
+  end if;
+  return case column_name @casts@
+  end;
+end
+$body$ $template$;
+comment on function collecta.inbound_cast_template() is
+  'The body of cast_inbound_<n>: the value that a column would be given, as text.';
+--! EndIncluded inbound/internal/inbound_templates.sql
+--! Included inbound/internal/write_inbound_functions.sql
+-- Writes an endpoint's two functions. They run as the endpoint's writer, a role that can do nothing but this, since the
+-- table's casts, checks, defaults and triggers run inside. Everything in them is qualified: what a trigger needs from
+-- its types' schemas is in search_path, and somebody else may be able to create functions there.
+create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  endpoint record;
+  parts jsonb;
+  settings text;
+  name text;
+  hash text := '';
+begin
+  perform pg_advisory_xact_lock(1668246636, 8);
+  select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
+    collecta.inbound_match_columns(e.columns, e.match_columns, v.scope_column) as matched
+  into strict endpoint
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  join collecta.module_versions v on v.version = m.current_version
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+
+  parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns)
+    || jsonb_build_object(
+      'writer', quote_literal(collecta.written_owner(endpoint.writer)),
+      'where', coalesce(endpoint.match_where, 'true'),
+      'serialise', case when endpoint.matched <> '{}'
+        and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
+        then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end);
+  settings := 'volatile security definer set search_path = ' || concat_ws(', ', 'pg_catalog',
+      (select string_agg(quote_ident(s), ', ') from collecta.inbound_type_schemas(endpoint.relation) s), 'pg_temp')
+    || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
+    || ' set bytea_output = ''hex'' set extra_float_digits = 1';
+
+  name := format('collecta.write_inbound_%s(json)', endpoint.function_number);
+  execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql %s as %L',
+    replace(name, '(json)', '(input json)'), settings, collecta.fill_template(
+      case when endpoint.matched = '{}' then collecta.inbound_insert_template() else collecta.inbound_match_template() end,
+      parts));
+  perform collecta.own_function(name::regprocedure, endpoint.writer);
+  hash := hash || collecta.function_hash(name::regprocedure);
+
+  name := format('collecta.cast_inbound_%s(json, text)', endpoint.function_number);
+  execute format('create or replace function %s returns text language plpgsql %s as %L',
+    replace(name, '(json, text)', '(input json, column_name text)'), settings,
+    collecta.fill_template(collecta.inbound_cast_template(), parts));
+  perform collecta.own_function(name::regprocedure, endpoint.writer);
+  hash := hash || collecta.function_hash(name::regprocedure);
+
+  update collecta.inbound_endpoints e
+  set written_for = endpoint.shape, written_hash = md5(hash),
+    scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+end
+$$;
+comment on function collecta.write_inbound_functions(text) is
+  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they depend '
+  'on changed, and when somebody altered or dropped them.';
+
+create or replace function collecta.inbound_template_parts(
+  relation regclass, columns text[], matched text[], key_columns text[]
+) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  parts jsonb;
+  unequal text;
+  key text;
+begin
+  with recursive base as (
+    select a.attname::text as name, a.attnum, a.atttypid as type_id, format_type(a.atttypid, a.atttypmod) as type,
+      a.atttypid as base_id, a.atttypmod as modifier
+    from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attname = any (columns) and a.attnum > 0 and not a.attisdropped
+    union all
+    select b.name, b.attnum, b.type_id, b.type, t.typbasetype, t.typtypmod
+    from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype = 'd'),
+  col as (
+    select b.*, e.operator, e.operand_cast, b.name = any (matched) as is_matched,
+      t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as is_scalar,
+      -- The type without its limits, where numeric(10,2) would round 10.005 without a word.
+      case when b.modifier >= 0 and coalesce(nullif(t.typelem, 0), t.oid) = 'numeric'::regtype
+        then format_type(t.oid, null) end as unlimited
+    from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype <> 'd'
+    cross join lateral collecta.equality_of(case when b.name = any (matched) then b.type_id end) e)
+  select jsonb_build_object(
+      'table', relation::text,
+      'names', quote_literal(array_agg(c.name order by c.attnum)),
+      'types', quote_literal(array_agg(c.type order by c.attnum)),
+      'matched', quote_literal(matched),
+      'definitions', string_agg(format('%I %s', c.name, c.type), ', ' order by c.attnum),
+      'list', string_agg(quote_ident(c.name), ', ' order by c.attnum),
+      'given_values', string_agg(format('v.%I', c.name), ', ' order by c.attnum),
+      'complete', string_agg(format('(input operator(pg_catalog.->) %L) is not null', c.name), ' and '),
+      'assignments', coalesce(
+        string_agg(format('%I = v.%1$I', c.name), ', ' order by c.attnum) filter (where not c.is_matched),
+        quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
+      'matches', coalesce(string_agg(format('t.%1$I%2$s %3$s v.%1$I%2$s', c.name, c.operand_cast, c.operator), ' and ')
+        filter (where c.is_matched), 'false'),
+      'casts', string_agg(format(E'\n    when %L then (select v.%2$I::pg_catalog.text '
+        'from pg_catalog.json_to_record(input) v (%2$I %3$s))', c.name, c.name, c.type), '' order by c.attnum),
+      'exact', string_agg(format(E'\n  if v.%1$I operator(pg_catalog.<>) (select w.%1$I '
+        'from pg_catalog.json_to_record(input) w (%1$I %2$s)) then\n'
+        '    raise exception using errcode = ''CW060'', column = %1$L, message = %3$L;\n  end if;',
+        c.name, c.unlimited, format('it has more digits than %s keeps', c.type)), '')
+        filter (where c.unlimited is not null),
+      'scalars', coalesce(jsonb_agg(c.name) filter (where c.is_scalar), '[]')),
+    string_agg(c.name, ', ') filter (where c.is_matched and c.operator is null)
+  into parts, unequal
+  from col c;
+  if parts ->> 'names' is null or cardinality((select array_agg(a.attname) from pg_catalog.pg_attribute a
+      where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped)) <> cardinality(columns) then
+    raise exception using errcode = 'CW053', message = format('a mapped column of %s was renamed or dropped', relation),
+      detail = format('Not there: %s.', (select string_agg(c, ', ') from unnest(columns) c
+        where not exists (select from pg_catalog.pg_attribute a
+                          where a.attrelid = relation and a.attname = c and not a.attisdropped))),
+      hint = 'select collecta.update_inbound_endpoint(inbound_endpoint_id, mapping => ''...'') takes a mended mapping.';
+  elsif unequal is not null then
+    raise exception using errcode = 'CW054', message = format('a record of %s cannot be matched by %s', relation, unequal),
+      detail = 'Its type has no equality operator that indexes could use.',
+      hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
+  end if;
+  key := case cardinality(key_columns)
+    when 1 then format('pg_catalog.to_json(t.%I) operator(pg_catalog.#>>) ''{}''', key_columns[1])
+    else (select format('pg_catalog.concat(''['', %s, '']'')',
+            string_agg(format('pg_catalog.to_json(t.%I)', k), ', '','', ' order by place))
+          from unnest(key_columns) with ordinality u (k, place)) end;
+  -- Filled by format() once more, with the columns that a payload holds.
+  return parts || jsonb_build_object('key', key,
+    'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
+    'insert_given', quote_literal(format(
+      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) returning %s',
+      replace(relation::text, '%', '%%'), replace(key, '%', '%%'))),
+    'update_given', quote_literal(format(
+      'update %s t set %%s from pg_catalog.json_to_record($1) v (%%s) '
+      'where t.tableoid operator(pg_catalog.=) $2 and t.ctid operator(pg_catalog.=) $3',
+      replace(relation::text, '%', '%%'))));
+end
+$$;
+comment on function collecta.inbound_template_parts(regclass, text[], text[], text[]) is
+  'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
+
+create or replace function collecta.inbound_match_columns(columns text[], match_columns text[], scope_column text)
+returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case when match_columns = '{}' or scope_column is null
+      or scope_column = any (match_columns) or scope_column <> all (columns) then match_columns
+    else match_columns || scope_column end
+$$;
+comment on function collecta.inbound_match_columns(text[], text[], text) is
+  'The columns that a record is matched by: the scope column too, where it is mapped, so that no tenant''s record is '
+  'taken for another''s.';
+
+create or replace function collecta.inbound_type_schemas(relation regclass) returns setof name
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select exists (
-    select from pg_catalog.pg_index i
-    where i.indrelid = relation and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
-      and (select array_agg(a.attname::text order by a.attname)
-           from unnest(i.indkey::int2[]) with ordinality k (attnum, place)
-           join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-           where k.place <= i.indnkeyatts) = (select array_agg(c order by c collate "C") from unnest(columns) c))
+  with recursive type_in_use as (
+    select a.atttypid as oid from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+    union
+    select part.oid from type_in_use u join pg_catalog.pg_type t on t.oid = u.oid
+    left join pg_catalog.pg_range r on r.rngtypid = t.oid
+    cross join lateral (values (nullif(t.typbasetype, 0)), (nullif(t.typelem, 0)), (r.rngsubtype)) part (oid)
+    where part.oid is not null)
+  select distinct n.nspname
+  from type_in_use u join pg_catalog.pg_type t on t.oid = u.oid and t.typtype in ('b', 'r', 'm') and t.typelem = 0
+  join pg_catalog.pg_namespace n on n.oid = t.typnamespace and n.nspname not in ('pg_catalog', 'pg_toast')
+  order by n.nspname
 $$;
-comment on function collecta.is_unique_key(regclass, text[]) is 'Whether a unique index that is whole, valid and checked at once stands on exactly these columns.';
---! EndIncluded inbound/internal/check_inbound_mapping.sql
---! Included inbound/pause_inbound_endpoint.sql
+comment on function collecta.inbound_type_schemas(regclass) is
+  'The schemas of the table''s types that have operators of their own (extensions''), which its triggers may need.';
+
+create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
+language sql stable
+as $$
+  select concat_ws(':', relation, version,
+    (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
+    (select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' order by a.attnum)
+     from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
+$$;
+comment on function collecta.inbound_shape(regclass, text[], int) is
+  'What an inbound endpoint''s functions depend on, as text to compare.';
+
+create or replace function collecta.function_hash(function_id regprocedure) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select md5(row(p.proowner, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
+    p.proparallel, p.prosupport)::text)
+  from pg_catalog.pg_proc p where p.oid = function_id
+$$;
+comment on function collecta.function_hash(regprocedure) is
+  'What a function does and who may call it, to notice that somebody altered it.';
+--! EndIncluded inbound/internal/write_inbound_functions.sql
+--! Included inbound/internal/mend_inbound.sql
+create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select e.inbound_endpoint_id, case
+    when w.oid is null or c.oid is null then 'one of its functions was dropped'
+    else 'one of its functions was altered' end
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  join pg_catalog.pg_class r on r.oid = e.relation
+  left join pg_catalog.pg_proc w on w.pronamespace = 'collecta'::regnamespace
+    and w.proname = format('write_inbound_%s', e.function_number)
+  left join pg_catalog.pg_proc c on c.pronamespace = 'collecta'::regnamespace
+    and c.proname = format('cast_inbound_%s', e.function_number)
+  where e.state <> 'deleted'
+    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash
+$$;
+comment on function collecta.broken_inbound_endpoints() is
+  'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do that to '
+  'those of its own writer.';
+
+create or replace function collecta.mend_inbound() returns setof text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  broken record;
+begin
+  for broken in select b.inbound_endpoint_id from collecta.broken_inbound_endpoints() b loop
+    begin
+      perform collecta.write_inbound_functions(broken.inbound_endpoint_id);
+      return next broken.inbound_endpoint_id;
+    exception when others then
+      -- A renamed column or a lock: collecta.health keeps its row, and the next call tries again.
+      raise warning 'collecta: the functions of % could not be written: %', broken.inbound_endpoint_id, sqlstate;
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.mend_inbound() is 'Writes the functions of broken inbound endpoints anew; returns their ids.';
+--! EndIncluded inbound/internal/mend_inbound.sql
+--! Included inbound/internal/set_inbound_state.sql
 create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3758,39 +4474,6 @@ end
 $$;
 comment on function collecta.set_inbound_state(text, text) is 'The part of pausing, resuming and deleting in collecta''s own tables.';
 
-create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-  select collecta.set_inbound_state(inbound_endpoint_id, 'paused')
-$$;
-comment on function collecta.pause_inbound_endpoint(text) is 'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
-
-create or replace function collecta.resume_inbound_endpoint(inbound_endpoint_id text) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-  select collecta.set_inbound_state(inbound_endpoint_id, 'active')
-$$;
-comment on function collecta.resume_inbound_endpoint(text) is 'Takes requests again, under the same URL.';
-
-create or replace function collecta.delete_inbound_endpoint(inbound_endpoint_id text) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-declare
-  endpoint record;
-  number constant int := collecta.set_inbound_state(inbound_endpoint_id, 'deleted');
-begin
-  select c.oid::regclass as relation into endpoint
-  from collecta.inbound_endpoints e join pg_catalog.pg_class c on c.oid = e.relation
-  where e.inbound_endpoint_id = delete_inbound_endpoint.inbound_endpoint_id;
-  if found then
-    perform collecta.grant_inbound(endpoint.relation, number);
-  end if;
-  perform collecta.forget_inbound_endpoint(inbound_endpoint_id, number);
-end
-$$;
-comment on function collecta.delete_inbound_endpoint(text) is
-  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs the table''s ownership, for the grants.';
-
 create or replace function collecta.forget_inbound_endpoint(inbound_endpoint_id text, number int) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3802,181 +4485,23 @@ begin
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is 'delete_inbound_endpoint''s part in collecta''s own tables.';
---! EndIncluded inbound/pause_inbound_endpoint.sql
---! Included inbound/internal/write_inbound_functions.sql
--- Writes an endpoint's two functions: static SQL, run as a role that can do nothing but this (collecta_writer), since the
--- table's casts, checks, defaults and triggers run inside. Only a payload that lacks a mapped column takes dynamic SQL:
--- a missing column must not be named, so that it keeps its value or takes its default.
-create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  endpoint record;
-  col record;  -- of all mapped columns: names, types and the pieces of SQL made of them
-  serialised boolean;
-  settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY''
-    set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' set extra_float_digits = 1';
-  -- What runs inside as collecta_writer owns these functions there and could make them SECURITY INVOKER, to be run with our
-  -- rights the next time: it cannot change their text. Qualified, since it could set their search_path as well.
-  guard constant text := format('if current_user operator(pg_catalog.<>) %L::pg_catalog.name then
-    raise exception using errcode = ''42501'', message = ''this function was altered; collecta.update_inbound_endpoint(id) writes it anew'';
-  end if;', collecta.written_owner('collecta_writer'));
-  name text;
-begin
-  perform pg_advisory_xact_lock(1668246636, 8);
-  select e.relation, e.module, e.function_number, e.match_columns, e.columns, v.key_columns,
-    collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
-    case cardinality(v.key_columns)
-      when 1 then format('to_json(t.%I) #>> ''{}''', v.key_columns[1])
-      else (select '''['' || ' || string_agg(format('to_json(t.%I)::text', k), ' || '','' || ' order by place) || ' || '']''' from unnest(v.key_columns) with ordinality u (k, place)) end as key_text
-  into strict endpoint
-  from collecta.inbound_endpoints e
-  join collecta.modules m on m.slug = e.module and m.relation = e.relation
-  join collecta.module_versions v on v.version = m.current_version
-  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
-
-  select array_agg(c.attname) as names, array_agg(c.type) as types,
-    string_agg(format('(input -> %L) is not null', c.attname), ' and ') as present,
-    string_agg(quote_ident(c.attname), ', ') as list,
-    string_agg(format('%I %s', c.attname, c.type), ', ') as definitions,
-    coalesce(string_agg(format('%I = v.%1$I', c.attname), ', ') filter (where c.attname <> all (endpoint.match_columns)),
-      format('%I = t.%1$I', endpoint.match_columns[1])) as assignments,
-    string_agg(format('t.%I = v.%1$I', c.attname), ' and ') filter (where c.attname = any (endpoint.match_columns)) as matches,
-    string_agg(format(E'\n      when %1$L then (select v.%1$I::text from json_to_record(input) v (%1$I %2$s))', c.attname, c.type), '') as casts,
-    -- A column numeric(10,2) would round 10.005 without a word.
-    string_agg(format(E'\n  if (select v.%1$I <> (input ->> %1$L)::numeric from json_to_record(input) v (%1$I %2$s)) then
-    raise exception using errcode = ''22003'', column = %1$L, message = ''it has more digits than %2$s keeps'';\n  end if;', c.attname, c.type), '')
-      filter (where c.atttypid = 'numeric'::regtype and c.atttypmod >= 0) as exactness,
-    coalesce(array_agg(c.attname) filter (where c.scalar), '{}') as scalars
-  into col
-  from (
-    with recursive base as (
-      select a.attname::text, a.attnum, a.atttypid, a.atttypmod, a.atttypid as base_type, format_type(a.atttypid, a.atttypmod) as type
-      from pg_catalog.pg_attribute a
-      where a.attrelid = endpoint.relation and a.attname = any (endpoint.columns) and not a.attisdropped
-      union all
-      select b.attname, b.attnum, b.atttypid, b.atttypmod, t.typbasetype, b.type
-      from base b join pg_catalog.pg_type t on t.oid = b.base_type and t.typtype = 'd')
-    select b.attname, b.atttypid, b.atttypmod, b.type, t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as scalar
-    from base b join pg_catalog.pg_type t on t.oid = b.base_type and t.typtype <> 'd'
-    order by b.attnum) c;
-  if cardinality(col.names) is distinct from cardinality(endpoint.columns) then
-    raise exception using errcode = 'CW053', message = format('a mapped column of %s was renamed or dropped', endpoint.relation),
-      detail = format('Mapped: %s; there: %s.', array_to_string(endpoint.columns, ', '), array_to_string(col.names, ', ')),
-      hint = format('select collecta.update_inbound_endpoint(%L, mapping => ''...'');', inbound_endpoint_id);
-  end if;
-  serialised := endpoint.match_columns <> '{}' and not collecta.is_unique_key(endpoint.relation, endpoint.match_columns);
-
-  name := format('collecta.write_inbound_%s(json)', endpoint.function_number);
-  execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql volatile %s as %L',
-    replace(name, '(json)', '(input json)'), settings, format(
-'#variable_conflict use_column
-begin
-  %s
-declare
-  complete constant boolean := %s;
-  part record;
-  written bigint;
-begin%s
-  if not complete then
-    select string_agg(format(''%%I %%s'', c, type), '', '') as definitions, string_agg(quote_ident(c), '', '') as list,
-      string_agg(format(''%%I = v.%%1$I'', c), '', '') filter (where c <> all (%L::text[])) as assignments
-    into part from unnest(%L::text[], %L::text[]) u (c, type) where (input -> c) is not null;
-    if part.list is null then
-      raise exception using errcode = ''22023'', message = ''the payload holds none of the mapped values'';
-    end if;
-  end if;%s
-  for attempt in 1 .. 2 loop%s%s
-  end loop;
-end;
-end',
-    guard, col.present,
-    case when serialised then format(E'\n  perform pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end,
-    endpoint.match_columns, col.names, col.types, col.exactness,
-    case when endpoint.match_columns <> '{}' then format('
-    if complete then
-      update %1$s t set %2$s from json_to_record($1) v (%3$s) where %4$s returning %5$s into record_id;
-      get diagnostics written = row_count;
-    else
-      execute format(%6$L, coalesce(part.assignments, %7$L), part.definitions) into record_id using $1;
-      get diagnostics written = row_count;
-    end if;
-    if written > 1 then
-      raise too_many_rows;
-    elsif written = 1 then
-      -- Deferred to the commit, the table''s triggers would run with the rights of the session.
-      set constraints all immediate;
-      operation := ''updated'';
-      return next;
-      return;
-    end if;',
-      endpoint.relation, col.assignments, col.definitions, col.matches, endpoint.key_text,
-      format('update %s t set %%s from json_to_record($1) v (%%s) where %s returning %s', replace(endpoint.relation::text, '%', '%%'), replace(col.matches, '%', '%%'), replace(endpoint.key_text, '%', '%%')),
-      format('%I = t.%1$I', endpoint.match_columns[1])) end,
-    format('
-    begin
-      if complete then
-        insert into %1$s as t (%2$s) select %2$s from json_to_record($1) v (%3$s) returning %4$s into record_id;
-      else
-        execute format(%5$L, part.list, part.definitions) into record_id using $1;
-      end if;
-      if record_id is null then
-        raise no_data_found;
-      end if;
-      set constraints all immediate;
-      operation := ''created'';
-      return next;
-      return;
-    exception when unique_violation then
-      -- Somebody else made the record since the update looked for it.
-      if attempt = %6$s then
-        raise;
-      end if;
-    end;',
-      endpoint.relation, col.list, col.definitions, endpoint.key_text,
-      format('insert into %s as t (%%1$s) select %%1$s from json_to_record($1) v (%%2$s) returning %s', replace(endpoint.relation::text, '%', '%%'), replace(endpoint.key_text, '%', '%%')),
-      case when endpoint.match_columns <> '{}' then 2 else 1 end)));
-  perform collecta.own_function(name::regprocedure, 'collecta_writer');
-
-  name := format('collecta.cast_inbound_%s(json, text)', endpoint.function_number);
-  execute format('create or replace function %s returns text language plpgsql volatile %s as %L',
-    replace(name, '(json, text)', '(input json, column_name text)'), settings,
-    format(E'begin\n  %s\n  return case column_name%s\n    end;\nend', guard, col.casts));
-  perform collecta.own_function(name::regprocedure, 'collecta_writer');
-
-  update collecta.inbound_endpoints e set written_for = endpoint.shape, scalar_columns = col.scalars
-  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
-end
-$$;
-comment on function collecta.write_inbound_functions(text) is
-  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew; done when its mapping or what they depend on changed.';
-
-create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
-language sql stable
-as $$
-  select concat_ws(':', relation, version,
-    (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
-    (select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' order by a.attnum)
-     from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
-$$;
-comment on function collecta.inbound_shape(regclass, text[], int) is 'What an inbound endpoint''s functions depend on, as text to compare.';
---! EndIncluded inbound/internal/write_inbound_functions.sql
+--! EndIncluded inbound/internal/set_inbound_state.sql
 --! Included inbound/internal/grant_inbound.sql
--- As the caller, who must own the table: the owner of the inbound functions gets exactly the columns that endpoints map, and no others.
+-- As the caller, who must own the table: the writer gets exactly the columns that endpoints map, and no others.
 create or replace function collecta.grant_inbound(relation regclass, function_number int) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  writer regrole;
-  schema_name regnamespace;
+  run_as regrole;
   owner regrole;
   mapped text[];
   written text;
   unwritten text;
   keys text;
   sequences text;
+  schema_name text;
 begin
-  select p.proowner, c.relnamespace, c.relowner into writer, schema_name, owner
+  select p.proowner, c.relowner into run_as, owner
   from pg_catalog.pg_proc p join pg_catalog.pg_class c on c.oid = relation
   where p.proname = format('write_inbound_%s', function_number) and p.pronamespace = 'collecta'::regnamespace
     -- An owner's own rights are never touched.
@@ -3986,112 +4511,73 @@ begin
   end if;
   select array_agg(distinct c) into mapped
   from collecta.inbound_endpoints e cross join unnest(e.columns) c
-  where e.relation = grant_inbound.relation and e.state <> 'deleted';
+  where e.relation = grant_inbound.relation and e.state <> 'deleted' and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as;
   select string_agg(quote_ident(a.attname), ', ') filter (where a.attname = any (mapped)),
     string_agg(quote_ident(a.attname), ', ') filter (where (a.attname = any (mapped)) is not true)
   into written, unwritten
   from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
-  select string_agg(quote_ident(k), ', ') into keys
-  from collecta.modules m join collecta.module_versions v on v.version = m.current_version cross join unnest(v.key_columns) k
-  where m.relation = grant_inbound.relation;
+  select string_agg(quote_ident(c), ', ') into keys
+  from (
+    select unnest(v.key_columns) as c
+    from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+    where m.relation = grant_inbound.relation
+    union
+    -- What match_where may name, it has to be read for.
+    select a.attname from collecta.inbound_endpoints e
+    join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attnum > 0 and not a.attisdropped
+    where e.relation = grant_inbound.relation and e.state <> 'deleted' and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as
+      and a.attname in (
+        select w from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w
+        union all
+        select lower(w collate "C")
+        from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w)) k;
   select string_agg(d.refobjid::regclass::text, ', ') into sequences
   from pg_catalog.pg_attrdef a
-  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid and d.refclassid = 'pg_catalog.pg_class'::regclass
+  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
+    and d.refclassid = 'pg_catalog.pg_class'::regclass
   join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind = 'S'
   where a.adrelid = relation;
 
   if unwritten is not null then
-    execute format('revoke select (%1$s), insert (%1$s), update (%1$s) on %2$s from %3$s', unwritten, relation, writer);
+    execute format('revoke select (tableoid, ctid, %1$s), insert (%1$s), update (%1$s) on %2$s from %3$s',
+      unwritten, relation, run_as);
   end if;
   if written is not null then
-    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s', written, relation, writer);
-    execute format('grant select (%s) on %s to %s', keys, relation, writer);
-    if not has_schema_privilege(writer, schema_name, 'usage') then
-      execute format('grant usage on schema %s to %s', schema_name, writer);
-    end if;
+    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s', written, relation, run_as);
+    execute format('grant select (tableoid, ctid, %s) on %s to %s', keys, relation, run_as);
+    for schema_name in
+      select quote_ident(n.nspname) from pg_catalog.pg_namespace n
+      where (n.nspname in (select s from collecta.inbound_type_schemas(relation) s)
+          or n.oid = (select c.relnamespace from pg_catalog.pg_class c where c.oid = relation))
+        and not has_schema_privilege(run_as, n.oid, 'usage')
+    loop
+      execute format('grant usage on schema %s to %s', schema_name, run_as);
+    end loop;
   end if;
   if sequences is not null then
-    execute format(case when written is null then 'revoke usage on sequence %s from %s' else 'grant usage on sequence %s to %s' end, sequences, writer);
+    execute format(case when written is null then 'revoke usage on sequence %s from %s'
+      else 'grant usage on sequence %s to %s' end, sequences, run_as);
   end if;
   -- GRANT by somebody who has the rights, but may not pass them on, is only a warning.
-  if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p where not has_column_privilege(writer, relation, c, p)) then
+  if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p
+             where not has_column_privilege(run_as, relation, c, p)) then
     raise insufficient_privilege using message = 'the columns were not granted';
   end if;
 exception when insufficient_privilege then
-  raise exception using errcode = 'CW056', message = format('%s may not be granted to %s by %s', relation, writer, current_user), detail = sqlerrm || '.',
-    hint = format('As its owner, who needs to be a member of the role that installed collecta: set role %s; then the same call again.', owner);
+  raise exception using errcode = 'CW056', message = format('%s may not be granted to %s by %s', relation, run_as, current_user),
+    detail = sqlerrm || '.',
+    hint = format('As its owner, who needs to be a member of the role that installed collecta: set role %s; '
+      'then the same call again.', owner);
 end
 $$;
 comment on function collecta.grant_inbound(regclass, int) is
-  'Grants the owner of the inbound functions SELECT, INSERT and UPDATE on mapped columns, SELECT on the key and USAGE on the sequences of defaults; takes away what no endpoint maps any more.';
+  'Grants the writer of an inbound endpoint SELECT, INSERT and UPDATE on mapped columns, SELECT on the key and on what '
+  'match_where names, and USAGE on the sequences of defaults; takes away what none of its endpoints maps any more.';
 --! EndIncluded inbound/internal/grant_inbound.sql
---! Included inbound/create_inbound_endpoint.sql
-create or replace function collecta.create_inbound_endpoint(
-  out inbound_endpoint_id text,
-  out path text,
-  module text,
-  mapping jsonb,
-  match_columns text[] default '{}',
-  inout secret text default null,
-  require_signature boolean default false,
-  rate_limit_per_minute int default 60,
-  max_body_bytes int default 1048576,
-  github_signature boolean default false
-)
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-declare
-  target constant regclass := collecta.check_inbound_mapping(module, mapping, match_columns);
-  made record;
-begin
-  if require_signature and secret is null then
-    secret := collecta.new_secret();
-  end if;
-  select s.* into made
-  from collecta.save_inbound_endpoint(null, module, target, mapping, match_columns, secret, rate_limit_per_minute, max_body_bytes, github_signature) s;
-  perform collecta.grant_inbound(target, made.function_number);
-  inbound_endpoint_id := made.inbound_endpoint_id;
-  path := format('/api/webhooks/%s/%s', module, made.token);
-end
-$$;
-comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, boolean, int, int, boolean) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
-
-create or replace function collecta.update_inbound_endpoint(
-  inbound_endpoint_id text,
-  mapping jsonb default null,
-  match_columns text[] default null,
-  rate_limit_per_minute int default null,
-  max_body_bytes int default null,
-  github_signature boolean default null
-) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-  endpoint collecta.inbound_endpoints;
-  target regclass;
-  made record;
-begin
-  perform collecta.check_inbound_endpoint_id(update_inbound_endpoint.inbound_endpoint_id);
-  select * into endpoint from collecta.inbound_endpoints e where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
-  target := collecta.check_inbound_mapping(endpoint.module, coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
-    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns));
-  select s.* into made
-  from collecta.save_inbound_endpoint(endpoint.inbound_endpoint_id, endpoint.module, target,
-    coalesce(update_inbound_endpoint.mapping, endpoint.mapping), coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns), null,
-    coalesce(update_inbound_endpoint.rate_limit_per_minute, endpoint.rate_limit_per_minute),
-    coalesce(update_inbound_endpoint.max_body_bytes, endpoint.max_body_bytes),
-    coalesce(update_inbound_endpoint.github_signature, endpoint.github_signature)) s;
-  perform collecta.grant_inbound(target, made.function_number);
-end
-$$;
-comment on function collecta.update_inbound_endpoint(text, jsonb, text[], int, int, boolean) is
-  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, types, a new unique index.';
-
+--! Included inbound/internal/save_inbound_endpoint.sql
 create or replace function collecta.save_inbound_endpoint(
-  id text, module text, relation regclass, mapping jsonb, match_columns text[], secret text,
-  rate_limit_per_minute int, max_body_bytes int, github_signature boolean,
+  id text, module text, relation regclass, mapping jsonb, match_columns text[], match_where text, secret text,
+  rate_limit_per_minute int, max_body_bytes int, github_signature boolean, writer name,
   out inbound_endpoint_id text, out token text, out function_number int
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -4105,7 +4591,8 @@ declare
     when max_body_bytes is null or max_body_bytes not between 1 and 67108864 then 'max_body_bytes is from 1 to 67108864'
     when github_signature is null then 'github_signature is true or false'
   end;
-  mapped constant text[] := array(select m.column_name from collecta.read_inbound_mapping(mapping) m order by m.column_name);
+  mapped constant text[] := array(select m.column_name from collecta.read_inbound_mapping(mapping) m
+    order by m.column_name collate "C");
 begin
   if wrong is not null then
     raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
@@ -4113,14 +4600,17 @@ begin
   end if;
   if id is null then
     token := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
-    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, columns, rate_limit_per_minute, max_body_bytes, github_signature)
-    values (collecta.new_id('inb'), module, relation, mapping, coalesce(match_columns, '{}'), mapped, rate_limit_per_minute, max_body_bytes, github_signature)
+    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, match_where,
+      columns, rate_limit_per_minute, max_body_bytes, github_signature, writer)
+    values (collecta.new_id('inb'), module, relation, mapping, coalesce(match_columns, '{}'), match_where,
+      mapped, rate_limit_per_minute, max_body_bytes, github_signature, writer)
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
     insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
     values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
   else
     update collecta.inbound_endpoints e
-    set relation = save_inbound_endpoint.relation, mapping = save_inbound_endpoint.mapping, match_columns = save_inbound_endpoint.match_columns, columns = mapped,
+    set relation = save_inbound_endpoint.relation, mapping = save_inbound_endpoint.mapping,
+      match_columns = save_inbound_endpoint.match_columns, match_where = save_inbound_endpoint.match_where, columns = mapped,
       rate_limit_per_minute = save_inbound_endpoint.rate_limit_per_minute, max_body_bytes = save_inbound_endpoint.max_body_bytes,
       github_signature = save_inbound_endpoint.github_signature, mapping_version = e.mapping_version + 1
     where e.inbound_endpoint_id = id
@@ -4136,77 +4626,67 @@ begin
   where s not in (select b.slot from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id)
   order by s
   limit rate_limit_per_minute - (select count(*) from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id);
+  if writer <> 'collecta_writer' and collecta.written_owner(writer) = collecta.role_name(writer) then
+    -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
+    execute format('grant usage on schema collecta to %I', collecta.role_name(writer));
+    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(writer));
+  end if;
   perform collecta.write_inbound_functions(inbound_endpoint_id);
   perform pg_notify('collecta_inbound', '');
 end
 $$;
-comment on function collecta.save_inbound_endpoint(text, text, regclass, jsonb, text[], text, int, int, boolean) is
+comment on function collecta.save_inbound_endpoint(text, text, regclass, jsonb, text[], text, text, int, int, boolean, name) is
   'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables.';
---! EndIncluded inbound/create_inbound_endpoint.sql
---! Included inbound/rotate_inbound_token.sql
-create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+
+create or replace function collecta.try_inbound_match(inbound_endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  token constant text := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
+  endpoint record;
 begin
-  perform collecta.check_inbound_overlap(rotate_inbound_token.inbound_endpoint_id, overlap);
-  update collecta.inbound_secrets s
-  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash, previous_token_until = now() + overlap
-  where s.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id;
-  perform pg_notify('collecta_inbound', '');
-  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
+  select e.function_number, e.relation, e.match_where into endpoint
+  from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = try_inbound_match.inbound_endpoint_id and e.match_columns <> '{}';
+  if found then
+    execute format('select collecta.cast_inbound_%s(''{}'', null)', endpoint.function_number);
+  end if;
+exception when others then
+  raise exception using errcode = 'CW054', message = format('records of %s cannot be matched so', endpoint.relation),
+    detail = sqlerrm || '.', hint = 'match_where => ''deleted_at is null''';
 end
 $$;
-comment on function collecta.rotate_inbound_token(text, interval) is
-  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
-
-create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
+comment on function collecta.try_inbound_match(text) is
+  'Prepares the match of an inbound endpoint as its writer, so that a wrong match_where is refused when it is given.';
+--! EndIncluded inbound/internal/save_inbound_endpoint.sql
+--! Included inbound/internal/inbound_cast_problem.sql
+create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
 declare
-  fresh constant text := coalesce(rotate_inbound_secret.secret, collecta.new_secret());
+  col record;
+  kind constant text := json_typeof("values" -> column_name);
 begin
-  perform collecta.check_inbound_overlap(rotate_inbound_secret.inbound_endpoint_id, overlap);
-  if not collecta.is_secret(fresh) then
-    raise exception using errcode = 'CW055', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns) and kind in ('object', 'array') as structured
+  into col
+  from collecta.inbound_endpoints e
+  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name and not a.attisdropped
+  where e.inbound_endpoint_id = inbound_cast_problem.inbound_endpoint_id;
+  if not found or kind is null then
+    return null;
   end if;
-  update collecta.inbound_secrets s
-  set secret = fresh, previous_secret = s.secret, previous_secret_until = now() + overlap
-  where s.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id;
-  perform pg_notify('collecta_inbound', '');
-  return fresh;
+  if not col.structured then
+    execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number) using "values", column_name;
+    return null;
+  end if;
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+exception when others then
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
 end
 $$;
-comment on function collecta.rotate_inbound_secret(text, interval, text) is
-  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
-
-create or replace function collecta.check_inbound_overlap(inbound_endpoint_id text, overlap interval) returns void
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
-  if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
-    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap), detail = 'It is from ''0'' (after a leak) to ''90 days''.',
-      hint = format('select collecta.rotate_inbound_token(%L, overlap => ''24 hours'');', inbound_endpoint_id);
-  end if;
-end
-$$;
-comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
---! EndIncluded inbound/rotate_inbound_token.sql
+comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
+--! EndIncluded inbound/internal/inbound_cast_problem.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
-create or replace function collecta.inbound_fields(mapping jsonb) returns json
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
-    'hasFallback', fallback is not null) order by column_name)
-  from collecta.read_inbound_mapping(mapping)
-$$;
-comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/mapping.ts takes it.';
-
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text)
 returns table (inbound_endpoint_id text, mapping_version int, fields json, secrets text[], max_body_bytes int, rate_limit_per_minute int, github_signature boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -4224,19 +4704,6 @@ $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
   'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
---! Included endpoints/runner/sealing_keys.sql
-create or replace function collecta.sealing_keys() returns text[]
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(array_agg(distinct split_part(v.sealed, ':', 3)), '{}')
-  from (
-    select unnest(array[s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}']) as sealed from collecta.endpoint_secrets s
-    union all
-    select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end]) from collecta.inbound_secrets s) v
-  where v.sealed like 'sealed:%'
-$$;
-comment on function collecta.sealing_keys() is 'For runners: the ids of the keys by which secrets in use are sealed.';
---! EndIncluded endpoints/runner/sealing_keys.sql
 --! Included inbound/runner/receive_inbound.sql
 create or replace function collecta.receive_inbound(
   inbound_endpoint_id text,
@@ -4337,15 +4804,18 @@ begin
     column_name := endpoint.unmatched;
     reason := 'records are matched by this column, so it must be there and not null';
   end if;
-  if reason is null then
+  for attempt in 1 .. 2 loop
+    exit when reason is not null;
     begin
       if endpoint.stale then
         perform collecta.write_inbound_functions(endpoint.inbound_endpoint_id);
       end if;
       execute format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', endpoint.function_number)
       into record_id, operation using "values";
+      exit;
     exception when others then
-      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name, constraint_name = constraint_name;
+      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
+        constraint_name = constraint_name;
       -- What another try may mend is tried again by the caller, all of it; what the server lacks is an outage.
       if code ~ '^(53|55P03|57|58|XX)' or code ~ '^40' and not final then
         raise;
@@ -4353,18 +4823,26 @@ begin
       record_id := null;
       column_name := nullif(column_name, '');
     end;
-  end if;
+    -- Code attached to a table can alter or drop its writer's functions; then they are written anew, once.
+    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
+      select from collecta.broken_inbound_endpoints() b
+      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id);
+    endpoint.stale := true;
+    code := null;
+  end loop;
 
   if code is not null then
-    if code ~ '^2[23]' and column_name is null then
+    if code ~ '^2[23]' and code <> '23505' and column_name is null then
       select c into column_name from unnest(endpoint.columns) c
       where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
     end if;
     reason := case
       when code ~ '^40' then 'other writers were in the way; it can be tried again'
-      when code = '22003' and column_name is not null and message ~ '^it has more digits' then message
+      when code = 'CW060' then message
       when code = '22023' and message = 'the payload holds none of the mapped values' then message
       when code = '23502' then 'it must not be null'
+      when code = '23505' and collecta.hides_records(endpoint.relation)
+        then format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
       when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
       when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
       when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
@@ -4386,33 +4864,199 @@ end
 $$;
 comment on function collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean) is
   'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated idempotency key with the record it made, casts the mapped values, inserts or updates the record, and keeps the request. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
-
-create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json) returns text
+--! EndIncluded inbound/runner/receive_inbound.sql
+--! Included inbound/runner/next_inbound_retries.sql
+create or replace function collecta.next_inbound_retries()
+returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select r.request_id, r.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping), r.body, r.key_hash
+  from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
+  where r.state = 'retry'
+  order by r.received_at
+  limit 10
+$$;
+comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
+--! EndIncluded inbound/runner/next_inbound_retries.sql
+--! Included inbound/runner/maintain_inbound.sql
+create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  col record;
-  kind constant text := json_typeof("values" -> column_name);
+  gone bigint;
 begin
-  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns) and kind in ('object', 'array') as structured
-  into col
-  from collecta.inbound_endpoints e
-  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name and not a.attisdropped
-  where e.inbound_endpoint_id = inbound_cast_problem.inbound_endpoint_id;
-  if not found or kind is null then
-    return null;
-  end if;
-  if not col.structured then
-    execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number) using "values", column_name;
-    return null;
-  end if;
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
-exception when others then
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+  insert into collecta.inbound_refusals as r (day, inbound_endpoint_id, status, requests)
+  select (now() at time zone 'UTC')::date, c.inbound_endpoint_id, c.status, c.requests
+  from json_to_recordset(refusals) c (inbound_endpoint_id text, status int, requests bigint)
+  order by inbound_endpoint_id collate "C", status
+  on conflict on constraint inbound_refusals_pkey do update set requests = r.requests + excluded.requests;
+  perform collecta.mend_inbound();
+  -- In pieces: bodies are large, and a call must not take long.
+  with old as (
+    select o.request_id
+    from collecta.inbound_requests o
+    where o.received_at < now() - (select retention from collecta.settings) and o.state <> 'retry'
+    limit 1000 for update skip locked)
+  delete from collecta.inbound_requests r using old where r.request_id = old.request_id;
+  get diagnostics gone = row_count;
+  delete from collecta.inbound_refusals r where r.day < (now() - (select retention from collecta.settings))::date;
+  return gone;
 end
 $$;
-comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
---! EndIncluded inbound/runner/receive_inbound.sql
+comment on function collecta.maintain_inbound(json) is
+  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
+--! EndIncluded inbound/runner/maintain_inbound.sql
+--! Included inbound/create_inbound_endpoint.sql
+create or replace function collecta.create_inbound_endpoint(
+  out inbound_endpoint_id text,
+  out path text,
+  module text,
+  mapping jsonb,
+  match_columns text[] default '{}',
+  inout secret text default null,
+  match_where text default null,
+  require_signature boolean default false,
+  rate_limit_per_minute int default 60,
+  max_body_bytes int default 1048576,
+  github_signature boolean default false,
+  writer name default 'collecta_writer'
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  target record;
+  made record;
+begin
+  select c.* into target from collecta.check_inbound_mapping(module, mapping, match_columns, match_where) c;
+  perform collecta.check_inbound_writer(target.relation, writer);
+  if require_signature and secret is null then
+    secret := collecta.new_secret();
+  end if;
+  select s.* into made
+  from collecta.save_inbound_endpoint(null, module, target.relation, mapping, match_columns, target.match_where, secret,
+    rate_limit_per_minute, max_body_bytes, github_signature, writer) s;
+  perform collecta.grant_inbound(target.relation, made.function_number);
+  perform collecta.try_inbound_match(made.inbound_endpoint_id);
+  inbound_endpoint_id := made.inbound_endpoint_id;
+  path := format('/api/webhooks/%s/%s', module, made.token);
+end
+$$;
+comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, text, boolean, int, int, boolean, name) is
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
+
+create or replace function collecta.update_inbound_endpoint(
+  inbound_endpoint_id text,
+  mapping jsonb default null,
+  match_columns text[] default null,
+  match_where text default null,
+  rate_limit_per_minute int default null,
+  max_body_bytes int default null,
+  github_signature boolean default null
+) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  endpoint collecta.inbound_endpoints;
+  target record;
+  made record;
+begin
+  perform collecta.check_inbound_endpoint_id(update_inbound_endpoint.inbound_endpoint_id);
+  select * into endpoint from collecta.inbound_endpoints e where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
+  select c.* into target
+  from collecta.check_inbound_mapping(endpoint.module, coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
+    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns),
+    coalesce(update_inbound_endpoint.match_where, endpoint.match_where)) c;
+  perform collecta.check_inbound_writer(target.relation, endpoint.writer);
+  select s.* into made
+  from collecta.save_inbound_endpoint(endpoint.inbound_endpoint_id, endpoint.module, target.relation,
+    coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
+    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns), target.match_where, null,
+    coalesce(update_inbound_endpoint.rate_limit_per_minute, endpoint.rate_limit_per_minute),
+    coalesce(update_inbound_endpoint.max_body_bytes, endpoint.max_body_bytes),
+    coalesce(update_inbound_endpoint.github_signature, endpoint.github_signature), endpoint.writer) s;
+  perform collecta.grant_inbound(target.relation, made.function_number);
+  perform collecta.try_inbound_match(endpoint.inbound_endpoint_id);
+end
+$$;
+comment on function collecta.update_inbound_endpoint(text, jsonb, text[], text, int, int, boolean) is
+  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, types, a new unique index.';
+--! EndIncluded inbound/create_inbound_endpoint.sql
+--! Included inbound/pause_inbound_endpoint.sql
+create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.set_inbound_state(inbound_endpoint_id, 'paused')
+$$;
+comment on function collecta.pause_inbound_endpoint(text) is 'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
+
+create or replace function collecta.resume_inbound_endpoint(inbound_endpoint_id text) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.set_inbound_state(inbound_endpoint_id, 'active')
+$$;
+comment on function collecta.resume_inbound_endpoint(text) is 'Takes requests again, under the same URL.';
+
+create or replace function collecta.delete_inbound_endpoint(inbound_endpoint_id text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  endpoint record;
+  number constant int := collecta.set_inbound_state(inbound_endpoint_id, 'deleted');
+begin
+  select c.oid::regclass as relation into endpoint
+  from collecta.inbound_endpoints e join pg_catalog.pg_class c on c.oid = e.relation
+  where e.inbound_endpoint_id = delete_inbound_endpoint.inbound_endpoint_id;
+  if found then
+    perform collecta.grant_inbound(endpoint.relation, number);
+  end if;
+  perform collecta.forget_inbound_endpoint(inbound_endpoint_id, number);
+end
+$$;
+comment on function collecta.delete_inbound_endpoint(text) is
+  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs the table''s ownership, for the grants.';
+--! EndIncluded inbound/pause_inbound_endpoint.sql
+--! Included inbound/rotate_inbound_token.sql
+create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  token constant text := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
+begin
+  perform collecta.check_inbound_overlap(rotate_inbound_token.inbound_endpoint_id, overlap);
+  update collecta.inbound_secrets s
+  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash, previous_token_until = now() + overlap
+  where s.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id;
+  perform pg_notify('collecta_inbound', '');
+  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
+end
+$$;
+comment on function collecta.rotate_inbound_token(text, interval) is
+  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
+
+create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  fresh constant text := coalesce(rotate_inbound_secret.secret, collecta.new_secret());
+begin
+  perform collecta.check_inbound_overlap(rotate_inbound_secret.inbound_endpoint_id, overlap);
+  if not collecta.is_secret(fresh) then
+    raise exception using errcode = 'CW055', message = 'this secret cannot be used',
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+  end if;
+  update collecta.inbound_secrets s
+  set secret = fresh, previous_secret = s.secret, previous_secret_until = now() + overlap
+  where s.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id;
+  perform pg_notify('collecta_inbound', '');
+  return fresh;
+end
+$$;
+comment on function collecta.rotate_inbound_secret(text, interval, text) is
+  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
+--! EndIncluded inbound/rotate_inbound_token.sql
 --! Included inbound/retry_inbound.sql
 create or replace function collecta.retry_inbound(id text, since timestamptz default null) returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -4432,7 +5076,8 @@ end
 $$;
 comment on function collecta.retry_inbound(text, timestamptz) is
   'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of collecta.inbound_requests.';
-
+--! EndIncluded inbound/retry_inbound.sql
+--! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
 returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -4444,7 +5089,7 @@ as $$
   limit 10
 $$;
 comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
---! EndIncluded inbound/retry_inbound.sql
+--! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
 returns table (column_name text, source text, type text, value text, problem text)
@@ -4483,33 +5128,6 @@ $$;
 comment on function collecta.test_inbound_mapping(text, json) is
   'What a payload would write, column by column, without writing: where the value comes from (a path, default, constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type prints it, and the problem if it cannot be stored.';
 --! EndIncluded inbound/test_inbound_mapping.sql
---! Included inbound/runner/maintain_inbound.sql
-create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  gone bigint;
-begin
-  insert into collecta.inbound_refusals as r (day, inbound_endpoint_id, status, requests)
-  select (now() at time zone 'UTC')::date, c.inbound_endpoint_id, c.status, c.requests
-  from json_to_recordset(refusals) c (inbound_endpoint_id text, status int, requests bigint)
-  order by 2, 3
-  on conflict on constraint inbound_refusals_pkey do update set requests = r.requests + excluded.requests;
-  -- In pieces: bodies are large, and a call must not take long.
-  with old as (
-    select o.request_id
-    from collecta.inbound_requests o
-    where o.received_at < now() - (select retention from collecta.settings) and o.state <> 'retry'
-    limit 1000 for update skip locked)
-  delete from collecta.inbound_requests r using old where r.request_id = old.request_id;
-  get diagnostics gone = row_count;
-  delete from collecta.inbound_refusals r where r.day < (now() - (select retention from collecta.settings))::date;
-  return gone;
-end
-$$;
-comment on function collecta.maintain_inbound(json) is
-  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
---! EndIncluded inbound/runner/maintain_inbound.sql
 
 --! Included modules/row_secured_modules.sql
 -- A copy of a record must not tell what row security keeps from who reads it: its policies cannot be asked about a record that
@@ -4578,6 +5196,56 @@ begin
   from collecta.installation i
   where i.system_identifier <> (select c.system_identifier from pg_control_system() c)
     or i.database_oid <> (select d.oid from pg_database d where d.datname = current_database());
+
+  return query
+  select 'error', 'privileges are not as designed', min(d.object),
+    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
+           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
+    'select * from collecta.restore_grants();'
+  from (select differing.object, row_number() over (order by differing.object) as place
+        from collecta.differing_grants() differing) d
+  having count(*) > 0;
+
+  -- After a restore without the roles everything belongs to whoever restored it.
+  return query
+  select 'error', 'objects have the wrong owner', min(o.name),
+    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
+           collecta.role_name('collecta_owner')),
+    'collecta-webhooks migrate'
+  from (
+    select c.oid::regclass::text as name, c.relowner as owner
+    from pg_class c
+    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
+    union all
+    select p.oid::regprocedure::text, p.proowner
+    from pg_proc p
+    where p.pronamespace in (select n.oid from pg_namespace n where n.nspname in ('collecta', 'collecta_modules'))
+  ) o
+  join pg_roles r on r.oid = o.owner
+  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
+  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
+                          collecta.role_name('collecta_writer'))
+    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
+    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
+    and (r.rolsuper or o.owner <> schema.owner)
+  having count(*) > 0;
+
+  return query
+  select 'warning', 'a login can claim for two databases', member.rolname::text,
+    format('%s is a member of %s and may connect here and to %s: a runner with its URL could send what is queued in '
+           'either.', member.rolname, dispatcher.rolname, string_agg(distinct other.datname::text, ', ')),
+    format('revoke connect on database %I from public; -- and grant it to the logins of this database',
+           current_database())
+  from pg_roles dispatcher
+  -- pg_shdepend tells which databases have privileges of the role in them.
+  join pg_shdepend used on used.refclassid = 'pg_authid'::regclass and used.refobjid = dispatcher.oid
+  join pg_database other on other.oid = used.dbid and other.datname <> current_database()
+  join pg_roles member on member.rolcanlogin and not member.rolsuper
+    and pg_has_role(member.oid, dispatcher.oid, 'member')
+  where dispatcher.rolname = collecta.role_name('collecta_dispatcher')
+    and has_database_privilege(member.oid, current_database(), 'connect')
+    and has_database_privilege(member.oid, other.oid, 'connect')
+  group by member.rolname, dispatcher.rolname;
 
   return query
   select 'warning', 'publication for all tables', p.pubname::text,
@@ -4788,6 +5456,26 @@ begin
   join collecta.inbound_requests r on r.inbound_endpoint_id = e.inbound_endpoint_id
   where r.state = 'failed' and r.received_at > now() - interval '1 day'
   group by r.inbound_endpoint_id;
+
+  return query
+  select 'error', 'inbound function is broken', b.inbound_endpoint_id,
+    format('Of the functions written for module %s: %s. Code attached to a table can do that to its writer''s.',
+           e.module, b.problem),
+    format('select collecta.update_inbound_endpoint(%L); -- maintain() and the next request do it too', b.inbound_endpoint_id)
+  from collecta.broken_inbound_endpoints() b
+  join collecta.inbound_endpoints e on e.inbound_endpoint_id = b.inbound_endpoint_id;
+
+  return query
+  select 'error', 'inbound writer is shared', w.writer::text,
+    format('Code attached to the inbound tables of %s runs as this one role, so that one''s can write the other''s.',
+           string_agg(distinct w.owner, ', ' order by w.owner)),
+    format('create role %1$I nologin; grant %1$I to %2$I; -- for a new inbound endpoint with writer => %1$L',
+           collecta.role_name('collecta_writer_' || btrim(min(w.owner), '"')), current_user)
+  from (
+    select e.writer, c.relowner::regrole::text collate "C" as owner
+    from collecta.inbound_endpoints e join pg_catalog.pg_class c on c.oid = e.relation
+    where e.state <> 'deleted' and collecta.written_owner(e.writer) = collecta.role_name(e.writer)) w
+  group by w.writer having count(distinct w.owner) > 1;
 end
 $$;
 comment on function collecta.check_inbound() is 'Rows of collecta.health about inbound endpoints.';
@@ -4818,95 +5506,175 @@ create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
   'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
---! Included install/grants.sql
--- Deny by default: nothing in the schema is anybody's but the owner's until it is granted here.
--- Run at the end of every migration; idempotent.
-do $$
-declare
-  grants constant text[] := array[
-    -- role, privilege on object
-    'collecta_reader|usage on schema collecta',
-    'collecta_reader|select on collecta.modules, collecta.module_versions, collecta.endpoints, collecta.subscriptions, collecta.events, collecta.delivery_queue, collecta.delivery_attempts, collecta.undelivered, collecta.endpoint_flow, collecta.runners, collecta.routing_trouble, collecta.muted_changes, collecta.settings, collecta.installation, collecta.webhook_deliveries, collecta.health, collecta.row_secured_modules',
-    -- Not old and new, which row security of their table may keep from him.
-    'collecta_reader|select (change_id, version, operation, transaction_id, trigger_depth, captured_at, context) on collecta.outbox',
-    'collecta_reader|select (change_id, position, endpoint_id, module, record_id, record_key, event_id, payload_role, routed_at, version, operation, transaction_id, trigger_depth, captured_at, context, reason, set_aside_at, again) on collecta.unrouted',
-    'collecta_reader|select on sequence collecta.outbox_change_id_seq',
-    'collecta_reader|execute on function collecta.check_health()',
-    'collecta_operator|usage on schema collecta',
-    'collecta_operator|execute on function collecta.pause_endpoint(text, text), collecta.resume_endpoint(text), collecta.replay_delivery(text), collecta.replay_undelivered(text, timestamptz, int), collecta.send_test_event(text), collecta.route_again(text), collecta.new_id(text)',
-    'collecta_capture|usage on schema collecta',
-    'collecta_capture|insert on collecta.outbox',
-    'collecta_capture|select on collecta.settings',
-    'collecta_capture|execute on function collecta.pick_columns(json, text[], boolean), collecta.mask_escapes(json), collecta.unmask_escapes(text)',
-    'collecta_dispatcher|usage on schema collecta',
-    'collecta_dispatcher|execute on function collecta.hold_lifeline(int), collecta.claim_deliveries, collecta.record_deliveries(json), collecta.release_deliveries(bigint[], bigint[]), collecta.first_changes(int), collecta.route_change(bigint, text, boolean), collecta.set_aside_change(bigint, text, boolean), collecta.first_deliveries(int), collecta.read_delivery(bigint), collecta.set_aside_deliveries(bigint[], text), collecta.maintain(), collecta.wake_runner(), collecta.check_installation(text), collecta.sealing_keys()',
-    'collecta_dispatcher|select on collecta.settings'
-  ];
-  granted text;
-  grantee text;
-begin
-  revoke all on all functions in schema collecta from public;
-  -- Whatever default privileges gave: what holds secrets is the owner's alone.
-  for granted, grantee in
-    select distinct c.oid::regclass::text, case a.grantee when 0 then 'public' else a.grantee::regrole::text end
-    from pg_class c cross join lateral aclexplode(c.relacl) a
-    where c.oid in ('collecta.endpoint_secrets'::regclass, 'collecta.inbound_secrets'::regclass) and a.grantee <> c.relowner
-  loop
-    execute format('revoke all on %s from %s', granted, grantee);
-  end loop;
-  foreach granted in array grants loop
-    grantee := split_part(granted, '|', 1);
-    if to_regrole(grantee) is not null then
-      execute format('grant %s to %I', split_part(granted, '|', 2), grantee);
-    end if;
-  end loop;
-end
-$$;
-do $$ begin perform collecta.maintain(); end $$;
-reset role;
--- The ledger is the installer's own: runners look there whether collecta is installed.
-do $$
-declare
-  grantee text;
-begin
-  foreach grantee in array array['collecta_dispatcher', 'collecta_inbound', 'collecta_reader'] loop
-    if to_regrole(grantee) is not null and to_regclass('collecta.migrations') is not null then
-      execute format('grant select on collecta.migrations to %I', grantee);
-    end if;
-  end loop;
-end
-$$;
---! EndIncluded install/grants.sql
---! Included install/inbound_grants.sql
--- As grants.sql, for inbound. Run after it, at the end of every migration; idempotent.
-do $$
-declare
-  grants constant text[] := array[
-    'collecta_reader|select on collecta.inbound_endpoints, collecta.inbound_requests, collecta.inbound_refusals, collecta.inbound_budgets',
-    'collecta_operator|execute on function collecta.pause_inbound_endpoint(text), collecta.resume_inbound_endpoint(text), collecta.retry_inbound(text, timestamptz), collecta.test_inbound_mapping(text, json)',
-    'collecta_inbound|usage on schema collecta',
-    'collecta_inbound|execute on function collecta.find_inbound_endpoint(text, text), collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean), collecta.next_inbound_retries(), collecta.maintain_inbound(json), collecta.check_installation(text), collecta.sealing_keys()',
+--! Included install/internal/designed_grants.sql
+-- Deny by default: what is not listed here is its owner's alone. Owners have all rights on what they own.
+create or replace function collecta.designed_grants()
+returns table (grantee text, privilege text, kind text, object text)
+language sql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.role_name(designed.grantee), designed.privilege, designed.kind, named.object
+  from (values
+    ('collecta_reader', 'USAGE', 'schema', 'collecta'),
+    ('collecta_operator', 'USAGE', 'schema', 'collecta'),
+    ('collecta_capture', 'USAGE', 'schema', 'collecta'),
+    ('collecta_writer', 'USAGE', 'schema', 'collecta'),
+    ('collecta_dispatcher', 'USAGE', 'schema', 'collecta'),
+    ('collecta_inbound', 'USAGE', 'schema', 'collecta'),
+
+    ('collecta_reader', 'SELECT', 'relation',
+     'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts undelivered endpoint_flow
+      runners routing_trouble muted_changes
+      settings installation migrations webhook_deliveries health row_secured_modules
+      inbound_endpoints inbound_requests inbound_refusals inbound_budgets'),
+    -- Not old and new, which row security of their table may keep from the reader.
+    ('collecta_reader', 'SELECT', 'column',
+     'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.trigger_depth outbox.captured_at
+      outbox.context
+      unrouted.change_id unrouted.position unrouted.endpoint_id unrouted.module unrouted.record_id unrouted.record_key
+      unrouted.event_id unrouted.payload_role unrouted.routed_at unrouted.version unrouted.operation
+      unrouted.transaction_id unrouted.trigger_depth unrouted.captured_at unrouted.context unrouted.reason
+      unrouted.set_aside_at unrouted.again'),
+    ('collecta_reader', 'SELECT', 'relation', 'outbox_change_id_seq'),
+    ('collecta_capture', 'INSERT', 'relation', 'outbox'),
+    ('collecta_capture', 'SELECT', 'relation', 'settings'),
+    ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
+    ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
+
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health'),
+    ('collecta_operator', 'EXECUTE', 'function',
+     'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id
+      pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
+    ('collecta_capture', 'EXECUTE', 'function', 'pick_columns mask_escapes unmask_escapes'),
+    ('collecta_dispatcher', 'EXECUTE', 'function',
+     'hold_lifeline claim_deliveries record_deliveries release_deliveries first_changes route_change
+      set_aside_change first_deliveries read_delivery set_aside_deliveries
+      maintain wake_runner check_installation sealing_keys'),
+    ('collecta_inbound', 'EXECUTE', 'function',
+     'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
-    'collecta_writer|usage on schema collecta',
-    'collecta_writer|execute on function collecta.new_id(text)'
-  ];
-  granted text;
+    ('collecta_writer', 'EXECUTE', 'function', 'new_id')
+  ) designed (grantee, privilege, kind, objects)
+  cross join lateral regexp_split_to_table(designed.objects, '\s+') named (object)
+$$;
+comment on function collecta.designed_grants() is
+  'Who may do what with the objects of this schema, besides their owners. Objects are named without the schema.';
+--! EndIncluded install/internal/designed_grants.sql
+--! Included install/internal/restore_grants.sql
+-- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
+-- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
+create or replace function collecta.differing_grants(exactly boolean default false)
+returns table (object text, statements text)
+language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  with
+  ours as (
+    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules')
+  ),
+  object (kind, name, target, owner, acl, relation) as (
+    select 'schema', n.nspname::text, format('schema %I', n.nspname), n.nspowner,
+      coalesce(n.nspacl, acldefault('n', n.nspowner)), null::oid
+    from pg_catalog.pg_namespace n where n.oid in (select ours.oid from ours)
+    union all
+    select 'relation', c.relname,
+      format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), c.relowner,
+      coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)), c.oid
+    from pg_catalog.pg_class c
+    where c.relnamespace in (select ours.oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    union all
+    select 'function', p.proname, format('routine %s', p.oid::regprocedure), p.proowner,
+      coalesce(p.proacl, acldefault('f', p.proowner)), null
+    from pg_catalog.pg_proc p where p.pronamespace in (select ours.oid from ours)
+    union all
+    select 'type', t.typname, format('type %s', t.oid::regtype), t.typowner,
+      coalesce(t.typacl, acldefault('T', t.typowner)), null
+    from pg_catalog.pg_type t left join pg_catalog.pg_class c on c.oid = t.typrelid
+    where t.typnamespace in (select ours.oid from ours) and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+  ),
+  actual as (
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o cross join lateral aclexplode(o.acl) a
+    union all
+    select o.target, quote_ident(attribute.attname), a.grantee, a.privilege_type, a.is_grantable
+    from object o
+    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.relation and attribute.attacl is not null
+    cross join lateral aclexplode(attribute.attacl) a
+  ),
+  designed as (
+    select a.* from actual a join object o on o.target = a.target
+    where not exactly and a.grantee not in (0, o.owner) and not a.grantable
+      and (o.kind, o.name, a.privilege) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
+    union
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o
+    cross join lateral aclexplode(acldefault(
+      case o.kind when 'schema' then 'n' when 'function' then 'f' when 'type' then 'T'
+        else case when o.target like 'sequence %' then 's' else 'r' end end::"char", o.owner)) a
+    where a.grantee = o.owner
+    union
+    select o.target, case d.kind when 'column' then quote_ident(split_part(d.object, '.', 2)) else '' end, r.oid,
+      d.privilege, false
+    from collecta.designed_grants() d
+    join pg_catalog.pg_roles r on r.rolname = d.grantee
+    join object o on o.kind = case d.kind when 'column' then 'relation' else d.kind end
+      and o.name = split_part(d.object, '.', 1)
+    where r.oid <> o.owner
+  ),
+  differing as (
+    select distinct difference.target
+    from (
+      (select * from actual except select * from designed)
+      union all
+      (select * from designed except select * from actual)
+    ) difference
+  )
+  select d.target, concat_ws('; ',
+    (select string_agg(format('revoke all on %s from %s cascade', d.target,
+                              case a.grantee when 0 then 'public' else a.grantee::regrole::text end), '; ')
+     from (select distinct actual.grantee from actual where actual.target = d.target) a),
+    (select string_agg(format('grant %s %s on %s to %s', g.privilege,
+                              case g.attribute when '' then '' else '(' || g.attribute || ')' end,
+                              d.target, g.grantee::regrole), '; ')
+     from designed g where g.target = d.target))
+  from differing d
+$$;
+comment on function collecta.differing_grants(boolean) is
+  'Objects of ours whose privileges are not what collecta.designed_grants() says, each with the statements that mend'
+  ' it.';
+
+create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  differing record;
 begin
-  revoke all on all functions in schema collecta from public;
-  foreach granted in array grants loop
-    if to_regrole(split_part(granted, '|', 1)) is not null then
-      execute format('grant %s to %I', split_part(granted, '|', 2), split_part(granted, '|', 1));
-    end if;
+  -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
+  perform pg_advisory_xact_lock(1668246636, 9);
+  for differing in select d.object, d.statements from collecta.differing_grants(exactly) d loop
+    execute differing.statements;
+    restore_grants.object := differing.object;
+    return next;
   end loop;
 end
 $$;
-reset role;
--- The ledger is the installer's; a receiving process waits until it says that everything is installed.
+comment on function collecta.restore_grants(boolean) is
+  'Sets the privileges on everything of ours to what collecta.designed_grants() says. Returns what it had to change.';
+--! EndIncluded install/internal/restore_grants.sql
+--! Included install/restored_grants.sql
+-- pg_restore fills materialized views after everything else, privileges included. Where a role is missing, it could not
+-- set the privileges of the functions, and PostgreSQL's default lets everybody execute them: filling this view takes
+-- that back.
+create materialized view collecta.restored_grants as select restored.object from collecta.restore_grants() restored;
+comment on materialized view collecta.restored_grants is
+  'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
+  'pg_restore.';
+--! EndIncluded install/restored_grants.sql
+--! Included install/grants.sql
+-- The end of every migration. Whatever default privileges gave is taken back.
 do $$
 begin
-  if to_regrole('collecta_inbound') is not null and to_regclass('collecta.migrations') is not null then
-    grant select on collecta.migrations to collecta_inbound;
-  end if;
+  perform collecta.maintain();
+  perform collecta.restore_grants(exactly => true);
 end
 $$;
---! EndIncluded install/inbound_grants.sql
+reset role;
+--! EndIncluded install/grants.sql

@@ -1,5 +1,5 @@
 --!include install/schema.sql
---!include install/roles.sql
+--!include install/internal/role_name.sql
 
 --!include install/settings.sql
 --!include install/installation.sql
@@ -16,7 +16,9 @@
 --!include install/new_id.sql
 --!include endpoints/internal/new_secret.sql
 --!include operations/runner/wake_runner.sql
+--!include install/internal/database_identity.sql
 --!include install/runner/check_installation.sql
+--!include install/resume_after_restore.sql
 
 --!include outbound/1_capture/internal/mask_escapes.sql
 --!include outbound/1_capture/internal/pick_columns.sql
@@ -78,20 +80,33 @@
 
 --!include inbound/inbound_endpoints.sql
 --!include inbound/inbound_requests.sql
+--!include endpoints/runner/sealing_keys.sql
 
 --!include inbound/internal/read_inbound_mapping.sql
+--!include inbound/internal/inbound_fields.sql
+--!include inbound/internal/equality_of.sql
+--!include inbound/internal/fill_template.sql
+--!include inbound/internal/unique_keys.sql
 --!include inbound/internal/check_inbound_mapping.sql
---!include inbound/pause_inbound_endpoint.sql
+--!include inbound/internal/check_inbound_writer.sql
+--!include inbound/internal/check_inbound_overlap.sql
+--!include inbound/internal/inbound_templates.sql
 --!include inbound/internal/write_inbound_functions.sql
+--!include inbound/internal/mend_inbound.sql
+--!include inbound/internal/set_inbound_state.sql
 --!include inbound/internal/grant_inbound.sql
---!include inbound/create_inbound_endpoint.sql
---!include inbound/rotate_inbound_token.sql
+--!include inbound/internal/save_inbound_endpoint.sql
+--!include inbound/internal/inbound_cast_problem.sql
 --!include inbound/runner/find_inbound_endpoint.sql
---!include endpoints/runner/sealing_keys.sql
 --!include inbound/runner/receive_inbound.sql
---!include inbound/retry_inbound.sql
---!include inbound/test_inbound_mapping.sql
+--!include inbound/runner/next_inbound_retries.sql
 --!include inbound/runner/maintain_inbound.sql
+--!include inbound/create_inbound_endpoint.sql
+--!include inbound/pause_inbound_endpoint.sql
+--!include inbound/rotate_inbound_token.sql
+--!include inbound/retry_inbound.sql
+--!include inbound/runner/next_inbound_retries.sql
+--!include inbound/test_inbound_mapping.sql
 
 --!include modules/row_secured_modules.sql
 --!include outbound/webhook_deliveries.sql
@@ -101,5 +116,7 @@
 --!include outbound/internal/check_outbound.sql
 --!include inbound/internal/check_inbound.sql
 --!include operations/health.sql
+--!include install/internal/designed_grants.sql
+--!include install/internal/restore_grants.sql
+--!include install/restored_grants.sql
 --!include install/grants.sql
---!include install/inbound_grants.sql

@@ -20,6 +20,8 @@ export type Command = {
   options?: Record<string, { type: 'string' | 'boolean'; value?: string; about: string }>;
   /** Stops by itself on SIGTERM or SIGINT. */
   stops?: true;
+  /** Writes JSON lines on standard error. */
+  logs?: true;
   /** Resolves to the exit status: 0 success, 1 a negative answer. */
   run: (invocation: Invocation) => Promise<number>;
 };

@@ -4,12 +4,18 @@ import { type Command, complain } from './command.ts';
 
 export const migrateCommand: Command = {
   summary: 'install collecta in the database, or bring it up to date',
-  usage: '[--check]',
+  usage: '[--check] [--role-prefix PREFIX]',
   about: `Applies what the schema "collecta" lacks, each migration in a transaction of its own, and notes it in
-collecta.migrations. Needs CREATE on the database. Safe to run again, and from several places at once.
+collecta.migrations; then sets owners and privileges to what the design says. Needs CREATE on the database. Safe to run
+again, and from several places at once.
 psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql does the same without Node.`,
   options: {
     check: { type: 'boolean', about: 'apply nothing; say what would be applied, and exit with 1 if anything' },
+    'role-prefix': {
+      type: 'string',
+      value: 'PREFIX',
+      about: 'at the first install: what the names of the roles begin with, instead of collecta_',
+    },
   },
   run: async ({ env, options, say }) => {
     const { databaseUrl } = readConfig(env);
@@ -21,6 +27,7 @@ psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql does the same withou
       return pending.length > 0 ? 1 : 0;
     }
     const { applied, already } = await migrate(databaseUrl, {
+      rolePrefix: options['role-prefix'] as string | undefined,
       onWait: reason => complain(`waiting: ${reason}`),
       onNotice: ({ message, hint }) => complain(`notice: ${message}${hint ? `\n  ${hint}` : ''}`),
     });

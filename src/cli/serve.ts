@@ -1,5 +1,4 @@
 import { type Config, readConfig } from '../config.ts';
-import { whyUnreachable } from '../database/connect.ts';
 import { createLog, type Log } from '../log.ts';
 import type { Command } from './command.ts';
 
@@ -18,15 +17,10 @@ function serve(summary: string, about: string, services: Service[]): Command {
 Waits for the database and for its install, and says so. Logs JSON lines on standard error. SIGTERM or SIGINT stops it:
 what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run at once, on any number of machines.`,
     stops: true,
+    logs: true,
     run: async ({ env, signal }) => {
       const config = readConfig(env);
       const log = createLog(config.logLevel);
-      // For target_session_attrs the driver asks whenever it connects; nobody can catch it when the session ends meanwhile.
-      process.on('unhandledRejection', error => {
-        const reason = whyUnreachable(error);
-        if (reason === undefined) throw error;
-        log.warn('a database session ended while it was opened', { reason });
-      });
       const stop = new AbortController();
       signal.addEventListener('abort', () => stop.abort());
       const ends = services.map(service => service(config, log, stop.signal).finally(() => stop.abort()));

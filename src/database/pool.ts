@@ -21,21 +21,42 @@ export type PoolOptions = postgres.Options<Record<string, never>> & {
   graceMs?: number;
   /** A session of the pool has ended, or may have. */
   onclose?: () => void;
+  /** Prepared statements get lost on the way: a transaction pooler is there, and none are used from now on. */
+  onpooler?: () => void;
+};
+
+/** Where a prepared statement is not known, or known already: it did not run, whatever it was. */
+const lostStatement = /^(26000|42P05)$/;
+
+type Sent = postgres.PendingQuery<postgres.Row[]> & {
+  /** The session that runs it. */
+  state?: { pid?: number };
+  /** Why the driver has sent it a second time. */
+  retried?: { code?: string };
 };
 
 /**
- * Connections for services that run for months: every query settles, and none meets a connection that an earlier failure
- * broke. The driver (3.4.9) leaves a query whose session ended while it was written unanswered for ever, and the connection
- * unable to write any more (github.com/porsager/postgres issues 1208 and 1216, pull requests 1209 and 1215). So a query that
- * takes longer than `patienceMs` is cancelled, and rejects `graceMs` later whatever happened to it; and whenever a session
- * fails, all of the pool is replaced, what is under way on the old one having as long to end.
+ * Connections for services that run for months: every query settles, and none meets a session that an earlier failure broke.
+ * What the driver (3.4.9) does not give by itself:
+ *
+ * - A query whose session ended while it was written stays unanswered, and that connection cannot write any more
+ *   (github.com/porsager/postgres issues 1208 and 1216, pull requests 1209 and 1215). So whenever a session fails, all of the pool
+ *   is replaced, what is under way on the old one having `graceMs` to end.
+ * - A query that takes longer than `patienceMs` is cancelled, and rejects `graceMs` later whatever happened to it. A cancel
+ *   may come late and meet the next query of its session: so no session gets another query after one. For the same reason
+ *   no query is sent while another one runs on its session.
+ * - An error in the middle of a result makes the driver put the rows of the next result at shifted places: it counts on from
+ *   where it was. So rows are collected here, one by one, and its count stays 0.
+ * - Behind a transaction pooler prepared statements are gone in the next transaction. The first one that gets lost ends their use.
  */
 export function openPool(
   url: string,
-  { patienceMs = 60_000, graceMs = 5_000, onclose, ...options }: PoolOptions = {},
+  { patienceMs = 60_000, graceMs = 5_000, onclose, onpooler, ...options }: PoolOptions = {},
 ): Pool {
+  let prepare = options.prepare ?? true;
   const open = (): Sql => {
-    const opened = connect(url, { ...options, onclose: () => pool === opened && onclose?.() });
+    const settings = { ...options, prepare, max_pipeline: 0 };
+    const opened = connect(url, { ...settings, onclose: () => pool === opened && onclose?.() });
     return opened;
   };
   let pool: Sql = open();
@@ -46,6 +67,13 @@ export function openPool(
     pool = open();
     onclose?.();
     broken.end({ timeout: graceMs / 1000 }).catch(() => {});
+  }
+
+  function stopPreparing(used: Sql): void {
+    if (!prepare) return;
+    prepare = false;
+    replace(used);
+    onpooler?.();
   }
 
   /** By a session of its own: those of the pool may all be waiting. Not by the driver's cancel(), whose failure nobody can catch. */
@@ -67,24 +95,41 @@ export function openPool(
     (template, ...values) =>
       new Promise((resolve, reject) => {
         const used = pool;
-        const query = used(template, ...values);
+        const rows: postgres.Row[] = [];
+        const query = used<postgres.Row[]>(template, ...values) as Sent;
         const cancelling = setTimeout(() => {
-          const pid = (query as { state?: { pid?: number } }).state?.pid;
+          const pid = query.state?.pid;
+          replace(used);
           if (pid) cancel(pid, patience);
         }, patience);
         const losing = setTimeout(() => {
           replace(used);
           reject(new Error('the database did not answer'));
         }, patience + graceMs);
+        const settled = () => {
+          clearTimeout(cancelling);
+          clearTimeout(losing);
+        };
         query
-          .then(resolve, error => {
-            if (whyUnreachable(error) !== undefined) replace(used);
-            reject(error);
+          .forEach(row => {
+            rows.push(row);
           })
-          .finally(() => {
-            clearTimeout(cancelling);
-            clearTimeout(losing);
-          });
+          .then(
+            () => {
+              settled();
+              if (query.retried && lostStatement.test(query.retried.code ?? '')) stopPreparing(used);
+              resolve(rows);
+            },
+            (error: { code?: string }) => {
+              settled();
+              if (prepare && lostStatement.test(error.code ?? '')) {
+                stopPreparing(used);
+                return within(patience)(template, ...values).then(resolve, reject);
+              }
+              if (whyUnreachable(error) !== undefined) replace(used);
+              reject(error);
+            },
+          );
       });
 
   return Object.assign(within(patienceMs), {

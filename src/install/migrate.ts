@@ -86,15 +86,15 @@ function pendingAfter(ledger: LedgerRow[], migrations: Migration[]): Migration[]
   return migrations.slice(ledger.length);
 }
 
-async function readLedger(sql: TransactionSql | ReturnType<typeof connect>): Promise<LedgerRow[] | undefined> {
-  const [row] = await sql`select to_regclass('collecta.migrations') is not null as installed`;
-  if (!row?.installed) return undefined;
-  return await sql<LedgerRow[]>`select filename, hash from collecta.migrations order by filename collate "C"`;
+async function readLedger(tx: TransactionSql): Promise<LedgerRow[]> {
+  return await tx<LedgerRow[]>`select filename, hash from collecta.migrations order by filename collate "C"`;
 }
 
 export type MigrateOptions = {
-  /** Folder that holds ledger.sql and committed/. */
+  /** Folder that holds prepare.sql, committed/ and repair.sql. */
   folder?: URL;
+  /** What the names of the roles begin with; kept from the first install on. */
+  rolePrefix?: string | undefined;
   /** Told before waiting: for another installer, or for a table that a transaction keeps locked. */
   onWait?: (reason: string) => void;
   /** Told what the migrations themselves report, such as a role that the installer may not create. */
@@ -106,13 +106,15 @@ export type MigrateOptions = {
 };
 
 /**
- * Installs or upgrades: applies the committed files that the ledger does not have, each in a transaction of its own.
- * Safe to run twice, and at the same time from several places. Throws MigrationError, or PostgreSQL's error.
+ * Installs or upgrades: applies the committed files that the ledger does not have, each in a transaction of its own, and
+ * puts owners and privileges right, also where nothing is pending. Safe to run twice, and at the same time from several
+ * places. Throws MigrationError, or PostgreSQL's error.
  */
 export async function migrate(
   url: string,
   {
     folder = sqlFolder,
+    rolePrefix,
     onWait = () => {},
     onNotice = () => {},
     lockTimeoutMs = 3000,
@@ -120,7 +122,9 @@ export async function migrate(
   }: MigrateOptions = {},
 ): Promise<{ applied: string[]; already: string[] }> {
   const migrations = await readMigrations(folder);
-  const ledgerSql = await readFile(new URL('ledger.sql', folder), 'utf8');
+  const [prepareSql, repairSql] = await Promise.all(
+    ['prepare.sql', 'repair.sql'].map(name => readFile(new URL(name, folder), 'utf8')),
+  );
   const sql = connect(url, {
     max: 1,
     // PostgreSQL's own notices, "already exists, skipping", are not for the reader.
@@ -128,22 +132,25 @@ export async function migrate(
   });
   const applied: string[] = [];
 
-  /** Applies the next pending file; the lock is the transaction's, so that a pooler can hand the session on. */
+  /** Applies the next pending file, or repairs where none is; the locks are the transaction's, for a pooler's sake. */
   async function applyNext(): Promise<string | undefined> {
     return await sql.begin(async tx => {
-      await tx`select set_config('statement_timeout', '0', true), set_config('client_min_messages', 'notice', true)`;
+      await tx`set local search_path = pg_catalog, pg_temp`;
+      await tx`select set_config('statement_timeout', '0', true), set_config('client_min_messages', 'notice', true),
+        set_config('standard_conforming_strings', 'on', true)`;
+      if (rolePrefix) await tx`select set_config('collecta.role_prefix', ${rolePrefix}, true)`;
       const [lock] = await tx`select pg_try_advisory_xact_lock(${installLock[0]}, ${installLock[1]}) as granted`;
       if (!lock?.granted) {
         onWait('another installer is at work in this database');
         await tx`select pg_advisory_xact_lock(${installLock[0]}, ${installLock[1]})`;
       }
-      const ledger = await readLedger(tx);
-      const [next] = pendingAfter(ledger ?? [], migrations);
-      if (!next) return undefined;
       await tx`select set_config('lock_timeout', ${String(lockTimeoutMs)}, true)`;
-      if (!ledger) await tx.unsafe(ledgerSql);
+      await tx.unsafe(prepareSql as string);
+      const [next] = pendingAfter(await readLedger(tx), migrations);
+      if (!next) return void (await tx.unsafe(repairSql as string));
       await tx.unsafe(next.body);
-      await tx`insert into collecta.migrations (filename, hash, previous_hash) values (${next.filename}, ${next.hash}, ${next.previousHash})`;
+      await tx`insert into collecta.migrations (filename, hash, previous_hash)
+        values (${next.filename}, ${next.hash}, ${next.previousHash})`;
       return next.filename;
     });
   }
@@ -175,8 +182,12 @@ export async function status(url: string, folder: URL = sqlFolder): Promise<Inst
   const migrations = await readMigrations(folder);
   const sql = connect(url, { max: 1 });
   try {
-    const ledger = await readLedger(sql);
-    const known = new Set(ledger?.map(row => row.filename));
+    const ledger = await sql.begin(async tx => {
+      await tx`set local search_path = pg_catalog, pg_temp`;
+      const [row] = await tx`select to_regclass('collecta.migrations') is not null as installed`;
+      return row?.installed ? await readLedger(tx) : [];
+    });
+    const known = new Set(ledger.map(row => row.filename));
     const pending = migrations.map(each => each.filename).filter(name => !known.has(name));
     if (known.size === 0) return { state: 'not installed', pending };
     return { state: pending.length > 0 ? 'pending' : 'up to date', pending };

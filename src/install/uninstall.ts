@@ -1,10 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { connect, type Sql } from '../database/connect.ts';
 
-/** What the install may have created (sql/fixtures/roles); roles belong to the cluster, so other databases may use them. */
-const roles = ['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'].map(
-  name => `collecta_${name}`,
-);
+/** What the install may have created (sql/prepare.sql); roles belong to the cluster, so other databases may use them. */
+const roles = ['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'];
 
 export type Plan = {
   /** Functions of ours that triggers on the user's tables call: dropping them drops the triggers. */
@@ -43,7 +41,11 @@ export async function planUninstall(sql: Sql): Promise<Plan | undefined> {
     where object.type not in ('rule', 'type', 'trigger', 'schema', 'default acl')
       and object.identity !~ '(^|[ ",(])(collecta|pg_toast)[.]'
     order by 1`;
-  const found = await sql<{ rolname: string }[]>`select rolname from pg_roles where rolname = any(${roles}) order by 1`;
+  const [prefix] = await sql<{ function: string | null }[]>`
+    select to_regprocedure('collecta.role_prefix()')::text as function`;
+  const [of] = prefix?.function ? await sql`select collecta.role_prefix() as roles` : [{ roles: 'collecta_' }];
+  const names = roles.map(name => `${of?.roles}${name}`);
+  const found = await sql<{ rolname: string }[]>`select rolname from pg_roles where rolname = any(${names}) order by 1`;
   return {
     ...schema,
     captures,
@@ -100,6 +102,8 @@ export async function uninstall(sql: Sql, plan: Plan, say: (line: string) => voi
 export async function uninstallCommand(url: string, yes: boolean, say: (line: string) => void): Promise<number> {
   const sql = connect(url, { max: 1 });
   try {
+    // The only session: nothing that somebody planted in another schema is called from here on.
+    await sql`set search_path = pg_catalog, pg_temp`;
     const plan = await planUninstall(sql);
     if (!plan) {
       say('collecta is not installed in this database');

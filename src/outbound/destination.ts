@@ -1,6 +1,15 @@
 import dns from 'node:dns';
 import net from 'node:net';
 import ipaddr from 'ipaddr.js';
+import {
+  type Network,
+  parseAddress,
+  parseNat64,
+  parseRange,
+  specialNetworks,
+  throughNat64,
+  within,
+} from '../network/address.ts';
 
 export type Allowed = {
   allowed: true;
@@ -10,42 +19,12 @@ export type Allowed = {
   addresses: string[];
   lookupMs: number;
 };
-export type Refused = { allowed: false; reason: string; addresses: string[] };
+/** `unresolved`: the host has no address now. That is the network's failure, not a refusal of the destination. */
+export type Refused = { allowed: false; reason: string; addresses: string[]; unresolved?: true };
 export type Verdict = Allowed | Refused;
 export type Guard = { check(url: string): Promise<Verdict> };
-export type Range = { name: string; cidr: string };
 
-/**
- * All that is not plain global unicast: IANA's IPv4 and IPv6 special-purpose registries, and, so that IPv6 is denied by
- * default, every block of its address space registry beside 2000::/3. No range lies within another: each one counts.
- */
-export const specialRanges: readonly Range[] = Object.entries({
-  'this network': '0.0.0.0/8',
-  private: '10.0.0.0/8 172.16.0.0/12 192.168.0.0/16',
-  'carrier-grade NAT': '100.64.0.0/10',
-  loopback: '127.0.0.0/8',
-  'the Azure platform': '168.63.129.16/32',
-  'link-local (cloud metadata)': '169.254.0.0/16 fe80::/10',
-  'IETF protocol assignments (Teredo, ORCHID)': '192.0.0.0/24 2001::/23',
-  documentation: '192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 3fff::/16',
-  AS112: '192.31.196.0/24 192.175.48.0/24 2620:4f:8000::/48',
-  AMT: '192.52.193.0/24',
-  '6to4': '192.88.99.0/24 2002::/16',
-  benchmarking: '198.18.0.0/15',
-  multicast: '224.0.0.0/4 ff00::/8',
-  'reserved or broadcast': '240.0.0.0/4',
-  'loopback, unspecified, IPv4-compatible or NAT64': '::/8',
-  'discard-only or unassigned': '100::/8',
-  unassigned:
-    '200::/7 400::/6 800::/5 1000::/4 4000::/3 6000::/3 8000::/3 a000::/3 c000::/3 e000::/4 f000::/5 f800::/6 fe00::/9',
-  '6bone': '3ffe::/16',
-  'unique local': 'fc00::/7',
-  'site-local': 'fec0::/10',
-  // An interface id, under any prefix: these two are held against the last 64 bits alone.
-  ISATAP: '::5efe:0:0/96 ::200:5efe:0:0/96',
-}).flatMap(([name, cidrs]) => cidrs.split(' ').map(cidr => ({ name, cidr })));
-
-// https://fetch.spec.whatwg.org/#port-blocking
+// https://fetch.spec.whatwg.org/#port-blocking, whose list collecta.check_endpoint has too.
 const blockedPorts = new Set(
   `0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 115 117 119 123 135
   137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 989 990 993 995 1719
@@ -54,28 +33,6 @@ const blockedPorts = new Set(
 const maxAddresses = 64;
 const maxCached = 10_000;
 const longestLookupMs = 60_000;
-
-type Address = ipaddr.IPv4 | ipaddr.IPv6;
-type Network = Range & { network: [Address, number] };
-const parseRange = (range: Range): Network => ({ ...range, network: ipaddr.parseCIDR(range.cidr) });
-const specialNetworks = specialRanges.map(parseRange);
-
-// ipaddr.js alone reads 010.0.0.1 as 8.0.0.1: only what net.isIP accepts reaches it. A mapped form is what it maps.
-const parseAddress = (text: string): Address | null =>
-  net.isIP(text) === 0 || text.includes('%') ? null : ipaddr.process(text);
-
-function within(address: Address, { name, network }: Network): boolean {
-  if (address.kind() !== network[0].kind()) return false;
-  const parts = name === 'ISATAP' ? [0, 0, 0, 0, ...(address as ipaddr.IPv6).parts.slice(4)] : null;
-  return ((parts ? new ipaddr.IPv6(parts) : address) as ipaddr.IPv6).match(network as [ipaddr.IPv6, number]);
-}
-
-/** Whether an address (no name, no zone id) is plain global unicast: in none of the ranges, mapped forms unwrapped. */
-export function isPublicAddress(address: string, ranges: readonly Range[] = specialRanges): boolean {
-  const parsed = parseAddress(address);
-  const networks = ranges === specialRanges ? specialNetworks : ranges.map(parseRange);
-  return parsed !== null && !networks.some(network => within(parsed, network));
-}
 
 function parseUrl(text: string, allowHttp: boolean): URL | string {
   const authority = /^https?:\/\/([^/?#]+)/i.exec(text)?.[1];
@@ -100,10 +57,12 @@ export function createGuard(options: {
   allowHttp: boolean;
   allowDestinations: readonly string[];
   dnsServers: readonly string[];
+  nat64Prefixes?: readonly string[];
   lookupTimeoutMs?: number;
   cacheMs?: number;
 }): Guard {
   const { allowHttp, dnsServers, lookupTimeoutMs = 5_000, cacheMs = 5_000 } = options;
+  const nat64Networks = parseNat64(options.nat64Prefixes ?? []);
   const allowedNetworks: Network[] = [];
   const allowedHosts = new Set<string>();
   for (const entry of options.allowDestinations) {
@@ -159,20 +118,24 @@ export function createGuard(options: {
   }
 
   function refusal(address: string): string | null {
-    const parsed = parseAddress(address);
-    if (parsed === null) return `${address} is not a plain address`;
+    const given = parseAddress(address);
+    if (given === null) return `${address} is not a plain address`;
+    // By what a gateway would connect to: an entry of the allow-list that names the prefix opens nothing behind it.
+    const parsed = throughNat64(given, nat64Networks);
     const special = specialNetworks.find(range => within(parsed, range));
     if (special === undefined || allowedNetworks.some(network => within(parsed, network))) return null;
-    return `${address} is ${special.name} (${special.cidr})`;
+    const inside = parsed === given ? '' : `NAT64 for ${parsed}, which is `;
+    return `${address} is ${inside}${special.name} (${special.cidr})`;
   }
 
   async function judge(url: URL, host: string, lookup: Lookup | null): Promise<Verdict> {
     const { addresses, reason, ms } =
       lookup === null ? { addresses: [host], reason: null, ms: 0 } : await lookup.answer;
-    let why = reason;
-    if (why === null && addresses.length === 0) why = 'the host has no address';
-    else if (addresses.length > maxAddresses) why = `the host has ${addresses.length} addresses`;
-    else if (why === null && !allowedHosts.has(host.replace(/\.$/, '')))
+    const missing = reason ?? (addresses.length === 0 ? 'the host has no address' : null);
+    if (missing !== null) return { allowed: false, reason: missing, addresses, unresolved: true };
+    let why: string | null = null;
+    if (addresses.length > maxAddresses) why = `the host has ${addresses.length} addresses`;
+    else if (!allowedHosts.has(host.replace(/\.$/, '')))
       why = addresses.map(refusal).find(refused => refused !== null) ?? null;
     if (why !== null) return { allowed: false, reason: why, addresses: addresses.slice(0, maxAddresses) };
     return { allowed: true, url, origin: url.origin, path: url.pathname + url.search, addresses, lookupMs: ms };

@@ -8,8 +8,9 @@ import { countAttempt, countRouted } from '../metrics.ts';
 import { createKeyring } from '../secrets/keyring.ts';
 import { signatureHeaders } from '../secrets/sign.ts';
 import { createClaimer, type Delivery, noPartition } from './claim.ts';
-import { createDeliverer, type DeliveryResult } from './deliver.ts';
+import { createDeliverer } from './deliver.ts';
 import { createGuard } from './destination.ts';
+import { notSent } from './exchange.ts';
 import { createRecorder } from './record.ts';
 import { createWakeup } from './wakeup.ts';
 
@@ -111,6 +112,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     for (const { startedAt, tooSlow } of watched.values()) if (startedAt < before) tooSlow();
   }, 250);
 
+  /** No request begins after its lease: a runner that was frozen comes back with requests that somebody else has sent by now. */
+  const mayBeginStill = ({ claimedAt }: Delivery) => performance.now() - claimedAt < leaseMs - marginMs;
+
   async function send(delivery: Delivery): Promise<void> {
     const { endpoint, eventId, body } = delivery;
     const startedAt = performance.now();
@@ -137,8 +141,12 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     const headers = { ...endpoint.headers, 'content-type': 'application/json', ...signed };
     const result = endpoint.unusable
       ? notSent(endpoint.unusable)
-      : await deliverer.deliver({ url: endpoint.url, headers, body }, abandon.signal);
+      : await deliverer.deliver(
+          { url: endpoint.url, headers, body, mayBegin: () => mayBeginStill(delivery) },
+          abandon.signal,
+        );
     giveUpPlace();
+    if (result.outcome === 'withdrawn') return void (await giveBack([delivery]));
     if (result.totalMs < slowAfterMs) slow.delete(endpoint.id);
     const { outcome, status, totalMs } = result;
     countAttempt({ endpointId: endpoint.id, eventId, outcome, status, totalMs });
@@ -329,16 +337,3 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   ]);
   log.info('stopped');
 }
-
-const notSent = (error: string): DeliveryResult => ({
-  outcome: 'failed',
-  status: null,
-  responseHeaders: null,
-  responseBody: null,
-  error,
-  retryAfterSeconds: null,
-  lookupMs: null,
-  connectMs: null,
-  firstByteMs: null,
-  totalMs: 0,
-});

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ClientConfig } from 'pg';
 import pgListen, { type Subscriber } from 'pg-listen';
-import { listenerConfig } from '../database/connect.ts';
+import { listenerConfig } from '../database/listen.ts';
 import { openPool } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 

@@ -2,7 +2,16 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { ConfigError, type Environment, readConfig, readSettings, variableNames, variables } from '../../src/config.ts';
+import {
+  ConfigError,
+  type Environment,
+  readConfig,
+  readSettings,
+  unknownVariables,
+  variableNames,
+  variables,
+} from '../../src/config.ts';
+import { parseDatabaseUrl } from '../../src/database/url.ts';
 import { createLog } from '../../src/log.ts';
 
 const DATABASE_URL = 'postgres://user:sekret@db.example.com/app';
@@ -24,6 +33,7 @@ t.test('the documented defaults', async t => {
     allowHttp: false,
     allowDestinations: [],
     dnsServers: [],
+    nat64Prefixes: [],
     host: '127.0.0.1',
     port: 8080,
     trustedProxies: 0,
@@ -110,13 +120,37 @@ t.test('an error names the variable, what is wrong and an example', async t => {
     );
 });
 
-t.test('the database: missing, or with several hosts and nowhere to listen', async t => {
+t.test('the database: missing, with several hosts, or written in another way that psql takes', async t => {
   t.match(problems({}), /^DATABASE_URL \(or DATABASE_URL_FILE\) is not set, for example DATABASE_URL=postgres:/);
   t.match(readSettings({}), { concurrency: 50 }, 'not every command needs one');
   const several = 'postgres://u:sekret@a,b/app';
-  t.match(problems({ DATABASE_URL: several }), /COLLECTA_LISTEN_URL must name one/);
-  t.match(problems({ DATABASE_URL, COLLECTA_LISTEN_URL: several }), /^COLLECTA_LISTEN_URL must name one host/);
-  t.match(readConfig({ DATABASE_URL: several, COLLECTA_LISTEN_URL: DATABASE_URL }), { databaseUrl: several });
+  t.match(readConfig({ DATABASE_URL: several }), { databaseUrl: several, listenUrl: several });
+  const read = (env: Environment) => {
+    const { databaseUrl, listenUrl } = readConfig(env);
+    t.equal(listenUrl, databaseUrl);
+    const { hosts, user, password, database } = parseDatabaseUrl(databaseUrl);
+    return { hosts, user, password, database };
+  };
+  const expected = { hosts: [{ host: 'h', port: 6000 }], user: 'u', password: 'p w', database: 'd' };
+  t.strictSame(read({ DATABASE_URL: `host=h port=6000 user=u password='p w' dbname=d` }), expected);
+  t.strictSame(read({ PGHOST: 'h', PGPORT: '6000', PGUSER: 'u', PGPASSWORD: 'p w', PGDATABASE: 'd' }), expected);
+  t.strictSame(read({ DATABASE_URL: 'postgres://u:p%20w@h/d', PGPORT: '6000', PGUSER: 'other' }), expected);
+  t.match(
+    problems({ DATABASE_URL, PGHOSTADDR: '10.0.0.1' }),
+    /DATABASE_URL has the unknown or unsupported parameter "hostaddr"/,
+  );
+  t.notMatch(problems({ DATABASE_URL: "host=h password='sekret dbname=d" }), /sekret/);
+});
+
+t.test('a variable that nothing reads is named, with the nearest that something does', async t => {
+  t.strictSame(unknownVariables(['PATH', 'COLLECTA_PORT', 'COLLECTA_SECRET_FILE', 'DATABASE_URL_FILE', 'PGHOST']), []);
+  for (const [wrong, nearest] of [
+    ['COLLECTA_CONCURENCY', 'COLLECTA_CONCURRENCY'],
+    ['COLLECTA_POLL_INTERVAL', 'COLLECTA_POLL_INTERVAL_MS'],
+    ['COLLECTA_LOGLEVEL', 'COLLECTA_LOG_LEVEL'],
+    ['COLLECTA_DATABASE_URL', 'DATABASE_URL'],
+  ])
+    t.match(unknownVariables([wrong!]), [new RegExp(`^${wrong} is not a setting.* the nearest is ${nearest}`)]);
 });
 
 t.test('_FILE forms', async t => {

@@ -55,6 +55,10 @@ t.test('what an endpoint cannot have is refused, each with its hint', async t =>
     'javascript:alert(1)',
   ];
   for (const url of urls) await refuses(t, create(sql, { url }), 'CW011', `URL ${JSON.stringify(url)?.slice(0, 40)}`);
+  const { badPorts } = (await import('undici/lib/web/fetch/constants.js' as string)).default;
+  t.ok(badPorts.length > 80);
+  for (const port of badPorts)
+    await refuses(t, create(sql, { url: `https://example.com:${port}/x` }), 'CW011', `port ${port}`);
 
   for (const events of [null, [], ['nope'], ['record_created', null], ['RECORD_CREATED'], ['test']])
     await refuses(t, create(sql, { events }), 'CW012', `events ${JSON.stringify(events)}`);

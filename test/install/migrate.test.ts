@@ -29,7 +29,7 @@ let folders = 0;
 function sqlFolder(...bodies: string[]) {
   const path = join(scratch, String(++folders));
   mkdirSync(join(path, 'committed'), { recursive: true });
-  cpSync('sql/ledger.sql', join(path, 'ledger.sql'));
+  for (const name of ['prepare.sql', 'repair.sql']) cpSync(join('sql', name), join(path, name));
   let previous: string | null = null;
   for (const [index, body] of bodies.entries()) {
     const hash: string = calculateHash(body, previous);
@@ -252,7 +252,7 @@ t.test(
   async t => {
     const { url, sql } = await database('empty');
     await sql`create table public.busy (id int)`;
-    const folder = sqlFolder('alter table public.busy add column more int;');
+    const folder = sqlFolder('reset role; alter table public.busy add column more int;');
     const waits: string[] = [];
     const { open: release, opened: released } = gate();
     const holder = sql.begin(async tx => {
@@ -275,8 +275,8 @@ t.test(
     t.equal((await sql`select from public.busy`).length, waits.length + 1);
     await sql`alter table public.busy drop column more`;
     const again = sqlFolder(
-      'alter table public.busy add column more int;',
-      'alter table public.busy add column most int;',
+      'reset role; alter table public.busy add column more int;',
+      'reset role; alter table public.busy add column most int;',
     );
     await sql.begin(async tx => {
       await tx`lock table public.busy in access share mode`;
@@ -381,9 +381,9 @@ t.test('uninstall says what would go, then takes it out and leaves the tables', 
   lines.length = 0;
   t.equal(await uninstallCommand(url, false, say), 1);
   const text = lines.join('\n');
-  t.match(text, /detach collecta from:\n {2}orders\n/);
-  t.match(text, /default value for column id of table orders/);
-  t.match(text, /view report/);
+  t.match(text, /detach collecta from:\n {2}public.orders\n/);
+  t.match(text, /default value for column id of table public.orders/);
+  t.match(text, /view public.report/);
   t.notMatch(text, /(table|function|index|constraint) collecta\./);
   t.match(text, /uninstall --yes/);
   t.match(await planUninstall(sql), { captures: [{ procedure: 'collecta.test_capture()' }] }, 'nothing was dropped');
@@ -398,7 +398,7 @@ t.test('uninstall says what would go, then takes it out and leaves the tables', 
   lines.length = 0;
   t.equal(await uninstallCommand(url, true, say), 0);
   await writer;
-  t.match(lines[0], /^detached orders/);
+  t.match(lines[0], /^detached public.orders/);
   t.ok(lines.includes('dropped the schema collecta'));
   t.strictSame(
     [...(await sql`select id, n from public.orders order by n`)],

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import https from 'node:https';
-import type net from 'node:net';
+import net from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import t from 'tap';
@@ -93,7 +93,7 @@ t.test('only a 2xx is delivered', async t => {
   }
 });
 
-t.test('Retry-After: seconds or a date, of a 429 or 503, within an hour', async t => {
+t.test('Retry-After: seconds or a date, of a 429 or 503, within a day', async t => {
   let answer = { status: 429, value: '5' };
   const { origin } = await serve((_, response) =>
     response.writeHead(answer.status, { 'retry-after': answer.value }).end(),
@@ -107,12 +107,12 @@ t.test('Retry-After: seconds or a date, of a 429 or 503, within an hour', async 
     t.equal(await asked(status, '5'), 5);
     t.equal(await asked(status, '0'), 0);
     t.equal(await asked(status, '-1'), 0);
-    t.equal(await asked(status, '1000000000'), 3_600);
-    t.equal(await asked(status, '9'.repeat(400)), 3_600);
+    t.equal(await asked(status, '1000000000'), 86_400);
+    t.equal(await asked(status, '9'.repeat(400)), 86_400);
     const inAMinute = await asked(status, new Date(Date.now() + 60_000).toUTCString());
     t.ok(inAMinute! > 55 && inAMinute! <= 60);
     t.equal(await asked(status, new Date(0).toUTCString()), 0);
-    t.equal(await asked(status, new Date(8e15).toUTCString()), 3_600);
+    t.equal(await asked(status, new Date(8e15).toUTCString()), 86_400);
     for (const garbage of ['', 'soon', '1e9', '0x10', '5 minutes', '5.5', 'Mon, 99 Foo 2026', '2026-01-01', '5, 6'])
       t.equal(await asked(status, garbage), null, garbage);
   }
@@ -220,7 +220,7 @@ t.test('a signal ends an exchange, or prevents it', async t => {
   t.ok(performance.now() - started < 600);
   const before = requests;
   t.match(await deliverer.deliver({ url: origin, headers, body: '{}' }, stop.signal), {
-    outcome: 'failed',
+    outcome: 'withdrawn',
     error: 'stopped before it was sent',
   });
   t.equal(requests, before);
@@ -235,6 +235,121 @@ t.test('close waits for what is in flight and leaves no connection', async t => 
   t.match(await result, { outcome: 'delivered', responseBody: 'late' });
   await pause(50);
   t.equal(await promisify(server.getConnections.bind(server))(), 0);
+});
+
+/** A raw server: what it does with each request, by the number of the connection and of the request on it. */
+async function serveRaw(act: (socket: net.Socket, connection: number, request: number) => void) {
+  const seen: string[] = [];
+  let connections = 0;
+  const server = net.createServer(socket => {
+    const connection = ++connections;
+    let request = 0;
+    socket.on('error', () => {});
+    socket.on('data', data => {
+      if (!data.toString('latin1').includes('POST ')) return;
+      seen.push(`${connection}.${++request}`);
+      act(socket, connection, request);
+    });
+  });
+  await new Promise<void>(resolve => server.listen(0, good, resolve));
+  t.teardown(() => server.close());
+  return { origin: `http://${good}:${(server.address() as net.AddressInfo).port}`, seen };
+}
+const answer = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok';
+
+t.test('a reused connection that ends before a byte of the answer is not an attempt', async t => {
+  const ends: [name: string, end: (socket: net.Socket) => void][] = [
+    ['closed', socket => void socket.end()],
+    ['reset', socket => void socket.resetAndDestroy()],
+    ['destroyed', socket => void socket.destroy()],
+  ];
+  for (const [name, end] of ends) {
+    const { origin, seen } = await serveRaw((socket, connection, request) =>
+      connection === 1 && request === 2 ? end(socket) : socket.write(answer),
+    );
+    const deliverer = make({ connections: 1 });
+    const deliver = () => deliverer.deliver({ url: origin, headers, body: '{}' });
+    t.match(await deliver(), { outcome: 'delivered' });
+    await pause(20);
+    t.match(await deliver(), { outcome: 'delivered', status: 200, responseBody: 'ok', error: null }, name);
+    t.same(seen, ['1.1', '1.2', '2.1'], `${name}: it goes out once more, on a new connection`);
+    t.match(await deliver(), { outcome: 'delivered' }, `${name}: and the next one as always`);
+  }
+});
+
+t.test('it is an attempt where the connection was new, answered with a byte, or ended twice', async t => {
+  const cases: [name: string, act: Parameters<typeof serveRaw>[0], seen: string[], error: RegExp][] = [
+    [
+      'a byte of the answer',
+      (socket, _, n) => (n === 1 ? socket.write(answer) : socket.end('H')),
+      ['1.1', '1.2'],
+      /closed/,
+    ],
+    [
+      'an interim answer',
+      (socket, _, n) => (n === 1 ? socket.write(answer) : socket.end('HTTP/1.1 100 Continue\r\n\r\n')),
+      ['1.1', '1.2'],
+      /closed/,
+    ],
+    [
+      'twice',
+      (socket, connection, n) => (connection === 1 && n === 1 ? socket.write(answer) : socket.end()),
+      ['1.1', '1.2', '2.1'],
+      /closed/,
+    ],
+    [
+      'no answer at all',
+      (socket, connection, n) => {
+        if (connection === 1 && n === 1) socket.write(answer);
+        else if (connection === 1) socket.end();
+      },
+      ['1.1', '1.2', '2.1'],
+      /^timeout after 0.6 s while waiting for the response$/,
+    ],
+  ];
+  for (const [name, act, expected, error] of cases) {
+    const { origin, seen } = await serveRaw(act);
+    const deliverer = make({ connections: 1, deadlineMs: 600 });
+    t.match(await deliverer.deliver({ url: origin, headers, body: '{}' }), { outcome: 'delivered' });
+    await pause(20);
+    const result = await deliverer.deliver({ url: origin, headers, body: '{}' });
+    t.match(result, { outcome: 'failed', status: null, error }, name);
+    t.ok(result.totalMs < 900, `${name}: within one deadline`);
+    t.same(seen, expected, name);
+  }
+  const fresh = await serveRaw(socket => socket.end());
+  t.match(await make().deliver({ url: fresh.origin, headers, body: '{}' }), { outcome: 'failed', error: /closed/ });
+  t.same(fresh.seen, ['1.1'], 'a new connection that ends');
+});
+
+t.test('receivers that close idle connections without saying so lose nothing', async t => {
+  let requests = 0;
+  const { origin } = await serve((request, response) => {
+    requests++;
+    response.end('ok', () => setTimeout(() => request.socket.destroy(), 3));
+  });
+  const deliverer = make();
+  for (let i = 0; i < 300; i++) {
+    const { outcome, error } = await deliverer.deliver({ url: origin, headers, body: '{}' });
+    if (outcome !== 'delivered') t.fail(`${i}: ${error}`);
+    await pause(1 + (i % 4));
+  }
+  t.ok(requests >= 300, `${requests} requests`);
+});
+
+t.test('what may not begin any more when its connection is there is not sent', async t => {
+  let requests = 0;
+  const { origin } = await serve((_, response) => {
+    requests++;
+    response.end();
+  });
+  const deliverer = make();
+  const late = await deliverer.deliver({ url: origin, headers, body: '{}', mayBegin: () => false });
+  t.match(late, { outcome: 'withdrawn', status: null, error: /too late/ });
+  t.equal(requests, 0);
+  t.match(await deliverer.deliver({ url: origin, headers, body: '{}', mayBegin: () => true }), {
+    outcome: 'delivered',
+  });
 });
 
 t.test('thousands of origins leave no sockets and little memory behind', async t => {
@@ -308,9 +423,11 @@ t.test('hostile receivers: memory stays flat, nothing escapes, others are not he
 t.test('TLS: the address is pinned, the certificate is still the name’s', async t => {
   const servernames: unknown[] = [];
   let requests = 0;
-  const server = https.createServer({ cert: certificate, key: privateKey }, (_, response) => {
+  const server = https.createServer({ cert: certificate, key: privateKey }, (request, response) => {
     requests++;
-    response.end('ok');
+    // The connection that carried an earlier request ends instead of an answer.
+    if (request.url === '/ends' && requests === 3) request.socket.destroy();
+    else response.end('ok');
   });
   server.on('secureConnection', (socket: TLSSocket & { servername?: unknown }) => servernames.push(socket.servername));
   server.on('tlsClientError', () => {});
@@ -329,6 +446,8 @@ t.test('TLS: the address is pinned, the certificate is still the name’s', asyn
     dns.address,
     `https://tls.test:${port}/`,
     `https://other.test:${port}/`,
+    `https://tls.test.:${port}/`,
+    `https://tls.test.:${port}/ends`,
   ];
   const allow = [
     '--allow-net=127.0.0.1,127.0.0.2,tls.test,other.test',
@@ -343,10 +462,16 @@ t.test('TLS: the address is pinned, the certificate is still the name’s', asyn
   for (const [runtime, [file, argv, env]] of Object.entries(runs)) {
     servernames.length = requests = 0;
     const { stdout } = await promisify(execFile)(file, argv, { env: { ...process.env, ...env }, timeout: 60_000 });
-    const [right, wrong] = JSON.parse(stdout) as [DeliveryResult, DeliveryResult];
+    const [right, wrong, absolute, ends] = JSON.parse(stdout) as DeliveryResult[];
     t.match(right, { outcome: 'delivered', status: 200, error: null }, runtime);
     t.equal(servernames[0], 'tls.test', 'SNI is the host name');
     t.match(wrong, { outcome: 'failed', status: null, error: /certificate|CERT|TLS/i }, runtime);
-    t.equal(requests, 1, 'nothing was sent under the wrong name');
+    t.match(absolute, { outcome: 'delivered', status: 200, error: null }, 'a name with a dot at its end');
+    t.ok(
+      servernames.every(name => name === 'tls.test' || name === 'other.test'),
+      'which does not go into SNI',
+    );
+    t.match(ends, { outcome: 'delivered', status: 200, error: null }, 'sent again where the connection had ended');
+    t.equal(requests, 4, 'nothing was sent under the wrong name');
   }
 });

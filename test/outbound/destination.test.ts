@@ -4,7 +4,8 @@ import type net from 'node:net';
 import { promisify } from 'node:util';
 import ipaddr from 'ipaddr.js';
 import t from 'tap';
-import { createGuard, isPublicAddress, specialRanges } from '../../src/outbound/destination.ts';
+import { isPublicAddress, specialRanges } from '../../src/network/address.ts';
+import { createGuard } from '../../src/outbound/destination.ts';
 import { type DnsAnswer, startFakeDns } from '../support/fake-dns.ts';
 import { hostilities, startHostileReceiver } from '../support/hostile-receiver.ts';
 import { dead, forbidden, good, otherGood, situations } from '../support/vectors/dns.ts';
@@ -117,6 +118,43 @@ t.test('an allow-list exempts exactly what it names', async t => {
     t.throws(() => guardFor([wrong]), /neither an address, a CIDR nor a host name/, wrong);
 });
 
+t.test('an address of NAT64 is judged by the IPv4 address inside, whatever allows the prefix', async t => {
+  // Each prefix length of RFC 6052, section 2.4: the same IPv4 address 192.0.2.33 under 2001:db8::.
+  const written: [prefix: string, write: (v4: number[]) => string][] = [
+    ['64:ff9b::/96', v4 => `64:ff9b::${v4.join('.')}`],
+    ['2001:db8::/32', v4 => `2001:db8:${word(v4, 0)}:${word(v4, 2)}::`],
+    ['2001:db8:100::/40', v4 => `2001:db8:1${byte(v4[0]!)}:${word(v4, 1)}:${byte(v4[3]!)}::`],
+    ['2001:db8:122::/48', v4 => `2001:db8:122:${word(v4, 0)}:${byte(v4[2]!)}:${byte(v4[3]!)}00::`],
+    ['2001:db8:122:300::/56', v4 => `2001:db8:122:3${byte(v4[0]!)}:${byte(v4[1]!)}:${word(v4, 2)}::`],
+    ['2001:db8:122:344::/64', v4 => `2001:db8:122:344:${byte(v4[0]!)}:${word(v4, 1)}:${byte(v4[3]!)}00::`],
+    ['2001:db8:122:344::/96', v4 => `2001:db8:122:344::${v4.join('.')}`],
+    ['64:ff9b:1::/96', v4 => `64:ff9b:1::${v4.join('.')}`],
+  ];
+  const byte = (value: number) => value.toString(16).padStart(2, '0');
+  const word = (v4: number[], at: number) => `${byte(v4[at]!)}${byte(v4[at + 1]!)}`;
+  for (const [prefix, write] of written) {
+    const nat64Prefixes = prefix === '64:ff9b::/96' ? [] : [prefix];
+    const guard = guardFor([], { nat64Prefixes });
+    const opened = guardFor([prefix], { nat64Prefixes });
+    const inside = (v4: string) => `https://[${write(v4.split('.').map(Number))}]/`;
+    for (const each of [guard, opened]) {
+      t.equal(await reason(inside('93.184.216.34'), each), null, `${prefix}: a public address is allowed`);
+      for (const v4 of ['169.254.169.254', '10.0.0.1', '127.0.0.1', '192.168.1.1', '0.0.0.0', '168.63.129.16'])
+        t.match(await reason(inside(v4), each), `is NAT64 for ${v4}, which is `, `${prefix}: ${v4} is refused`);
+    }
+    const local = guardFor(['10.1.0.0/16'], { nat64Prefixes });
+    t.equal(
+      await reason(inside('10.1.2.3'), local),
+      null,
+      `${prefix}: an IPv4 entry of the allow-list counts inside too`,
+    );
+    t.match(await reason(inside('10.2.0.1'), local), /is private/);
+  }
+  t.match(await reason('https://[64:ff9b:1::808:808]/'), /::\/8/, 'a prefix that nobody named is refused');
+  for (const wrong of ['64:ff9b::', '64:ff9b::/95', '10.0.0.0/32', 'x/96', '::1%lo/96', '64:ff9b::/96/96'])
+    t.throws(() => guardFor([], { nat64Prefixes: [wrong] }), /not a NAT64 prefix/, wrong);
+});
+
 t.test('look-ups are shared, kept for a while, and never doubled for a host that hangs', async t => {
   let hanging = true;
   const slow = { records: [{ type: 'A' as const, data: good }], delayMs: 30 };
@@ -221,6 +259,7 @@ t.test('no vector reaches a forbidden address', async t => {
       const dns = await startFakeDns(query => {
         if (query.name === 'rebind-pinned.test' && query.type === 'A')
           return { records: [{ type: 'A', data: query.nth === 1 ? good : forbidden }] };
+        if (query.name === 'localhost') return query.type === 'A' ? { records: [{ type: 'A', data: forbidden }] } : {};
         return answers.get(query.name)?.(query) ?? { rcode: query.name === 'rebind-pinned.test' ? 0 : 3 };
       });
       const hostile = await startHostileReceiver(good);
@@ -239,12 +278,18 @@ t.test('no vector reaches a forbidden address', async t => {
         seen.set(name, [...(seen.get(name) ?? []), result.outcome]);
         if (result.outcome === 'blocked') t.match(result.error, /^blocked: ./, result.error ?? '');
       }
-      for (const url of blockedUrls) t.same(seen.get(url), ['blocked'], url);
+      // A name without an address: that fails, and is not refused.
+      const nameless = new Set(blockedUrls.filter(url => /^http:\/\/(unknown|a{64}|\*|a\..*)\.test:PORT\/$/.test(url)));
+      t.equal(nameless.size, 5);
+      for (const url of blockedUrls) t.same(seen.get(url), [nameless.has(url) ? 'failed' : 'blocked'], url);
       for (const { name, expect } of situations) {
         const outcomes = seen.get(name)!;
         t.same(
           outcomes,
-          expect.map((outcome, i) => (outcome === 'either' ? outcomes[i] : outcome)),
+          expect.map((outcome, i) => {
+            if (outcome === 'unsent') return outcomes[i] === 'failed' ? 'failed' : 'blocked';
+            return outcome === 'either' ? outcomes[i] : outcome;
+          }),
           name,
         );
       }

@@ -36,6 +36,13 @@ const forever = (head: string, piece: string | Buffer, everyMs?: number) => (soc
   socket.on('drain', pump);
   pump();
 };
+/** Every byte in a packet of its own. */
+const dripped = (text: string) => (socket: net.Socket) => {
+  socket.setNoDelay(true);
+  let at = 0;
+  const timer = setInterval(() => (at < text.length ? socket.write(text[at++]!) : clearInterval(timer)), 2);
+  socket.on('close', () => clearInterval(timer));
+};
 const withStatus = (status: string, headers = '') => say(`HTTP/1.1 ${status}\r\n${headers}content-length: 2\r\n\r\nno`);
 const timeout = (phase: string) => new RegExp(`^timeout after [\\d.]+ s while ${phase}$`);
 
@@ -64,18 +71,35 @@ export const hostilities: Hostility[] = [
     act: forever('', 'HTTP/1.1 103 Early Hints\r\n\r\n', 500),
     expect: failed(timeout('waiting for the response')),
   },
-  { name: 'endless-100', act: forever('', 'HTTP/1.1 100 Continue\r\n\r\n'), expect: failed(/connection closed/) },
   {
-    name: '102-then-200',
-    act: say('HTTP/1.1 102 Processing\r\n\r\n', `${ok}content-length: 2\r\n\r\nok`),
-    expect: delivered(null),
+    name: 'endless-100',
+    act: forever('', 'HTTP/1.1 100 Continue\r\n\r\n'),
+    expect: failed(/^more than \d+ informational responses$/),
   },
+  ...['100 Continue', '102 Processing', '103 Early Hints', '199 Odd'].map(
+    (status): Hostility => ({
+      name: `${status.slice(0, 3)}-then-200`,
+      act: say(`HTTP/1.1 ${status}\r\nx-a: b\r\n\r\n`, `${ok}content-length: 2\r\n\r\nok`),
+      expect: delivered(null, 200, /^ok$/),
+    }),
+  ),
+  {
+    name: '100-dripped',
+    act: dripped(`HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Go on\r\nx: y\r\n\r\n${ok}content-length: 2\r\n\r\nok`),
+    expect: delivered(null, 200, /^ok$/),
+  },
+  { name: '100-then-nothing', act: sayAndEnd('HTTP/1.1 100 Continue\r\n\r\n'), expect: failed(/^connection closed/) },
+  { name: 'half-a-status-line', act: sayAndEnd('HTTP/1.1 10'), expect: failed(/^connection closed/) },
   {
     name: '204-with-body',
     act: say('HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello'),
-    expect: delivered(/content-length/, 204, /^$/),
+    expect: delivered(/ended after 0 of 5 bytes.*content-length/, 204, /^$/),
   },
-  { name: '204-with-stray-body', act: say('HTTP/1.1 204 No Content\r\n\r\nhello'), expect: delivered(null, 204, /^$/) },
+  {
+    name: '204-with-stray-body',
+    act: say('HTTP/1.1 204 No Content\r\n\r\nhello'),
+    expect: delivered(/^the response goes on after its 0 bytes$/, 204, /^$/),
+  },
   { name: '304', act: withStatus('304 Not Modified'), expect: failed(/^receiver answered 304/, 304) },
   { name: 'big-header', act: say(`${ok}x-big: ${'x'.repeat(100_000)}\r\n\r\n`), expect: failed(/headers too large/) },
   { name: 'many-headers', act: say(ok, 'x-a: b\r\n'.repeat(50_000)), expect: failed(/headers too large/) },
@@ -138,9 +162,18 @@ export const hostilities: Hostility[] = [
   {
     name: '200-then-reset',
     act: sayAndReset(`${ok}content-length: 10\r\n\r\nhal`),
-    expect: delivered(/^connection (reset|closed)/, 200, /^hal$/),
+    expect: delivered(/^the response ended after 3 of 10 bytes; connection (reset|closed)/, 200, /^hal$/),
   },
-  { name: '200-truncated', act: sayAndEnd(`${ok}content-length: 10\r\n\r\nhal`), expect: delivered(/./, 200, /^hal$/) },
+  {
+    name: '200-truncated',
+    act: sayAndEnd(`${ok}content-length: 10\r\n\r\nhal`),
+    expect: delivered(/^the response ended after 3 of 10 bytes; connection closed/, 200, /^hal$/),
+  },
+  {
+    name: '200-truncated-and-closed',
+    act: sayAndEnd(`${ok}connection: close\r\ncontent-length: 10\r\n\r\nhal`),
+    expect: delivered(/^the response ended after 3 of 10 bytes/, 200, /^hal$/),
+  },
   {
     name: '200-truncated-chunk',
     act: sayAndEnd(`${ok}transfer-encoding: chunked\r\n\r\n5\r\nhal`),
@@ -154,12 +187,22 @@ export const hostilities: Hostility[] = [
   {
     name: 'longer-than-length',
     act: say(`${ok}content-length: 2\r\n\r\nokay, and more`),
-    expect: delivered(null, 200, /^ok$/),
+    expect: delivered(/^the response goes on after its 2 bytes$/, 200, /^ok$/),
+  },
+  {
+    name: 'longer-than-length-and-closed',
+    act: sayAndEnd(`${ok}connection: close\r\ncontent-length: 2\r\n\r\nokay, and more`),
+    expect: delivered(/^the response goes on after its 2 bytes$/, 200, /^ok$/),
+  },
+  {
+    name: 'equal-lengths-twice',
+    act: say(`${ok}content-length: 2\r\ncontent-length: 2\r\n\r\nok`),
+    expect: failed(/content-length/),
   },
   {
     name: 'second-response',
     act: say(`${ok}content-length: 2\r\n\r\nok${ok}content-length: 4\r\n\r\nevil`),
-    expect: delivered(null, 200, /^ok$/),
+    expect: delivered(/^the response goes on after its 2 bytes$/, 200, /^ok$/),
   },
   {
     name: 'two-lengths',

@@ -33,7 +33,12 @@ export type Server = {
 
 type Process = { start(): Promise<void>; stop(): Promise<void> };
 
-async function embeddedProcess(directory: string, port: number, flags: string[]): Promise<Process> {
+async function embeddedProcess(
+  directory: string,
+  port: number,
+  flags: string[],
+  onLog: (text: string) => void,
+): Promise<Process> {
   const { default: EmbeddedPostgres } = (await import(embedded)) as { default: typeof EmbeddedPostgresClass };
   const server = new EmbeddedPostgres({
     databaseDir: join(directory, 'data'),
@@ -44,7 +49,7 @@ async function embeddedProcess(directory: string, port: number, flags: string[])
     createPostgresUser: process.getuid?.() === 0,
     initdbFlags: ['--encoding=UTF8', '--locale=C.UTF-8', '--no-sync'],
     postgresFlags: ['-c', 'fsync=off', '-c', 'listen_addresses=127.0.0.1', '-c', 'max_connections=200', ...flags],
-    onLog: () => {},
+    onLog: message => onLog(String(message)),
     onError: () => {},
   });
   await server.initialise();
@@ -56,7 +61,12 @@ async function embeddedProcess(directory: string, port: number, flags: string[])
  * that nobody signed. All settings are the package's, with two exceptions: nothing waits for the disk, and the socket
  * is also in /tmp and takes a password, because the tests do not run as the system's user postgres.
  */
-async function debianProcess(directory: string, port: number, flags: string[]): Promise<Process> {
+async function debianProcess(
+  directory: string,
+  port: number,
+  flags: string[],
+  onLog: (text: string) => void,
+): Promise<Process> {
   const programs = `/usr/lib/postgresql/${debian!.slice('debian'.length)}/bin`;
   const data = join(directory, 'data');
   const file = (name: string) => join(directory, name);
@@ -106,6 +116,7 @@ async function debianProcess(directory: string, port: number, flags: string[]): 
       let log = '';
       await new Promise<void>((done, fail) => {
         started.stderr!.on('data', chunk => {
+          onLog(String(chunk));
           log = `${log}${chunk}`.slice(-10_000);
           if (log.includes('database system is ready to accept connections')) done();
         });
@@ -122,12 +133,12 @@ async function debianProcess(directory: string, port: number, flags: string[]): 
   };
 }
 
-/** A PostgreSQL of its own in a temporary folder, on a free port of 127.0.0.1. */
-export async function startServer(flags: string[] = []): Promise<Server> {
+/** A PostgreSQL of its own in a temporary folder, on a free port of 127.0.0.1. `onLog` is given pieces of its log. */
+export async function startServer(flags: string[] = [], onLog = (_: string) => {}): Promise<Server> {
   const directory = await mkdtemp(join(tmpdir(), 'collecta-test-'));
   await chmod(directory, 0o755); // initdb runs as another user when the tests run as root
   const port = await freePort();
-  const server = await (debian ? debianProcess : embeddedProcess)(directory, port, flags);
+  const server = await (debian ? debianProcess : embeddedProcess)(directory, port, flags, onLog);
   await server.start();
   return {
     port,

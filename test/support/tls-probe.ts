@@ -1,7 +1,8 @@
 // Connects by both drivers and prints what each found: plain, tls, or why it was refused. Run on Node and on Deno by tls.test.ts.
 import process from 'node:process';
 import pg from 'pg';
-import { connect, listenerConfig } from '../../src/database/connect.ts';
+import { connect } from '../../src/database/connect.ts';
+import { listenerConfig } from '../../src/database/listen.ts';
 
 type Row = { found: string };
 const query = `select case when ssl then concat_ws(' ', 'tls', client_dn) else 'plain' end as found

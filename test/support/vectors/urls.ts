@@ -48,7 +48,8 @@ export const blockedUrls: string[] = [
   'http://[::ffff:0:127.0.0.1]:PORT/',
   'http://[64:ff9b::127.0.0.1]:PORT/',
   'http://[64:ff9b::7f00:1]:PORT/',
-  'http://[64:ff9b::808:808]:PORT/',
+  'http://[64:ff9b::10.0.0.1]:PORT/',
+  'http://[64:ff9b::a9fe:a9fe]:PORT/',
   'http://[64:ff9b:1::7f00:1]:PORT/',
   'http://[64:ff9b:0:1::1]:PORT/',
   'http://[2002:7f00:1::]:PORT/',
@@ -236,6 +237,7 @@ export const blockedUrls: string[] = [
 
 export const allowedUrls: string[] = [
   'https://1.1.1.1/',
+  'https://[64:ff9b::808:808]/',
   'https://1.1.1.1',
   'https://8.8.8.8/hook?token=a%20b',
   'https://8.8.8.8:8443/',

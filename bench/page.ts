@@ -1,0 +1,33 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { load, type Results, root } from './results.ts';
+import { comparisonTable, factTable, ratioTable } from './rounds.ts';
+
+/**
+ * Fills what stands between `<!-- bench NAME [TITLE] -->` and `<!-- end -->` with the results of that bench: its facts, the
+ * comparison whose title is TITLE, or with `ratios MEASURE PREFIX` all whose titles begin with PREFIX side by side.
+ */
+export function fillTables(page: string, load: (name: string) => Results | undefined): string {
+  return page.replace(/(<!-- bench (\S+) ?(.*?) -->\n)[\s\S]*?(<!-- end -->)/g, (_, open, name, what, close) => {
+    const results = load(name);
+    const table = results ? tableOf(results, what) : `Not measured yet: \`npm run bench -- ${name}\`.`;
+    return `${open}${table}\n${close}`;
+  });
+}
+
+function tableOf({ comparisons, facts }: Results, what: string): string {
+  if (what === 'facts') return factTable(facts);
+  const [, measure, prefix] = /^ratios "(.*)" "(.*)"$/.exec(what) ?? [];
+  if (measure !== undefined)
+    return ratioTable(
+      comparisons.filter(({ title }) => title.startsWith(prefix!)),
+      measure,
+    );
+  const found = comparisons.find(({ title }) => title === what);
+  if (!found) throw new Error(`no comparison is titled "${what}"`);
+  return comparisonTable(found);
+}
+
+export function writePage(): void {
+  const file = `${root}docs/performance.md`;
+  writeFileSync(file, fillTables(readFileSync(file, 'utf8'), load));
+}

@@ -1,0 +1,163 @@
+-- The first statements of every transaction of an install or an upgrade, by `collecta-webhooks migrate` and by
+-- install.psql: they refuse a place that is not ours, make the schema, the ledger and the roles where they are missing,
+-- and go on as the owner. Nothing that somebody planted in another schema can be called: names are looked up in
+-- pg_catalog only.
+set local search_path = pg_catalog, pg_temp;
+set local standard_conforming_strings = on;
+
+do $$
+declare
+  schema_name text;
+  prefix constant text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
+  trusted oid[];
+  found text;
+begin
+  if current_setting('server_version_num')::int < 140000 then
+    raise exception 'collecta-webhooks needs PostgreSQL 14 or later, this is %', current_setting('server_version')
+      using errcode = 'feature_not_supported', hint = 'Upgrade the server, then run the install again.';
+  end if;
+  if pg_is_in_recovery() then
+    raise exception 'this server is a standby, which is read-only'
+      using errcode = 'read_only_sql_transaction', hint = 'Install on the primary; its standbys get it from there.';
+  end if;
+  if prefix !~ '^[a-z_][a-z0-9_]{0,39}$' then
+    raise exception 'not a valid role prefix: %', prefix
+      using errcode = 'CW041', hint = 'Lower-case letters, digits and underscores, at most 40: such as app1_collecta_.';
+  end if;
+
+  -- Only these may own what is installed. Membership is no proof: before PostgreSQL 16 any login may make others
+  -- members of itself.
+  trusted := array(select r.oid from pg_catalog.pg_roles r
+                   where r.rolsuper or r.rolname = current_user or r.rolname = prefix || 'owner');
+  foreach schema_name in array array['collecta', 'collecta_modules'] loop
+    continue when to_regnamespace(schema_name) is null;
+    select n.nspowner::regrole::text into found
+    from pg_catalog.pg_namespace n where n.nspname = schema_name and n.nspowner <> all (trusted);
+    if found is not null then
+      raise exception using errcode = 'CW041', message = format('the schema %s belongs to %s', schema_name, found),
+        detail = 'Whoever owns the schema can put functions of their own in the place of collecta''s.',
+        hint = format('If %s installed collecta here, run this as that role. If not: drop schema %I cascade;',
+                      found, schema_name);
+    end if;
+    -- Without a ledger the schema has to be empty; with one, everything in it is the owners'.
+    select string_agg(object.description, ', ' order by object.description) into found
+    from (
+      select pg_describe_object(d.classid, d.objid, 0) as description
+      from pg_catalog.pg_depend d
+      left join pg_catalog.pg_shdepend s
+        on s.dbid = (select oid from pg_catalog.pg_database where datname = current_database())
+        and s.classid = d.classid and s.objid = d.objid and s.deptype = 'o'
+      where d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid = to_regnamespace(schema_name)
+        and (to_regclass('collecta.migrations') is null
+             or s.refobjid <> all (trusted || array(
+                  select r.oid from pg_catalog.pg_roles r
+                  where r.rolname in (prefix || 'capture', prefix || 'writer')
+                  union all
+                  select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'collecta')))
+      limit 5
+    ) object;
+    if found is not null then
+      raise exception using errcode = 'CW041',
+        message = format('the schema %s holds what is not of this install', schema_name),
+        detail = format('For example: %s.', found),
+        hint = 'Look at who made it, and drop it or move it to another schema; then run this again.';
+    end if;
+  end loop;
+
+  -- `create schema if not exists` wants CREATE on the database even where the schema is there already.
+  if to_regnamespace('collecta') is null then
+    create schema collecta;
+  end if;
+  if to_regclass('collecta.migrations') is null then
+    create table collecta.migrations (
+      filename text collate "C" not null,
+      hash text collate "C" not null,
+      previous_hash text collate "C",
+      applied_at timestamptz not null default now(),
+      constraint migrations_pkey primary key (filename)
+    );
+    comment on table collecta.migrations is
+      'Which files of sql/committed are installed here: the ledger of `collecta-webhooks migrate` and of '
+      'sql/install.psql.';
+    comment on column collecta.migrations.filename is 'Name of the file in sql/committed.';
+    comment on column collecta.migrations.hash is
+      'The file''s hash as its header says; it covers the previous one''s, so the files form a chain.';
+    comment on column collecta.migrations.previous_hash is 'Hash of the file before; null for the first.';
+    comment on column collecta.migrations.applied_at is 'When its transaction began.';
+  end if;
+end
+$$;
+
+-- Roles are a cluster's, not a database's: another database's install may have made them already, and an installer
+-- without CREATEROLE cannot make them at all. Then everything belongs to the installer, and the notice says so.
+do $$
+declare
+  prefix text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
+  installed text;
+  role_name text;
+  owner_role text;
+begin
+  if to_regprocedure('collecta.role_prefix()') is not null then
+    execute 'select collecta.role_prefix()' into installed;
+    if coalesce(current_setting('collecta.role_prefix', true), '') not in ('', installed) then
+      raise exception using errcode = 'CW041', message = format('the roles of this install begin with %s', installed),
+        hint = 'Run it without a role prefix.';
+    end if;
+    prefix := installed;
+  end if;
+  owner_role := prefix || 'owner';
+  foreach role_name in array array['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'] loop
+    role_name := prefix || role_name;
+    begin
+      if to_regrole(quote_ident(role_name)) is null then
+        execute format('create role %I nologin', role_name);
+      end if;
+      -- The installer must be able to act as the owners; who made a role may grant it (16 and later: to itself too).
+      if role_name in (owner_role, prefix || 'capture', prefix || 'writer')
+         and not pg_has_role(current_user, role_name, 'usage') then
+        execute format('grant %I to current_user', role_name);
+      end if;
+    exception
+      when insufficient_privilege or duplicate_object or unique_violation then
+        raise notice 'collecta: role % was skipped: %', role_name, sqlerrm
+          using hint = format('As a role with CREATEROLE: create role %I nologin; grant %I to %I; '
+                              'then run this again, or go on without it.', role_name, role_name, current_user);
+    end;
+  end loop;
+  if to_regrole(quote_ident(prefix || 'operator')) is not null
+     and to_regrole(quote_ident(prefix || 'reader')) is not null
+     and not pg_has_role(prefix || 'operator', prefix || 'reader', 'usage') then
+    begin
+      execute format('grant %I to %I', prefix || 'reader', prefix || 'operator');
+    exception when insufficient_privilege then
+      raise notice 'collecta: %operator was not made a member of %reader: %', prefix, prefix, sqlerrm
+        using hint = format('As a role that may: grant %I to %I;', prefix || 'reader', prefix || 'operator');
+    end;
+  end if;
+  -- The functions that write capture and inbound functions run as the owner and hand them to these two.
+  begin
+    if to_regrole(quote_ident(owner_role)) is not null then
+      foreach role_name in array array['capture', 'writer'] loop
+        if to_regrole(quote_ident(prefix || role_name)) is not null
+           and not pg_has_role(owner_role, prefix || role_name, 'usage') then
+          execute format('grant %I to %I', prefix || role_name, owner_role);
+        end if;
+      end loop;
+      if pg_has_role(current_user, owner_role, 'usage') then
+        if (select nspowner from pg_catalog.pg_namespace where nspname = 'collecta')
+           <> to_regrole(quote_ident(owner_role)) then
+          execute format('alter schema collecta owner to %I', owner_role);
+        end if;
+        if (select relowner from pg_catalog.pg_class where oid = 'collecta.migrations'::regclass)
+           <> to_regrole(quote_ident(owner_role)) then
+          execute format('alter table collecta.migrations owner to %I', owner_role);
+        end if;
+        execute format('set local role %I', owner_role);
+      end if;
+    end if;
+  exception
+    when insufficient_privilege then
+      raise notice 'collecta: everything will belong to % (%)', current_user, sqlerrm;
+  end;
+end
+$$;

@@ -1,0 +1,124 @@
+import type { Socket } from 'node:net';
+import { buildConnector, Client, type Dispatcher } from 'undici';
+
+/** What an exchange needs to know of the connection that carries it. */
+export type Line = {
+  socket: Socket | null;
+  /** Whether an earlier exchange went over the socket that is open now. */
+  used: boolean;
+  /** Bytes that the receiver has sent since the last request began. */
+  received: number;
+  /** Whether the receiver has sent more than its answer, and closes. */
+  surplus: boolean;
+  /** Called when a request is written: the next bytes are its answer. */
+  begin(): void;
+};
+
+/** Options of a dispatch that wants to know its connection. */
+export type LineOptions = Dispatcher.DispatchOptions & { onLine: (line: Line) => void };
+
+const continueLine = /^HTTP\/1\.1 100/;
+const continueLength = 'HTTP/1.1 100'.length;
+const none = Buffer.alloc(0);
+
+/**
+ * Lets the client skip `100 Continue`. RFC 9110 asks a client to skip interim answers that it did not ask for, and undici does so
+ * for all of them but 100, at which it closes the connection. So a 100 is turned into a 102, which undici skips.
+ * `pass` returns what may be parsed now; what could still become a 100 is kept for the next call.
+ */
+export function createContinueFilter() {
+  let place: 'status line' | 'interim head' | 'answer' = 'answer';
+  let kept: Buffer = none;
+
+  /** One step through `bytes`: how many of them may pass. 0: more must come before that can be told. */
+  function step(bytes: Buffer): number {
+    if (place === 'answer') return bytes.length;
+    if (place === 'interim head') {
+      const end = bytes.indexOf('\r\n\r\n');
+      if (end >= 0) place = 'status line';
+      // The last three bytes may be the beginning of the blank line that ends the head.
+      return end >= 0 ? end + 4 : Math.max(0, bytes.length - 3);
+    }
+    const start = bytes.toString('latin1', 0, continueLength);
+    if (start.length < continueLength && 'HTTP/1.1 100'.startsWith(start)) return 0;
+    if (continueLine.test(start)) {
+      bytes.write('102', continueLength - 3, 'latin1');
+      place = 'interim head';
+      return continueLength;
+    }
+    place = 'answer';
+    return bytes.length;
+  }
+
+  return {
+    /** The next bytes are the beginning of an answer. */
+    begin(): void {
+      place = 'status line';
+      kept = none;
+    },
+    pass(chunk: Buffer): Buffer {
+      if (place === 'answer') return chunk;
+      let rest: Buffer = Buffer.concat([kept, chunk]);
+      const passed: Buffer[] = [];
+      for (let length = -1; length !== 0 && rest.length > 0; ) {
+        length = step(rest);
+        passed.push(rest.subarray(0, length));
+        rest = rest.subarray(length);
+      }
+      kept = rest;
+      return Buffer.concat(passed);
+    },
+  };
+}
+
+/** An undici client, which is one connection at a time, that tells each exchange about its connection. */
+export class Connection extends Client {
+  readonly #line: Line;
+
+  constructor(origin: string | URL, options: Client.Options) {
+    const filter = createContinueFilter();
+    const line: Line = {
+      socket: null,
+      used: false,
+      received: 0,
+      surplus: false,
+      begin: () => {
+        line.used = true;
+        line.received = 0;
+        line.surplus = false;
+        filter.begin();
+      },
+    };
+    const connect = typeof options.connect === 'function' ? options.connect : buildConnector(options.connect ?? {});
+    super(origin, {
+      ...options,
+      connect: (target, callback) =>
+        connect(target, (...[error, socket]) => {
+          if (error !== null) return callback(error, null);
+          line.socket = socket;
+          line.used = false;
+          // The parser takes bytes by read(): the one place where every byte of an answer passes, over TLS or not.
+          const read = socket.read.bind(socket);
+          socket.read = (size?: number) => {
+            const chunk = read(size) as Buffer | null;
+            if (chunk === null) return null;
+            line.received += chunk.length;
+            return filter.pass(chunk);
+          };
+          // The parser gives back what follows an answer after which the connection is closed.
+          const unshift = socket.unshift.bind(socket);
+          socket.unshift = (chunk: Buffer) => {
+            line.surplus = chunk.length > 0;
+            return unshift(chunk);
+          };
+          callback(null, socket);
+        }),
+    });
+    this.#line = line;
+  }
+
+  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+    (options as LineOptions).onLine(this.#line);
+    return super.dispatch(options, handler);
+  }
+}

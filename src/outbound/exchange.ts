@@ -1,0 +1,185 @@
+import type { Dispatcher } from 'undici';
+import { announcedLength, explain, maskedHeaders, responseText, retryAfter } from './answer.ts';
+import type { Line } from './connection.ts';
+
+export type DeliveryRequest = {
+  url: string;
+  headers: Readonly<Record<string, string>>;
+  body: string | Uint8Array;
+  /** Whether the request may still be sent; asked right before its first byte is written. */
+  mayBegin?: () => boolean;
+};
+
+/** What one POST came to. Durations are milliseconds, null where the exchange did not get that far. */
+export type DeliveryResult = {
+  /** `withdrawn`: nothing was sent, because `signal` was aborted or `mayBegin` said no. That is not an attempt. */
+  outcome: 'delivered' | 'failed' | 'blocked' | 'withdrawn';
+  status: number | null;
+  /** Lower-case names; values that carry credentials are masked. */
+  responseHeaders: Record<string, string> | null;
+  /** Fit for PostgreSQL's text; last lines in brackets say where it was cut or cleaned. */
+  responseBody: string | null;
+  error: string | null;
+  /** Only where a 429 or 503 asks for it, 0 to 86400. */
+  retryAfterSeconds: number | null;
+  lookupMs: number | null;
+  /** The wait for a connection: next to nothing where one was open. */
+  connectMs: number | null;
+  /** From then to the response's head. */
+  firstByteMs: number | null;
+  totalMs: number;
+};
+
+/** The result of a delivery that could not even be tried. */
+export const notSent = (error: string): DeliveryResult => ({
+  outcome: 'failed',
+  status: null,
+  responseHeaders: null,
+  responseBody: null,
+  error,
+  retryAfterSeconds: null,
+  lookupMs: null,
+  connectMs: null,
+  firstByteMs: null,
+  totalMs: 0,
+});
+
+type Controller = Dispatcher.DispatchController;
+
+const maxInformational = 16;
+const ended = new Error('the exchange has ended');
+/** How a connection ends whose other side was already gone. */
+const goneCodes = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'ECONNABORTED', 'EPIPE']);
+
+/**
+ * One POST from the look-up to the end of the response's body: the handler of an undici dispatch. It settles once. `again`
+ * sends the request on a new connection.
+ */
+export class Exchange implements Dispatcher.DispatchHandler {
+  readonly result = notSent('');
+  readonly started = performance.now();
+  readonly mayBegin: () => boolean;
+  readonly signal: AbortSignal | undefined;
+  /** Called once, when the result is final. */
+  settle: ((result: DeliveryResult) => void) | null;
+  again: (() => void) | null = null;
+  phase = 'looking up the host';
+  #phaseStarted = this.started;
+  #line: Line | null = null;
+  /** Whether the connection had carried another exchange before. */
+  #reused = false;
+  #controller: Controller | null = null;
+  #informational = 0;
+  #announced: number | null = null;
+  #read = 0;
+  #room: number;
+  #chunks: Buffer[] = [];
+  readonly #maxBodyBytes: number;
+
+  constructor(
+    { mayBegin = () => true }: Pick<DeliveryRequest, 'mayBegin'>,
+    signal: AbortSignal | undefined,
+    maxBodyBytes: number,
+    settle: (result: DeliveryResult) => void,
+  ) {
+    this.mayBegin = mayBegin;
+    this.signal = signal;
+    this.settle = settle;
+    this.#room = this.#maxBodyBytes = maxBodyBytes;
+  }
+
+  onLine = (line: Line): void => {
+    this.#line = line;
+  };
+
+  enter(phase: string): number {
+    const before = this.#phaseStarted;
+    this.phase = phase;
+    this.#phaseStarted = performance.now();
+    return this.#phaseStarted - before;
+  }
+
+  onRequestStart(controller: Controller): void {
+    this.#controller = controller;
+    if (this.settle !== null && !this.mayBegin()) this.withdraw('it came too late to be sent');
+    // What ended while it waited for a connection is recorded as failed: it must not be sent any more.
+    if (this.settle === null) {
+      controller.abort(ended);
+      return;
+    }
+    this.#reused = this.#line?.used ?? false;
+    this.#line?.begin();
+    this.result.connectMs = this.enter('waiting for the response');
+  }
+
+  onResponseStart(_: Controller, status: number, headers: Record<string, string | string[]>): void {
+    if (status < 200) {
+      if (++this.#informational > maxInformational) this.end(`more than ${maxInformational} informational responses`);
+      return;
+    }
+    this.result.firstByteMs = this.enter('reading the response body');
+    this.result.status = status;
+    this.#announced = announcedLength(headers['content-length']);
+    const shown = maskedHeaders(headers);
+    this.result.responseHeaders = shown;
+    if (status === 429 || status === 503) this.result.retryAfterSeconds = retryAfter(shown['retry-after']);
+  }
+
+  onResponseData(_: Controller, chunk: Buffer): void {
+    this.#read += chunk.length;
+    this.#chunks.push(chunk.length > this.#room ? chunk.subarray(0, this.#room) : chunk);
+    this.#room -= chunk.length;
+    if (this.#room < 0) this.end(null);
+  }
+
+  onResponseEnd(): void {
+    // The rest of what has arrived is parsed first: bytes beyond the announced length break the connection.
+    queueMicrotask(() => {
+      const errored = this.#line?.socket?.errored as { code?: string } | null | undefined;
+      const goesOn = this.#line?.surplus || (errored && errored.code !== 'UND_ERR_INFO');
+      this.end(goesOn ? `the response goes on after its ${this.#announced ?? this.#read} bytes` : null);
+    });
+  }
+
+  onResponseError(_: Controller | undefined, error: Error & { code?: string }): void {
+    // A receiver may close a connection that waits for the next request. It has then seen nothing of this one, or of the same
+    // event's id: it goes out once more, on a new connection and within the same deadline.
+    const unanswered = this.#reused && this.#line?.received === 0 && goneCodes.has(error.code ?? '');
+    const { again } = this;
+    if (this.settle !== null && unanswered && again !== null) {
+      this.again = null;
+      this.enter('connecting');
+      again();
+      return;
+    }
+    const short = this.#announced !== null && this.#read < this.#announced;
+    this.end(
+      short ? `the response ended after ${this.#read} of ${this.#announced} bytes; ${explain(error)}` : explain(error),
+    );
+  }
+
+  /** Settles before anything was sent, as something that is not an attempt. */
+  withdraw(reason: string): void {
+    this.result.outcome = 'withdrawn';
+    this.end(reason);
+  }
+
+  /** Settles, once, and tears down what is still open. */
+  end(error: string | null): void {
+    const { settle, result } = this;
+    if (settle === null) return;
+    this.settle = null;
+    result.totalMs = performance.now() - this.started;
+    result.error = error;
+    if (result.status !== null) {
+      result.responseBody = responseText(this.#chunks, this.#room < 0 ? this.#maxBodyBytes : null);
+      if (result.status < 300) result.outcome = 'delivered';
+      else {
+        const redirect = result.status < 400 ? ', redirects are not followed' : '';
+        result.error = `receiver answered ${result.status}${redirect}${error === null ? '' : `; ${error}`}`;
+      }
+    }
+    settle(result);
+    if (error !== null || this.#room < 0) this.#controller?.abort(ended);
+  }
+}

@@ -1,0 +1,39 @@
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import { fillTables } from '../../bench/page.ts';
+import { load, root } from '../../bench/results.ts';
+
+const results = {
+  machine: 'a machine',
+  at: 'today',
+  comparisons: [
+    {
+      title: 'fast, once',
+      base: 'a',
+      seed: 1,
+      measures: [{ name: 'rate', unit: '/s', compared: true as const }],
+      values: { a: { rate: Array(9).fill(1_000) }, b: { rate: [...Array(8).fill(1_500), 1_000] } },
+    },
+  ],
+  facts: [{ name: 'size', value: 12.345, unit: 'MiB' }],
+};
+
+t.test('tables are filled from the results, whatever stood there before', async t => {
+  const page = (name: string, what: string, table = '') => `x\n<!-- bench ${name} ${what} -->\n${table}<!-- end -->\ny`;
+  const fill = (what: string, table?: string) => fillTables(page('t', what, table), () => results);
+  const filled = fill('fast, once');
+  t.match(filled, '| b | 1,500 | 1.50 (1.50 to 1.50) |');
+  t.equal(fill('fast, once', 'an older table\n'), filled);
+  t.match(fill('ratios "rate" "fast"'), '| b | 1.50 (1.50 to 1.50) |');
+  t.match(fill('facts'), '| size | 12.3 MiB |');
+  t.throws(() => fill('slow'), /no comparison is titled/);
+  t.match(
+    fillTables(page('t', 'facts'), () => undefined),
+    'Not measured yet',
+  );
+});
+
+t.test('the tables of docs/performance.md are those of bench/results', async t => {
+  const page = readFileSync(`${root}docs/performance.md`, 'utf8');
+  t.equal(fillTables(page, load), page, 'npm run bench -- page');
+});

@@ -1,0 +1,60 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { useServer } from '../support/database.ts';
+
+// sql/fixtures is the architecture: in each topic, files on top are the public API, the tables and the views; runner/ is what
+// a runner's login may execute; internal/ is what nobody calls but our own functions. Grants have to say the same.
+const { database } = await useServer();
+
+const files = (readdirSync('sql/fixtures', { recursive: true }) as string[]).filter(name => name.endsWith('.sql'));
+type Folder = 'top' | 'runner' | 'internal';
+const folderOf = (file: string): Folder =>
+  /\/runner\//.test(file) ? 'runner' : /\/internal\//.test(file) ? 'internal' : 'top';
+
+const homes = new Map<string, { file: string; folder: Folder }>();
+for (const file of files)
+  for (const [, name] of readFileSync(join('sql/fixtures', file), 'utf8').matchAll(
+    /^create (?:or replace )?(?:function|procedure) collecta\.(\w+)/gm,
+  ))
+    homes.set(name as string, { file, folder: folderOf(file) });
+
+t.test('a function lies in the folder that says who may call it', async t => {
+  const { sql } = await database();
+  const functions = await sql<{ name: string; grantees: string[] }[]>`
+    select p.proname as name,
+      array(select distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+            from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+            where a.grantee <> p.proowner order by 1) as grantees
+    from pg_proc p where p.pronamespace = 'collecta'::regnamespace order by 1`;
+  t.ok(functions.length > 50);
+  // SQL that is written for a module or an endpoint runs as these two, which may execute what it calls.
+  const writes = (role: string) => role === 'collecta_capture' || role === 'collecta_writer';
+  const runs = (role: string) => role === 'collecta_dispatcher' || role === 'collecta_inbound';
+  for (const { name, grantees } of functions) {
+    const { file, folder } = homes.get(name) ?? {};
+    if (name === 'role_prefix') continue; // made with its value by role_name.sql
+    t.ok(file, `${name} is in sql/fixtures`);
+    const others = grantees.filter(role => !writes(role));
+    const main = file?.endsWith(`/${name}.sql`);
+    if (folder === 'internal') t.strictSame(others, [], `${file}: nobody may execute ${name}`);
+    if (folder === 'runner') {
+      t.ok(others.every(runs), `${file}: at most runners may execute ${name}, found ${others}`);
+      if (main) t.ok(others.length > 0, `${file}: runners may execute it`);
+    }
+    if (folder === 'top') t.notOk(others.some(runs), `${file}: no runner executes ${name}, found ${others}`);
+  }
+});
+
+t.test('what lies on top is public: a table, a view, or a function that the README tells of', t => {
+  const readme = readFileSync('README.md', 'utf8');
+  for (const [name, { file, folder }] of homes)
+    if (folder === 'top' && file.endsWith(`/${name}.sql`))
+      t.ok(new RegExp(`\\b${name}\\b`).test(readme), `${file}: README names ${name}`);
+  for (const file of files) {
+    const text = readFileSync(join('sql/fixtures', file), 'utf8');
+    if (/^create (table|(materialized )?view)/m.test(text))
+      t.equal(folderOf(file), 'top', `${file} holds a table or view`);
+  }
+  t.end();
+});
