@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:57a21b956fbc9ee4350d5c66cc242c9060e0fac0
+--! Hash: sha1:a7e9a9f21d90ba274f75b763ed6df8411e24502b
 --! Message: Install
 
 --! Included install/schema.sql
@@ -286,7 +286,7 @@ create table collecta.delivery_queue (
   record_key bigint,
   held_since timestamptz,
   position int not null,
-  bytes int not null,
+  bytes int not null default 0,
   attempt int not null default 0,
   losses int not null default 0,
   runner int,
@@ -1890,7 +1890,8 @@ returns pg_snapshot
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 -- On again, since claim_deliveries turns them off for itself and for what it calls.
-set enable_seqscan = on set enable_bitmapscan = on set enable_hashjoin = on set enable_mergejoin = on set jit = off
+-- Whatever is known of the outbox when the plan is made: each change is met a few times and not as often as there are.
+set enable_nestloop = off set enable_seqscan = on set enable_hashjoin = on set enable_mergejoin = on set jit = off
 as $$
 declare
   most constant int := 20000;
@@ -1949,10 +1950,15 @@ begin
     from (
       select array_agg(s.change_id order by s.slot) as change_ids, array_agg(s.operation order by s.slot) as operations,
         array_agg(s.slot order by s.slot) as slots,
-        case when s.record_id is not null
-            and (bool_or(s.broken) or (array_agg(s.trigger_depth order by s.slot))[1] > min(s.trigger_depth))
-          then collecta.chain_changes(array_agg(s.from_state order by s.slot), array_agg(s.to_state order by s.slot),
-            array_agg(s.trigger_depth order by s.slot)) end as path,
+        case
+          when s.record_id is null or not bool_or(s.broken)
+            and (array_agg(s.trigger_depth order by s.slot))[1] = min(s.trigger_depth) then null
+          -- Two are the usual case: the statement after what its trigger did.
+          when count(*) = 2 and (array_agg(s.to_state order by s.slot))[2] = (array_agg(s.from_state order by s.slot))[1]
+            then '{2,1}'::int[]
+          when count(*) > 2
+            then collecta.chain_changes(array_agg(s.from_state order by s.slot), array_agg(s.to_state order by s.slot),
+              array_agg(s.trigger_depth order by s.slot)) end as path,
         bool_or(s.trigger_depth > 1) as nested
       from step s
       group by s.transaction_id, s.module_id, s.record_id) g
@@ -2313,13 +2319,15 @@ begin
           and (f.held_until > began or f.pace is not null or f.max_per_second is not null
             or f.learned_per_second is not null))
     ), delivery as materialized (
-      select q.*, (select count(*) from event) >= e.free as fills, coalesce(q.number <= least(e.free, per_endpoint)
-        and q.place_in_slice <= room and q.bytes_so_far - q.bytes < room_bytes, false) as is_leased
+      select q.*, (select count(*) from event) >= e.free as fills,
+        e.endpoint_id is not null and q.number <= least(e.free, per_endpoint) and q.place_in_slice <= room
+          and q.bytes_so_far - q.bytes < room_bytes as is_leased
       from queue_row q
       left join endpoint e on e.endpoint_id = q.endpoint_id
       where q.refused is null
     ), gone as (
-      delete from collecta.outbox o using change c where o.change_id = c.change_id and not c.is_left and not c.is_aside
+      delete from collecta.outbox o
+      where o.change_id = any (array(select c.change_id from change c where not c.is_left and not c.is_aside))
     ), written as (
       insert into collecta.events (event_id, payload_role, routed_at, sequence, position, module, event, record_id, scope,
         occurred_at, body)
@@ -2634,7 +2642,7 @@ be claimed again.';
 -- operator asked for. Operators only mark their wishes, so that no transaction of theirs holds a lock that routing needs.
 create or replace function collecta.mend_queue(present timestamptz) returns void
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = on set enable_hashjoin = on
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   dead int[];
@@ -2663,9 +2671,12 @@ begin
     update collecta.delivery_queue q set leased_until = present - interval '1 us'
     where q.runner = any (dead) and q.leased_until > present;
   end if;
-  select array_agg(q.endpoint_id), array_agg(q.record_key) into endpoint_ids, record_keys
-  from collecta.delivery_queue q
-  where q.replay_of is not null and q.record_key is not null and q.due_at = 'infinity';
+  select array_agg(q.endpoint_id) filter (where q.due_at = 'infinity'),
+    array_agg(q.record_key) filter (where q.due_at = 'infinity')
+  into endpoint_ids, record_keys
+  from (
+    -- Ordered, so that it is read by the index of replays.
+    select * from collecta.delivery_queue q where q.replay_of is not null order by q.event_id, q.endpoint_id offset 0) q;
   if endpoint_ids is not null then
     perform collecta.promote_next(endpoint_ids, record_keys);
   end if;
@@ -2813,6 +2824,7 @@ create or replace function collecta.claim_deliveries(
   runner int default null,
   cursor text default null,
   except_endpoints text[] default '{}',
+  everything boolean default false,
   out deliveries json,
   out endpoints json,
   out routed int,
@@ -2830,10 +2842,10 @@ as $$
 declare
   began constant timestamptz := clock_timestamp();
   hints collecta.claim_cursor := claim_deliveries.cursor::collecta.claim_cursor;
-  whole boolean := coalesce(began >= hints.whole_due or began < hints.whole_at, true);
+  whole constant boolean := everything or coalesce(began >= hints.whole_due or began < hints.whole_at, true);
   lease interval;
   known boolean; -- that this is the database to deliver for
-  routing record;
+  routing record := null;
   chosen record;
   limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
   again_at timestamptz; -- when one of them may have more
@@ -2865,7 +2877,7 @@ begin
     hints.marks := '{}';
   end if;
 
-  if hints.route_due is null or began >= hints.route_due then
+  if everything or coalesce(began >= hints.route_due, true) then
     begin
       routing := collecta.route_changes(250, case when whole then 0 else hints.from_change end,
         coalesce(hints.settled_change, 0), hints.in_order, null, null, batch, batch_bytes, per_endpoint, lease, runner,
@@ -2875,6 +2887,11 @@ begin
       get stacked diagnostics state = returned_sqlstate, reason = message_text;
       trouble := state || ' ' || reason;
     end;
+  end if;
+  if routing is null then
+    select null::int as routed, null::bigint as next_change, false as more, null::json as deliveries,
+      null::text[] as endpoint_ids, 0 as leased, 0::bigint as leased_bytes, false as awaited
+    into routing;
   end if;
   if trouble is not null then
     insert into collecta.routing_trouble as t (sqlstate, reason) values (state, reason)
@@ -2911,10 +2928,11 @@ begin
     perform pg_advisory_xact_lock(1668246636, 3);
     -- After the lock, so that it includes what was routed above and is never before the last claim's.
     present := clock_timestamp();
-    if hints.mend_due is null or present >= hints.mend_due or present < hints.mend_due - interval '1 s' then
+    if everything or coalesce(present not between hints.mend_due - interval '1 s' and hints.mend_due, true) then
       perform collecta.mend_queue(present);
       hints.mend_due := present + interval '1 s';
       delete from collecta.routing_trouble t where routing.routed > 0;
+      present := clock_timestamp();
     end if;
     if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
         or f.max_per_second is not null or f.learned_per_second is not null) then
@@ -3067,8 +3085,8 @@ least). One row. deliveries: an array of objects with id, lease (its end in micr
 endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its endpoint: give it
 back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed: changes, -1 if another
 session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due waits for what
-is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next call, unread; leave it
-out to look at the whole. trouble: why nothing could be routed. Record each delivery with record_deliveries before its
+is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next call, unread; everything: do
+not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery with record_deliveries before its
 lease has passed, or it is claimed again.';
 --! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
 --! Included outbound/3_claim/runner/release_deliveries.sql
@@ -3199,57 +3217,47 @@ begin
     from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
       response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
       connect_ms real, first_byte_ms real, retry_after_s float8)
-  ), delivered as (
-    -- The usual case in one step.
-    delete from collecta.delivery_queue q using result r
-    where r.outcome = 'delivered' and q.delivery_id = r.id and q.leased_until = r.leased_until
-    returning r.*, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of,
-      q.record_key
-  ), undelivered as materialized (
-    select r.*, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of,
-      q.record_key, r.held_until is not null and coalesce(q.held_since, present) > present - interval '1 day' as is_held,
-      e.retry_max, e.retry_base, e.state
-    from result r
-    join collecta.delivery_queue q on q.delivery_id = r.id and q.leased_until = r.leased_until
-    join collecta.endpoints e on e.endpoint_id = q.endpoint_id
-    where r.outcome <> 'delivered'
-    order by q.delivery_id
-    for update of q
-  ), judged as materialized (
-    select u.*, not u.is_held and u.attempt > u.retry_max or u.state = 'deleted' as last,
+  ), locked as materialized (
+    -- Each by its key, in one order, whatever is known of the table's size when the plan is made.
+    select r.*, q.*
+    from (select * from result order by id) r
+    cross join lateral (
+      select q.ctid as row_at, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at,
+        q.replay_of, q.record_key, q.held_since
+      from collecta.delivery_queue q
+      where q.delivery_id = r.id and q.leased_until = r.leased_until
+      for update) q
+  ), mine as materialized (
+    select l.*, l.outcome = 'delivered' or not l.is_held and l.attempt > l.retry_max or l.state = 'deleted' as done,
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one.
-      case when u.is_held then u.held_until
-        else u.finished_at + u.retry_base * pow(2, u.attempt - 1) end as next_attempt_at
-    from undelivered u
-  ), dropped as (
-    delete from collecta.delivery_queue q using judged j where q.delivery_id = j.id and j.last
+      case when l.is_held then l.held_until
+        else l.finished_at + l.retry_base * pow(2, l.attempt - 1) end as next_attempt_at
+    from (
+      select l.*, e.retry_max, e.retry_base, e.state,
+        l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
+      from locked l
+      -- Read only where it is needed.
+      left join lateral (
+        select e.retry_max, e.retry_base, e.state from collecta.endpoints e
+        where l.outcome <> 'delivered' and e.endpoint_id = l.endpoint_id offset 0) e on true) l
+  ), gone as (
+    delete from collecta.delivery_queue q where q.ctid = any (array(select m.row_at from mine m where m.done))
   ), again as (
     update collecta.delivery_queue q
     -- Never before rows in flight: claims find these as the first max_in_flight that are due.
-    set due_at = greatest(j.next_attempt_at, clock_timestamp()), leased_until = null, losses = 0,
-      attempt = case when j.is_held then q.attempt else j.attempt end,
-      held_since = case when j.held_until is not null then coalesce(q.held_since, present) else q.held_since end
-    from judged j
-    where q.delivery_id = j.id and not j.last
-  ), mine as materialized (
-    select d.id, d.number, d.outcome, d.url, d.request_headers, d.status, d.response_headers, d.response_body, d.error,
-      d.started_at, d.finished_at, d.lookup_ms, d.connect_ms, d.first_byte_ms, d.total_ms, d.attempt, d.endpoint_id,
-      d.event_id, d.payload_role, d.routed_at, d.replay_of, d.record_key, null::timestamptz as held_until,
-      false as last, null::timestamptz as next_attempt_at
-    from delivered d
-    union all
-    select j.id, j.number, case when j.last then 'exhausted' else j.outcome end, j.url, j.request_headers, j.status,
-      j.response_headers, j.response_body, j.error, j.started_at, j.finished_at, j.lookup_ms, j.connect_ms,
-      j.first_byte_ms, j.total_ms, j.attempt, j.endpoint_id, j.event_id, j.payload_role, j.routed_at, j.replay_of,
-      j.record_key, j.held_until, j.last, case when not j.last then j.next_attempt_at end
-    from judged j
+    set due_at = greatest(m.next_attempt_at, clock_timestamp()), leased_until = null, losses = 0,
+      attempt = case when m.is_held then q.attempt else m.attempt end,
+      held_since = case when m.held_until is not null then coalesce(q.held_since, present) else q.held_since end
+    from mine m
+    where q.ctid = m.row_at and not m.done
   ), history as (
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
       request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
       lookup_ms, connect_ms, first_byte_ms, total_ms, next_attempt_at, replay_of)
     select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
-      m.outcome, coalesce(m.url, ''), m.request_headers, m.status, m.response_headers, m.response_body, m.error,
-      m.started_at, m.finished_at, m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, m.next_attempt_at, m.replay_of
+      case when m.done and m.outcome <> 'delivered' then 'exhausted' else m.outcome end, coalesce(m.url, ''),
+      m.request_headers, m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
+      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.done then m.next_attempt_at end, m.replay_of
     from mine m
   ), by_endpoint as (
     select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
@@ -3265,7 +3273,7 @@ begin
   from by_endpoint b
   cross join (
     select array_agg(m.endpoint_id) as endpoint_ids, array_agg(m.record_key) as record_keys
-    from mine m where m.record_key is not null and (m.outcome = 'delivered' or m.last)) o
+    from mine m where m.record_key is not null and m.done) o
   group by o.endpoint_ids, o.record_keys;
 
   if failing is not null or held is not null or gone is not null
@@ -3284,6 +3292,41 @@ delivered, failed or blocked. Only these are needed; url, request_headers, statu
 error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
 took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
+--! Included outbound/4_record/runner/record_outcome.sql
+-- The last resort where history cannot be written (a day's partition was dropped by hand, say).
+create or replace function collecta.record_outcome(id bigint, lease bigint, outcome text, reason text) returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+as $$
+#variable_conflict use_column
+declare
+  row_at collecta.delivery_queue;
+begin
+  select q.* into row_at from collecta.delivery_queue q
+  where q.delivery_id = record_outcome.id
+    and q.leased_until = 'epoch'::timestamptz + record_outcome.lease * interval '1 us'
+  for update;
+  if not found then
+    return 0;
+  elsif outcome = 'delivered' then
+    delete from collecta.delivery_queue q where q.delivery_id = row_at.delivery_id;
+    if row_at.record_key is not null then
+      perform collecta.promote_next(array[row_at.endpoint_id], array[row_at.record_key]);
+    end if;
+  elsif exists (select from collecta.endpoints e where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
+    update collecta.delivery_queue q
+    set attempt = q.attempt + 1, losses = 0, leased_until = null,
+      due_at = clock_timestamp() + (
+        select e.retry_base * pow(2, row_at.attempt) from collecta.endpoints e where e.endpoint_id = q.endpoint_id)
+    where q.delivery_id = row_at.delivery_id;
+  else
+    perform collecta.set_aside_deliveries(array[row_at.delivery_id], 'given up; history could not be written: ' || reason);
+  end if;
+  return 1;
+end
+$$;
+comment on function collecta.record_outcome(bigint, bigint, text, text) is
+  'For runners: records that an attempt was made, without a history row. What was given up so is in collecta.unrouted.';
+--! EndIncluded outbound/4_record/runner/record_outcome.sql
 --! Included outbound/route_again.sql
 create or replace function collecta.route_again(endpoint_id text default null) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -5522,18 +5565,14 @@ as $$
     ('collecta_inbound', 'USAGE', 'schema', 'collecta'),
 
     ('collecta_reader', 'SELECT', 'relation',
-     'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts undelivered endpoint_flow
-      runners routing_trouble muted_changes
+     'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts undelivered unrouted
+      endpoint_flow runners routing_trouble muted_changes
       settings installation migrations webhook_deliveries health row_secured_modules
       inbound_endpoints inbound_requests inbound_refusals inbound_budgets'),
     -- Not old and new, which row security of their table may keep from the reader.
     ('collecta_reader', 'SELECT', 'column',
      'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.trigger_depth outbox.captured_at
-      outbox.context
-      unrouted.change_id unrouted.position unrouted.endpoint_id unrouted.module unrouted.record_id unrouted.record_key
-      unrouted.event_id unrouted.payload_role unrouted.routed_at unrouted.version unrouted.operation
-      unrouted.transaction_id unrouted.trigger_depth unrouted.captured_at unrouted.context unrouted.reason
-      unrouted.set_aside_at unrouted.again'),
+      outbox.context'),
     ('collecta_reader', 'SELECT', 'relation', 'outbox_change_id_seq'),
     ('collecta_capture', 'INSERT', 'relation', 'outbox'),
     ('collecta_capture', 'SELECT', 'relation', 'settings'),
@@ -5546,7 +5585,7 @@ as $$
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function', 'pick_columns mask_escapes unmask_escapes'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
-     'hold_lifeline claim_deliveries record_deliveries release_deliveries first_changes route_change
+     'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
       set_aside_change first_deliveries read_delivery set_aside_deliveries
       maintain wake_runner check_installation sealing_keys'),
     ('collecta_inbound', 'EXECUTE', 'function',

@@ -70,6 +70,7 @@
 --!include outbound/3_claim/runner/release_deliveries.sql
 --!include outbound/4_record/internal/note_flow.sql
 --!include outbound/4_record/runner/record_deliveries.sql
+--!include outbound/4_record/runner/record_outcome.sql
 --!include outbound/route_again.sql
 --!include outbound/internal/queue_replays.sql
 --!include outbound/replay_delivery.sql

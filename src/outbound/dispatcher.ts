@@ -7,7 +7,7 @@ import type { Log } from '../log.ts';
 import { countAttempt, countRouted } from '../metrics.ts';
 import { createKeyring } from '../secrets/keyring.ts';
 import { signatureHeaders } from '../secrets/sign.ts';
-import { createClaimer, type Delivery, noPartition } from './claim.ts';
+import { createClaimer, type Delivery } from './claim.ts';
 import { createDeliverer } from './deliver.ts';
 import { createGuard } from './destination.ts';
 import { notSent } from './exchange.ts';
@@ -39,14 +39,12 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   const guard = createGuard(config);
   const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks' });
   const keyring = createKeyring(config.secretKey);
-  const claim = createClaimer(claims, config.environment ?? null, undefined, keyring);
+  const claim = createClaimer(claims, config.environment ?? null, { log, keyring });
   let leaseMs = 60_000;
 
   // The loop's one condition: something may have changed. Set by notifications, finished requests and the timer.
   let wake = () => {};
   let called = false;
-  let changed = false; // by a writer
-  let due = false; // by what was recorded
   const call = () => {
     called = true;
     wake();
@@ -80,13 +78,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     });
 
   // A recorded delivery may have made another one due: its record's next, or what max_in_flight held back.
-  const isAwaited = (delivery: Delivery) => delivery.ordered || hungry.has(delivery.endpoint.id);
   const recorder = createRecorder(sql, log, {
     leaseMs: () => leaseMs,
-    isAwaited,
     onRecorded: batch => {
-      if (!batch.some(({ delivery }) => isAwaited(delivery))) return;
-      due = true;
+      if (!batch.some(({ delivery }) => delivery.awaited)) return;
       call();
     },
   });
@@ -94,7 +89,6 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   const { concurrency } = config;
   const ahead = new Map<string, Delivery[]>(); // claimed and not begun, by endpoint: the first in the map is served next
   let aheadCount = 0;
-  const hungry = new Set<string>(); // endpoints with more that is due than max_in_flight lets through
   const underway = new Set<Promise<void>>();
   const quick = new Map<string, number>(); // requests in flight that take a place, by endpoint
   const slow = new Set<string>(); // endpoints whose last answer took long
@@ -195,10 +189,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
     }
   }
 
-  function giveBack(deliveries: Pick<Delivery, 'deliveryId' | 'lease'>[]): Promise<unknown> {
+  function giveBack(deliveries: Pick<Delivery, 'id' | 'lease'>[]): Promise<unknown> {
     if (deliveries.length === 0) return Promise.resolve();
     return sql`select collecta.release_deliveries(
-        ${deliveries.map(each => each.deliveryId)}::text[]::bigint[], ${deliveries.map(each => each.lease)}::text[]::bigint[])`.catch(
+        ${deliveries.map(each => String(each.id))}::text[]::bigint[], ${deliveries.map(each => String(each.lease))}::text[]::bigint[])`.catch(
       error =>
         log.warn('claimed deliveries wait for their lease to end', {
           deliveries: deliveries.length,
@@ -239,10 +233,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   await waitForKeys();
   await maintain();
   const maintenance = setInterval(maintain, maintainEveryMs);
-  const wakeup = createWakeup(config.listenUrl, log, () => {
-    changed = true;
-    call();
-  });
+  const wakeup = createWakeup(config.listenUrl, log, call);
   log.info('dispatching', { concurrency, poll_interval_ms: config.pollIntervalMs, environment: config.environment });
 
   let busyClaims = 0;
@@ -258,22 +249,19 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       called = false;
       continue;
     }
-    const hints = { changed, due, everything };
-    called = changed = due = false;
+    called = false;
     try {
-      const { deliveries, locked, routed, full, drained } = await beforeOverdue(
-        claim(wanted, Math.ceil(wanted * 0.8), hints),
-      );
+      const room = { deliveries: wanted, bytes: 16_000_000, perEndpoint: Math.ceil(wanted * 0.8) };
+      const { deliveries, locked, routed, next, waitMs, trouble } = await beforeOverdue(claim(room, { everything }));
       everything = false;
       failures = 0;
       countRouted(routed);
+      if (trouble?.startsWith('23514')) await maintain(); // a partition is missing
       for (const delivery of deliveries) {
         const { id } = delivery.endpoint;
         const queue = ahead.get(id);
         if (queue) queue.push(delivery);
         else ahead.set(id, [delivery]);
-        if (delivery.more) hungry.add(id);
-        else hungry.delete(id);
       }
       aheadCount += deliveries.length;
       pump();
@@ -281,42 +269,38 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
         await giveBack(locked);
         await waitForKeys();
       }
-      if (deliveries.length > 0 || routed > 0) {
+      const atMost = Math.min(waitMs ?? config.pollIntervalMs, config.pollIntervalMs);
+      if (next === 'now' || next === 'soon') {
         refusals = 0;
-        if (!full && wakeup.holds && !called) {
+        if (next === 'soon' && wakeup.holds && !called) {
           // Whoever commits after this claim calls; only a change that was overtaken may be left, so look again soon.
           busyClaims = 0;
-          await rest(10);
+          await rest(Math.min(10, atMost));
           continue;
         }
         // Held through single changes, or every one of them would cost a lock and an unlock.
         if (++busyClaims >= busyClaimsBeforeLettingGo) await wakeup.letGo();
-        if (full && !wakeup.holds && performance.now() - calledOthersAt > 1_000) {
+        if (next === 'now' && !wakeup.holds && performance.now() - calledOthersAt > 1_000) {
           calledOthersAt = performance.now();
           sql`select collecta.wake_runner()`.catch(() => {});
         }
         continue;
       }
-      // Of an endpoint as much is in flight as may be, and more is due: busy all the same.
-      const saturated =
-        hungry.size > 0 &&
-        (recorder.busy || Array.from(watched.keys()).some(({ endpoint }) => hungry.has(endpoint.id)));
-      if (!saturated) busyClaims = 0;
-      if (saturated && !wakeup.holds) await rest(Math.min(2 ** refusals++, 50));
-      else if (wakeup.holds) await rest(drained ? config.pollIntervalMs : 10);
-      else if (!drained) await rest(1);
+      if (next !== 'when_recorded') busyClaims = 0;
+      if (next === 'when_recorded') await rest(wakeup.holds ? atMost : Math.min(2 ** refusals++, 50, atMost));
+      else if (next === 'wait') await rest(wakeup.holds ? Math.max(10, atMost) : atMost);
+      else if (wakeup.holds) await rest(atMost);
       else {
         const sleep = await wakeup.trySleep();
         if (sleep === 'held')
           everything = true; // once more, now that every writer notifies
-        else if (sleep === 'elsewhere' || !wakeup.listens) await rest(config.pollIntervalMs);
+        else if (sleep === 'elsewhere' || !wakeup.listens) await rest(atMost);
         else await rest(Math.min(2 ** refusals++, 50)); // a writer is in flight that thought us awake
       }
     } catch (error) {
-      const { code, hint, message, routine } = error as Record<'code' | 'hint' | 'routine', string | undefined> & Error;
+      const { code, hint, message } = error as Record<'code' | 'hint', string | undefined> & Error;
       const reason = whyUnreachable(error) ?? message;
       log.error('claiming failed, it is tried again', { reason, code, hint });
-      if (routine === noPartition) await maintain();
       await rest(Math.min(100 * 2 ** failures++, 5_000));
     }
   }
