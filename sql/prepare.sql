@@ -29,7 +29,7 @@ begin
   -- members of itself.
   trusted := array(select r.oid from pg_catalog.pg_roles r
                    where r.rolsuper or r.rolname = current_user or r.rolname = prefix || 'owner');
-  foreach schema_name in array array['collecta', 'collecta_modules'] loop
+  foreach schema_name in array array['collecta', 'collecta_modules', 'collecta_rows'] loop
     continue when to_regnamespace(schema_name) is null;
     select n.nspowner::regrole::text into found
     from pg_catalog.pg_namespace n where n.nspname = schema_name and n.nspowner <> all (trusted);
@@ -65,9 +65,11 @@ begin
   end loop;
 
   -- `create schema if not exists` wants CREATE on the database even where the schema is there already.
-  if to_regnamespace('collecta') is null then
-    create schema collecta;
-  end if;
+  foreach schema_name in array array['collecta', 'collecta_modules', 'collecta_rows'] loop
+    if to_regnamespace(schema_name) is null then
+      execute format('create schema %I', schema_name);
+    end if;
+  end loop;
   if to_regclass('collecta.migrations') is null then
     create table collecta.migrations (
       filename text collate "C" not null,
@@ -85,6 +87,12 @@ begin
     comment on column collecta.migrations.previous_hash is 'Hash of the file before; null for the first.';
     comment on column collecta.migrations.applied_at is 'When its transaction began.';
   end if;
+  -- A copy of the schema alone has an empty ledger; this function tells what it would say.
+  if to_regprocedure('collecta.installed_migrations()') is not null then
+    execute 'insert into collecta.migrations (filename, hash, previous_hash)
+      select i.filename, i.hash, i.previous_hash from collecta.installed_migrations() i
+      where not exists (select from collecta.migrations)';
+  end if;
 end
 $$;
 
@@ -95,6 +103,7 @@ declare
   prefix text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
   installed text;
   role_name text;
+  schema_name text;
   owner_role text;
 begin
   if to_regprocedure('collecta.role_prefix()') is not null then
@@ -144,10 +153,13 @@ begin
         end if;
       end loop;
       if pg_has_role(current_user, owner_role, 'usage') then
-        if (select nspowner from pg_catalog.pg_namespace where nspname = 'collecta')
-           <> to_regrole(quote_ident(owner_role)) then
-          execute format('alter schema collecta owner to %I', owner_role);
-        end if;
+        for schema_name in
+          select n.nspname from pg_catalog.pg_namespace n
+          where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+            and n.nspowner <> to_regrole(quote_ident(owner_role))
+        loop
+          execute format('alter schema %I owner to %I', schema_name, owner_role);
+        end loop;
         if (select relowner from pg_catalog.pg_class where oid = 'collecta.migrations'::regclass)
            <> to_regrole(quote_ident(owner_role)) then
           execute format('alter table collecta.migrations owner to %I', owner_role);

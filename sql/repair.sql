@@ -3,6 +3,21 @@
 -- It begins as whoever installs, since only that role may take objects over from the one that restored them.
 reset role;
 do $$
+begin
+  execute format(
+    'create or replace function collecta.installed_migrations() '
+    'returns table (filename text, hash text, previous_hash text) language sql immutable '
+    'security definer set search_path = pg_catalog, pg_temp as %L',
+    (select 'values ' || string_agg(format('(%L, %L, %L::text)', m.filename, m.hash, m.previous_hash), ', '
+                                    order by m.filename)
+     from collecta.migrations m));
+  revoke all on function collecta.installed_migrations() from public;
+  comment on function collecta.installed_migrations() is
+    'The rows of collecta.migrations once more, as a function: that is also in a copy of the schema alone.';
+end
+$$;
+
+do $$
 declare
   prefix text := 'collecta_';
   owner_role text;
@@ -16,7 +31,7 @@ begin
     for object in
       select
         case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence' else 'table' end
-          as kind, c.oid::regclass::text as name, owner_role as owner
+          as kind, c.oid::regclass::text as name, owner_role as owner, 'collecta' as schema_name
       from pg_catalog.pg_class c
       where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
         and c.relowner <> to_regrole(quote_ident(owner_role))
@@ -25,15 +40,15 @@ begin
                         and d.objid = c.oid and d.deptype in ('a', 'i')
                         and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjsubid > 0)
       union all
-      select 'type', t.oid::regtype::text, owner_role
+      select 'type', t.oid::regtype::text, owner_role, 'collecta'
       from pg_catalog.pg_type t
       left join pg_catalog.pg_class c on c.oid = t.typrelid
       where t.typnamespace = 'collecta'::regnamespace and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
         and t.typowner <> to_regrole(quote_ident(owner_role))
       union all
-      select 'function', written.name, written.owner
+      select 'function', written.name, written.owner, written.schema_name
       from (
-        select p.oid::regprocedure::text as name, p.proowner,
+        select p.oid::regprocedure::text as name, p.proowner, p.pronamespace::regnamespace::text as schema_name,
           -- What is written for a module or an inbound endpoint runs as a role that can do nothing else.
           case when p.proname ~ '^capture_[0-9]+' and to_regrole(quote_ident(prefix || 'capture')) is not null
               then prefix || 'capture'
@@ -42,19 +57,51 @@ begin
             else owner_role end as owner
         from pg_catalog.pg_proc p
         where p.pronamespace in (select n.oid from pg_catalog.pg_namespace n
-                                 where n.nspname in ('collecta', 'collecta_modules'))
+                                 where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
       ) written
       where written.proowner <> to_regrole(quote_ident(written.owner))
     loop
       -- A new owner needs CREATE on the schema, which the owners of written functions have only for this.
       if object.owner <> owner_role then
-        execute format('grant create on schema collecta to %I', object.owner);
+        execute format('grant create on schema %s to %I', object.schema_name, object.owner);
       end if;
       execute format('alter %s %s owner to %I', object.kind, object.name, object.owner);
       if object.owner <> owner_role then
-        execute format('revoke create on schema collecta from %I', object.owner);
+        execute format('revoke create on schema %s from %I', object.schema_name, object.owner);
       end if;
     end loop;
+  end if;
+end
+$$;
+
+-- A copy of the schema alone (pg_dump --schema-only) has the triggers and their functions, but neither modules nor
+-- endpoints: what it captures leads nowhere. It becomes what a fresh install is.
+do $$
+declare
+  leftover record;
+  installations int;
+begin
+  if to_regclass('collecta.installation') is not null and to_regprocedure('collecta.restore_rows()') is not null then
+    execute 'select count(*) from collecta.installation' into installations;
+    if installations = 0 then
+      for leftover in
+        select t.tgname as name, t.tgrelid::regclass as relation
+        from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+        where not t.tgisinternal and t.tgparentid = 0
+          and p.pronamespace in (select n.oid from pg_catalog.pg_namespace n
+                                 where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
+          and t.tgrelid not in (select c.oid from pg_catalog.pg_class c where c.relnamespace = p.pronamespace)
+      loop
+        begin
+          execute format('drop trigger %I on %s', leftover.name, leftover.relation);
+        exception when insufficient_privilege then
+          raise notice 'collecta: the trigger % on % is left from another database: %',
+            leftover.name, leftover.relation, sqlerrm
+            using hint = format('As the owner of the table: drop trigger %I on %s;', leftover.name, leftover.relation);
+        end;
+      end loop;
+      execute 'select from collecta.restore_rows()';
+    end if;
   end if;
   if to_regprocedure('collecta.restore_grants(boolean)') is not null then
     execute 'select from collecta.restore_grants()';

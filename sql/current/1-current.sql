@@ -18,15 +18,34 @@
 --!include operations/runner/wake_runner.sql
 --!include install/internal/database_identity.sql
 --!include install/runner/check_installation.sql
+--!include install/runner/encodable_characters.sql
 --!include install/resume_after_restore.sql
 
 --!include outbound/1_capture/internal/mask_escapes.sql
 --!include outbound/1_capture/internal/pick_columns.sql
---!include outbound/1_capture/internal/capture_large.sql
+--!include outbound/1_capture/internal/type_kind.sql
+--!include outbound/1_capture/internal/column_expression.sql
+--!include outbound/1_capture/internal/row_columns.sql
+--!include outbound/1_capture/internal/relations_to_capture.sql
+--!include outbound/1_capture/internal/writer_timed_out.sql
 --!include install/internal/own_function.sql
+--!include install/internal/function_hash.sql
+--!include install/internal/fill_template.sql
+--!include modules/internal/resolve_modules.sql
+--!include outbound/1_capture/internal/truncate_problem.sql
+--!include outbound/1_capture/internal/capture_statement.sql
+--!include outbound/1_capture/templates/insert.sql
+--!include outbound/1_capture/templates/update.sql
+--!include outbound/1_capture/templates/delete.sql
+--!include outbound/1_capture/templates/truncate.sql
+--!include outbound/1_capture/templates/otherwise.sql
+--!include outbound/1_capture/templates/row.sql
+--!include outbound/1_capture/internal/capture_parts.sql
 --!include outbound/1_capture/internal/write_capture_functions.sql
+--!include modules/internal/attach_call.sql
 --!include modules/internal/check_module.sql
 --!include modules/internal/save_module.sql
+--!include modules/internal/attach_triggers.sql
 --!include modules/attach_module.sql
 
 --!include endpoints/internal/check_endpoint.sql
@@ -74,9 +93,18 @@
 --!include outbound/route_again.sql
 --!include outbound/internal/queue_replays.sql
 --!include outbound/replay_delivery.sql
---!include outbound/undelivered.sql
---!include outbound/replay_undelivered.sql
 --!include outbound/send_test_event.sql
+--!include operations/delivery_rollup.sql
+--!include operations/observation.sql
+--!include operations/operator_actions.sql
+--!include operations/secret_overlaps.sql
+--!include operations/attempt_id_at.sql
+--!include operations/body_contains.sql
+--!include operations/internal/acting_role.sql
+--!include operations/internal/latency_step.sql
+--!include operations/internal/fold_rollup.sql
+--!include operations/note_action.sql
+--!include operations/runner/observe.sql
 --!include operations/runner/maintain.sql
 
 --!include inbound/inbound_endpoints.sql
@@ -86,7 +114,6 @@
 --!include inbound/internal/read_inbound_mapping.sql
 --!include inbound/internal/inbound_fields.sql
 --!include inbound/internal/equality_of.sql
---!include inbound/internal/fill_template.sql
 --!include inbound/internal/unique_keys.sql
 --!include inbound/internal/check_inbound_mapping.sql
 --!include inbound/internal/check_inbound_writer.sql
@@ -111,12 +138,15 @@
 
 --!include modules/row_secured_modules.sql
 --!include outbound/webhook_deliveries.sql
+--!include outbound/undelivered.sql
+--!include outbound/replay_undelivered.sql
 --!include install/internal/check_install.sql
 --!include modules/internal/check_modules.sql
 --!include endpoints/internal/check_endpoints.sql
 --!include outbound/internal/check_outbound.sql
 --!include inbound/internal/check_inbound.sql
 --!include operations/health.sql
+--!include install/internal/restore_rows.sql
 --!include install/internal/designed_grants.sql
 --!include install/internal/restore_grants.sql
 --!include install/restored_grants.sql

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { whyUnreachable } from '../database/connect.ts';
+import { whyUnreachable } from '../database/errors.ts';
 import type { Pool } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 
@@ -97,12 +97,14 @@ export function createIsolator(pool: Pool, log: Log, patienceMs: number) {
         faults.set(id, fault);
       }
     }
-    if (others === 0) return false;
+    let moved = false;
     for (const [id, { code, reason }] of faults) {
+      if (others === 0 && !ofData.test(code)) continue;
+      moved = true;
       await within`select collecta.set_aside_deliveries(array[${id}::text::bigint], ${reason})`;
       log.error('a delivery was set aside', { delivery_id: id, code });
     }
-    return faults.size > 0;
+    return moved;
   }
 
   /** Whether something was set aside: then the next claim may succeed. Throws only where the database cannot be reached. */

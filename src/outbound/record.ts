@@ -1,4 +1,5 @@
-import { whyUnreachable } from '../database/connect.ts';
+import { createEncoder } from '../database/encoding.ts';
+import { whyUnreachable } from '../database/errors.ts';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import type { Delivery, Endpoint } from './claim.ts';
@@ -42,6 +43,8 @@ function headersOf(endpoint: Endpoint): Record<string, string> {
 }
 
 const micro = (ms: number | null) => (ms === null ? undefined : Math.round(ms * 1000) / 1000);
+
+type Result = { response_body?: string | undefined; error?: string | undefined };
 
 /** What record_deliveries takes. */
 function recordOf({ delivery, startedAt, signed, result }: Finished, now: number) {
@@ -97,8 +100,18 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
   let alone = 0; // results that are recorded apart, since with others they failed
   let idle: (() => void)[] = [];
 
-  async function send(records: object[]): Promise<void> {
-    const [row] = await sql`select collecta.record_deliveries(${JSON.stringify(records)}::text::json) as recorded`;
+  const encoder = createEncoder(sql);
+
+  async function send(records: Result[]): Promise<void> {
+    // What the database's encoding lacks is escaped: in text twice, or json would turn it back.
+    const texts = await encoder.encode(records.flatMap(each => [each.response_body ?? null, each.error ?? null]));
+    const results = records.map((each, index) => ({
+      ...each,
+      response_body: texts[2 * index],
+      error: texts[2 * index + 1],
+    }));
+    const [json] = await encoder.encode([JSON.stringify(results)]);
+    const [row] = await sql`select collecta.record_deliveries(${json}::text::json) as recorded`;
     const stale = records.length - Number(row?.recorded);
     if (stale > 0) log.warn('results came too late: their deliveries were claimed again', { stale });
   }
@@ -111,6 +124,7 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
         return onRecorded(batch);
       } catch (error) {
         const { code = '', message } = error as { code?: string; message: string };
+        encoder.forget();
         const kept = batch.filter(({ delivery }) => now - delivery.claimedAt < leaseMs());
         const given_up = batch.length - kept.length;
         log.error('attempts could not be recorded', { attempts: batch.length, given_up, code, message });

@@ -301,7 +301,7 @@ t.test('what a dead runner had leased goes on within seconds; a frozen one keeps
   t.not(frozen, dead);
   t.equal((await claimBySql(sql, { runner: dead! })).deliveries.length, 2);
   await sql`insert into t (n) values (3)`;
-  await sql`select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = ${dead!} and classid = 1668246637`;
+  await sql`select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = ${dead!} and classid = 1668246639`;
   await until('it is missed', async () => {
     const { deliveries } = await claimBySql(sql);
     t.notOk(
