@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:2544eea3243f40e2a2fb35535923d75f82719e6f
+--! Hash: sha1:407fefa534e9244a1409d724f12ff6e137ad3aa7
 --! Message: Install
 
 --! Included install/schema.sql
@@ -721,6 +721,115 @@ comment on function collecta.disable_copy(boolean) is
   'what was queued is dropped. Endpoints and history stay. resume_after_restore() takes it back.';
 --! EndIncluded install/resume_after_restore.sql
 
+--! Included modules/internal/module_members.sql
+-- On Citus a module may be a distributed table. Its rows are in shards: tables of their own on the nodes where they are
+-- placed, whose triggers fire there. The catalogs are Citus's, and are missing where it is not installed: hence EXECUTE.
+create or replace function collecta.is_distributed(relation regclass) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  partitions constant regclass := to_regclass('pg_catalog.pg_dist_partition');
+  found boolean;
+begin
+  if partitions is null then
+    return false;
+  end if;
+  execute format('select exists (select from %s p where p.logicalrelid = $1)', partitions) into found using relation;
+  return found;
+end
+$$;
+comment on function collecta.is_distributed(regclass) is
+  'Whether Citus keeps a table''s rows in shards: a distributed, reference or schema-sharded table.';
+
+create or replace function collecta.shards_of(relation regclass)
+returns table (shard_id bigint, node text, is_here boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not collecta.is_distributed(relation) then
+    return;
+  end if;
+  return query execute format('
+    select s.shardid, coalesce(n.nodename || '':'' || n.nodeport, ''group '' || p.groupid),
+      p.groupid in (select l.groupid from %s l)
+    from %s s join %s p on p.shardid = s.shardid
+    left join %s n on n.groupid = p.groupid and n.noderole::text = ''primary''
+    where s.logicalrelid = $1',
+    'pg_catalog.pg_dist_local_group'::regclass, 'pg_catalog.pg_dist_shard'::regclass,
+    'pg_catalog.pg_dist_placement'::regclass, 'pg_catalog.pg_dist_node'::regclass) using relation;
+end
+$$;
+comment on function collecta.shards_of(regclass) is 'The placed shards of a distributed table, and which of them are on this node.';
+
+create or replace function collecta.placed_shards(relation regclass) returns setof regclass
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- A long name is cut before the number of its shard, and such a shard is found by the number alone.
+  select coalesce(
+    to_regclass(format('%s.%I', c.relnamespace::regnamespace, c.relname || '_' || s.shard_id)),
+    (select l.oid from pg_catalog.pg_class l
+     where l.relnamespace = c.relnamespace and l.relkind = c.relkind
+       and right(l.relname, length(s.shard_id::text) + 1) = '_' || s.shard_id limit 1)::regclass)
+  from collecta.shards_of(relation) s
+  join pg_catalog.pg_class c on c.oid = relation
+  where s.is_here
+$$;
+comment on function collecta.placed_shards(regclass) is
+  'The shards of a distributed table on this node; null for one that is placed here and cannot be found.';
+
+create or replace function collecta.module_members(relation regclass) returns table (relid regclass, level int)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not collecta.is_distributed(relation) then
+    return query
+    select module_members.relation, 0 union select p.relid, p.level from pg_partition_tree(module_members.relation) p;
+  else
+    return query
+    select s, t.level from (
+      select module_members.relation as relid, 0 as level
+      union select p.relid, p.level from pg_partition_tree(module_members.relation) p) t
+    cross join lateral collecta.placed_shards(t.relid) s
+    where s is not null;
+  end if;
+end
+$$;
+comment on function collecta.module_members(regclass) is
+  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this node.';
+
+-- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. What works on shards, or
+-- makes something of ours, enters here and leaves with what this returned: a function's SET clause would have to be
+-- written by a superuser where Citus is absent.
+create or replace function collecta.enter_citus() returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant jsonb := (
+    select jsonb_object_agg(name, current_setting(name))
+    from unnest(array['citus.enable_ddl_propagation', 'citus.override_table_visibility',
+      'citus.enable_manual_changes_to_shards']) name
+    where current_setting(name, true) is not null);
+begin
+  if before is not null then
+    perform collecta.leave_citus(before || jsonb '{"citus.enable_ddl_propagation": "off",
+      "citus.override_table_visibility": "off", "citus.enable_manual_changes_to_shards": "on"}');
+  end if;
+  return before;
+end
+$$;
+comment on function collecta.enter_citus() is
+  'Makes DDL stay on this node and shards visible, for the transaction; returns what was in force. Null without Citus.';
+
+create or replace function collecta.leave_citus(before jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform set_config(name, value, true) from jsonb_each_text(before) setting (name, value);
+end
+$$;
+comment on function collecta.leave_citus(jsonb) is 'Puts back what enter_citus found.';
+--! EndIncluded modules/internal/module_members.sql
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
 -- DEL, which json does not escape, as DEL d), such a document can be taken apart and its pieces put together again, escapes
@@ -937,7 +1046,7 @@ begin
   then
     return '{}';
   end if;
-  return array(select p.relid::oid from pg_partition_tree(relation) p union select relation);
+  return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
   return '{}';
 end
@@ -1227,7 +1336,7 @@ begin
   root := (select m.relation from collecta.modules m where m.module_id = module_id);
   -- The trigger stands on another table: restored from another database, or a partition that was detached.
   if module.version is null or root is null
-    or relation <> root and relation not in (select p.relid from pg_partition_tree(root) p)
+    or relation not in (select m.relid from collecta.module_members(root) m)
   then
     return nothing;
   end if;
@@ -1711,6 +1820,7 @@ declare
   name text;
   written boolean := false;
   written_functions regprocedure[] := '{}';
+  before jsonb;
   capturer constant name := collecta.capturing_role();
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
     'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
@@ -1728,6 +1838,7 @@ begin
   if not found then
     return;
   end if;
+  before := collecta.enter_citus();
   -- By a look at the index for each, or ten thousand endpoints would be read for the next one.
   select coalesce(array_agg(event), '{}') into subscribed
   from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
@@ -1788,6 +1899,7 @@ begin
   set written_for = collecta.capture_inputs(m.module_id), written_hash = collecta.capture_hash(m.module_id)
   where m.module_id = write_capture_functions.module_id
     and (written or m.written_for is distinct from collecta.capture_inputs(m.module_id));
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_capture_functions(int) is
@@ -2092,6 +2204,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   task text;
+  before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
   delete from collecta.modules m where m.module_id = forget_module.module_id;
@@ -2099,11 +2212,44 @@ begin
     execute format('drop function if exists collecta_modules.%I()', format('capture_%s_%s', forget_module.module_id, task));
   end loop;
   execute format('drop function if exists collecta_rows.%I(record, record)', format('row_%s', forget_module.module_id));
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.forget_module(int) is
   'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
 --! EndIncluded modules/internal/save_module.sql
+--! Included modules/internal/refuse_distributed.sql
+create or replace function collecta.refuse_distributed(relation regclass, slug text) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if collecta.is_distributed(relation) then
+    raise exception using errcode = 'CW002', message = format('%s cannot be attached as a whole', relation),
+      detail = format('Citus keeps its rows in shards, and triggers of the table itself never fire. Each node with shards '
+        'has an install of its own, on which its shards are attached. Its shards are on: %s.', collecta.shard_nodes(relation)),
+      hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
+  end if;
+end
+$$;
+comment on function collecta.refuse_distributed(regclass, text) is
+  'CW002 for a distributed table, which attach_module would attach and never capture.';
+
+create or replace function collecta.shard_nodes(relation regclass) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(string_agg(distinct s.node, ', '), 'no node')
+  from (select relation as relid union select p.relid from pg_partition_tree(relation) p) t
+  cross join lateral collecta.shards_of(t.relid) s
+$$;
+comment on function collecta.shard_nodes(regclass) is 'The nodes that have shards of a distributed table.';
+
+create or replace function collecta.attach_shards_call(relation regclass, slug text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select format('select collecta.attach_shards(%L, %L);', relation, slug)
+$$;
+comment on function collecta.attach_shards_call(regclass, text) is 'A call of attach_shards, as text.';
+--! EndIncluded modules/internal/refuse_distributed.sql
 --! Included modules/internal/attach_triggers.sql
 -- A row written directly to a partition fires no trigger of the parent, and TRUNCATE fires those of parent and leaves alike:
 -- so every member of the tree has the three, and the leaves alone have TRUNCATE's. As the caller, who needs TRIGGER.
@@ -2113,12 +2259,12 @@ as $$
 declare
   member record;
   attached int := 0;
+  before constant jsonb := collecta.enter_citus();
 begin
   for member in
     select c.oid::regclass as relation, task, tree.level,
       to_regproc(format('collecta_modules.capture_%s_%s', attach_triggers.module_id, task)) as function_id
-    from (select attach_triggers.relation::oid as relid, 0 as level
-          union select p.relid, p.level from pg_catalog.pg_partition_tree(attach_triggers.relation) p) tree
+    from collecta.module_members(attach_triggers.relation) tree
     join pg_catalog.pg_class c on c.oid = tree.relid and c.relkind in ('r', 'p')
     cross join unnest(array['insert', 'update', 'delete', 'truncate']) with ordinality t (task, place)
     where not (task = 'truncate' and c.relkind = 'p')
@@ -2143,6 +2289,7 @@ begin
       member.function_id);
     attached := attached + 1;
   end loop;
+  perform collecta.leave_citus(before);
   return attached;
 end
 $$;
@@ -2214,8 +2361,8 @@ end
 $$;
 comment on function collecta.refuse_slug(text) is 'CW001.';
 --! EndIncluded modules/internal/attach_triggers.sql
---! Included modules/attach_module.sql
-create or replace function collecta.attach_module(
+--! Included modules/internal/attach_relation.sql
+create or replace function collecta.attach_relation(
   relation regclass,
   slug text,
   status_column text default null,
@@ -2240,7 +2387,7 @@ declare
 begin
   select v.* into before
   from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-  where m.slug = attach_module.slug and m.relation = attach_module.relation;
+  where m.slug = attach_relation.slug and m.relation = attach_relation.relation;
   status_column := nullif(coalesce(status_column, before.status_column), '');
   custom_data_column := nullif(coalesce(custom_data_column, before.custom_data_column), '');
   scope_column := nullif(coalesce(scope_column, before.scope_column), '');
@@ -2268,6 +2415,29 @@ begin
     exclude_columns || gone, ignore_columns, keys, key_columns is not null, on_truncate);
   perform collecta.attach_triggers(relation, saved, on_truncate);
   return saved;
+end
+$$;
+comment on function collecta.attach_relation(regclass, text, text, text, text, text[], text[], text[], text) is
+  'What attach_module and attach_shards do once they have looked at what kind of table it is.';
+--! EndIncluded modules/internal/attach_relation.sql
+--! Included modules/attach_module.sql
+create or replace function collecta.attach_module(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform collecta.refuse_distributed(relation, slug);
+  return collecta.attach_relation(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+    ignore_columns, key_columns, on_truncate);
 end
 $$;
 comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
@@ -2302,6 +2472,7 @@ as $$
 declare
   module collecta.modules;
   standing record;
+  before constant jsonb := collecta.enter_citus();
 begin
   select * into module from collecta.modules m where m.slug = detach_module.slug for update;
   if not found then
@@ -2316,11 +2487,48 @@ begin
     execute format('drop trigger %I on %s', standing.tgname, standing.relation);
   end loop;
   perform collecta.forget_module(module.module_id);
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.detach_module(text) is
   'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still routes; history stays.';
 --! EndIncluded modules/attach_module.sql
+--! Included modules/attach_shards.sql
+create or replace function collecta.attach_shards(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  attached int;
+begin
+  if not collecta.is_distributed(relation) then
+    raise exception using errcode = 'CW002', message = format('%s has no shards', relation),
+      detail = 'It is not a distributed table of Citus.', hint = format('select collecta.attach_module(%L, %L);', relation, slug);
+  end if;
+  if not exists (select from collecta.module_members(relation)) then
+    raise exception using errcode = 'CW002', message = format('no shard of %s is on this node', relation),
+      detail = format('Its shards are on: %s.', collecta.shard_nodes(relation)),
+      hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
+  end if;
+  perform collecta.attach_relation(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+    ignore_columns, key_columns, on_truncate);
+  select count(*) into attached from collecta.module_members(relation);
+  return attached;
+end
+$$;
+comment on function collecta.attach_shards(regclass, text, text, text, text, text[], text[], text[], text) is
+  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. Needs '
+  'TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
+--! EndIncluded modules/attach_shards.sql
 
 --! Included endpoints/internal/check_endpoint.sql
 create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
@@ -4660,11 +4868,13 @@ declare
   day date;
   partition record;
   made boolean := false;
+  before jsonb;
   keep constant interval := (select retention from collecta.settings);
 begin
   if not pg_try_advisory_xact_lock(1668246636, 7) then
     return;
   end if;
+  before := collecta.enter_citus();
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
@@ -4703,6 +4913,7 @@ begin
   -- What DDL or a restore changed, and what was altered by somebody. Not while somebody attaches or subscribes.
   if pg_try_advisory_xact_lock(1668246636, 5) then
     return query select 'wrote capture functions', r from collecta.resolve_modules() r;
+    return query select 'attached shards', r from collecta.attach_moved_shards() r;
   end if;
 
   -- Default privileges of the owner may have given rights on the new tables.
@@ -4732,6 +4943,7 @@ begin
   where f.failing_since is null and f.pace is null and f.learned_per_second is null and f.max_per_second is null
     and coalesce(f.held_until, f.held_at, '-infinity') < now() - interval '10 minutes';
   perform collecta.promote_waiting();
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.maintain() is
@@ -5380,6 +5592,7 @@ declare
   settings text;
   name text;
   hash text := '';
+  before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 8);
   select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
@@ -5421,6 +5634,7 @@ begin
   set written_for = endpoint.shape, written_hash = md5(hash),
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
@@ -6468,6 +6682,67 @@ end
 $$;
 comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
 --! EndIncluded install/internal/check_install.sql
+--! Included modules/internal/check_shards.sql
+create or replace function collecta.check_shards()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
+  return query
+  select 'error', 'no shard is on this node', m.slug,
+    format('%s is a distributed table, whose triggers never fire. Its shards are on: %s.', m.relation,
+      collecta.shard_nodes(m.relation)),
+    format('select collecta.detach_module(%L); %s -- on each of these nodes', m.slug,
+      collecta.attach_shards_call(m.relation, m.slug))
+  from collecta.modules m
+  where collecta.is_distributed(m.relation) and not exists (select from collecta.module_members(m.relation));
+
+  return query
+  select 'error', 'shard cannot be found', m.slug,
+    format('A shard of %s is placed on this node, and no table of that number is there: its changes are not captured.',
+      m.relation),
+    format('select * from pg_catalog.pg_dist_shard where logicalrelid = %L::regclass;', m.relation)
+  from collecta.modules m
+  where exists (select from collecta.placed_shards(m.relation) s where s is null);
+end
+$$;
+comment on function collecta.check_shards() is 'Rows of collecta.health about distributed tables.';
+
+-- A shard that Citus moved here, or made by a split, is a new table without our triggers.
+create or replace function collecta.attach_moved_shards() returns setof text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  module record;
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
+  for module in
+    select m.module_id, m.slug, m.relation, v.on_truncate
+    from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+    where collecta.is_distributed(m.relation)
+    order by m.module_id
+  loop
+    begin
+      if collecta.attach_triggers(module.relation, module.module_id, module.on_truncate) > 0 then
+        return next module.slug;
+      end if;
+    exception when others then
+      -- collecta.health says which triggers are missing, and the next call tries again.
+      raise warning 'collecta: the shards of % could not be attached: %', module.slug, sqlerrm;
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.attach_moved_shards() is
+  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose owner '
+  'needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
+--! EndIncluded modules/internal/check_shards.sql
 --! Included modules/internal/check_modules.sql
 create or replace function collecta.check_modules()
 returns table (severity text, problem text, subject text, detail text, hint text)
@@ -6477,7 +6752,10 @@ as $$
 declare
   capturer constant name := collecta.capturing_role();
   missing text;
+  before constant jsonb := collecta.enter_citus();
 begin
+  return query select * from collecta.check_shards();
+
   return query
   select 'error', 'table is gone', m.slug, 'The table of this module was dropped.',
     format('select collecta.detach_module(%L);', m.slug)
@@ -6561,12 +6839,11 @@ begin
 
   return query
   with member as (
-    select m.slug, m.module_id, m.relation::oid as relid, true as is_root from collecta.modules m
-    union
-    select m.slug, m.module_id, p.relid::oid, p.relid = m.relation
+    -- A row can be written to a shard in no other way, as to a table that is no partition.
+    select m.slug, m.module_id, p.relid::oid as relid, p.relid = m.relation or collecta.is_distributed(m.relation) as is_root
     from collecta.modules m
-    join pg_class c on c.oid = m.relation and c.relkind = 'p'
-    cross join lateral pg_partition_tree(m.relation) p
+    join pg_class c on c.oid = m.relation
+    cross join lateral collecta.module_members(m.relation) p
   ), standing as (
     select member.slug, member.relid, member.is_root, c.relkind, task, t.tgenabled,
       (t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', member.module_id, task))) as is_ours
@@ -6603,7 +6880,7 @@ begin
   from collecta.modules m
   cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
   join pg_trigger t on t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', m.module_id, task))
-  where t.tgrelid <> m.relation and not exists (select from pg_partition_ancestors(t.tgrelid) a where a.relid = m.relation)
+  where t.tgrelid <> m.relation and t.tgrelid not in (select p.relid from collecta.module_members(m.relation) p)
   group by m.slug, t.tgrelid;
 
   return query
@@ -6672,6 +6949,7 @@ begin
     return query select 'error', 'capture lacks rights', capturer::text,
       'Rights of the capturing role were revoked: changes are captured in part, or writers fail.', missing || ';';
   end if;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
