@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:407fefa534e9244a1409d724f12ff6e137ad3aa7
+--! Hash: sha1:aa7f08ac279af1c1f6783fec53bc40451b4e792a
 --! Message: Install
 
 --! Included install/schema.sql
@@ -55,6 +55,7 @@ create table collecta.settings (
   singleton boolean not null default true,
   retention interval not null default '30 days',
   rollup_retention interval not null default '90 days',
+  alert_interval interval not null default '10 minutes',
   lease interval not null default '60 s',
   max_record_bytes int not null default 1000000,
   max_truncate_records int not null default 10000,
@@ -75,6 +76,8 @@ comment on column collecta.settings.retention is
   'How long events and delivery attempts are kept. maintain() drops whole days.';
 comment on column collecta.settings.rollup_retention is
   'How long the counts in collecta.delivery_rollup are kept, at least as long as the attempts.';
+comment on column collecta.settings.alert_interval is
+  'At most one alert of a kind about a subject is sent in this time.';
 comment on column collecta.settings.lease is
   'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
   'exchange, '
@@ -171,6 +174,16 @@ comment on column collecta.module_versions.column_numbers is
 comment on column collecta.module_versions.database is
   'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
 --! EndIncluded modules/modules.sql
+--! Included operations/alert_events.sql
+create or replace function collecta.alert_events() returns text[]
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select array['endpoint.failing', 'endpoint.paused', 'endpoint.recovered', 'delivery.exhausted', 'change.set_aside',
+    'inbound.failing', 'queue.stale']
+$$;
+comment on function collecta.alert_events() is
+  'Events about collecta itself, that an endpoint can subscribe to beside those of records.';
+--! EndIncluded operations/alert_events.sql
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
   endpoint_id text collate "C" not null,
@@ -194,7 +207,9 @@ create table collecta.endpoints (
   constraint endpoints_name_is_unique unique (name),
   constraint endpoints_state_is_known check (state in ('active', 'paused', 'deleted')),
   constraint endpoints_events_are_known check (
-    events <> '{}' and array_position(events, null) is null and events <@ array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']),
+    events <> '{}' and array_position(events, null) is null
+    and events <@ (array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']
+      || collecta.alert_events())),
   constraint endpoints_modules_are_some check (modules <> '{}' and array_position(modules, null) is null),
   constraint endpoints_url_is_http check (url ~ '^https?://[^/?#@[:space:]]+([/?][^#[:space:]]*)?$' and length(url) <= 2048),
   constraint endpoints_retry_max_in_bounds check (retry_max between 0 and 20),
@@ -861,6 +876,33 @@ $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
   'A row with only these columns (keep), or without them, the rest text for text.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
+--! Included outbound/1_capture/internal/with_traceparent.sql
+create or replace function collecta.with_traceparent(context text, traceparent text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    when context is null or context ~ '^\s*\{\s*\}\s*$' then format('{"traceparent":"%s"}', traceparent)
+    when context ~ '^\s*\{.*\}\s*$'
+      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
+    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
+$$;
+comment on function collecta.with_traceparent(text, text) is
+  'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
+--! EndIncluded outbound/1_capture/internal/with_traceparent.sql
+--! Included outbound/1_capture/internal/captured_context.sql
+-- Without SET: it becomes part of the statement that calls it.
+create or replace function collecta.captured_context() returns text
+language sql stable
+as $$
+  select case when coalesce(current_setting('collecta.traceparent', true), '') = ''
+    then nullif(current_setting('collecta.context', true), '')
+    else collecta.with_traceparent(
+      nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
+$$;
+comment on function collecta.captured_context() is
+  'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
+--! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 -- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
 -- matters is whose the type is: code of an ordinary role must never run in capture.
@@ -1322,7 +1364,7 @@ as $$
 #variable_conflict use_variable
 declare
   nothing constant text := 'select';
-  context constant text := 'nullif(current_setting(''collecta.context'', true), '''')';
+  context constant text := 'collecta.captured_context()';
   module collecta.module_versions;
   root oid;
   omitted text[];
@@ -1447,7 +1489,7 @@ begin
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, new, captured_at, context)
   select @version@, 'I', @inserted_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from new_rows "collecta new"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
@@ -1457,7 +1499,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
         return null;
       end if;
@@ -1491,7 +1533,7 @@ begin
   -- statement had, it costs a third less. coalesce(x.*) is the row even where a column has the alias's name.
   insert into collecta.outbox (version, operation, old, new, captured_at, context)
   select @version@, 'U', @old_row@, @new_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
     (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
   where not exists (select from old_rows offset 1)
@@ -1505,7 +1547,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
         return null;
       end if;
@@ -1513,7 +1555,7 @@ begin
       -- WHERE would turn FULL JOIN into an inner join, whose cached plan for a few rows is a nested loop for many.
       insert into collecta.outbox (version, operation, old, new, captured_at, context)
       select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
-        captured_at, nullif(current_setting('collecta.context', true), '')
+        captured_at, collecta.captured_context()
       from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
       full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
         on n.position = o.position
@@ -1551,7 +1593,7 @@ begin
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, old, captured_at, context)
   select @version@, 'D', @deleted_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from old_rows "collecta old"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
@@ -1561,7 +1603,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from old_rows having count(*) > 0;
         return null;
       end if;
@@ -1593,7 +1635,7 @@ begin
   if current_setting('collecta.muted', true) = 'on' then
     insert into collecta.outbox (version, operation, new, captured_at, context)
     values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
-      captured_at, nullif(current_setting('collecta.context', true), ''));
+      captured_at, collecta.captured_context());
     return null;
   end if;
   @capture_otherwise@
@@ -1824,7 +1866,7 @@ declare
   capturer constant name := collecta.capturing_role();
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
     'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
-    'set extra_float_digits = 1';
+    'set extra_float_digits = 1 set lc_monetary = ''C'' set quote_all_identifiers = off set xmlbinary = base64';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
@@ -2551,7 +2593,8 @@ create or replace function collecta.check_endpoint(
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
+  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
+    'custom_data_updated'] || collecta.alert_events();
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
   -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
   blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
@@ -2664,6 +2707,8 @@ begin
     cross join lateral unnest(e.events) event
     join collecta.modules m on e.modules is null or m.slug = any (e.modules)
     where e.endpoint_id = subscribe_endpoint.endpoint_id and e.state <> 'deleted'
+      -- Alerts are of no module.
+      and event <> all (collecta.alert_events())
     group by 1, 2, 3, 4
   ), gone as (
     delete from collecta.subscriptions s
@@ -4703,7 +4748,7 @@ create table collecta.operator_actions (
   done_at timestamptz not null default clock_timestamp(),
   done_by name not null,
   login name not null,
-  statement text not null,
+  statement text collate "C" not null,
   touched bigint,
   constraint operator_actions_pkey primary key (action_id)
 );
@@ -4722,6 +4767,178 @@ where s.previous_until > now();
 comment on view collecta.secret_overlaps is
   'Endpoints whose secret was rotated and whose old one still signs, and until when. No secret is in it.';
 --! EndIncluded operations/secret_overlaps.sql
+--! Included operations/alerts.sql
+create table collecta.alerts (
+  kind text collate "C" not null,
+  subject text collate "C" not null,
+  state text not null default 'well',
+  sent_state text not null default 'well',
+  pending bigint not null default 0,
+  detail jsonb not null default '{}',
+  sent jsonb not null default '{}',
+  constraint alerts_pkey primary key (kind, subject)
+);
+comment on table collecta.alerts is
+  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and so '
+  'on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
+comment on column collecta.alerts.subject is 'An endpoint, a module, an inbound endpoint; empty: the outbox.';
+comment on column collecta.alerts.sent_state is 'The state that the last alert told of.';
+comment on column collecta.alerts.pending is
+  'How many happened since the last alert: deliveries given up, changes set aside, requests that failed.';
+comment on column collecta.alerts.sent is 'When an alert of each event was last sent.';
+--! EndIncluded operations/alerts.sql
+--! Included operations/internal/send_alert.sql
+-- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of.
+create or replace function collecta.send_alert(event text, subject text, detail jsonb) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  recipients constant text[] := array(
+    select e.endpoint_id from collecta.endpoints e
+    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject order by 1);
+  made constant text := collecta.new_id('evt');
+  stamp constant timestamptz := clock_timestamp();
+  change bigint;
+begin
+  if recipients = '{}' then
+    return;
+  end if;
+  change := nextval('collecta.outbox_change_id_seq');
+  insert into collecta.events (event_id, routed_at, change_id, position, module, event, record_id, occurred_at, body)
+  values (made, stamp, change, 0, 'collecta', event, nullif(subject, ''), stamp,
+    format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', made, event,
+      to_char(stamp at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      coalesce(to_json(nullif(subject, ''))::text, 'null'), detail));
+  insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
+  select change, 0, r, made, stamp, stamp from unnest(recipients) r;
+  perform collecta.wake_runner();
+end
+$$;
+comment on function collecta.send_alert(text, text, jsonb) is 'Queues one alert for every endpoint that subscribes to it.';
+--! EndIncluded operations/internal/send_alert.sql
+--! Included operations/internal/raise_alerts.sql
+-- observe()'s part that looks for what changed since it last looked, in attempts recorded from one moment to another. It
+-- reads the attempts that did not deliver, by their partial index, and of the endpoints concerned the last that did.
+create or replace function collecta.raise_alerts(counted_from timestamptz, counted_to timestamptz) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  first_id constant text := collecta.attempt_id_at(counted_from);
+  last_id constant text := collecta.attempt_id_at(counted_to);
+  wait constant interval := (select alert_interval from collecta.settings);
+  alert record;
+  event text;
+begin
+  if not exists (select from collecta.endpoints e
+      where e.state <> 'deleted' and e.events && collecta.alert_events()) then
+    return;
+  end if;
+
+  -- Endpoints: paused; failing, once a delivery has used half of its retries; well again with the first success after that.
+  insert into collecta.alerts as a (kind, subject, state, detail)
+  select 'endpoint', c.endpoint_id, c.state,
+    jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
+  from (
+    select e.endpoint_id, e.name, e.paused_reason,
+      case when e.state = 'paused' then 'paused'
+        when bad.id > coalesce(good.id, '') then 'failing'
+        when good.id is not null then 'well' end as state
+    from collecta.endpoints e
+    left join lateral (
+      select max(f.id) as id from collecta.delivery_attempts f
+      where f.endpoint_id = e.endpoint_id and f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'
+        and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
+    left join lateral (
+      select d.id from collecta.delivery_attempts d
+      where d.endpoint_id = e.endpoint_id and d.id >= first_id and d.id < last_id and d.outcome = 'delivered'
+      order by d.id desc limit 1) good on true
+    where e.state = 'paused'
+      or e.state = 'active' and (
+        exists (select from collecta.alerts k
+          where k.kind = 'endpoint' and k.subject = e.endpoint_id and k.state <> 'well')
+        or e.endpoint_id in (select f.endpoint_id from collecta.delivery_attempts f
+          where f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'))
+  ) c
+  where c.state is not null
+  on conflict on constraint alerts_pkey do update set state = excluded.state, detail = excluded.detail
+  where a.state <> excluded.state;
+
+  -- What happened, and how often. Alerts that were given up are not told of by alerts.
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'delivery', f.endpoint_id, count(*),
+    jsonb_build_object('endpoint_id', f.endpoint_id, 'name', min(e.name), 'last_event_id', max(f.event_id))
+  from collecta.delivery_attempts f
+  join collecta.events v on v.event_id = f.event_id and v.payload_role = f.payload_role and v.routed_at = f.routed_at
+  join collecta.endpoints e on e.endpoint_id = f.endpoint_id
+  where f.id >= first_id and f.id < last_id and f.outcome = 'exhausted'
+    and v.event <> all (collecta.alert_events())
+  group by f.endpoint_id
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'change', u.module, count(*), jsonb_build_object('module', u.module)
+  from collecta.unrouted u where u.set_aside_at >= counted_from and u.set_aside_at < counted_to group by u.module
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'inbound', e.inbound_endpoint_id, f.n,
+    jsonb_build_object('inbound_endpoint_id', e.inbound_endpoint_id, 'module', e.module)
+  from collecta.inbound_endpoints e
+  cross join lateral (
+    select count(*) as n from collecta.inbound_requests r
+    where r.inbound_endpoint_id = e.inbound_endpoint_id and r.state = 'failed'
+      and r.received_at >= counted_from and r.received_at < counted_to) f
+  where e.state <> 'deleted' and f.n > 0
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  -- What waits too long: of an active endpoint due for five minutes, or not routed for a minute.
+  insert into collecta.alerts as a (kind, subject, state, detail)
+  select 'queue', s.subject, 'stale', s.detail
+  from (
+    select e.endpoint_id as subject,
+      jsonb_build_object('endpoint_id', e.endpoint_id, 'name', e.name, 'due_since', q.due_at) as detail
+    from collecta.endpoints e
+    cross join lateral (select q.due_at from collecta.delivery_queue q
+      where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
+    where e.state = 'active' and q.due_at < counted_to - interval '5 minutes'
+    union all
+    select '', jsonb_build_object('waiting', 'outbox', 'captured_at', o.captured_at)
+    from (select captured_at from collecta.outbox order by change_id limit 1) o
+    where o.captured_at < counted_to - interval '1 minute'
+  ) s
+  on conflict on constraint alerts_pkey do update set state = 'stale', detail = excluded.detail where a.state <> 'stale';
+  update collecta.alerts a set state = 'well'
+  where a.kind = 'queue' and a.state = 'stale'
+    and not exists (select from collecta.delivery_queue q
+      where q.endpoint_id = a.subject and q.due_at < counted_to - interval '5 minutes')
+    and (a.subject <> '' or not exists (
+      select from (select captured_at from collecta.outbox order by change_id limit 1) o
+      where o.captured_at < counted_to - interval '1 minute'));
+
+  for alert in
+    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0 order by a.kind, a.subject for update
+  loop
+    event := case alert.kind
+      when 'endpoint' then case alert.state when 'well' then 'endpoint.recovered' else 'endpoint.' || alert.state end
+      when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
+      when 'inbound' then 'inbound.failing'
+      when 'queue' then case alert.state when 'stale' then 'queue.stale' end end;
+    continue when (alert.sent ->> event)::timestamptz > clock_timestamp() - wait;
+    if event is not null then
+      perform collecta.send_alert(event, alert.subject,
+        alert.detail || case when alert.pending > 0 then jsonb_build_object('count', alert.pending) else '{}' end);
+    end if;
+    update collecta.alerts a
+    set sent_state = a.state, pending = 0,
+      sent = case when event is null then a.sent else a.sent || jsonb_build_object(event, clock_timestamp()) end
+    where a.kind = alert.kind and a.subject = alert.subject;
+  end loop;
+end
+$$;
+comment on function collecta.raise_alerts(timestamptz, timestamptz) is
+  'observe''s part that sends alerts: on a change only, and at most one of a kind about a subject in settings.alert_interval.';
+--! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
 language sql immutable parallel safe
@@ -4847,13 +5064,14 @@ begin
     (a.endpoint_id, a.minute, a.outcome, a.answer_step, a.receipt_step),
     (a.minute, a.outcome, a.answer_step, a.receipt_step))
   on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
+  perform collecta.raise_alerts(counted_from, counted_to);
   perform collecta.fold_rollup(counted_to);
   update collecta.observation o set counted_until = counted_to;
   return counted_to < clock_timestamp() - interval '1 minute';
 end
 $$;
 comment on function collecta.observe() is
-  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup. True: there is '
+  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: there is '
   'more, call it again.';
 --! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
@@ -6830,7 +7048,7 @@ begin
   return query
   select 'error', 'capture function was altered', m.slug,
     format('Function %s of the module is not as it was written.', (
-      select string_agg(task, ', ' order by task) from jsonb_each(m.written_hash) w (task, hash)
+      select string_agg(task, ', ' order by task collate "C") from jsonb_each(m.written_hash) w (task, hash)
       where collecta.capture_hash(m.module_id) -> task is distinct from hash)),
     'select * from collecta.maintain();'
   from collecta.modules m
@@ -6860,7 +7078,7 @@ begin
       else format('select collecta.attach_partitions(%L);', s.slug) end
   from (
     select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
-      string_agg(task, ', ' order by task) filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      string_agg(task, ', ' order by task collate "C") filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
       array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
     from standing
     group by slug, relid, is_root) s
@@ -7187,7 +7405,7 @@ as $$
       endpoint_flow runners routing_trouble muted_changes
       settings installation migrations webhook_deliveries health row_secured_modules
       inbound_endpoints inbound_requests inbound_refusals inbound_budgets
-      delivery_rollup observation operator_actions secret_overlaps'),
+      delivery_rollup observation operator_actions secret_overlaps alerts'),
     -- Not old and new, which row security of their table may keep from the reader.
     ('collecta_reader', 'SELECT', 'column',
      'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.trigger_depth outbox.captured_at
@@ -7198,10 +7416,11 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
+    ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
      'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
@@ -7333,6 +7552,43 @@ comment on materialized view collecta.restored_grants is
   'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
   'pg_restore.';
 --! EndIncluded install/restored_grants.sql
+--! Included install/pin_settings.sql
+-- What a role or database is set to reaches every function that it calls. What other roles call pins what it relies on;
+-- what only such functions call has their settings. So the cost, some microseconds, is paid once a call from outside.
+-- Run at the end of every migration.
+do $$
+declare
+  entry record;
+  pins constant text :=
+    'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
+    'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
+  -- They write into the user's tables, whose defaults and triggers see the receiving login's dates and times.
+  pins_of_inbound constant text :=
+    'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set transform_null_equals = off';
+begin
+  for entry in
+    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta'::regnamespace and p.proname in (
+      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
+      'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
+      'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
+      'send_test_event', 'test_inbound_mapping', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'write_capture_functions')
+  loop
+    execute format('alter routine %s %s', entry.routine,
+      case when entry.writes then pins_of_inbound else pins end);
+  end loop;
+end
+$$;
+--! EndIncluded install/pin_settings.sql
 --! Included install/grants.sql
 -- The end of every migration. Whatever default privileges gave is taken back.
 do $$
