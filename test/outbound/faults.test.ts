@@ -335,7 +335,7 @@ t.test('endpoints that hang, with a backlog, delay no other', async t => {
     });
     await sql`
       with event as (
-        insert into collecta.events (event_id, routed_at, change_id, position, module, event, occurred_at, body)
+        insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
         values (collecta.new_id('evt'), clock_timestamp(), 0, 0, 'bulk', 'test', now(), '{}') returning event_id, routed_at)
       insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
       select g, 0, ${hanging.id}, event_id, routed_at, now() from event, generate_series(1, ${i === 0 ? 10_000 : 500}) g`;
