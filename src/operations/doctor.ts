@@ -17,7 +17,7 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
     failed ||= verdict === 'FAIL';
     say(`${verdict.padEnd(4)}  ${what}${hint ? `\n      ${hint}` : ''}`);
   };
-  const sql = connect(config.databaseUrl, { max: 1 });
+  const sql = connect(config.databaseUrl, { max: 1, purpose: 'doctor' });
   try {
     const [server] = await sql`select current_setting('server_version') as version, current_user as "user",
       (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as tls`;
