@@ -19,6 +19,8 @@ export type Ahead = {
   readonly room: Room;
   /** Whether there is room for so much that a claim is worth its round trip. */
   readonly worthAClaim: boolean;
+  /** Whether an endpoint that the last claim left out may be claimed for again. */
+  readonly wantsMore: boolean;
   readonly count: number;
 };
 
@@ -40,6 +42,8 @@ export function createAhead(
 ): Ahead {
   const queues = new Map<string, Queue>(); // by endpoint: the first in the map is served next
   const limit = Math.min(maxDeliveries, Math.max(concurrency * 6, 30));
+  /** Endpoints whose deliveries were given back for lack of memory, with the size of the first. They are not claimed for now. */
+  const setBack = new Map<string, number>();
   let count = 0;
   let total = 0; // bytes
 
@@ -72,6 +76,13 @@ export function createAhead(
     const { waiting = [], bytes = 0 } = queues.get(endpointId) ?? {};
     const most = places.isQuick(endpointId) ? maxBytes / 2 : maxBytes / 16;
     return bytes + places.bytes(endpointId) >= most || (places.isSlow(endpointId) && waiting.length >= maxOfSlow);
+  }
+
+  let leftOut = 0; // endpoints, by the last claim
+  function except(): string[] {
+    for (const [endpointId, bytes] of setBack) if (!places.isHeldBack(endpointId, bytes)) setBack.delete(endpointId);
+    const holding = new Set([...queues.keys(), ...places.endpoints()]);
+    return [...new Set([...setBack.keys(), ...[...holding].filter(hasEnough)])];
   }
 
   return {
@@ -108,7 +119,9 @@ export function createAhead(
       const overdue: Delivery[] = [];
       for (const [endpointId, queue] of queues) {
         const { waiting } = queue;
-        let old = short && places.isSlow(endpointId) ? waiting.length : 0;
+        const stuck = places.isSlow(endpointId) || places.isHeldBack(endpointId, waiting[0]!.bytes);
+        if (short && stuck) setBack.set(endpointId, waiting[0]!.bytes);
+        let old = short && stuck ? waiting.length : 0;
         while (old < waiting.length && (waiting[old]!.beginBefore <= now || waiting[old]!.beginBeforeClock <= clock))
           old++;
         if (old > 0) overdue.push(...takeFirst(endpointId, queue, old));
@@ -119,16 +132,20 @@ export function createAhead(
       Array.from(queues).flatMap(([endpointId, queue]) => takeFirst(endpointId, queue, queue.waiting.length)),
     get room() {
       const deliveries = freeRows();
-      const endpoints = new Set([...queues.keys(), ...places.endpoints()]);
+      const leaveOut = except();
+      leftOut = leaveOut.length;
       return {
         deliveries,
         bytes: Math.min(maxClaimBytes, spare()),
         perEndpoint: Math.ceil(deliveries * 0.8),
-        except: [...endpoints].filter(hasEnough),
+        except: leaveOut,
       };
     },
     get worthAClaim() {
       return freeRows() >= (limit * 2) / 3 && spare() >= maxClaimBytes / 2;
+    },
+    get wantsMore() {
+      return leftOut > 0 && except().length < leftOut;
     },
     get count() {
       return count;

@@ -96,7 +96,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
   let waitingForRoom = false;
   function ended(): void {
     pump();
-    if (waitingForRoom && ahead.worthAClaim) bell.ring();
+    if ((waitingForRoom && ahead.worthAClaim) || ahead.wantsMore) bell.ring();
   }
 
   await upkeep.waitForKeys();
