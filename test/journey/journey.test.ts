@@ -274,12 +274,12 @@ for (const runtime of runtimes)
       },
     );
 
-    t.test('Retry-After lengthens the wait, by an hour at most', async t => {
+    t.test('Retry-After of a 429 or 503 holds the endpoint for as long, an hour at most', async t => {
       const { name, insert } = await subject();
       const waits: [string, number, number][] = [
         ['300', 503, 300],
         ['300', 429, 300],
-        ['5', 503, 60],
+        ['5', 503, 5],
         ['1000000000', 429, 3600],
         ['soon', 503, 60],
         ['300', 500, 60],
@@ -295,7 +295,8 @@ for (const runtime of runtimes)
       await insert();
       for (const [index, [value, status, wait]] of waits.entries()) {
         const [row] = await attempts(sql, endpoints[index]!.id, 1);
-        t.ok(Math.abs(row!.next - row!.finished - wait) < 0.001, `${status} with ${value}: ${wait} s`);
+        // A hold begins when the answer is recorded, a retry's wait when the answer ended.
+        t.ok(Math.abs(row!.next - row!.finished - wait) < 0.5, `${status} with ${value}: ${wait} s`);
       }
     });
 
