@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:07cbd6e7897297db5fbcee69b46762a69786f28a
+--! Hash: sha1:6c641bfb0fa080019e06e7722b193e54f25be741
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4446,7 +4446,8 @@ begin
       present - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
       present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
       case when r.status in (429, 503) and r.retry_after_s >= 0
-        then present + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
+        then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
+          + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
     from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
       response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
       connect_ms real, first_byte_ms real, retry_after_s float8)
