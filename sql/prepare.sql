@@ -36,7 +36,8 @@ begin
     if found is not null then
       raise exception using errcode = 'CW041', message = format('the schema %s belongs to %s', schema_name, found),
         detail = 'Whoever owns the schema can put functions of their own in the place of collecta''s.',
-        hint = format('If %s installed collecta here, run this as that role. If not: drop schema %I cascade;',
+        hint = format('If %s installed collecta here, run this as that role. If the roles have a prefix, name it: '
+                      '--role-prefix, or -v role_prefix= in psql. Otherwise: drop schema %I cascade;',
                       found, schema_name);
     end if;
     -- Without a ledger the schema has to be empty; with one, everything in it is the owners'.
@@ -98,18 +99,17 @@ $$;
 -- without CREATEROLE cannot make them at all. Then everything belongs to the installer, and the notice says so.
 do $$
 declare
-  prefix text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
+  prefix constant text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
   installed text;
   role_name text;
   owner_role text;
 begin
   if to_regprocedure('collecta.role_prefix()') is not null then
     execute 'select collecta.role_prefix()' into installed;
-    if coalesce(current_setting('collecta.role_prefix', true), '') not in ('', installed) then
+    if prefix <> installed then
       raise exception using errcode = 'CW041', message = format('the roles of this install begin with %s', installed),
-        hint = 'Run it without a role prefix.';
+        hint = format('Name that prefix: --role-prefix %s, or -v role_prefix=%1$s in psql.', installed);
     end if;
-    prefix := installed;
   end if;
   owner_role := prefix || 'owner';
   foreach role_name in array array['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'] loop

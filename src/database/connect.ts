@@ -1,6 +1,7 @@
 import { Socket } from 'node:net';
 import postgres from 'postgres';
 import { addressOf, chooseHost, openSocket } from './hosts.ts';
+import { sessionParameters } from './session.ts';
 import { type DatabaseUrl, type Host, parseDatabaseUrl } from './url.ts';
 
 export { whyUnreachable } from './errors.ts';
@@ -100,6 +101,7 @@ function open(target: DatabaseUrl, host: Host, { connection, types: more, ...oth
     ...others,
     connection: {
       application_name: target.applicationName,
+      ...sessionParameters(target),
       ...(target.options && { options: target.options }),
       ...connection,
     },

@@ -1,6 +1,7 @@
 import type { ClientConfig } from 'pg';
 import { currentHost } from './connect.ts';
 import { openSocket } from './hosts.ts';
+import { sessionParameters } from './session.ts';
 import { type Host, parseDatabaseUrl } from './url.ts';
 
 /**
@@ -19,7 +20,10 @@ export async function listenerConfig(url: string): Promise<ClientConfig> {
     database: target.database,
     ssl,
     ...(target.sslNegotiation && { sslnegotiation: target.sslNegotiation }),
-    ...(target.options && { options: target.options }),
+    options: [
+      target.options ?? '',
+      ...Object.entries(sessionParameters(target)).map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '')}`),
+    ].join(' '),
     application_name: `${target.applicationName} listen`,
     connectionTimeoutMillis: timeout * 1000,
     // pg-listen asks now and then whether the session still answers; without this it would wait for ever.

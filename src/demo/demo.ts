@@ -61,7 +61,8 @@ export async function demo({
     title('1. A PostgreSQL, and collecta in it');
     const { url, directory, stop: stopServer } = await startPostgres();
     cleanups.push(stopServer);
-    const sql = connect(url, { max: 1 });
+    // What the demo shows is what a user types, with the search path of a user.
+    const sql = connect(url, { max: 1, connection: { search_path: 'public' } as Record<string, string> });
     cleanups.push(() => sql.end({ timeout: 2 }));
     const show = async (text: string) => {
       const { printed, rows } = await psql(sql, text);

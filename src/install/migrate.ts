@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { TransactionSql } from 'postgres';
-import { connect } from '../database/connect.ts';
+import { connect, parseDatabaseUrl } from '../database/connect.ts';
+import { acceptRefusal } from '../database/session.ts';
 
 /** Both src/install and dist/install lie two folders below the package's root. */
 const sqlFolder = new URL('../../sql/', import.meta.url);
@@ -93,7 +94,7 @@ async function readLedger(tx: TransactionSql): Promise<LedgerRow[]> {
 export type MigrateOptions = {
   /** Folder that holds prepare.sql, committed/ and repair.sql. */
   folder?: URL;
-  /** What the names of the roles begin with; kept from the first install on. */
+  /** What the names of the roles begin with, collecta_ by default; the same at each run. */
   rolePrefix?: string | undefined;
   /** Told before waiting: for another installer, or for a table that a transaction keeps locked. */
   onWait?: (reason: string) => void;
@@ -191,6 +192,9 @@ export async function status(url: string, folder: URL = sqlFolder): Promise<Inst
     const pending = migrations.map(each => each.filename).filter(name => !known.has(name));
     if (known.size === 0) return { state: 'not installed', pending };
     return { state: pending.length > 0 ? 'pending' : 'up to date', pending };
+  } catch (error) {
+    if (acceptRefusal(parseDatabaseUrl(url), error)) return await status(url, folder);
+    throw error;
   } finally {
     await sql.end({ timeout: 5 });
   }

@@ -1,6 +1,7 @@
 import ky from 'ky';
 import type { Config } from '../config.ts';
 import { connect, describeDatabase, whyUnreachable } from '../database/connect.ts';
+import { isRefusal } from '../database/session.ts';
 import { status } from '../install/migrate.ts';
 import { createLog } from '../log.ts';
 import { createGuard } from '../outbound/destination.ts';
@@ -87,6 +88,7 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
         `grant collecta_reader to ${server?.user};`,
       );
   } catch (error) {
+    if (isRefusal(error)) throw error; // by a pooler: the command is run again without startup parameters
     const { message, hint } = error as { message: string; hint?: string };
     tell('FAIL', `database ${describeDatabase(config.databaseUrl)}: ${whyUnreachable(error) ?? message}`, hint);
   } finally {
