@@ -1,4 +1,4 @@
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 /**
  * What this process counts for Prometheus. Each process counts its own: add them up over all of them. What the database
@@ -31,6 +31,11 @@ const receiptSeconds = new Histogram({
 const routed = new Counter({
   name: 'collecta_routed_total',
   help: 'Captured changes that this process routed.',
+  registers,
+});
+const listening = new Gauge({
+  name: 'collecta_listening',
+  help: 'Whether notifications come through to this process (1) or it only polls (0): then a change waits up to COLLECTA_POLL_INTERVAL_MS.',
   registers,
 });
 const inbound = new Counter({
@@ -81,6 +86,15 @@ export function countAttempt(attempt: {
     if (ms >= 0) receiptSeconds.observe(ms / 1000);
   }
 }
+
+let silentBecause: string | undefined;
+/** Notes whether notifications come through to this process, and why not. */
+export function showListening(listens: boolean, reason?: string): void {
+  listening.set(listens ? 1 : 0);
+  silentBecause = listens ? undefined : reason;
+}
+/** Why no notification comes through; undefined where they do, or nothing listens here. */
+export const whySilent = (): string | undefined => silentBecause;
 
 export function countRouted(changes: number): void {
   if (changes > 0) routed.inc(changes);

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:be53bd3a0f9b2a204c201c3f5baf50f8f00d6587
+--! Hash: sha1:91eb8f8c114c087cd70d37664cd6546595126933
 --! Message: Install
 
 --! Included install/schema.sql
@@ -264,7 +264,10 @@ create table collecta.events (
   scope text collate "C",
   occurred_at timestamptz not null,
   body text collate "C" not null,
-  constraint events_pkey primary key (event_id, payload_role, routed_at)
+  constraint events_pkey primary key (event_id, payload_role, routed_at),
+  -- SQL_ASCII and single-byte encodings keep bytes that have no UTF-8. Each claim would fail at such a body, so that
+  -- routing must fail at it first: then the runner sets this change aside. Anything but UTF-8 raises an error here.
+  constraint events_body_can_be_sent check (getdatabaseencoding() = 'UTF8' or convert_to(body, 'UTF8') is not null)
 ) partition by range (routed_at);
 create index events_by_record on collecta.events (record_id, module);
 comment on table collecta.events is
@@ -504,6 +507,38 @@ comment on function collecta.check_installation(text) is
   ' is '
   'another.';
 --! EndIncluded install/runner/check_installation.sql
+--! Included install/runner/encodable_characters.sql
+create or replace function collecta.encodable_characters(characters bytea) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  place int := 1;
+  size int;
+  found text := '';
+begin
+  if getdatabaseencoding() in ('UTF8', 'SQL_ASCII') then
+    return null;
+  end if;
+  while place <= length(characters) loop
+    size := case
+      when get_byte(characters, place - 1) >= 240 then 4
+      when get_byte(characters, place - 1) >= 224 then 3
+      else 2
+    end;
+    begin
+      found := found || convert_from(substring(characters from place for size), 'UTF8');
+    exception when untranslatable_character or character_not_in_repertoire then
+      null;
+    end;
+    place := place + size;
+  end loop;
+  return found;
+end
+$$;
+comment on function collecta.encodable_characters(bytea) is
+  'Which of these characters (in UTF-8, above ASCII) this database''s encoding can hold; null where it can hold all. '
+  'The runner escapes the others before it records an answer that has them.';
+--! EndIncluded install/runner/encodable_characters.sql
 --! Included install/resume_after_restore.sql
 create or replace function collecta.resume_after_restore(environment text default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -4287,17 +4322,17 @@ begin
   where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
 
   return query
-  select 'error', 'privileges are not as designed', min(d.object),
+  select 'error', 'privileges are not as designed', min(d.object collate "C"),
     format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
            string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
     'select * from collecta.restore_grants();'
-  from (select differing.object, row_number() over (order by differing.object) as place
+  from (select differing.object, row_number() over (order by differing.object collate "C") as place
         from collecta.differing_grants() differing) d
   having count(*) > 0;
 
   -- After a restore without the roles everything belongs to whoever restored it.
   return query
-  select 'error', 'objects have the wrong owner', min(o.name),
+  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
     format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
            collecta.role_name('collecta_owner')),
     'collecta-webhooks migrate'
@@ -4628,13 +4663,14 @@ as $$
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function', 'pick_columns mask_escapes unmask_escapes'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
-     'claim_deliveries record_deliveries release_deliveries maintain wake_runner check_installation sealing_keys'),
+     'claim_deliveries record_deliveries release_deliveries maintain wake_runner encodable_characters
+      check_installation sealing_keys'),
     ('collecta_inbound', 'EXECUTE', 'function',
      'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
     ('collecta_writer', 'EXECUTE', 'function', 'new_id')
   ) designed (grantee, privilege, kind, objects)
-  cross join lateral regexp_split_to_table(designed.objects, '\s+') named (object)
+  cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
 $$;
 comment on function collecta.designed_grants() is
   'Who may do what with the objects of this schema, besides their owners. Objects are named without the schema.';

@@ -16,6 +16,7 @@
 --!include operations/runner/wake_runner.sql
 --!include install/internal/database_identity.sql
 --!include install/runner/check_installation.sql
+--!include install/runner/encodable_characters.sql
 --!include install/resume_after_restore.sql
 
 --!include outbound/1_capture/internal/mask_escapes.sql

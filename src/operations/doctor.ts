@@ -41,21 +41,20 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
       error => tell('FAIL', error.message, error.hint),
     );
 
-    const heard = await new Promise<boolean>(done => {
-      const log = createLog('error', () => {});
-      const wakeup = createWakeup(config.listenUrl, log, () => finish());
-      const timer = setTimeout(() => finish(), 6_000);
-      const finish = () => {
+    const silent = await new Promise<string | undefined>(done => {
+      const finish = (listens: boolean, reason?: string) => {
         clearTimeout(timer);
-        const { listens } = wakeup;
-        wakeup.close().then(() => done(listens));
+        wakeup.close().then(() => done(listens ? undefined : (reason ?? 'no answer')));
       };
+      const timer = setTimeout(() => finish(false), 6_000);
+      const log = createLog('error', () => {});
+      const wakeup = createWakeup(config.listenUrl, log, { onWake: () => {}, onListening: finish });
     });
-    if (heard) tell('ok', 'notifications come through');
+    if (silent === undefined) tell('ok', 'notifications come through');
     else
       tell(
         'note',
-        `no notification comes through: changes wait up to ${config.pollIntervalMs} ms`,
+        `no notification comes through (${silent}): changes wait up to ${config.pollIntervalMs} ms`,
         'Behind a transaction pooler set COLLECTA_LISTEN_URL to a direct connection.',
       );
 

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { Config } from '../config.ts';
 import { openPool } from '../database/pool.ts';
 import type { Log } from '../log.ts';
-import { limitEndpointLabels } from '../metrics.ts';
+import { limitEndpointLabels, whySilent } from '../metrics.ts';
 import { readMetrics } from './metrics.ts';
 
 const patienceMs = 2_000;
@@ -27,7 +27,8 @@ export async function serveOperations(config: Config, log: Log, signal: AbortSig
     '/livez': async () => 'ok\n',
     '/readyz': shared(async () => {
       await probe`select collecta.check_installation(${config.environment ?? null})`;
-      return 'ok\n';
+      // Ready all the same: polling delivers. The reason may name a host: it is for the log.
+      return whySilent() === undefined ? 'ok\n' : `ok\nno notification comes through: polling\n`;
     }),
     '/metrics': shared(() => readMetrics(scrape)),
   };

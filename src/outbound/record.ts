@@ -1,3 +1,4 @@
+import { createEncoder } from '../database/encoding.ts';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import type { Delivery, Endpoint } from './claim.ts';
@@ -73,13 +74,19 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, isAwaited, onRec
   let statements = 0;
   let idle: (() => void)[] = [];
 
+  const encoder = createEncoder(sql);
+
   async function record(batch: Finished[]): Promise<void> {
     for (let attempt = 0; batch.length > 0; attempt++) {
       const now = performance.now();
       const of = <T>(read: (each: Finished) => T) => batch.map(read);
       const requests = numbered(of(({ delivery }) => delivery.endpoint));
-      const responses = numbered(of(({ result }) => result.responseHeaders && JSON.stringify(result.responseHeaders)));
       try {
+        const responses = numbered(
+          await encoder.encode(of(({ result }) => result.responseHeaders && JSON.stringify(result.responseHeaders))),
+        );
+        const bodies = await encoder.encode(of(({ result }) => result.responseBody));
+        const errors = await encoder.encode(of(({ result }) => result.error));
         const [row] = await sql`
           select collecta.record_deliveries(
             ${of(({ delivery }) => delivery.deliveryId)}::text[]::bigint[], ${of(({ delivery }) => delivery.lease)}::text[]::bigint[],
@@ -88,8 +95,8 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, isAwaited, onRec
             ${of(({ signed }) => signed?.['webhook-timestamp'] ?? null)}::text[]::bigint[],
             ${of(({ signed }) => signed?.['x-webhook-signature'] ?? null)}::text[],
             ${of(({ signed }) => signed?.['webhook-signature'] ?? null)}::text[], ${of(({ result }) => result.status)}::int[],
-            ${responses.distinct}::text[], ${responses.numbers}::int[], ${of(({ result }) => result.responseBody)}::text[],
-            ${of(({ result }) => result.error)}::text[], ${of(({ startedAt }) => micro(now - startedAt))}::float8[],
+            ${responses.distinct}::text[], ${responses.numbers}::int[], ${bodies}::text[],
+            ${errors}::text[], ${of(({ startedAt }) => micro(now - startedAt))}::float8[],
             ${of(({ result }) => micro(result.totalMs))}::float8[], ${of(({ result }) => micro(result.lookupMs))}::real[],
             ${of(({ result }) => micro(result.connectMs))}::real[], ${of(({ result }) => micro(result.firstByteMs))}::real[],
             ${of(({ result }) => result.retryAfterSeconds)}::float8[], ${batch.some(({ delivery }) => delivery.ordered)}) as recorded`;
@@ -98,6 +105,7 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, isAwaited, onRec
         return onRecorded(batch);
       } catch (error) {
         const { code, message } = error as { code?: string; message: string };
+        encoder.forget();
         const kept = batch.filter(({ delivery }) => now - delivery.claimedAt < leaseMs());
         log.error('attempts could not be recorded', {
           attempts: batch.length,

@@ -1,15 +1,13 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { ClientConfig } from 'pg';
-import pgListen, { type Subscriber } from 'pg-listen';
-import { listenerConfig } from '../database/listen.ts';
-import { openPool } from '../database/pool.ts';
+import { createListener } from '../database/listener.ts';
 import type { Log } from '../log.ts';
+import { openStandingSession, type StandingSession } from './session.ts';
 
 const lockClass = 1668246636; // 'coll'
 const wakeLock = 1;
 const selfTestMs = 5_000;
 const retestMs = 60_000;
-const retryInterval = (attempt: number) => Math.min(100 * 2 ** attempt, 5_000);
+const retryMs = 1_000;
 
 /**
  * The sleep handshake. Writers notify only while a runner sleeps: they try the wake lock shared, a sleeping runner holds it
@@ -28,97 +26,83 @@ export type Wakeup = {
   close(): Promise<void>;
 };
 
-export function createWakeup(listenUrl: string, log: Log, onWake: () => void): Wakeup {
+export type WakeupEvents = {
+  /** Something may have changed. */
+  onWake: () => void;
+  /** Notifications come through from now on, or do not, with the reason. */
+  onListening?: (listens: boolean, reason?: string) => void;
+};
+
+export function createWakeup(
+  listenUrl: string,
+  log: Log,
+  { onWake, onListening = () => {} }: WakeupEvents,
+  session: StandingSession = openStandingSession(listenUrl),
+): Wakeup {
   let holds = false;
-  let closes = 0;
   let listens = false;
   let connection = 0;
-  let testHeard: (() => void) | undefined;
+  let silent = true; // whether the log knows that notifications do not come through
+  let testHeard = () => {};
   const testChannel = `collecta_test_${crypto.randomUUID().replaceAll('-', '')}`;
   const closing = new AbortController();
-  const rest = (ms: number) => pause(ms, undefined, { signal: closing.signal }).catch(() => {});
+  const { signal } = closing;
 
-  // The lock's session: its end would end the lock unnoticed, hence onclose. A host that vanishes is ended by the server.
-  const session = openPool(listenUrl, {
-    max: 1,
-    idle_timeout: 0,
-    max_lifetime: null,
-    onclose: () => {
-      closes++;
-      if (holds && !closing.signal.aborted) {
-        holds = false;
-        onWake();
-      }
-    },
+  session.onEnd(() => {
+    if (!holds || signal.aborted) return;
+    holds = false;
+    onWake();
   });
 
-  let subscriber: Subscriber<Record<string, string>> | undefined;
-
-  /** In the background and for ever: what fails here is made up for by polling. */
-  async function listen(): Promise<void> {
-    let target: ClientConfig | undefined;
-    for (let attempt = 0; target === undefined; attempt++) {
-      try {
-        target = await listenerConfig(listenUrl);
-      } catch (error) {
-        if (attempt === 0) log.warn('cannot listen yet, polling', { message: (error as Error).message });
-        await rest(retryInterval(attempt));
-      }
-      if (closing.signal.aborted) return;
-    }
-    subscriber = pgListen.default<Record<string, string>>(target, {
-      parse: text => text,
-      retryInterval,
-      retryTimeout: 0,
-      paranoidChecking: 60_000,
-    });
-    subscriber.notifications.on('collecta_wake', onWake);
-    subscriber.notifications.on(testChannel, () => testHeard?.());
-    subscriber.events.on('reconnect', attempt => {
+  const events = {
+    connected(number: number): void {
+      connection = number;
+      testWhileConnected(number);
+    },
+    lost(reason: string, retryInMs: number): void {
+      connection = 0;
+      const event = listens ? 'listening was interrupted, polling meanwhile' : 'cannot listen yet, polling';
+      if (listens || silent) log.warn(event, { message: reason, retry_in_ms: retryInMs });
+      silent = false;
+      if (listens) onWake();
       listens = false;
-      connection++;
-      if (attempt === 1) log.warn('listening was interrupted, polling meanwhile');
-    });
-    subscriber.events.on('error', error => {
-      listens = false;
-      log.error('listening failed, polling', { message: error.message });
-    });
-    subscriber.events.on('connected', () => void selfTest(++connection));
-    // A first failure is followed by pg-listen's own endless reconnecting, as a later one is.
-    await subscriber.connect().catch(error => log.warn('cannot listen yet, polling', { message: error.message }));
-  }
+      onListening(false, reason);
+    },
+  };
+  const listener = createListener(listenUrl, { collecta_wake: onWake, [testChannel]: () => testHeard() }, events);
 
-  /** Through a transaction pooler nothing is heard: found out by listening to oneself, again each minute until it is. */
-  async function selfTest(tested: number): Promise<void> {
-    for (let attempt = 0; tested === connection && !closing.signal.aborted; attempt++) {
+  /** Through a transaction pooler nothing is heard: found out by notifying oneself, again each minute until it is. */
+  async function testWhileConnected(tested: number): Promise<void> {
+    const current = () => tested === connection && !signal.aborted;
+    for (let first = true; current() && !listens; first = false) {
+      const heard = new Promise<boolean>(done => {
+        const timer = setTimeout(() => done(false), selfTestMs);
+        testHeard = () => {
+          clearTimeout(timer);
+          done(true);
+        };
+      });
       try {
-        await subscriber?.listenTo('collecta_wake');
-        await subscriber?.listenTo(testChannel);
-        const heard = new Promise<boolean>(done => {
-          const timer = setTimeout(() => done(false), selfTestMs);
-          testHeard = () => {
-            clearTimeout(timer);
-            done(true);
-          };
-        });
-        await session`select pg_notify(${testChannel}, '')`;
-        const passed = await heard;
-        if (tested !== connection) return;
-        listens = passed;
-        if (passed) {
-          log.info('listening');
-          return onWake();
-        }
-        const hint = 'set COLLECTA_LISTEN_URL to a direct connection';
-        if (attempt === 0) log.warn('no notification comes through (a transaction pooler?): polling', { hint });
-        await rest(retestMs);
+        await session.query`select pg_catalog.pg_notify(${testChannel}, '')`;
       } catch {
-        await rest(retryInterval(attempt)); // the session or the listener was ended meanwhile
+        await pause(retryMs, undefined, { signal }).catch(() => {}); // the session was ended meanwhile
+        continue;
+      }
+      if ((await heard) && current()) {
+        listens = true;
+        silent = true;
+        log.info('listening');
+        onListening(true);
+        onWake();
+      } else if (current()) {
+        const reason = 'no notification comes through (a transaction pooler?)';
+        const hint = 'set COLLECTA_LISTEN_URL to a direct connection';
+        if (first) log.warn(`${reason}: polling`, { hint });
+        onListening(false, reason);
+        await pause(retestMs, undefined, { signal }).catch(() => {});
       }
     }
   }
-
-  const started = listen();
 
   return {
     get holds() {
@@ -130,32 +114,28 @@ export function createWakeup(listenUrl: string, log: Log, onWake: () => void): W
     async trySleep() {
       if (holds) return 'held';
       if (!listens) return 'refused';
-      const before = closes;
-      const [row] = await session`
-        select pg_try_advisory_lock(${lockClass}, ${wakeLock}) as granted,
-          exists (select from pg_locks where locktype = 'advisory' and classid = ${lockClass} and objid = ${wakeLock}
-            and database = (select oid from pg_database where datname = current_database())
-            and mode = 'ExclusiveLock' and granted and pid <> pg_backend_pid()) as elsewhere,
-          set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
-          set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '25000', false)`;
+      const { ends } = session;
+      const [row] = await session.query`
+        select pg_catalog.pg_try_advisory_lock(${lockClass}, ${wakeLock}) as granted,
+          exists (select from pg_catalog.pg_locks
+            where locktype = 'advisory' and classid = ${lockClass} and objid = ${wakeLock} and mode = 'ExclusiveLock'
+              and granted and pid <> pg_catalog.pg_backend_pid() and database =
+                (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())) as elsewhere`;
       // The session may have ended behind its answer, and the lock with it.
-      holds = row?.granted === true && closes === before;
+      holds = row?.granted === true && session.ends === ends;
       return holds ? 'held' : row?.elsewhere === true ? 'elsewhere' : 'refused';
     },
     async letGo() {
       if (!holds) return;
       holds = false;
       // Other runners sleep because we held it: they would hear no writer any more.
-      await session`select pg_advisory_unlock(${lockClass}, ${wakeLock}), pg_notify('collecta_wake', '')`;
+      await session.query`
+        select pg_catalog.pg_advisory_unlock(${lockClass}, ${wakeLock}), pg_catalog.pg_notify('collecta_wake', '')`;
     },
     async close() {
       closing.abort();
       holds = false;
-      const ended = started.then(() => subscriber?.close());
-      await Promise.allSettled([
-        session.end({ timeout: 2 }),
-        Promise.race([ended, pause(2_000, undefined, { ref: false })]),
-      ]);
+      await Promise.allSettled([session.end(), listener.close()]);
     },
   };
 }

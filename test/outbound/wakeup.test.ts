@@ -41,7 +41,7 @@ async function wakeupOn(t: Test, url: string) {
   const wakeup = createWakeup(
     url,
     createLog('debug', line => log.push(JSON.parse(line))),
-    () => void calls.number++,
+    { onWake: () => void calls.number++ },
   );
   t.teardown(() => wakeup.close());
   return { wakeup, calls, log, logged: (event: string) => until(event, () => log.find(line => line.event === event)) };

@@ -1,12 +1,15 @@
 import { createHmac } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import t from 'tap';
 import { readConfig } from '../../src/config.ts';
 import { createLog } from '../../src/log.ts';
 import { dispatch } from '../../src/outbound/dispatcher.ts';
 import type { Database } from './database.ts';
 import { closeAgent, post, startReceiving } from './inbound.ts';
 import { until } from './runner.ts';
+
+t.teardown(() => closeAgent());
 
 export type RoundTrip = {
   /** Text that the database can hold, with the letters that a test is about. */
@@ -196,7 +199,6 @@ export async function roundTrip(
     await Promise.all([ended, receiving?.stop()]);
     server.close();
     server.closeAllConnections();
-    closeAgent();
   }
   return [...seen.map((line, index) => [/^(attempt|request) /.test(line) ? 0 : index + 1, line] as const)]
     .sort(([a, one], [b, other]) => a - b || (one < other ? -1 : 1))
@@ -225,7 +227,7 @@ async function refusals(sql: Database['sql']): Promise<object[]> {
         header,
       ),
     );
-  for (const slug of ['ORDERS', 'İ', 'a b'])
+  for (const slug of ['ORDERS', 'a b'])
     states.push(await sqlstate(sql`select collecta.attach_module('pairs', ${slug})`, 'slug'));
   for (const path of ['$..a', `$['a^b']`, `$['a\u0001']`])
     states.push(

@@ -1,0 +1,123 @@
+import type { Delivery } from './claim.ts';
+import type { Places } from './places.ts';
+
+/** What the next claim may bring. */
+export type Room = { deliveries: number; bytes: number; perEndpoint: number; except: string[] };
+
+/**
+ * What is claimed and not begun, so that requests never wait for the database. Endpoints take turns. Three things end the wait
+ * of a delivery here: it begins; its lease would end before its request could (it is given back); or its endpoint turns out
+ * to be slow while memory is short (given back too).
+ */
+export type Ahead = {
+  add(deliveries: readonly Delivery[]): void;
+  /** Takes one delivery of each endpoint that may begin one, in turn, until none may. */
+  take(begin: (delivery: Delivery) => void): void;
+  /** Takes out what must be given back now. */
+  takeOverdue(): Delivery[];
+  takeAll(): Delivery[];
+  readonly room: Room;
+  /** Whether there is room for so much that a claim is worth its round trip. */
+  readonly worthAClaim: boolean;
+  readonly count: number;
+};
+
+const maxDeliveries = 300;
+/** Of one slow endpoint: enough to go on with, and no reason to claim more of it. */
+const maxOfSlow = 20;
+const maxClaimBytes = 8 * 1024 * 1024;
+
+type Waiting = { delivery: Delivery; bytes: number; beginBefore: number; beginBeforeClock: number };
+type Queue = { waiting: Waiting[]; bytes: number };
+
+/** `maxBytes` bounds the bodies that are here and in flight together, `waitMs` says how long a delivery may wait here. */
+export function createAhead(places: Places, concurrency: number, maxBytes: number, waitMs: () => number): Ahead {
+  const queues = new Map<string, Queue>(); // by endpoint: the first in the map is served next
+  const limit = Math.min(maxDeliveries, Math.max(concurrency * 6, 30));
+  let count = 0;
+  let total = 0; // bytes
+
+  /** Takes the first `number` out of a queue, which goes when it is empty. */
+  function takeFirst(endpointId: string, queue: Queue, number: number): Delivery[] {
+    const taken = queue.waiting.splice(0, number);
+    const bytes = taken.reduce((sum, each) => sum + each.bytes, 0);
+    count -= taken.length;
+    total -= bytes;
+    queue.bytes -= bytes;
+    if (queue.waiting.length === 0) queues.delete(endpointId);
+    return taken.map(({ delivery }) => delivery);
+  }
+
+  const spare = () => maxBytes - total - places.bytes();
+
+  /** What waits for slow receivers takes no room from the others. */
+  function freeRows(): number {
+    let waiting = 0;
+    for (const [endpointId, queue] of queues) if (!places.isSlow(endpointId)) waiting += queue.waiting.length;
+    return limit - waiting;
+  }
+
+  function hasEnough(endpointId: string): boolean {
+    const { waiting = [], bytes = 0 } = queues.get(endpointId) ?? {};
+    const most = places.isQuick(endpointId) ? maxBytes / 2 : maxBytes / 16;
+    return bytes + places.bytes(endpointId) >= most || (places.isSlow(endpointId) && waiting.length >= maxOfSlow);
+  }
+
+  return {
+    add(deliveries) {
+      const [now, clock] = [performance.now(), Date.now()];
+      for (const delivery of deliveries) {
+        const bytes = Buffer.byteLength(delivery.body);
+        // By two clocks: one stands still while the machine sleeps, the other may be set.
+        const leftMs = waitMs() - (now - delivery.claimedAt);
+        const queue = queues.get(delivery.endpoint.id) ?? { waiting: [], bytes: 0 };
+        queues.set(delivery.endpoint.id, queue);
+        queue.waiting.push({ delivery, bytes, beginBefore: now + leftMs, beginBeforeClock: clock + leftMs });
+        queue.bytes += bytes;
+        count++;
+        total += bytes;
+      }
+    },
+    take(begin) {
+      for (const [endpointId, queue] of queues) {
+        if (places.full) return;
+        if (!places.mayBegin(endpointId, queue.waiting[0]!.bytes)) continue;
+        const [next] = takeFirst(endpointId, queue, 1);
+        // Behind the others, where this loop comes by again.
+        if (queues.delete(endpointId)) queues.set(endpointId, queue);
+        begin(next!);
+      }
+    },
+    takeOverdue() {
+      const [now, clock] = [performance.now(), Date.now()];
+      const short = spare() < maxClaimBytes;
+      const overdue: Delivery[] = [];
+      for (const [endpointId, queue] of queues) {
+        const { waiting } = queue;
+        let old = short && places.isSlow(endpointId) ? waiting.length : 0;
+        while (old < waiting.length && (waiting[old]!.beginBefore <= now || waiting[old]!.beginBeforeClock <= clock))
+          old++;
+        if (old > 0) overdue.push(...takeFirst(endpointId, queue, old));
+      }
+      return overdue;
+    },
+    takeAll: () =>
+      Array.from(queues).flatMap(([endpointId, queue]) => takeFirst(endpointId, queue, queue.waiting.length)),
+    get room() {
+      const deliveries = freeRows();
+      const endpoints = new Set([...queues.keys(), ...places.endpoints()]);
+      return {
+        deliveries,
+        bytes: Math.min(maxClaimBytes, spare()),
+        perEndpoint: Math.ceil(deliveries * 0.8),
+        except: [...endpoints].filter(hasEnough),
+      };
+    },
+    get worthAClaim() {
+      return freeRows() >= (limit * 2) / 3 && spare() >= maxClaimBytes / 2;
+    },
+    get count() {
+      return count;
+    },
+  };
+}

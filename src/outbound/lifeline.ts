@@ -1,0 +1,74 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Log } from '../log.ts';
+import { keepalivesFor, type StandingSession } from './session.ts';
+
+const retryMs = 1_000;
+const triesOfOneNumber = 10;
+const stillHeld = '55P03';
+
+/**
+ * A runner's sign of life: an advisory lock on its number, which each claim notes in the leases it takes. The lock ends with the
+ * process, whatever ends it, and other runners then take over its leases within seconds. A frozen or cut-off runner keeps
+ * the lock until its leases have ended.
+ *
+ * `runner` is null while the lock is not held: what is claimed then is taken over when its lease ends, and not before.
+ */
+export type Lifeline = {
+  readonly runner: number | null;
+  /** Takes the lock, and takes it again whenever its session ends. */
+  hold(): void;
+  close(): void;
+};
+
+export function createLifeline(session: StandingSession, leaseMs: () => number, log: Log): Lifeline {
+  const closing = new AbortController();
+  const { signal } = closing;
+  let number: number | null = null;
+  let held = false;
+  let wanted = false;
+  let taking = false;
+
+  async function take(): Promise<void> {
+    if (taking || !wanted) return;
+    taking = true;
+    for (let tries = 1; !held && !signal.aborted; tries++) {
+      // The server may hold the lock for our last session until it notices that this has ended.
+      if (tries > triesOfOneNumber) number = null;
+      try {
+        const { ends } = session;
+        const { idleSeconds, intervalSeconds, count, userTimeoutMs } = keepalivesFor(leaseMs());
+        const [row] = await session.query`
+          select collecta.hold_lifeline(${number}::int) as runner,
+            pg_catalog.set_config('tcp_keepalives_idle', ${String(idleSeconds)}, false),
+            pg_catalog.set_config('tcp_keepalives_interval', ${String(intervalSeconds)}, false),
+            pg_catalog.set_config('tcp_keepalives_count', ${String(count)}, false),
+            pg_catalog.set_config('tcp_user_timeout', ${String(userTimeoutMs)}, false)`;
+        number = row!.runner as number;
+        // The session may have ended behind its answer.
+        held = session.ends === ends;
+        if (held) log.info('lifeline held', { runner: number });
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string };
+        if (code !== stillHeld && tries === 1) log.warn('the lifeline could not be held', { code, message });
+        await pause(retryMs, undefined, { signal }).catch(() => {});
+      }
+    }
+    taking = false;
+  }
+
+  session.onEnd(() => {
+    held = false;
+    take();
+  });
+
+  return {
+    get runner() {
+      return held ? number : null;
+    },
+    hold() {
+      wanted = true;
+      take();
+    },
+    close: () => closing.abort(),
+  };
+}

@@ -1,0 +1,117 @@
+/**
+ * Who may begin a request now. COLLECTA_CONCURRENCY places are shared by all endpoints that answer quickly; one endpoint takes
+ * four fifths of them at most. A request that takes longer than a second gives its place back, so that a slow receiver delays
+ * nobody else; from then on its endpoint needs no place, until an answer of it is quick again.
+ *
+ * Bytes are bounded as well, since a receiver that hangs keeps a body in memory for half a minute. Endpoints that have not
+ * shown here that they answer quickly may have `hangingBytes` of bodies in flight between them.
+ */
+export type Places = {
+  /** Whether a request with a body of so many bytes may begin. */
+  mayBegin(endpointId: string, bytes: number): boolean;
+  /** Takes what a request needs. What it returns gives that back, and is told how long the answer took; null without one. */
+  begin(endpointId: string, bytes: number): (tookMs: number | null) => void;
+  /** Whether its last request was slow. */
+  isSlow(endpointId: string): boolean;
+  /** Whether its last request was quick. */
+  isQuick(endpointId: string): boolean;
+  /** Whether nothing may begin but requests of slow endpoints. */
+  readonly full: boolean;
+  /** Bytes of the bodies in flight, of all endpoints or of one. */
+  bytes(endpointId?: string): number;
+  /** Those that have a request in flight. */
+  endpoints(): Iterable<string>;
+  readonly requests: number;
+  close(): void;
+};
+
+const slowAfterMs = 1_000;
+const watchEveryMs = 250;
+const slowRequestsForEachPlace = 10;
+
+type Request = { endpointId: string; bytes: number; startedAt: number; hasPlace: boolean };
+
+export function createPlaces(concurrency: number, hangingBytes: number, onFreed: () => void): Places {
+  const perEndpoint = Math.max(1, Math.ceil(concurrency * 0.8));
+  const requests = new Set<Request>();
+  const placesOf = new Map<string, number>(); // taken, by endpoint
+  const bytesOf = new Map<string, number>();
+  const slow = new Set<string>();
+  const quick = new Set<string>();
+  let free = concurrency;
+  let total = 0;
+  let hanging = 0; // bytes in flight of endpoints that are not known to be quick
+
+  const add = (counts: Map<string, number>, id: string, change: number) => {
+    const count = (counts.get(id) ?? 0) + change;
+    if (count > 0) counts.set(id, count);
+    else counts.delete(id);
+  };
+
+  function leavePlace(request: Request): void {
+    if (!request.hasPlace) return;
+    request.hasPlace = false;
+    free++;
+    add(placesOf, request.endpointId, -1);
+  }
+
+  function become(endpointId: string, isQuick: boolean): void {
+    if (isQuick) slow.delete(endpointId);
+    else slow.add(endpointId);
+    if (quick.has(endpointId) === isQuick) return;
+    if (quick.size >= 20_000) quick.clear();
+    if (isQuick) quick.add(endpointId);
+    else quick.delete(endpointId);
+    hanging += (bytesOf.get(endpointId) ?? 0) * (isQuick ? -1 : 1);
+  }
+
+  const watch = setInterval(() => {
+    const before = performance.now() - slowAfterMs;
+    let freed = false;
+    for (const request of requests) {
+      if (!request.hasPlace || request.startedAt >= before) continue;
+      become(request.endpointId, false);
+      leavePlace(request);
+      freed = true;
+    }
+    if (freed) onFreed();
+  }, watchEveryMs);
+
+  return {
+    mayBegin(endpointId, bytes) {
+      if (!quick.has(endpointId) && hanging > 0 && hanging + bytes > hangingBytes) return false;
+      if (slow.has(endpointId)) return requests.size < concurrency * slowRequestsForEachPlace;
+      return free > 0 && (placesOf.get(endpointId) ?? 0) < perEndpoint;
+    },
+    begin(endpointId, bytes) {
+      const request = { endpointId, bytes, startedAt: performance.now(), hasPlace: !slow.has(endpointId) };
+      requests.add(request);
+      total += bytes;
+      add(bytesOf, endpointId, bytes);
+      if (!quick.has(endpointId)) hanging += bytes;
+      if (request.hasPlace) {
+        free--;
+        add(placesOf, endpointId, 1);
+      }
+      return tookMs => {
+        requests.delete(request);
+        leavePlace(request);
+        total -= bytes;
+        if (!quick.has(endpointId)) hanging -= bytes;
+        add(bytesOf, endpointId, -bytes);
+        if (tookMs !== null && tookMs < slowAfterMs) become(endpointId, true);
+      };
+    },
+    isSlow: endpointId => slow.has(endpointId),
+    isQuick: endpointId => quick.has(endpointId),
+    get full() {
+      return free <= 0 && slow.size === 0;
+    },
+    bytes: endpointId => (endpointId === undefined ? total : (bytesOf.get(endpointId) ?? 0)),
+    endpoints: () => bytesOf.keys(),
+    get requests() {
+      return requests.size;
+    },
+    close: () => clearInterval(watch),
+  };
+}

@@ -1,0 +1,106 @@
+import type { Bell } from './bell.ts';
+import type { Wakeup } from './wakeup.ts';
+
+/**
+ * When the runner looks into the database again. The rhythm is always in one of these modes, and each claim leads to the next:
+ *
+ * - `busy`: the claim found work, so there may be more. The next claim follows as soon as there is room for what it may bring.
+ *   From the third of them on the wake lock is let go, so that writers stop notifying a runner that looks by itself; and
+ *   when there was more than one claim takes, the other runners are called, once a second at most.
+ * - `lingering`: the claim found work, and the wake lock is still held. Whoever commits from now on notifies; only a change
+ *   that was overtaken may be left. The next claim comes in 10 ms, or with a notification. So single changes do not cost a
+ *   lock and an unlock each.
+ * - `saturated`: what is due may not begin before something in flight has been recorded, here or by another runner. Recording
+ *   it rings the bell; in between the runner looks after 1, 2, 4 … 50 ms, or within the poll interval if writers notify.
+ * - `waiting`: there will be something at a known time.
+ * - `drowsy`: nothing was found anywhere. The runner tries to make writers notify. If a writer in flight thinks it awake, it
+ *   looks again after 1, 2, 4 … 50 ms.
+ * - `checking`: writers notify from now on. One more claim looks at everything, in case something came before that.
+ * - `asleep`: nothing is there, and every writer notifies, us or another runner that sleeps. The next claim comes with the bell,
+ *   or after the poll interval, which is the guarantee: whatever happens, nothing waits longer. Where notifications do not
+ *   come through, this is polling.
+ */
+type Mode = 'busy' | 'lingering' | 'saturated' | 'waiting' | 'drowsy' | 'checking' | 'asleep';
+
+/** What a claim came to, as far as the rhythm is concerned. */
+export type Found = {
+  /** Whether it brought deliveries or routed changes. */
+  work: boolean;
+  /** Whether there was as much as a claim takes. */
+  full: boolean;
+  /** What it says about the next one: see claim.ts. */
+  next: 'now' | 'when_recorded' | 'wait' | 'sleep';
+  waitMs: number | null;
+};
+
+export type Rhythm = {
+  /** Whether the next claim is to look at everything. */
+  readonly everything: boolean;
+  /** Waits until it is time for the next claim. */
+  after(found: Found): Promise<void>;
+  /** The same after a claim that failed. */
+  afterFailure(): Promise<void>;
+};
+
+const lingerMs = 10;
+const busyClaimsBeforeLettingGo = 3;
+const callOthersEveryMs = 1_000;
+const longestFailurePauseMs = 5_000;
+
+export function createRhythm(bell: Bell, wakeup: Wakeup, pollIntervalMs: number, callOthers: () => void): Rhythm {
+  let mode: Mode = 'checking';
+  let busyClaims = 0;
+  let shortWaits = 0; // 1, 2, 4 … ms
+  let failures = 0;
+  let calledOthersAt = Number.NEGATIVE_INFINITY;
+
+  function modeAfter({ work, full, next }: Found): Mode {
+    if (work) return !full && wakeup.holds && !bell.rung ? 'lingering' : 'busy';
+    if (next === 'now') return 'busy';
+    if (next === 'when_recorded') return 'saturated';
+    if (next === 'wait') return 'waiting';
+    return wakeup.holds ? 'asleep' : 'drowsy';
+  }
+
+  const waitShortly = () => bell.wait(Math.min(2 ** shortWaits++, 50, pollIntervalMs));
+
+  async function becomeBusy({ work, full }: Found): Promise<void> {
+    if (!work) return;
+    shortWaits = 0;
+    if (++busyClaims >= busyClaimsBeforeLettingGo) await wakeup.letGo();
+    if (!full || wakeup.holds || performance.now() - calledOthersAt < callOthersEveryMs) return;
+    calledOthersAt = performance.now();
+    callOthers();
+  }
+
+  async function fallAsleep(): Promise<void> {
+    const answer = await wakeup.trySleep();
+    if (answer === 'held') mode = 'checking';
+    else if (answer === 'refused' && wakeup.listens) await waitShortly();
+    else {
+      mode = 'asleep';
+      await bell.wait(pollIntervalMs);
+    }
+  }
+
+  return {
+    get everything() {
+      return mode === 'checking';
+    },
+    async after(found) {
+      failures = 0;
+      mode = modeAfter(found);
+      const withinMs = Math.min(found.waitMs ?? pollIntervalMs, pollIntervalMs);
+      if (mode !== 'busy' && mode !== 'saturated') busyClaims = 0;
+      if (mode === 'busy') await becomeBusy(found);
+      else if (mode === 'lingering') await bell.wait(lingerMs);
+      else if (mode === 'saturated') await (wakeup.holds ? bell.wait(withinMs) : waitShortly());
+      else if (mode === 'drowsy') await fallAsleep();
+      else await bell.wait(withinMs);
+    },
+    async afterFailure() {
+      mode = 'checking';
+      await bell.wait(Math.min(100 * 2 ** failures++, longestFailurePauseMs));
+    },
+  };
+}

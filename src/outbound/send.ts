@@ -1,0 +1,72 @@
+import type { Query } from '../database/pool.ts';
+import type { Log } from '../log.ts';
+import { countAttempt } from '../metrics.ts';
+import { signatureHeaders } from '../secrets/sign.ts';
+import type { Delivery } from './claim.ts';
+import type { Deliverer } from './deliver.ts';
+import { notSent } from './exchange.ts';
+import type { Places } from './places.ts';
+import type { Finished } from './record.ts';
+
+export type Sender = {
+  /** Signs, sends and hands over to be recorded. What was not sent is given back. Never rejects. */
+  begin(delivery: Delivery, onEnd: () => void): void;
+  /** Comes back when nothing is under way. */
+  idle(): Promise<unknown>;
+};
+
+/** `mayBegin` is asked right before the first byte of a request, `abandon` ends those under way. */
+export function createSender(
+  { deliver }: Pick<Deliverer, 'deliver'>,
+  places: Places,
+  options: {
+    mayBegin: (delivery: Delivery) => boolean;
+    record: (finished: Finished) => void;
+    giveBack: (deliveries: Delivery[]) => Promise<void>;
+    abandon: AbortSignal;
+  },
+): Sender {
+  const { mayBegin, record, giveBack, abandon } = options;
+  const underway = new Set<Promise<void>>();
+
+  async function send(delivery: Delivery): Promise<void> {
+    const { endpoint, eventId, body } = delivery;
+    const startedAt = performance.now();
+    const leave = places.begin(endpoint.id, Buffer.byteLength(body));
+    const { url, unusable } = endpoint;
+    const signed = unusable ? null : signatureHeaders(endpoint.keys, eventId, Math.floor(Date.now() / 1000), body);
+    const headers = { ...endpoint.headers, 'content-type': 'application/json', ...signed };
+    const request = { url, headers, body, mayBegin: () => mayBegin(delivery) };
+    const result = unusable ? notSent(unusable) : await deliver(request, abandon);
+    const { outcome, status, totalMs } = result;
+    leave(outcome === 'withdrawn' ? null : totalMs);
+    if (outcome === 'withdrawn') return giveBack([delivery]);
+    countAttempt({ endpointId: endpoint.id, eventId, outcome, status, totalMs });
+    record({ delivery, startedAt, signed, result });
+  }
+
+  return {
+    begin(delivery, onEnd) {
+      const sent = send(delivery).finally(() => {
+        underway.delete(sent);
+        onEnd();
+      });
+      underway.add(sent);
+    },
+    idle: () => Promise.all(underway),
+  };
+}
+
+/** Gives claimed deliveries back, so that somebody else may have them at once. Costs no attempt. Never rejects. */
+export function createGiveBack(sql: Query, log: Log) {
+  return async (deliveries: readonly Pick<Delivery, 'deliveryId' | 'lease'>[]): Promise<void> => {
+    if (deliveries.length === 0) return;
+    try {
+      await sql`select collecta.release_deliveries(${deliveries.map(each => each.deliveryId)}::text[]::bigint[],
+        ${deliveries.map(each => each.lease)}::text[]::bigint[])`;
+    } catch (error) {
+      const { message } = error as Error;
+      log.warn('claimed deliveries wait for their lease to end', { deliveries: deliveries.length, message });
+    }
+  };
+}

@@ -1,0 +1,48 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { whyUnreachable } from '../database/errors.ts';
+import type { Pool } from '../database/pool.ts';
+import type { Log } from '../log.ts';
+import type { Keyring } from '../secrets/keyring.ts';
+
+const maintainEveryMs = 600_000;
+const retryKeysMs = 5_000;
+
+/** What a runner does beside delivering: the database's maintenance, and waiting for the keys of sealed secrets. */
+export type Upkeep = {
+  /** Makes partitions ahead, drops what is past its retention, pauses what failed for days. Also every ten minutes. */
+  maintain(): Promise<void>;
+  /** Comes back when the key of every secret in use is here, or `signal` is aborted: deliveries wait, rather than fail. */
+  waitForKeys(): Promise<void>;
+  close(): void;
+};
+
+export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: AbortSignal): Upkeep {
+  async function maintain(): Promise<void> {
+    try {
+      const patient = sql.within(maintainEveryMs);
+      for (const { done, subject } of await patient`select done, subject from collecta.maintain()`)
+        log.info('maintained', { done, subject });
+    } catch (error) {
+      log.warn('maintenance failed, it is tried again', { message: (error as Error).message });
+    }
+  }
+
+  async function waitForKeys(): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        const [row] = await sql`select collecta.sealing_keys() as keys`;
+        const missing = (row!.keys as string[]).filter(keyId => !keyring.has(keyId));
+        if (missing.length === 0) return;
+        const hint = 'start it with that key in COLLECTA_SECRET_KEY too, or run collecta-webhooks seal where it is';
+        log.error('nothing is delivered: the key of sealed secrets is missing', { key_ids: missing.join(','), hint });
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string };
+        log.warn('cannot tell which keys are needed', { reason: whyUnreachable(error) ?? message, code });
+      }
+      await pause(retryKeysMs, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  const maintenance = setInterval(maintain, maintainEveryMs);
+  return { maintain, waitForKeys, close: () => clearInterval(maintenance) };
+}
