@@ -106,5 +106,12 @@ begin
   if to_regprocedure('collecta.restore_grants(boolean)') is not null then
     execute 'select from collecta.restore_grants()';
   end if;
+  -- Written functions are looked at last: what they refer to may have other numbers after a restore.
+  if to_regprocedure('collecta.resolve_modules(boolean)') is not null then
+    execute 'select from collecta.resolve_modules()';
+  end if;
+  if to_regprocedure('collecta.mend_inbound()') is not null then
+    execute 'select from collecta.mend_inbound()';
+  end if;
 end
 $$;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:91eb8f8c114c087cd70d37664cd6546595126933
+--! Hash: sha1:beb678e47adddea9ccf9b1d3ce321a779dd8cc46
 --! Message: Install
 
 --! Included install/schema.sql
@@ -562,6 +562,7 @@ begin
   for module in select m.module_id from collecta.modules m where was_disabled order by m.module_id loop
     perform collecta.write_capture_functions(module.module_id);
   end loop;
+  perform collecta.mend_inbound();
   perform collecta.wake_runner();
 end
 $$;
@@ -1318,10 +1319,10 @@ declare
   known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
   -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
-  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
+  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
     '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
     '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
-    '6697,10080}';
+    '6697,10080}')::int[];
   wrong text;
 begin
   wrong := case
@@ -2907,7 +2908,7 @@ as $$
 declare
   base pg_catalog.pg_type;
   operand pg_catalog.pg_type;
-  parts oid[] := '{}';
+  parts oid[] := '{}'::oid[];
   part oid;
 begin
   select t.* into base from pg_catalog.pg_type t where t.oid = type_id;
@@ -4296,31 +4297,13 @@ comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checki
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
 comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
 --! EndIncluded outbound/webhook_deliveries.sql
---! Included install/internal/check_install.sql
-create or replace function collecta.check_install()
+--! Included install/internal/check_grants.sql
+-- Reads the catalogs only: it works where the owner of collecta has lost rights on its own tables.
+create or replace function collecta.check_grants()
 returns table (severity text, problem text, subject text, detail text, hint text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
 begin
-  return query
-  select 'error', 'rows are missing', current_database()::text,
-    'This looks like a copy of the schema alone: triggers capture, and nothing knows what to do with the changes.',
-    'collecta-webhooks migrate'
-  where not exists (select from collecta.installation) or not exists (select from collecta.settings);
-
-  return query
-  select 'info', 'this copy does not deliver', current_database()::text,
-    format('Since %s: collecta.disable_copy() was called.', i.since),
-    'select collecta.resume_after_restore(); -- if it is to deliver after all'
-  from collecta.installation i where not i.delivers;
-
-  return query
-  select 'error', 'database is a copy', current_database()::text,
-    'collecta was installed in another database. Nothing is claimed here.',
-    'select collecta.resume_after_restore();'
-  from collecta.installation i
-  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
-
   return query
   select 'error', 'privileges are not as designed', min(d.object collate "C"),
     format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
@@ -4354,6 +4337,34 @@ begin
     -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
     and (r.rolsuper or o.owner <> schema.owner)
   having count(*) > 0;
+end
+$$;
+comment on function collecta.check_grants() is 'Rows of collecta.health about owners and privileges.';
+--! EndIncluded install/internal/check_grants.sql
+--! Included install/internal/check_install.sql
+create or replace function collecta.check_install()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'rows are missing', current_database()::text,
+    'This looks like a copy of the schema alone: triggers capture, and nothing knows what to do with the changes.',
+    'collecta-webhooks migrate'
+  where not exists (select from collecta.installation) or not exists (select from collecta.settings);
+
+  return query
+  select 'info', 'this copy does not deliver', current_database()::text,
+    format('Since %s: collecta.disable_copy() was called.', i.since),
+    'select collecta.resume_after_restore(); -- if it is to deliver after all'
+  from collecta.installation i where not i.delivers;
+
+  return query
+  select 'error', 'database is a copy', current_database()::text,
+    'collecta was installed in another database. Nothing is claimed here.',
+    'select collecta.resume_after_restore();'
+  from collecta.installation i
+  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
@@ -4578,7 +4589,7 @@ as $$
 declare
   topic text;
 begin
-  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+  foreach topic in array array['grants', 'install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
     begin
       return query execute format('select * from collecta.%I()', 'check_' || topic);
     exception when others then
@@ -4678,97 +4689,147 @@ comment on function collecta.designed_grants() is
 --! Included install/internal/restore_grants.sql
 -- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
 -- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
-create or replace function collecta.differing_grants(exactly boolean default false)
-returns table (object text, statements text)
+create or replace function collecta.compared_grants(exactly boolean) returns table (
+  object text, kind text, id oid, schema_name name, object_name name, attribute name, grantee oid, privilege text,
+  is_owner boolean, is_actual boolean, is_designed boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
   with
   ours as (
-    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+    select n.oid, n.nspname, n.nspowner, n.nspacl
+    from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
   ),
-  object (kind, name, target, owner, acl, relation) as (
-    select 'schema', n.nspname::text, format('schema %I', n.nspname), n.nspowner,
-      coalesce(n.nspacl, acldefault('n', n.nspowner)), null::oid
-    from pg_catalog.pg_namespace n where n.oid in (select ours.oid from ours)
+  object (kind, id, schema_name, name, label, owner, acl, default_acl) as (
+    select 'schema', n.oid, n.nspname, n.nspname, format('schema %I', n.nspname), n.nspowner, n.nspacl,
+      acldefault('n', n.nspowner)
+    from ours n
     union all
-    select 'relation', c.relname,
-      format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), c.relowner,
-      coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)), c.oid
-    from pg_catalog.pg_class c
-    where c.relnamespace in (select ours.oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    select 'relation', c.oid, ours.nspname, c.relname, c.oid::regclass::text, c.relowner, c.relacl,
+      acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)
+    from ours join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     union all
-    select 'function', p.proname, format('routine %s', p.oid::regprocedure), p.proowner,
-      coalesce(p.proacl, acldefault('f', p.proowner)), null
-    from pg_catalog.pg_proc p where p.pronamespace in (select ours.oid from ours)
+    select 'function', p.oid, ours.nspname, p.proname, p.oid::regprocedure::text, p.proowner, p.proacl,
+      acldefault('f', p.proowner)
+    from ours join pg_catalog.pg_proc p on p.pronamespace = ours.oid
     union all
-    select 'type', t.typname, format('type %s', t.oid::regtype), t.typowner,
-      coalesce(t.typacl, acldefault('T', t.typowner)), null
-    from pg_catalog.pg_type t left join pg_catalog.pg_class c on c.oid = t.typrelid
-    where t.typnamespace in (select ours.oid from ours) and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+    select 'type', t.oid, ours.nspname, t.typname, format('type %s', t.oid::regtype), t.typowner, t.typacl,
+      acldefault('T', t.typowner)
+    from ours join pg_catalog.pg_type t on t.typnamespace = ours.oid
+    left join pg_catalog.pg_class c on c.oid = t.typrelid
+    where t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
   ),
   actual as (
-    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
-    from object o cross join lateral aclexplode(o.acl) a
-    union all
-    select o.target, quote_ident(attribute.attname), a.grantee, a.privilege_type, a.is_grantable
+    select o.kind, o.id, ''::name as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o cross join lateral aclexplode(coalesce(o.acl, o.default_acl)) a
+    union
+    select o.kind, o.id, attribute.attname, a.grantee, a.privilege_type, a.is_grantable
     from object o
-    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.relation and attribute.attacl is not null
+    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.id and attribute.attacl is not null
     cross join lateral aclexplode(attribute.attacl) a
+    where o.kind = 'relation'
   ),
   designed as (
-    select a.* from actual a join object o on o.target = a.target
+    select a.*
+    from actual a join object o using (kind, id)
     where not exactly and a.grantee not in (0, o.owner) and not a.grantable
       and (o.kind, o.name, a.privilege) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
     union
-    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
-    from object o
-    cross join lateral aclexplode(acldefault(
-      case o.kind when 'schema' then 'n' when 'function' then 'f' when 'type' then 'T'
-        else case when o.target like 'sequence %' then 's' else 'r' end end::"char", o.owner)) a
+    select o.kind, o.id, ''::name, a.grantee, a.privilege_type, a.is_grantable
+    from object o cross join lateral aclexplode(o.default_acl) a
     where a.grantee = o.owner
     union
-    select o.target, case d.kind when 'column' then quote_ident(split_part(d.object, '.', 2)) else '' end, r.oid,
+    select o.kind, o.id, case d.kind when 'column' then split_part(d.object, '.', 2) else '' end::name, r.oid,
       d.privilege, false
     from collecta.designed_grants() d
     join pg_catalog.pg_roles r on r.rolname = d.grantee
     join object o on o.kind = case d.kind when 'column' then 'relation' else d.kind end
       and o.name = split_part(d.object, '.', 1)
     where r.oid <> o.owner
-  ),
-  differing as (
-    select distinct difference.target
-    from (
-      (select * from actual except select * from designed)
-      union all
-      (select * from designed except select * from actual)
-    ) difference
   )
-  select d.target, concat_ws('; ',
-    (select string_agg(format('revoke all on %s from %s cascade', d.target,
-                              case a.grantee when 0 then 'public' else a.grantee::regrole::text end), '; ')
-     from (select distinct actual.grantee from actual where actual.target = d.target) a),
-    (select string_agg(format('grant %s %s on %s to %s', g.privilege,
-                              case g.attribute when '' then '' else '(' || g.attribute || ')' end,
-                              d.target, g.grantee::regrole), '; ')
-     from designed g where g.target = d.target))
-  from differing d
+  select o.label, o.kind, o.id, o.schema_name, o.name, attribute, grantee, privilege, grantee = o.owner,
+    a.kind is not null, d.kind is not null
+  from actual a
+  full join designed d using (kind, id, attribute, grantee, privilege, grantable)
+  join object o using (kind, id)
+$$;
+comment on function collecta.compared_grants(boolean) is
+  'Each privilege on an object of ours that somebody has, or should have by collecta.designed_grants().';
+
+create or replace function collecta.differing_grants(exactly boolean default false) returns table (object text)
+language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  select distinct c.object from collecta.compared_grants(exactly) c where c.is_actual <> c.is_designed
 $$;
 comment on function collecta.differing_grants(boolean) is
-  'Objects of ours whose privileges are not what collecta.designed_grants() says, each with the statements that mend'
-  ' it.';
+  'Objects of ours whose privileges are not what collecta.designed_grants() says. restore_grants() mends them.';
 
 create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  differing record;
+  entry record;
 begin
   -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 9);
-  for differing in select d.object, d.statements from collecta.differing_grants(exactly) d loop
-    execute differing.statements;
-    restore_grants.object := differing.object;
-    return next;
+  for entry in
+    with compared as (
+      select c.*, bool_or(c.is_actual <> c.is_designed) over (partition by c.kind, c.id) as differs,
+        coalesce(r.rolname, 'public') as role_name
+      from collecta.compared_grants(exactly) c left join pg_catalog.pg_roles r on r.oid = c.grantee
+    )
+    -- Everything is taken from everybody, the owner included, and what is designed given anew.
+    select distinct 1 as step, c.object, c.kind, c.id, c.schema_name, c.object_name, ''::name as attribute, c.role_name,
+      '' as privilege
+    from compared c where c.differs and c.is_actual
+    union all
+    select distinct 2, c.object, c.kind, c.id, c.schema_name, c.object_name, c.attribute, c.role_name,
+      case when c.is_owner then 'ALL' else c.privilege end
+    from compared c where c.differs and c.is_designed
+    order by object, step, role_name, attribute, privilege
+  loop
+    if entry.step = 1 then
+      case entry.kind
+        when 'schema' then
+          execute format('revoke all on schema %I from %I cascade', entry.schema_name, entry.role_name);
+        when 'relation' then
+          execute format('revoke all on %I.%I from %I cascade', entry.schema_name, entry.object_name, entry.role_name);
+        when 'function' then
+          execute format('revoke all on routine %s from %I cascade', entry.id::regprocedure, entry.role_name);
+        when 'type' then
+          execute format('revoke all on type %s from %I cascade', entry.id::regtype, entry.role_name);
+      end case;
+      if entry.object is distinct from restore_grants.object then
+        restore_grants.object := entry.object;
+        return next;
+      end if;
+    elsif entry.privilege = 'ALL' then
+      case entry.kind
+        when 'schema' then
+          execute format('grant all on schema %I to %I', entry.schema_name, entry.role_name);
+        when 'relation' then
+          execute format('grant all on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
+        when 'function' then
+          execute format('grant all on routine %s to %I', entry.id::regprocedure, entry.role_name);
+        when 'type' then
+          execute format('grant all on type %s to %I', entry.id::regtype, entry.role_name);
+      end case;
+    else
+      case entry.kind || ' ' || entry.privilege
+        when 'schema USAGE' then
+          execute format('grant usage on schema %I to %I', entry.schema_name, entry.role_name);
+        when 'function EXECUTE' then
+          execute format('grant execute on routine %s to %I', entry.id::regprocedure, entry.role_name);
+        when 'relation INSERT' then
+          execute format('grant insert on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
+        when 'relation SELECT' then
+          if entry.attribute = '' then
+            execute format('grant select on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
+          else
+            execute format('grant select (%I) on %I.%I to %I', entry.attribute, entry.schema_name, entry.object_name,
+                           entry.role_name);
+          end if;
+      end case;
+    end if;
   end loop;
 end
 $$;

@@ -75,6 +75,7 @@
 
 --!include modules/row_secured_modules.sql
 --!include outbound/webhook_deliveries.sql
+--!include install/internal/check_grants.sql
 --!include install/internal/check_install.sql
 --!include modules/internal/check_modules.sql
 --!include endpoints/internal/check_endpoints.sql

@@ -4,15 +4,13 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import t from 'tap';
 import { migrate } from '../../src/install/migrate.ts';
-import type { Sql } from '../support/database.ts';
+import { type Sql, useServer } from '../support/database.ts';
 
 // Dumps are made and restored by Debian's programs, which dump no server newer than themselves. So the source is Debian's
 // server, or the older one that npm run test:matrix chose; the targets are a cluster like it and one of the newest version.
 const chosen = process.env.COLLECTA_TEST_POSTGRES_PACKAGE ?? process.env.COLLECTA_TEST_SERVER;
-if (!chosen) process.env.COLLECTA_TEST_SERVER = 'debian15';
-const { useServer } = await import('../support/database.ts');
-const source = await useServer();
-delete process.env.COLLECTA_TEST_SERVER;
+const likeSource = () => useServer([], undefined, chosen ? process.env.COLLECTA_TEST_SERVER : 'debian15');
+const source = await likeSource();
 
 const scratch = mkdtempSync(join(tmpdir(), 'collecta-restore-'));
 t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
@@ -66,18 +64,14 @@ async function original() {
 
 const from = await original();
 
-/** A fresh server that knows no role of ours, of the source's version or of the newest. */
+/** Fresh servers that know no role of ours. */
 const targets = {
-  'a cluster of the same version': () => {
-    if (!chosen) process.env.COLLECTA_TEST_SERVER = 'debian15';
-    return useServer();
-  },
-  'a cluster of the newest version': () => useServer(),
+  'a cluster of the same version': likeSource,
+  ...(!chosen && { 'a cluster of the newest version': () => useServer() }),
 };
 
 for (const [where, start] of Object.entries(targets)) {
   const target = await start();
-  delete process.env.COLLECTA_TEST_SERVER;
 
   const dumps = {
     'pg_restore of a custom dump': 'pg_dump -Fc -f a.dump "$SOURCE_URL"; pg_restore -d "$TARGET_URL" a.dump',
