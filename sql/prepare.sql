@@ -10,6 +10,7 @@ declare
   schema_name text;
   prefix constant text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
   trusted oid[];
+  writers oid[] := '{}';
   found text;
 begin
   if current_setting('server_version_num')::int < 140000 then
@@ -29,6 +30,13 @@ begin
   -- members of itself.
   trusted := array(select r.oid from pg_catalog.pg_roles r
                    where r.rolsuper or r.rolname = current_user or r.rolname = prefix || 'owner');
+  -- Functions that are written for a table belong to the roles that run them; an inbound endpoint may have one of its
+  -- own.
+  if exists (select from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'writer'
+             where c.oid = to_regclass('collecta.inbound_endpoints') and c.relkind = 'r' and c.relowner = any (trusted)) then
+    execute 'select array(select r.oid from collecta.inbound_endpoints e join pg_catalog.pg_roles r on r.rolname = e.writer)'
+      into writers;
+  end if;
   foreach schema_name in array array['collecta', 'collecta_modules', 'collecta_rows'] loop
     continue when to_regnamespace(schema_name) is null;
     select n.nspowner::regrole::text into found
@@ -50,7 +58,7 @@ begin
         and s.classid = d.classid and s.objid = d.objid and s.deptype = 'o'
       where d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid = to_regnamespace(schema_name)
         and (to_regclass('collecta.migrations') is null
-             or s.refobjid <> all (trusted || array(
+             or s.refobjid <> all (trusted || writers || array(
                   select r.oid from pg_catalog.pg_roles r
                   where r.rolname in (prefix || 'capture', prefix || 'writer')
                   union all
@@ -66,9 +74,11 @@ begin
   end loop;
 
   -- `create schema if not exists` wants CREATE on the database even where the schema is there already.
-  if to_regnamespace('collecta') is null then
-    create schema collecta;
-  end if;
+  foreach schema_name in array array['collecta', 'collecta_modules', 'collecta_rows'] loop
+    if to_regnamespace(schema_name) is null then
+      execute format('create schema %I', schema_name);
+    end if;
+  end loop;
   if to_regclass('collecta.migrations') is null then
     create table collecta.migrations (
       filename text collate "C" not null,
@@ -102,6 +112,7 @@ declare
   prefix constant text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
   installed text;
   role_name text;
+  schema_name text;
   owner_role text;
 begin
   if to_regprocedure('collecta.role_prefix()') is not null then
@@ -150,10 +161,13 @@ begin
         end if;
       end loop;
       if pg_has_role(current_user, owner_role, 'usage') then
-        if (select nspowner from pg_catalog.pg_namespace where nspname = 'collecta')
-           <> to_regrole(quote_ident(owner_role)) then
-          execute format('alter schema collecta owner to %I', owner_role);
-        end if;
+        for schema_name in
+          select n.nspname from pg_catalog.pg_namespace n
+          where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+            and n.nspowner <> to_regrole(quote_ident(owner_role))
+        loop
+          execute format('alter schema %I owner to %I', schema_name, owner_role);
+        end loop;
         if (select relowner from pg_catalog.pg_class where oid = 'collecta.migrations'::regclass)
            <> to_regrole(quote_ident(owner_role)) then
           execute format('alter table collecta.migrations owner to %I', owner_role);

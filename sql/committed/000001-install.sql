@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:beb678e47adddea9ccf9b1d3ce321a779dd8cc46
+--! Hash: sha1:58ca39d751d18b7f36a360a9df98aa0f1e050c09
 --! Message: Install
 
 --! Included install/schema.sql
@@ -9,11 +9,24 @@ begin
   if to_regnamespace('collecta') is null then
     create schema collecta;
   end if;
+  if to_regnamespace('collecta_modules') is null then
+    create schema collecta_modules;
+  end if;
+  if to_regnamespace('collecta_rows') is null then
+    create schema collecta_rows;
+  end if;
 end
 $$;
 comment on schema collecta is
   'Webhooks for the tables of this database: changes are captured, routed, delivered and kept for audit. See \df+ '
   'collecta.*';
+
+-- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function, but
+-- cannot find it, and so neither alter nor drop it.
+comment on schema collecta_modules is
+  'Functions that collecta writes for each module: what the capture triggers call. See \sf collecta_modules.capture_1_update';
+comment on schema collecta_rows is
+  'Functions that collecta writes for each module, called for rows that are large or have types that are not built in.';
 --! EndIncluded install/schema.sql
 --! Included install/internal/role_name.sql
 -- Roles are a cluster's. `migrate --role-prefix` gives a database roles of its own, and this function remembers the
@@ -41,6 +54,7 @@ comment on function collecta.role_name(text) is
 create table collecta.settings (
   singleton boolean not null default true,
   retention interval not null default '30 days',
+  rollup_retention interval not null default '90 days',
   lease interval not null default '60 s',
   max_record_bytes int not null default 1000000,
   max_truncate_records int not null default 10000,
@@ -59,6 +73,8 @@ comment on table collecta.settings is
   'One row: what holds for the whole install. Change it with UPDATE; it is read when used.';
 comment on column collecta.settings.retention is
   'How long events and delivery attempts are kept. maintain() drops whole days.';
+comment on column collecta.settings.rollup_retention is
+  'How long the counts in collecta.delivery_rollup are kept, at least as long as the attempts.';
 comment on column collecta.settings.lease is
   'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
   'exchange, '
@@ -72,8 +88,7 @@ comment on column collecta.settings.pause_after is
 comment on column collecta.settings.notify is
   'Whether writers wake a sleeping runner by NOTIFY. Null: yes, unless max_prepared_transactions is above 0, since '
   'PREPARE '
-  'TRANSACTION refuses a transaction that notified. After a change: select collecta.write_capture_functions(module_id) '
-  'from collecta.modules;';
+  'TRANSACTION refuses a transaction that notified. A change holds from the next collecta.maintain() on.';
 --! EndIncluded install/settings.sql
 --! Included install/installation.sql
 create table collecta.installation (
@@ -105,7 +120,10 @@ create table collecta.modules (
   module_id int generated always as identity,
   slug text collate "C" not null,
   relation regclass not null,
+  attached_as text collate "C" not null,
   current_version int,
+  written_for text collate "C",
+  written_hash jsonb,
   attached_at timestamptz not null default now(),
   constraint modules_pkey primary key (module_id),
   constraint modules_slug_is_unique unique (slug),
@@ -114,21 +132,28 @@ create table collecta.modules (
 );
 comment on table collecta.modules is 'Attached tables. A row appears with attach_module and goes with detach_module.';
 comment on column collecta.modules.slug is 'The module''s name in payloads and inbound URLs.';
+comment on column collecta.modules.attached_as is
+  'The table''s name when it was attached: collecta.health sees by it that another table took its place.';
+comment on column collecta.modules.written_for is 'What the capture functions were written for: see capture_inputs.';
+comment on column collecta.modules.written_hash is
+  'The capture functions as they were written; where they are not so any more, collecta.health says so and maintain mends them.';
 comment on column collecta.modules.current_version is 'Its module_versions row in force; captured changes name the version they were captured under.';
 
 create table collecta.module_versions (
   version int generated always as identity,
   module_id int not null,
   slug text collate "C" not null,
-  relation oid not null,
+  relation regclass not null,
   key_columns text[] collate "C" not null,
+  key_is_named boolean not null,
   status_column text collate "C",
   custom_data_column text collate "C",
   scope_column text collate "C",
   exclude_columns text[] collate "C" not null,
   ignore_columns text[] collate "C" not null,
   on_truncate text collate "C" not null,
-  excluded_attnums smallint[] not null,
+  column_numbers jsonb not null,
+  database text collate "C" not null,
   made_at timestamptz not null default now(),
   constraint module_versions_pkey primary key (version),
   constraint module_versions_on_truncate_is_known check (on_truncate in ('records', 'ignore', 'refuse'))
@@ -139,7 +164,12 @@ comment on column collecta.module_versions.key_columns is 'Columns that make rec
 comment on column collecta.module_versions.exclude_columns is 'Never captured, not even into the outbox: personal data stays in its table.';
 comment on column collecta.module_versions.ignore_columns is 'In the payload, but a change of these alone is none (updated_at).';
 comment on column collecta.module_versions.on_truncate is 'records: a record_deleted for each (above settings.max_truncate_records one with a count); ignore; refuse.';
-comment on column collecta.module_versions.excluded_attnums is 'Their pg_attribute numbers: a renamed column stays excluded.';
+comment on column collecta.module_versions.key_is_named is
+  'Whether attach_module was given key_columns. If not, the key is the primary key.';
+comment on column collecta.module_versions.column_numbers is
+  'pg_attribute numbers of the columns named here, by name: so a renamed column stays excluded or ignored.';
+comment on column collecta.module_versions.database is
+  'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
 --! EndIncluded modules/modules.sql
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
@@ -332,6 +362,11 @@ create table collecta.delivery_attempts (
   constraint delivery_attempts_outcome_is_known check (outcome in ('delivered', 'failed', 'exhausted', 'blocked', 'lost'))
 ) partition by range (routed_at);
 create index delivery_attempts_by_event on collecta.delivery_attempts (event_id);
+create index delivery_attempts_by_endpoint on collecta.delivery_attempts (endpoint_id, id);
+-- What needs a person is rare: these two cost an attempt that delivers nothing.
+create index delivery_attempts_not_delivered on collecta.delivery_attempts (id) where outcome <> 'delivered';
+create index delivery_attempts_not_delivered_by_endpoint
+  on collecta.delivery_attempts (endpoint_id, id) where outcome <> 'delivered';
 create index delivery_attempts_by_time on collecta.delivery_attempts using brin (started_at);
 comment on table collecta.delivery_attempts is 'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
 --! EndIncluded outbound/delivery_attempts.sql
@@ -545,24 +580,19 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   identity constant text := collecta.database_identity();
-  module record;
-  was_disabled boolean;
 begin
   if not exists (select from collecta.settings) then
     raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
       detail = 'It looks like a copy of the schema alone.', hint = 'collecta-webhooks migrate';
   end if;
   perform collecta.restore_grants();
-  was_disabled := exists (select from collecta.installation i where not i.delivers);
   insert into collecta.installation as i (system_identifier, database_oid, environment)
   values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, resume_after_restore.environment)
   on conflict on constraint installation_pkey do update
   set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
-  for module in select m.module_id from collecta.modules m where was_disabled order by m.module_id loop
-    perform collecta.write_capture_functions(module.module_id);
-  end loop;
-  perform collecta.mend_inbound();
+  -- Also where disable_copy() emptied them.
+  perform collecta.resolve_modules(anew => true);
   perform collecta.wake_runner();
 end
 $$;
@@ -634,107 +664,268 @@ $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
   'A row with only these columns (keep), or without them, the rest text for text.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
---! Included outbound/1_capture/internal/capture_large.sql
--- For rows of more than 4 kB as stored (compressed, so up to 255 times that). Written for each module, since rows of a transition
--- table are of type record: their columns can only be named in a function's text. What the names do not fit any more (a column
--- was renamed) is caught: none of this may fail the user's statement.
-create or replace function collecta.write_large_capture(module collecta.module_versions) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+--! Included outbound/1_capture/internal/type_kind.sql
+-- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
+-- matters is whose the type is: code of an ordinary role must never run in capture.
+create or replace function collecta.type_kind(type_id oid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  written constant text := format('capture_%s_large', module.module_id);
-  thin constant text[] := module.key_columns || module.status_column || module.scope_column;
-  body text;
+  type pg_catalog.pg_type;
+  by_superuser boolean;
 begin
-  body := format('declare
-  size_limit constant int := (select max_record_bytes from collecta.settings);
-  size bigint;
-  document json;
-  custom_data_changed boolean := false;
-begin
-  if pg_column_size(captured) <= 65536 then
-    document := row_to_json(captured);
-    if octet_length(document::text) <= size_limit then
-      return document;
-    end if;
-  end if;
-  begin
-    -- octet_length of text and bytea reads the length without decompressing.
-    size := %s;
-  exception when others then
-    null;
-  end;
-  begin
-    if size is null or size <= size_limit then
-      document := row_to_json(captured);
-      if octet_length(document::text) <= 2 * size_limit::bigint then
-        return document;
-      end if;
-    end if;
-  exception when others then
-    null; -- too large to be written down at all
-  end;
-  begin
-    custom_data_changed := %s;
-  exception when others then
-    null;
-  end;
-  select row_to_json(t) into document from (select %s, true as "$truncated", custom_data_changed as "$custom_data_changed") t;
-  return document;
-exception when others then
-  return ''{"$truncated":true}'';
-end',
-    (select coalesce(string_agg(format(
-        case when a.atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype)
-          then 'coalesce(octet_length(captured.%I), 0)::bigint' else 'coalesce(pg_column_size(captured.%I), 0)::bigint' end,
-        a.attname), ' + '), '0')
-     from pg_catalog.pg_attribute a
-     where a.attrelid = module.relation and a.attnum > 0 and not a.attisdropped and a.attlen = -1 and a.attgenerated <> 'v'
-       and a.attnum <> all (module.excluded_attnums)),
-    -- Cast, or it is parsed as a row comparison, which *<> is not.
-    case when module.custom_data_column is null then 'false'
-      else format('row(captured.%1$I)::record *<> row(other.%1$I)::record', module.custom_data_column) end,
-    (select string_agg(distinct format('captured.%1$I as %1$I', c), ', ') from unnest(thin) c where c is not null));
-  if not exists (select from pg_catalog.pg_proc p
-                 where p.pronamespace = 'collecta'::regnamespace and p.proname = written and p.prosrc = body) then
-    execute format('create or replace function collecta.%I(captured record, other record) returns json language plpgsql stable as %L', written, body);
-    perform collecta.own_function(format('collecta.%I(record, record)', written)::regprocedure, 'collecta_capture');
-  end if;
-end
-$$;
-comment on function collecta.write_large_capture(collecta.module_versions) is
-  'Writes the function that captures a module''s large rows: whole up to settings.max_record_bytes, else thin (key, scope, status, whether custom_data changed).';
---! EndIncluded outbound/1_capture/internal/capture_large.sql
---! Included install/internal/own_function.sql
--- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
--- that can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one.
-create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  grantee oid;
-  owner constant text := collecta.written_owner(owner_name);
-begin
-  -- PUBLIC, and whomever default privileges name.
-  for grantee in
-    select distinct a.grantee
-    from pg_catalog.pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
-    where p.oid = function_id and a.grantee <> p.proowner
   loop
-    execute format('revoke all on function %s from %s cascade', function_id,
-                   case grantee when 0 then 'public' else grantee::regrole::text end);
+    -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
+    if type_id < 16384 then
+      return 'built in';
+    end if;
+    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
+    if not found then
+      return 'untrusted';
+    end if;
+    if type.typtype = 'd' then
+      type_id := type.typbasetype;
+    elsif type.typcategory = 'A' and type.typelem <> 0 then
+      type_id := type.typelem;
+    else
+      exit;
+    end if;
   end loop;
-  if owner <> current_user
-     and (select p.proowner <> to_regrole(quote_ident(owner)) from pg_catalog.pg_proc p where p.oid = function_id)
+  by_superuser := (select r.rolsuper from pg_catalog.pg_roles r where r.oid = type.typowner);
+  if type.typtype = 'c' then
+    return case when by_superuser and not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = type.typrelid and a.attnum > 0 and not a.attisdropped
+          and collecta.type_kind(a.atttypid) = 'untrusted')
+      then 'trusted' else 'untrusted' end;
+  end if;
+  return case when by_superuser and not exists (
+      select from pg_catalog.pg_cast c
+      join pg_catalog.pg_proc p on p.oid = c.castfunc
+      join pg_catalog.pg_roles r on r.oid = p.proowner
+      where c.castsource = type.oid and c.casttarget = 'json'::regtype and not r.rolsuper)
+    then 'trusted' else 'untrusted' end;
+end
+$$;
+comment on function collecta.type_kind(oid) is
+  'Of a column''s type: built in; trusted (its owner and that of its cast to json are superusers, as with extensions); '
+  'or untrusted, whose values are captured as their text, without any cast.';
+--! EndIncluded outbound/1_capture/internal/type_kind.sql
+--! Included outbound/1_capture/internal/column_expression.sql
+create or replace function collecta.column_expression(value text, type_id oid, as_text boolean) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  type pg_catalog.pg_type;
+  element pg_catalog.pg_type;
+  -- concat calls the type's output function, which only a superuser can make, and no cast.
+  written text := 'concat(' || value || ')';
+begin
+  if type_id < 16384 or not as_text and collecta.type_kind(type_id) <> 'untrusted' then
+    return value;
+  end if;
+  loop
+    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
+    exit when type.typtype is distinct from 'd';
+    type_id := type.typbasetype;
+  end loop;
+  if type_id < 16384 then
+    return value;
+  elsif type.typcategory = 'A' and type.typelem <> 0 then
+    select t.* into element from pg_catalog.pg_type t where t.oid = type.typelem;
+    if element.typdelim = ',' then
+      written := written || '::text[]';
+    end if;
+    if element.typtype = 'c' and not as_text then
+      written := 'case when array_ndims(' || value || ') = 1 then array_to_json((select array_agg('
+        || collecta.column_expression('"collecta elements".element', element.oid, false)
+        || ') from (select unnest(' || value || ') as element) "collecta elements")) else to_json(' || written || ') end';
+    end if;
+  elsif type.typtype = 'c' and not as_text then
+    select '(select coalesce("collecta fields".*) from (select ' || coalesce(string_agg(
+        collecta.column_expression('(' || value || ').' || quote_ident(a.attname), a.atttypid, false)
+          || ' as ' || quote_ident(a.attname), ', ' order by a.attnum), '') || ') "collecta fields")'
+    into written
+    from pg_catalog.pg_attribute a where a.attrelid = type.typrelid and a.attnum > 0 and not a.attisdropped;
+  end if;
+  -- num_nulls, since a composite value whose fields are all null "is null".
+  return 'case when num_nulls(' || value || ') = 0 then ' || written || ' end';
+end
+$$;
+comment on function collecta.column_expression(text, oid, boolean) is
+  'The SQL expression that row_to_json turns into what it would make of the value itself, without running code of an '
+  'ordinary role: untrusted types as their text. as_text: all types that are not built in.';
+--! EndIncluded outbound/1_capture/internal/column_expression.sql
+--! Included outbound/1_capture/internal/row_columns.sql
+-- Number by number from the catalog's caches: under REPEATABLE READ a query of pg_attribute shows an older name than the
+-- row to be captured has.
+create or replace function collecta.column_name(relation oid, number smallint) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select a.object_names[3] from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
+$$;
+comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
+
+-- Declared immutable on purpose: with constants for arguments it is computed when a session plans the statement that calls
+-- it, and so again after each DDL on the table, and costs nothing when rows are captured.
+create or replace function collecta.omitted_columns(relation oid, names text[], numbers smallint[]) returns text[]
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return names
+    || array(select collecta.column_name(relation, number) from unnest(numbers) number
+             where collecta.column_name(relation, number) is not null)
+    || array(select a.attname::text from pg_catalog.pg_attribute a
+             where a.attrelid = relation and a.attgenerated = 'v' and not a.attisdropped);
+exception when others then
+  return names;
+end
+$$;
+comment on function collecta.omitted_columns(oid, text[], smallint[]) is
+  'What is left out of captured rows: the excluded columns by name and by number, so that neither a rename nor a column '
+  'made anew under the name lets one out, and virtual generated columns, of which a trigger sees no value.';
+
+create or replace function collecta.row_columns(
+  relation oid, alias text, omitted text[], as_text boolean default false, wanted text[] default null
+) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select string_agg(
+    collecta.column_expression(alias || '.' || quote_ident(a.attname), a.atttypid, as_text)
+      || ' as ' || quote_ident(a.attname), ', ' order by a.attnum)
+  from pg_catalog.pg_attribute a
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+    and a.attname <> all (omitted) and (wanted is null or a.attname = any (wanted))
+$$;
+comment on function collecta.row_columns(oid, text, text[], boolean, text[]) is
+  'The select list that captures a row of a table column by column.';
+
+create or replace function collecta.row_size(relation oid, alias text, omitted text[]) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- octet_length of text and bytea reads the length without decompressing.
+  select coalesce(string_agg(
+    format(case when a.atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype)
+      then 'coalesce(octet_length(%s.%I), 0)::bigint' else 'coalesce(pg_column_size(%s.%I), 0)::bigint' end,
+      alias, a.attname), ' + ' order by a.attnum), '0')
+  from pg_catalog.pg_attribute a
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attlen = -1 and a.attgenerated <> 'v'
+    and a.attname <> all (omitted)
+$$;
+comment on function collecta.row_size(oid, text, text[]) is
+  'The expression that estimates a row''s size before anything is decompressed.';
+
+create or replace function collecta.table_layout(relation oid) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select md5(string_agg(concat_ws(' ', a.attnum, a.atttypid, a.attgenerated, a.attname), ',' order by a.attnum))
+  from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+$$;
+comment on function collecta.table_layout(oid) is 'A table''s columns, as text to compare.';
+--! EndIncluded outbound/1_capture/internal/row_columns.sql
+--! Included outbound/1_capture/internal/relations_to_capture.sql
+create or replace function collecta.sees_old_catalog(relation oid) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- A row that was changed since our snapshot was taken has an xmax.
+  select current_setting('transaction_isolation') not in ('read committed', 'read uncommitted')
+    and (exists (select from pg_catalog.pg_class c where c.oid = relation and c.xmax <> 0)
+      or exists (select from pg_catalog.pg_attribute a where a.attrelid = relation and a.xmax <> 0))
+$$;
+comment on function collecta.sees_old_catalog(oid) is
+  'Whether the transaction''s snapshot is older than the last DDL on a table (REPEATABLE READ, SERIALIZABLE).';
+
+-- Declared immutable on purpose, as omitted_columns: a session looks again after each DDL on the table, and only then.
+create or replace function collecta.relations_to_capture(relation oid, database text, how text, layout text) returns oid[]
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if database <> collecta.database_identity() or collecta.sees_old_catalog(relation)
+    or how = 'columns' and layout is distinct from collecta.table_layout(relation)
+    or how <> 'columns' and exists (
+      select from pg_catalog.pg_attribute a
+      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+        and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
   then
-    execute format('grant create on schema collecta to %I', owner);
-    execute format('alter function %s owner to %I', function_id, owner);
-    execute format('revoke create on schema collecta from %I', owner);
+    return '{}';
+  end if;
+  return array(select p.relid::oid from pg_partition_tree(relation) p union select relation);
+exception when others then
+  return '{}';
+end
+$$;
+comment on function collecta.relations_to_capture(oid, text, text, text) is
+  'Which tables'' rows a written capture function may capture. None where it does not know the table as it is now: after a '
+  'restore, or DDL that needs it to be written anew. how: rows (whole rows of built-in types), rows without (the same, '
+  'without omitted columns), columns (column by column, as in layout).';
+--! EndIncluded outbound/1_capture/internal/relations_to_capture.sql
+--! Included outbound/1_capture/internal/writer_timed_out.sql
+create or replace function collecta.writer_timed_out() returns boolean
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select current_setting('statement_timeout') <> '0'
+    and clock_timestamp() - statement_timestamp() + interval '50 ms' >= current_setting('statement_timeout')::interval
+$$;
+comment on function collecta.writer_timed_out() is
+  'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written already.';
+--! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
+--! Included install/internal/own_function.sql
+-- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
+-- can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each change
+-- of a schema's rights makes every session plan everything anew: so it is done once for many functions.
+create or replace function collecta.own_functions(functions regprocedure[], owner_name text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  written regprocedure;
+  namespaces text;
+  owner constant name := collecta.written_owner(owner_name);
+  foreign_ones constant regprocedure[] := array(
+    select p.oid::regprocedure from pg_catalog.pg_proc p
+    where p.oid = any (functions::oid[]) and p.proowner <> to_regrole(quote_ident(owner))::oid);
+begin
+  foreach written in array functions loop
+    perform collecta.revoke_execute(written);
+  end loop;
+  if foreign_ones <> '{}' and owner <> current_user then
+    select string_agg(distinct quote_ident(n.nspname), ', ') into namespaces
+    from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where p.oid = any (foreign_ones::oid[]);
+    execute format('grant create on schema %s to %I', namespaces, owner);
+    foreach written in array foreign_ones loop
+      execute format('alter function %s owner to %I', written, owner);
+    end loop;
+    execute format('revoke create on schema %s from %I', namespaces, owner);
   end if;
 end
 $$;
-comment on function collecta.own_function(regprocedure, text) is
-  'Hands a written function to its least-privileged owner, where that role exists.';
+comment on function collecta.own_functions(regprocedure[], text) is
+  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody else.';
+
+create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.own_functions(array[function_id], owner_name)
+$$;
+comment on function collecta.own_function(regprocedure, text) is 'own_functions for one.';
+
+create or replace function collecta.revoke_execute(function_id regprocedure) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  holders text;
+begin
+  -- PUBLIC has it by default, and others by ALTER DEFAULT PRIVILEGES.
+  select string_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end, ', ') into holders
+  from pg_catalog.pg_proc p
+  cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+  where p.oid = function_id and a.grantee <> p.proowner;
+  if holders is not null then
+    execute format('revoke all on function %s from %s cascade', function_id, holders);
+  end if;
+end
+$$;
+comment on function collecta.revoke_execute(regprocedure) is 'Leaves a function to its owner alone.';
 
 create or replace function collecta.written_owner(owner_name text) returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -746,51 +937,705 @@ $$;
 comment on function collecta.written_owner(text) is
   'Who owns a written function: the role made for it, or the installer where that role is not there.';
 --! EndIncluded install/internal/own_function.sql
---! Included outbound/1_capture/internal/write_capture_functions.sql
--- Writes a module's capture functions: static SQL, and an empty body for an operation that nobody subscribes to. They name
--- no column of the table (whole rows, paired by position), so a column that is added, renamed or dropped cannot fail the
--- user's statement. CREATE OR REPLACE locks no table: functions are swapped under running writers.
-create or replace function collecta.write_capture_functions(module_id int) returns void
+--! Included install/internal/function_hash.sql
+create or replace function collecta.function_hash(function_id regprocedure) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select md5(row(p.proowner, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
+    p.proparallel, p.prosupport)::text)
+  from pg_catalog.pg_proc p where p.oid = function_id
+$$;
+comment on function collecta.function_hash(regprocedure) is
+  'What a function does and who may call it, to notice that somebody altered it.';
+--! EndIncluded install/internal/function_hash.sql
+--! Included install/internal/fill_template.sql
+create or replace function collecta.fill_template(template text, parts jsonb) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select string_agg(case when place % 2 = 1 then piece else parts ->> piece end, '' order by place)
+  from unnest(string_to_array(template, '@')) with ordinality p (piece, place)
+$$;
+comment on function collecta.fill_template(text, jsonb) is
+  'Replaces each @name@ of a template by that member of parts, in one pass: what a part holds is not looked into.';
+--! EndIncluded install/internal/fill_template.sql
+--! Included modules/internal/resolve_modules.sql
+create or replace function collecta.column_numbers(module collecta.module_versions, names text[]) returns smallint[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select (module.column_numbers ->> name)::smallint from unnest(names) name
+    where module.column_numbers ? name and module.database = collecta.database_identity())
+$$;
+comment on function collecta.column_numbers(collecta.module_versions, text[]) is
+  'The numbers that columns had when the module was attached, where numbers of this database are known.';
+
+create or replace function collecta.unresolved_columns(module collecta.module_versions) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select name from unnest(module.exclude_columns) name
+    where not (module.column_numbers ? name and module.database = collecta.database_identity())
+      and not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = module.relation and a.attname = name and a.attnum > 0 and not a.attisdropped))
+$$;
+comment on function collecta.unresolved_columns(collecta.module_versions) is
+  'Excluded columns of which nobody knows where they are: neither a column of that name nor its number. Until that is '
+  'mended nothing but key, scope and status is captured.';
+
+-- What refers to a column by name or number is looked at again, and capture functions that do not fit any more are written
+-- anew. For migrate, maintain and resume_after_restore.
+create or replace function collecta.resolve_modules(anew boolean default false) returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+  identity constant text := collecta.database_identity();
   module record;
-  subscribed text[];
-  -- FULL JOIN, since an inner one's cached plan for a few rows is a nested loop for many: nothing strict may stand above it.
-  -- coalesce(x.*) is the row even where a column has the alias's name.
-  pairs constant text :=
-    'from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
-      full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
-        on n.position = o.position';
-  -- Most updates change one row. Paired by nothing at all, planned for two rows whatever the first statement of the session had,
-  -- and with nothing to look up for large rows, it costs a third less; everything else falls to the statement below it.
-  only_pair constant text :=
-    'from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
-       (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
-  where not exists (select from old_rows offset 1)
-    and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096';
-  awake constant text := 'pg_try_advisory_xact_lock_shared(1668246636, 1)';
-  not_muted constant text := 'current_setting(''collecta.muted'', true) is distinct from ''on''';
+begin
+  for module in
+    select m.module_id, m.slug, m.written_for, m.written_hash, v
+    from collecta.modules m
+    join collecta.module_versions v on v.version = m.current_version
+    join pg_catalog.pg_class c on c.oid = m.relation
+    order by m.module_id
+  loop
+    begin
+      update collecta.module_versions v
+      set database = identity, exclude_columns = now.exclude_columns, ignore_columns = now.ignore_columns,
+        column_numbers = now.column_numbers
+      from (
+        select
+          collecta.follow_columns(module.v, (module.v).exclude_columns) as exclude_columns,
+          collecta.follow_columns(module.v, (module.v).ignore_columns) as ignore_columns,
+          -- In another database than the one that they were noted in, old numbers mean nothing.
+          case when (module.v).database = identity then (module.v).column_numbers else '{}' end as known) was
+      cross join lateral (
+        select was.exclude_columns, was.ignore_columns, was.known || coalesce((
+          select jsonb_object_agg(a.attname, a.attnum)
+          from pg_catalog.pg_attribute a
+          where a.attrelid = (module.v).relation and a.attnum > 0 and not a.attisdropped
+            and a.attname = any (was.exclude_columns || was.ignore_columns || (module.v).key_columns
+              || (module.v).status_column || (module.v).custom_data_column || (module.v).scope_column)),
+          '{}') as column_numbers) now
+      where v.version = (module.v).version
+        and (v.database, v.exclude_columns, v.ignore_columns, v.column_numbers)
+          is distinct from (identity, now.exclude_columns, now.ignore_columns, now.column_numbers);
+      if anew or module.written_for is distinct from collecta.capture_inputs(module.module_id)
+        or module.written_hash is distinct from collecta.capture_hash(module.module_id)
+      then
+        perform collecta.write_capture_functions(module.module_id);
+        return next module.slug;
+      end if;
+    exception when others then
+      -- collecta.health keeps its row, and the next call tries again.
+      raise warning 'collecta: the capture functions of % could not be written: %', module.slug, sqlerrm;
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.resolve_modules(boolean) is
+  'Finds each module''s columns again, after DDL or in a restored database, and mends its capture functions; says for which '
+  'modules it wrote them. anew: all of them, as after an upgrade.';
+
+create or replace function collecta.follow_columns(module collecta.module_versions, names text[]) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select names || array(
+    select name from unnest(collecta.column_numbers(module, names)) number
+    cross join lateral collecta.column_name(module.relation, number) name
+    where name <> all (names))
+$$;
+comment on function collecta.follow_columns(collecta.module_versions, text[]) is
+  'A list of columns, and under what names those of them are now that were renamed.';
+
+create or replace function collecta.capture_hash(module_id int) returns jsonb
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_object_agg(task, collecta.function_hash(p.oid))
+  from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
+  left join pg_catalog.pg_proc p on p.oid = to_regprocedure(
+    case task when 'row' then format('collecta_rows.row_%s(record, record)', module_id)
+      else format('collecta_modules.capture_%s_%s()', module_id, task) end)
+$$;
+comment on function collecta.capture_hash(int) is 'What a module''s capture functions are now, to compare with what was written.';
+--! EndIncluded modules/internal/resolve_modules.sql
+--! Included outbound/1_capture/internal/truncate_problem.sql
+-- TRUNCATE's records are read as the capturing role. What may run or hide rows there: rights, row security, and functions
+-- of ordinary roles in indexes, statistics and policies, which the planner may call.
+create or replace function collecta.truncate_problem(relation oid) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  capturer constant name := collecta.capturing_role();
+  capturer_id constant oid := (select r.oid from pg_catalog.pg_roles r where r.rolname = capturer);
+  class pg_catalog.pg_class;
+  code text;
+begin
+  select c.* into class from pg_catalog.pg_class c where c.oid = relation;
+  if not has_schema_privilege(capturer, class.relnamespace, 'usage') then
+    return format('%I has no USAGE on schema %I', capturer, class.relnamespace::regnamespace::text);
+  elsif not has_table_privilege(capturer, class.oid, 'select') then
+    return format('%I has no SELECT on %s', capturer, class.oid::regclass);
+  elsif class.relrowsecurity
+    and not (select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.oid = capturer_id)
+    and not (pg_has_role(capturer, class.relowner, 'usage') and not class.relforcerowsecurity)
+    and (exists (select from pg_catalog.pg_policy p
+        where p.polrelid = class.oid and not p.polpermissive and p.polcmd in ('r', '*'))
+      or not exists (
+        select from pg_catalog.pg_policy p
+        where p.polrelid = class.oid and p.polpermissive and p.polcmd in ('r', '*')
+          and (p.polroles = '{0}' or capturer_id = any (p.polroles))
+          and pg_get_expr(p.polqual, p.polrelid) = 'true'))
+  then
+    return format('row security hides records of %s from %I', class.oid::regclass, capturer);
+  end if;
+  with part (classid, objid) as (
+    select 'pg_catalog.pg_class'::regclass, i.indexrelid from pg_catalog.pg_index i
+    where i.indrelid = relation and (i.indexprs is not null or i.indpred is not null)
+    union all
+    select 'pg_catalog.pg_statistic_ext'::regclass, s.oid from pg_catalog.pg_statistic_ext s where s.stxrelid = relation and s.stxexprs is not null
+    union all
+    select 'pg_catalog.pg_policy'::regclass, p.oid from pg_catalog.pg_policy p
+    where p.polrelid = relation and class.relrowsecurity
+  )
+  select coalesce(f.oid::regprocedure::text, t.oid::regtype::text) into code
+  from part
+  join pg_catalog.pg_depend d on d.classid = part.classid and d.objid = part.objid
+  left join pg_catalog.pg_operator o on d.refclassid = 'pg_catalog.pg_operator'::regclass and o.oid = d.refobjid
+  left join pg_catalog.pg_proc f on f.oid = coalesce(o.oprcode, case
+    when d.refclassid = 'pg_catalog.pg_proc'::regclass then d.refobjid end)
+  left join pg_catalog.pg_type t on d.refclassid = 'pg_catalog.pg_type'::regclass and t.oid = d.refobjid
+  join pg_catalog.pg_roles r on r.oid = coalesce(f.proowner, t.typowner) and not r.rolsuper
+  limit 1;
+  return case when code is not null
+    then format('%s belongs to an ordinary role, whose code must not run as %I', code, capturer) end;
+end
+$$;
+comment on function collecta.truncate_problem(oid) is
+  'Why the records of a TRUNCATE cannot be captured one by one; null if they can.';
+--! EndIncluded outbound/1_capture/internal/truncate_problem.sql
+--! Included outbound/1_capture/internal/capture_statement.sql
+-- What a written capture function runs where its own text does not do: after DDL that it was not yet written anew for,
+-- in a restored database, for TRUNCATE, and where pairing by position is impossible. Nothing that is unknown is captured.
+create or replace function collecta.capture_statement(
+  captured_version int, module_id int, relation oid, operation text, thin boolean
+) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  nothing constant text := 'select';
   context constant text := 'nullif(current_setting(''collecta.context'', true), '''')';
-  may_notify text;
-  pairs_by_key text;
-  key_of text;
-  omitted smallint[];
-  declares text;
+  module collecta.module_versions;
+  root oid;
+  omitted text[];
+  old_row text;
+  new_row text;
+begin
+  -- A transaction whose snapshot is older than the version sees the one before; then its key and status must do.
+  select v.* into module from collecta.module_versions v
+  where v.version = captured_version or v.module_id = module_id
+  order by v.version = captured_version desc, v.version desc limit 1;
+  root := (select m.relation from collecta.modules m where m.module_id = module_id);
+  -- The trigger stands on another table: restored from another database, or a partition that was detached.
+  if module.version is null or root is null
+    or relation <> root and relation not in (select p.relid from pg_partition_tree(root) p)
+  then
+    return nothing;
+  end if;
+  omitted := collecta.omitted_columns(root, module.exclude_columns, collecta.column_numbers(module, module.exclude_columns));
+  if operation = 'TRUNCATE' and (thin or collecta.truncate_problem(relation) is not null) then
+    return format('insert into collecta.outbox (version, operation, new, captured_at, context)
+      values (%s, ''T'', ''{"count":null}'', $1, %s)', captured_version, context);
+  end if;
+  thin := thin or module.version <> captured_version or collecta.sees_old_catalog(root)
+    or module.exclude_columns <> '{}' and (module.database <> collecta.database_identity()
+      or collecta.unresolved_columns(module) <> '{}');
+  old_row := collecta.row_statement(module, root, omitted, '"collecta old"', '"collecta new"', thin, operation = 'UPDATE');
+  new_row := collecta.row_statement(module, root, omitted, '"collecta new"', '"collecta old"', thin, operation = 'UPDATE');
+  return format(case operation
+    when 'INSERT' then '
+      insert into collecta.outbox (version, operation, new, captured_at, context)
+      select %1$s, ''I'', %4$s, $1, %2$s from new_rows "collecta new"'
+    when 'DELETE' then '
+      insert into collecta.outbox (version, operation, old, captured_at, context)
+      select %1$s, ''D'', %3$s, $1, %2$s from old_rows "collecta old"'
+    when 'UPDATE' then '
+      with "collecta counts" as materialized (
+        select (select count(*) from old_rows) = (select count(*) from new_rows) as same)
+      insert into collecta.outbox (version, operation, old, new, captured_at, context)
+      select %1$s,
+        case when "collecta old"."collecta place" is null then ''I''
+          when "collecta new"."collecta place" is null then ''D'' else ''U'' end,
+        case when "collecta old"."collecta place" is not null then %3$s end,
+        case when "collecta new"."collecta place" is not null then %4$s end, $1, %2$s
+      from (
+        select "collecta old".*, coalesce("collecta old".*) as "collecta row", row_number() over () as "collecta place",
+          case when "collecta counts".same then row_number() over () end::text || '''' as "collecta position",
+          case when "collecta counts".same then ''{}'' else %5$s end as "collecta key"
+        from old_rows "collecta old", "collecta counts") "collecta old"
+      full join (
+        select "collecta new".*, coalesce("collecta new".*) as "collecta row", row_number() over () as "collecta place",
+          case when "collecta counts".same then row_number() over () end::text || '''' as "collecta position",
+          case when "collecta counts".same then ''{}'' else %6$s end as "collecta key"
+        from new_rows "collecta new", "collecta counts") "collecta new"
+      on coalesce("collecta old"."collecta position", '''') = coalesce("collecta new"."collecta position", '''')
+        and "collecta old"."collecta key" = "collecta new"."collecta key"
+      where ("collecta old"."collecta row" *<> "collecta new"."collecta row") is not false
+      order by coalesce("collecta old"."collecta place", "collecta new"."collecta place")'
+    else '
+      with truncated as materialized (select count(*) as records from only %7$s)
+      insert into collecta.outbox (version, operation, old, new, captured_at, context)
+      select %1$s, ''D'', %3$s, null, $1, %2$s from only %7$s "collecta old"
+      where (select records from truncated) <= %8$s
+      union all
+      select %1$s, ''T'', null, json_build_object(''count'', records), $1, %2$s
+      from truncated where records > %8$s' end,
+    captured_version, context, old_row, new_row,
+    coalesce(collecta.key_expression(module, root, '"collecta old"'), quote_literal('')),
+    coalesce(collecta.key_expression(module, root, '"collecta new"'), quote_literal('')),
+    relation::regclass, (select s.max_truncate_records from collecta.settings s));
+end
+$$;
+comment on function collecta.capture_statement(int, int, oid, text, boolean) is
+  'The statement that captures an operation on a table as it is now; thin: key, scope and status only.';
+
+create or replace function collecta.row_statement(
+  module collecta.module_versions, relation oid, omitted text[], alias text, other text, thin boolean, compared boolean
+) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  thin_row constant text := format(
+    '(select row_to_json(coalesce("collecta thin".*)) from (select %strue as "$truncated", %s as "$custom_data_changed") "collecta thin")',
+    -- As text, since under an old snapshot the columns' types are not known.
+    collecta.row_columns(relation, alias, omitted, true,
+      module.key_columns || module.status_column || module.scope_column) || ', ',
+    case when compared and exists (select from pg_catalog.pg_attribute a where a.attrelid = relation
+        and a.attname = module.custom_data_column and a.attname <> all (omitted) and not a.attisdropped)
+      then format('coalesce(row(%1$s.%3$I)::record *<> row(%2$s.%3$I)::record, false)', alias, other, module.custom_data_column)
+      else 'false' end);
+begin
+  if thin then
+    return thin_row;
+  end if;
+  return format('case when %1$s <= %2$s then '
+    '(select row_to_json(coalesce("collecta all".*)) from (select %3$s) "collecta all") else %4$s end',
+    collecta.row_size(relation, alias, omitted), (select s.max_record_bytes from collecta.settings s),
+    collecta.row_columns(relation, alias, omitted), thin_row);
+end
+$$;
+comment on function collecta.row_statement(collecta.module_versions, oid, text[], text, text, boolean, boolean) is
+  'The expression that captures one row, whole if it is not too large.';
+
+create or replace function collecta.key_expression(module collecta.module_versions, relation oid, alias text) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select 'array[' || string_agg(format('concat(%s.%I)', alias, a.attname), ', ' order by a.attname) || ']::text'
+  from pg_catalog.pg_attribute a
+  where a.attrelid = relation and a.attname = any (module.key_columns) and not a.attisdropped
+$$;
+comment on function collecta.key_expression(collecta.module_versions, oid, text) is
+  'A record''s key as text, to pair the old rows of a statement with its new ones.';
+--! EndIncluded outbound/1_capture/internal/capture_statement.sql
+--! Included outbound/1_capture/templates/insert.sql
+create or replace function collecta.capture_insert_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+-- Captures INSERT on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
+#variable_conflict use_variable
+declare
+  captured_at constant timestamptz := clock_timestamp();
+begin
+  -- In this context a whole row must be named by an alias that no column of the table has.
+  insert into collecta.outbox (version, operation, new, captured_at, context)
+  select @version@, 'I', @inserted_row@,
+    captured_at, nullif(current_setting('collecta.context', true), '')
+  from new_rows "collecta new"
+  where current_setting('collecta.muted', true) is distinct from 'on'
+    and tg_relid = any (@relations@);
+  -- A sleeping runner holds this lock and wants to be told; FOUND is false if nothing was captured.
+  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
+    if not found then
+      if current_setting('collecta.muted', true) = 'on' then
+        insert into collecta.outbox (version, operation, new, captured_at, context)
+        select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)),
+          captured_at, nullif(current_setting('collecta.context', true), '')
+        from new_rows having count(*) > 0;
+        return null;
+      end if;
+      if not exists (select from new_rows where tg_relid <> all (@relations@)) then
+        return null;
+      end if;
+      @capture_otherwise@
+      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
+        return null;
+      end if;
+    end if;
+    if @may_notify@ then
+      perform pg_notify('collecta_wake', '');
+    end if;
+  end if;
+  return null;
+end
+$body$ $template$;
+comment on function collecta.capture_insert_template() is 'The body of collecta_modules.capture_<n>_insert.';
+--! EndIncluded outbound/1_capture/templates/insert.sql
+--! Included outbound/1_capture/templates/update.sql
+create or replace function collecta.capture_update_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+-- Captures UPDATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
+#variable_conflict use_variable
+declare
+  captured_at constant timestamptz := clock_timestamp();
+begin
+  -- Most updates change one small row. Paired by nothing at all and planned for two rows, whatever the session's first
+  -- statement had, it costs a third less. coalesce(x.*) is the row even where a column has the alias's name.
+  insert into collecta.outbox (version, operation, old, new, captured_at, context)
+  select @version@, 'U', @old_row@, @new_row@,
+    captured_at, nullif(current_setting('collecta.context', true), '')
+  from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
+    (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+  where not exists (select from old_rows offset 1)
+    and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
+    and (o.r *<> n.r) is not false@key_changed@
+    and current_setting('collecta.muted', true) is distinct from 'on'
+    and tg_relid = any (@relations@);
+  -- A sleeping runner holds this lock and wants to be told; FOUND is false if nothing was captured.
+  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
+    if not found then
+      if current_setting('collecta.muted', true) = 'on' then
+        insert into collecta.outbox (version, operation, new, captured_at, context)
+        select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
+          captured_at, nullif(current_setting('collecta.context', true), '')
+        from new_rows having count(*) > 0;
+        return null;
+      end if;
+      -- Paired by position and not by key, since foreign-key actions put one record into both tables twice. A strict
+      -- WHERE would turn FULL JOIN into an inner join, whose cached plan for a few rows is a nested loop for many.
+      insert into collecta.outbox (version, operation, old, new, captured_at, context)
+      select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
+        captured_at, nullif(current_setting('collecta.context', true), '')
+      from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
+      full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
+        on n.position = o.position
+      where (o.r *<> n.r) is not false@key_changed@
+        and tg_relid = any (@relations@)@same_count@
+      order by o.position;
+      if not found then
+        if not exists (select from new_rows where tg_relid <> all (@relations@))@same_count@ then
+          return null;
+        end if;
+        @capture_otherwise@
+      end if;
+      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
+        return null;
+      end if;
+    end if;
+    if @may_notify@ then
+      perform pg_notify('collecta_wake', '');
+    end if;
+  end if;
+  return null;
+end
+$body$ $template$;
+comment on function collecta.capture_update_template() is 'The body of collecta_modules.capture_<n>_update.';
+--! EndIncluded outbound/1_capture/templates/update.sql
+--! Included outbound/1_capture/templates/delete.sql
+create or replace function collecta.capture_delete_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+-- Captures DELETE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
+#variable_conflict use_variable
+declare
+  captured_at constant timestamptz := clock_timestamp();
+begin
+  -- In this context a whole row must be named by an alias that no column of the table has.
+  insert into collecta.outbox (version, operation, old, captured_at, context)
+  select @version@, 'D', @deleted_row@,
+    captured_at, nullif(current_setting('collecta.context', true), '')
+  from old_rows "collecta old"
+  where current_setting('collecta.muted', true) is distinct from 'on'
+    and tg_relid = any (@relations@);
+  -- A sleeping runner holds this lock and wants to be told; FOUND is false if nothing was captured.
+  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
+    if not found then
+      if current_setting('collecta.muted', true) = 'on' then
+        insert into collecta.outbox (version, operation, new, captured_at, context)
+        select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)),
+          captured_at, nullif(current_setting('collecta.context', true), '')
+        from old_rows having count(*) > 0;
+        return null;
+      end if;
+      if not exists (select from old_rows where tg_relid <> all (@relations@)) then
+        return null;
+      end if;
+      @capture_otherwise@
+      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
+        return null;
+      end if;
+    end if;
+    if @may_notify@ then
+      perform pg_notify('collecta_wake', '');
+    end if;
+  end if;
+  return null;
+end
+$body$ $template$;
+comment on function collecta.capture_delete_template() is 'The body of collecta_modules.capture_<n>_delete.';
+--! EndIncluded outbound/1_capture/templates/delete.sql
+--! Included outbound/1_capture/templates/truncate.sql
+create or replace function collecta.capture_truncate_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+-- Captures TRUNCATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
+declare
+  captured_at constant timestamptz := clock_timestamp();
+begin
+  if current_setting('collecta.muted', true) = 'on' then
+    insert into collecta.outbox (version, operation, new, captured_at, context)
+    values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
+      captured_at, nullif(current_setting('collecta.context', true), ''));
+    return null;
+  end if;
+  @capture_otherwise@
+  if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+    perform pg_notify('collecta_wake', '');
+  end if;
+  return null;
+end
+$body$ $template$;
+comment on function collecta.capture_truncate_template() is
+  'The body of collecta_modules.capture_<n>_truncate with on_truncate => records.';
+
+create or replace function collecta.refuse_truncate_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+-- Refuses TRUNCATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
+begin
+  raise exception using errcode = 'CW030', message = format('TRUNCATE of %s is refused', tg_relid::regclass),
+    detail = 'It is attached as module @slug@ with on_truncate => ''refuse'': TRUNCATE deletes every record at once, and '
+      'subscribers of record_deleted would not be told of each.',
+    hint = format('delete from %s;', tg_relid::regclass);
+end
+$body$ $template$;
+comment on function collecta.refuse_truncate_template() is
+  'The body of collecta_modules.capture_<n>_truncate with on_truncate => refuse.';
+--! EndIncluded outbound/1_capture/templates/truncate.sql
+--! Included outbound/1_capture/templates/otherwise.sql
+create or replace function collecta.capture_otherwise_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$-- What the statement above does not know: a statement made for the table as it is now. If that fails, key and status.
+      begin
+        execute collecta.capture_statement(@version@, @module_id@, tg_relid, tg_op, false) using captured_at;
+      exception when others or query_canceled then
+        if sqlstate = '57014' and not collecta.writer_timed_out() then
+          raise;
+        end if;
+        begin
+          execute collecta.capture_statement(@version@, @module_id@, tg_relid, tg_op, true) using captured_at;
+        exception when syntax_error_or_access_rule_violation or data_exception then
+          raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+        end;
+      end;$body$ $template$;
+comment on function collecta.capture_otherwise_template() is 'What the capture functions of an operation have in common.';
+--! EndIncluded outbound/1_capture/templates/otherwise.sql
+--! Included outbound/1_capture/templates/row.sql
+create or replace function collecta.capture_row_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+-- Captures one row of module @slug@ that row_to_json alone must not be trusted with: of more than 4 kB as stored (it is
+-- compressed, so up to 255 times that), or with types that are not built in. Written by
+-- collecta.write_capture_functions(@module_id@) for the columns @layout@; do not edit.
+-- What the names do not fit any more, because a column was renamed, is caught: nothing here may fail the writer.
+declare
+  size_limit bigint;
+  size bigint := pg_column_size(captured);
+  document json;
+  custom_data_changed boolean := false;
+begin
+  if size > 4096 then
+    size_limit := (select s.max_record_bytes from collecta.settings s);
+    begin
+      size := @size@;
+    exception when others then
+      null;
+    end;
+  end if;
+  if size <= size_limit or size_limit is null then
+    begin
+      document := @document@;
+      if size_limit is null or octet_length(document::text) <= 2 * size_limit then
+        return document;
+      end if;
+    exception when others or query_canceled then
+      -- Too large to be written down at all, a value that has no JSON, or no time left.
+      if sqlstate = '57014' and not collecta.writer_timed_out() then
+        raise;
+      end if;
+    end;
+    @document_as_text@
+  end if;
+  begin
+    custom_data_changed := @custom_data_changed@;
+  exception when others then
+    null;
+  end;
+  select row_to_json(coalesce("collecta thin".*)) into document
+  from (select @thin_columns@true as "$truncated", custom_data_changed as "$custom_data_changed") "collecta thin";
+  return document;
+exception when others then
+  begin
+    return coalesce(@thin_by_name@, '{"$truncated":true}');
+  exception when others then
+    return '{"$truncated":true}';
+  end;
+end
+$body$ $template$;
+comment on function collecta.capture_row_template() is 'The body of collecta_rows.row_<n>.';
+
+create or replace function collecta.capture_row_as_text_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$begin
+      document := @document@;
+      if size_limit is null or octet_length(document::text) <= 2 * size_limit then
+        return document;
+      end if;
+    exception when others or query_canceled then
+      if sqlstate = '57014' and not collecta.writer_timed_out() then
+        raise;
+      end if;
+    end;$body$ $template$;
+comment on function collecta.capture_row_as_text_template() is
+  'The second attempt of collecta_rows.row_<n>, for types with a cast to json: their values as text.';
+--! EndIncluded outbound/1_capture/templates/row.sql
+--! Included outbound/1_capture/internal/capture_parts.sql
+create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  root constant oid := module.relation;
+  numbers constant smallint[] := collecta.column_numbers(module, module.exclude_columns);
+  omitted constant text[] := collecta.omitted_columns(root, module.exclude_columns, numbers);
+  thin constant text[] := module.key_columns || module.status_column || module.scope_column;
+  layout constant text := collecta.table_layout(root);
+  kinds constant text[] := array(
+    select collecta.type_kind(a.atttypid) from pg_catalog.pg_attribute a
+    where a.attrelid = root and a.attnum > 0 and not a.attisdropped);
+  -- Whole rows, so that a column can be added, renamed or dropped without failing a writer; column by column only where a
+  -- type needs care.
+  how constant text := case when kinds && '{trusted,untrusted}' then 'columns'
+    when omitted <> '{}' then 'rows without' else 'rows' end;
+  relations constant text := case when collecta.unresolved_columns(module) <> '{}' then '''{}''::oid[]'
+    else format('collecta.relations_to_capture(%s, %L, %L, %s)', root, module.database, how,
+      case how when 'columns' then quote_literal(layout) else 'null' end) end;
+  captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
+  -- # stands for the row, ~ for the other one of an update.
+  small constant text := case when how = 'columns' then captured_row else 'row_to_json(#)' end;
+  large constant text := case when how = 'columns' then captured_row
+    else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else row_to_json(#) end' end;
+  picked constant text := case when how = 'rows without' then 'collecta.pick_columns(' else '' end;
+  without constant text := case when how = 'rows without'
+    then format(', collecta.omitted_columns(%s, %L, %L), false)', root, module.exclude_columns, numbers) else '' end;
+  document constant text := '(select row_to_json(coalesce("collecta all".*)) from (select %s) "collecta all")%s';
+  -- What PostGIS makes of POINT(NaN 1) is no JSON: where a cast makes it, it is parsed.
+  parsed constant text := case when kinds && '{trusted}' and exists (
+      select from pg_catalog.pg_cast c
+      where c.casttarget = 'json'::regtype and c.castfunc <> 0 and c.castsource >= 16384) then '::text::json' end;
+begin
+  return jsonb_build_object(
+    'module_id', module.module_id,
+    'version', module.version,
+    'slug', module.slug,
+    'relations', relations,
+    'old_row', picked || replace(replace(small, '#', 'o.r'), '~', 'n.r') || without,
+    'new_row', picked || replace(replace(small, '#', 'n.r'), '~', 'o.r') || without,
+    'old_row_or_large', picked || replace(replace(large, '#', 'o.r'), '~', 'n.r') || without,
+    'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
+    'inserted_row', picked || replace(replace(large, '#', '"collecta new".*'), '~', '"collecta new".*') || without,
+    'deleted_row', picked || replace(replace(large, '#', '"collecta old".*'), '~', '"collecta old".*') || without,
+    -- Where nobody subscribes to updates, only a changed key, which is a delete and a create, means anything.
+    'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
+        || case when module.status_column is not null then 'status_change' end
+        || case when module.custom_data_column is not null then 'custom_data_updated' end)
+      then (select format(E'\n    and array[%s] is distinct from array[%s]',
+          string_agg(format('collecta.mask_escapes(row_to_json(o.r)) ->> %L', k), ', '),
+          string_agg(format('collecta.mask_escapes(row_to_json(n.r)) ->> %L', k), ', '))
+        from unnest(module.key_columns) k) end,
+    -- A partition's BEFORE INSERT trigger that drops a moved row leaves more old rows than new ones.
+    'same_count', case when (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root)
+      then E'\n        and (select count(*) from old_rows) = (select count(*) from new_rows)' end,
+    'may_notify', case
+      when coalesce((select s.notify from collecta.settings s), current_setting('max_prepared_transactions')::int = 0)
+        then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
+      else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end,
+    'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
+      jsonb_build_object('version', module.version, 'module_id', module.module_id)),
+    'layout', layout,
+    'size', collecta.row_size(root, 'captured', omitted),
+    'document', case when how = 'columns'
+      then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
+    'document_as_text', case when kinds && '{trusted}' then
+      collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
+        format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
+    -- Cast, or it is parsed as a row comparison, which *<> is not.
+    'custom_data_changed', case when module.custom_data_column is null then 'false'
+      else format('row(captured.%1$I)::record *<> row(other.%1$I)::record', module.custom_data_column) end,
+    'thin_columns', coalesce(collecta.row_columns(root, 'captured', omitted, false, thin) || ', ', ''),
+    'thin_by_name', case when how = 'columns' then 'null' else format(
+      '(left(collecta.pick_columns(row_to_json(captured), %L, true)::text, -1) || '',"$truncated":true}'')::json',
+      array_remove(thin, null)) end);
+end
+$$;
+comment on function collecta.capture_parts(collecta.module_versions, text[]) is
+  'What the templates of a module''s capture functions are filled with.';
+
+create or replace function collecta.capture_inputs(module_id int) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select md5(concat_ws(' ', v, collecta.table_layout(v.relation), c.relkind, collecta.unresolved_columns(v),
+    (select string_agg(collecta.type_kind(a.atttypid), ' ' order by a.attnum) from pg_catalog.pg_attribute a
+     where a.attrelid = v.relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384),
+    (select s.notify from collecta.settings s), current_setting('max_prepared_transactions')))
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  join pg_catalog.pg_class c on c.oid = v.relation
+  where m.module_id = capture_inputs.module_id
+$$;
+comment on function collecta.capture_inputs(int) is
+  'What a module''s capture functions depend on besides its subscriptions, to tell whether they must be written anew.';
+--! EndIncluded outbound/1_capture/internal/capture_parts.sql
+--! Included outbound/1_capture/internal/write_capture_functions.sql
+-- Fills the templates for one module. CREATE OR REPLACE locks no table: functions are swapped under running writers.
+--
+-- The trigger functions run as collecta_capture, which owns them and so could alter them, if it could find them: it has
+-- no USAGE on collecta_modules. What they call by name stands in collecta and collecta_rows and belongs to somebody else.
+create or replace function collecta.write_capture_functions(module_id int) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set check_function_bodies = off
+as $$
+declare
+  module record;
   operation text;
-  side text;
-  body text;
-  otherwise text;
-  changed text := '';
+  subscribed text[];
+  parts jsonb;
+  source text;
+  name text;
+  written boolean := false;
+  written_functions regprocedure[] := '{}';
+  capturer constant name := collecta.capturing_role();
+  settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
+    'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
+    'set extra_float_digits = 1';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
   -- Under REPEATABLE READ the subscriptions that we see may be old: then this raises a serialization failure.
   update collecta.modules m set attached_at = m.attached_at where m.module_id = write_capture_functions.module_id;
-  select v.*, c.relkind into module
+  select v.version, v.on_truncate, m.written_hash into module
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
-  left join pg_catalog.pg_class c on c.oid = m.relation
+  join pg_catalog.pg_class c on c.oid = m.relation
   where m.module_id = write_capture_functions.module_id;
   if not found then
     return;
@@ -802,170 +1647,116 @@ begin
                 where s.module_id = write_capture_functions.module_id and s.event = event.event)
     -- A copy that is not to deliver captures nothing.
     and (select i.delivers from collecta.installation i);
-  -- By number, so that a renamed column stays excluded; virtual generated columns have no stored value to see.
-  select array_agg(a.attnum) into omitted
-  from pg_catalog.pg_attribute a
-  where a.attrelid = module.relation and not a.attisdropped
-    and (a.attgenerated = 'v' or a.attnum = any (module.excluded_attnums));
+  parts := collecta.capture_parts((select v from collecta.module_versions v where v.version = module.version), subscribed);
 
-  key_of := (select 'array[' || string_agg(format('(collecta.mask_escapes(row_to_json(%%1$s)) ->> %L)', replace(k, '%', '%%')), ', ') || ']'
-             from unnest(module.key_columns) k);
-  pairs_by_key := replace(pairs, 'n.position = o.position', format(key_of, 'n.r') || ' = ' || format(key_of, 'o.r'));
-  -- A column of the table may have a variable's name.
-  declares := format(
-    '#variable_conflict use_variable
-declare
-  stamp constant timestamptz := clock_timestamp();%s',
-    case when omitted is not null then format('
-  omitted constant text[] := (select array_agg(attname) from pg_catalog.pg_attribute
-    where attrelid = %s and attnum = any (%L) and not attisdropped);', module.relation, omitted) else '' end);
-  may_notify := case
-    when coalesce((select notify from collecta.settings), current_setting('max_prepared_transactions')::int = 0)
-      then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
-    else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end;
-
-  perform collecta.write_large_capture(v) from collecta.module_versions v where v.version = module.version;
-  foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
-    body := null;
-    otherwise := 'return null;';
-    side := case operation when 'delete' then 'old' else 'new' end;
-    if operation in ('insert', 'delete') and subscribed && array[case operation when 'insert' then 'record_created' else 'record_deleted' end] then
-      -- In the function's definer context a whole row must be named by an alias that no column of the table has.
-      body := format('insert into collecta.outbox (version, operation, %1$s, captured_at, context)
-    select %2$s, %3$L, %4$s, stamp, %5$s
-    from %1$s_rows "collecta %1$s"
-    where %6$s;',
-        side, module.version, upper(left(operation, 1) collate "C"),
-        collecta.captured_json(format('"collecta %s".*', side), format('"collecta %s".*', side), module.module_id, omitted), context, not_muted);
-    elsif operation = 'update' and subscribed <> '{}' then
-      if not subscribed && (array['record_updated']
-           || case when module.status_column is not null then 'status_change' end
-           || case when module.custom_data_column is not null then 'custom_data_updated' end) then
-        -- Only a changed key, which is a delete and a create, means anything to anybody.
-        changed := format(' and %s is distinct from %s', format(key_of, 'o.r'), format(key_of, 'n.r'));
-      end if;
-      body := format('insert into collecta.outbox (version, operation, old, new, captured_at, context)
-  select %s, ''U'', %s, %s, stamp, %s
-  %s and (o.r *<> n.r) is not false%s and %s;',
-        module.version, collecta.captured_json('o.r', null, module.module_id, omitted),
-        collecta.captured_json('n.r', null, module.module_id, omitted), context, only_pair, changed, not_muted);
-      otherwise := format('insert into collecta.outbox (version, operation, old, new, captured_at, context)
-      select %s, ''U'', %s, %s, stamp, %s
-      %s
-      where (o.r *<> n.r) is not false%s
-      order by o.position;',
-        module.version,
-        collecta.captured_json('o.r', 'n.r', module.module_id, omitted),
-        collecta.captured_json('n.r', 'o.r', module.module_id, omitted), context, pairs, changed);
-      if module.relkind = 'p' then
-        -- A partition's BEFORE INSERT trigger that drops a moved row leaves more old rows than new ones.
-        otherwise := format('if (select count(*) from old_rows) = (select count(*) from new_rows) then
-        %s
-      else
-        insert into collecta.outbox (version, operation, old, new, captured_at, context)
-        select %s, case when o.position is null then ''I'' when n.position is null then ''D'' else ''U'' end,
-          case when o.position is not null then %s end, case when n.position is not null then %s end, stamp, %s
-        %s
-        where o.r *<> n.r or o.position is null or n.position is null
-        order by coalesce(o.position, n.position);
-      end if;', otherwise, module.version,
-          collecta.captured_json('o.r', 'n.r', module.module_id, omitted),
-          collecta.captured_json('n.r', 'o.r', module.module_id, omitted), context, pairs_by_key);
-      end if;
-      otherwise := format('%s
-      if not found or %s then
-        return null;
-      end if;', otherwise, awake);
-    elsif operation = 'truncate' and module.on_truncate = 'refuse' then
-      body := format('raise exception using errcode = ''CW030'',
-    message = format(''TRUNCATE of %%s is refused: it is attached as module %%s with on_truncate => ''''refuse'''''', tg_relid::regclass, %L),
-    detail = ''TRUNCATE deletes every record at once; subscribers of record_deleted would not be told of each.'',
-    hint = ''delete from the table instead, or attach it with on_truncate => ''''records'''' or ''''ignore''''.'';', module.slug);
-    elsif operation = 'truncate' and module.on_truncate = 'records' and subscribed && array['record_deleted'] then
-      declares := declares || '
-  truncated bigint;
-  most constant int := (select max_truncate_records from collecta.settings);';
-      body := '';
-      otherwise := format('execute format(''select count(*) from only %%s'', tg_relid::regclass) into truncated;
-      if truncated <= most then
-        execute format(''insert into collecta.outbox (version, operation, old, captured_at, context)
-          select %s, ''''D'''', %s, $1, %s from only %%s "collecta old"'', tg_relid::regclass) using stamp%s;
-      else
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        values (%s, ''T'', json_build_object(''count'', truncated), stamp, %s);
-      end if;
-      if %s then
-        return null;
-      end if;',
-        module.version, replace(replace(collecta.captured_json('"collecta old".*', '"collecta old".*', module.module_id, omitted),
-          '''', ''''''), 'omitted', '$2'), replace(context, '''', ''''''),
-        case when omitted is not null then ', omitted' else '' end, module.version, context, awake);
+  name := format('collecta_rows.row_%s(record, record)', module_id);
+  source := collecta.fill_template(collecta.capture_row_template(), parts);
+  if not exists (
+    select from pg_catalog.pg_proc p
+    where p.oid = to_regprocedure(name) and p.prosrc = source
+      and module.written_hash -> 'row' = to_jsonb(collecta.function_hash(p.oid)))
+  then
+    execute format('create or replace function %s returns json language plpgsql stable as %L',
+      replace(name, '(record, record)', '(captured record, other record)'), source);
+    perform collecta.revoke_execute(name::regprocedure);
+    if to_regrole(quote_ident(capturer)) <> (select p.proowner from pg_catalog.pg_proc p where p.oid = name::regprocedure) then
+      execute format('grant execute on function %s to %I', name, capturer);
     end if;
-
-    if body is null then
-      body := 'begin
-  return null;
-end';
-    else
-      if operation = 'truncate' and module.on_truncate = 'refuse' then
-        body := format(E'begin\n  %s\nend', body);
-      else
-        -- Every further expression that an ordinary capture evaluates is set up anew in each transaction.
-        body := format('%s
-begin
-  %s
-  if not found or not %s then
-    if not found then
-      if current_setting(''collecta.muted'', true) = ''on'' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select %s, ''M'', json_build_object(''operation'', ''%s'', ''records'', records), stamp, %s from %s where records > 0;
-        return null;
-      end if;
-      %s
-    end if;
-    if %s then
-      perform pg_notify(''collecta_wake'', '''');
-    end if;
+    written := true;
   end if;
-  return null;
-end', declares, body, awake, module.version, operation, context,
-          case operation when 'truncate' then '(values (1)) t (records)'
-            else format('(select count(*) as records from %s_rows) t', side) end,
-          otherwise, may_notify);
-      end if;
-    end if;
+
+  foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
+    name := format('collecta_modules.capture_%s_%s()', module_id, operation);
+    source := case
+      when operation = 'truncate' and module.on_truncate = 'refuse' then collecta.refuse_truncate_template()
+      when not case operation
+          when 'insert' then subscribed && '{record_created}'
+          when 'update' then subscribed <> '{}'
+          when 'delete' then subscribed && '{record_deleted}'
+          else subscribed && '{record_deleted}' and module.on_truncate = 'records' end
+        -- Nobody wants to know: nothing is looked up, computed or written.
+        then E'begin\n  return null;\nend'
+      when operation = 'insert' then collecta.capture_insert_template()
+      when operation = 'update' then collecta.capture_update_template()
+      when operation = 'delete' then collecta.capture_delete_template()
+      else collecta.capture_truncate_template() end;
+    source := collecta.fill_template(source, parts);
     -- Ten thousand endpoints on one module change nothing after the first.
     continue when exists (
       select from pg_catalog.pg_proc p
-      where p.pronamespace = 'collecta'::regnamespace and p.proname = format('capture_%s_%s', write_capture_functions.module_id, operation)
-        and p.prosrc = body);
-    execute format(
-      'create or replace function collecta.%I() returns trigger language plpgsql volatile %s as %L',
-      format('capture_%s_%s', write_capture_functions.module_id, operation),
-      -- An empty one is called with nothing to set up. pg_temp last: else a type that the writer makes there stands before
-      -- pg_catalog's and runs with the owner's rights.
-      case when body not like '%outbox%' then '' else
-        'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres''
-         set bytea_output = ''hex'' set extra_float_digits = 1' || case operation when 'truncate' then ' set row_security = on' else '' end end,
-      body);
-    perform collecta.own_function(format('collecta.%I()', format('capture_%s_%s', write_capture_functions.module_id, operation))::regprocedure, 'collecta_capture');
+      where p.oid = to_regprocedure(name) and p.prosrc = source
+        and module.written_hash -> operation = to_jsonb(collecta.function_hash(p.oid)));
+    execute format('create or replace function %s returns trigger language plpgsql volatile %s as %L', name,
+      -- An empty one is called with nothing to set up. pg_temp last: else a type that the writer makes there stands
+      -- before pg_catalog's and runs with the owner's rights.
+      case when source not like '%outbox%' and source not like '%capture_statement%' then '' else settings
+        || case operation when 'truncate' then ' set row_security = on set constraint_exclusion = off' else '' end end,
+      source);
+    written := true;
+    written_functions := written_functions || name::regprocedure;
   end loop;
+  perform collecta.own_functions(written_functions, 'collecta_capture');
+  update collecta.modules m
+  set written_for = collecta.capture_inputs(m.module_id), written_hash = collecta.capture_hash(m.module_id)
+  where m.module_id = write_capture_functions.module_id
+    and (written or m.written_for is distinct from collecta.capture_inputs(m.module_id));
 end
 $$;
 comment on function collecta.write_capture_functions(int) is
-  'Writes a module''s four capture functions anew; done by everything that changes what they depend on.';
-
-create or replace function collecta.captured_json(row_expression text, other_expression text, module_id int, omitted smallint[]) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select format(case when omitted is null then '%s' else 'collecta.pick_columns(%s, omitted, false)' end,
-    case when other_expression is null then format('row_to_json(%s)', row_expression)
-      else format('case when pg_column_size(%1$s) > 4096 then collecta.capture_%3$s_large(%1$s, %2$s) else row_to_json(%1$s) end',
-        row_expression, other_expression, module_id) end)
-$$;
-comment on function collecta.captured_json(text, text, int, smallint[]) is
-  'The SQL expression that captures one row. Without other_expression, the row is known to be small.';
+  'Writes a module''s capture functions anew; done by everything that changes what they depend on.';
 --! EndIncluded outbound/1_capture/internal/write_capture_functions.sql
+--! Included modules/internal/attach_call.sql
+-- Hints and collecta.health print it: the call can be run as it stands, so what is not a column any more is not in it, or
+-- under its new name where that is known.
+create or replace function collecta.attach_call(
+  relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
+  exclude_columns text[], ignore_columns text[], key_columns text[], on_truncate text
+) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select format('select collecta.attach_module(%L, %L%s%s%s%s%s%s%s);', relation, slug,
+    ', status_column => ' || quote_literal(status_column),
+    ', custom_data_column => ' || quote_literal(custom_data_column),
+    ', scope_column => ' || quote_literal(scope_column),
+    ', exclude_columns => ' || quote_literal(nullif(exclude_columns, '{}')::text),
+    ', ignore_columns => ' || quote_literal(nullif(ignore_columns, '{}')::text),
+    ', key_columns => ' || quote_literal(key_columns::text),
+    ', on_truncate => ' || quote_literal(nullif(on_truncate, 'records')))
+$$;
+comment on function collecta.attach_call(regclass, text, text, text, text, text[], text[], text[], text) is
+  'A call of attach_module, as text.';
+
+create or replace function collecta.attach_again(module collecta.module_versions) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  with present (name, number) as (
+    select a.attname::text, a.attnum from pg_catalog.pg_attribute a
+    where a.attrelid = module.relation and a.attnum > 0 and not a.attisdropped
+  ), now (configured, name) as (
+    select c, coalesce(
+      (select p.name from present p where p.name = c),
+      (select p.name from present p where p.number = any (collecta.column_numbers(module, array[c]))))
+    from unnest(array[module.status_column, module.custom_data_column, module.scope_column] || module.exclude_columns
+      || module.ignore_columns || module.key_columns) c
+  )
+  select collecta.attach_call(module.relation, module.slug,
+    -- Said, since null would leave it as it was.
+    case when module.status_column is not null then
+      coalesce((select max(n.name) from now n where n.configured = module.status_column), '') end,
+    case when module.custom_data_column is not null then
+      coalesce((select max(n.name) from now n where n.configured = module.custom_data_column), '') end,
+    case when module.scope_column is not null then
+      coalesce((select max(n.name) from now n where n.configured = module.scope_column), '') end,
+    array(select distinct n.name from now n where n.configured = any (module.exclude_columns) and n.name is not null),
+    array(select distinct n.name from now n where n.configured = any (module.ignore_columns) and n.name is not null),
+    case when module.key_is_named then
+      (select array_agg(n.name order by array_position(module.key_columns, n.configured)) from now n
+       where n.configured = any (module.key_columns)) end,
+    module.on_truncate)
+$$;
+comment on function collecta.attach_again(collecta.module_versions) is
+  'The call of attach_module that attaches a module as it is, by the names that its columns have now.';
+--! EndIncluded modules/internal/attach_call.sql
 --! Included modules/internal/check_module.sql
 create or replace function collecta.check_module(
   relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
@@ -977,145 +1768,146 @@ declare
   class pg_catalog.pg_class;
   keys text[];
   why text;
-  wrong text;
+  hint text;
+  wrong text[];
+  other collecta.modules;
   configured text[];
-  capturer name;
+  known text[];
 begin
   if relation is null or slug is null then
     raise exception using errcode = 'CW002', message = 'attach_module needs a table and a slug',
       detail = 'One of them is null.', hint = 'select collecta.attach_module(''public.work_orders'', ''work-orders'');';
   end if;
-  if slug !~ '^[a-z0-9][a-z0-9_-]{0,62}$' then
-    raise exception using errcode = 'CW006', message = format('%L is no slug', slug),
+  if slug !~ '^[a-z0-9][a-z0-9_-]{0,62}$' collate "C" then
+    raise exception using errcode = 'CW006', message = format('%L is not a valid slug', slug),
       detail = 'A slug is 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or digit.',
-      hint = format('select collecta.attach_module(%L, %L);', relation,
-        coalesce(nullif(btrim(left(regexp_replace(lower(slug collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'));
+      hint = collecta.attach_call(relation, coalesce(nullif(btrim(left(regexp_replace(lower(slug collate "C"),
+        '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'), status_column, custom_data_column, scope_column,
+        exclude_columns, ignore_columns, key_columns, on_truncate);
   end if;
+
   select * into class from pg_catalog.pg_class c where c.oid = relation;
+  select m.* into other from collecta.modules m
+  join pg_catalog.pg_partition_tree(check_module.relation) p on p.relid = m.relation
+  where m.relation <> check_module.relation limit 1;
   why := case
-    when class.relkind not in ('r', 'p') then 'it is no table but a ' || case class.relkind when 'v' then 'view' when 'm' then 'materialized view'
-      when 'f' then 'foreign table' when 'i' then 'index' when 'S' then 'sequence' else 'relation of another kind' end || ', on which no statement trigger sees rows'
+    when class.relkind not in ('r', 'p') then 'it is not a table but '
+      || case class.relkind when 'v' then 'a view' when 'm' then 'a materialized view' when 'f' then 'a foreign table'
+        when 'i' then 'an index' when 'S' then 'a sequence' else 'a relation of another kind' end
+      || ', on which no statement trigger sees rows'
     when class.relpersistence = 't' then 'it is temporary'
-    when class.relnamespace in ('pg_catalog'::regnamespace, 'collecta'::regnamespace, 'information_schema'::regnamespace) then 'it is a system table'
-    when exists (select from pg_catalog.pg_inherits i where i.inhparent = relation and class.relkind = 'r')
+    when class.relnamespace in (select n.oid from pg_catalog.pg_namespace n
+        where n.nspname in ('pg_catalog', 'information_schema') or n.nspname like 'collecta%')
+      then 'it is a system table'
+    when class.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where i.inhparent = relation)
       then 'it has inheritance children, whose rows fire nothing of the parent'
-    when exists (select from pg_catalog.pg_inherits i where i.inhrelid = relation and not class.relispartition)
+    when not class.relispartition and exists (select from pg_catalog.pg_inherits i where i.inhrelid = relation)
       then 'it inherits from another table'
     when exists (select from pg_catalog.pg_subscription_rel s
-                 where s.srrelid in (select relation union select p.relid from pg_catalog.pg_partition_tree(relation) p))
+        where s.srrelid in (select relation union select p.relid from pg_catalog.pg_partition_tree(relation) p))
       then 'logical replication writes it, and its apply fires no statement trigger'
     when class.relispartition then 'it is a partition: what is written through its parent fires nothing of it'
-    when exists (select from collecta.modules m where m.relation <> check_module.relation
-                 and m.relation in (select p.relid from pg_catalog.pg_partition_tree(check_module.relation) p))
-      then 'one of its partitions is attached already'
+    when other.module_id is not null then 'one of its partitions is attached already'
   end;
   if why is not null then
-    raise exception using errcode = 'CW002', message = format('%s cannot be attached', relation), detail = format('Because %s.', why),
-      hint = case
-        when class.relkind in ('v', 'm') then 'Attach the table under it: select collecta.attach_module(''schema.table'', ''slug'');'
-        when why like 'logical replication%' then 'Attach it where it is written, on the publisher.'
-        when why like 'it is a partition%' then format('select collecta.attach_module(%L, %L);', pg_partition_root(relation), slug)
-        when why like 'one of its partitions%' then (
-          select string_agg(format('select collecta.detach_module(%L);', m.slug), ' ')
-          from collecta.modules m join pg_catalog.pg_partition_tree(check_module.relation) p on p.relid = m.relation)
-        else 'Attach another table: select collecta.attach_module(''schema.table'', ''slug'');' end;
+    hint := case
+      when class.relkind in ('v', 'm') then (
+        -- The first table under it.
+        select collecta.attach_call(d.refobjid::regclass, slug, null, null, null, null, null, null, null)
+        from pg_catalog.pg_rewrite r
+        join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+          and d.refclassid = 'pg_catalog.pg_class'::regclass
+        join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind in ('r', 'p')
+        where r.ev_class = relation limit 1)
+      when why like 'logical replication%' then
+        'select subname, subpublications from pg_catalog.pg_subscription; -- attach it there, on the publisher'
+      when class.relispartition and class.relkind in ('r', 'p') then
+        collecta.attach_call(pg_partition_root(relation), slug, status_column, custom_data_column, scope_column,
+          exclude_columns, ignore_columns, key_columns, on_truncate)
+      when other.module_id is not null then format('select collecta.detach_module(%L); ', other.slug)
+        || collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column,
+          exclude_columns, ignore_columns, key_columns, on_truncate)
+    end;
+    raise exception using errcode = 'CW002', message = format('%s cannot be attached', relation),
+      detail = format('Because %s.', why),
+      hint = coalesce(hint, 'select schemaname, tablename from pg_catalog.pg_tables '
+        'where schemaname !~ ''^(pg_|information_schema|collecta)''; -- tables that can be');
   end if;
-  select format('%L is attached as module %L', m.relation, m.slug) into why
-  from collecta.modules m
-  where (m.slug = check_module.slug) <> (m.relation = check_module.relation);
+  select m.* into other from collecta.modules m
+  where (m.slug = check_module.slug) <> (m.relation = check_module.relation) limit 1;
   if found then
     raise exception using errcode = 'CW005', message = format('%s and slug %L cannot be combined', relation, slug),
-      detail = why || '; a table has one slug and a slug one table.',
-      hint = format('select collecta.detach_module(%L); first, or choose another slug.',
-        (select m.slug from collecta.modules m where (m.slug = check_module.slug) <> (m.relation = check_module.relation) limit 1));
+      detail = format('%s is attached as module %L; a table has one slug and a slug one table.', other.relation, other.slug),
+      hint = format('select collecta.detach_module(%L); -- then the same call again, or choose another slug', other.slug);
   end if;
   if on_truncate is null or on_truncate not in ('records', 'ignore', 'refuse') then
     raise exception using errcode = 'CW004', message = format('on_truncate cannot be %L', on_truncate),
-      detail = 'records: a record_deleted for each; ignore: nothing; refuse: TRUNCATE fails.', hint = 'on_truncate => ''records'', ''ignore'' or ''refuse''.';
+      detail = 'records: a record_deleted for each; ignore: nothing; refuse: TRUNCATE fails.',
+      hint = collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column,
+        exclude_columns, ignore_columns, key_columns, 'records');
   end if;
 
-  -- The key: the primary key, or a named unique one that is checked at once and holds no null. A deferrable key lets a create
-  -- be captured before the delete that made room for it.
-  select array_agg(a.attname order by k.ordinality) into keys
-  from pg_catalog.pg_index i
-  cross join lateral unnest(i.indkey::int2[]) with ordinality k (attnum, ordinality)
-  join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-  where i.indrelid = relation and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null and i.indexprs is null
-    and k.ordinality <= i.indnkeyatts
-  group by i.indexrelid, i.indisprimary
-  having bool_and(a.attnotnull)
-    and case when check_module.key_columns is null then i.indisprimary
-        else array_agg(a.attname::text order by a.attname) = (select array_agg(u order by u collate "C") from unnest(check_module.key_columns) u) end
-  limit 1;
+  -- The key: the primary key, or a named unique one that is checked at once and holds no null. A deferrable key lets a
+  -- create be captured before the delete that made room for it.
+  if key_columns is null then
+    keys := (select k.columns from collecta.keys_of(relation) k where k.is_primary);
+  elsif exists (select from collecta.keys_of(relation) k
+      where k.columns @> check_module.key_columns and k.columns <@ check_module.key_columns
+        and cardinality(k.columns) = cardinality(check_module.key_columns)) then
+    keys := key_columns;
+  end if;
   if keys is null then
     raise exception using errcode = 'CW003',
       message = case when key_columns is null then format('%s has no primary key to tell its records apart', relation)
-        else format('(%s) is no key of %s', array_to_string(key_columns, ', '), relation) end,
-      detail = case when exists (select from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and not i.indimmediate)
+        else format('(%s) is not a key of %s', array_to_string(key_columns, ', '), relation) end,
+      detail = case when exists (select from pg_catalog.pg_index i
+          where i.indrelid = relation and i.indisunique and not i.indimmediate)
         then 'A deferrable key does not do: a create could be captured before the delete that made room for it. ' else '' end
         || 'A key is a unique constraint or index over columns that are not null, not partial and not deferrable.',
       hint = coalesce(
-        (select format('select collecta.attach_module(%L, %L, key_columns => %L);', relation, slug, array_agg(a.attname::text))
-         from pg_catalog.pg_index i
-         cross join lateral unnest(i.indkey::int2[]) k (attnum)
-         join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-         where i.indrelid = relation and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null and i.indexprs is null
-         group by i.indexrelid having bool_and(a.attnotnull) limit 1),
-        format('alter table %s add primary key (...);', relation));
-  end if;
-  if key_columns is not null then
-    keys := key_columns;
+        (select collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+           ignore_columns, case when not k.is_primary then k.columns end, on_truncate)
+         from collecta.keys_of(relation) k order by k.is_primary desc limit 1),
+        collecta.add_key_call(relation));
   end if;
 
-  configured := keys || status_column || custom_data_column || scope_column;
-  select string_agg(format('%I', c), ', ') into wrong
-  from unnest(configured || exclude_columns || ignore_columns) c
-  where c is not null and not exists (
-    select from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = c and a.attnum > 0 and not a.attisdropped);
-  if wrong is not null then
-    raise exception using errcode = 'CW004', message = format('%s has no column %s', relation, wrong),
-      detail = format('Its columns: %s.', (select string_agg(a.attname, ', ' order by a.attnum) from pg_catalog.pg_attribute a
-        where a.attrelid = relation and a.attnum > 0 and not a.attisdropped)),
-      hint = format('\d %s', relation);
+  configured := array_remove(keys || nullif(status_column, '') || nullif(custom_data_column, '') || nullif(scope_column, ''), null);
+  known := array(select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped order by a.attnum);
+  wrong := array(select c from unnest(configured || exclude_columns || ignore_columns) c where c <> all (known) or c is null);
+  if wrong <> '{}' then
+    raise exception using errcode = 'CW004',
+      message = format('%s has no column %s', relation, array_to_string(wrong, ', ', 'null')),
+      detail = format('Its columns: %s.', array_to_string(known, ', ')),
+      hint = collecta.attach_call(relation, slug,
+        case when status_column = any (known) then status_column end,
+        case when custom_data_column = any (known) then custom_data_column end,
+        case when scope_column = any (known) then scope_column end,
+        array(select c from unnest(exclude_columns) c where c = any (known)),
+        array(select c from unnest(ignore_columns) c where c = any (known)), key_columns, on_truncate);
   end if;
-  select string_agg(format('%I', c), ', ') into wrong from unnest(configured) c where c = any (exclude_columns);
-  if wrong is not null then
-    raise exception using errcode = 'CW004', message = format('column %s is configured and excluded at once', wrong),
+  wrong := array(select c from unnest(configured) c where c = any (exclude_columns));
+  if wrong <> '{}' then
+    raise exception using errcode = 'CW004',
+      message = format('column %s is configured and excluded at once', array_to_string(wrong, ', ')),
       detail = 'Key, status, custom data and scope columns are needed to route a change.',
-      hint = 'Take it out of exclude_columns.';
+      hint = collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column,
+        array(select c from unnest(exclude_columns) c where c <> all (wrong)), ignore_columns, key_columns, on_truncate);
   end if;
-  select string_agg(format('%I', a.attname), ', ') into wrong
-  from pg_catalog.pg_attribute a
-  where a.attrelid = relation and a.attgenerated = 'v' and a.attname = any (configured);
-  if wrong is not null then
-    raise exception using errcode = 'CW004', message = format('virtual generated column %s cannot be configured', wrong),
-      detail = 'A trigger sees no value of it.', hint = 'Make it a stored generated column, or name another.';
+  wrong := array(select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attgenerated = 'v' and not a.attisdropped);
+  if wrong && configured then
+    raise exception using errcode = 'CW004',
+      message = format('a virtual generated column cannot be configured: %s', array_to_string(wrong, ', ')),
+      detail = 'A trigger sees no value of it. Make it a stored generated column, or name another.',
+      hint = collecta.attach_call(relation, slug, case when status_column <> all (wrong) then status_column end,
+        case when custom_data_column <> all (wrong) then custom_data_column end,
+        case when scope_column <> all (wrong) then scope_column end,
+        exclude_columns, ignore_columns, key_columns, on_truncate);
   end if;
-  select string_agg(format('%I', a.attname), ', ') into wrong
-  from pg_catalog.pg_attribute a where a.attrelid = relation and a.attgenerated = 'v' and not a.attisdropped;
-  if wrong is not null then
-    raise notice 'collecta: virtual generated column % is left out of payloads: a trigger sees no value of it', wrong;
-  end if;
-
-  if on_truncate = 'records' then
-    capturer := collecta.capturing_role();
-    select string_agg(c.oid::regclass::text, ', ') into wrong
-    from (select relation::oid as relid union select p.relid from pg_catalog.pg_partition_tree(relation) p) tree
-    join pg_catalog.pg_class c on c.oid = tree.relid
-    where c.relrowsecurity
-      and not (select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.rolname = capturer)
-      and not (pg_has_role(capturer, c.relowner, 'usage') and not c.relforcerowsecurity)
-      and (exists (select from pg_catalog.pg_policy p where p.polrelid = c.oid and not p.polpermissive and p.polcmd in ('r', '*'))
-        or not exists (
-          select from pg_catalog.pg_policy p
-          where p.polrelid = c.oid and p.polpermissive and p.polcmd in ('r', '*')
-            and (p.polroles = '{0}' or (select r.oid from pg_catalog.pg_roles r where r.rolname = capturer) = any (p.polroles))
-            and pg_get_expr(p.polqual, p.polrelid) = 'true'));
-    if wrong is not null then
-      raise exception using errcode = 'CW002', message = format('TRUNCATE of %s could not be captured: row security hides records from %s', wrong, capturer),
-        detail = 'The capturing function reads the table before TRUNCATE, and must see every record.',
-        hint = format('create policy collecta_capture_reads on %s for select to %I using (true); or attach it with on_truncate => ''ignore''.', relation, capturer);
-    end if;
+  if wrong <> '{}' then
+    raise notice 'collecta: virtual generated column % is left out of payloads: a trigger sees no value of it',
+      array_to_string(wrong, ', ');
   end if;
   return keys;
 end
@@ -1123,17 +1915,55 @@ $$;
 comment on function collecta.check_module(regclass, text, text, text, text, text[], text[], text[], text) is
   'Refuses what attach_module cannot capture, each with its hint; returns the key''s columns.';
 
+create or replace function collecta.keys_of(relation regclass) returns table (columns text[], is_primary boolean)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array_agg(a.attname::text order by k.ordinality), i.indisprimary
+  from pg_catalog.pg_index i
+  cross join lateral unnest(i.indkey::int2[]) with ordinality k (attnum, ordinality)
+  join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+  where i.indrelid = relation and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null
+    and i.indexprs is null and k.ordinality <= i.indnkeyatts
+  group by i.indexrelid, i.indisprimary
+  having bool_and(a.attnotnull)
+$$;
+comment on function collecta.keys_of(regclass) is
+  'The keys that tell a table''s records apart: unique, not null, not partial, not deferrable.';
+
+create or replace function collecta.add_key_call(relation regclass) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select format('alter table %s %s;', relation, case
+    when exists (select from pg_catalog.pg_index i where i.indrelid = relation and i.indisprimary) then
+      (select format('drop constraint %I, add primary key (%s)', c.conname, (
+          select string_agg(quote_ident(a.attname), ', ' order by k.ordinality)
+          from unnest(c.conkey) with ordinality k (attnum, ordinality)
+          join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.attnum))
+       from pg_catalog.pg_constraint c where c.conrelid = relation and c.contype = 'p')
+    else (select format('add column %I uuid not null default gen_random_uuid(), add primary key (%s)', name,
+        concat_ws(', ', (
+          select string_agg(quote_ident(a.attname), ', ')
+          from pg_catalog.pg_partitioned_table t
+          cross join unnest(t.partattrs::int2[]) k (attnum)
+          join pg_catalog.pg_attribute a on a.attrelid = t.partrelid and a.attnum = k.attnum
+          where t.partrelid = relation), quote_ident(name)))
+      from unnest(array['id', 'record_id', 'collecta_id', 'collecta_key']) with ordinality n (name, place)
+      where not exists (select from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = name)
+      order by place limit 1) end)
+$$;
+comment on function collecta.add_key_call(regclass) is 'The statement that gives a table a primary key, for a hint.';
+
 create or replace function collecta.capturing_role() returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.written_owner('collecta_capture')
 $$;
-comment on function collecta.capturing_role() is 'Who owns the capture functions: see own_function.';
+comment on function collecta.capturing_role() is 'Who owns the capture functions: see own_functions.';
 --! EndIncluded modules/internal/check_module.sql
 --! Included modules/internal/save_module.sql
 create or replace function collecta.save_module(
   relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
-  exclude_columns text[], ignore_columns text[], key_columns text[], on_truncate text
+  exclude_columns text[], ignore_columns text[], key_columns text[], key_is_named boolean, on_truncate text
 ) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1142,18 +1972,19 @@ declare
 begin
   -- As in subscribe_endpoint: an endpoint of all modules that is being made sees this module, or this sees the endpoint.
   perform pg_advisory_xact_lock(1668246636, 5);
-  insert into collecta.modules as m (slug, relation) values (save_module.slug, save_module.relation)
-  on conflict on constraint modules_slug_is_unique do update set attached_at = now()
+  insert into collecta.modules as m (slug, relation, attached_as) values (save_module.slug, save_module.relation, relation)
+  on conflict on constraint modules_slug_is_unique do update set attached_at = now(), attached_as = excluded.attached_as
   returning m.module_id into saved;
   with made as (
-    insert into collecta.module_versions (module_id, slug, relation, key_columns, status_column, custom_data_column, scope_column,
-      exclude_columns, ignore_columns, on_truncate, excluded_attnums)
-    select saved, slug, relation, key_columns, status_column, custom_data_column, scope_column,
-      coalesce(exclude_columns, '{}'), coalesce(ignore_columns, '{}'), on_truncate,
-      coalesce(array_agg(a.attnum), '{}')
+    insert into collecta.module_versions (module_id, slug, relation, key_columns, key_is_named, status_column,
+      custom_data_column, scope_column, exclude_columns, ignore_columns, on_truncate, column_numbers, database)
+    select saved, slug, relation, key_columns, key_is_named, status_column, custom_data_column, scope_column,
+      exclude_columns, ignore_columns, on_truncate, coalesce(jsonb_object_agg(a.attname, a.attnum)
+        filter (where a.attname = any (exclude_columns || ignore_columns || key_columns || status_column
+          || custom_data_column || scope_column)), '{}'),
+      collecta.database_identity()
     from pg_catalog.pg_attribute a
     where a.attrelid = save_module.relation and a.attnum > 0 and not a.attisdropped
-      and a.attname = any (exclude_columns)
     returning version)
   update collecta.modules m set current_version = made.version from made where m.module_id = saved;
   insert into collecta.subscriptions (module_id, event, endpoint_id, scope, after_change_id)
@@ -1165,7 +1996,7 @@ begin
   return saved;
 end
 $$;
-comment on function collecta.save_module(regclass, text, text, text, text, text[], text[], text[], text) is
+comment on function collecta.save_module(regclass, text, text, text, text, text[], text[], text[], boolean, text) is
   'attach_module''s part in collecta''s own tables: a new version of the module, its subscriptions, its capture functions.';
 
 create or replace function collecta.forget_module(module_id int) returns void
@@ -1177,64 +2008,58 @@ begin
   perform pg_advisory_xact_lock(1668246636, 5);
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
-    execute format('drop function if exists collecta.%I()', format('capture_%s_%s', forget_module.module_id, task));
+    execute format('drop function if exists collecta_modules.%I()', format('capture_%s_%s', forget_module.module_id, task));
   end loop;
-  execute format('drop function if exists collecta.%I(record, record)', format('capture_%s_large', forget_module.module_id));
+  execute format('drop function if exists collecta_rows.%I(record, record)', format('row_%s', forget_module.module_id));
 end
 $$;
-comment on function collecta.forget_module(int) is 'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
+comment on function collecta.forget_module(int) is
+  'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
 --! EndIncluded modules/internal/save_module.sql
---! Included modules/attach_module.sql
-create or replace function collecta.attach_module(
-  relation regclass,
-  slug text,
-  status_column text default null,
-  custom_data_column text default null,
-  scope_column text default null,
-  exclude_columns text[] default '{}',
-  ignore_columns text[] default '{}',
-  key_columns text[] default null,
-  on_truncate text default 'records'
-) returns int
+--! Included modules/internal/attach_triggers.sql
+-- A row written directly to a partition fires no trigger of the parent, and TRUNCATE fires those of parent and leaves alike:
+-- so every member of the tree has the three, and the leaves alone have TRUNCATE's. As the caller, who needs TRIGGER.
+create or replace function collecta.attach_triggers(relation regclass, module_id int, on_truncate text) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  keys text[] := collecta.check_module(relation, slug, status_column, custom_data_column, scope_column,
-                                       exclude_columns, ignore_columns, key_columns, on_truncate);
-  saved int;
   member record;
-  task text;
+  attached int := 0;
 begin
-  saved := collecta.save_module(relation, slug, status_column, custom_data_column, scope_column,
-                                exclude_columns, ignore_columns, keys, on_truncate);
-  -- A row written directly to a partition fires no trigger of the parent, and TRUNCATE fires those of parent and leaves alike:
-  -- so every member of the tree has the three, and the leaves alone have TRUNCATE's.
   for member in
-    select tree.relid as member_of, c.relkind
-    from (select relation::oid as relid union select p.relid from pg_catalog.pg_partition_tree(relation) p) tree
-    join pg_catalog.pg_class c on c.oid = tree.relid
-    where c.relkind in ('r', 'p')
+    select c.oid::regclass as relation, task, tree.level,
+      to_regproc(format('collecta_modules.capture_%s_%s', attach_triggers.module_id, task)) as function_id
+    from (select attach_triggers.relation::oid as relid, 0 as level
+          union select p.relid, p.level from pg_catalog.pg_partition_tree(attach_triggers.relation) p) tree
+    join pg_catalog.pg_class c on c.oid = tree.relid and c.relkind in ('r', 'p')
+    cross join unnest(array['insert', 'update', 'delete', 'truncate']) with ordinality t (task, place)
+    where not (task = 'truncate' and c.relkind = 'p')
+    order by tree.level, c.oid, place
   loop
-    foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
-      continue when task = 'truncate' and member.relkind = 'p';
-      if task = 'truncate' and on_truncate = 'records' then
-        perform collecta.let_capture_read(member.member_of);
-      end if;
-      execute format('create or replace trigger collecta_capture_%1$s %2$s %1$s on %3$s %4$s for each statement execute function collecta.%5$I()',
-        task, case task when 'truncate' then 'before' else 'after' end, member.member_of::regclass,
-        case task
-          when 'insert' then 'referencing new table as new_rows'
-          when 'update' then 'referencing old table as old_rows new table as new_rows'
-          when 'delete' then 'referencing old table as old_rows'
-          else '' end,
-        format('capture_%s_%s', saved, task));
-    end loop;
+    if member.task = 'truncate' and on_truncate = 'records' then
+      perform collecta.let_capture_read(member.relation);
+    end if;
+    -- A trigger that is there already is left alone: to make it again would lock out the table's writers.
+    continue when exists (
+      select from pg_catalog.pg_trigger t
+      where t.tgrelid = member.relation and t.tgname = 'collecta_capture_' || member.task
+        and t.tgfoid = member.function_id);
+    execute format(
+      'create or replace trigger collecta_capture_%1$s %2$s %1$s on %3$s %4$s for each statement execute function %5$s()',
+      member.task, case member.task when 'truncate' then 'before' else 'after' end, member.relation,
+      case member.task
+        when 'insert' then 'referencing new table as new_rows'
+        when 'update' then 'referencing old table as old_rows new table as new_rows'
+        when 'delete' then 'referencing old table as old_rows'
+        else '' end,
+      member.function_id);
+    attached := attached + 1;
   end loop;
-  return saved;
+  return attached;
 end
 $$;
-comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and slug again updates it (after a rename, for new partitions). status_column and custom_data_column make status_change and custom_data_updated; scope_column is what an endpoint''s scope is compared with; exclude_columns are never captured; a change of ignore_columns alone is none; key_columns name a unique, not null key instead of the primary key; on_truncate is records, ignore or refuse. Returns the module''s number. Errors CW002 to CW006 say what to do.';
+comment on function collecta.attach_triggers(regclass, int, text) is
+  'Makes the triggers that a table and its partitions lack; returns how many.';
 
 create or replace function collecta.let_capture_read(relation regclass) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -1242,6 +2067,7 @@ as $$
 declare
   capturer constant name := collecta.capturing_role();
   namespace constant regnamespace := (select c.relnamespace from pg_catalog.pg_class c where c.oid = relation);
+  problem text;
 begin
   begin
     if not has_schema_privilege(capturer, namespace, 'usage') then
@@ -1253,40 +2079,153 @@ begin
   exception when insufficient_privilege then
     null; -- Who lacks the grant option only gets a warning: so it is the result that counts.
   end;
-  if not (has_schema_privilege(capturer, namespace, 'usage') and has_table_privilege(capturer, relation, 'select')) then
-    raise exception using errcode = 'CW002', message = format('%s may not read %s', capturer, relation),
-      detail = 'TRUNCATE''s records are read before they are gone; without SELECT the TRUNCATE itself would fail.',
-      hint = format('As their owner: grant usage on schema %s to %I; grant select on %s to %2$I; or attach it with on_truncate => ''ignore''.',
-        namespace, capturer, relation);
+  problem := collecta.truncate_problem(relation);
+  if problem is not null then
+    raise exception using errcode = 'CW002',
+      message = format('the records of a TRUNCATE of %s could not be captured: %s', relation, problem),
+      detail = 'The capturing function reads the table before TRUNCATE, and must see every record. Or attach it with '
+        'on_truncate => ''ignore''.',
+      hint = collecta.truncate_remedy(relation);
   end if;
 end
 $$;
 comment on function collecta.let_capture_read(regclass) is 'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
+
+create or replace function collecta.truncate_remedy(relation regclass) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when problem like '%no USAGE%' or problem like '%no SELECT%' then
+      format('grant usage on schema %s to %I; grant select on %s to %2$I;', c.relnamespace::regnamespace,
+        collecta.capturing_role(), truncate_remedy.relation)
+    when problem like 'row security%' then
+      format('create policy collecta_capture_reads on %s for select to %I using (true);', truncate_remedy.relation, collecta.capturing_role())
+    else coalesce(
+      (select collecta.attach_call(m.relation, v.slug, v.status_column, v.custom_data_column, v.scope_column,
+         v.exclude_columns, v.ignore_columns, case when v.key_is_named then v.key_columns end, 'ignore')
+       from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+       where m.relation = truncate_remedy.relation
+         or truncate_remedy.relation in (select p.relid from pg_partition_tree(m.relation) p)),
+      format('select collecta.attach_module(%L, %L, on_truncate => ''ignore'');', truncate_remedy.relation,
+        coalesce(nullif(btrim(left(regexp_replace(lower(c.relname::text collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''),
+          'module'))) end
+  from pg_catalog.pg_class c cross join collecta.truncate_problem(truncate_remedy.relation) problem
+  where c.oid = truncate_remedy.relation
+$$;
+comment on function collecta.truncate_remedy(regclass) is 'The statement that lets the records of a TRUNCATE be captured.';
+
+create or replace function collecta.refuse_slug(slug text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = 'CW001', message = format('there is no module %L', slug),
+    detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m) || '.',
+      'No table is attached.'),
+    hint = 'select slug, relation from collecta.modules;';
+end
+$$;
+comment on function collecta.refuse_slug(text) is 'CW001.';
+--! EndIncluded modules/internal/attach_triggers.sql
+--! Included modules/attach_module.sql
+create or replace function collecta.attach_module(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Null means as it is; what is there already is by its present name.
+  before collecta.module_versions;
+  present constant text[] := array(select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped);
+  keys text[];
+  gone text[] := '{}';
+  shown text[];
+  saved int;
+begin
+  select v.* into before
+  from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+  where m.slug = attach_module.slug and m.relation = attach_module.relation;
+  status_column := nullif(coalesce(status_column, before.status_column), '');
+  custom_data_column := nullif(coalesce(custom_data_column, before.custom_data_column), '');
+  scope_column := nullif(coalesce(scope_column, before.scope_column), '');
+  key_columns := coalesce(key_columns, case when before.key_is_named then before.key_columns end);
+  on_truncate := coalesce(on_truncate, before.on_truncate, 'records');
+  if exclude_columns is null then
+    exclude_columns := coalesce(collecta.follow_columns(before, before.exclude_columns), '{}');
+    -- A column that was dropped stays excluded, should one of that name be made again.
+    gone := array(select c from unnest(exclude_columns) c where c <> all (present));
+    exclude_columns := array(select c from unnest(exclude_columns) c where c = any (present));
+  end if;
+  if ignore_columns is null then
+    ignore_columns := array(
+      select c from unnest(coalesce(collecta.follow_columns(before, before.ignore_columns), '{}')) c where c = any (present));
+  end if;
+  keys := collecta.check_module(relation, slug, status_column, custom_data_column, scope_column,
+    exclude_columns, ignore_columns, key_columns, on_truncate);
+  shown := array(
+    select c from unnest(collecta.follow_columns(before, before.exclude_columns)) c
+    where c = any (present) and c <> all (exclude_columns));
+  if shown <> '{}' then
+    raise notice 'collecta: from now on column % of % is sent', array_to_string(shown, ', '), relation;
+  end if;
+  saved := collecta.save_module(relation, slug, status_column, custom_data_column, scope_column,
+    exclude_columns || gone, ignore_columns, keys, key_columns is not null, on_truncate);
+  perform collecta.attach_triggers(relation, saved, on_truncate);
+  return saved;
+end
+$$;
+comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
+  'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and slug '
+  'again changes what is given and leaves what is null; a column is taken away by '''', a list by ''{}''. status_column and '
+  'custom_data_column make status_change and custom_data_updated; scope_column is what an endpoint''s scope is compared '
+  'with; exclude_columns are never captured; a change of ignore_columns alone is none; key_columns name a unique, not null '
+  'key instead of the primary key; on_truncate is records (the default), ignore or refuse. Returns the module''s number. '
+  'Errors CW002 to CW006 say what to do.';
+
+create or replace function collecta.attach_partitions(slug text) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  module record;
+begin
+  select m.module_id, m.relation, v.on_truncate into module
+  from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+  where m.slug = attach_partitions.slug;
+  if not found then
+    perform collecta.refuse_slug(slug);
+  end if;
+  return collecta.attach_triggers(module.relation, module.module_id, module.on_truncate);
+end
+$$;
+comment on function collecta.attach_partitions(text) is
+  'Makes the triggers that new partitions of a module''s table lack. Needs TRIGGER on them. Returns how many it made.';
 
 create or replace function collecta.detach_module(slug text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   module collecta.modules;
-  member oid;
-  task text;
+  standing record;
 begin
   select * into module from collecta.modules m where m.slug = detach_module.slug for update;
   if not found then
-    raise exception using errcode = 'CW001', message = format('there is no module %L', slug),
-      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m), 'No table is attached.'),
-      hint = 'select slug, relation from collecta.modules;';
+    perform collecta.refuse_slug(slug);
   end if;
-  for member in
-    select c.oid
-    from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
-    where t.tgfoid in (select p.oid from pg_catalog.pg_proc p
-                       where p.pronamespace = 'collecta'::regnamespace and p.proname ~ format('^capture_%s_(insert|update|delete|truncate)$', module.module_id))
-    group by c.oid
+  for standing in
+    select t.tgname, t.tgrelid::regclass as relation from pg_catalog.pg_trigger t
+    where t.tgfoid in (
+      select to_regproc(format('collecta_modules.capture_%s_%s', module.module_id, task))::oid
+      from unnest(array['insert', 'update', 'delete', 'truncate']) task)
   loop
-    foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
-      execute format('drop trigger if exists collecta_capture_%s on %s', task, member::regclass);
-    end loop;
+    execute format('drop trigger %I on %s', standing.tgname, standing.relation);
   end loop;
   perform collecta.forget_module(module.module_id);
 end
@@ -1319,10 +2258,10 @@ declare
   known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
   -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
-  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
+  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
     '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
     '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
-    '6697,10080}')::int[];
+    '6697,10080}';
   wrong text;
 begin
   wrong := case
@@ -2605,6 +3544,198 @@ end
 $$;
 comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''...''.';
 --! EndIncluded outbound/replay_delivery.sql
+--! Included operations/delivery_rollup.sql
+create table collecta.delivery_rollup (
+  endpoint_id text collate "C" not null,
+  starts_at timestamptz not null,
+  outcome text collate "C" not null,
+  answer_step smallint not null,
+  receipt_step smallint not null,
+  attempts bigint not null,
+  constraint delivery_rollup_pkey primary key (endpoint_id, starts_at, outcome, answer_step, receipt_step)
+);
+create index delivery_rollup_by_time on collecta.delivery_rollup (starts_at);
+comment on table collecta.delivery_rollup is
+  'Delivery attempts counted by observe(): for each endpoint by the minute for two hours, by the hour for '
+  'eight days and by the day until settings.rollup_retention; for all endpoints together by the minute for two '
+  'days. Every attempt is in one row of its endpoint and in one of the total.';
+comment on column collecta.delivery_rollup.endpoint_id is 'Empty: all endpoints together.';
+comment on column collecta.delivery_rollup.starts_at is 'Beginning of the minute, hour or day (UTC).';
+comment on column collecta.delivery_rollup.answer_step is
+  'How long the attempts took: at most 2^(step/2) milliseconds. -1: not measured.';
+comment on column collecta.delivery_rollup.receipt_step is
+  'From the capture of the change to its delivery: at most 2^(step/2) milliseconds. -1: not delivered.';
+--! EndIncluded operations/delivery_rollup.sql
+--! Included operations/observation.sql
+create table collecta.observation (
+  singleton boolean not null default true,
+  counted_until timestamptz not null default now(),
+  folded_until timestamptz not null default date_trunc('hour', now()),
+  constraint observation_pkey primary key (singleton),
+  constraint observation_is_one_row check (singleton)
+);
+insert into collecta.observation default values;
+comment on table collecta.observation is 'One row: how far observe() has counted the attempts.';
+--! EndIncluded operations/observation.sql
+--! Included operations/operator_actions.sql
+create table collecta.operator_actions (
+  action_id bigint generated always as identity,
+  done_at timestamptz not null default clock_timestamp(),
+  done_by name not null,
+  login name not null,
+  statement text not null,
+  touched bigint,
+  constraint operator_actions_pkey primary key (action_id)
+);
+comment on table collecta.operator_actions is
+  'What was done from the console: who, when, by which statement. Kept until somebody deletes it.';
+comment on column collecta.operator_actions.done_by is 'The role that acted.';
+comment on column collecta.operator_actions.login is
+  'Who logged in to PostgreSQL: the same, or the console''s own login where a proxy names the person.';
+comment on column collecta.operator_actions.touched is 'How many deliveries, requests or changes it concerned.';
+--! EndIncluded operations/operator_actions.sql
+--! Included operations/secret_overlaps.sql
+create view collecta.secret_overlaps as
+select s.endpoint_id, s.previous_until
+from collecta.endpoint_secrets s
+where s.previous_until > now();
+comment on view collecta.secret_overlaps is
+  'Endpoints whose secret was rotated and whose old one still signs, and until when. No secret is in it.';
+--! EndIncluded operations/secret_overlaps.sql
+--! Included operations/attempt_id_at.sql
+create or replace function collecta.attempt_id_at(moment timestamptz) returns text
+language sql immutable parallel safe
+as $$
+  select 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0')
+$$;
+comment on function collecta.attempt_id_at(timestamptz) is
+  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(…) reads by the primary key.';
+--! EndIncluded operations/attempt_id_at.sql
+--! Included operations/body_contains.sql
+create or replace function collecta.body_contains(body text, fragment jsonb) returns boolean
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return body::jsonb @> fragment;
+exception when others then
+  return false; -- A body may hold what jsonb refuses: \u0000, a number of 200,000 digits.
+end
+$$;
+comment on function collecta.body_contains(text, jsonb) is
+  'Whether a payload contains a piece of JSON, as jsonb''s @> says; false of one that jsonb cannot hold.';
+--! EndIncluded operations/body_contains.sql
+--! Included operations/internal/acting_role.sql
+-- The caller of a security definer function: current_user is its owner there.
+create or replace function collecta.acting_role() returns name
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
+$$;
+comment on function collecta.acting_role() is 'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
+--! EndIncluded operations/internal/acting_role.sql
+--! Included operations/internal/latency_step.sql
+create or replace function collecta.latency_step(ms float8) returns smallint
+language sql immutable parallel safe
+as $$
+  select case when ms is null then -1 when ms <= 1 then 0 else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
+$$;
+comment on function collecta.latency_step(float8) is
+  'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
+--! EndIncluded operations/internal/latency_step.sql
+--! Included operations/internal/fold_rollup.sql
+-- Once an hour: minutes become hours, hours become days, and what is past rollup_retention goes.
+create or replace function collecta.fold_rollup(present timestamptz) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
+as $$
+declare
+  hour constant timestamptz := date_trunc('hour', present);
+  before constant timestamptz := (select folded_until from collecta.observation);
+begin
+  if hour <= before then
+    return;
+  end if;
+  with folded as (
+    delete from collecta.delivery_rollup r
+    where r.endpoint_id <> '' and r.starts_at >= before - interval '2 hours' and r.starts_at < hour - interval '2 hours'
+      or r.endpoint_id = '' and r.starts_at >= before - interval '2 days' and r.starts_at < hour - interval '2 days'
+    returning r.*
+  )
+  insert into collecta.delivery_rollup (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
+  select f.endpoint_id, date_trunc('hour', f.starts_at), f.outcome, f.answer_step, f.receipt_step, sum(f.attempts)
+  from folded f group by 1, 2, 3, 4, 5
+  on conflict on constraint delivery_rollup_pkey do update set attempts = delivery_rollup.attempts + excluded.attempts;
+  with folded as (
+    delete from collecta.delivery_rollup r
+    where r.starts_at >= date_trunc('day', before) - interval '8 days'
+      and r.starts_at < date_trunc('day', hour) - interval '8 days'
+    returning r.*
+  )
+  insert into collecta.delivery_rollup (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
+  select f.endpoint_id, date_trunc('day', f.starts_at), f.outcome, f.answer_step, f.receipt_step, sum(f.attempts)
+  from folded f group by 1, 2, 3, 4, 5;
+  delete from collecta.delivery_rollup r using collecta.settings s
+  where r.starts_at < present - greatest(s.rollup_retention, s.retention);
+  update collecta.observation o set folded_until = hour;
+end
+$$;
+comment on function collecta.fold_rollup(timestamptz) is 'observe''s part that keeps collecta.delivery_rollup small.';
+--! EndIncluded operations/internal/fold_rollup.sql
+--! Included operations/note_action.sql
+create or replace function collecta.note_action(statement text, touched bigint) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  insert into collecta.operator_actions (done_by, login, statement, touched)
+  values (collecta.acting_role(), session_user, note_action.statement, note_action.touched)
+$$;
+comment on function collecta.note_action(text, bigint) is
+  'Writes a statement of the caller down in collecta.operator_actions, in the same transaction as the '
+  'statement itself.';
+--! EndIncluded operations/note_action.sql
+--! Included operations/runner/observe.sql
+-- Attempts are read by id, which begins with the time of recording, and only those recorded at least 15 s ago: a
+-- runner's statement that records attempts is cancelled after 10 s, so nothing can commit behind the mark. One caller
+-- at a time; a second one does nothing.
+create or replace function collecta.observe() returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
+as $$
+declare
+  counted_from timestamptz;
+  counted_to timestamptz;
+begin
+  if not pg_try_advisory_xact_lock(1668246636, 20) then
+    return false;
+  end if;
+  select o.counted_until into counted_from from collecta.observation o;
+  -- After a long pause an hour at a time.
+  counted_to := least(date_trunc('milliseconds', clock_timestamp()) - interval '15 s',
+    counted_from + interval '1 hour');
+  if counted_to <= counted_from then
+    return false;
+  end if;
+  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
+  select coalesce(a.endpoint_id, ''), a.minute, a.outcome, a.answer_step, a.receipt_step, count(*)
+  from (
+    select a.endpoint_id, date_trunc('minute', a.finished_at) as minute, a.outcome,
+      collecta.latency_step(a.total_ms) as answer_step,
+      collecta.latency_step(case when a.outcome = 'delivered' and a.event_id ~ '^evt_[0-9a-f]{12}'
+        then extract(epoch from a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
+        end::float8) as receipt_step
+    from collecta.delivery_attempts a
+    where a.id >= collecta.attempt_id_at(counted_from) and a.id < collecta.attempt_id_at(counted_to)
+  ) a
+  group by grouping sets (
+    (a.endpoint_id, a.minute, a.outcome, a.answer_step, a.receipt_step),
+    (a.minute, a.outcome, a.answer_step, a.receipt_step))
+  on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
+  perform collecta.fold_rollup(counted_to);
+  update collecta.observation o set counted_until = counted_to;
+  return counted_to < clock_timestamp() - interval '1 minute';
+end
+$$;
+comment on function collecta.observe() is
+  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup. True: there is '
+  'more, call it again.';
+--! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
 -- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks nobody out
 -- (CREATE ... PARTITION OF would). An old one is dropped under a short lock_timeout, or left for the next call.
@@ -2656,6 +3787,11 @@ begin
       return next;
     end loop;
   end loop;
+
+  -- What DDL or a restore changed, and what was altered by somebody. Not while somebody attaches or subscribes.
+  if pg_try_advisory_xact_lock(1668246636, 5) then
+    return query select 'wrote capture functions', r from collecta.resolve_modules() r;
+  end if;
 
   -- Default privileges of the owner may have given rights on the new tables.
   if made then
@@ -2908,7 +4044,7 @@ as $$
 declare
   base pg_catalog.pg_type;
   operand pg_catalog.pg_type;
-  parts oid[] := '{}'::oid[];
+  parts oid[] := '{}';
   part oid;
 begin
   select t.* into base from pg_catalog.pg_type t where t.oid = type_id;
@@ -2954,16 +4090,6 @@ comment on function collecta.equality_of(oid) is
   'The equality operator of a type''s default btree or hash operator class, as SQL, and the cast that its operands need. '
   'Null where the type has none.';
 --! EndIncluded inbound/internal/equality_of.sql
---! Included inbound/internal/fill_template.sql
-create or replace function collecta.fill_template(template text, parts jsonb) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select string_agg(case when place % 2 = 1 then piece else parts ->> piece end, '' order by place)
-  from unnest(string_to_array(template, '@')) with ordinality p (piece, place)
-$$;
-comment on function collecta.fill_template(text, jsonb) is
-  'Replaces each @name@ of a template by that member of parts, in one pass: what a part holds is not looked into.';
---! EndIncluded inbound/internal/fill_template.sql
 --! Included inbound/internal/unique_keys.sql
 create or replace function collecta.unique_keys(relation regclass, columns text[], out predicate text) returns setof text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -3512,16 +4638,6 @@ as $$
 $$;
 comment on function collecta.inbound_shape(regclass, text[], int) is
   'What an inbound endpoint''s functions depend on, as text to compare.';
-
-create or replace function collecta.function_hash(function_id regprocedure) returns text
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select md5(row(p.proowner, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
-    p.proparallel, p.prosupport)::text)
-  from pg_catalog.pg_proc p where p.oid = function_id
-$$;
-comment on function collecta.function_hash(regprocedure) is
-  'What a function does and who may call it, to notice that somebody altered it.';
 --! EndIncluded inbound/internal/write_inbound_functions.sql
 --! Included inbound/internal/mend_inbound.sql
 create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
@@ -4297,13 +5413,74 @@ comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checki
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
 comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
 --! EndIncluded outbound/webhook_deliveries.sql
---! Included install/internal/check_grants.sql
--- Reads the catalogs only: it works where the owner of collecta has lost rights on its own tables.
-create or replace function collecta.check_grants()
+--! Included outbound/undelivered.sql
+create view collecta.undelivered as
+select d.id, d.event_id, d.endpoint_id, d.module, d.event, d.record_id, d.attempt, d.url, d.response_status, d.error,
+  d.started_at, d.finished_at, d.occurred_at, d.routed_at
+from collecta.webhook_deliveries d
+where d.outcome = 'exhausted'
+  and not exists (
+    select from collecta.delivery_attempts later
+    where later.event_id = d.event_id and later.endpoint_id = d.endpoint_id and later.routed_at = d.routed_at
+      and later.id > d.id);
+comment on view collecta.undelivered is
+  'What was given up and not sent since: the last attempt of each event and endpoint, where it was exhausted. '
+  'replay_undelivered(endpoint_id) sends it again.';
+--! EndIncluded outbound/undelivered.sql
+--! Included outbound/replay_undelivered.sql
+create or replace function collecta.replay_undelivered(
+  endpoint_id text, since timestamptz default '-infinity', until timestamptz default 'infinity'
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  given_up record;
+  replayed bigint := 0;
+begin
+  perform collecta.check_endpoint_id(replay_undelivered.endpoint_id);
+  -- In the order in which they were given up.
+  for given_up in
+    select u.id from collecta.undelivered u
+    where u.endpoint_id = replay_undelivered.endpoint_id
+      and u.finished_at >= since and u.finished_at < replay_undelivered.until
+    order by u.id
+  loop
+    perform collecta.replay_delivery(given_up.id);
+    replayed := replayed + 1;
+  end loop;
+  return replayed;
+end
+$$;
+comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) is
+  'Sends again what was given up for an endpoint and not delivered since (collecta.undelivered), given up in a '
+  'span of time. Returns how many.';
+--! EndIncluded outbound/replay_undelivered.sql
+--! Included install/internal/check_install.sql
+create or replace function collecta.check_install()
 returns table (severity text, problem text, subject text, detail text, hint text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
 begin
+  return query
+  select 'error', 'rows are missing', current_database()::text,
+    'This looks like a copy of the schema alone: triggers capture, and nothing knows what to do with the changes.',
+    'collecta-webhooks migrate'
+  where not exists (select from collecta.installation) or not exists (select from collecta.settings);
+
+  return query
+  select 'info', 'this copy does not deliver', current_database()::text,
+    format('Since %s: collecta.disable_copy() was called.', i.since),
+    'select collecta.resume_after_restore(); -- if it is to deliver after all'
+  from collecta.installation i where not i.delivers;
+
+  return query
+  select 'error', 'database is a copy', current_database()::text,
+    'collecta was installed in another database. Nothing is claimed here.',
+    'select collecta.resume_after_restore();'
+  from collecta.installation i
+  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
+
   return query
   select 'error', 'privileges are not as designed', min(d.object collate "C"),
     format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
@@ -4337,34 +5514,6 @@ begin
     -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
     and (r.rolsuper or o.owner <> schema.owner)
   having count(*) > 0;
-end
-$$;
-comment on function collecta.check_grants() is 'Rows of collecta.health about owners and privileges.';
---! EndIncluded install/internal/check_grants.sql
---! Included install/internal/check_install.sql
-create or replace function collecta.check_install()
-returns table (severity text, problem text, subject text, detail text, hint text)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
-as $$
-begin
-  return query
-  select 'error', 'rows are missing', current_database()::text,
-    'This looks like a copy of the schema alone: triggers capture, and nothing knows what to do with the changes.',
-    'collecta-webhooks migrate'
-  where not exists (select from collecta.installation) or not exists (select from collecta.settings);
-
-  return query
-  select 'info', 'this copy does not deliver', current_database()::text,
-    format('Since %s: collecta.disable_copy() was called.', i.since),
-    'select collecta.resume_after_restore(); -- if it is to deliver after all'
-  from collecta.installation i where not i.delivers;
-
-  return query
-  select 'error', 'database is a copy', current_database()::text,
-    'collecta was installed in another database. Nothing is claimed here.',
-    'select collecta.resume_after_restore();'
-  from collecta.installation i
-  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
@@ -4397,6 +5546,10 @@ create or replace function collecta.check_modules()
 returns table (severity text, problem text, subject text, detail text, hint text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
+#variable_conflict use_column
+declare
+  capturer constant name := collecta.capturing_role();
+  missing text;
 begin
   return query
   select 'error', 'table is gone', m.slug, 'The table of this module was dropped.',
@@ -4404,39 +5557,127 @@ begin
   from collecta.modules m where not exists (select from pg_class c where c.oid = m.relation);
 
   return query
-  select 'error', 'configured column is gone', m.slug,
-    format('Column %s of %s was renamed or dropped. Its changes will be set aside in collecta.unrouted.',
-           configured.name, m.relation),
-    format('select collecta.attach_module(%L, %L, ...); select collecta.route_again();', m.relation, m.slug)
+  select 'error', 'table was replaced', m.slug,
+    format('What was attached as %s is now called %s, and another table is %1$s. Its changes are not captured.',
+      m.attached_as, m.relation),
+    format('select collecta.detach_module(%L); %s', m.slug, collecta.attach_call(to_regclass(m.attached_as), m.slug,
+      v.status_column, v.custom_data_column, v.scope_column, v.exclude_columns, v.ignore_columns,
+      case when v.key_is_named then v.key_columns end, v.on_truncate))
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
-  cross join lateral unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column)
-    configured (name)
-  where configured.name is not null
-    and exists (select from pg_class c where c.oid = m.relation)
-    and not exists (select from pg_attribute a
-                    where a.attrelid = m.relation and a.attname = configured.name and not a.attisdropped);
+  where m.attached_as <> m.relation::text and to_regclass(m.attached_as) <> m.relation;
+
+  return query
+  select 'error', 'configured column is gone', m.slug,
+    format('Column %s of %s was renamed or dropped. Its changes will be set aside in collecta.unrouted.',
+           array_to_string(gone.names, ', '), m.relation),
+    collecta.attach_again(v) || ' select collecta.route_again();'
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  join pg_class c on c.oid = m.relation
+  cross join lateral (
+    select array(
+      select name from unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column) name
+      where not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = name and not a.attisdropped)
+        and name is not null) as names) gone
+  where gone.names <> '{}';
+
+  return query
+  select 'error', 'key changed', m.slug,
+    format('Its records are told apart by (%s), which is %s of %s any more.', array_to_string(v.key_columns, ', '),
+      case when v.key_is_named then 'not a unique key' else 'not the primary key' end, m.relation),
+    case when keys.columns is null then collecta.add_key_call(m.relation) || ' ' else '' end || collecta.attach_again(v)
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  join pg_class c on c.oid = m.relation
+  left join lateral (
+    select k.columns from collecta.keys_of(m.relation) k
+    where case when v.key_is_named then k.columns @> v.key_columns and k.columns <@ v.key_columns else k.is_primary end
+    limit 1) keys on true
+  where (keys.columns is null or not v.key_is_named and keys.columns <> v.key_columns)
+    -- A renamed key column has its own row.
+    and not exists (select from unnest(v.key_columns) name
+      where not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = name and not a.attisdropped));
+
+  return query
+  select 'error', 'excluded column is unknown', m.slug,
+    format('Of %s nobody knows where it is since the database was restored. Until it is attached again, only key, scope and '
+      'status of its records are captured.', array_to_string(collecta.unresolved_columns(v), ', ')),
+    collecta.attach_call(m.relation, m.slug, v.status_column, v.custom_data_column, v.scope_column,
+      coalesce(nullif(array(select name from unnest(v.exclude_columns) name
+        where name <> all (collecta.unresolved_columns(v))), '{}'), '{}'), v.ignore_columns,
+      case when v.key_is_named then v.key_columns end, v.on_truncate)
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  join pg_class c on c.oid = m.relation
+  where v.exclude_columns <> '{}' and v.database = collecta.database_identity() and collecta.unresolved_columns(v) <> '{}';
+
+  return query
+  select 'error', 'columns are not looked up', m.slug,
+    'The database was restored since it was attached. Until its columns are looked up again, only key, scope and status of '
+      'its records are captured if it has exclude_columns.',
+    'select * from collecta.maintain();'
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  join pg_class c on c.oid = m.relation
+  where v.database <> collecta.database_identity();
+
+  return query
+  select 'error', 'capture function was altered', m.slug,
+    format('Function %s of the module is not as it was written.', (
+      select string_agg(task, ', ' order by task) from jsonb_each(m.written_hash) w (task, hash)
+      where collecta.capture_hash(m.module_id) -> task is distinct from hash)),
+    'select * from collecta.maintain();'
+  from collecta.modules m
+  join pg_class c on c.oid = m.relation
+  where m.written_hash is distinct from collecta.capture_hash(m.module_id);
 
   return query
   with member as (
-    select m.slug, m.relation, m.relation::oid as relid from collecta.modules m
+    select m.slug, m.module_id, m.relation::oid as relid, true as is_root from collecta.modules m
     union
-    select m.slug, m.relation, p.relid::oid
+    select m.slug, m.module_id, p.relid::oid, p.relid = m.relation
     from collecta.modules m
     join pg_class c on c.oid = m.relation and c.relkind = 'p'
     cross join lateral pg_partition_tree(m.relation) p
+  ), standing as (
+    select member.slug, member.relid, member.is_root, c.relkind, task, t.tgenabled,
+      (t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', member.module_id, task))) as is_ours
+    from member
+    join pg_class c on c.oid = member.relid and c.relkind in ('r', 'p')
+    cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
+    left join pg_trigger t on t.tgrelid = member.relid and t.tgname = 'collecta_capture_' || task
+    where not (task = 'truncate' and c.relkind = 'p')
   )
-  select 'error', 'changes are not captured', member.slug,
-    format('%s lacks an enabled capture trigger for %s.', member.relid::regclass, task),
-    format('select collecta.attach_module(%L, %L, ...); or alter table ... enable trigger ...;',
-           member.relation, member.slug)
-  from member
-  join pg_class c on c.oid = member.relid and c.relkind in ('r', 'p')
+  select p.severity, p.problem, s.slug, format(p.detail, s.relid::regclass, s.lacking),
+    case when s.is_complete
+      then (select string_agg(format('alter table %s enable trigger collecta_capture_%s;', s.relid::regclass, task), ' ')
+        from unnest(s.disabled) task)
+      else format('select collecta.attach_partitions(%L);', s.slug) end
+  from (
+    select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
+      string_agg(task, ', ' order by task) filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
+    from standing
+    group by slug, relid, is_root) s
+  cross join lateral (
+    select 'error', 'changes are not captured', '%s lacks an enabled capture trigger for %s.' where s.is_attached
+    union all
+    select 'warning', 'partition is not attached',
+      'What is written to partition %s directly, and its TRUNCATE, is not captured.' where not s.is_attached
+    ) p (severity, problem, detail)
+  where s.lacking is not null;
+
+  return query
+  select 'error', 'trigger of another table', m.slug,
+    format('%s has triggers of a module that it does not belong to: it was restored from another database, or is a partition '
+      'that was detached. They capture nothing.', t.tgrelid::regclass),
+    string_agg(format('drop trigger %I on %s;', t.tgname, t.tgrelid::regclass), ' ' order by t.tgname)
+  from collecta.modules m
   cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
-  where not (task = 'truncate' and c.relkind = 'p')
-    and not exists (select from pg_trigger t
-                    where t.tgrelid = member.relid and t.tgname = 'collecta_capture_' || task
-                      and t.tgenabled in ('O', 'A'));
+  join pg_trigger t on t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', m.module_id, task))
+  where t.tgrelid <> m.relation and not exists (select from pg_partition_ancestors(t.tgrelid) a where a.relid = m.relation)
+  group by m.slug, t.tgrelid;
 
   return query
   select 'error', 'it became a partition or inherits', m.slug,
@@ -4448,18 +5689,62 @@ begin
     or c.relkind = 'r' and exists (select from pg_inherits i where i.inhparent = c.oid);
 
   return query
-  with member as (
-    select m.slug, m.relation::oid as relid from collecta.modules m
-    union
-    select m.slug, p.relid::oid
-    from collecta.modules m
-    join pg_class c on c.oid = m.relation and c.relkind = 'p'
-    cross join lateral pg_partition_tree(m.relation) p
-  )
-  select 'error', 'logical replication writes it', member.slug,
+  select 'error', 'logical replication writes it', m.slug,
     'Its apply fires no statement trigger: nothing is captured.',
-    format('select collecta.detach_module(%L); -- then attach it on the publisher', member.slug)
-  from member where exists (select from pg_subscription_rel s where s.srrelid = member.relid);
+    format('select collecta.detach_module(%L); -- then attach it on the publisher', m.slug)
+  from pg_subscription_rel s
+  join collecta.modules m on m.relation = s.srrelid
+    or m.relation in (select a.relid from pg_partition_ancestors(s.srrelid) a);
+
+  return query
+  select 'error', 'truncate is captured as one', m.slug,
+    format('TRUNCATE of %s sends one record_deleted without a record, since %s.', c.oid::regclass, why),
+    collecta.truncate_remedy(c.oid)
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version and v.on_truncate = 'records'
+  cross join lateral (select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
+  join pg_class c on c.oid = tree.relid and c.relkind = 'r'
+  cross join lateral collecta.truncate_problem(c.oid) why
+  where why is not null
+    and exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'collecta_capture_truncate');
+
+  return query
+  select p.severity, p.problem, m.slug, format(p.detail, a.attname, k.castfunc::regprocedure),
+    format('select proname, proowner::regrole from pg_catalog.pg_proc where oid = %L::regprocedure;', k.castfunc::regprocedure)
+  from collecta.modules m
+  join pg_attribute a on a.attrelid = m.relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
+  join pg_type t on t.oid = a.atttypid
+  join pg_cast k on k.castsource in (t.oid, t.typelem, t.typbasetype) and k.casttarget = 'json'::regtype and k.castfunc <> 0
+  cross join lateral (
+    select 'warning', 'cast to json is not used', 'Column %s is captured as its text: its type''s cast to json, %s, or the '
+      'type belongs to an ordinary role, whose code does not run in capture.'
+    where collecta.type_kind(a.atttypid) = 'untrusted'
+    union all
+    select 'info', 'values may be captured as text', 'Column %s is captured through the cast to json of its type, %s; a '
+      'value that this refuses, as its text.'
+    where collecta.type_kind(a.atttypid) = 'trusted') p (severity, problem, detail);
+
+  select string_agg(privilege, '; ') into missing
+  from (
+    select 'grant usage on schema collecta, collecta_rows to ' || quote_ident(capturer) as privilege
+    where not (has_schema_privilege(capturer, 'collecta', 'usage') and has_schema_privilege(capturer, 'collecta_rows', 'usage'))
+    union all
+    select 'grant insert on collecta.outbox to ' || quote_ident(capturer)
+    where not has_table_privilege(capturer, 'collecta.outbox', 'insert')
+    union all
+    select 'grant select on collecta.settings to ' || quote_ident(capturer)
+    where not has_table_privilege(capturer, 'collecta.settings', 'select')
+    union all
+    select format('grant execute on function %s to %I', name::regprocedure, capturer)
+    from unnest(array['collecta.pick_columns(json, text[], boolean)', 'collecta.mask_escapes(json)',
+      'collecta.unmask_escapes(text)', 'collecta.omitted_columns(oid, text[], smallint[])',
+      'collecta.relations_to_capture(oid, text, text, text)', 'collecta.capture_statement(int, int, oid, text, boolean)',
+      'collecta.writer_timed_out()']) name
+    where not has_function_privilege(capturer, name, 'execute')) p;
+  if missing is not null then
+    return query select 'error', 'capture lacks rights', capturer::text,
+      'Rights of the capturing role were revoked: changes are captured in part, or writers fail.', missing || ';';
+  end if;
 end
 $$;
 comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
@@ -4589,7 +5874,7 @@ as $$
 declare
   topic text;
 begin
-  foreach topic in array array['grants', 'install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
     begin
       return query execute format('select * from collecta.%I()', 'check_' || topic);
     exception when others then
@@ -4650,6 +5935,8 @@ as $$
     ('collecta_reader', 'USAGE', 'schema', 'collecta'),
     ('collecta_operator', 'USAGE', 'schema', 'collecta'),
     ('collecta_capture', 'USAGE', 'schema', 'collecta'),
+    -- And not on collecta_modules: see schema.sql.
+    ('collecta_capture', 'USAGE', 'schema', 'collecta_rows'),
     ('collecta_writer', 'USAGE', 'schema', 'collecta'),
     ('collecta_dispatcher', 'USAGE', 'schema', 'collecta'),
     ('collecta_inbound', 'USAGE', 'schema', 'collecta'),
@@ -4657,7 +5944,8 @@ as $$
     ('collecta_reader', 'SELECT', 'relation',
      'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
       settings installation migrations webhook_deliveries health row_secured_modules
-      inbound_endpoints inbound_requests inbound_refusals inbound_budgets'),
+      inbound_endpoints inbound_requests inbound_refusals inbound_budgets
+      undelivered delivery_rollup observation operator_actions secret_overlaps'),
     -- Not old and new, which row security of their table may keep from the reader.
     ('collecta_reader', 'SELECT', 'column',
      'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.nested outbox.captured_at
@@ -4668,14 +5956,16 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains'),
     ('collecta_operator', 'EXECUTE', 'function',
-     'pause_endpoint resume_endpoint replay_delivery send_test_event route_again new_id
+     'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
-    ('collecta_capture', 'EXECUTE', 'function', 'pick_columns mask_escapes unmask_escapes'),
+    ('collecta_capture', 'EXECUTE', 'function',
+     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'claim_deliveries record_deliveries release_deliveries maintain wake_runner encodable_characters
       check_installation sealing_keys'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe'),
     ('collecta_inbound', 'EXECUTE', 'function',
      'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
@@ -4689,147 +5979,102 @@ comment on function collecta.designed_grants() is
 --! Included install/internal/restore_grants.sql
 -- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
 -- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
-create or replace function collecta.compared_grants(exactly boolean) returns table (
-  object text, kind text, id oid, schema_name name, object_name name, attribute name, grantee oid, privilege text,
-  is_owner boolean, is_actual boolean, is_designed boolean)
+create or replace function collecta.differing_grants(exactly boolean default false)
+returns table (object text, statements text)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
   with
   ours as (
-    select n.oid, n.nspname, n.nspowner, n.nspacl
-    from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
   ),
-  object (kind, id, schema_name, name, label, owner, acl, default_acl) as (
-    select 'schema', n.oid, n.nspname, n.nspname, format('schema %I', n.nspname), n.nspowner, n.nspacl,
-      acldefault('n', n.nspowner)
-    from ours n
+  object (kind, name, target, owner, acl, relation) as (
+    select 'schema', n.nspname::text, format('schema %I', n.nspname), n.nspowner,
+      coalesce(n.nspacl, acldefault('n', n.nspowner)), null::oid
+    from pg_catalog.pg_namespace n where n.oid in (select ours.oid from ours)
     union all
-    select 'relation', c.oid, ours.nspname, c.relname, c.oid::regclass::text, c.relowner, c.relacl,
-      acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)
-    from ours join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    select 'relation', c.relname,
+      format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), c.relowner,
+      coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)), c.oid
+    from pg_catalog.pg_class c
+    where c.relnamespace in (select ours.oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     union all
-    select 'function', p.oid, ours.nspname, p.proname, p.oid::regprocedure::text, p.proowner, p.proacl,
-      acldefault('f', p.proowner)
-    from ours join pg_catalog.pg_proc p on p.pronamespace = ours.oid
+    select 'function', p.proname, format('routine %s', p.oid::regprocedure), p.proowner,
+      coalesce(p.proacl, acldefault('f', p.proowner)), null
+    from pg_catalog.pg_proc p where p.pronamespace in (select ours.oid from ours)
     union all
-    select 'type', t.oid, ours.nspname, t.typname, format('type %s', t.oid::regtype), t.typowner, t.typacl,
-      acldefault('T', t.typowner)
-    from ours join pg_catalog.pg_type t on t.typnamespace = ours.oid
-    left join pg_catalog.pg_class c on c.oid = t.typrelid
-    where t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+    select 'type', t.typname, format('type %s', t.oid::regtype), t.typowner,
+      coalesce(t.typacl, acldefault('T', t.typowner)), null
+    from pg_catalog.pg_type t left join pg_catalog.pg_class c on c.oid = t.typrelid
+    where t.typnamespace in (select ours.oid from ours) and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
   ),
   actual as (
-    select o.kind, o.id, ''::name as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
-    from object o cross join lateral aclexplode(coalesce(o.acl, o.default_acl)) a
-    union
-    select o.kind, o.id, attribute.attname, a.grantee, a.privilege_type, a.is_grantable
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o cross join lateral aclexplode(o.acl) a
+    union all
+    select o.target, quote_ident(attribute.attname), a.grantee, a.privilege_type, a.is_grantable
     from object o
-    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.id and attribute.attacl is not null
+    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.relation and attribute.attacl is not null
     cross join lateral aclexplode(attribute.attacl) a
-    where o.kind = 'relation'
   ),
   designed as (
-    select a.*
-    from actual a join object o using (kind, id)
+    select a.* from actual a join object o on o.target = a.target
     where not exactly and a.grantee not in (0, o.owner) and not a.grantable
       and (o.kind, o.name, a.privilege) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
     union
-    select o.kind, o.id, ''::name, a.grantee, a.privilege_type, a.is_grantable
-    from object o cross join lateral aclexplode(o.default_acl) a
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o
+    cross join lateral aclexplode(acldefault(
+      case o.kind when 'schema' then 'n' when 'function' then 'f' when 'type' then 'T'
+        else case when o.target like 'sequence %' then 's' else 'r' end end::"char", o.owner)) a
     where a.grantee = o.owner
     union
-    select o.kind, o.id, case d.kind when 'column' then split_part(d.object, '.', 2) else '' end::name, r.oid,
+    select o.target, case d.kind when 'column' then quote_ident(split_part(d.object, '.', 2)) else '' end, r.oid,
       d.privilege, false
     from collecta.designed_grants() d
     join pg_catalog.pg_roles r on r.rolname = d.grantee
     join object o on o.kind = case d.kind when 'column' then 'relation' else d.kind end
       and o.name = split_part(d.object, '.', 1)
     where r.oid <> o.owner
+    union
+    -- What is written for modules and called by name.
+    select o.target, '', r.oid, 'EXECUTE', false
+    from object o join pg_catalog.pg_roles r on r.rolname = collecta.role_name('collecta_capture')
+    where o.kind = 'function' and o.target like 'routine collecta\_rows.%' and r.oid <> o.owner
+  ),
+  differing as (
+    select distinct difference.target
+    from (
+      (select * from actual except select * from designed)
+      union all
+      (select * from designed except select * from actual)
+    ) difference
   )
-  select o.label, o.kind, o.id, o.schema_name, o.name, attribute, grantee, privilege, grantee = o.owner,
-    a.kind is not null, d.kind is not null
-  from actual a
-  full join designed d using (kind, id, attribute, grantee, privilege, grantable)
-  join object o using (kind, id)
-$$;
-comment on function collecta.compared_grants(boolean) is
-  'Each privilege on an object of ours that somebody has, or should have by collecta.designed_grants().';
-
-create or replace function collecta.differing_grants(exactly boolean default false) returns table (object text)
-language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
-as $$
-  select distinct c.object from collecta.compared_grants(exactly) c where c.is_actual <> c.is_designed
+  select d.target, concat_ws('; ',
+    (select string_agg(format('revoke all on %s from %s cascade', d.target,
+                              case a.grantee when 0 then 'public' else a.grantee::regrole::text end), '; ')
+     from (select distinct actual.grantee from actual where actual.target = d.target) a),
+    (select string_agg(format('grant %s %s on %s to %s', g.privilege,
+                              case g.attribute when '' then '' else '(' || g.attribute || ')' end,
+                              d.target, g.grantee::regrole), '; ')
+     from designed g where g.target = d.target))
+  from differing d
 $$;
 comment on function collecta.differing_grants(boolean) is
-  'Objects of ours whose privileges are not what collecta.designed_grants() says. restore_grants() mends them.';
+  'Objects of ours whose privileges are not what collecta.designed_grants() says, each with the statements that mend'
+  ' it.';
 
 create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  entry record;
+  differing record;
 begin
   -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 9);
-  for entry in
-    with compared as (
-      select c.*, bool_or(c.is_actual <> c.is_designed) over (partition by c.kind, c.id) as differs,
-        coalesce(r.rolname, 'public') as role_name
-      from collecta.compared_grants(exactly) c left join pg_catalog.pg_roles r on r.oid = c.grantee
-    )
-    -- Everything is taken from everybody, the owner included, and what is designed given anew.
-    select distinct 1 as step, c.object, c.kind, c.id, c.schema_name, c.object_name, ''::name as attribute, c.role_name,
-      '' as privilege
-    from compared c where c.differs and c.is_actual
-    union all
-    select distinct 2, c.object, c.kind, c.id, c.schema_name, c.object_name, c.attribute, c.role_name,
-      case when c.is_owner then 'ALL' else c.privilege end
-    from compared c where c.differs and c.is_designed
-    order by object, step, role_name, attribute, privilege
-  loop
-    if entry.step = 1 then
-      case entry.kind
-        when 'schema' then
-          execute format('revoke all on schema %I from %I cascade', entry.schema_name, entry.role_name);
-        when 'relation' then
-          execute format('revoke all on %I.%I from %I cascade', entry.schema_name, entry.object_name, entry.role_name);
-        when 'function' then
-          execute format('revoke all on routine %s from %I cascade', entry.id::regprocedure, entry.role_name);
-        when 'type' then
-          execute format('revoke all on type %s from %I cascade', entry.id::regtype, entry.role_name);
-      end case;
-      if entry.object is distinct from restore_grants.object then
-        restore_grants.object := entry.object;
-        return next;
-      end if;
-    elsif entry.privilege = 'ALL' then
-      case entry.kind
-        when 'schema' then
-          execute format('grant all on schema %I to %I', entry.schema_name, entry.role_name);
-        when 'relation' then
-          execute format('grant all on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
-        when 'function' then
-          execute format('grant all on routine %s to %I', entry.id::regprocedure, entry.role_name);
-        when 'type' then
-          execute format('grant all on type %s to %I', entry.id::regtype, entry.role_name);
-      end case;
-    else
-      case entry.kind || ' ' || entry.privilege
-        when 'schema USAGE' then
-          execute format('grant usage on schema %I to %I', entry.schema_name, entry.role_name);
-        when 'function EXECUTE' then
-          execute format('grant execute on routine %s to %I', entry.id::regprocedure, entry.role_name);
-        when 'relation INSERT' then
-          execute format('grant insert on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
-        when 'relation SELECT' then
-          if entry.attribute = '' then
-            execute format('grant select on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
-          else
-            execute format('grant select (%I) on %I.%I to %I', entry.attribute, entry.schema_name, entry.object_name,
-                           entry.role_name);
-          end if;
-      end case;
-    end if;
+  for differing in select d.object, d.statements from collecta.differing_grants(exactly) d loop
+    execute differing.statements;
+    restore_grants.object := differing.object;
+    return next;
   end loop;
 end
 $$;
@@ -4850,6 +6095,8 @@ comment on materialized view collecta.restored_grants is
 do $$
 begin
   perform collecta.maintain();
+  -- By the templates of this version.
+  perform collecta.resolve_modules(anew => true);
   perform collecta.restore_grants(exactly => true);
 end
 $$;

@@ -21,11 +21,29 @@
 
 --!include outbound/1_capture/internal/mask_escapes.sql
 --!include outbound/1_capture/internal/pick_columns.sql
---!include outbound/1_capture/internal/capture_large.sql
+--!include outbound/1_capture/internal/type_kind.sql
+--!include outbound/1_capture/internal/column_expression.sql
+--!include outbound/1_capture/internal/row_columns.sql
+--!include outbound/1_capture/internal/relations_to_capture.sql
+--!include outbound/1_capture/internal/writer_timed_out.sql
 --!include install/internal/own_function.sql
+--!include install/internal/function_hash.sql
+--!include install/internal/fill_template.sql
+--!include modules/internal/resolve_modules.sql
+--!include outbound/1_capture/internal/truncate_problem.sql
+--!include outbound/1_capture/internal/capture_statement.sql
+--!include outbound/1_capture/templates/insert.sql
+--!include outbound/1_capture/templates/update.sql
+--!include outbound/1_capture/templates/delete.sql
+--!include outbound/1_capture/templates/truncate.sql
+--!include outbound/1_capture/templates/otherwise.sql
+--!include outbound/1_capture/templates/row.sql
+--!include outbound/1_capture/internal/capture_parts.sql
 --!include outbound/1_capture/internal/write_capture_functions.sql
+--!include modules/internal/attach_call.sql
 --!include modules/internal/check_module.sql
 --!include modules/internal/save_module.sql
+--!include modules/internal/attach_triggers.sql
 --!include modules/attach_module.sql
 
 --!include endpoints/internal/check_endpoint.sql
@@ -41,6 +59,17 @@
 --!include outbound/4_record/runner/record_deliveries.sql
 --!include outbound/route_again.sql
 --!include outbound/replay_delivery.sql
+--!include operations/delivery_rollup.sql
+--!include operations/observation.sql
+--!include operations/operator_actions.sql
+--!include operations/secret_overlaps.sql
+--!include operations/attempt_id_at.sql
+--!include operations/body_contains.sql
+--!include operations/internal/acting_role.sql
+--!include operations/internal/latency_step.sql
+--!include operations/internal/fold_rollup.sql
+--!include operations/note_action.sql
+--!include operations/runner/observe.sql
 --!include operations/runner/maintain.sql
 
 --!include inbound/inbound_endpoints.sql
@@ -50,7 +79,6 @@
 --!include inbound/internal/read_inbound_mapping.sql
 --!include inbound/internal/inbound_fields.sql
 --!include inbound/internal/equality_of.sql
---!include inbound/internal/fill_template.sql
 --!include inbound/internal/unique_keys.sql
 --!include inbound/internal/check_inbound_mapping.sql
 --!include inbound/internal/check_inbound_writer.sql
@@ -75,6 +103,8 @@
 
 --!include modules/row_secured_modules.sql
 --!include outbound/webhook_deliveries.sql
+--!include outbound/undelivered.sql
+--!include outbound/replay_undelivered.sql
 --!include install/internal/check_grants.sql
 --!include install/internal/check_install.sql
 --!include modules/internal/check_modules.sql

@@ -24,11 +24,11 @@ export async function planUninstall(sql: Sql): Promise<Plan | undefined> {
   const captures = await sql<Plan['captures']>`
     select p.oid::regprocedure::text as procedure, array_agg(distinct t.tgrelid::regclass::text) as tables
     from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class c on c.oid = t.tgrelid
-    where p.pronamespace = 'collecta'::regnamespace and c.relnamespace <> 'collecta'::regnamespace
+    where p.pronamespace in (select oid from pg_namespace where nspname in ('collecta', 'collecta_modules')) and c.relnamespace <> 'collecta'::regnamespace
     group by p.oid order by 2, 1`;
   const dependents = await sql<{ description: string }[]>`
     with recursive ours(class, id) as (
-      select 'pg_namespace'::regclass::oid, 'collecta'::regnamespace::oid
+      select 'pg_namespace'::regclass::oid, oid from pg_namespace where nspname in ('collecta', 'collecta_modules', 'collecta_rows')
       union
       select next.* from ours, lateral (
         select classid, objid from pg_depend where refclassid = ours.class and refobjid = ours.id
@@ -39,7 +39,7 @@ export async function planUninstall(sql: Sql): Promise<Plan | undefined> {
     select pg_describe_object(class, id, 0) as description
     from ours, lateral pg_identify_object(class, id, 0) as object
     where object.type not in ('rule', 'type', 'trigger', 'schema', 'default acl')
-      and object.identity !~ '(^|[ ",(])(collecta|pg_toast)[.]'
+      and object.identity !~ '(^|[ ",(])(collecta|collecta_modules|collecta_rows|pg_toast)[.]'
     order by 1`;
   const [prefix] = await sql<{ function: string | null }[]>`
     select to_regprocedure('collecta.role_prefix()')::text as function`;
@@ -77,7 +77,9 @@ export async function uninstall(sql: Sql, plan: Plan, say: (line: string) => voi
     await drop(`drop function if exists ${procedure} cascade`);
     say(`detached ${tables.join(', ')}: ${procedure}`);
   }
-  await drop('select pg_advisory_xact_lock(1668246636, 4); drop schema collecta cascade');
+  await drop(
+    'select pg_advisory_xact_lock(1668246636, 4); drop schema if exists collecta_rows, collecta_modules, collecta cascade',
+  );
   say('dropped the schema collecta');
 
   let complete = true;

@@ -607,11 +607,11 @@ t.test('partitioned tables', async t => {
 
   await sql`create table p_asia partition of p for values in ('asia')`;
   t.match(
-    await sql`select severity, detail from collecta.health where subject = 'p'`,
-    [{ severity: 'error', detail: /p_asia/ }, {}, {}, {}],
+    [...(await sql`select severity, detail, hint from collecta.health where subject = 'p'`)],
+    [{ severity: 'warning', detail: /p_asia/, hint: "select collecta.attach_partitions('p');" }],
     'health reports a new partition',
   );
-  await sql`select collecta.attach_module('p', 'p', exclude_columns => '{secret}')`;
+  t.equal((await sql`select collecta.attach_partitions('p') as made`)[0]!.made, 4);
   t.strictSame(await plain(sql`select * from collecta.health where subject = 'p'`), []);
   await sql`insert into p_asia values (50, 'asia', 1, 'psst')`;
   await route(sql);
