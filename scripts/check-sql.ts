@@ -23,17 +23,24 @@ const wide = new Set<string>(
   fixtures/inbound/rotate_inbound_token.sql fixtures/inbound/runner/find_inbound_endpoint.sql
   fixtures/inbound/runner/maintain_inbound.sql fixtures/inbound/runner/next_inbound_retries.sql
   fixtures/inbound/runner/receive_inbound.sql fixtures/inbound/test_inbound_mapping.sql
-  fixtures/modules/attach_module.sql fixtures/modules/internal/check_module.sql
+  fixtures/modules/attach_module.sql fixtures/modules/internal/attach_call.sql
+  fixtures/modules/internal/attach_triggers.sql fixtures/modules/internal/check_module.sql
+  fixtures/modules/internal/check_modules.sql fixtures/modules/internal/resolve_modules.sql
   fixtures/modules/internal/save_module.sql fixtures/modules/modules.sql
-  fixtures/modules/row_secured_modules.sql fixtures/outbound/1_capture/internal/capture_large.sql
-  fixtures/outbound/1_capture/internal/mask_escapes.sql fixtures/outbound/1_capture/internal/write_capture_functions.sql
-  fixtures/outbound/2_route/internal/event_body.sql fixtures/outbound/2_route/internal/read_change.sql
-  fixtures/outbound/2_route/internal/route_changes.sql fixtures/outbound/2_route/internal/try_filter.sql
-  fixtures/outbound/3_claim/runner/claim_deliveries.sql fixtures/outbound/4_record/runner/record_deliveries.sql
-  fixtures/outbound/delivery_attempts.sql fixtures/outbound/delivery_queue.sql
-  fixtures/outbound/events.sql fixtures/outbound/outbox.sql
-  fixtures/outbound/replay_delivery.sql fixtures/outbound/route_again.sql
-  fixtures/outbound/unrouted.sql fixtures/outbound/webhook_deliveries.sql
+  fixtures/modules/row_secured_modules.sql fixtures/outbound/1_capture/internal/capture_parts.sql
+  fixtures/outbound/1_capture/internal/capture_statement.sql fixtures/outbound/1_capture/internal/column_expression.sql
+  fixtures/outbound/1_capture/internal/mask_escapes.sql fixtures/outbound/1_capture/internal/relations_to_capture.sql
+  fixtures/outbound/1_capture/internal/row_columns.sql fixtures/outbound/1_capture/internal/truncate_problem.sql
+  fixtures/outbound/1_capture/internal/write_capture_functions.sql fixtures/outbound/1_capture/internal/writer_timed_out.sql
+  fixtures/outbound/1_capture/templates/otherwise.sql fixtures/outbound/1_capture/templates/truncate.sql
+  fixtures/outbound/1_capture/templates/update.sql fixtures/outbound/2_route/internal/event_body.sql
+  fixtures/outbound/2_route/internal/read_change.sql fixtures/outbound/2_route/internal/route_changes.sql
+  fixtures/outbound/2_route/internal/try_filter.sql fixtures/outbound/3_claim/runner/claim_deliveries.sql
+  fixtures/outbound/4_record/runner/record_deliveries.sql fixtures/outbound/delivery_attempts.sql
+  fixtures/outbound/delivery_queue.sql fixtures/outbound/events.sql
+  fixtures/outbound/outbox.sql fixtures/outbound/replay_delivery.sql
+  fixtures/outbound/route_again.sql fixtures/outbound/unrouted.sql
+  fixtures/outbound/webhook_deliveries.sql
 `
     .trim()
     .split(/\s+/),

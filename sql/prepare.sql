@@ -32,10 +32,13 @@ begin
                    where r.rolsuper or r.rolname = current_user or r.rolname = prefix || 'owner');
   -- Functions that are written for a table belong to the roles that run them; an inbound endpoint may have one of its
   -- own.
-  if exists (select from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'writer'
-             where c.oid = to_regclass('collecta.inbound_endpoints') and c.relkind = 'r' and c.relowner = any (trusted)) then
-    execute 'select array(select r.oid from collecta.inbound_endpoints e join pg_catalog.pg_roles r on r.rolname = e.writer)'
-      into writers;
+  if exists (
+    select from pg_catalog.pg_class c
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'writer'
+    where c.oid = to_regclass('collecta.inbound_endpoints') and c.relkind = 'r' and c.relowner = any (trusted)
+  ) then
+    execute 'select array(select r.oid from collecta.inbound_endpoints e '
+      'join pg_catalog.pg_roles r on r.rolname = e.writer)' into writers;
   end if;
   foreach schema_name in array array['collecta', 'collecta_modules', 'collecta_rows'] loop
     continue when to_regnamespace(schema_name) is null;

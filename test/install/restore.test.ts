@@ -94,9 +94,17 @@ for (const [where, start] of Object.entries(targets)) {
       await t.rejects(copy.sql`select collecta.check_installation(null)`, { code: 'CW040' });
 
       await migrate(copy.url);
-      t.strictSame(await health(copy.sql), ['database is a copy'], 'migrate has mended it');
+      // What a table's owner had granted to the missing roles is the owner's to grant again: the hint does it.
+      const lost = 'truncate is captured as one';
+      t.strictSame(
+        (await health(copy.sql)).filter(problem => problem !== lost),
+        ['database is a copy'],
+        'migrate mends the rest',
+      );
       t.strictSame([...(await copy.sql`select * from collecta.differing_grants()`)], []);
       await copy.sql`select collecta.resume_after_restore()`;
+      for (const { hint } of await copy.sql`select hint from collecta.health where problem = ${lost}`)
+        await copy.sql.unsafe(hint);
       t.strictSame(await health(copy.sql), []);
       await copy.sql`insert into work_orders values (2, 'open', 'psst')`;
       const changes = await copy.sql`select new::text from collecta.outbox order by change_id`;
