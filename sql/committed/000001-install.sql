@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:663606616dc024dd798e84aa6d6bd53d0c6a1df3
+--! Hash: sha1:5100f41542b4541cf92e74027633f8977819359d
 --! Message: Install
 
 --! Included install/schema.sql
@@ -21,11 +21,10 @@ comment on schema collecta is
   'Webhooks for the tables of this database: changes are captured, routed, delivered and kept for audit. See \df+ '
   'collecta.*';
 
--- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function,
--- but cannot find it, and so neither alter nor drop it.
+-- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function, but
+-- cannot find it, and so neither alter nor drop it.
 comment on schema collecta_modules is
-  'Functions that collecta writes for each module: what the capture triggers call. See \sf '
-  'collecta_modules.capture_1_update';
+  'Functions that collecta writes for each module: what the capture triggers call. See \sf collecta_modules.capture_1_update';
 comment on schema collecta_rows is
   'Functions that collecta writes for each module, called for rows that are large or have types that are not built in.';
 --! EndIncluded install/schema.sql
@@ -594,7 +593,6 @@ begin
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
   -- Also where disable_copy() emptied them.
   perform collecta.resolve_modules(anew => true);
-  perform collecta.mend_inbound();
   perform collecta.wake_runner();
 end
 $$;
@@ -635,6 +633,115 @@ comment on function collecta.disable_copy(boolean) is
   'what was queued is dropped. Endpoints and history stay. resume_after_restore() takes it back.';
 --! EndIncluded install/resume_after_restore.sql
 
+--! Included modules/internal/module_members.sql
+-- On Citus a module may be a distributed table. Its rows are in shards: tables of their own on the nodes where they are
+-- placed, whose triggers fire there. The catalogs are Citus's, and are missing where it is not installed: hence EXECUTE.
+create or replace function collecta.is_distributed(relation regclass) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  partitions constant regclass := to_regclass('pg_catalog.pg_dist_partition');
+  found boolean;
+begin
+  if partitions is null then
+    return false;
+  end if;
+  execute format('select exists (select from %s p where p.logicalrelid = $1)', partitions) into found using relation;
+  return found;
+end
+$$;
+comment on function collecta.is_distributed(regclass) is
+  'Whether Citus keeps a table''s rows in shards: a distributed, reference or schema-sharded table.';
+
+create or replace function collecta.shards_of(relation regclass)
+returns table (shard_id bigint, node text, is_here boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not collecta.is_distributed(relation) then
+    return;
+  end if;
+  return query execute format('
+    select s.shardid, coalesce(n.nodename || '':'' || n.nodeport, ''group '' || p.groupid),
+      p.groupid in (select l.groupid from %s l)
+    from %s s join %s p on p.shardid = s.shardid
+    left join %s n on n.groupid = p.groupid and n.noderole::text = ''primary''
+    where s.logicalrelid = $1',
+    'pg_catalog.pg_dist_local_group'::regclass, 'pg_catalog.pg_dist_shard'::regclass,
+    'pg_catalog.pg_dist_placement'::regclass, 'pg_catalog.pg_dist_node'::regclass) using relation;
+end
+$$;
+comment on function collecta.shards_of(regclass) is 'The placed shards of a distributed table, and which of them are on this node.';
+
+create or replace function collecta.placed_shards(relation regclass) returns setof regclass
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- A long name is cut before the number of its shard, and such a shard is found by the number alone.
+  select coalesce(
+    to_regclass(format('%s.%I', c.relnamespace::regnamespace, c.relname || '_' || s.shard_id)),
+    (select l.oid from pg_catalog.pg_class l
+     where l.relnamespace = c.relnamespace and l.relkind = c.relkind
+       and right(l.relname, length(s.shard_id::text) + 1) = '_' || s.shard_id limit 1)::regclass)
+  from collecta.shards_of(relation) s
+  join pg_catalog.pg_class c on c.oid = relation
+  where s.is_here
+$$;
+comment on function collecta.placed_shards(regclass) is
+  'The shards of a distributed table on this node; null for one that is placed here and cannot be found.';
+
+create or replace function collecta.module_members(relation regclass) returns table (relid regclass, level int)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not collecta.is_distributed(relation) then
+    return query
+    select module_members.relation, 0 union select p.relid, p.level from pg_partition_tree(module_members.relation) p;
+  else
+    return query
+    select s, t.level from (
+      select module_members.relation as relid, 0 as level
+      union select p.relid, p.level from pg_partition_tree(module_members.relation) p) t
+    cross join lateral collecta.placed_shards(t.relid) s
+    where s is not null;
+  end if;
+end
+$$;
+comment on function collecta.module_members(regclass) is
+  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this node.';
+
+-- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. What works on shards, or
+-- makes something of ours, enters here and leaves with what this returned: a function's SET clause would have to be
+-- written by a superuser where Citus is absent.
+create or replace function collecta.enter_citus() returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant jsonb := (
+    select jsonb_object_agg(name, current_setting(name))
+    from unnest(array['citus.enable_ddl_propagation', 'citus.override_table_visibility',
+      'citus.enable_manual_changes_to_shards']) name
+    where current_setting(name, true) is not null);
+begin
+  if before is not null then
+    perform collecta.leave_citus(before || jsonb '{"citus.enable_ddl_propagation": "off",
+      "citus.override_table_visibility": "off", "citus.enable_manual_changes_to_shards": "on"}');
+  end if;
+  return before;
+end
+$$;
+comment on function collecta.enter_citus() is
+  'Makes DDL stay on this node and shards visible, for the transaction; returns what was in force. Null without Citus.';
+
+create or replace function collecta.leave_citus(before jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform set_config(name, value, true) from jsonb_each_text(before) setting (name, value);
+end
+$$;
+comment on function collecta.leave_citus(jsonb) is 'Puts back what enter_citus found.';
+--! EndIncluded modules/internal/module_members.sql
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
 -- DEL, which json does not escape, as DEL d), such a document can be taken apart and its pieces put together again, escapes
@@ -851,7 +958,7 @@ begin
   then
     return '{}';
   end if;
-  return array(select p.relid::oid from pg_partition_tree(relation) p union select relation);
+  return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
   return '{}';
 end
@@ -872,9 +979,9 @@ comment on function collecta.writer_timed_out() is
   'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
--- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
--- that can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each
--- change of a schema's rights makes every session plan everything anew: so it is done once for many functions.
+-- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
+-- can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each change
+-- of a schema's rights makes every session plan everything anew: so it is done once for many functions.
 create or replace function collecta.own_functions(functions regprocedure[], owner_name text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -902,8 +1009,7 @@ begin
 end
 $$;
 comment on function collecta.own_functions(regprocedure[], text) is
-  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody '
-  'else.';
+  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody else.';
 
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -1142,7 +1248,7 @@ begin
   root := (select m.relation from collecta.modules m where m.module_id = module_id);
   -- The trigger stands on another table: restored from another database, or a partition that was detached.
   if module.version is null or root is null
-    or relation <> root and relation not in (select p.relid from pg_partition_tree(root) p)
+    or relation not in (select m.relid from collecta.module_members(root) m)
   then
     return nothing;
   end if;
@@ -1626,6 +1732,7 @@ declare
   name text;
   written boolean := false;
   written_functions regprocedure[] := '{}';
+  before jsonb;
   capturer constant name := collecta.capturing_role();
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
     'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
@@ -1643,6 +1750,7 @@ begin
   if not found then
     return;
   end if;
+  before := collecta.enter_citus();
   -- By a look at the index for each, or ten thousand endpoints would be read for the next one.
   select coalesce(array_agg(event), '{}') into subscribed
   from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
@@ -1703,6 +1811,7 @@ begin
   set written_for = collecta.capture_inputs(m.module_id), written_hash = collecta.capture_hash(m.module_id)
   where m.module_id = write_capture_functions.module_id
     and (written or m.written_for is distinct from collecta.capture_inputs(m.module_id));
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_capture_functions(int) is
@@ -2007,6 +2116,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   task text;
+  before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
   delete from collecta.modules m where m.module_id = forget_module.module_id;
@@ -2014,11 +2124,44 @@ begin
     execute format('drop function if exists collecta_modules.%I()', format('capture_%s_%s', forget_module.module_id, task));
   end loop;
   execute format('drop function if exists collecta_rows.%I(record, record)', format('row_%s', forget_module.module_id));
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.forget_module(int) is
   'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
 --! EndIncluded modules/internal/save_module.sql
+--! Included modules/internal/refuse_distributed.sql
+create or replace function collecta.refuse_distributed(relation regclass, slug text) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if collecta.is_distributed(relation) then
+    raise exception using errcode = 'CW002', message = format('%s cannot be attached as a whole', relation),
+      detail = format('Citus keeps its rows in shards, and triggers of the table itself never fire. Each node with shards '
+        'has an install of its own, on which its shards are attached. Its shards are on: %s.', collecta.shard_nodes(relation)),
+      hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
+  end if;
+end
+$$;
+comment on function collecta.refuse_distributed(regclass, text) is
+  'CW002 for a distributed table, which attach_module would attach and never capture.';
+
+create or replace function collecta.shard_nodes(relation regclass) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(string_agg(distinct s.node, ', '), 'no node')
+  from (select relation as relid union select p.relid from pg_partition_tree(relation) p) t
+  cross join lateral collecta.shards_of(t.relid) s
+$$;
+comment on function collecta.shard_nodes(regclass) is 'The nodes that have shards of a distributed table.';
+
+create or replace function collecta.attach_shards_call(relation regclass, slug text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select format('select collecta.attach_shards(%L, %L);', relation, slug)
+$$;
+comment on function collecta.attach_shards_call(regclass, text) is 'A call of attach_shards, as text.';
+--! EndIncluded modules/internal/refuse_distributed.sql
 --! Included modules/internal/attach_triggers.sql
 -- A row written directly to a partition fires no trigger of the parent, and TRUNCATE fires those of parent and leaves alike:
 -- so every member of the tree has the three, and the leaves alone have TRUNCATE's. As the caller, who needs TRIGGER.
@@ -2028,12 +2171,12 @@ as $$
 declare
   member record;
   attached int := 0;
+  before constant jsonb := collecta.enter_citus();
 begin
   for member in
     select c.oid::regclass as relation, task, tree.level,
       to_regproc(format('collecta_modules.capture_%s_%s', attach_triggers.module_id, task)) as function_id
-    from (select attach_triggers.relation::oid as relid, 0 as level
-          union select p.relid, p.level from pg_catalog.pg_partition_tree(attach_triggers.relation) p) tree
+    from collecta.module_members(attach_triggers.relation) tree
     join pg_catalog.pg_class c on c.oid = tree.relid and c.relkind in ('r', 'p')
     cross join unnest(array['insert', 'update', 'delete', 'truncate']) with ordinality t (task, place)
     where not (task = 'truncate' and c.relkind = 'p')
@@ -2058,6 +2201,7 @@ begin
       member.function_id);
     attached := attached + 1;
   end loop;
+  perform collecta.leave_citus(before);
   return attached;
 end
 $$;
@@ -2129,8 +2273,8 @@ end
 $$;
 comment on function collecta.refuse_slug(text) is 'CW001.';
 --! EndIncluded modules/internal/attach_triggers.sql
---! Included modules/attach_module.sql
-create or replace function collecta.attach_module(
+--! Included modules/internal/attach_relation.sql
+create or replace function collecta.attach_relation(
   relation regclass,
   slug text,
   status_column text default null,
@@ -2155,7 +2299,7 @@ declare
 begin
   select v.* into before
   from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-  where m.slug = attach_module.slug and m.relation = attach_module.relation;
+  where m.slug = attach_relation.slug and m.relation = attach_relation.relation;
   status_column := nullif(coalesce(status_column, before.status_column), '');
   custom_data_column := nullif(coalesce(custom_data_column, before.custom_data_column), '');
   scope_column := nullif(coalesce(scope_column, before.scope_column), '');
@@ -2183,6 +2327,29 @@ begin
     exclude_columns || gone, ignore_columns, keys, key_columns is not null, on_truncate);
   perform collecta.attach_triggers(relation, saved, on_truncate);
   return saved;
+end
+$$;
+comment on function collecta.attach_relation(regclass, text, text, text, text, text[], text[], text[], text) is
+  'What attach_module and attach_shards do once they have looked at what kind of table it is.';
+--! EndIncluded modules/internal/attach_relation.sql
+--! Included modules/attach_module.sql
+create or replace function collecta.attach_module(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform collecta.refuse_distributed(relation, slug);
+  return collecta.attach_relation(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+    ignore_columns, key_columns, on_truncate);
 end
 $$;
 comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
@@ -2217,6 +2384,7 @@ as $$
 declare
   module collecta.modules;
   standing record;
+  before constant jsonb := collecta.enter_citus();
 begin
   select * into module from collecta.modules m where m.slug = detach_module.slug for update;
   if not found then
@@ -2231,11 +2399,48 @@ begin
     execute format('drop trigger %I on %s', standing.tgname, standing.relation);
   end loop;
   perform collecta.forget_module(module.module_id);
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.detach_module(text) is
   'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still routes; history stays.';
 --! EndIncluded modules/attach_module.sql
+--! Included modules/attach_shards.sql
+create or replace function collecta.attach_shards(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  attached int;
+begin
+  if not collecta.is_distributed(relation) then
+    raise exception using errcode = 'CW002', message = format('%s has no shards', relation),
+      detail = 'It is not a distributed table of Citus.', hint = format('select collecta.attach_module(%L, %L);', relation, slug);
+  end if;
+  if not exists (select from collecta.module_members(relation)) then
+    raise exception using errcode = 'CW002', message = format('no shard of %s is on this node', relation),
+      detail = format('Its shards are on: %s.', collecta.shard_nodes(relation)),
+      hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
+  end if;
+  perform collecta.attach_relation(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+    ignore_columns, key_columns, on_truncate);
+  select count(*) into attached from collecta.module_members(relation);
+  return attached;
+end
+$$;
+comment on function collecta.attach_shards(regclass, text, text, text, text, text[], text[], text[], text) is
+  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. Needs '
+  'TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
+--! EndIncluded modules/attach_shards.sql
 
 --! Included endpoints/internal/check_endpoint.sql
 create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
@@ -2261,10 +2466,10 @@ declare
   known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
   -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
-  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
+  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
     '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
     '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
-    '6697,10080}')::int[];
+    '6697,10080}';
   wrong text;
 begin
   wrong := case
@@ -3612,7 +3817,7 @@ as $$
   select 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0')
 $$;
 comment on function collecta.attempt_id_at(timestamptz) is
-  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(...) reads by the primary key.';
+  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(…) reads by the primary key.';
 --! EndIncluded operations/attempt_id_at.sql
 --! Included operations/body_contains.sql
 create or replace function collecta.body_contains(body text, fragment jsonb) returns boolean
@@ -3634,15 +3839,13 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
 $$;
-comment on function collecta.acting_role() is
-  'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
+comment on function collecta.acting_role() is 'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
 --! EndIncluded operations/internal/acting_role.sql
 --! Included operations/internal/latency_step.sql
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
-  select case when ms is null then -1 when ms <= 1 then 0
-    else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
+  select case when ms is null then -1 when ms <= 1 then 0 else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
   'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
@@ -3753,11 +3956,13 @@ declare
   day date;
   partition record;
   made boolean := false;
+  before jsonb;
   keep constant interval := (select retention from collecta.settings);
 begin
   if not pg_try_advisory_xact_lock(1668246636, 7) then
     return;
   end if;
+  before := collecta.enter_citus();
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
@@ -3796,6 +4001,7 @@ begin
   -- What DDL or a restore changed, and what was altered by somebody. Not while somebody attaches or subscribes.
   if pg_try_advisory_xact_lock(1668246636, 5) then
     return query select 'wrote capture functions', r from collecta.resolve_modules() r;
+    return query select 'attached shards', r from collecta.attach_moved_shards() r;
   end if;
 
   -- Default privileges of the owner may have given rights on the new tables.
@@ -3824,6 +4030,7 @@ begin
   if pg_try_advisory_xact_lock(1668246636, 6) then
     perform collecta.promote_waiting();
   end if;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.maintain() is
@@ -4049,7 +4256,7 @@ as $$
 declare
   base pg_catalog.pg_type;
   operand pg_catalog.pg_type;
-  parts oid[] := '{}'::oid[];
+  parts oid[] := '{}';
   part oid;
 begin
   select t.* into base from pg_catalog.pg_type t where t.oid = type_id;
@@ -4472,6 +4679,7 @@ declare
   settings text;
   name text;
   hash text := '';
+  before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 8);
   select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
@@ -4513,6 +4721,7 @@ begin
   set written_for = endpoint.shape, written_hash = md5(hash),
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
@@ -5461,52 +5670,6 @@ comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) 
   'Sends again what was given up for an endpoint and not delivered since (collecta.undelivered), given up in a '
   'span of time. Returns how many.';
 --! EndIncluded outbound/replay_undelivered.sql
---! Included install/internal/check_grants.sql
--- Reads the catalogs only: it works where the owner of collecta has lost rights on its own tables.
-create or replace function collecta.check_grants()
-returns table (severity text, problem text, subject text, detail text, hint text)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
-as $$
-begin
-  return query
-  select 'error', 'privileges are not as designed', min(d.object collate "C"),
-    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
-           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
-    'select * from collecta.restore_grants();'
-  from (select differing.object, row_number() over (order by differing.object collate "C") as place
-        from collecta.differing_grants() differing) d
-  having count(*) > 0;
-
-  -- After a restore without the roles everything belongs to whoever restored it.
-  return query
-  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
-    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
-           collecta.role_name('collecta_owner')),
-    'collecta-webhooks migrate'
-  from (
-    select c.oid::regclass::text as name, c.relowner as owner, false as is_written
-    from pg_class c
-    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
-    union all
-    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+'
-    from pg_proc p
-    where p.pronamespace in (select n.oid from pg_namespace n
-                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
-  ) o
-  join pg_roles r on r.oid = o.owner
-  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
-  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
-                          collecta.role_name('collecta_writer'))
-    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
-    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
-    and (r.rolsuper or o.owner <> schema.owner)
-    -- An inbound endpoint may have a writer of its own, which is a role that nobody logs in as.
-    and not (o.is_written and not r.rolsuper and not r.rolcanlogin)
-  having count(*) > 0;
-end
-$$;
-comment on function collecta.check_grants() is 'Rows of collecta.health about owners and privileges.';
---! EndIncluded install/internal/check_grants.sql
 --! Included install/internal/check_install.sql
 create or replace function collecta.check_install()
 returns table (severity text, problem text, subject text, detail text, hint text)
@@ -5531,6 +5694,40 @@ begin
     'select collecta.resume_after_restore();'
   from collecta.installation i
   where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
+
+  return query
+  select 'error', 'privileges are not as designed', min(d.object collate "C"),
+    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
+           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
+    'select * from collecta.restore_grants();'
+  from (select differing.object, row_number() over (order by differing.object collate "C") as place
+        from collecta.differing_grants() differing) d
+  having count(*) > 0;
+
+  -- After a restore without the roles everything belongs to whoever restored it.
+  return query
+  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
+    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
+           collecta.role_name('collecta_owner')),
+    'collecta-webhooks migrate'
+  from (
+    select c.oid::regclass::text as name, c.relowner as owner
+    from pg_class c
+    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
+    union all
+    select p.oid::regprocedure::text, p.proowner
+    from pg_proc p
+    where p.pronamespace in (select n.oid from pg_namespace n
+                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
+  ) o
+  join pg_roles r on r.oid = o.owner
+  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
+  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
+                          collecta.role_name('collecta_writer'))
+    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
+    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
+    and (r.rolsuper or o.owner <> schema.owner)
+  having count(*) > 0;
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
@@ -5558,6 +5755,67 @@ end
 $$;
 comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
 --! EndIncluded install/internal/check_install.sql
+--! Included modules/internal/check_shards.sql
+create or replace function collecta.check_shards()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
+  return query
+  select 'error', 'no shard is on this node', m.slug,
+    format('%s is a distributed table, whose triggers never fire. Its shards are on: %s.', m.relation,
+      collecta.shard_nodes(m.relation)),
+    format('select collecta.detach_module(%L); %s -- on each of these nodes', m.slug,
+      collecta.attach_shards_call(m.relation, m.slug))
+  from collecta.modules m
+  where collecta.is_distributed(m.relation) and not exists (select from collecta.module_members(m.relation));
+
+  return query
+  select 'error', 'shard cannot be found', m.slug,
+    format('A shard of %s is placed on this node, and no table of that number is there: its changes are not captured.',
+      m.relation),
+    format('select * from pg_catalog.pg_dist_shard where logicalrelid = %L::regclass;', m.relation)
+  from collecta.modules m
+  where exists (select from collecta.placed_shards(m.relation) s where s is null);
+end
+$$;
+comment on function collecta.check_shards() is 'Rows of collecta.health about distributed tables.';
+
+-- A shard that Citus moved here, or made by a split, is a new table without our triggers.
+create or replace function collecta.attach_moved_shards() returns setof text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  module record;
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
+  for module in
+    select m.module_id, m.slug, m.relation, v.on_truncate
+    from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+    where collecta.is_distributed(m.relation)
+    order by m.module_id
+  loop
+    begin
+      if collecta.attach_triggers(module.relation, module.module_id, module.on_truncate) > 0 then
+        return next module.slug;
+      end if;
+    exception when others then
+      -- collecta.health says which triggers are missing, and the next call tries again.
+      raise warning 'collecta: the shards of % could not be attached: %', module.slug, sqlerrm;
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.attach_moved_shards() is
+  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose owner '
+  'needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
+--! EndIncluded modules/internal/check_shards.sql
 --! Included modules/internal/check_modules.sql
 create or replace function collecta.check_modules()
 returns table (severity text, problem text, subject text, detail text, hint text)
@@ -5567,7 +5825,10 @@ as $$
 declare
   capturer constant name := collecta.capturing_role();
   missing text;
+  before constant jsonb := collecta.enter_citus();
 begin
+  return query select * from collecta.check_shards();
+
   return query
   select 'error', 'table is gone', m.slug, 'The table of this module was dropped.',
     format('select collecta.detach_module(%L);', m.slug)
@@ -5651,12 +5912,11 @@ begin
 
   return query
   with member as (
-    select m.slug, m.module_id, m.relation::oid as relid, true as is_root from collecta.modules m
-    union
-    select m.slug, m.module_id, p.relid::oid, p.relid = m.relation
+    -- A row can be written to a shard in no other way, as to a table that is no partition.
+    select m.slug, m.module_id, p.relid::oid as relid, p.relid = m.relation or collecta.is_distributed(m.relation) as is_root
     from collecta.modules m
-    join pg_class c on c.oid = m.relation and c.relkind = 'p'
-    cross join lateral pg_partition_tree(m.relation) p
+    join pg_class c on c.oid = m.relation
+    cross join lateral collecta.module_members(m.relation) p
   ), standing as (
     select member.slug, member.relid, member.is_root, c.relkind, task, t.tgenabled,
       (t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', member.module_id, task))) as is_ours
@@ -5693,7 +5953,7 @@ begin
   from collecta.modules m
   cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
   join pg_trigger t on t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', m.module_id, task))
-  where t.tgrelid <> m.relation and not exists (select from pg_partition_ancestors(t.tgrelid) a where a.relid = m.relation)
+  where t.tgrelid <> m.relation and t.tgrelid not in (select p.relid from collecta.module_members(m.relation) p)
   group by m.slug, t.tgrelid;
 
   return query
@@ -5762,6 +6022,7 @@ begin
     return query select 'error', 'capture lacks rights', capturer::text,
       'Rights of the capturing role were revoked: changes are captured in part, or writers fail.', missing || ';';
   end if;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
@@ -5891,7 +6152,7 @@ as $$
 declare
   topic text;
 begin
-  foreach topic in array array['grants', 'install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
     begin
       return query execute format('select * from collecta.%I()', 'check_' || topic);
     exception when others then
@@ -5919,7 +6180,6 @@ declare
   written record;
 begin
   insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
-  insert into collecta.observation default values on conflict on constraint observation_pkey do nothing;
   insert into collecta.installation (system_identifier, database_oid)
   values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
   on conflict on constraint installation_pkey do nothing;
@@ -5979,8 +6239,7 @@ as $$
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
-     'writer_timed_out'),
+     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'claim_deliveries record_deliveries release_deliveries maintain wake_runner encodable_characters
       check_installation sealing_keys'),
@@ -5998,56 +6257,56 @@ comment on function collecta.designed_grants() is
 --! Included install/internal/restore_grants.sql
 -- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
 -- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
-create or replace function collecta.compared_grants(exactly boolean) returns table (
-  object text, kind text, id oid, schema_name name, object_name name, attribute name, grantee oid, privilege text,
-  is_owner boolean, is_actual boolean, is_designed boolean)
+create or replace function collecta.differing_grants(exactly boolean default false)
+returns table (object text, statements text)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
   with
   ours as (
-    select n.oid, n.nspname, n.nspowner, n.nspacl
-    from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
   ),
-  object (kind, id, schema_name, name, label, owner, acl, default_acl) as (
-    select 'schema', n.oid, n.nspname, n.nspname, format('schema %I', n.nspname), n.nspowner, n.nspacl,
-      acldefault('n', n.nspowner)
-    from ours n
+  object (kind, name, target, owner, acl, relation) as (
+    select 'schema', n.nspname::text, format('schema %I', n.nspname), n.nspowner,
+      coalesce(n.nspacl, acldefault('n', n.nspowner)), null::oid
+    from pg_catalog.pg_namespace n where n.oid in (select ours.oid from ours)
     union all
-    select 'relation', c.oid, ours.nspname, c.relname, c.oid::regclass::text, c.relowner, c.relacl,
-      acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)
-    from ours join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    select 'relation', c.relname,
+      format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), c.relowner,
+      coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)), c.oid
+    from pg_catalog.pg_class c
+    where c.relnamespace in (select ours.oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     union all
-    select 'function', p.oid, ours.nspname, p.proname, p.oid::regprocedure::text, p.proowner, p.proacl,
-      acldefault('f', p.proowner)
-    from ours join pg_catalog.pg_proc p on p.pronamespace = ours.oid
+    select 'function', p.proname, format('routine %s', p.oid::regprocedure), p.proowner,
+      coalesce(p.proacl, acldefault('f', p.proowner)), null
+    from pg_catalog.pg_proc p where p.pronamespace in (select ours.oid from ours)
     union all
-    select 'type', t.oid, ours.nspname, t.typname, format('type %s', t.oid::regtype), t.typowner, t.typacl,
-      acldefault('T', t.typowner)
-    from ours join pg_catalog.pg_type t on t.typnamespace = ours.oid
-    left join pg_catalog.pg_class c on c.oid = t.typrelid
-    where t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+    select 'type', t.typname, format('type %s', t.oid::regtype), t.typowner,
+      coalesce(t.typacl, acldefault('T', t.typowner)), null
+    from pg_catalog.pg_type t left join pg_catalog.pg_class c on c.oid = t.typrelid
+    where t.typnamespace in (select ours.oid from ours) and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
   ),
   actual as (
-    select o.kind, o.id, ''::name as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
-    from object o cross join lateral aclexplode(coalesce(o.acl, o.default_acl)) a
-    union
-    select o.kind, o.id, attribute.attname, a.grantee, a.privilege_type, a.is_grantable
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o cross join lateral aclexplode(o.acl) a
+    union all
+    select o.target, quote_ident(attribute.attname), a.grantee, a.privilege_type, a.is_grantable
     from object o
-    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.id and attribute.attacl is not null
+    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.relation and attribute.attacl is not null
     cross join lateral aclexplode(attribute.attacl) a
-    where o.kind = 'relation'
   ),
   designed as (
-    select a.*
-    from actual a join object o using (kind, id)
+    select a.* from actual a join object o on o.target = a.target
     where not exactly and a.grantee not in (0, o.owner) and not a.grantable
       and (o.kind, o.name, a.privilege) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
     union
-    select o.kind, o.id, ''::name, a.grantee, a.privilege_type, a.is_grantable
-    from object o cross join lateral aclexplode(o.default_acl) a
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o
+    cross join lateral aclexplode(acldefault(
+      case o.kind when 'schema' then 'n' when 'function' then 'f' when 'type' then 'T'
+        else case when o.target like 'sequence %' then 's' else 'r' end end::"char", o.owner)) a
     where a.grantee = o.owner
     union
-    select o.kind, o.id, case d.kind when 'column' then split_part(d.object, '.', 2) else '' end::name, r.oid,
+    select o.target, case d.kind when 'column' then quote_ident(split_part(d.object, '.', 2)) else '' end, r.oid,
       d.privilege, false
     from collecta.designed_grants() d
     join pg_catalog.pg_roles r on r.rolname = d.grantee
@@ -6056,94 +6315,44 @@ as $$
     where r.oid <> o.owner
     union
     -- What is written for modules and called by name.
-    select o.kind, o.id, ''::name, r.oid, 'EXECUTE', false
+    select o.target, '', r.oid, 'EXECUTE', false
     from object o join pg_catalog.pg_roles r on r.rolname = collecta.role_name('collecta_capture')
-    where o.kind = 'function' and o.schema_name = 'collecta_rows' and r.oid <> o.owner
+    where o.kind = 'function' and o.target like 'routine collecta\_rows.%' and r.oid <> o.owner
+  ),
+  differing as (
+    select distinct difference.target
+    from (
+      (select * from actual except select * from designed)
+      union all
+      (select * from designed except select * from actual)
+    ) difference
   )
-  select o.label, o.kind, o.id, o.schema_name, o.name, attribute, grantee, privilege, grantee = o.owner,
-    a.kind is not null, d.kind is not null
-  from actual a
-  full join designed d using (kind, id, attribute, grantee, privilege, grantable)
-  join object o using (kind, id)
-$$;
-comment on function collecta.compared_grants(boolean) is
-  'Each privilege on an object of ours that somebody has, or should have by collecta.designed_grants().';
-
-create or replace function collecta.differing_grants(exactly boolean default false) returns table (object text)
-language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
-as $$
-  select distinct c.object from collecta.compared_grants(exactly) c where c.is_actual <> c.is_designed
+  select d.target, concat_ws('; ',
+    (select string_agg(format('revoke all on %s from %s cascade', d.target,
+                              case a.grantee when 0 then 'public' else a.grantee::regrole::text end), '; ')
+     from (select distinct actual.grantee from actual where actual.target = d.target) a),
+    (select string_agg(format('grant %s %s on %s to %s', g.privilege,
+                              case g.attribute when '' then '' else '(' || g.attribute || ')' end,
+                              d.target, g.grantee::regrole), '; ')
+     from designed g where g.target = d.target))
+  from differing d
 $$;
 comment on function collecta.differing_grants(boolean) is
-  'Objects of ours whose privileges are not what collecta.designed_grants() says. restore_grants() mends them.';
+  'Objects of ours whose privileges are not what collecta.designed_grants() says, each with the statements that mend'
+  ' it.';
 
 create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  entry record;
+  differing record;
 begin
   -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 9);
-  for entry in
-    with compared as (
-      select c.*, bool_or(c.is_actual <> c.is_designed) over (partition by c.kind, c.id) as differs,
-        coalesce(r.rolname, 'public') as role_name
-      from collecta.compared_grants(exactly) c left join pg_catalog.pg_roles r on r.oid = c.grantee
-    )
-    -- Everything is taken from everybody, the owner included, and what is designed given anew.
-    select distinct 1 as step, c.object, c.kind, c.id, c.schema_name, c.object_name, ''::name as attribute, c.role_name,
-      '' as privilege
-    from compared c where c.differs and c.is_actual
-    union all
-    select distinct 2, c.object, c.kind, c.id, c.schema_name, c.object_name, c.attribute, c.role_name,
-      case when c.is_owner then 'ALL' else c.privilege end
-    from compared c where c.differs and c.is_designed
-    order by object, step, role_name, attribute, privilege
-  loop
-    if entry.step = 1 then
-      case entry.kind
-        when 'schema' then
-          execute format('revoke all on schema %I from %I cascade', entry.schema_name, entry.role_name);
-        when 'relation' then
-          execute format('revoke all on %I.%I from %I cascade', entry.schema_name, entry.object_name, entry.role_name);
-        when 'function' then
-          execute format('revoke all on routine %s from %I cascade', entry.id::regprocedure, entry.role_name);
-        when 'type' then
-          execute format('revoke all on type %s from %I cascade', entry.id::regtype, entry.role_name);
-      end case;
-      if entry.object is distinct from restore_grants.object then
-        restore_grants.object := entry.object;
-        return next;
-      end if;
-    elsif entry.privilege = 'ALL' then
-      case entry.kind
-        when 'schema' then
-          execute format('grant all on schema %I to %I', entry.schema_name, entry.role_name);
-        when 'relation' then
-          execute format('grant all on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
-        when 'function' then
-          execute format('grant all on routine %s to %I', entry.id::regprocedure, entry.role_name);
-        when 'type' then
-          execute format('grant all on type %s to %I', entry.id::regtype, entry.role_name);
-      end case;
-    else
-      case entry.kind || ' ' || entry.privilege
-        when 'schema USAGE' then
-          execute format('grant usage on schema %I to %I', entry.schema_name, entry.role_name);
-        when 'function EXECUTE' then
-          execute format('grant execute on routine %s to %I', entry.id::regprocedure, entry.role_name);
-        when 'relation INSERT' then
-          execute format('grant insert on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
-        when 'relation SELECT' then
-          if entry.attribute = '' then
-            execute format('grant select on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
-          else
-            execute format('grant select (%I) on %I.%I to %I', entry.attribute, entry.schema_name, entry.object_name,
-                           entry.role_name);
-          end if;
-      end case;
-    end if;
+  for differing in select d.object, d.statements from collecta.differing_grants(exactly) d loop
+    execute differing.statements;
+    restore_grants.object := differing.object;
+    return next;
   end loop;
 end
 $$;

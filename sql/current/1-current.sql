@@ -19,6 +19,7 @@
 --!include install/runner/encodable_characters.sql
 --!include install/resume_after_restore.sql
 
+--!include modules/internal/module_members.sql
 --!include outbound/1_capture/internal/mask_escapes.sql
 --!include outbound/1_capture/internal/pick_columns.sql
 --!include outbound/1_capture/internal/type_kind.sql
@@ -43,8 +44,11 @@
 --!include modules/internal/attach_call.sql
 --!include modules/internal/check_module.sql
 --!include modules/internal/save_module.sql
+--!include modules/internal/refuse_distributed.sql
 --!include modules/internal/attach_triggers.sql
+--!include modules/internal/attach_relation.sql
 --!include modules/attach_module.sql
+--!include modules/attach_shards.sql
 
 --!include endpoints/internal/check_endpoint.sql
 --!include endpoints/internal/subscribe_endpoint.sql
@@ -107,6 +111,7 @@
 --!include outbound/replay_undelivered.sql
 --!include install/internal/check_grants.sql
 --!include install/internal/check_install.sql
+--!include modules/internal/check_shards.sql
 --!include modules/internal/check_modules.sql
 --!include endpoints/internal/check_endpoints.sql
 --!include outbound/internal/check_outbound.sql

@@ -189,13 +189,9 @@ function createOldClaim() {
         if (more) hungry.add(endpoint.id);
         else hungry.delete(endpoint.id);
       const saturated = hungry.size > 0 && (recording() || [...busy].some(id => hungry.has(id)));
-      const next = saturated ? 'when_recorded' : drained ? 'sleep' : 'wait';
-      return {
-        work: deliveries.length > 0 || routed > 0,
-        full,
-        next,
-        waitMs: next === 'wait' ? (holds ? 10 : 1) : null,
-      };
+      if (deliveries.length > 0 || routed > 0) return { next: full ? 'now' : 'soon', waitMs: null };
+      if (saturated) return { next: 'when_recorded', waitMs: null };
+      return drained ? { next: 'sleep', waitMs: null } : { next: 'wait', waitMs: holds ? 10 : 1 };
     },
   };
 }

@@ -54,11 +54,12 @@ t.test('only config.ts reads the environment', async t => {
 });
 
 t.test('tests are in the rooms of what they test', async t => {
-  const rooms = readdirSync('test');
+  const entries = readdirSync('test', { withFileTypes: true });
+  const rooms = entries.filter(entry => entry.isDirectory()).map(({ name }) => name);
   for (const room of rooms.filter(name => name !== 'support' && name !== 'journey'))
     t.ok([`src/${room}`, `sql/fixtures/${room}`, room].some(existsSync), `test/${room}`);
   t.strictSame(
-    rooms.filter(name => name.endsWith('.ts')),
+    entries.filter(({ name }) => name.endsWith('.ts')).map(({ name }) => name),
     [],
   );
 });
