@@ -13,9 +13,8 @@ import { sendCommand } from './cli/send.ts';
 import { consoleCommand, dispatchCommand, receiveCommand, runCommand } from './cli/serve.ts';
 import { tailCommand } from './cli/tail.ts';
 import { verifyCommand } from './cli/verify.ts';
-import { ConfigError, fromProcess, namesInProcess, readConfig, unknownVariables } from './config.ts';
-import { parseDatabaseUrl, whyUnreachable } from './database/connect.ts';
-import { acceptRefusal, isRefusal } from './database/session.ts';
+import { ConfigError, fromProcess, namesInProcess, unknownVariables } from './config.ts';
+import { whyUnreachable } from './database/connect.ts';
 import { createLog } from './log.ts';
 
 /** Every command, in the order in which the help lists them. */
@@ -82,15 +81,7 @@ async function main(args: string[]): Promise<number> {
     if (command.logs) createLog('warn').warn('unknown setting', { message });
     else complain(`warning: ${message}`);
   const signal = command.stops ? stopSignal() : new AbortController().signal;
-  const invocation = { env: fromProcess(), positionals, options: values, signal, say };
-  try {
-    return await command.run(invocation);
-  } catch (error) {
-    // A pooler that refuses our startup parameters does so before anything is done.
-    if (!isRefusal(error) || !acceptRefusal(parseDatabaseUrl(readConfig(invocation.env).databaseUrl), error))
-      throw error;
-    return await command.run(invocation);
-  }
+  return await command.run({ env: fromProcess(), positionals, options: values, signal, say });
 }
 
 /** One line that says what is wrong, for whoever typed the command; a stack trace is for bugs. */

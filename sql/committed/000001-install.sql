@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8891c9eda0befbd657bdf7748f8b717deb938793
+--! Hash: sha1:66ec94c250759c60ae739c016f918b3144787e5f
 --! Message: Install
 
 --! Included install/schema.sql
@@ -21,11 +21,10 @@ comment on schema collecta is
   'Webhooks for the tables of this database: changes are captured, routed, delivered and kept for audit. See \df+ '
   'collecta.*';
 
--- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function,
--- but cannot find it, and so neither alter nor drop it.
+-- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function, but
+-- cannot find it, and so neither alter nor drop it.
 comment on schema collecta_modules is
-  'Functions that collecta writes for each module: what the capture triggers call. See \sf '
-  'collecta_modules.capture_1_update';
+  'Functions that collecta writes for each module: what the capture triggers call. See \sf collecta_modules.capture_1_update';
 comment on schema collecta_rows is
   'Functions that collecta writes for each module, called for rows that are large or have types that are not built in.';
 --! EndIncluded install/schema.sql
@@ -56,6 +55,7 @@ create table collecta.settings (
   singleton boolean not null default true,
   retention interval not null default '30 days',
   rollup_retention interval not null default '90 days',
+  alert_interval interval not null default '10 minutes',
   lease interval not null default '60 s',
   max_record_bytes int not null default 1000000,
   max_truncate_records int not null default 10000,
@@ -76,6 +76,8 @@ comment on column collecta.settings.retention is
   'How long events and delivery attempts are kept. maintain() drops whole days.';
 comment on column collecta.settings.rollup_retention is
   'How long the counts in collecta.delivery_rollup are kept, at least as long as the attempts.';
+comment on column collecta.settings.alert_interval is
+  'At most one alert of a kind about a subject is sent in this time.';
 comment on column collecta.settings.lease is
   'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
   'exchange, '
@@ -172,6 +174,16 @@ comment on column collecta.module_versions.column_numbers is
 comment on column collecta.module_versions.database is
   'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
 --! EndIncluded modules/modules.sql
+--! Included operations/alert_events.sql
+create or replace function collecta.alert_events() returns text[]
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select array['endpoint.failing', 'endpoint.paused', 'endpoint.recovered', 'delivery.exhausted', 'change.set_aside',
+    'inbound.failing', 'queue.stale']
+$$;
+comment on function collecta.alert_events() is
+  'Events about collecta itself, that an endpoint can subscribe to beside those of records.';
+--! EndIncluded operations/alert_events.sql
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
   endpoint_id text collate "C" not null,
@@ -196,7 +208,9 @@ create table collecta.endpoints (
   constraint endpoints_name_is_unique unique (name),
   constraint endpoints_state_is_known check (state in ('active', 'paused', 'deleted')),
   constraint endpoints_events_are_known check (
-    events <> '{}' and array_position(events, null) is null and events <@ array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']),
+    events <> '{}' and array_position(events, null) is null
+    and events <@ (array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']
+      || collecta.alert_events())),
   constraint endpoints_modules_are_some check (modules <> '{}' and array_position(modules, null) is null),
   constraint endpoints_url_is_http check (url ~ '^https?://[^/?#@[:space:]]+([/?][^#[:space:]]*)?$' and length(url) <= 2048),
   constraint endpoints_retry_max_in_bounds check (retry_max between 0 and 20),
@@ -594,7 +608,6 @@ begin
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
   -- Also where disable_copy() emptied them.
   perform collecta.resolve_modules(anew => true);
-  perform collecta.mend_inbound();
   perform collecta.wake_runner();
 end
 $$;
@@ -775,6 +788,33 @@ $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
   'A row with only these columns (keep), or without them, the rest text for text.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
+--! Included outbound/1_capture/internal/with_traceparent.sql
+create or replace function collecta.with_traceparent(context text, traceparent text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    when context is null or context ~ '^\s*\{\s*\}\s*$' then format('{"traceparent":"%s"}', traceparent)
+    when context ~ '^\s*\{.*\}\s*$'
+      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
+    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
+$$;
+comment on function collecta.with_traceparent(text, text) is
+  'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
+--! EndIncluded outbound/1_capture/internal/with_traceparent.sql
+--! Included outbound/1_capture/internal/captured_context.sql
+-- Without SET: it becomes part of the statement that calls it.
+create or replace function collecta.captured_context() returns text
+language sql stable
+as $$
+  select case when coalesce(current_setting('collecta.traceparent', true), '') = ''
+    then nullif(current_setting('collecta.context', true), '')
+    else collecta.with_traceparent(
+      nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
+$$;
+comment on function collecta.captured_context() is
+  'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
+--! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 -- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
 -- matters is whose the type is: code of an ordinary role must never run in capture.
@@ -981,9 +1021,9 @@ comment on function collecta.writer_timed_out() is
   'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
--- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
--- that can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each
--- change of a schema's rights makes every session plan everything anew: so it is done once for many functions.
+-- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
+-- can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each change
+-- of a schema's rights makes every session plan everything anew: so it is done once for many functions.
 create or replace function collecta.own_functions(functions regprocedure[], owner_name text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1011,8 +1051,7 @@ begin
 end
 $$;
 comment on function collecta.own_functions(regprocedure[], text) is
-  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody '
-  'else.';
+  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody else.';
 
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -1237,7 +1276,7 @@ as $$
 #variable_conflict use_variable
 declare
   nothing constant text := 'select';
-  context constant text := 'nullif(current_setting(''collecta.context'', true), '''')';
+  context constant text := 'collecta.captured_context()';
   module collecta.module_versions;
   root oid;
   omitted text[];
@@ -1362,7 +1401,7 @@ begin
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, new, captured_at, context)
   select @version@, 'I', @inserted_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from new_rows "collecta new"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
@@ -1372,7 +1411,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
         return null;
       end if;
@@ -1406,7 +1445,7 @@ begin
   -- statement had, it costs a third less. coalesce(x.*) is the row even where a column has the alias's name.
   insert into collecta.outbox (version, operation, old, new, captured_at, context)
   select @version@, 'U', @old_row@, @new_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
     (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
   where not exists (select from old_rows offset 1)
@@ -1420,7 +1459,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
         return null;
       end if;
@@ -1428,7 +1467,7 @@ begin
       -- WHERE would turn FULL JOIN into an inner join, whose cached plan for a few rows is a nested loop for many.
       insert into collecta.outbox (version, operation, old, new, captured_at, context)
       select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
-        captured_at, nullif(current_setting('collecta.context', true), '')
+        captured_at, collecta.captured_context()
       from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
       full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
         on n.position = o.position
@@ -1466,7 +1505,7 @@ begin
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, old, captured_at, context)
   select @version@, 'D', @deleted_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from old_rows "collecta old"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
@@ -1476,7 +1515,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from old_rows having count(*) > 0;
         return null;
       end if;
@@ -1508,7 +1547,7 @@ begin
   if current_setting('collecta.muted', true) = 'on' then
     insert into collecta.outbox (version, operation, new, captured_at, context)
     values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
-      captured_at, nullif(current_setting('collecta.context', true), ''));
+      captured_at, collecta.captured_context());
     return null;
   end if;
   @capture_otherwise@
@@ -1739,7 +1778,7 @@ declare
   capturer constant name := collecta.capturing_role();
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
     'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
-    'set extra_float_digits = 1';
+    'set extra_float_digits = 1 set lc_monetary = ''C'' set quote_all_identifiers = off set xmlbinary = base64';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
@@ -2466,13 +2505,14 @@ create or replace function collecta.check_endpoint(
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
+  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
+    'custom_data_updated'] || collecta.alert_events();
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
   -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
-  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
+  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
     '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
     '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
-    '6697,10080}')::int[];
+    '6697,10080}';
   wrong text;
 begin
   wrong := case
@@ -2579,6 +2619,8 @@ begin
     cross join lateral unnest(e.events) event
     join collecta.modules m on e.modules is null or m.slug = any (e.modules)
     where e.endpoint_id = subscribe_endpoint.endpoint_id and e.state <> 'deleted'
+      -- Alerts are of no module.
+      and event <> all (collecta.alert_events())
     group by 1, 2, 3, 4
   ), gone as (
     delete from collecta.subscriptions s
@@ -3794,7 +3836,7 @@ create table collecta.operator_actions (
   done_at timestamptz not null default clock_timestamp(),
   done_by name not null,
   login name not null,
-  statement text not null,
+  statement text collate "C" not null,
   touched bigint,
   constraint operator_actions_pkey primary key (action_id)
 );
@@ -3813,6 +3855,178 @@ where s.previous_until > now();
 comment on view collecta.secret_overlaps is
   'Endpoints whose secret was rotated and whose old one still signs, and until when. No secret is in it.';
 --! EndIncluded operations/secret_overlaps.sql
+--! Included operations/alerts.sql
+create table collecta.alerts (
+  kind text collate "C" not null,
+  subject text collate "C" not null,
+  state text not null default 'well',
+  sent_state text not null default 'well',
+  pending bigint not null default 0,
+  detail jsonb not null default '{}',
+  sent jsonb not null default '{}',
+  constraint alerts_pkey primary key (kind, subject)
+);
+comment on table collecta.alerts is
+  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and so '
+  'on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
+comment on column collecta.alerts.subject is 'An endpoint, a module, an inbound endpoint; empty: the outbox.';
+comment on column collecta.alerts.sent_state is 'The state that the last alert told of.';
+comment on column collecta.alerts.pending is
+  'How many happened since the last alert: deliveries given up, changes set aside, requests that failed.';
+comment on column collecta.alerts.sent is 'When an alert of each event was last sent.';
+--! EndIncluded operations/alerts.sql
+--! Included operations/internal/send_alert.sql
+-- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of.
+create or replace function collecta.send_alert(event text, subject text, detail jsonb) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  recipients constant text[] := array(
+    select e.endpoint_id from collecta.endpoints e
+    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject order by 1);
+  made constant text := collecta.new_id('evt');
+  stamp constant timestamptz := clock_timestamp();
+  change bigint;
+begin
+  if recipients = '{}' then
+    return;
+  end if;
+  change := nextval('collecta.outbox_change_id_seq');
+  insert into collecta.events (event_id, routed_at, change_id, position, module, event, record_id, occurred_at, body)
+  values (made, stamp, change, 0, 'collecta', event, nullif(subject, ''), stamp,
+    format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', made, event,
+      to_char(stamp at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      coalesce(to_json(nullif(subject, ''))::text, 'null'), detail));
+  insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
+  select change, 0, r, made, stamp, stamp from unnest(recipients) r;
+  perform collecta.wake_runner();
+end
+$$;
+comment on function collecta.send_alert(text, text, jsonb) is 'Queues one alert for every endpoint that subscribes to it.';
+--! EndIncluded operations/internal/send_alert.sql
+--! Included operations/internal/raise_alerts.sql
+-- observe()'s part that looks for what changed since it last looked, in attempts recorded from one moment to another. It
+-- reads the attempts that did not deliver, by their partial index, and of the endpoints concerned the last that did.
+create or replace function collecta.raise_alerts(counted_from timestamptz, counted_to timestamptz) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  first_id constant text := collecta.attempt_id_at(counted_from);
+  last_id constant text := collecta.attempt_id_at(counted_to);
+  wait constant interval := (select alert_interval from collecta.settings);
+  alert record;
+  event text;
+begin
+  if not exists (select from collecta.endpoints e
+      where e.state <> 'deleted' and e.events && collecta.alert_events()) then
+    return;
+  end if;
+
+  -- Endpoints: paused; failing, once a delivery has used half of its retries; well again with the first success after that.
+  insert into collecta.alerts as a (kind, subject, state, detail)
+  select 'endpoint', c.endpoint_id, c.state,
+    jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
+  from (
+    select e.endpoint_id, e.name, e.paused_reason,
+      case when e.state = 'paused' then 'paused'
+        when bad.id > coalesce(good.id, '') then 'failing'
+        when good.id is not null then 'well' end as state
+    from collecta.endpoints e
+    left join lateral (
+      select max(f.id) as id from collecta.delivery_attempts f
+      where f.endpoint_id = e.endpoint_id and f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'
+        and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
+    left join lateral (
+      select d.id from collecta.delivery_attempts d
+      where d.endpoint_id = e.endpoint_id and d.id >= first_id and d.id < last_id and d.outcome = 'delivered'
+      order by d.id desc limit 1) good on true
+    where e.state = 'paused'
+      or e.state = 'active' and (
+        exists (select from collecta.alerts k
+          where k.kind = 'endpoint' and k.subject = e.endpoint_id and k.state <> 'well')
+        or e.endpoint_id in (select f.endpoint_id from collecta.delivery_attempts f
+          where f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'))
+  ) c
+  where c.state is not null
+  on conflict on constraint alerts_pkey do update set state = excluded.state, detail = excluded.detail
+  where a.state <> excluded.state;
+
+  -- What happened, and how often. Alerts that were given up are not told of by alerts.
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'delivery', f.endpoint_id, count(*),
+    jsonb_build_object('endpoint_id', f.endpoint_id, 'name', min(e.name), 'last_event_id', max(f.event_id))
+  from collecta.delivery_attempts f
+  join collecta.events v on v.event_id = f.event_id and v.payload_role = f.payload_role and v.routed_at = f.routed_at
+  join collecta.endpoints e on e.endpoint_id = f.endpoint_id
+  where f.id >= first_id and f.id < last_id and f.outcome = 'exhausted'
+    and v.event <> all (collecta.alert_events())
+  group by f.endpoint_id
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'change', u.module, count(*), jsonb_build_object('module', u.module)
+  from collecta.unrouted u where u.set_aside_at >= counted_from and u.set_aside_at < counted_to group by u.module
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'inbound', e.inbound_endpoint_id, f.n,
+    jsonb_build_object('inbound_endpoint_id', e.inbound_endpoint_id, 'module', e.module)
+  from collecta.inbound_endpoints e
+  cross join lateral (
+    select count(*) as n from collecta.inbound_requests r
+    where r.inbound_endpoint_id = e.inbound_endpoint_id and r.state = 'failed'
+      and r.received_at >= counted_from and r.received_at < counted_to) f
+  where e.state <> 'deleted' and f.n > 0
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  -- What waits too long: of an active endpoint due for five minutes, or not routed for a minute.
+  insert into collecta.alerts as a (kind, subject, state, detail)
+  select 'queue', s.subject, 'stale', s.detail
+  from (
+    select e.endpoint_id as subject,
+      jsonb_build_object('endpoint_id', e.endpoint_id, 'name', e.name, 'due_since', q.due_at) as detail
+    from collecta.endpoints e
+    cross join lateral (select q.due_at from collecta.delivery_queue q
+      where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
+    where e.state = 'active' and q.due_at < counted_to - interval '5 minutes'
+    union all
+    select '', jsonb_build_object('waiting', 'outbox', 'captured_at', o.captured_at)
+    from (select captured_at from collecta.outbox order by change_id limit 1) o
+    where o.captured_at < counted_to - interval '1 minute'
+  ) s
+  on conflict on constraint alerts_pkey do update set state = 'stale', detail = excluded.detail where a.state <> 'stale';
+  update collecta.alerts a set state = 'well'
+  where a.kind = 'queue' and a.state = 'stale'
+    and not exists (select from collecta.delivery_queue q
+      where q.endpoint_id = a.subject and q.due_at < counted_to - interval '5 minutes')
+    and (a.subject <> '' or not exists (
+      select from (select captured_at from collecta.outbox order by change_id limit 1) o
+      where o.captured_at < counted_to - interval '1 minute'));
+
+  for alert in
+    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0 order by a.kind, a.subject for update
+  loop
+    event := case alert.kind
+      when 'endpoint' then case alert.state when 'well' then 'endpoint.recovered' else 'endpoint.' || alert.state end
+      when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
+      when 'inbound' then 'inbound.failing'
+      when 'queue' then case alert.state when 'stale' then 'queue.stale' end end;
+    continue when (alert.sent ->> event)::timestamptz > clock_timestamp() - wait;
+    if event is not null then
+      perform collecta.send_alert(event, alert.subject,
+        alert.detail || case when alert.pending > 0 then jsonb_build_object('count', alert.pending) else '{}' end);
+    end if;
+    update collecta.alerts a
+    set sent_state = a.state, pending = 0,
+      sent = case when event is null then a.sent else a.sent || jsonb_build_object(event, clock_timestamp()) end
+    where a.kind = alert.kind and a.subject = alert.subject;
+  end loop;
+end
+$$;
+comment on function collecta.raise_alerts(timestamptz, timestamptz) is
+  'observe''s part that sends alerts: on a change only, and at most one of a kind about a subject in settings.alert_interval.';
+--! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
 language sql immutable parallel safe
@@ -3820,7 +4034,7 @@ as $$
   select 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0')
 $$;
 comment on function collecta.attempt_id_at(timestamptz) is
-  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(...) reads by the primary key.';
+  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(…) reads by the primary key.';
 --! EndIncluded operations/attempt_id_at.sql
 --! Included operations/body_contains.sql
 create or replace function collecta.body_contains(body text, fragment jsonb) returns boolean
@@ -3842,15 +4056,13 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
 $$;
-comment on function collecta.acting_role() is
-  'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
+comment on function collecta.acting_role() is 'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
 --! EndIncluded operations/internal/acting_role.sql
 --! Included operations/internal/latency_step.sql
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
-  select case when ms is null then -1 when ms <= 1 then 0
-    else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
+  select case when ms is null then -1 when ms <= 1 then 0 else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
   'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
@@ -3940,13 +4152,14 @@ begin
     (a.endpoint_id, a.minute, a.outcome, a.answer_step, a.receipt_step),
     (a.minute, a.outcome, a.answer_step, a.receipt_step))
   on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
+  perform collecta.raise_alerts(counted_from, counted_to);
   perform collecta.fold_rollup(counted_to);
   update collecta.observation o set counted_until = counted_to;
   return counted_to < clock_timestamp() - interval '1 minute';
 end
 $$;
 comment on function collecta.observe() is
-  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup. True: there is '
+  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: there is '
   'more, call it again.';
 --! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
@@ -4261,7 +4474,7 @@ as $$
 declare
   base pg_catalog.pg_type;
   operand pg_catalog.pg_type;
-  parts oid[] := '{}'::oid[];
+  parts oid[] := '{}';
   part oid;
 begin
   select t.* into base from pg_catalog.pg_type t where t.oid = type_id;
@@ -5675,52 +5888,6 @@ comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) 
   'Sends again what was given up for an endpoint and not delivered since (collecta.undelivered), given up in a '
   'span of time. Returns how many.';
 --! EndIncluded outbound/replay_undelivered.sql
---! Included install/internal/check_grants.sql
--- Reads the catalogs only: it works where the owner of collecta has lost rights on its own tables.
-create or replace function collecta.check_grants()
-returns table (severity text, problem text, subject text, detail text, hint text)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
-as $$
-begin
-  return query
-  select 'error', 'privileges are not as designed', min(d.object collate "C"),
-    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
-           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
-    'select * from collecta.restore_grants();'
-  from (select differing.object, row_number() over (order by differing.object collate "C") as place
-        from collecta.differing_grants() differing) d
-  having count(*) > 0;
-
-  -- After a restore without the roles everything belongs to whoever restored it.
-  return query
-  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
-    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
-           collecta.role_name('collecta_owner')),
-    'collecta-webhooks migrate'
-  from (
-    select c.oid::regclass::text as name, c.relowner as owner, false as is_written
-    from pg_class c
-    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
-    union all
-    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+'
-    from pg_proc p
-    where p.pronamespace in (select n.oid from pg_namespace n
-                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
-  ) o
-  join pg_roles r on r.oid = o.owner
-  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
-  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
-                          collecta.role_name('collecta_writer'))
-    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
-    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
-    and (r.rolsuper or o.owner <> schema.owner)
-    -- An inbound endpoint may have a writer of its own, which is a role that nobody logs in as.
-    and not (o.is_written and not r.rolsuper and not r.rolcanlogin)
-  having count(*) > 0;
-end
-$$;
-comment on function collecta.check_grants() is 'Rows of collecta.health about owners and privileges.';
---! EndIncluded install/internal/check_grants.sql
 --! Included install/internal/check_install.sql
 create or replace function collecta.check_install()
 returns table (severity text, problem text, subject text, detail text, hint text)
@@ -5745,6 +5912,40 @@ begin
     'select collecta.resume_after_restore();'
   from collecta.installation i
   where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
+
+  return query
+  select 'error', 'privileges are not as designed', min(d.object collate "C"),
+    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
+           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
+    'select * from collecta.restore_grants();'
+  from (select differing.object, row_number() over (order by differing.object collate "C") as place
+        from collecta.differing_grants() differing) d
+  having count(*) > 0;
+
+  -- After a restore without the roles everything belongs to whoever restored it.
+  return query
+  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
+    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
+           collecta.role_name('collecta_owner')),
+    'collecta-webhooks migrate'
+  from (
+    select c.oid::regclass::text as name, c.relowner as owner
+    from pg_class c
+    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
+    union all
+    select p.oid::regprocedure::text, p.proowner
+    from pg_proc p
+    where p.pronamespace in (select n.oid from pg_namespace n
+                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
+  ) o
+  join pg_roles r on r.oid = o.owner
+  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
+  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
+                          collecta.role_name('collecta_writer'))
+    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
+    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
+    and (r.rolsuper or o.owner <> schema.owner)
+  having count(*) > 0;
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
@@ -5920,7 +6121,7 @@ begin
   return query
   select 'error', 'capture function was altered', m.slug,
     format('Function %s of the module is not as it was written.', (
-      select string_agg(task, ', ' order by task) from jsonb_each(m.written_hash) w (task, hash)
+      select string_agg(task, ', ' order by task collate "C") from jsonb_each(m.written_hash) w (task, hash)
       where collecta.capture_hash(m.module_id) -> task is distinct from hash)),
     'select * from collecta.maintain();'
   from collecta.modules m
@@ -5950,7 +6151,7 @@ begin
       else format('select collecta.attach_partitions(%L);', s.slug) end
   from (
     select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
-      string_agg(task, ', ' order by task) filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      string_agg(task, ', ' order by task collate "C") filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
       array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
     from standing
     group by slug, relid, is_root) s
@@ -6169,7 +6370,7 @@ as $$
 declare
   topic text;
 begin
-  foreach topic in array array['grants', 'install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
     begin
       return query execute format('select * from collecta.%I()', 'check_' || topic);
     exception when others then
@@ -6197,7 +6398,6 @@ declare
   written record;
 begin
   insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
-  insert into collecta.observation default values on conflict on constraint observation_pkey do nothing;
   insert into collecta.installation (system_identifier, database_oid)
   values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
   on conflict on constraint installation_pkey do nothing;
@@ -6241,7 +6441,7 @@ as $$
      'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
       settings installation migrations webhook_deliveries health row_secured_modules
       inbound_endpoints inbound_requests inbound_refusals inbound_budgets
-      undelivered delivery_rollup observation operator_actions secret_overlaps'),
+      undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
     -- Not old and new, which row security of their table may keep from the reader.
     ('collecta_reader', 'SELECT', 'column',
      'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.nested outbox.captured_at
@@ -6252,13 +6452,13 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
+    ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
-     'writer_timed_out'),
+     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'claim_deliveries record_deliveries release_deliveries maintain wake_runner encodable_characters
       check_installation sealing_keys'),
@@ -6276,56 +6476,56 @@ comment on function collecta.designed_grants() is
 --! Included install/internal/restore_grants.sql
 -- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
 -- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
-create or replace function collecta.compared_grants(exactly boolean) returns table (
-  object text, kind text, id oid, schema_name name, object_name name, attribute name, grantee oid, privilege text,
-  is_owner boolean, is_actual boolean, is_designed boolean)
+create or replace function collecta.differing_grants(exactly boolean default false)
+returns table (object text, statements text)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
   with
   ours as (
-    select n.oid, n.nspname, n.nspowner, n.nspacl
-    from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
   ),
-  object (kind, id, schema_name, name, label, owner, acl, default_acl) as (
-    select 'schema', n.oid, n.nspname, n.nspname, format('schema %I', n.nspname), n.nspowner, n.nspacl,
-      acldefault('n', n.nspowner)
-    from ours n
+  object (kind, name, target, owner, acl, relation) as (
+    select 'schema', n.nspname::text, format('schema %I', n.nspname), n.nspowner,
+      coalesce(n.nspacl, acldefault('n', n.nspowner)), null::oid
+    from pg_catalog.pg_namespace n where n.oid in (select ours.oid from ours)
     union all
-    select 'relation', c.oid, ours.nspname, c.relname, c.oid::regclass::text, c.relowner, c.relacl,
-      acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)
-    from ours join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    select 'relation', c.relname,
+      format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), c.relowner,
+      coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)), c.oid
+    from pg_catalog.pg_class c
+    where c.relnamespace in (select ours.oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     union all
-    select 'function', p.oid, ours.nspname, p.proname, p.oid::regprocedure::text, p.proowner, p.proacl,
-      acldefault('f', p.proowner)
-    from ours join pg_catalog.pg_proc p on p.pronamespace = ours.oid
+    select 'function', p.proname, format('routine %s', p.oid::regprocedure), p.proowner,
+      coalesce(p.proacl, acldefault('f', p.proowner)), null
+    from pg_catalog.pg_proc p where p.pronamespace in (select ours.oid from ours)
     union all
-    select 'type', t.oid, ours.nspname, t.typname, format('type %s', t.oid::regtype), t.typowner, t.typacl,
-      acldefault('T', t.typowner)
-    from ours join pg_catalog.pg_type t on t.typnamespace = ours.oid
-    left join pg_catalog.pg_class c on c.oid = t.typrelid
-    where t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+    select 'type', t.typname, format('type %s', t.oid::regtype), t.typowner,
+      coalesce(t.typacl, acldefault('T', t.typowner)), null
+    from pg_catalog.pg_type t left join pg_catalog.pg_class c on c.oid = t.typrelid
+    where t.typnamespace in (select ours.oid from ours) and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
   ),
   actual as (
-    select o.kind, o.id, ''::name as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
-    from object o cross join lateral aclexplode(coalesce(o.acl, o.default_acl)) a
-    union
-    select o.kind, o.id, attribute.attname, a.grantee, a.privilege_type, a.is_grantable
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o cross join lateral aclexplode(o.acl) a
+    union all
+    select o.target, quote_ident(attribute.attname), a.grantee, a.privilege_type, a.is_grantable
     from object o
-    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.id and attribute.attacl is not null
+    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.relation and attribute.attacl is not null
     cross join lateral aclexplode(attribute.attacl) a
-    where o.kind = 'relation'
   ),
   designed as (
-    select a.*
-    from actual a join object o using (kind, id)
+    select a.* from actual a join object o on o.target = a.target
     where not exactly and a.grantee not in (0, o.owner) and not a.grantable
       and (o.kind, o.name, a.privilege) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
     union
-    select o.kind, o.id, ''::name, a.grantee, a.privilege_type, a.is_grantable
-    from object o cross join lateral aclexplode(o.default_acl) a
+    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o
+    cross join lateral aclexplode(acldefault(
+      case o.kind when 'schema' then 'n' when 'function' then 'f' when 'type' then 'T'
+        else case when o.target like 'sequence %' then 's' else 'r' end end::"char", o.owner)) a
     where a.grantee = o.owner
     union
-    select o.kind, o.id, case d.kind when 'column' then split_part(d.object, '.', 2) else '' end::name, r.oid,
+    select o.target, case d.kind when 'column' then quote_ident(split_part(d.object, '.', 2)) else '' end, r.oid,
       d.privilege, false
     from collecta.designed_grants() d
     join pg_catalog.pg_roles r on r.rolname = d.grantee
@@ -6334,94 +6534,44 @@ as $$
     where r.oid <> o.owner
     union
     -- What is written for modules and called by name.
-    select o.kind, o.id, ''::name, r.oid, 'EXECUTE', false
+    select o.target, '', r.oid, 'EXECUTE', false
     from object o join pg_catalog.pg_roles r on r.rolname = collecta.role_name('collecta_capture')
-    where o.kind = 'function' and o.schema_name = 'collecta_rows' and r.oid <> o.owner
+    where o.kind = 'function' and o.target like 'routine collecta\_rows.%' and r.oid <> o.owner
+  ),
+  differing as (
+    select distinct difference.target
+    from (
+      (select * from actual except select * from designed)
+      union all
+      (select * from designed except select * from actual)
+    ) difference
   )
-  select o.label, o.kind, o.id, o.schema_name, o.name, attribute, grantee, privilege, grantee = o.owner,
-    a.kind is not null, d.kind is not null
-  from actual a
-  full join designed d using (kind, id, attribute, grantee, privilege, grantable)
-  join object o using (kind, id)
-$$;
-comment on function collecta.compared_grants(boolean) is
-  'Each privilege on an object of ours that somebody has, or should have by collecta.designed_grants().';
-
-create or replace function collecta.differing_grants(exactly boolean default false) returns table (object text)
-language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
-as $$
-  select distinct c.object from collecta.compared_grants(exactly) c where c.is_actual <> c.is_designed
+  select d.target, concat_ws('; ',
+    (select string_agg(format('revoke all on %s from %s cascade', d.target,
+                              case a.grantee when 0 then 'public' else a.grantee::regrole::text end), '; ')
+     from (select distinct actual.grantee from actual where actual.target = d.target) a),
+    (select string_agg(format('grant %s %s on %s to %s', g.privilege,
+                              case g.attribute when '' then '' else '(' || g.attribute || ')' end,
+                              d.target, g.grantee::regrole), '; ')
+     from designed g where g.target = d.target))
+  from differing d
 $$;
 comment on function collecta.differing_grants(boolean) is
-  'Objects of ours whose privileges are not what collecta.designed_grants() says. restore_grants() mends them.';
+  'Objects of ours whose privileges are not what collecta.designed_grants() says, each with the statements that mend'
+  ' it.';
 
 create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  entry record;
+  differing record;
 begin
   -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 9);
-  for entry in
-    with compared as (
-      select c.*, bool_or(c.is_actual <> c.is_designed) over (partition by c.kind, c.id) as differs,
-        coalesce(r.rolname, 'public') as role_name
-      from collecta.compared_grants(exactly) c left join pg_catalog.pg_roles r on r.oid = c.grantee
-    )
-    -- Everything is taken from everybody, the owner included, and what is designed given anew.
-    select distinct 1 as step, c.object, c.kind, c.id, c.schema_name, c.object_name, ''::name as attribute, c.role_name,
-      '' as privilege
-    from compared c where c.differs and c.is_actual
-    union all
-    select distinct 2, c.object, c.kind, c.id, c.schema_name, c.object_name, c.attribute, c.role_name,
-      case when c.is_owner then 'ALL' else c.privilege end
-    from compared c where c.differs and c.is_designed
-    order by object, step, role_name, attribute, privilege
-  loop
-    if entry.step = 1 then
-      case entry.kind
-        when 'schema' then
-          execute format('revoke all on schema %I from %I cascade', entry.schema_name, entry.role_name);
-        when 'relation' then
-          execute format('revoke all on %I.%I from %I cascade', entry.schema_name, entry.object_name, entry.role_name);
-        when 'function' then
-          execute format('revoke all on routine %s from %I cascade', entry.id::regprocedure, entry.role_name);
-        when 'type' then
-          execute format('revoke all on type %s from %I cascade', entry.id::regtype, entry.role_name);
-      end case;
-      if entry.object is distinct from restore_grants.object then
-        restore_grants.object := entry.object;
-        return next;
-      end if;
-    elsif entry.privilege = 'ALL' then
-      case entry.kind
-        when 'schema' then
-          execute format('grant all on schema %I to %I', entry.schema_name, entry.role_name);
-        when 'relation' then
-          execute format('grant all on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
-        when 'function' then
-          execute format('grant all on routine %s to %I', entry.id::regprocedure, entry.role_name);
-        when 'type' then
-          execute format('grant all on type %s to %I', entry.id::regtype, entry.role_name);
-      end case;
-    else
-      case entry.kind || ' ' || entry.privilege
-        when 'schema USAGE' then
-          execute format('grant usage on schema %I to %I', entry.schema_name, entry.role_name);
-        when 'function EXECUTE' then
-          execute format('grant execute on routine %s to %I', entry.id::regprocedure, entry.role_name);
-        when 'relation INSERT' then
-          execute format('grant insert on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
-        when 'relation SELECT' then
-          if entry.attribute = '' then
-            execute format('grant select on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
-          else
-            execute format('grant select (%I) on %I.%I to %I', entry.attribute, entry.schema_name, entry.object_name,
-                           entry.role_name);
-          end if;
-      end case;
-    end if;
+  for differing in select d.object, d.statements from collecta.differing_grants(exactly) d loop
+    execute differing.statements;
+    restore_grants.object := differing.object;
+    return next;
   end loop;
 end
 $$;
@@ -6437,6 +6587,43 @@ comment on materialized view collecta.restored_grants is
   'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
   'pg_restore.';
 --! EndIncluded install/restored_grants.sql
+--! Included install/pin_settings.sql
+-- What a role or database is set to reaches every function that it calls. What other roles call pins what it relies on;
+-- what only such functions call has their settings. So the cost, some microseconds, is paid once a call from outside.
+-- Run at the end of every migration.
+do $$
+declare
+  entry record;
+  pins constant text :=
+    'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
+    'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
+  -- They write into the user's tables, whose defaults and triggers see the receiving login's dates and times.
+  pins_of_inbound constant text :=
+    'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set transform_null_equals = off';
+begin
+  for entry in
+    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta'::regnamespace and p.proname in (
+      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
+      'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
+      'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
+      'send_test_event', 'test_inbound_mapping', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'write_capture_functions')
+  loop
+    execute format('alter routine %s %s', entry.routine,
+      case when entry.writes then pins_of_inbound else pins end);
+  end loop;
+end
+$$;
+--! EndIncluded install/pin_settings.sql
 --! Included install/grants.sql
 -- The end of every migration. Whatever default privileges gave is taken back.
 do $$

@@ -4,6 +4,7 @@
 --!include install/settings.sql
 --!include install/installation.sql
 --!include modules/modules.sql
+--!include operations/alert_events.sql
 --!include endpoints/endpoints.sql
 --!include outbound/outbox.sql
 --!include outbound/events.sql
@@ -22,6 +23,8 @@
 --!include modules/internal/module_members.sql
 --!include outbound/1_capture/internal/mask_escapes.sql
 --!include outbound/1_capture/internal/pick_columns.sql
+--!include outbound/1_capture/internal/with_traceparent.sql
+--!include outbound/1_capture/internal/captured_context.sql
 --!include outbound/1_capture/internal/type_kind.sql
 --!include outbound/1_capture/internal/column_expression.sql
 --!include outbound/1_capture/internal/row_columns.sql
@@ -67,6 +70,9 @@
 --!include operations/observation.sql
 --!include operations/operator_actions.sql
 --!include operations/secret_overlaps.sql
+--!include operations/alerts.sql
+--!include operations/internal/send_alert.sql
+--!include operations/internal/raise_alerts.sql
 --!include operations/attempt_id_at.sql
 --!include operations/body_contains.sql
 --!include operations/internal/acting_role.sql
@@ -121,4 +127,5 @@
 --!include install/internal/designed_grants.sql
 --!include install/internal/restore_grants.sql
 --!include install/restored_grants.sql
+--!include install/pin_settings.sql
 --!include install/grants.sql

@@ -15,6 +15,8 @@ export type Pool = Query & {
 };
 
 export type PoolOptions = postgres.Options<Record<string, never>> & {
+  /** What its sessions are for, in pg_stat_activity. */
+  purpose?: string;
   /** How long a query may take before it is cancelled. */
   patienceMs?: number;
   /** What a cancelled query may take to end before it is given up. */

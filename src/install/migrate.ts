@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
-import { connect, parseDatabaseUrl } from '../database/connect.ts';
+import { connect } from '../database/connect.ts';
 import { openPool, type Query } from '../database/pool.ts';
-import { acceptRefusal } from '../database/session.ts';
 
 /** Both src/install and dist/install lie two folders below the package's root. */
 const sqlFolder = new URL('../../sql/', import.meta.url);
@@ -209,9 +208,6 @@ export async function status(url: string, folder: URL = sqlFolder): Promise<Inst
     const pending = migrations.map(each => each.filename).filter(name => !known.has(name));
     if (known.size === 0) return { state: 'not installed', pending, ...onlyRead };
     return { state: pending.length > 0 ? 'pending' : 'up to date', pending, ...onlyRead };
-  } catch (error) {
-    if (acceptRefusal(parseDatabaseUrl(url), error)) return await status(url, folder);
-    throw error;
   } finally {
     await sql.end({ timeout: 5 });
   }

@@ -2,7 +2,6 @@ import ky from 'ky';
 import type { Config } from '../config.ts';
 import { connect, describeDatabase, whyUnreachable } from '../database/connect.ts';
 import { readOnlyServer } from '../database/errors.ts';
-import { isRefusal } from '../database/session.ts';
 import { status } from '../install/migrate.ts';
 import { createLog } from '../log.ts';
 import { createGuard } from '../outbound/destination.ts';
@@ -18,7 +17,7 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
     failed ||= verdict === 'FAIL';
     say(`${verdict.padEnd(4)}  ${what}${hint ? `\n      ${hint}` : ''}`);
   };
-  const sql = connect(config.databaseUrl, { max: 1 });
+  const sql = connect(config.databaseUrl, { max: 1, purpose: 'doctor' });
   try {
     const [server] = await sql`select current_setting('server_version') as version, current_user as "user",
       (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as tls`;
@@ -90,7 +89,6 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
         `grant collecta_reader to ${server?.user};`,
       );
   } catch (error) {
-    if (isRefusal(error)) throw error; // by a pooler: the command is run again without startup parameters
     const { message, hint } = error as { message: string; hint?: string };
     tell('FAIL', `database ${describeDatabase(config.databaseUrl)}: ${whyUnreachable(error) ?? message}`, hint);
   } finally {

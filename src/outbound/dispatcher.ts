@@ -45,8 +45,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
   const onpooler = () => log.info('a transaction pooler is in between: statements are not prepared');
   // Idle, a runner has three sessions: this one, which has the plans of a claim (made anew, they are 40 ms of somebody's
   // latency), the one that listens, and the standing one. What records and maintains opens and closes as needed.
-  const claims = openPool(databaseUrl, { max: 1, onpooler });
-  const sql = openPool(databaseUrl, { max: 3, idle_timeout: 10 });
+  const claims = openPool(databaseUrl, { max: 1, onpooler, purpose: 'claim' });
+  const sql = openPool(databaseUrl, { max: 3, idle_timeout: 10, purpose: 'record' });
   const keyring = createKeyring(config.secretKey);
   const upkeep = createUpkeep(sql, keyring, log, signal);
   const {

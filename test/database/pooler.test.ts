@@ -3,8 +3,7 @@ import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { connect, parseDatabaseUrl } from '../../src/database/connect.ts';
-import { acceptRefusal } from '../../src/database/session.ts';
+import { connect } from '../../src/database/connect.ts';
 import { freePort, type Sql, useServer } from '../support/database.ts';
 import { createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
 
@@ -47,10 +46,7 @@ default_pool_size = ${mode === 'session' ? 20 : 4}
   const through = (url: string) => url.replace(`:${server.port}/`, `:${port}/`);
   await until('the pooler answers', async () => {
     const sql = connect(through(server.url()), { max: 1, prepare: false });
-    const rows = await sql`select 1 as n`.catch(error => {
-      acceptRefusal(parseDatabaseUrl(through(server.url())), error);
-      return [];
-    });
+    const rows = await sql`select 1 as n`.catch(() => []);
     await sql.end({ timeout: 1 });
     return rows.length > 0;
   });

@@ -25,6 +25,8 @@ const beside = new Set([
   'database log.ts',
   'console operations', // the page is served beside health and metrics
   'demo operations',
+  'demo console', // with --keep
+  'fleet operations', // attempts of each database are counted
   'cli.ts cli',
 ]);
 
