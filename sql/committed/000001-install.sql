@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:07cbd6e7897297db5fbcee69b46762a69786f28a
+--! Hash: sha1:545976a94d58ac9a3dbfddeb8d7b3eb6f4f0e77a
 --! Message: Install
 
 --! Included install/schema.sql
@@ -21,10 +21,11 @@ comment on schema collecta is
   'Webhooks for the tables of this database: changes are captured, routed, delivered and kept for audit. See \df+ '
   'collecta.*';
 
--- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function, but
--- cannot find it, and so neither alter nor drop it.
+-- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function,
+-- but cannot find it, and so neither alter nor drop it.
 comment on schema collecta_modules is
-  'Functions that collecta writes for each module: what the capture triggers call. See \sf collecta_modules.capture_1_update';
+  'Functions that collecta writes for each module: what the capture triggers call. See \sf '
+  'collecta_modules.capture_1_update';
 comment on schema collecta_rows is
   'Functions that collecta writes for each module, called for rows that are large or have types that are not built in.';
 --! EndIncluded install/schema.sql
@@ -696,6 +697,7 @@ begin
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
   -- Also where disable_copy() emptied them.
   perform collecta.resolve_modules(anew => true);
+  perform collecta.mend_inbound();
   perform collecta.wake_runner();
 end
 $$;
@@ -1109,9 +1111,9 @@ comment on function collecta.writer_timed_out() is
   'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
--- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
--- can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each change
--- of a schema's rights makes every session plan everything anew: so it is done once for many functions.
+-- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
+-- that can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each
+-- change of a schema's rights makes every session plan everything anew: so it is done once for many functions.
 create or replace function collecta.own_functions(functions regprocedure[], owner_name text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1139,7 +1141,8 @@ begin
 end
 $$;
 comment on function collecta.own_functions(regprocedure[], text) is
-  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody else.';
+  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody '
+  'else.';
 
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2597,10 +2600,10 @@ declare
     'custom_data_updated'] || collecta.alert_events();
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
   -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
-  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
+  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
     '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
     '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
-    '6697,10080}';
+    '6697,10080}')::int[];
   wrong text;
 begin
   wrong := case
@@ -4446,7 +4449,8 @@ begin
       present - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
       present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
       case when r.status in (429, 503) and r.retry_after_s >= 0
-        then present + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
+        then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
+          + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
     from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
       response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
       connect_ms real, first_byte_ms real, retry_after_s float8)
@@ -4946,7 +4950,7 @@ as $$
   select 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0')
 $$;
 comment on function collecta.attempt_id_at(timestamptz) is
-  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(…) reads by the primary key.';
+  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(...) reads by the primary key.';
 --! EndIncluded operations/attempt_id_at.sql
 --! Included operations/body_contains.sql
 create or replace function collecta.body_contains(body text, fragment jsonb) returns boolean
@@ -4968,13 +4972,15 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
 $$;
-comment on function collecta.acting_role() is 'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
+comment on function collecta.acting_role() is
+  'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
 --! EndIncluded operations/internal/acting_role.sql
 --! Included operations/internal/latency_step.sql
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
-  select case when ms is null then -1 when ms <= 1 then 0 else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
+  select case when ms is null then -1 when ms <= 1 then 0
+    else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
   'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
@@ -5683,7 +5689,7 @@ as $$
 declare
   base pg_catalog.pg_type;
   operand pg_catalog.pg_type;
-  parts oid[] := '{}';
+  parts oid[] := '{}'::oid[];
   part oid;
 begin
   select t.* into base from pg_catalog.pg_type t where t.oid = type_id;
@@ -7433,6 +7439,52 @@ comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) 
   'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in a
 span of time. Returns how many; what is queued already is not queued twice.';
 --! EndIncluded outbound/replay_undelivered.sql
+--! Included install/internal/check_grants.sql
+-- Reads the catalogs only: it works where the owner of collecta has lost rights on its own tables.
+create or replace function collecta.check_grants()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'privileges are not as designed', min(d.object collate "C"),
+    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
+           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
+    'select * from collecta.restore_grants();'
+  from (select differing.object, row_number() over (order by differing.object collate "C") as place
+        from collecta.differing_grants() differing) d
+  having count(*) > 0;
+
+  -- After a restore without the roles everything belongs to whoever restored it.
+  return query
+  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
+    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
+           collecta.role_name('collecta_owner')),
+    'collecta-webhooks migrate'
+  from (
+    select c.oid::regclass::text as name, c.relowner as owner, false as is_written
+    from pg_class c
+    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
+    union all
+    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+'
+    from pg_proc p
+    where p.pronamespace in (select n.oid from pg_namespace n
+                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
+  ) o
+  join pg_roles r on r.oid = o.owner
+  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
+  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
+                          collecta.role_name('collecta_writer'))
+    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
+    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
+    and (r.rolsuper or o.owner <> schema.owner)
+    -- An inbound endpoint may have a writer of its own, which is a role that nobody logs in as.
+    and not (o.is_written and not r.rolsuper and not r.rolcanlogin)
+  having count(*) > 0;
+end
+$$;
+comment on function collecta.check_grants() is 'Rows of collecta.health about owners and privileges.';
+--! EndIncluded install/internal/check_grants.sql
 --! Included install/internal/check_install.sql
 create or replace function collecta.check_install()
 returns table (severity text, problem text, subject text, detail text, hint text)
@@ -7457,40 +7509,6 @@ begin
     'select collecta.resume_after_restore();'
   from collecta.installation i
   where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
-
-  return query
-  select 'error', 'privileges are not as designed', min(d.object collate "C"),
-    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
-           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
-    'select * from collecta.restore_grants();'
-  from (select differing.object, row_number() over (order by differing.object collate "C") as place
-        from collecta.differing_grants() differing) d
-  having count(*) > 0;
-
-  -- After a restore without the roles everything belongs to whoever restored it.
-  return query
-  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
-    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
-           collecta.role_name('collecta_owner')),
-    'collecta-webhooks migrate'
-  from (
-    select c.oid::regclass::text as name, c.relowner as owner
-    from pg_class c
-    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
-    union all
-    select p.oid::regprocedure::text, p.proowner
-    from pg_proc p
-    where p.pronamespace in (select n.oid from pg_namespace n
-                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
-  ) o
-  join pg_roles r on r.oid = o.owner
-  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
-  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
-                          collecta.role_name('collecta_writer'))
-    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
-    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
-    and (r.rolsuper or o.owner <> schema.owner)
-  having count(*) > 0;
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
@@ -7951,7 +7969,7 @@ as $$
 declare
   topic text;
 begin
-  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+  foreach topic in array array['grants', 'install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
     begin
       return query execute format('select * from collecta.%I()', 'check_' || topic);
     exception when others then
@@ -7979,6 +7997,7 @@ declare
   written record;
 begin
   insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
+  insert into collecta.observation default values on conflict on constraint observation_pkey do nothing;
   insert into collecta.installation (system_identifier, database_oid)
   values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
   on conflict on constraint installation_pkey do nothing;
@@ -8040,7 +8059,8 @@ as $$
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
+     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
+     'writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
       set_aside_change first_deliveries read_delivery set_aside_deliveries
@@ -8059,56 +8079,56 @@ comment on function collecta.designed_grants() is
 --! Included install/internal/restore_grants.sql
 -- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
 -- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
-create or replace function collecta.differing_grants(exactly boolean default false)
-returns table (object text, statements text)
+create or replace function collecta.compared_grants(exactly boolean) returns table (
+  object text, kind text, id oid, schema_name name, object_name name, attribute name, grantee oid, privilege text,
+  is_owner boolean, is_actual boolean, is_designed boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
   with
   ours as (
-    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+    select n.oid, n.nspname, n.nspowner, n.nspacl
+    from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
   ),
-  object (kind, name, target, owner, acl, relation) as (
-    select 'schema', n.nspname::text, format('schema %I', n.nspname), n.nspowner,
-      coalesce(n.nspacl, acldefault('n', n.nspowner)), null::oid
-    from pg_catalog.pg_namespace n where n.oid in (select ours.oid from ours)
+  object (kind, id, schema_name, name, label, owner, acl, default_acl) as (
+    select 'schema', n.oid, n.nspname, n.nspname, format('schema %I', n.nspname), n.nspowner, n.nspacl,
+      acldefault('n', n.nspowner)
+    from ours n
     union all
-    select 'relation', c.relname,
-      format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), c.relowner,
-      coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)), c.oid
-    from pg_catalog.pg_class c
-    where c.relnamespace in (select ours.oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    select 'relation', c.oid, ours.nspname, c.relname, c.oid::regclass::text, c.relowner, c.relacl,
+      acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)
+    from ours join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     union all
-    select 'function', p.proname, format('routine %s', p.oid::regprocedure), p.proowner,
-      coalesce(p.proacl, acldefault('f', p.proowner)), null
-    from pg_catalog.pg_proc p where p.pronamespace in (select ours.oid from ours)
+    select 'function', p.oid, ours.nspname, p.proname, p.oid::regprocedure::text, p.proowner, p.proacl,
+      acldefault('f', p.proowner)
+    from ours join pg_catalog.pg_proc p on p.pronamespace = ours.oid
     union all
-    select 'type', t.typname, format('type %s', t.oid::regtype), t.typowner,
-      coalesce(t.typacl, acldefault('T', t.typowner)), null
-    from pg_catalog.pg_type t left join pg_catalog.pg_class c on c.oid = t.typrelid
-    where t.typnamespace in (select ours.oid from ours) and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+    select 'type', t.oid, ours.nspname, t.typname, format('type %s', t.oid::regtype), t.typowner, t.typacl,
+      acldefault('T', t.typowner)
+    from ours join pg_catalog.pg_type t on t.typnamespace = ours.oid
+    left join pg_catalog.pg_class c on c.oid = t.typrelid
+    where t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
   ),
   actual as (
-    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
-    from object o cross join lateral aclexplode(o.acl) a
-    union all
-    select o.target, quote_ident(attribute.attname), a.grantee, a.privilege_type, a.is_grantable
+    select o.kind, o.id, ''::name as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o cross join lateral aclexplode(coalesce(o.acl, o.default_acl)) a
+    union
+    select o.kind, o.id, attribute.attname, a.grantee, a.privilege_type, a.is_grantable
     from object o
-    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.relation and attribute.attacl is not null
+    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.id and attribute.attacl is not null
     cross join lateral aclexplode(attribute.attacl) a
+    where o.kind = 'relation'
   ),
   designed as (
-    select a.* from actual a join object o on o.target = a.target
+    select a.*
+    from actual a join object o using (kind, id)
     where not exactly and a.grantee not in (0, o.owner) and not a.grantable
       and (o.kind, o.name, a.privilege) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
     union
-    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
-    from object o
-    cross join lateral aclexplode(acldefault(
-      case o.kind when 'schema' then 'n' when 'function' then 'f' when 'type' then 'T'
-        else case when o.target like 'sequence %' then 's' else 'r' end end::"char", o.owner)) a
+    select o.kind, o.id, ''::name, a.grantee, a.privilege_type, a.is_grantable
+    from object o cross join lateral aclexplode(o.default_acl) a
     where a.grantee = o.owner
     union
-    select o.target, case d.kind when 'column' then quote_ident(split_part(d.object, '.', 2)) else '' end, r.oid,
+    select o.kind, o.id, case d.kind when 'column' then split_part(d.object, '.', 2) else '' end::name, r.oid,
       d.privilege, false
     from collecta.designed_grants() d
     join pg_catalog.pg_roles r on r.rolname = d.grantee
@@ -8117,44 +8137,94 @@ as $$
     where r.oid <> o.owner
     union
     -- What is written for modules and called by name.
-    select o.target, '', r.oid, 'EXECUTE', false
+    select o.kind, o.id, ''::name, r.oid, 'EXECUTE', false
     from object o join pg_catalog.pg_roles r on r.rolname = collecta.role_name('collecta_capture')
-    where o.kind = 'function' and o.target like 'routine collecta\_rows.%' and r.oid <> o.owner
-  ),
-  differing as (
-    select distinct difference.target
-    from (
-      (select * from actual except select * from designed)
-      union all
-      (select * from designed except select * from actual)
-    ) difference
+    where o.kind = 'function' and o.schema_name = 'collecta_rows' and r.oid <> o.owner
   )
-  select d.target, concat_ws('; ',
-    (select string_agg(format('revoke all on %s from %s cascade', d.target,
-                              case a.grantee when 0 then 'public' else a.grantee::regrole::text end), '; ')
-     from (select distinct actual.grantee from actual where actual.target = d.target) a),
-    (select string_agg(format('grant %s %s on %s to %s', g.privilege,
-                              case g.attribute when '' then '' else '(' || g.attribute || ')' end,
-                              d.target, g.grantee::regrole), '; ')
-     from designed g where g.target = d.target))
-  from differing d
+  select o.label, o.kind, o.id, o.schema_name, o.name, attribute, grantee, privilege, grantee = o.owner,
+    a.kind is not null, d.kind is not null
+  from actual a
+  full join designed d using (kind, id, attribute, grantee, privilege, grantable)
+  join object o using (kind, id)
+$$;
+comment on function collecta.compared_grants(boolean) is
+  'Each privilege on an object of ours that somebody has, or should have by collecta.designed_grants().';
+
+create or replace function collecta.differing_grants(exactly boolean default false) returns table (object text)
+language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  select distinct c.object from collecta.compared_grants(exactly) c where c.is_actual <> c.is_designed
 $$;
 comment on function collecta.differing_grants(boolean) is
-  'Objects of ours whose privileges are not what collecta.designed_grants() says, each with the statements that mend'
-  ' it.';
+  'Objects of ours whose privileges are not what collecta.designed_grants() says. restore_grants() mends them.';
 
 create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  differing record;
+  entry record;
 begin
   -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 9);
-  for differing in select d.object, d.statements from collecta.differing_grants(exactly) d loop
-    execute differing.statements;
-    restore_grants.object := differing.object;
-    return next;
+  for entry in
+    with compared as (
+      select c.*, bool_or(c.is_actual <> c.is_designed) over (partition by c.kind, c.id) as differs,
+        coalesce(r.rolname, 'public') as role_name
+      from collecta.compared_grants(exactly) c left join pg_catalog.pg_roles r on r.oid = c.grantee
+    )
+    -- Everything is taken from everybody, the owner included, and what is designed given anew.
+    select distinct 1 as step, c.object, c.kind, c.id, c.schema_name, c.object_name, ''::name as attribute, c.role_name,
+      '' as privilege
+    from compared c where c.differs and c.is_actual
+    union all
+    select distinct 2, c.object, c.kind, c.id, c.schema_name, c.object_name, c.attribute, c.role_name,
+      case when c.is_owner then 'ALL' else c.privilege end
+    from compared c where c.differs and c.is_designed
+    order by object, step, role_name, attribute, privilege
+  loop
+    if entry.step = 1 then
+      case entry.kind
+        when 'schema' then
+          execute format('revoke all on schema %I from %I cascade', entry.schema_name, entry.role_name);
+        when 'relation' then
+          execute format('revoke all on %I.%I from %I cascade', entry.schema_name, entry.object_name, entry.role_name);
+        when 'function' then
+          execute format('revoke all on routine %s from %I cascade', entry.id::regprocedure, entry.role_name);
+        when 'type' then
+          execute format('revoke all on type %s from %I cascade', entry.id::regtype, entry.role_name);
+      end case;
+      if entry.object is distinct from restore_grants.object then
+        restore_grants.object := entry.object;
+        return next;
+      end if;
+    elsif entry.privilege = 'ALL' then
+      case entry.kind
+        when 'schema' then
+          execute format('grant all on schema %I to %I', entry.schema_name, entry.role_name);
+        when 'relation' then
+          execute format('grant all on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
+        when 'function' then
+          execute format('grant all on routine %s to %I', entry.id::regprocedure, entry.role_name);
+        when 'type' then
+          execute format('grant all on type %s to %I', entry.id::regtype, entry.role_name);
+      end case;
+    else
+      case entry.kind || ' ' || entry.privilege
+        when 'schema USAGE' then
+          execute format('grant usage on schema %I to %I', entry.schema_name, entry.role_name);
+        when 'function EXECUTE' then
+          execute format('grant execute on routine %s to %I', entry.id::regprocedure, entry.role_name);
+        when 'relation INSERT' then
+          execute format('grant insert on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
+        when 'relation SELECT' then
+          if entry.attribute = '' then
+            execute format('grant select on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
+          else
+            execute format('grant select (%I) on %I.%I to %I', entry.attribute, entry.schema_name, entry.object_name,
+                           entry.role_name);
+          end if;
+      end case;
+    end if;
   end loop;
 end
 $$;

@@ -156,6 +156,7 @@
 --!include outbound/webhook_deliveries.sql
 --!include outbound/undelivered.sql
 --!include outbound/replay_undelivered.sql
+--!include install/internal/check_grants.sql
 --!include install/internal/check_install.sql
 --!include modules/internal/check_shards.sql
 --!include modules/internal/check_modules.sql
