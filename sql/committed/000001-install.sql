@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:99912cb0f3c5d49a03fd52bf65893b4cb8c884fb
+--! Hash: sha1:c75c3399a5794a6cfa394b323341ed83485f6809
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3855,7 +3855,8 @@ create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
   -- 2 / ln(2)
-  select case when ms is null then -1 when ms <= 1 then 0 else least(63, ceil(ln(ms) * 2.8853900817779268::float8)) end::smallint
+  select case when ms is null then -1 when ms <= 1 then 0
+    else least(63, ceil(ln(ms) * 2.8853900817779268::float8)) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
   'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
