@@ -106,5 +106,8 @@ begin
   if to_regprocedure('collecta.restore_grants(boolean)') is not null then
     execute 'select from collecta.restore_grants()';
   end if;
+  if to_regprocedure('collecta.resolve_modules(boolean)') is not null then
+    execute 'select from collecta.resolve_modules()';
+  end if;
 end
 $$;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1e6c4f48f184505a9804c12ebb8d75b4db2e559d
+--! Hash: sha1:dba4b6a6b175644094034df9467a86cd08004afc
 --! Message: Install
 
 --! Included install/schema.sql
@@ -933,8 +933,9 @@ comment on function collecta.written_owner(text) is
 create or replace function collecta.function_hash(function_id regprocedure) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select md5(row(p.proowner, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
-    p.proparallel, p.prosupport)::text)
+  -- By names and not by OIDs, so that it holds in a restored database too.
+  select md5(row(p.proowner::regrole, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
+    p.proparallel, p.prosupport::regproc)::text)
   from pg_catalog.pg_proc p where p.oid = function_id
 $$;
 comment on function collecta.function_hash(regprocedure) is

@@ -100,16 +100,25 @@ for (const [where, start] of Object.entries(targets)) {
       await t.rejects(copy.sql`select collecta.check_installation(null)`, { code: 'CW040' });
 
       await migrate(copy.url);
-      t.strictSame(await health(copy.sql), ['database is a copy'], 'migrate has mended it');
+      t.strictSame(
+        (await health(copy.sql)).filter(problem => problem !== 'truncate is captured as one'),
+        ['database is a copy'],
+        'migrate has mended it',
+      );
       t.strictSame([...(await copy.sql`select * from collecta.differing_grants()`)], []);
       await copy.sql`select collecta.resume_after_restore()`;
+      // What was granted to our roles on the user's tables went with the roles.
+      for (const {
+        hint,
+      } of await copy.sql`select hint from collecta.health where problem = 'truncate is captured as one'`)
+        await copy.sql.unsafe(hint);
       t.strictSame(await health(copy.sql), []);
       await copy.sql`insert into work_orders values (2, 'open', 'psst')`;
       const changes = await copy.sql`select new::text from collecta.outbox order by change_id`;
       t.notMatch(JSON.stringify(changes), 'psst', 'what is excluded stays excluded');
       await copy.sql`drop table work_orders cascade`;
       await copy.sql`drop schema collecta cascade`;
-      await copy.sql`drop schema if exists collecta_modules cascade`;
+      await copy.sql`drop schema if exists collecta_modules, collecta_rows cascade`;
       for (const { rolname } of await target.admin`select rolname from pg_roles where rolname like 'collecta%'`)
         await copy.sql.unsafe(`drop owned by ${rolname}; drop role ${rolname}`);
     });
