@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:dba4b6a6b175644094034df9467a86cd08004afc
+--! Hash: sha1:d3f39ee6eb49d51eff8813eeeb460de66c9b03a5
 --! Message: Install
 
 --! Included install/schema.sql
@@ -265,7 +265,8 @@ create table collecta.outbox (
   nested boolean not null default pg_trigger_depth() > 1,
   captured_at timestamptz not null,
   context text collate "C",
-  constraint outbox_pkey primary key (change_id)
+  constraint outbox_pkey primary key (change_id),
+  constraint outbox_operation_is_known check (operation in ('I', 'U', 'D', 'T', 'M'))
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
 comment on table collecta.outbox is
@@ -657,6 +658,26 @@ comment on function collecta.pick_columns(json, text[], boolean) is
   'A row with only these columns (keep), or without them, the rest text for text.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
 --! Included outbound/1_capture/internal/type_kind.sql
+create or replace function collecta.element_type(type_id oid) returns oid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  type pg_catalog.pg_type;
+begin
+  loop
+    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
+    if type.typtype = 'd' then
+      type_id := type.typbasetype;
+    elsif type.typcategory = 'A' and type.typelem <> 0 then
+      type_id := type.typelem;
+    else
+      return type.oid;
+    end if;
+  end loop;
+end
+$$;
+comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
+
 -- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
 -- matters is whose the type is: code of an ordinary role must never run in capture.
 create or replace function collecta.type_kind(type_id oid) returns text
@@ -666,23 +687,14 @@ declare
   type pg_catalog.pg_type;
   by_superuser boolean;
 begin
-  loop
-    -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
-    if type_id < 16384 then
-      return 'built in';
-    end if;
-    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
-    if not found then
-      return 'untrusted';
-    end if;
-    if type.typtype = 'd' then
-      type_id := type.typbasetype;
-    elsif type.typcategory = 'A' and type.typelem <> 0 then
-      type_id := type.typelem;
-    else
-      exit;
-    end if;
-  end loop;
+  -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
+  if type_id < 16384 then
+    return 'built in';
+  end if;
+  select t.* into type from pg_catalog.pg_type t where t.oid = collecta.element_type(type_id);
+  if type.oid < 16384 then
+    return 'built in';
+  end if;
   by_superuser := (select r.rolsuper from pg_catalog.pg_roles r where r.oid = type.typowner);
   if type.typtype = 'c' then
     return case when by_superuser and not exists (
@@ -754,7 +766,8 @@ comment on function collecta.column_expression(text, oid, boolean) is
 create or replace function collecta.column_name(relation oid, number smallint) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select a.object_names[3] from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
+  select nullif(a.object_names[3], format('........pg.dropped.%s........', number))
+  from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
 $$;
 comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
 
@@ -1448,41 +1461,44 @@ declare
   document json;
   custom_data_changed boolean := false;
 begin
-  if size > 4096 then
-    size_limit := (select s.max_record_bytes from collecta.settings s);
+  @return_small@
+  begin
+    if size > 4096 then
+      size_limit := (select s.max_record_bytes from collecta.settings s);
+      begin
+        size := @size@;
+      exception when others then
+        null;
+      end;
+    end if;
+    if size <= size_limit or size_limit is null then
+      begin
+        document := @document@;
+        if size_limit is null or octet_length(document::text) <= 2 * size_limit then
+          return document;
+        end if;
+      exception when others or query_canceled then
+        -- Too large to be written down at all, a value that has no JSON, or no time left.
+        if sqlstate = '57014' and not collecta.writer_timed_out() then
+          raise;
+        end if;
+      end;
+      @document_as_text@
+    end if;
     begin
-      size := @size@;
+      custom_data_changed := @custom_data_changed@;
     exception when others then
       null;
     end;
-  end if;
-  if size <= size_limit or size_limit is null then
+    select row_to_json(coalesce("collecta thin".*)) into document
+    from (select @thin_columns@true as "$truncated", custom_data_changed as "$custom_data_changed") "collecta thin";
+    return document;
+  exception when others then
     begin
-      document := @document@;
-      if size_limit is null or octet_length(document::text) <= 2 * size_limit then
-        return document;
-      end if;
-    exception when others or query_canceled then
-      -- Too large to be written down at all, a value that has no JSON, or no time left.
-      if sqlstate = '57014' and not collecta.writer_timed_out() then
-        raise;
-      end if;
+      return coalesce(@thin_by_name@, '{"$truncated":true}');
+    exception when others then
+      return '{"$truncated":true}';
     end;
-    @document_as_text@
-  end if;
-  begin
-    custom_data_changed := @custom_data_changed@;
-  exception when others then
-    null;
-  end;
-  select row_to_json(coalesce("collecta thin".*)) into document
-  from (select @thin_columns@true as "$truncated", custom_data_changed as "$custom_data_changed") "collecta thin";
-  return document;
-exception when others then
-  begin
-    return coalesce(@thin_by_name@, '{"$truncated":true}');
-  exception when others then
-    return '{"$truncated":true}';
   end;
 end
 $body$ $template$;
@@ -1569,6 +1585,13 @@ begin
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
       then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
+    -- The text of an untrusted enum comes without any cast and cannot fail: it needs no exception block.
+    'return_small', case when how = 'columns' and not kinds && '{trusted}' and not exists (
+        select from pg_catalog.pg_attribute a
+        join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
+        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and t.oid >= 16384 and t.typtype <> 'e') then
+      format(E'if size <= 4096 then\n    return %s;\n  end if;',
+        format(document, collecta.row_columns(root, 'captured', omitted), '')) end,
     'document_as_text', case when kinds && '{trusted}' then
       collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
         format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
