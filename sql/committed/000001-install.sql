@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d3f39ee6eb49d51eff8813eeeb460de66c9b03a5
+--! Hash: sha1:40106157aa0c2d9f926ee118d4bcaf4d61c475e3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -943,16 +943,23 @@ comment on function collecta.written_owner(text) is
   'Who owns a written function: the role made for it, or the installer where that role is not there.';
 --! EndIncluded install/internal/own_function.sql
 --! Included install/internal/function_hash.sql
+-- Without SET, so that it becomes part of the query that asks for many. By names and not by OIDs, so that it holds in a
+-- restored database too.
+create or replace function collecta.function_hash(f pg_catalog.pg_proc) returns text
+language sql stable
+as $$
+  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, f.prosrc, f.prosecdef, f.proconfig, f.proacl, f.provolatile,
+    f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
+$$;
+comment on function collecta.function_hash(pg_catalog.pg_proc) is
+  'What a function does and who may call it, to notice that somebody altered it.';
+
 create or replace function collecta.function_hash(function_id regprocedure) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- By names and not by OIDs, so that it holds in a restored database too.
-  select md5(row(p.proowner::regrole, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
-    p.proparallel, p.prosupport::regproc)::text)
-  from pg_catalog.pg_proc p where p.oid = function_id
+  select collecta.function_hash(p) from pg_catalog.pg_proc p where p.oid = function_id
 $$;
-comment on function collecta.function_hash(regprocedure) is
-  'What a function does and who may call it, to notice that somebody altered it.';
+comment on function collecta.function_hash(regprocedure) is 'The same of one, by its number.';
 --! EndIncluded install/internal/function_hash.sql
 --! Included install/internal/fill_template.sql
 create or replace function collecta.fill_template(template text, parts jsonb) returns text
@@ -999,8 +1006,9 @@ declare
   module record;
 begin
   for module in
-    select m.module_id, m.slug, m.written_for, m.written_hash, v
+    select m.module_id, m.slug, m.written_for, m.written_hash, h.hash, v
     from collecta.modules m
+    left join collecta.capture_hashes() h using (module_id)
     join collecta.module_versions v on v.version = m.current_version
     join pg_catalog.pg_class c on c.oid = m.relation
     order by m.module_id
@@ -1027,7 +1035,7 @@ begin
         and (v.database, v.exclude_columns, v.ignore_columns, v.column_numbers)
           is distinct from (identity, now.exclude_columns, now.ignore_columns, now.column_numbers);
       if anew or module.written_for is distinct from collecta.capture_inputs(module.module_id)
-        or module.written_hash is distinct from collecta.capture_hash(module.module_id)
+        or module.written_hash is distinct from module.hash
       then
         perform collecta.write_capture_functions(module.module_id);
         return next module.slug;
@@ -1054,16 +1062,23 @@ $$;
 comment on function collecta.follow_columns(collecta.module_versions, text[]) is
   'A list of columns, and under what names those of them are now that were renamed.';
 
-create or replace function collecta.capture_hash(module_id int) returns jsonb
+create or replace function collecta.capture_hashes() returns table (module_id int, hash jsonb)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_object_agg(task, collecta.function_hash(p.oid))
-  from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
-  left join pg_catalog.pg_proc p on p.oid = to_regprocedure(
-    case task when 'row' then format('collecta_rows.row_%s(record, record)', module_id)
-      else format('collecta_modules.capture_%s_%s()', module_id, task) end)
+  select m.module_id, jsonb_object_agg(w.task, w.hash)
+  from collecta.modules m
+  left join (
+    select substring(p.proname from '[0-9]+')::int as module_id, coalesce(substring(p.proname from '[a-z]+$'), 'row') as task,
+      collecta.function_hash(p) as hash
+    from pg_catalog.pg_proc p
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = 'collecta_modules' and p.proname ~ '^capture_[0-9]{1,9}_(insert|update|delete|truncate)$'
+      or n.nspname = 'collecta_rows' and p.proname ~ '^row_[0-9]{1,9}$') w on w.module_id = m.module_id
+  where w.task is not null
+  group by m.module_id
 $$;
-comment on function collecta.capture_hash(int) is 'What a module''s capture functions are now, to compare with what was written.';
+comment on function collecta.capture_hashes() is
+  'The modules'' capture functions as they are now, to compare with what was written.';
 --! EndIncluded modules/internal/resolve_modules.sql
 --! Included outbound/1_capture/internal/truncate_problem.sql
 -- TRUNCATE's records are read as the capturing role. What may run or hide rows there: rights, row security, and functions
@@ -1713,7 +1728,12 @@ begin
   end loop;
   perform collecta.own_functions(written_functions, 'collecta_capture');
   update collecta.modules m
-  set written_for = collecta.capture_inputs(m.module_id), written_hash = collecta.capture_hash(m.module_id)
+  set written_for = collecta.capture_inputs(m.module_id), written_hash = (
+    select jsonb_object_agg(task, collecta.function_hash(p.oid))
+    from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
+    join pg_catalog.pg_proc p on p.oid = to_regprocedure(
+      case task when 'row' then format('collecta_rows.row_%s(record, record)', m.module_id)
+        else format('collecta_modules.capture_%s_%s()', m.module_id, task) end))
   where m.module_id = write_capture_functions.module_id
     and (written or m.written_for is distinct from collecta.capture_inputs(m.module_id));
 end
@@ -5407,11 +5427,12 @@ begin
   select 'error', 'capture function was altered', m.slug,
     format('Function %s of the module is not as it was written.', (
       select string_agg(task, ', ' order by task) from jsonb_each(m.written_hash) w (task, hash)
-      where collecta.capture_hash(m.module_id) -> task is distinct from hash)),
+      where h.hash -> task is distinct from w.hash)),
     'select * from collecta.maintain();'
   from collecta.modules m
   join pg_class c on c.oid = m.relation
-  where m.written_hash is distinct from collecta.capture_hash(m.module_id);
+  left join collecta.capture_hashes() h using (module_id)
+  where m.written_hash is distinct from h.hash;
 
   return query
   with member as (
@@ -5486,7 +5507,12 @@ begin
   cross join lateral (select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
-  where why is not null
+  -- Few tables have anything to look at closely.
+  where (c.relrowsecurity or not has_table_privilege(capturer, c.oid, 'select')
+      or not has_schema_privilege(capturer, c.relnamespace, 'usage')
+      or exists (select from pg_index i where i.indrelid = c.oid and (i.indexprs is not null or i.indpred is not null))
+      or exists (select from pg_statistic_ext s where s.stxrelid = c.oid and s.stxexprs is not null))
+    and why is not null
     and exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'collecta_capture_truncate');
 
   return query
