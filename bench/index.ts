@@ -1,13 +1,13 @@
-// npm run bench -- [write drain latency route replicas backlog inbound memory idle …]   all of them without a name
+// npm run bench -- [write drain latency route replicas backlog inbound memory idle fleet …]   all of them without a name
 // npm run bench -- compare --with FOLDER [write drain latency route replicas]             this commit with another one
-// npm run bench -- page                                                                 fills the tables of docs/performance.md
+// npm run bench -- page                                                                 fills the tables of docs/performance.md and docs/fleet.md
 // Options: --rounds 9 --seed 1 --seconds S --size N --only NAME
 import { parseArgs } from 'node:util';
-import { writePage } from './page.ts';
+import { writePages } from './page.ts';
 import { openCheckout, thisCheckout } from './product.ts';
 import { type Options, type Outcome, save } from './results.ts';
 
-const all = ['write', 'drain', 'latency', 'route', 'replicas', 'backlog', 'inbound', 'memory', 'idle'];
+const all = ['write', 'drain', 'latency', 'route', 'replicas', 'backlog', 'inbound', 'memory', 'idle', 'fleet'];
 const compared = ['drain', 'write', 'latency', 'route', 'replicas'];
 
 const { positionals, values } = parseArgs({
@@ -38,7 +38,7 @@ if (unknown.length > 0 || comparing !== (values.with !== undefined)) {
 }
 
 const run = async (name: string): Promise<Outcome> => (await import(`./${name}.ts`))[name](options);
-if (names.includes('page')) writePage();
+if (names.includes('page')) writePages();
 else if (comparing) {
   const comparisons = [];
   for (const name of names.length > 0 ? names : compared) comparisons.push(...(await run(name)).comparisons);

@@ -27,7 +27,9 @@ function tableOf({ comparisons, facts }: Results, what: string): string {
   return comparisonTable(found);
 }
 
-export function writePage(): void {
-  const file = `${root}docs/performance.md`;
-  writeFileSync(file, fillTables(readFileSync(file, 'utf8'), load));
+/** The pages whose tables are the results of benches. */
+export const pages = ['docs/performance.md', 'docs/fleet.md'];
+
+export function writePages(): void {
+  for (const page of pages) writeFileSync(`${root}${page}`, fillTables(readFileSync(`${root}${page}`, 'utf8'), load));
 }

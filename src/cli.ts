@@ -10,7 +10,7 @@ import { healthcheckCommand } from './cli/healthcheck.ts';
 import { commandHelp, generalHelp, version } from './cli/help.ts';
 import { migrateCommand, uninstallCommand } from './cli/install.ts';
 import { sendCommand } from './cli/send.ts';
-import { dispatchCommand, receiveCommand, runCommand } from './cli/serve.ts';
+import { consoleCommand, dispatchCommand, receiveCommand, runCommand } from './cli/serve.ts';
 import { tailCommand } from './cli/tail.ts';
 import { verifyCommand } from './cli/verify.ts';
 import { ConfigError, fromProcess, namesInProcess, unknownVariables } from './config.ts';
@@ -24,6 +24,7 @@ const commands: Record<string, Command> = {
   run: runCommand,
   dispatch: dispatchCommand,
   receive: receiveCommand,
+  console: consoleCommand,
   healthcheck: healthcheckCommand,
   doctor: doctorCommand,
   tail: tailCommand,

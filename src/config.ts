@@ -66,6 +66,11 @@ export const variables = {
     example: 'postgres://collecta@db-primary.example.com:5432/app',
     secret: true,
   }),
+  COLLECTA_DATABASES: variable({
+    read: z.string(),
+    about: 'instead of DATABASE_URL: a file or directory that names many databases (docs/fleet.md)',
+    example: '/etc/collecta/databases.json',
+  }),
   COLLECTA_CONCURRENCY: variable({
     read: wholeNumber(1, 10_000),
     about: 'deliveries under way at once',
@@ -120,6 +125,11 @@ export const variables = {
     default: '8080',
     example: '8080',
   }),
+  COLLECTA_INBOUND_HOST: variable({
+    read: z.string(),
+    about: 'of one of many databases: the host name whose inbound requests are for it (docs/fleet.md)',
+    example: 'hooks.eu.example.com',
+  }),
   COLLECTA_TRUSTED_PROXIES: variable({
     read: wholeNumber(0, 16),
     about: 'proxies in front of inbound whose X-Forwarded-For is believed',
@@ -134,8 +144,20 @@ export const variables = {
   }),
   COLLECTA_OPERATIONS_PORT: variable({
     read: wholeNumber(0, 65_535),
-    about: 'port for /livez, /readyz and /metrics (default: off)',
+    about: 'port for /livez, /readyz, /metrics and the console (default: off)',
     example: '9090',
+  }),
+  COLLECTA_CONSOLE_PATH: variable({
+    read: z.string().regex(/^\/([A-Za-z0-9_.~-]+(\/[A-Za-z0-9_.~-]+)*)?$/, 'must be a path such as /console'),
+    about: 'path under which the operations port serves the console',
+    default: '/console',
+    example: '/webhooks/console',
+  }),
+  COLLECTA_CONSOLE_TRUST_HEADER: variable({
+    read: z.string().regex(/^[A-Za-z][A-Za-z0-9-]{0,63}$/, 'must be the name of a header'),
+    about:
+      'header in which a proxy names the person: the console acts as the role of that name (default: it asks for a login)',
+    example: 'X-Forwarded-User',
   }),
   COLLECTA_METRICS_ENDPOINTS: variable({
     read: wholeNumber(0, 10_000),
@@ -228,6 +250,7 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
   // Where there is a default, a missing value is a problem that has been noted: `collect` throws.
   const withDefault = <N extends Name>(name: N) => get(name) as Value<N>;
   return {
+    databases: get('COLLECTA_DATABASES'),
     concurrency: withDefault('COLLECTA_CONCURRENCY'),
     pollIntervalMs: withDefault('COLLECTA_POLL_INTERVAL_MS'),
     stopTimeoutMs: withDefault('COLLECTA_STOP_TIMEOUT_MS'),
@@ -240,6 +263,8 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     trustedProxies: withDefault('COLLECTA_TRUSTED_PROXIES'),
     operationsHost: withDefault('COLLECTA_OPERATIONS_HOST'),
     operationsPort: get('COLLECTA_OPERATIONS_PORT'),
+    consolePath: withDefault('COLLECTA_CONSOLE_PATH'),
+    consoleTrustHeader: get('COLLECTA_CONSOLE_TRUST_HEADER'),
     metricsEndpoints: withDefault('COLLECTA_METRICS_ENDPOINTS'),
     environment: get('COLLECTA_ENVIRONMENT'),
     secretKey: get('COLLECTA_SECRET_KEY'),

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:40106157aa0c2d9f926ee118d4bcaf4d61c475e3
+--! Hash: sha1:faa24841431bb2c80cbd46b6d4b46ab3854fc111
 --! Message: Install
 
 --! Included install/schema.sql
@@ -54,6 +54,7 @@ comment on function collecta.role_name(text) is
 create table collecta.settings (
   singleton boolean not null default true,
   retention interval not null default '30 days',
+  rollup_retention interval not null default '90 days',
   lease interval not null default '60 s',
   max_record_bytes int not null default 1000000,
   max_truncate_records int not null default 10000,
@@ -72,6 +73,8 @@ comment on table collecta.settings is
   'One row: what holds for the whole install. Change it with UPDATE; it is read when used.';
 comment on column collecta.settings.retention is
   'How long events and delivery attempts are kept. maintain() drops whole days.';
+comment on column collecta.settings.rollup_retention is
+  'How long the counts in collecta.delivery_rollup are kept, at least as long as the attempts.';
 comment on column collecta.settings.lease is
   'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
   'exchange, '
@@ -360,6 +363,11 @@ create table collecta.delivery_attempts (
   constraint delivery_attempts_outcome_is_known check (outcome in ('delivered', 'failed', 'exhausted', 'blocked', 'lost'))
 ) partition by range (routed_at);
 create index delivery_attempts_by_event on collecta.delivery_attempts (event_id);
+create index delivery_attempts_by_endpoint on collecta.delivery_attempts (endpoint_id, id);
+-- What needs a person is rare: these two cost an attempt that delivers nothing.
+create index delivery_attempts_not_delivered on collecta.delivery_attempts (id) where outcome <> 'delivered';
+create index delivery_attempts_not_delivered_by_endpoint
+  on collecta.delivery_attempts (endpoint_id, id) where outcome <> 'delivered';
 create index delivery_attempts_by_time on collecta.delivery_attempts using brin (started_at);
 comment on table collecta.delivery_attempts is 'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
 --! EndIncluded outbound/delivery_attempts.sql
@@ -3580,6 +3588,198 @@ end
 $$;
 comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''...''.';
 --! EndIncluded outbound/replay_delivery.sql
+--! Included operations/delivery_rollup.sql
+create table collecta.delivery_rollup (
+  endpoint_id text collate "C" not null,
+  starts_at timestamptz not null,
+  outcome text collate "C" not null,
+  answer_step smallint not null,
+  receipt_step smallint not null,
+  attempts bigint not null,
+  constraint delivery_rollup_pkey primary key (endpoint_id, starts_at, outcome, answer_step, receipt_step)
+);
+create index delivery_rollup_by_time on collecta.delivery_rollup (starts_at);
+comment on table collecta.delivery_rollup is
+  'Delivery attempts counted by observe(): for each endpoint by the minute for two hours, by the hour for '
+  'eight days and by the day until settings.rollup_retention; for all endpoints together by the minute for two '
+  'days. Every attempt is in one row of its endpoint and in one of the total.';
+comment on column collecta.delivery_rollup.endpoint_id is 'Empty: all endpoints together.';
+comment on column collecta.delivery_rollup.starts_at is 'Beginning of the minute, hour or day (UTC).';
+comment on column collecta.delivery_rollup.answer_step is
+  'How long the attempts took: at most 2^(step/2) milliseconds. -1: not measured.';
+comment on column collecta.delivery_rollup.receipt_step is
+  'From the capture of the change to its delivery: at most 2^(step/2) milliseconds. -1: not delivered.';
+--! EndIncluded operations/delivery_rollup.sql
+--! Included operations/observation.sql
+create table collecta.observation (
+  singleton boolean not null default true,
+  counted_until timestamptz not null default now(),
+  folded_until timestamptz not null default date_trunc('hour', now()),
+  constraint observation_pkey primary key (singleton),
+  constraint observation_is_one_row check (singleton)
+);
+insert into collecta.observation default values;
+comment on table collecta.observation is 'One row: how far observe() has counted the attempts.';
+--! EndIncluded operations/observation.sql
+--! Included operations/operator_actions.sql
+create table collecta.operator_actions (
+  action_id bigint generated always as identity,
+  done_at timestamptz not null default clock_timestamp(),
+  done_by name not null,
+  login name not null,
+  statement text not null,
+  touched bigint,
+  constraint operator_actions_pkey primary key (action_id)
+);
+comment on table collecta.operator_actions is
+  'What was done from the console: who, when, by which statement. Kept until somebody deletes it.';
+comment on column collecta.operator_actions.done_by is 'The role that acted.';
+comment on column collecta.operator_actions.login is
+  'Who logged in to PostgreSQL: the same, or the console''s own login where a proxy names the person.';
+comment on column collecta.operator_actions.touched is 'How many deliveries, requests or changes it concerned.';
+--! EndIncluded operations/operator_actions.sql
+--! Included operations/secret_overlaps.sql
+create view collecta.secret_overlaps as
+select s.endpoint_id, s.previous_until
+from collecta.endpoint_secrets s
+where s.previous_until > now();
+comment on view collecta.secret_overlaps is
+  'Endpoints whose secret was rotated and whose old one still signs, and until when. No secret is in it.';
+--! EndIncluded operations/secret_overlaps.sql
+--! Included operations/attempt_id_at.sql
+create or replace function collecta.attempt_id_at(moment timestamptz) returns text
+language sql immutable parallel safe
+as $$
+  select 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0')
+$$;
+comment on function collecta.attempt_id_at(timestamptz) is
+  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(…) reads by the primary key.';
+--! EndIncluded operations/attempt_id_at.sql
+--! Included operations/body_contains.sql
+create or replace function collecta.body_contains(body text, fragment jsonb) returns boolean
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return body::jsonb @> fragment;
+exception when others then
+  return false; -- A body may hold what jsonb refuses: \u0000, a number of 200,000 digits.
+end
+$$;
+comment on function collecta.body_contains(text, jsonb) is
+  'Whether a payload contains a piece of JSON, as jsonb''s @> says; false of one that jsonb cannot hold.';
+--! EndIncluded operations/body_contains.sql
+--! Included operations/internal/acting_role.sql
+-- The caller of a security definer function: current_user is its owner there.
+create or replace function collecta.acting_role() returns name
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
+$$;
+comment on function collecta.acting_role() is 'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
+--! EndIncluded operations/internal/acting_role.sql
+--! Included operations/internal/latency_step.sql
+create or replace function collecta.latency_step(ms float8) returns smallint
+language sql immutable parallel safe
+as $$
+  select case when ms is null then -1 when ms <= 1 then 0 else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
+$$;
+comment on function collecta.latency_step(float8) is
+  'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
+--! EndIncluded operations/internal/latency_step.sql
+--! Included operations/internal/fold_rollup.sql
+-- Once an hour: minutes become hours, hours become days, and what is past rollup_retention goes.
+create or replace function collecta.fold_rollup(present timestamptz) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
+as $$
+declare
+  hour constant timestamptz := date_trunc('hour', present);
+  before constant timestamptz := (select folded_until from collecta.observation);
+begin
+  if hour <= before then
+    return;
+  end if;
+  with folded as (
+    delete from collecta.delivery_rollup r
+    where r.endpoint_id <> '' and r.starts_at >= before - interval '2 hours' and r.starts_at < hour - interval '2 hours'
+      or r.endpoint_id = '' and r.starts_at >= before - interval '2 days' and r.starts_at < hour - interval '2 days'
+    returning r.*
+  )
+  insert into collecta.delivery_rollup (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
+  select f.endpoint_id, date_trunc('hour', f.starts_at), f.outcome, f.answer_step, f.receipt_step, sum(f.attempts)
+  from folded f group by 1, 2, 3, 4, 5
+  on conflict on constraint delivery_rollup_pkey do update set attempts = delivery_rollup.attempts + excluded.attempts;
+  with folded as (
+    delete from collecta.delivery_rollup r
+    where r.starts_at >= date_trunc('day', before) - interval '8 days'
+      and r.starts_at < date_trunc('day', hour) - interval '8 days'
+    returning r.*
+  )
+  insert into collecta.delivery_rollup (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
+  select f.endpoint_id, date_trunc('day', f.starts_at), f.outcome, f.answer_step, f.receipt_step, sum(f.attempts)
+  from folded f group by 1, 2, 3, 4, 5;
+  delete from collecta.delivery_rollup r using collecta.settings s
+  where r.starts_at < present - greatest(s.rollup_retention, s.retention);
+  update collecta.observation o set folded_until = hour;
+end
+$$;
+comment on function collecta.fold_rollup(timestamptz) is 'observe''s part that keeps collecta.delivery_rollup small.';
+--! EndIncluded operations/internal/fold_rollup.sql
+--! Included operations/note_action.sql
+create or replace function collecta.note_action(statement text, touched bigint) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  insert into collecta.operator_actions (done_by, login, statement, touched)
+  values (collecta.acting_role(), session_user, note_action.statement, note_action.touched)
+$$;
+comment on function collecta.note_action(text, bigint) is
+  'Writes a statement of the caller down in collecta.operator_actions, in the same transaction as the '
+  'statement itself.';
+--! EndIncluded operations/note_action.sql
+--! Included operations/runner/observe.sql
+-- Attempts are read by id, which begins with the time of recording, and only those recorded at least 15 s ago: a
+-- runner's statement that records attempts is cancelled after 10 s, so nothing can commit behind the mark. One caller
+-- at a time; a second one does nothing.
+create or replace function collecta.observe() returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
+as $$
+declare
+  counted_from timestamptz;
+  counted_to timestamptz;
+begin
+  if not pg_try_advisory_xact_lock(1668246636, 20) then
+    return false;
+  end if;
+  select o.counted_until into counted_from from collecta.observation o;
+  -- After a long pause an hour at a time.
+  counted_to := least(date_trunc('milliseconds', clock_timestamp()) - interval '15 s',
+    counted_from + interval '1 hour');
+  if counted_to <= counted_from then
+    return false;
+  end if;
+  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
+  select coalesce(a.endpoint_id, ''), a.minute, a.outcome, a.answer_step, a.receipt_step, count(*)
+  from (
+    select a.endpoint_id, date_trunc('minute', a.finished_at) as minute, a.outcome,
+      collecta.latency_step(a.total_ms) as answer_step,
+      collecta.latency_step(case when a.outcome = 'delivered' and a.event_id ~ '^evt_[0-9a-f]{12}'
+        then extract(epoch from a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
+        end::float8) as receipt_step
+    from collecta.delivery_attempts a
+    where a.id >= collecta.attempt_id_at(counted_from) and a.id < collecta.attempt_id_at(counted_to)
+  ) a
+  group by grouping sets (
+    (a.endpoint_id, a.minute, a.outcome, a.answer_step, a.receipt_step),
+    (a.minute, a.outcome, a.answer_step, a.receipt_step))
+  on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
+  perform collecta.fold_rollup(counted_to);
+  update collecta.observation o set counted_until = counted_to;
+  return counted_to < clock_timestamp() - interval '1 minute';
+end
+$$;
+comment on function collecta.observe() is
+  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup. True: there is '
+  'more, call it again.';
+--! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
 -- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks nobody out
 -- (CREATE ... PARTITION OF would). An old one is dropped under a short lock_timeout, or left for the next call.
@@ -5257,6 +5457,49 @@ comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checki
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
 comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
 --! EndIncluded outbound/webhook_deliveries.sql
+--! Included outbound/undelivered.sql
+create view collecta.undelivered as
+select d.id, d.event_id, d.endpoint_id, d.module, d.event, d.record_id, d.attempt, d.url, d.response_status, d.error,
+  d.started_at, d.finished_at, d.occurred_at, d.routed_at
+from collecta.webhook_deliveries d
+where d.outcome = 'exhausted'
+  and not exists (
+    select from collecta.delivery_attempts later
+    where later.event_id = d.event_id and later.endpoint_id = d.endpoint_id and later.routed_at = d.routed_at
+      and later.id > d.id);
+comment on view collecta.undelivered is
+  'What was given up and not sent since: the last attempt of each event and endpoint, where it was exhausted. '
+  'replay_undelivered(endpoint_id) sends it again.';
+--! EndIncluded outbound/undelivered.sql
+--! Included outbound/replay_undelivered.sql
+create or replace function collecta.replay_undelivered(
+  endpoint_id text, since timestamptz default '-infinity', until timestamptz default 'infinity'
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  given_up record;
+  replayed bigint := 0;
+begin
+  perform collecta.check_endpoint_id(replay_undelivered.endpoint_id);
+  -- In the order in which they were given up.
+  for given_up in
+    select u.id from collecta.undelivered u
+    where u.endpoint_id = replay_undelivered.endpoint_id
+      and u.finished_at >= since and u.finished_at < replay_undelivered.until
+    order by u.id
+  loop
+    perform collecta.replay_delivery(given_up.id);
+    replayed := replayed + 1;
+  end loop;
+  return replayed;
+end
+$$;
+comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) is
+  'Sends again what was given up for an endpoint and not delivered since (collecta.undelivered), given up in a '
+  'span of time. Returns how many.';
+--! EndIncluded outbound/replay_undelivered.sql
 --! Included install/internal/check_install.sql
 create or replace function collecta.check_install()
 returns table (severity text, problem text, subject text, detail text, hint text)
@@ -5751,7 +5994,8 @@ as $$
     ('collecta_reader', 'SELECT', 'relation',
      'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
       settings installation migrations webhook_deliveries health row_secured_modules
-      inbound_endpoints inbound_requests inbound_refusals inbound_budgets'),
+      inbound_endpoints inbound_requests inbound_refusals inbound_budgets
+      undelivered delivery_rollup observation operator_actions secret_overlaps'),
     -- Not old and new, which row security of their table may keep from the reader.
     ('collecta_reader', 'SELECT', 'column',
      'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.nested outbox.captured_at
@@ -5762,15 +6006,16 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains'),
     ('collecta_operator', 'EXECUTE', 'function',
-     'pause_endpoint resume_endpoint replay_delivery send_test_event route_again new_id
+     'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function',
      'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'claim_deliveries record_deliveries release_deliveries maintain wake_runner encodable_characters
       check_installation sealing_keys'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe'),
     ('collecta_inbound', 'EXECUTE', 'function',
      'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.

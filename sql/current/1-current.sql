@@ -59,6 +59,17 @@
 --!include outbound/4_record/runner/record_deliveries.sql
 --!include outbound/route_again.sql
 --!include outbound/replay_delivery.sql
+--!include operations/delivery_rollup.sql
+--!include operations/observation.sql
+--!include operations/operator_actions.sql
+--!include operations/secret_overlaps.sql
+--!include operations/attempt_id_at.sql
+--!include operations/body_contains.sql
+--!include operations/internal/acting_role.sql
+--!include operations/internal/latency_step.sql
+--!include operations/internal/fold_rollup.sql
+--!include operations/note_action.sql
+--!include operations/runner/observe.sql
 --!include operations/runner/maintain.sql
 
 --!include inbound/inbound_endpoints.sql
@@ -92,6 +103,8 @@
 
 --!include modules/row_secured_modules.sql
 --!include outbound/webhook_deliveries.sql
+--!include outbound/undelivered.sql
+--!include outbound/replay_undelivered.sql
 --!include install/internal/check_install.sql
 --!include modules/internal/check_modules.sql
 --!include endpoints/internal/check_endpoints.sql

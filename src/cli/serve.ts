@@ -1,4 +1,5 @@
-import { type Config, readConfig } from '../config.ts';
+import process from 'node:process';
+import { type Config, ConfigError, type Environment, readConfig, readSettings } from '../config.ts';
 import { createLog, type Log } from '../log.ts';
 import type { Command } from './command.ts';
 
@@ -6,7 +7,24 @@ type Service = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
 
 const dispatch: Service = async (...given) => (await import('../outbound/dispatcher.ts')).dispatch(...given);
 const receive: Service = async (...given) => (await import('../inbound/server.ts')).receive(...given);
-const operations: Service = async (...given) => (await import('../operations/serve.ts')).serveOperations(...given);
+const operations: Service = async (...given) => {
+  const [{ serveOperations }, { createConsole }] = await Promise.all([
+    import('../operations/serve.ts'),
+    import('../console/server.ts'),
+  ]);
+  await serveOperations(...given, createConsole);
+};
+const observing: Service = async (...given) => (await import('../operations/observe.ts')).observe(...given);
+
+/** Serves the databases that COLLECTA_DATABASES names; SIGHUP has it read again. */
+async function serveFleet(env: Environment, services: Service[], path: string, signal: AbortSignal): Promise<void> {
+  if (env.DATABASE_URL || env.DATABASE_URL_FILE)
+    throw new ConfigError('COLLECTA_DATABASES and DATABASE_URL are both set: unset one');
+  const settings = readSettings(env);
+  const { runFleet } = await import('../fleet/fleet.ts');
+  const options = { settings, env, path, delivers: services.includes(dispatch), receives: services.includes(receive) };
+  await runFleet(options, createLog(settings.logLevel), signal, reload => process.on('SIGHUP', reload));
+}
 
 /** A command that runs until it is told to stop. When one of its services fails, the others stop too. */
 function serve(summary: string, about: string, services: Service[]): Command {
@@ -15,10 +33,15 @@ function serve(summary: string, about: string, services: Service[]): Command {
     usage: '',
     about: `${about}
 Waits for the database and for its install, and says so. Logs JSON lines on standard error. SIGTERM or SIGINT stops it:
-what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run at once, on any number of machines.`,
+what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run at once, on any number of machines.
+With COLLECTA_DATABASES it serves many databases; SIGHUP has it read that file or directory again (docs/fleet.md).`,
     stops: true,
     logs: true,
     run: async ({ env, signal }) => {
+      if (env.COLLECTA_DATABASES) {
+        await serveFleet(env, services, env.COLLECTA_DATABASES, signal);
+        return 0;
+      }
       const config = readConfig(env);
       const log = createLog(config.logLevel);
       const stop = new AbortController();
@@ -34,17 +57,26 @@ what is under way may finish within COLLECTA_STOP_TIMEOUT_MS. Any number may run
 export const runCommand = serve(
   'deliver webhooks and receive payloads: what to keep running',
   'Routes captured changes, delivers them to the endpoints, and serves inbound on COLLECTA_HOST and COLLECTA_PORT.',
-  [dispatch, receive, operations],
+  [dispatch, receive, operations, observing],
 );
 
 export const dispatchCommand = serve(
   'deliver webhooks only',
   'Routes captured changes and delivers them: the outbound half of run.',
-  [dispatch, operations],
+  [dispatch, operations, observing],
 );
 
 export const receiveCommand = serve(
   'receive payloads only',
   'Serves POST /api/webhooks/MODULE/TOKEN on COLLECTA_HOST and COLLECTA_PORT: the inbound half of run.',
   [receive, operations],
+);
+
+export const consoleCommand = serve(
+  'the web page to look at deliveries and act on them, without delivering',
+  `Serves the console at COLLECTA_CONSOLE_PATH of COLLECTA_OPERATIONS_HOST and COLLECTA_OPERATIONS_PORT (here 9090 unless it is set),
+beside /livez, /readyz and /metrics. run, dispatch and receive serve the same where COLLECTA_OPERATIONS_PORT is set.
+A person logs in with a name and password of PostgreSQL, and sees and does what that role may: collecta_reader sees,
+collecta_operator acts. Behind a proxy that knows the person: COLLECTA_CONSOLE_TRUST_HEADER.`,
+  [(config, ...given) => operations({ ...config, operationsPort: config.operationsPort ?? 9090 }, ...given)],
 );

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../config.ts';
@@ -12,6 +13,8 @@ import { createReceiver } from './receive.ts';
 /** Longer than any pause between two packets of a client that means well. */
 const lingerMs = 1000;
 const maintainEveryMs = 10_000;
+/** Of a database that may be idle for long. */
+const idleUpkeepMs = 600_000;
 const connections = 10;
 
 type Answer = (request: InboundRequest) => Promise<InboundAnswer>;
@@ -22,10 +25,106 @@ export type ReceiveConfig = Pick<
   'databaseUrl' | 'listenUrl' | 'host' | 'port' | 'trustedProxies' | 'pollIntervalMs' | 'stopTimeoutMs'
 > & { secretKey?: string | undefined };
 
+/** Inbound of one database. */
+export type Inbound = {
+  answer: Answer;
+  /** Something has changed in the database: endpoints are read anew, and requests that wait for a retry are run. */
+  changed(): void;
+  close(): Promise<void>;
+};
+
 /**
- * Serves inbound until `signal` aborts: then it takes no more connections, finishes the requests it has (within
- * `stopTimeoutMs`), and comes back. `onListening` is told the port. Throws if the port cannot be had.
+ * Opens inbound of a database that is installed. `idle`: it may be idle for long, so it keeps no session open then, and looks
+ * for what it was not told of every ten minutes. `listens: false`: somebody else listens and calls `changed`.
  */
+export function openInbound(
+  config: Pick<ReceiveConfig, 'databaseUrl' | 'listenUrl' | 'trustedProxies' | 'pollIntervalMs' | 'secretKey'>,
+  log: Log,
+  { idle = false, listens = true } = {},
+): Inbound {
+  const closing = new AbortController();
+  const { signal } = closing;
+  const sessions = { max: connections, connect_timeout: 5, ...(idle && { idle_timeout: 3 }) };
+  const sql = openPool(config.databaseUrl, sessions);
+  const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
+  let wake = () => {};
+  const changed = () => {
+    receiver.forget();
+    wake();
+  };
+  const listener = listens ? connect(config.listenUrl, { max: 1, idle_timeout: 0 }) : undefined;
+  // Comes back by itself after a lost connection; until then, and behind a pooler, the cache's age is the guarantee.
+  listener?.listen('collecta_inbound', changed, changed).catch(error => {
+    log.warn('inbound hears no notifications', { code: (error as { code?: string }).code });
+  });
+
+  async function keepUp(): Promise<void> {
+    const lookEveryMs = idle ? idleUpkeepMs : Math.max(config.pollIntervalMs, 1000);
+    for (let maintained = 0; !signal.aborted; ) {
+      try {
+        await receiver.runRetries(signal);
+        if (Date.now() - maintained >= maintainEveryMs) {
+          await receiver.maintain();
+          maintained = Date.now();
+        }
+      } catch (error) {
+        log.warn('inbound upkeep failed', { code: (error as { code?: string }).code });
+      }
+      await new Promise<void>(resolve => {
+        const timer = setTimeout(resolve, lookEveryMs);
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        if (signal.aborted) wake();
+      });
+    }
+  }
+  const keepingUp = keepUp();
+
+  return {
+    answer: createInbound({ receiver, log, trustedProxies: config.trustedProxies }),
+    changed,
+    async close() {
+      closing.abort();
+      wake();
+      await keepingUp;
+      await receiver.maintain().catch(() => {});
+      await Promise.allSettled([sql.end({ timeout: 5 }), listener?.end({ timeout: 1 })]);
+    },
+  };
+}
+
+/**
+ * Serves `answer` on the host and port until `signal` aborts: then it takes no more connections, finishes the requests it has
+ * (within `stopTimeoutMs`), and comes back. `onListening` is told the port. Throws if the port cannot be had.
+ */
+export async function serveInbound(
+  { host, port: wanted, stopTimeoutMs }: Pick<ReceiveConfig, 'host' | 'port' | 'stopTimeoutMs'>,
+  answer: Answer,
+  log: Log,
+  signal: AbortSignal,
+  onListening: (port: number) => void = () => {},
+): Promise<void> {
+  if (signal.aborted) return;
+  const server = createInboundServer(answer, log);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(wanted, host, resolve);
+    });
+    const { port } = server.address() as AddressInfo;
+    log.info('inbound listens', { host, port });
+    onListening(port);
+    if (!signal.aborted) await once(signal, 'abort');
+    await stop(server, stopTimeoutMs);
+  } finally {
+    server.close();
+    log.info('inbound stopped');
+  }
+}
+
+/** Serves inbound of one database, from when it is installed until `signal` aborts. Throws if the port cannot be had. */
 export async function receive(
   config: ReceiveConfig,
   log: Log,
@@ -34,51 +133,11 @@ export async function receive(
 ): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
-  const sql = openPool(config.databaseUrl, { max: connections, connect_timeout: 5 });
-  const listener = connect(config.listenUrl, { max: 1, idle_timeout: 0 });
-  const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
-  const server = createInboundServer(createInbound({ receiver, log, trustedProxies: config.trustedProxies }), log);
-  let wake = () => {};
+  const inbound = openInbound(config, log);
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(config.port, config.host, resolve);
-    });
-    const { port } = server.address() as AddressInfo;
-    log.info('inbound listens', { host: config.host, port });
-    onListening(port);
-    // Comes back by itself after a lost connection; until then, and behind a pooler, the cache's age is the guarantee.
-    const heard = () => {
-      receiver.forget();
-      wake();
-    };
-    listener.listen('collecta_inbound', heard, heard).catch(error => {
-      log.warn('inbound hears no notifications', { code: (error as { code?: string }).code });
-    });
-    signal.addEventListener('abort', () => wake(), { once: true });
-    for (let maintained = 0; !signal.aborted; ) {
-      try {
-        await receiver.runRetries(signal);
-        if (Date.now() - maintained >= maintainEveryMs) await receiver.maintain();
-        if (Date.now() - maintained >= maintainEveryMs) maintained = Date.now();
-      } catch (error) {
-        log.warn('inbound upkeep failed', { code: (error as { code?: string }).code });
-      }
-      await new Promise<void>(resolve => {
-        const timer = setTimeout(resolve, Math.max(config.pollIntervalMs, 1000));
-        wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-        if (signal.aborted) wake();
-      });
-    }
-    await stop(server, config.stopTimeoutMs);
-    await receiver.maintain().catch(() => {});
+    await serveInbound(config, inbound.answer, log, signal, onListening);
   } finally {
-    server.close();
-    await Promise.allSettled([sql.end({ timeout: 5 }), listener.end({ timeout: 1 })]);
-    log.info('inbound stopped');
+    await inbound.close();
   }
 }
 

@@ -9,12 +9,23 @@ import { readMetrics } from './metrics.ts';
 const patienceMs = 2_000;
 const maxConnections = 500;
 
+/** What answers all other paths of the port: the console. */
+export type Site = {
+  handle(request: IncomingMessage, response: ServerResponse): Promise<void>;
+  close(): Promise<void>;
+};
+
 /**
  * Serves on COLLECTA_OPERATIONS_HOST and COLLECTA_OPERATIONS_PORT until `signal` aborts: /livez (this process runs), /readyz
- * (the database answers and is the one to deliver from), /metrics (needs collecta_reader). Without the port
- * it only waits for the signal. Whoever can reach the port sees the three paths without a login, so they name no database.
+ * (the database answers and is the one to deliver from), /metrics (needs collecta_reader), and what `openSite`
+ * makes for all other paths. Without the port it only waits for the signal. Whoever can reach the port sees the three paths without a login, so they name no database.
  */
-export async function serveOperations(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+export async function serveOperations(
+  config: Config,
+  log: Log,
+  signal: AbortSignal,
+  openSite?: (config: Config, log: Log) => Site,
+): Promise<void> {
   const { operationsPort: port, operationsHost: host } = config;
   if (signal.aborted) return;
   if (port === undefined) return void (await once(signal, 'abort'));
@@ -33,9 +44,12 @@ export async function serveOperations(config: Config, log: Log, signal: AbortSig
     '/metrics': shared(() => readMetrics(scrape)),
   };
 
+  const site = openSite?.(config, log);
+
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = request.url?.split('?', 1)[0] ?? '';
     const probed = answers[path];
+    if (!probed && site) return await site.handle(request, response);
     response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8');
     if (!probed) {
       response.writeHead(404).end('there are /livez, /readyz and /metrics\n');
@@ -72,7 +86,7 @@ export async function serveOperations(config: Config, log: Log, signal: AbortSig
   await once(signal, 'abort');
   server.close();
   server.closeAllConnections();
-  await Promise.all([probe.end({ timeout: 1 }), scrape.end({ timeout: 1 })]);
+  await Promise.all([site?.close(), probe.end({ timeout: 1 }), scrape.end({ timeout: 1 })]);
 }
 
 /** All who ask while an answer is being made get that one: a hundred scrapes at once cost one. */

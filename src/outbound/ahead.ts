@@ -1,3 +1,4 @@
+import type { Share } from './budget.ts';
 import type { Delivery } from './claim.ts';
 import type { Places } from './places.ts';
 
@@ -31,24 +32,35 @@ type Waiting = { delivery: Delivery; bytes: number; beginBefore: number; beginBe
 type Queue = { waiting: Waiting[]; bytes: number };
 
 /** `maxBytes` bounds the bodies that are here and in flight together, `waitMs` says how long a delivery may wait here. */
-export function createAhead(places: Places, concurrency: number, maxBytes: number, waitMs: () => number): Ahead {
+export function createAhead(
+  places: Places,
+  share: Share,
+  concurrency: number,
+  maxBytes: number,
+  waitMs: () => number,
+): Ahead {
   const queues = new Map<string, Queue>(); // by endpoint: the first in the map is served next
   const limit = Math.min(maxDeliveries, Math.max(concurrency * 6, 30));
   let count = 0;
   let total = 0; // bytes
+
+  function hold(change: number): void {
+    total += change;
+    share.hold(change);
+  }
 
   /** Takes the first `number` out of a queue, which goes when it is empty. */
   function takeFirst(endpointId: string, queue: Queue, number: number): Delivery[] {
     const taken = queue.waiting.splice(0, number);
     const bytes = taken.reduce((sum, each) => sum + each.bytes, 0);
     count -= taken.length;
-    total -= bytes;
+    hold(-bytes);
     queue.bytes -= bytes;
     if (queue.waiting.length === 0) queues.delete(endpointId);
     return taken.map(({ delivery }) => delivery);
   }
 
-  const spare = () => maxBytes - total - places.bytes();
+  const spare = () => Math.min(maxBytes - total - places.bytes(), share.spareBytes);
 
   /** What waits for slow receivers takes no room from the others. */
   function freeRows(): number {
@@ -75,7 +87,7 @@ export function createAhead(places: Places, concurrency: number, maxBytes: numbe
         queue.waiting.push({ delivery, bytes, beginBefore: now + leftMs, beginBeforeClock: clock + leftMs });
         queue.bytes += bytes;
         count++;
-        total += bytes;
+        hold(bytes);
       }
     },
     take(begin) {

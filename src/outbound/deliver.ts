@@ -1,10 +1,10 @@
-import net from 'node:net';
 import { setInterval } from 'node:timers';
-import { type Client, Pool } from 'undici';
+import type { Client } from 'undici';
 import { explain } from './answer.ts';
-import { Connection, type LineOptions } from './connection.ts';
-import type { Allowed, Guard } from './destination.ts';
+import type { LineOptions } from './connection.ts';
+import type { Guard } from './destination.ts';
 import { type DeliveryRequest, type DeliveryResult, Exchange } from './exchange.ts';
+import { createOrigins, type Origins } from './origins.ts';
 
 export type { DeliveryRequest, DeliveryResult } from './exchange.ts';
 
@@ -13,16 +13,12 @@ export type Deliverer = {
   close(): Promise<void>;
 };
 
-type Origin = { pool: Pool; exchanges: number; lastUsed: number; connect: () => Client };
-
-const idleOriginMs = 15_000;
-const maxOrigins = 1_000;
-
 /**
  * The delivery client. `deliver` sends one POST to an address that the guard has checked; it never throws: whatever the
  * receiver does is a result. Only a 2xx is delivered, even if its body then breaks off or meets the deadline, which
  * spans the whole exchange (`error` is set). No redirects, no decompression, no cookies. Header names are lower case.
- * `signal` ends an exchange within 100 ms; `close` waits for those in flight. `connections` is per origin.
+ * `signal` ends an exchange within 100 ms; `close` waits for those in flight. `origins` are connections that are shared with
+ * other deliverers, which `close` leaves open; without them `connections` of its own are made for each receiver.
  */
 export function createDeliverer(options: {
   guard: Guard;
@@ -31,59 +27,34 @@ export function createDeliverer(options: {
   maxResponseBodyBytes?: number;
   maxResponseHeaderBytes?: number;
   connections?: number;
+  origins?: Origins;
 }): Deliverer {
   const { guard, userAgent, deadlineMs = 30_000, maxResponseBodyBytes = 16_384 } = options;
-  const origins = new Map<string, Origin>();
+  const own = options.origins ? undefined : createOrigins({ ...options, deadlineMs });
+  const origins = options.origins ?? own!;
   const inFlight = new Set<Exchange>();
   /** Connections for a request whose first one had ended. */
   const single = new Set<Client>();
 
-  // All deadlines are equally long, so one timer over what is in flight serves them all.
-  const sweep = setInterval(
-    () => {
-      const now = performance.now();
-      for (const exchange of inFlight) {
-        if (exchange.signal?.aborted) exchange.end(`stopped while ${exchange.phase}`);
-        else if (now - exchange.started >= deadlineMs)
-          exchange.end(`timeout after ${deadlineMs / 1000} s while ${exchange.phase}`);
-      }
-      for (const [key, origin] of origins) if (now - origin.lastUsed > idleOriginMs) retire(key, origin);
-    },
-    Math.min(100, Math.ceil(deadlineMs / 10)),
-  );
-  sweep.unref();
-
-  function retire(key: string, { pool, exchanges }: Origin): boolean {
-    if (exchanges > 0) return false;
-    pool.close().catch(() => {});
-    return origins.delete(key);
-  }
-
-  // Keyed by what was checked: a connection is never reused for a host that now resolves to something else.
-  function originOf({ origin, url, addresses }: Allowed): Origin {
-    const key = `${origin} ${addresses.length === 1 ? addresses[0] : addresses.toSorted().join()}`;
-    let found = origins.get(key);
-    if (found !== undefined) return found;
-    if (origins.size >= maxOrigins) for (const [other, idle] of origins) if (retire(other, idle)) break;
-    const pinned = addresses.map(address => ({ address, family: net.isIP(address) }));
-    // The name without the dot that ends an absolute one: TLS does not take it (RFC 6066).
-    const servername = /\.$/.test(url.hostname) ? url.hostname.slice(0, -1) : undefined;
-    const connect: NonNullable<Pool.Options['connect']> = {
-      timeout: Math.min(10_000, deadlineMs),
-      ...(servername !== undefined && { servername }),
-      lookup: (_host, { all }, answer) =>
-        all ? answer(null, pinned) : answer(null, pinned[0]!.address, pinned[0]!.family),
-    };
-    const limits = { maxHeaderSize: options.maxResponseHeaderBytes ?? 16_384, headersTimeout: 0, bodyTimeout: 0 };
-    const pool = new Pool(origin, {
-      ...limits,
-      connect,
-      connections: options.connections ?? null,
-      factory: (to, given) => new Connection(to, given as Client.Options),
-    });
-    found = { pool, exchanges: 0, lastUsed: 0, connect: () => new Connection(origin, { ...limits, connect }) };
-    origins.set(key, found);
-    return found;
+  // All deadlines are equally long, so one timer over what is in flight serves them all. An idle deliverer has none.
+  let sweep: NodeJS.Timeout | undefined;
+  function watch(): void {
+    if (sweep !== undefined) return;
+    sweep = setInterval(
+      () => {
+        const now = performance.now();
+        for (const exchange of inFlight) {
+          if (exchange.signal?.aborted) exchange.end(`stopped while ${exchange.phase}`);
+          else if (now - exchange.started >= deadlineMs)
+            exchange.end(`timeout after ${deadlineMs / 1000} s while ${exchange.phase}`);
+        }
+        if (inFlight.size > 0) return;
+        clearInterval(sweep);
+        sweep = undefined;
+      },
+      Math.min(100, Math.ceil(deadlineMs / 10)),
+    );
+    sweep.unref();
   }
 
   async function send(exchange: Exchange, { url, headers, body }: DeliveryRequest): Promise<void> {
@@ -99,7 +70,7 @@ export function createDeliverer(options: {
       exchange.result.lookupMs = verdict.lookupMs;
       exchange.enter('connecting');
       const { origin, path } = verdict;
-      const via = originOf(verdict);
+      const via = origins.of(verdict);
       const { settle } = exchange;
       via.exchanges++;
       const request: LineOptions = {
@@ -138,12 +109,14 @@ export function createDeliverer(options: {
           done(result);
         });
         inFlight.add(exchange);
+        watch();
         send(exchange, request);
       });
     },
     async close() {
-      const open = [...Array.from(origins.values(), ({ pool }) => pool), ...single];
-      await Promise.all(open.map(each => each.close().catch(() => {})));
+      // Shared connections stay open; nothing but what is under way here is waited for.
+      if (own) await Promise.all([own.close(), ...Array.from(single, each => each.close().catch(() => {}))]);
+      else while (inFlight.size > 0) await new Promise(done => setTimeout(done, 50));
       clearInterval(sweep);
     },
   };

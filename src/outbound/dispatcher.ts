@@ -7,9 +7,11 @@ import { countRouted, showListening } from '../metrics.ts';
 import { createKeyring } from '../secrets/keyring.ts';
 import { createAhead } from './ahead.ts';
 import { createBell } from './bell.ts';
+import { type Budget, createBudget } from './budget.ts';
 import { type Claim, createClaimer, type Delivery, noPartition } from './claim.ts';
 import { createDeliverer } from './deliver.ts';
 import { createGuard } from './destination.ts';
+import type { Origins } from './origins.ts';
 import { createPlaces } from './places.ts';
 import { createRecorder } from './record.ts';
 import { createRhythm, type Found } from './rhythm.ts';
@@ -17,17 +19,26 @@ import { createGiveBack, createSender } from './send.ts';
 import { createUpkeep } from './upkeep.ts';
 import { createWakeup } from './wakeup.ts';
 
-const deadlineMs = 30_000;
+export const deadlineMs = 30_000;
 /** From the end of a request to the end of its lease: time to record it. */
 const marginMs = 5_000;
-/** Of bodies, claimed ahead and in flight. Memory is about three times that: a string, and the bytes that are being sent. */
-const maxBodyBytes = 64 * 1024 * 1024;
+/** Of bodies, claimed ahead and in flight, of the whole process. Memory is about three times that: a string, and the bytes that are being sent. */
+export const maxBodyBytes = 64 * 1024 * 1024;
+
+/** What a dispatcher that is one of several in its process has in common with the others, and tells whoever began it. */
+export type Shared = {
+  budget: Budget;
+  origins: Origins;
+  /** What else is to be heard on its listening session, by channel. */
+  channels?: Readonly<Record<string, () => void>>;
+  onListening: (listens: boolean) => void;
+};
 
 /**
  * Runs until `signal` aborts: claim → sign → POST → record, each waiting for none of the others. Then it claims no more, lets
  * what is under way finish within `config.stopTimeoutMs`, gives back what was not begun, and resolves.
  */
-export async function dispatch(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+export async function dispatch(config: Config, log: Log, signal: AbortSignal, shared?: Shared): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
   const { concurrency, pollIntervalMs, environment, databaseUrl, listenUrl, stopTimeoutMs } = config;
@@ -38,8 +49,15 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   const sql = openPool(databaseUrl, { max: 3, idle_timeout: 10 });
   const keyring = createKeyring(config.secretKey);
   const upkeep = createUpkeep(sql, keyring, log, signal);
+  const {
+    budget = createBudget(concurrency, maxBodyBytes),
+    origins,
+    channels,
+    onListening = showListening,
+  } = shared ?? {};
   const guard = createGuard(config);
-  const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks' });
+  const userAgent = 'collecta-webhooks';
+  const deliverer = createDeliverer({ guard, deadlineMs, userAgent, ...(origins && { origins }) });
   const claim = createClaimer(claims, environment ?? null, undefined, keyring);
   const bell = createBell(signal);
   const giveBack = createGiveBack(sql, log);
@@ -47,8 +65,9 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
   let leaseMs = 60_000;
   const old = createOldClaim();
 
-  const places = createPlaces(concurrency, maxBodyBytes / 2, () => pump());
-  const ahead = createAhead(places, concurrency, maxBodyBytes, () => leaseMs - deadlineMs - marginMs);
+  const share = budget.join(() => pump());
+  const places = createPlaces(share, concurrency, maxBodyBytes / 2, () => pump());
+  const ahead = createAhead(places, share, concurrency, maxBodyBytes, () => leaseMs - deadlineMs - marginMs);
   const recorder = createRecorder(sql, log, {
     leaseMs: () => leaseMs,
     isAwaited: old.isAwaited,
@@ -89,7 +108,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal): P
       old.changed = true;
       bell.ring();
     },
-    onListening: showListening,
+    onListening,
+    channels,
   });
   const callOthers = () => sql`select collecta.wake_runner()`.catch(() => {});
   const rhythm = createRhythm(bell, wakeup, pollIntervalMs, callOthers);

@@ -1,3 +1,5 @@
+import { type Share, slowRequestsForEachPlace } from './budget.ts';
+
 /**
  * Who may begin a request now. COLLECTA_CONCURRENCY places are shared by all endpoints that answer quickly; one endpoint takes
  * four fifths of them at most. A request that takes longer than a second gives its place back, so that a slow receiver delays
@@ -5,6 +7,8 @@
  *
  * Bytes are bounded as well, since a receiver that hangs keeps a body in memory for half a minute. Endpoints that have not
  * shown here that they answer quickly may have `hangingBytes` of bodies in flight between them.
+ *
+ * The process's places and bytes are shared with the dispatchers of other databases, through `share`.
  */
 export type Places = {
   /** Whether a request with a body of so many bytes may begin. */
@@ -27,11 +31,10 @@ export type Places = {
 
 const slowAfterMs = 1_000;
 const watchEveryMs = 250;
-const slowRequestsForEachPlace = 10;
 
 type Request = { endpointId: string; bytes: number; startedAt: number; hasPlace: boolean };
 
-export function createPlaces(concurrency: number, hangingBytes: number, onFreed: () => void): Places {
+export function createPlaces(share: Share, concurrency: number, hangingBytes: number, onFreed: () => void): Places {
   const perEndpoint = Math.max(1, Math.ceil(concurrency * 0.8));
   const requests = new Set<Request>();
   const placesOf = new Map<string, number>(); // taken, by endpoint
@@ -53,6 +56,7 @@ export function createPlaces(concurrency: number, hangingBytes: number, onFreed:
     request.hasPlace = false;
     free++;
     add(placesOf, request.endpointId, -1);
+    share.giveBack();
   }
 
   function become(endpointId: string, isQuick: boolean): void {
@@ -62,10 +66,22 @@ export function createPlaces(concurrency: number, hangingBytes: number, onFreed:
     if (quick.size >= 20_000) quick.clear();
     if (isQuick) quick.add(endpointId);
     else quick.delete(endpointId);
-    hanging += (bytesOf.get(endpointId) ?? 0) * (isQuick ? -1 : 1);
+    hang((bytesOf.get(endpointId) ?? 0) * (isQuick ? -1 : 1));
   }
 
-  const watch = setInterval(() => {
+  function hang(change: number): void {
+    hanging += change;
+    share.hang(change);
+  }
+
+  function hold(change: number): void {
+    total += change;
+    share.hold(change);
+  }
+
+  // While nothing is in flight there is nothing to watch.
+  let watch: NodeJS.Timeout | undefined;
+  function look(): void {
     const before = performance.now() - slowAfterMs;
     let freed = false;
     for (const request of requests) {
@@ -75,31 +91,39 @@ export function createPlaces(concurrency: number, hangingBytes: number, onFreed:
       freed = true;
     }
     if (freed) onFreed();
-  }, watchEveryMs);
+    if (requests.size > 0) return;
+    clearInterval(watch);
+    watch = undefined;
+  }
 
   return {
     mayBegin(endpointId, bytes) {
-      if (!quick.has(endpointId) && hanging > 0 && hanging + bytes > hangingBytes) return false;
-      if (slow.has(endpointId)) return requests.size < concurrency * slowRequestsForEachPlace;
-      return free > 0 && (placesOf.get(endpointId) ?? 0) < perEndpoint;
+      const mayHang = Math.min(hangingBytes - hanging, share.spareHangingBytes);
+      if (!quick.has(endpointId) && hanging > 0 && bytes > mayHang) return false;
+      if (slow.has(endpointId)) return requests.size < concurrency * slowRequestsForEachPlace && share.mayAdd;
+      return free > 0 && (placesOf.get(endpointId) ?? 0) < perEndpoint && share.mayTake();
     },
     begin(endpointId, bytes) {
       const request = { endpointId, bytes, startedAt: performance.now(), hasPlace: !slow.has(endpointId) };
       requests.add(request);
-      total += bytes;
+      share.count(1);
+      watch ??= setInterval(look, watchEveryMs);
+      hold(bytes);
       add(bytesOf, endpointId, bytes);
-      if (!quick.has(endpointId)) hanging += bytes;
+      if (!quick.has(endpointId)) hang(bytes);
       if (request.hasPlace) {
         free--;
+        share.take();
         add(placesOf, endpointId, 1);
       }
       return tookMs => {
         requests.delete(request);
-        leavePlace(request);
-        total -= bytes;
-        if (!quick.has(endpointId)) hanging -= bytes;
+        share.count(-1);
+        hold(-bytes);
+        if (!quick.has(endpointId)) hang(-bytes);
         add(bytesOf, endpointId, -bytes);
         if (tookMs !== null && tookMs < slowAfterMs) become(endpointId, true);
+        leavePlace(request);
       };
     },
     isSlow: endpointId => slow.has(endpointId),
@@ -112,6 +136,9 @@ export function createPlaces(concurrency: number, hangingBytes: number, onFreed:
     get requests() {
       return requests.size;
     },
-    close: () => clearInterval(watch),
+    close() {
+      clearInterval(watch);
+      share.leave();
+    },
   };
 }

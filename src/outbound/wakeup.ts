@@ -31,12 +31,14 @@ export type WakeupEvents = {
   onWake: () => void;
   /** Notifications come through from now on, or do not, with the reason. */
   onListening?: (listens: boolean, reason?: string) => void;
+  /** What else is to be heard on the same session, by channel. */
+  channels?: Readonly<Record<string, () => void>> | undefined;
 };
 
 export function createWakeup(
   listenUrl: string,
   log: Log,
-  { onWake, onListening = () => {} }: WakeupEvents,
+  { onWake, onListening = () => {}, channels = {} }: WakeupEvents,
   session: StandingSession = openStandingSession(listenUrl),
 ): Wakeup {
   let holds = false;
@@ -69,7 +71,8 @@ export function createWakeup(
       onListening(false, reason);
     },
   };
-  const listener = createListener(listenUrl, { collecta_wake: onWake, [testChannel]: () => testHeard() }, events);
+  const heard = { ...channels, collecta_wake: onWake, [testChannel]: () => testHeard() };
+  const listener = createListener(listenUrl, heard, events);
 
   /** Through a transaction pooler nothing is heard: found out by notifying oneself, again each minute until it is. */
   async function testWhileConnected(tested: number): Promise<void> {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
-import { fillTables } from '../../bench/page.ts';
+import { fillTables, pages } from '../../bench/page.ts';
 import { load, root } from '../../bench/results.ts';
 
 const results = {
@@ -33,7 +33,9 @@ t.test('tables are filled from the results, whatever stood there before', async 
   );
 });
 
-t.test('the tables of docs/performance.md are those of bench/results', async t => {
-  const page = readFileSync(`${root}docs/performance.md`, 'utf8');
-  t.equal(fillTables(page, load), page, 'npm run bench -- page');
+t.test('the tables of the pages are those of bench/results', async t => {
+  for (const page of pages) {
+    const text = readFileSync(`${root}${page}`, 'utf8');
+    t.equal(fillTables(text, load), text, `${page}: npm run bench -- page`);
+  }
 });

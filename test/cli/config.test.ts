@@ -27,6 +27,7 @@ function problems(env: Environment, read: (env: Environment) => unknown = readCo
 
 t.test('the documented defaults', async t => {
   t.strictSame(readConfig({ DATABASE_URL, COLLECTA_PORT: '' }), {
+    databases: undefined,
     concurrency: 50,
     pollIntervalMs: 1000,
     stopTimeoutMs: 10_000,
@@ -39,6 +40,8 @@ t.test('the documented defaults', async t => {
     trustedProxies: 0,
     operationsHost: '127.0.0.1',
     operationsPort: undefined,
+    consolePath: '/console',
+    consoleTrustHeader: undefined,
     metricsEndpoints: 100,
     environment: undefined,
     secretKey: undefined,

@@ -10,7 +10,7 @@ const storeys: Record<string, string[]> = {
   foundation: ['config.ts', 'log.ts', 'metrics.ts', 'database', 'network', 'secrets'],
   setup: ['install'],
   directions: ['outbound', 'inbound'],
-  tools: ['operations', 'console', 'demo'],
+  tools: ['operations', 'console', 'demo', 'fleet'],
   entrances: ['cli', 'cli.ts', 'index.ts'],
 };
 /** Imports inside one storey that are meant: the left one needs the right one. */

@@ -16,7 +16,9 @@ const pages = [
   'README.md',
   'ARCHITECTURE.md',
   'CONTRIBUTING.md',
-  ...readdirSync('docs').map(name => `docs/${name}`),
+  ...readdirSync('docs')
+    .filter(name => name.endsWith('.md'))
+    .map(name => `docs/${name}`),
 ].map(path => ({
   path,
   text: readFileSync(path, 'utf8'),

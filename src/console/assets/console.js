@@ -1,0 +1,225 @@
+// Nothing here is needed for reading: it fetches the marked regions of the page again, follows the live tail, makes the plots
+// zoomable and copies. Pages come from the server as they are shown, so a region is only ever replaced by the server's own HTML.
+
+const still = region =>
+  region.contains(document.activeElement) && document.activeElement !== region
+    ? true
+    : (() => {
+        const selection = document.getSelection();
+        return Boolean(selection && !selection.isCollapsed && region.contains(selection.anchorNode));
+      })();
+
+/** What lists are told apart by. */
+const keys = root => new Set([...root.querySelectorAll('[data-key]')].map(element => element.dataset.key));
+
+function replaceRegion(old, fresh) {
+  const adopted = document.adoptNode(fresh);
+  const open = [...old.querySelectorAll('details')].map(details => details.open);
+  for (const [index, details] of [...adopted.querySelectorAll('details')].entries())
+    details.open = open[index] ?? false;
+  const scrolled = old.scrollLeft;
+  old.replaceWith(adopted);
+  adopted.scrollLeft = scrolled;
+  draw(adopted);
+}
+
+/** New rows do not push down what is being read: they wait behind a button that says how many they are. */
+function offer(old, fresh) {
+  const before = keys(old);
+  const after = keys(fresh);
+  const added = [...after].filter(key => !before.has(key)).length;
+  let button = document.querySelector('.fresh');
+  if (before.size === 0 && after.size === 0) return replaceRegion(old, fresh);
+  if (added === 0) return;
+  if (!button) {
+    button = document.createElement('button');
+    button.type = 'button';
+    button.className = 'fresh';
+    old.before(button);
+  }
+  button.textContent = `${added} new`;
+  button.onclick = () => {
+    const target = document.querySelector('[data-region="rows"]');
+    button.remove();
+    if (target) replaceRegion(target, fresh);
+  };
+}
+
+async function refresh() {
+  if (document.hidden) return;
+  const answer = await fetch(location.href, { headers: { accept: 'text/html' }, credentials: 'same-origin' });
+  if (!answer.ok || answer.redirected) return;
+  const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+  for (const old of document.querySelectorAll('[data-region]')) {
+    const name = old.dataset.region;
+    const fresh = page.querySelector(`[data-region="${CSS.escape(name)}"]`);
+    if (!fresh || name === 'page' || still(old) || old.isEqualNode(fresh)) continue;
+    if (name === 'rows' && fresh.querySelector('[data-key]')) offer(old, fresh);
+    else if (name !== 'plots' || !zoomed.size) replaceRegion(old, fresh);
+  }
+}
+
+const every = Number(document.body.dataset.refresh);
+if (every > 0) {
+  const turn = () =>
+    setTimeout(
+      () =>
+        refresh()
+          .catch(() => {})
+          .finally(turn),
+      every * 1000,
+    );
+  turn();
+}
+
+// The live tail
+
+const list = document.querySelector('[data-tail]');
+if (list) {
+  const state = document.getElementById('tail-state');
+  const body = list.tBodies[0];
+  const source = new EventSource(list.dataset.tail);
+  source.addEventListener('ready', () => {
+    state.textContent = 'Connected: attempts appear as they are recorded.';
+  });
+  source.addEventListener('full', event => {
+    state.textContent = event.data;
+    source.close();
+  });
+  source.addEventListener('attempts', event => {
+    if (still(list)) return;
+    const rows = new DOMParser()
+      .parseFromString(`<table><tbody>${event.data}</tbody></table>`, 'text/html')
+      .querySelectorAll('tr');
+    for (const row of rows) body.prepend(document.adoptNode(row));
+    while (body.rows.length > 500) body.lastElementChild.remove();
+  });
+  source.onerror = () => {
+    state.textContent = 'The connection broke. It is tried again.';
+  };
+}
+
+// Copying
+
+for (const button of document.querySelectorAll('button.copy')) {
+  if (!navigator.clipboard) break;
+  button.hidden = false;
+  button.addEventListener('click', async () => {
+    await navigator.clipboard.writeText(button.parentElement.querySelector('pre').textContent);
+    button.textContent = 'Copied';
+  });
+}
+
+// Plots that can be zoomed: a span is dragged open, a double click goes back.
+
+const zoomed = new Set();
+
+function colour(kind) {
+  const probe = document.createElement('span');
+  probe.className = `key key-${kind}`;
+  document.body.append(probe);
+  const value = getComputedStyle(probe, '::before').backgroundColor;
+  probe.remove();
+  return value;
+}
+
+/** A tick of the time axis in UTC: the day where ticks are days apart or a day begins, else the time. */
+function clock(seconds, ticks) {
+  const text = new Date(seconds * 1000).toISOString();
+  return seconds % 86400 === 0 || ticks[1] - ticks[0] >= 86400 ? text.slice(5, 10) : text.slice(11, 16);
+}
+
+async function draw(root) {
+  const figures = [...root.querySelectorAll('[data-plot]')];
+  if (figures.length === 0) return;
+  const { default: UPlot } = await import(new URL('./uplot.js', import.meta.url).href);
+  const ink = getComputedStyle(document.body).getPropertyValue('--soft').trim();
+  const grid = getComputedStyle(document.body).getPropertyValue('--line').trim();
+  for (const figure of figures) {
+    if (!figure.isConnected) continue;
+    const { unit, stacked, times, series } = JSON.parse(figure.dataset.plot);
+    const picture = figure.querySelector('.picture');
+    const values = series.map(each => each.values);
+    const heights = stacked
+      ? values.map((_, n) =>
+          times.map((__, i) => values.slice(0, n + 1).reduce((sum, each) => sum + (each[i] ?? 0), 0)),
+        )
+      : values;
+    // The highest first, so that the lower ones stand in front of it.
+    const order = series.map((_, n) => n);
+    if (stacked) order.reverse();
+    const show = value =>
+      value === null || value === undefined
+        ? '–'
+        : unit === 'ms'
+          ? value >= 10000
+            ? `${Math.round(value / 1000)} s`
+            : `${Math.round(value)} ms`
+          : String(Math.round(value * 10) / 10);
+    const axis = {
+      stroke: ink,
+      grid: { stroke: grid, width: 1 },
+      ticks: { stroke: grid, width: 1 },
+      font: '11px ui-sans-serif, system-ui, sans-serif',
+    };
+    const width = picture.clientWidth;
+    const made = document.createElement('div');
+    const id = figure.querySelector('figcaption').textContent;
+    const plot = new UPlot(
+      {
+        width,
+        height: 190,
+        legend: { show: false },
+        cursor: { y: false, points: { size: 5 } },
+        scales: { x: { time: true }, y: { range: (_, __, high) => [0, Math.max(1, high)] } },
+        tzDate: seconds => UPlot.tzDate(new Date(seconds * 1e3), 'UTC'),
+        axes: [
+          { ...axis, size: 28, space: 60, values: (_, ticks) => ticks.map(at => clock(at, ticks)) },
+          { ...axis, size: 60, values: (_, ticks) => ticks.map(show) },
+        ],
+        series: [
+          {},
+          ...order.map(n => ({
+            label: series[n].name,
+            stroke: colour(series[n].kind),
+            width: stacked ? 0 : 1.5,
+            points: { show: false },
+            ...(stacked && { fill: colour(series[n].kind), paths: UPlot.paths.bars({ size: [0.9, 40], align: 1 }) }),
+          })),
+        ],
+        hooks: {
+          setScale: [
+            (self, key) => {
+              if (key !== 'x') return;
+              const { min, max } = self.scales.x;
+              if (min > times[0] || max < times.at(-1)) zoomed.add(id);
+              else zoomed.delete(id);
+            },
+          ],
+          setCursor: [
+            self => {
+              const { idx } = self.cursor;
+              figure.title =
+                idx === null || idx === undefined
+                  ? ''
+                  : `${new Date(times[idx] * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC: ${series.map(each => `${each.name} ${show(each.values[idx])}`).join(', ')}`;
+            },
+          ],
+        },
+      },
+      [times, ...order.map(n => heights[n])],
+      made,
+    );
+    picture.replaceChildren(made);
+    picture.dataset.drawn = '';
+    new ResizeObserver(() => plot.setSize({ width: picture.clientWidth, height: 190 })).observe(picture);
+  }
+}
+
+if (document.querySelector('[data-plot]')) {
+  const style = document.createElement('link');
+  style.rel = 'stylesheet';
+  style.href = new URL('./uplot.css', import.meta.url).href;
+  document.head.append(style);
+  draw(document).catch(() => {});
+}

@@ -1,0 +1,314 @@
+import { html } from 'hono/html';
+import { phases } from './charts.ts';
+import { count, duration, moment } from './figures.ts';
+import { membersOf, showJson } from './json.ts';
+import { badge, choice, facts, filters, type Html, sql as statement, table, textField, url } from './page.ts';
+import type { Transaction } from './people.ts';
+
+const pageSize = 50;
+/** How many attempts one page looks through for filters that no index knows. */
+const lookAt = 20_000;
+const lookInside = 3_000;
+
+export const deliveryFilters = [
+  'endpoint',
+  'module',
+  'event',
+  'outcome',
+  'status',
+  'record',
+  'id',
+  'from',
+  'to',
+  'contains',
+  'before',
+] as const;
+export type DeliveryFilter = Partial<Record<(typeof deliveryFilters)[number], string>>;
+
+const outcomes = ['delivered', 'failed', 'exhausted', 'blocked', 'lost'] as const;
+const events = ['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated', 'test'];
+
+/** What is wrong with a filter, for the person who wrote it. */
+export function problemOf(filter: DeliveryFilter): string | undefined {
+  for (const name of ['from', 'to'] as const)
+    if (filter[name] && Number.isNaN(Date.parse(asUtc(filter[name]))))
+      return `${name} is no time: write it like 2026-11-27 15:04.`;
+  if (filter.status && !/^[1-5]([0-9]{2}|xx)$/.test(filter.status))
+    return 'status is a number such as 503, or a class such as 5xx.';
+  if (filter.contains) {
+    try {
+      JSON.parse(filter.contains);
+    } catch {
+      return 'contains is no JSON: write it like {"record": {"status": "done"}}.';
+    }
+  }
+  return undefined;
+}
+
+const asUtc = (text: string) => (/[zZ]$|[+-]\d\d:?\d\d$/.test(text) ? text : `${text.replace(' ', 'T')}Z`);
+
+async function find(sql: Transaction, filter: DeliveryFilter) {
+  const { endpoint, module, event, outcome, status, record, id, from, to, contains, before } = filter;
+  const undelivered = outcome !== undefined && outcome !== '' && outcome !== 'delivered';
+  const limit = contains ? lookInside : lookAt;
+  // By an index: the attempts of an event, of a record's events, of an endpoint, those that did not deliver, or all of them.
+  const source = id
+    ? sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
+        from collecta.delivery_attempts a where a.event_id = ${id}`
+    : record
+      ? sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
+          from (select distinct v.event_id, v.routed_at from collecta.events v where v.record_id = ${record}
+            ${module ? sql`and v.module = ${module}` : sql``} order by v.routed_at desc limit 2000) v
+          join collecta.delivery_attempts a on a.event_id = v.event_id and a.routed_at = v.routed_at where true`
+      : sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
+          from collecta.delivery_attempts a where true ${undelivered ? sql`and a.outcome <> 'delivered'` : sql``}`;
+  const looked = await sql`
+    with looked as materialized (
+      ${source}
+      ${endpoint ? sql`and a.endpoint_id = ${endpoint}` : sql``}
+      ${before ? sql`and a.id < ${before}` : sql``}
+      ${from ? sql`and a.id >= collecta.attempt_id_at(${asUtc(from)})` : sql``}
+      ${to ? sql`and a.id < collecta.attempt_id_at(${asUtc(to)})` : sql``}
+      order by a.id desc limit ${limit}
+    ), found as (
+      select l.id, l.routed_at from looked l
+      where true
+        ${outcome ? sql`and l.outcome = ${outcome}` : sql``}
+        ${status ? sql`and l.response_status between ${Number(status.replace('xx', '00'))} and ${Number(status.replace('xx', '99'))}` : sql``}
+        ${
+          module || event || contains
+            ? sql`and exists (select from collecta.events v
+              where v.event_id = l.event_id and v.payload_role = l.payload_role and v.routed_at = l.routed_at
+                ${module ? sql`and v.module = ${module}` : sql``}
+                ${event ? sql`and v.event = ${event}` : sql``}
+                ${contains ? sql`and collecta.body_contains(v.body, ${contains}::text::jsonb)` : sql``})`
+            : sql``
+        }
+      order by l.id desc limit ${pageSize + 1}
+    )
+    select d.id, d.started_at::text as started_at, d.event, d.module, d.record_id, d.endpoint_id, d.attempt, d.outcome,
+      d.response_status, d.error, d.duration_ms::float8 as duration_ms, d.next_attempt_at::text as next_attempt_at, d.replay_of,
+      e.name, whole.n, whole.last
+    from (select count(*)::int as n, min(id) as last from looked) whole
+    left join found f on true
+    left join collecta.webhook_deliveries d on d.id = f.id and d.routed_at = f.routed_at
+    left join collecta.endpoints e on e.endpoint_id = d.endpoint_id
+    order by d.id desc`;
+  const rows = looked.filter(row => row.id !== null);
+  const more = rows.length > pageSize;
+  const whole = looked[0];
+  return {
+    rows: rows.slice(0, pageSize),
+    /** Where the next page begins; undefined where there is none. */
+    next: more ? (rows[pageSize - 1]?.id as string) : whole && whole.n >= limit ? (whole.last as string) : undefined,
+    lookedAt: Number(whole?.n ?? 0),
+    cut: !more && Number(whole?.n ?? 0) >= limit,
+  };
+}
+
+/** The moment that the id of an attempt begins with. */
+const momentOf = (id: string) =>
+  new Date(Number.parseInt(id.slice(4, 16), 16)).toISOString().slice(0, 19).replace('T', ' ');
+
+export async function deliveries(sql: Transaction, base: string, filter: DeliveryFilter): Promise<Html> {
+  const problem = problemOf(filter);
+  const form = filters(`${base}/deliveries`, [
+    textField('endpoint', 'Endpoint id', filter.endpoint),
+    textField('module', 'Module', filter.module),
+    choice('event', 'Event', filter.event, [['', 'all'], ...events.map(each => [each, each] as const)]),
+    choice('outcome', 'Outcome', filter.outcome, [['', 'all'], ...outcomes.map(each => [each, each] as const)]),
+    textField('status', 'Status', filter.status, { placeholder: '503 or 5xx' }),
+    textField('record', 'Record', filter.record),
+    textField('id', 'Event or delivery id', filter.id),
+    textField('from', 'From (UTC)', filter.from, { placeholder: '2026-11-27 15:00' }),
+    textField('to', 'To (UTC)', filter.to, { placeholder: '2026-11-27 16:00' }),
+    textField('contains', 'Payload contains', filter.contains, {
+      placeholder: '{"record": {"status": "done"}}',
+      wide: true,
+    }),
+  ]);
+  if (problem) return html`${form}<p class="problem" role="alert">${problem}</p>`;
+  const { rows, next, lookedAt, cut } = await find(sql, filter);
+  return html`${form}
+${table(
+  'Delivery attempts, the last one first',
+  ['when (UTC)', 'outcome', 'event', 'record', 'endpoint', 'attempt', 'took'],
+  rows.map(row => [
+    html`<a class="time" href="${base}/deliveries/${row.id}" data-key="${row.id}">${moment(row.started_at)}</a>`,
+    html`${badge(row.outcome)}${row.response_status ? html` <span class="number">${row.response_status}</span>` : ''}${
+      row.error && row.outcome !== 'delivered' ? html`<span class="quiet block">${row.error}</span>` : ''
+    }`,
+    html`${row.event}<span class="quiet block">${row.module}</span>`,
+    row.record_id
+      ? html`<a href="${url(`${base}/deliveries`, { record: row.record_id, module: row.module })}"><code class="cut">${row.record_id}</code></a>`
+      : '–',
+    html`<a href="${base}/endpoints/${row.endpoint_id}">${row.name ?? row.endpoint_id}</a>`,
+    html`<span class="number">${row.attempt}</span>${row.replay_of ? html` <span class="quiet">replay</span>` : ''}${
+      row.next_attempt_at
+        ? html`<span class="quiet block">again ${moment(row.next_attempt_at).slice(11, 19)}</span>`
+        : ''
+    }`,
+    html`<span class="number">${duration(row.duration_ms)}</span>`,
+  ]),
+  { live: filter.before ? 'page' : 'rows', empty: cut ? 'Nothing so far.' : 'No attempt is like that.' },
+)}
+<p class="pager">${cut && next ? html`<span class="quiet">Looked through ${count(lookedAt)} attempts, back to ${momentOf(next)}. </span>` : ''}${
+    next
+      ? html`<a class="next" rel="next" href="${url(`${base}/deliveries`, { ...filter, before: next })}">${cut ? 'Look further back' : 'Older'}</a>`
+      : ''
+  }</p>`;
+}
+
+const shellQuoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
+
+/** The request as a command. What is masked in the history is masked here. */
+export function asCurl(request: { url: string; headers: Record<string, string>; body: string }): string {
+  const headers = Object.entries(request.headers).map(([name, value]) => `-H ${shellQuoted(`${name}: ${value}`)}`);
+  return ['curl -sS -X POST', ...headers, `--data-binary ${shellQuoted(request.body)}`, shellQuoted(request.url)].join(
+    ' \\\n  ',
+  );
+}
+
+export async function delivery(sql: Transaction, base: string, id: string): Promise<Html | undefined> {
+  const [row] = await sql`
+    select d.id, d.event_id, d.endpoint_id, d.module, d.event, d.record_id, d.scope, d.url, d.request_body,
+      d.occurred_at::text as occurred_at, d.routed_at::text as routed_at, d.replay_of, e.name, e.state,
+      d.request_body is null as hidden, a.payload_role
+    from collecta.webhook_deliveries d
+    join collecta.delivery_attempts a on a.id = d.id and a.routed_at = d.routed_at
+    left join collecta.endpoints e on e.endpoint_id = d.endpoint_id
+    where d.id = ${id}`;
+  if (!row) return undefined;
+  const attempts = await sql`
+    select a.id, a.attempt, a.outcome, a.url, a.request_headers::text as request_headers, a.response_status,
+      a.response_headers::text as response_headers, a.response_body, a.error, a.started_at::text as started_at,
+      a.finished_at::text as finished_at, a.lookup_ms, a.connect_ms, a.first_byte_ms, a.total_ms,
+      a.next_attempt_at::text as next_attempt_at, a.replay_of
+    from collecta.delivery_attempts a
+    where a.event_id = ${row.event_id} and a.endpoint_id = ${row.endpoint_id} and a.routed_at = ${row.routed_at}
+    order by a.id limit 200`;
+  const others = await sql`
+    select a.endpoint_id, (array_agg(a.id order by a.id desc))[1] as id, (array_agg(a.outcome order by a.id desc))[1] as outcome,
+      min(e.name) as name
+    from collecta.delivery_attempts a left join collecta.endpoints e on e.endpoint_id = a.endpoint_id
+    where a.event_id = ${row.event_id} and a.endpoint_id <> ${row.endpoint_id} and a.routed_at = ${row.routed_at}
+    group by a.endpoint_id order by a.endpoint_id limit 50`;
+  const history = row.record_id
+    ? await sql`
+      select v.event_id, v.event, v.occurred_at::text as occurred_at,
+        (select a.id from collecta.delivery_attempts a where a.event_id = v.event_id and a.routed_at = v.routed_at
+          order by (a.endpoint_id = ${row.endpoint_id}) desc, a.id desc limit 1) as delivery
+      from collecta.events v
+      where v.record_id = ${row.record_id} and v.module = ${row.module} and v.payload_role = ${row.payload_role}
+      order by v.routed_at desc, v.change_id desc, v.position desc limit 20`
+    : [];
+  const changes = row.hidden ? [] : changedFields(row.request_body);
+  const longest = Math.max(1, ...attempts.map(({ total_ms }) => Number(total_ms ?? 0)));
+  const last = attempts.at(-1);
+  const shown = attempts.find(each => each.id === id) ?? last;
+  const headers = JSON.parse(shown?.request_headers ?? '{}') as Record<string, string>;
+  return html`<p class="actions"><a class="button" href="${url(`${base}/act/replay`, { id })}">Replay</a>
+<a class="button" href="${base}/endpoints/${row.endpoint_id}">Endpoint ${row.name ?? row.endpoint_id}</a></p>
+<ol class="story">
+<li><span class="step">changed</span> <time>${moment(row.occurred_at)}</time> <span>${row.module} <code>${row.record_id ?? ''}</code>, ${row.event}</span></li>
+<li><span class="step">routed</span> <time>${moment(row.routed_at)}</time> <span><code>${row.event_id}</code></span></li>
+${attempts.map(
+  each => html`<li${each.id === id ? html` class="this"` : ''}><span class="step">${each.replay_of && each.attempt === 1 ? 'replayed' : `attempt ${each.attempt}`}</span>
+<time>${moment(each.started_at)}</time>
+<span class="line"><a href="${base}/deliveries/${each.id}">${badge(each.outcome)}</a> <span class="number">${each.response_status ?? ''}</span> ${phases(each as never, longest)} <span class="number">${duration(Number(each.total_ms ?? 0))}</span>${each.error ? html` <span class="quiet">${each.error}</span>` : ''}</span></li>`,
+)}
+${last?.next_attempt_at ? html`<li class="quiet"><span class="step">next</span> <time>${moment(last.next_attempt_at)}</time></li>` : ''}
+</ol>
+<p class="legend"><span class="key key-lookup">look-up</span><span class="key key-connect">connect</span><span class="key key-wait">first byte</span><span class="key key-rest">rest</span></p>
+${
+  changes.length > 0
+    ? html`<section aria-labelledby="changes"><h2 id="changes">What changed</h2>${table(
+        'The changed fields',
+        ['field', 'before', 'after'],
+        changes.map(({ name, before, after }) => [
+          html`<code>${name}</code>`,
+          html`<del><code>${before}</code></del>`,
+          after === undefined ? html`<span class="quiet">absent</span>` : html`<ins><code>${after}</code></ins>`,
+        ]),
+      )}</section>`
+    : ''
+}
+<section aria-labelledby="request"><h2 id="request">Request</h2>
+${facts([['POST', html`<code>${shown?.url ?? row.url}</code>`]])}
+${table(
+  'Request headers',
+  ['header', 'value'],
+  Object.entries(headers).map(([name, value]) => [html`<code>${name}</code>`, html`<code>${value}</code>`]),
+  { empty: 'Nothing was sent.' },
+)}
+<h3>Body</h3>
+${row.hidden ? html`<p class="quiet">Row security of the module's table applies to you, so what its records held is hidden.</p>` : showJson(row.request_body)}
+${
+  row.hidden
+    ? ''
+    : html`<details><summary>As curl</summary>${statement(asCurl({ url: shown?.url ?? row.url, headers, body: row.request_body }))}<button type="button" class="copy" hidden>Copy</button></details>
+<details><summary>Verify the signature</summary>
+<form method="post" action="${base}/deliveries/${shown?.id}/verify" class="filters"><label class="wide"><span>The endpoint's secret (it is not kept)</span><input name="secret" type="password" autocomplete="off" required></label><button>Verify</button></form>
+<p class="quiet">Or on the receiver's side:</p>${statement(
+        `COLLECTA_SECRET_FILE=secret.txt collecta-webhooks verify --any-age \\\n  --id ${shellQuoted(headers['webhook-id'] ?? '')} --timestamp ${shellQuoted(headers['webhook-timestamp'] ?? '')} \\\n  --signature ${shellQuoted(headers['webhook-signature'] ?? '')} body.json`,
+      )}</details>`
+}</section>
+<section aria-labelledby="response"><h2 id="response">Response</h2>
+${
+  shown?.response_status
+    ? html`${facts([['status', String(shown.response_status)]])}${table(
+        'Response headers',
+        ['header', 'value'],
+        Object.entries(JSON.parse(shown.response_headers ?? '{}') as Record<string, string>).map(([name, value]) => [
+          html`<code>${name}</code>`,
+          html`<code>${value}</code>`,
+        ]),
+        { empty: 'No header came.' },
+      )}<h3>Body</h3>${shown.response_body === null || shown.response_body === '' ? html`<p class="quiet">empty</p>` : showJson(shown.response_body)}`
+    : html`<p class="quiet">${shown?.error ?? 'None came.'}</p>`
+}</section>
+${
+  others.length > 0
+    ? html`<section aria-labelledby="others"><h2 id="others">The same event elsewhere</h2>${table(
+        'Other endpoints of this event',
+        ['endpoint', 'last outcome'],
+        others.map(each => [
+          html`<a href="${base}/deliveries/${each.id}">${each.name ?? each.endpoint_id}</a>`,
+          badge(each.outcome),
+        ]),
+      )}</section>`
+    : ''
+}
+${
+  history.length > 1
+    ? html`<section aria-labelledby="record"><h2 id="record">The record's other events</h2>${table(
+        'Events of the record, the last one first',
+        ['when (UTC)', 'event', 'id'],
+        history.map(each => [
+          moment(each.occurred_at),
+          each.delivery
+            ? html`<a href="${base}/deliveries/${each.delivery}"${each.event_id === row.event_id ? html` aria-current="true"` : ''}>${each.event}</a>`
+            : each.event,
+          html`<code class="cut">${each.event_id}</code>`,
+        ]),
+      )}</section>`
+    : ''
+}`;
+}
+
+/** The fields of `previous` beside those of `record`, as the text they are. */
+function changedFields(body: string): { name: string; before: string; after: string | undefined }[] {
+  const members = membersOf(body);
+  const after = membersOf(members.get('record') ?? '');
+  return [...membersOf(members.get('previous') ?? '')].map(([name, before]) => ({
+    name,
+    before,
+    after: after.get(name),
+  }));
+}
+
+export async function readRequest(sql: Transaction, id: string) {
+  const [row] =
+    await sql`select request_headers::text as headers, request_body as body from collecta.webhook_deliveries where id = ${id}`;
+  return row as { headers: string | null; body: string | null } | undefined;
+}

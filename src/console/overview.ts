@@ -1,0 +1,160 @@
+import { html } from 'hono/html';
+import { plot, type Series } from './charts.ts';
+import { atMost, count, duration, percent, quantile } from './figures.ts';
+import { badge, choice, filters, type Html, region, sql as statement } from './page.ts';
+import type { Transaction } from './people.ts';
+
+export const spans = {
+  hour: { name: 'the last hour', interval: '1 hour', bin: 60 },
+  day: { name: 'the last 24 hours', interval: '24 hours', bin: 600 },
+  week: { name: 'the last 7 days', interval: '7 days', bin: 3_600 },
+  month: { name: 'the last 30 days', interval: '30 days', bin: 86_400 },
+} as const;
+export type Span = keyof typeof spans;
+
+const outcomes = ['delivered', 'failed', 'exhausted', 'blocked', 'lost'] as const;
+const backlogLimit = 10_000;
+
+type Bin = { at: number; outcome: string | null; answer_step: number | null; receipt_step: number | null; n: number };
+
+/** Counts of one endpoint ('' is all of them) in bins: by outcome, by how long answers took, and by how long receipts took. */
+export async function readRollup(sql: Transaction, endpointId: string, span: Span) {
+  const { interval } = spans[span];
+  // What an endpoint did is kept by the minute for two hours only.
+  const bin = span === 'day' && endpointId !== '' ? 3_600 : spans[span].bin;
+  const rows = (await sql`
+    select (floor(extract(epoch from starts_at) / ${bin}) * ${bin})::float8 as at, outcome, answer_step, receipt_step,
+      sum(attempts)::float8 as n
+    from collecta.delivery_rollup
+    where endpoint_id = ${endpointId} and starts_at >= now() - ${interval}::interval
+    group by grouping sets ((1, 2), (1, 3), (1, 4))`) as unknown as Bin[];
+  const now = Math.floor(Date.now() / 1_000 / bin) * bin;
+  const seconds = { hour: 3_600, day: 86_400, week: 604_800, month: 2_592_000 }[span];
+  const times: number[] = [];
+  for (let at = Math.floor((Date.now() / 1_000 - seconds) / bin) * bin; at <= now; at += bin) times.push(at);
+  const place = new Map(times.map((at, i) => [at, i]));
+  const byOutcome = new Map<string, number[]>();
+  const answers = times.map(() => new Map<number, number>());
+  const receipts = times.map(() => new Map<number, number>());
+  for (const { at, outcome, answer_step, receipt_step, n } of rows) {
+    const i = place.get(Number(at));
+    if (i === undefined) continue;
+    if (outcome !== null) {
+      const values = byOutcome.get(outcome) ?? times.map(() => 0);
+      values[i] = n;
+      byOutcome.set(outcome, values);
+    } else if (answer_step !== null) answers[i]!.set(answer_step, n);
+    else if (receipt_step !== null) receipts[i]!.set(receipt_step, n);
+  }
+  return { times, bin, byOutcome, answers, receipts };
+}
+
+export type Rollup = Awaited<ReturnType<typeof readRollup>>;
+
+const merged = (maps: ReadonlyMap<number, number>[]) => {
+  const all = new Map<number, number>();
+  for (const map of maps) for (const [step, n] of map) all.set(step, (all.get(step) ?? 0) + n);
+  return all;
+};
+const sum = (values: number[] = []) => values.reduce((total, value) => total + value, 0);
+
+export function plots({ times, bin, byOutcome, answers, receipts }: Rollup): Html {
+  const perMinute = bin / 60;
+  const counts: Series[] = outcomes
+    .filter(outcome => outcome === 'delivered' || byOutcome.has(outcome))
+    .map(outcome => ({
+      name: outcome,
+      kind: outcome,
+      values: (byOutcome.get(outcome) ?? times.map(() => 0)).map(n => Math.round((n / perMinute) * 1_000) / 1_000),
+    }));
+  const quantiles = (maps: ReadonlyMap<number, number>[]): Series[] =>
+    ([0.5, 0.95, 0.99] as const).map(q => ({
+      name: `p${q * 100}`,
+      kind: `p${q * 100}`,
+      values: maps.map(map => quantile(map, q)),
+    }));
+  return html`<div class="plots">${plot({ title: 'Attempts a minute', unit: '', times, series: counts, stacked: true })}
+${plot({ title: 'From commit to receipt', unit: 'ms', times, series: quantiles(receipts) })}
+${plot({ title: 'Answer of the receivers', unit: 'ms', times, series: quantiles(answers) })}</div>`;
+}
+
+export function tiles(rollup: Rollup): (readonly [string, string | Html])[] {
+  const { byOutcome, answers, receipts } = rollup;
+  const all = [...byOutcome.values()].reduce((total, values) => total + sum(values), 0);
+  const delivered = sum(byOutcome.get('delivered'));
+  const three = (maps: ReadonlyMap<number, number>[]) => {
+    const steps = merged(maps);
+    return html`${[0.5, 0.95, 0.99].map(
+      q => html`<span class="number"><small>p${q * 100}</small> ${duration(quantile(steps, q))}</span> `,
+    )}`;
+  };
+  return [
+    ['attempts', count(all)],
+    ['of them failed', percent(all - delivered, all)],
+    ['given up', count(sum(byOutcome.get('exhausted')))],
+    ['commit → receipt', three(receipts)],
+    ['answer of the receivers', three(answers)],
+  ];
+}
+
+export const spanFilter = (action: string, span: Span) =>
+  filters(action, [
+    choice(
+      'span',
+      'Time',
+      span,
+      Object.entries(spans).map(([key, { name }]) => [key, name] as const),
+    ),
+  ]);
+
+export const showTiles = (rows: (readonly [string, string | Html])[], live: string) =>
+  html`<dl class="tiles"${region(live)}>${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+
+export async function overview(sql: Transaction, base: string, span: Span): Promise<Html> {
+  const rollup = await readRollup(sql, '', span);
+  const [now] = await sql`
+    select
+      (select count(*)::int from (select from collecta.delivery_queue limit ${backlogLimit + 1}) q) as queued,
+      (select count(*)::int from (select change_id from collecta.outbox limit ${backlogLimit + 1}) o) as outbox,
+      (select extract(epoch from now() - captured_at)::float8 * 1000
+        from collecta.outbox order by change_id limit 1) as outbox_age_ms,
+      (select extract(epoch from now() - min(q.due_at))::float8 * 1000
+        from collecta.endpoints e
+        cross join lateral (select due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id
+          order by due_at limit 1) q
+        where e.state = 'active' and q.due_at < now()) as due_age_ms,
+      (select extract(epoch from now() - counted_until)::float8 * 1000 from collecta.observation) as counted_age_ms`;
+  const health = await sql`
+    select severity, problem, subject, detail, hint from collecta.health
+    order by array_position(array['error', 'warning', 'info'], severity), problem, subject limit 50`;
+  const state = now ?? {};
+  return html`${spanFilter(`${base}/`, span)}
+${showTiles(
+  [
+    ...tiles(rollup),
+    ['queued now', atMost(Number(state.queued), backlogLimit)],
+    ['oldest due', duration(state.due_age_ms)],
+    [
+      'not routed yet',
+      `${atMost(Number(state.outbox), backlogLimit)}${state.outbox_age_ms === null ? '' : `, oldest ${duration(state.outbox_age_ms)}`}`,
+    ],
+  ],
+  'tiles',
+)}
+<section aria-labelledby="health"><h2 id="health">Health</h2>
+<div${region('health')}>${
+    health.length === 0
+      ? html`<p class="well">Nothing needs you: <code>collecta.health</code> is empty.</p>`
+      : html`<ul class="health">${health.map(
+          ({ severity, problem, subject, detail, hint }) =>
+            html`<li><p>${badge(severity)} <strong>${problem}</strong> <code>${subject}</code></p><p>${detail}</p>${statement(hint)}</li>`,
+        )}</ul>`
+  }</div></section>
+<section aria-labelledby="course"><h2 id="course">${spans[span].name.replace('the last', 'Last')}</h2>
+<div${region('plots')}>${plots(rollup)}</div>
+${
+  Number(state.counted_age_ms) > 180_000
+    ? html`<p class="quiet">Attempts are counted by <code>collecta.observe()</code>, which a runner calls once a minute: it last did so ${duration(state.counted_age_ms)} ago.</p>`
+    : ''
+}</section>`;
+}

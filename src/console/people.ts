@@ -1,0 +1,202 @@
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import type postgres from 'postgres';
+import type { Config } from '../config.ts';
+import { connect, type Sql, whyUnreachable } from '../database/connect.ts';
+
+export type Transaction = postgres.TransactionSql;
+
+/** Somebody who looks at the console: everything is read and done as their role of PostgreSQL. */
+export type Person = {
+  role: string;
+  /** In one read-only transaction. */
+  read<T>(work: (sql: Transaction) => Promise<T>): Promise<T>;
+  /** In one transaction that may change things. */
+  act<T>(work: (sql: Transaction) => Promise<T>): Promise<T>;
+};
+
+/** Why somebody does not get in; the message is shown to them. */
+export class Refused extends Error {
+  readonly status: 401 | 403 | 429 | 503;
+  constructor(status: 401 | 403 | 429 | 503, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+type Session = { person: Person; pool: Sql; since: number; usedAt: number };
+
+const idleMs = 30 * 60_000;
+const longestMs = 12 * 3_600_000;
+const maxSessions = 100;
+const connectionsEach = 2;
+const statementTimeout = '5s';
+const maxFailuresAMinute = 10;
+
+const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
+
+/** What every transaction begins with, so that no setting of the role or the database changes how values are printed or found. */
+const settings = `set local search_path = pg_catalog, pg_temp; set local statement_timeout = '${statementTimeout}';
+  set local "TimeZone" = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'postgres'; set local row_security = on;
+  set local standard_conforming_strings = on; set local jit = off; set local lock_timeout = '2s'`;
+
+function personOf(pool: Sql, role: string, setRole: boolean): Person {
+  const begin = setRole ? `${settings}; set local role ${quoted(role)}` : settings;
+  const within =
+    (mode: string) =>
+    async <T>(work: (sql: Transaction) => Promise<T>): Promise<T> =>
+      (await pool.begin(mode, async sql => {
+        await sql.unsafe(begin).simple();
+        return await work(sql);
+      })) as T;
+  return { role, read: within('read only'), act: within('read write') };
+}
+
+async function checkReader(person: Person): Promise<void> {
+  // Not to_regclass, which fails where somebody may not use the schema.
+  const [row] = await person.read(
+    sql => sql`
+      select has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') as reads
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = 'collecta' and c.relname = 'webhook_deliveries'`,
+  );
+  if (!row?.reads)
+    throw new Refused(
+      403,
+      `${person.role} may not read collecta. A DBA lets it: grant collecta_reader to ${person.role};`,
+    );
+}
+
+export type People = {
+  /** The person of a session, by the cookie's value. */
+  ofSession(token: string | undefined): Person | undefined;
+  /** The person that a trusted proxy names. Throws Refused. */
+  ofHeader(value: string | undefined): Promise<Person>;
+  /** Returns the new session's token. Throws Refused. */
+  login(name: string, password: string): Promise<string>;
+  logout(token: string | undefined): void;
+  close(): Promise<void>;
+};
+
+/**
+ * Who is who. A login is one of PostgreSQL's own: the name and the password open the sessions that everything is read with,
+ * and are kept in this process's memory only, until the person logs out, is idle for half an hour, or the process ends.
+ */
+export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
+  const sessions = new Map<string, Session>();
+  const failures = new Map<string, number[]>();
+  const named = new Map<string, Promise<Person>>();
+  let shared: Sql | undefined;
+
+  const options = (max: number) => ({
+    max,
+    idle_timeout: 30,
+    prepare: false,
+    connect_timeout: 5,
+    connection: { application_name: 'collecta-webhooks console' },
+  });
+
+  function end(token: string): void {
+    const session = sessions.get(token);
+    sessions.delete(token);
+    session?.pool.end({ timeout: 1 }).catch(() => {});
+  }
+
+  const sweep = setInterval(() => {
+    const now = Date.now();
+    for (const [token, { since, usedAt }] of sessions) if (now - usedAt > idleMs || now - since > longestMs) end(token);
+    for (const [name, times] of failures) if (now - (times.at(-1) ?? 0) > 60_000) failures.delete(name);
+  }, 60_000);
+  sweep.unref();
+
+  return {
+    ofSession(token) {
+      if (!token) return undefined;
+      const given = Buffer.from(token);
+      for (const [known, session] of sessions) {
+        const expected = Buffer.from(known);
+        if (expected.length !== given.length || !timingSafeEqual(expected, given)) continue;
+        if (Date.now() - session.usedAt > idleMs || Date.now() - session.since > longestMs) {
+          end(known);
+          return undefined;
+        }
+        session.usedAt = Date.now();
+        return session.person;
+      }
+      return undefined;
+    },
+
+    async ofHeader(value) {
+      // Node joins what was sent twice by commas: the proxy's header beside one that the client sent itself.
+      if (!value || value.includes(',') || value.length > 63 || /[^\x20-\x7e]/.test(value))
+        throw new Refused(401, 'The proxy in front of this console named nobody.');
+      shared ??= connect(config.databaseUrl, options(5));
+      let person = named.get(value);
+      if (!person) {
+        if (named.size > 1_000) named.clear();
+        const made = personOf(shared, value, true);
+        person = checkReader(made).then(
+          () => made,
+          error => {
+            named.delete(value);
+            if (error instanceof Refused || whyUnreachable(error) !== undefined) throw error;
+            throw new Refused(403, `The proxy named ${value}, which is no role that this console may act as.`);
+          },
+        );
+        named.set(value, person);
+      }
+      return await person;
+    },
+
+    async login(name, password) {
+      if (!name || !password || name.length > 63 || /\0/.test(name + password))
+        throw new Refused(401, 'A name and a password are needed.');
+      const now = Date.now();
+      const recent = (failures.get(name) ?? []).filter(time => now - time < 60_000);
+      if (recent.length >= maxFailuresAMinute || failures.size > 10_000)
+        throw new Refused(429, 'Too many failed logins. Wait a minute.');
+      if (sessions.size >= maxSessions) throw new Refused(503, 'Too many people are logged in here. Try again later.');
+      // Where pg_hba.conf lets a name in without a password, this console does not.
+      let asked = false;
+      const pool = connect(config.databaseUrl, {
+        ...options(connectionsEach),
+        user: name,
+        password: () => {
+          asked = true;
+          return password;
+        },
+      });
+      const person = personOf(pool, name, false);
+      try {
+        await checkReader(person);
+        if (!asked)
+          throw new Refused(
+            403,
+            `The database asks ${name} for no password from here, so the console cannot tell who you are. See pg_hba.conf.`,
+          );
+      } catch (error) {
+        await pool.end({ timeout: 1 }).catch(() => {});
+        if (error instanceof Refused) throw error;
+        const { code } = error as { code?: string };
+        if (code?.startsWith('28')) {
+          failures.set(name, [...recent, now]);
+          throw new Refused(401, 'Name or password is wrong.');
+        }
+        throw error;
+      }
+      failures.delete(name);
+      const token = randomBytes(32).toString('base64url');
+      sessions.set(token, { person, pool, since: now, usedAt: now });
+      return token;
+    },
+
+    logout(token) {
+      if (token) end(token);
+    },
+
+    async close() {
+      clearInterval(sweep);
+      for (const token of [...sessions.keys()]) end(token);
+      await shared?.end({ timeout: 1 });
+    },
+  };
+}

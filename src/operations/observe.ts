@@ -1,0 +1,29 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Config } from '../config.ts';
+import { openPool } from '../database/pool.ts';
+import { waitUntilInstalled } from '../install/wait.ts';
+import type { Log } from '../log.ts';
+
+const everyMs = 60_000;
+const patienceMs = 60_000;
+
+/**
+ * Calls collecta.observe() once a minute until `signal` aborts: it counts attempts for the console and sends alerts. Of several
+ * processes one does it at a time, and the others find nothing left to do.
+ */
+export async function observe(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+  // The dispatcher beside it says what both wait for.
+  await waitUntilInstalled(config.databaseUrl, { ...log, warn: () => {} }, signal);
+  const sql = openPool(config.databaseUrl, { max: 1, idle_timeout: 20, prepare: false, patienceMs });
+  while (!signal.aborted) {
+    try {
+      const [row] = await sql`select collecta.observe() as more`;
+      if (row?.more) continue;
+    } catch (error) {
+      const { code, message } = error as { code?: string; message: string };
+      log.warn('attempts could not be counted, it is tried again', { code, message });
+    }
+    await pause(everyMs, undefined, { signal }).catch(() => {});
+  }
+  await sql.end({ timeout: 1 });
+}

@@ -1,0 +1,91 @@
+import net from 'node:net';
+import { setInterval } from 'node:timers';
+import { type Client, Pool } from 'undici';
+import { Connection } from './connection.ts';
+import type { Allowed } from './destination.ts';
+
+/** The connections to one receiver at the addresses that the guard has checked. */
+export type Origin = {
+  pool: Pool;
+  /** Requests that are under way. */
+  exchanges: number;
+  /** When the last one ended. */
+  lastUsed: number;
+  /** A connection beside those of the pool. */
+  connect: () => Client;
+};
+
+/**
+ * The open connections to all receivers. Several deliverers may share them, since they are kept apart by what was checked: a
+ * connection is never reused for a host that now resolves to something else.
+ */
+export type Origins = {
+  of(checked: Allowed): Origin;
+  /** Waits for the requests under way. */
+  close(): Promise<void>;
+};
+
+const idleOriginMs = 15_000;
+const maxOrigins = 1_000;
+
+export function createOrigins({
+  deadlineMs,
+  connections = null,
+  maxResponseHeaderBytes = 16_384,
+}: {
+  deadlineMs: number;
+  /** To one receiver; null: as many as there are requests. */
+  connections?: number | null;
+  maxResponseHeaderBytes?: number;
+}): Origins {
+  const origins = new Map<string, Origin>();
+
+  function retire(key: string, { pool, exchanges }: Origin): boolean {
+    if (exchanges > 0) return false;
+    pool.close().catch(() => {});
+    return origins.delete(key);
+  }
+
+  const sweep = setInterval(() => {
+    const before = performance.now() - idleOriginMs;
+    for (const [key, origin] of origins) if (origin.lastUsed < before) retire(key, origin);
+  }, 1_000);
+  sweep.unref();
+
+  return {
+    of({ origin, url, addresses }) {
+      const key = `${origin} ${addresses.length === 1 ? addresses[0] : addresses.toSorted().join()}`;
+      let found = origins.get(key);
+      if (found !== undefined) return found;
+      if (origins.size >= maxOrigins) for (const [other, idle] of origins) if (retire(other, idle)) break;
+      const pinned = addresses.map(address => ({ address, family: net.isIP(address) }));
+      // The name without the dot that ends an absolute one: TLS does not take it (RFC 6066).
+      const servername = /\.$/.test(url.hostname) ? url.hostname.slice(0, -1) : undefined;
+      const connect: NonNullable<Pool.Options['connect']> = {
+        timeout: Math.min(10_000, deadlineMs),
+        ...(servername !== undefined && { servername }),
+        lookup: (_host, { all }, answer) =>
+          all ? answer(null, pinned) : answer(null, pinned[0]!.address, pinned[0]!.family),
+      };
+      const limits = { maxHeaderSize: maxResponseHeaderBytes, headersTimeout: 0, bodyTimeout: 0 };
+      const pool = new Pool(origin, {
+        ...limits,
+        connect,
+        connections,
+        factory: (to, given) => new Connection(to, given as Client.Options),
+      });
+      found = {
+        pool,
+        exchanges: 0,
+        lastUsed: performance.now(),
+        connect: () => new Connection(origin, { ...limits, connect }),
+      };
+      origins.set(key, found);
+      return found;
+    },
+    async close() {
+      clearInterval(sweep);
+      await Promise.all(Array.from(origins.values(), ({ pool }) => pool.close().catch(() => {})));
+    },
+  };
+}

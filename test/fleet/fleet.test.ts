@@ -1,0 +1,186 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import t from 'tap';
+import { freePort, useServer } from '../support/database.ts';
+import { attachWorkOrders, createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
+
+const { database, server } = await useServer();
+const receiver = await startReceiver();
+const folder = t.testdir();
+const file = join(folder, 'databases.json');
+const list = (databases: Record<string, unknown>) => writeFileSync(file, JSON.stringify(databases));
+
+async function prepared(path: string, options = {}) {
+  const made = await database();
+  await attachWorkOrders(made.sql);
+  const endpoint = await createEndpoint(made.sql, receiver, path, options);
+  const write = (rows = 1) =>
+    made.sql`insert into work_orders (product_code) select ${path} from generate_series(1, ${rows}::int)`;
+  return { ...made, path, endpoint, write };
+}
+
+const received = (path: string, count: number) =>
+  until(`${path} has ${count}`, () => receiver.to(path).length >= count, 30_000);
+
+t.test('many databases in one process: delivered, one down disturbs none, added and removed by SIGHUP', async t => {
+  const [a, b, c] = [await prepared('/a'), await prepared('/b'), await prepared('/c')];
+  const empty = await database('empty');
+  const down = `postgres://postgres@127.0.0.1:${await freePort()}/nowhere`;
+  list({ a: a.url, b: { DATABASE_URL: b.url, COLLECTA_CONCURRENCY: 3 }, down, empty: empty.url, wrong: 'nonsense' });
+  const operationsPort = await freePort();
+  const runner = await startRunner('', {
+    command: 'run',
+    env: {
+      DATABASE_URL: '',
+      COLLECTA_DATABASES: file,
+      COLLECTA_PORT: '0',
+      COLLECTA_OPERATIONS_PORT: `${operationsPort}`,
+    },
+  });
+  const serving = await runner.logged('serving a fleet');
+  t.match(serving, { databases: 4, begun: 4, refused: 1 });
+  await Promise.all([a.write(), b.write(3)]);
+  await received('/a', 1);
+  await received('/b', 3);
+  t.match(await runner.logged('waiting for the database'), { database_name: 'down' });
+  t.match(await runner.logged('waiting for the install'), { database_name: 'empty' });
+  t.match(await runner.logged('a database of the fleet cannot be served'), { database_name: 'wrong' });
+
+  const operations = async (path: string) => (await fetch(`http://127.0.0.1:${operationsPort}${path}`)).text();
+  await until('both listen', async () => /2 listening/.test(await operations('/readyz')));
+  t.match(await operations('/readyz'), /2 waiting/);
+  t.match(await operations('/metrics'), /collecta_fleet_database\{database="down",state="waiting"\} 1/);
+  t.equal(await operations('/livez'), 'ok\n');
+
+  // b is gone, c is new, a has another setting, and the file names one that cannot be read: which goes on.
+  list({ a: { DATABASE_URL: a.url, COLLECTA_CONCURRENCY: 2 }, c: c.url, down, empty: { DATABASE_URL: 1 } });
+  runner.kill('SIGHUP');
+  await runner.logged('serving a fleet', 1);
+  await c.write();
+  await received('/c', 1);
+  await a.write();
+  await received('/a', 2);
+  await until('b has stopped', () => runner.log.some(line => line.event === 'stopped' && line.database_name === 'b'));
+  await b.write();
+  await pause(1_500);
+  t.equal(receiver.to('/b').length, 3, 'nobody serves b any more');
+
+  // A list that cannot be read changes nothing.
+  writeFileSync(file, '{');
+  runner.kill('SIGHUP');
+  await runner.logged('the fleet stays as it is');
+  await c.write();
+  await received('/c', 2);
+  const { status, ms } = await runner.stop();
+  t.equal(status, 0);
+  t.ok(ms < 8_000, `stopped within ${Math.round(ms)} ms`);
+  t.notMatch(runner.output(), /postgres:postgres/, 'no password in the log');
+});
+
+t.test('idle, a database has three sessions at most; a server that comes back is served again', async t => {
+  const [a, b] = [await prepared('/idle-a'), await prepared('/idle-b')];
+  list({ a: a.url, b: b.url });
+  const runner = await startRunner('', {
+    command: 'run',
+    env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0' },
+  });
+  await Promise.all([a.write(), b.write()]);
+  await received('/idle-a', 1);
+  const sessions = async () => {
+    const rows = await a.sql`
+      select datname, count(*)::int as sessions from pg_stat_activity
+      where application_name like 'collecta-webhooks%' group by datname`;
+    return rows.map(row => row.sessions as number);
+  };
+  await until('three sessions each', async () => (await sessions()).every(count => count <= 3), 30_000, 200);
+  for (let looks = 0; looks < 10; looks++) {
+    const counts = await sessions();
+    t.ok(counts.length === 2 && counts.every(count => count <= 3), `sessions: ${counts}`);
+    await pause(200);
+  }
+  await server.restart('fast', 500);
+  await until('b answers again', () =>
+    b.write().then(
+      () => true,
+      () => false,
+    ),
+  );
+  await received('/idle-b', 2);
+  t.equal((await runner.stop()).status, 0);
+});
+
+t.test('inbound: the path names the database, or the host', async t => {
+  const [a, b] = [await prepared('/in-a'), await prepared('/in-b')];
+  const create = async ({ sql }: typeof a) => {
+    const [made] = await sql`
+      select path from collecta.create_inbound_endpoint('work-orders', '{"$.code": "product_code"}')`;
+    return made!.path as string;
+  };
+  const [pathA, pathB] = [await create(a), await create(b)];
+  const down = `postgres://postgres@127.0.0.1:${await freePort()}/nowhere`;
+  list({ a: a.url, b: { DATABASE_URL: b.url, COLLECTA_INBOUND_HOST: 'hooks.b.example.com' }, down });
+  const port = await freePort();
+  const runner = await startRunner('', {
+    command: 'run',
+    env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: `${port}` },
+  });
+  await runner.logged('inbound listens');
+  await until('a and b deliver', () => runner.log.filter(({ event }) => event === 'listening').length >= 2);
+  const { request } = await import('undici');
+  const post = async (path: string, host = `127.0.0.1:${port}`) => {
+    const { statusCode, body } = await request(`http://127.0.0.1:${port}${path}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', host },
+      body: '{"code": "A-1"}',
+    });
+    await body.dump();
+    return statusCode;
+  };
+  t.equal(await post(`/a${pathA}`), 202);
+  t.equal(await post(pathB, 'hooks.b.example.com'), 202);
+  t.equal(await post(`/b${pathB}`), 202, 'the path works for it too');
+  t.equal(await post(pathA), 404, 'without a database');
+  t.equal(await post(`/b${pathA}`), 404, 'a token of another database');
+  t.equal(await post(pathA, 'hooks.b.example.com'), 404);
+  t.equal(await post(`/down${pathA}`), 503);
+  t.equal(await post(`/unknown${pathA}`), 404);
+  const count = async ({ sql }: typeof a) => (await sql`select count(*)::int as n from work_orders`)[0]!.n;
+  t.equal(await count(a), 1);
+  t.equal(await count(b), 2);
+  // A mapping that changes is known at once, through the session that both directions listen on.
+  await b.sql`select collecta.pause_inbound_endpoint(inbound_endpoint_id) from collecta.inbound_endpoints`;
+  await until('it is paused', async () => (await post(`/b${pathB}`)) === 404);
+  t.equal((await runner.stop()).status, 0);
+});
+
+t.test('one database’s long queue to slow receivers leaves the others their turns', async t => {
+  const long = await prepared('/long', { answers: Array(4000).fill({ delayMs: 200 }) });
+  const short = await prepared('/short');
+  list({ long: long.url, short: short.url });
+  const runner = await startRunner('', {
+    command: 'run',
+    env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0', COLLECTA_CONCURRENCY: '4' },
+  });
+  await until('both listen', () => runner.log.filter(({ event }) => event === 'listening').length >= 2);
+  await long.write(400);
+  await received('/long', 8);
+  const before = performance.now();
+  await short.write(10);
+  await received('/short', 10);
+  const took = performance.now() - before;
+  const others = receiver.to('/long').length;
+  t.ok(others < 400, `the long queue is not through (${others})`);
+  t.ok(took < 8_000, `ten deliveries took ${Math.round(took)} ms beside a queue of 20 s`);
+  t.equal((await runner.stop()).status, 0);
+});
+
+t.test('settings that contradict each other are refused', async t => {
+  list({});
+  const both = await startRunner('postgres://127.0.0.1/x', { command: 'run', env: { COLLECTA_DATABASES: file } });
+  t.equal((await both.ended).status, 2);
+  list({ wrong: 'nonsense' });
+  const none = await startRunner('', { command: 'run', env: { DATABASE_URL: '', COLLECTA_DATABASES: file } });
+  t.equal((await none.ended).status, 2);
+  t.match(none.output(), /wrong \(of COLLECTA_DATABASES\)/);
+});

@@ -1,0 +1,69 @@
+import t from 'tap';
+import { createBudget, type Share } from '../../src/outbound/budget.ts';
+
+/** A dispatcher that begins as many of its `waiting` requests as it may. */
+function dispatcher(budget: ReturnType<typeof createBudget>, waiting: number) {
+  const it = { waiting, inFlight: 0, begun: 0, pump, end, share: undefined as unknown as Share };
+  it.share = budget.join(pump);
+  function pump() {
+    while (it.waiting > 0 && it.share.mayTake()) {
+      it.share.take();
+      it.waiting--;
+      it.inFlight++;
+      it.begun++;
+    }
+  }
+  function end() {
+    it.inFlight--;
+    it.share.giveBack();
+    pump();
+  }
+  return it;
+}
+
+t.test('one takes all places that nobody else wants, and shares them in turns with those that do', async t => {
+  const budget = createBudget(10, 1000);
+  const long = dispatcher(budget, 1_000);
+  long.pump();
+  t.equal(long.inFlight, 10);
+  const others = [dispatcher(budget, 100), dispatcher(budget, 3)];
+  for (const other of others) other.pump();
+  t.same(
+    others.map(({ inFlight }) => inFlight),
+    [0, 0],
+  );
+  // The long one was the first in line; after it the others get its places.
+  for (let ends = 0; ends < 3; ends++) long.end();
+  t.same(
+    others.map(({ inFlight }) => inFlight),
+    [1, 1],
+  );
+  const all = [long, ...others];
+  for (let step = 0; step < 300; step++) all.filter(({ inFlight }) => inFlight > 0)[step % 3]?.end();
+  t.equal(others[1]!.begun, 3, 'the short queue is through');
+  t.ok(others[0]!.begun > 80, `the second long queue had its turns: ${others[0]!.begun}`);
+  t.ok(all.reduce((sum, { inFlight }) => sum + inFlight, 0) <= 10, 'never more than there are places');
+});
+
+t.test('one that has left is not called, and its places come back', async t => {
+  const budget = createBudget(1, 1000);
+  const [first, second, third] = [dispatcher(budget, 1), dispatcher(budget, 1), dispatcher(budget, 1)];
+  for (const each of [first, second, third]) each.pump();
+  second.share.leave();
+  first.end();
+  t.equal(second.begun, 0);
+  t.equal(third.begun, 1);
+});
+
+t.test('bytes and requests are counted over all', async t => {
+  const budget = createBudget(2, 1000);
+  const [one, other] = [budget.join(() => {}), budget.join(() => {})];
+  one.hold(600);
+  one.hang(100);
+  t.equal(other.spareBytes, 400);
+  t.equal(other.spareHangingBytes, 400);
+  one.count(19);
+  t.ok(other.mayAdd);
+  other.count(1);
+  t.notOk(one.mayAdd);
+});
