@@ -4,6 +4,8 @@
 -- pg_catalog only.
 set local search_path = pg_catalog, pg_temp;
 set local standard_conforming_strings = on;
+-- On Citus each node has an install of its own. Elsewhere this setting means nothing.
+set local citus.enable_ddl_propagation = off;
 
 do $$
 declare

@@ -48,22 +48,20 @@ const inbound = new Counter({
 // Elsewhere they would read /proc, which Deno asks permission for.
 if (!('Deno' in globalThis)) collectDefaultMetrics({ register: processMetrics });
 
-/** The `limit` endpoints that were served first keep a label of their own, all others share "other". */
+/** The `limit` endpoints that were served or scraped first keep a label of their own, all others share "other". */
 const labelled = new Set<string>();
 let endpointLimit = 100;
 export function limitEndpointLabels(limit: number): void {
   endpointLimit = limit;
 }
 
-function labelOf(endpointId: string): string {
+/** Its own id, or "other". */
+export function labelOf(endpointId: string): string {
   if (labelled.has(endpointId)) return endpointId;
   if (labelled.size >= endpointLimit) return 'other';
   labelled.add(endpointId);
   return endpointId;
 }
-
-/** Whether this endpoint has a label of its own in this process. */
-export const hasLabel = (endpointId: string) => labelled.has(endpointId);
 
 /** When the change of an event was captured, in milliseconds since 1970: an event's id begins with it. */
 function capturedAt(eventId: string): number {

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:faa24841431bb2c80cbd46b6d4b46ab3854fc111
+--! Hash: sha1:09803cfb3e68cfb0c45463ed1d9838d52d39d7b4
 --! Message: Install
 
 --! Included install/schema.sql
@@ -55,6 +55,7 @@ create table collecta.settings (
   singleton boolean not null default true,
   retention interval not null default '30 days',
   rollup_retention interval not null default '90 days',
+  alert_interval interval not null default '10 minutes',
   lease interval not null default '60 s',
   max_record_bytes int not null default 1000000,
   max_truncate_records int not null default 10000,
@@ -75,6 +76,8 @@ comment on column collecta.settings.retention is
   'How long events and delivery attempts are kept. maintain() drops whole days.';
 comment on column collecta.settings.rollup_retention is
   'How long the counts in collecta.delivery_rollup are kept, at least as long as the attempts.';
+comment on column collecta.settings.alert_interval is
+  'At most one alert of a kind about a subject is sent in this time.';
 comment on column collecta.settings.lease is
   'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
   'exchange, '
@@ -171,6 +174,16 @@ comment on column collecta.module_versions.column_numbers is
 comment on column collecta.module_versions.database is
   'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
 --! EndIncluded modules/modules.sql
+--! Included operations/alert_events.sql
+create or replace function collecta.alert_events() returns text[]
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select array['endpoint.failing', 'endpoint.paused', 'endpoint.recovered', 'delivery.exhausted', 'change.set_aside',
+    'inbound.failing', 'queue.stale']
+$$;
+comment on function collecta.alert_events() is
+  'Events about collecta itself, that an endpoint can subscribe to beside those of records.';
+--! EndIncluded operations/alert_events.sql
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
   endpoint_id text collate "C" not null,
@@ -195,7 +208,9 @@ create table collecta.endpoints (
   constraint endpoints_name_is_unique unique (name),
   constraint endpoints_state_is_known check (state in ('active', 'paused', 'deleted')),
   constraint endpoints_events_are_known check (
-    events <> '{}' and array_position(events, null) is null and events <@ array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']),
+    events <> '{}' and array_position(events, null) is null
+    and events <@ (array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']
+      || collecta.alert_events())),
   constraint endpoints_modules_are_some check (modules <> '{}' and array_position(modules, null) is null),
   constraint endpoints_url_is_http check (url ~ '^https?://[^/?#@[:space:]]+([/?][^#[:space:]]*)?$' and length(url) <= 2048),
   constraint endpoints_retry_max_in_bounds check (retry_max between 0 and 20),
@@ -634,6 +649,115 @@ comment on function collecta.disable_copy(boolean) is
   'what was queued is dropped. Endpoints and history stay. resume_after_restore() takes it back.';
 --! EndIncluded install/resume_after_restore.sql
 
+--! Included modules/internal/module_members.sql
+-- On Citus a module may be a distributed table. Its rows are in shards: tables of their own on the nodes where they are
+-- placed, whose triggers fire there. The catalogs are Citus's, and are missing where it is not installed: hence EXECUTE.
+create or replace function collecta.is_distributed(relation regclass) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  partitions constant regclass := to_regclass('pg_catalog.pg_dist_partition');
+  found boolean;
+begin
+  if partitions is null then
+    return false;
+  end if;
+  execute format('select exists (select from %s p where p.logicalrelid = $1)', partitions) into found using relation;
+  return found;
+end
+$$;
+comment on function collecta.is_distributed(regclass) is
+  'Whether Citus keeps a table''s rows in shards: a distributed, reference or schema-sharded table.';
+
+create or replace function collecta.shards_of(relation regclass)
+returns table (shard_id bigint, node text, is_here boolean)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not collecta.is_distributed(relation) then
+    return;
+  end if;
+  return query execute format('
+    select s.shardid, coalesce(n.nodename || '':'' || n.nodeport, ''group '' || p.groupid),
+      p.groupid in (select l.groupid from %s l)
+    from %s s join %s p on p.shardid = s.shardid
+    left join %s n on n.groupid = p.groupid and n.noderole::text = ''primary''
+    where s.logicalrelid = $1',
+    'pg_catalog.pg_dist_local_group'::regclass, 'pg_catalog.pg_dist_shard'::regclass,
+    'pg_catalog.pg_dist_placement'::regclass, 'pg_catalog.pg_dist_node'::regclass) using relation;
+end
+$$;
+comment on function collecta.shards_of(regclass) is 'The placed shards of a distributed table, and which of them are on this node.';
+
+create or replace function collecta.placed_shards(relation regclass) returns setof regclass
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- A long name is cut before the number of its shard, and such a shard is found by the number alone.
+  select coalesce(
+    to_regclass(format('%s.%I', c.relnamespace::regnamespace, c.relname || '_' || s.shard_id)),
+    (select l.oid from pg_catalog.pg_class l
+     where l.relnamespace = c.relnamespace and l.relkind = c.relkind
+       and right(l.relname, length(s.shard_id::text) + 1) = '_' || s.shard_id limit 1)::regclass)
+  from collecta.shards_of(relation) s
+  join pg_catalog.pg_class c on c.oid = relation
+  where s.is_here
+$$;
+comment on function collecta.placed_shards(regclass) is
+  'The shards of a distributed table on this node; null for one that is placed here and cannot be found.';
+
+create or replace function collecta.module_members(relation regclass) returns table (relid regclass, level int)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if not collecta.is_distributed(relation) then
+    return query
+    select module_members.relation, 0 union select p.relid, p.level from pg_partition_tree(module_members.relation) p;
+  else
+    return query
+    select s, t.level from (
+      select module_members.relation as relid, 0 as level
+      union select p.relid, p.level from pg_partition_tree(module_members.relation) p) t
+    cross join lateral collecta.placed_shards(t.relid) s
+    where s is not null;
+  end if;
+end
+$$;
+comment on function collecta.module_members(regclass) is
+  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this node.';
+
+-- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. What works on shards, or
+-- makes something of ours, enters here and leaves with what this returned: a function's SET clause would have to be
+-- written by a superuser where Citus is absent.
+create or replace function collecta.enter_citus() returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant jsonb := (
+    select jsonb_object_agg(name, current_setting(name))
+    from unnest(array['citus.enable_ddl_propagation', 'citus.override_table_visibility',
+      'citus.enable_manual_changes_to_shards']) name
+    where current_setting(name, true) is not null);
+begin
+  if before is not null then
+    perform collecta.leave_citus(before || jsonb '{"citus.enable_ddl_propagation": "off",
+      "citus.override_table_visibility": "off", "citus.enable_manual_changes_to_shards": "on"}');
+  end if;
+  return before;
+end
+$$;
+comment on function collecta.enter_citus() is
+  'Makes DDL stay on this node and shards visible, for the transaction; returns what was in force. Null without Citus.';
+
+create or replace function collecta.leave_citus(before jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform set_config(name, value, true) from jsonb_each_text(before) setting (name, value);
+end
+$$;
+comment on function collecta.leave_citus(jsonb) is 'Puts back what enter_citus found.';
+--! EndIncluded modules/internal/module_members.sql
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
 -- DEL, which json does not escape, as DEL d), such a document can be taken apart and its pieces put together again, escapes
@@ -665,6 +789,33 @@ $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
   'A row with only these columns (keep), or without them, the rest text for text.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
+--! Included outbound/1_capture/internal/with_traceparent.sql
+create or replace function collecta.with_traceparent(context text, traceparent text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    when context is null or context ~ '^\s*\{\s*\}\s*$' then format('{"traceparent":"%s"}', traceparent)
+    when context ~ '^\s*\{.*\}\s*$'
+      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
+    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
+$$;
+comment on function collecta.with_traceparent(text, text) is
+  'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
+--! EndIncluded outbound/1_capture/internal/with_traceparent.sql
+--! Included outbound/1_capture/internal/captured_context.sql
+-- Without SET: it becomes part of the statement that calls it.
+create or replace function collecta.captured_context() returns text
+language sql stable
+as $$
+  select case when coalesce(current_setting('collecta.traceparent', true), '') = ''
+    then nullif(current_setting('collecta.context', true), '')
+    else collecta.with_traceparent(
+      nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
+$$;
+comment on function collecta.captured_context() is
+  'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
+--! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 create or replace function collecta.element_type(type_id oid) returns oid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -862,7 +1013,7 @@ begin
   then
     return '{}';
   end if;
-  return array(select p.relid::oid from pg_partition_tree(relation) p union select relation);
+  return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
   return '{}';
 end
@@ -1154,7 +1305,7 @@ as $$
 #variable_conflict use_variable
 declare
   nothing constant text := 'select';
-  context constant text := 'nullif(current_setting(''collecta.context'', true), '''')';
+  context constant text := 'collecta.captured_context()';
   module collecta.module_versions;
   root oid;
   omitted text[];
@@ -1168,7 +1319,7 @@ begin
   root := (select m.relation from collecta.modules m where m.module_id = module_id);
   -- The trigger stands on another table: restored from another database, or a partition that was detached.
   if module.version is null or root is null
-    or relation <> root and relation not in (select p.relid from pg_partition_tree(root) p)
+    or relation not in (select m.relid from collecta.module_members(root) m)
   then
     return nothing;
   end if;
@@ -1279,7 +1430,7 @@ begin
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, new, captured_at, context)
   select @version@, 'I', @inserted_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from new_rows "collecta new"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
@@ -1289,7 +1440,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
         return null;
       end if;
@@ -1323,7 +1474,7 @@ begin
   -- statement had, it costs a third less. coalesce(x.*) is the row even where a column has the alias's name.
   insert into collecta.outbox (version, operation, old, new, captured_at, context)
   select @version@, 'U', @old_row@, @new_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
     (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
   where not exists (select from old_rows offset 1)
@@ -1337,7 +1488,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
         return null;
       end if;
@@ -1345,7 +1496,7 @@ begin
       -- WHERE would turn FULL JOIN into an inner join, whose cached plan for a few rows is a nested loop for many.
       insert into collecta.outbox (version, operation, old, new, captured_at, context)
       select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
-        captured_at, nullif(current_setting('collecta.context', true), '')
+        captured_at, collecta.captured_context()
       from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
       full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
         on n.position = o.position
@@ -1383,7 +1534,7 @@ begin
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, old, captured_at, context)
   select @version@, 'D', @deleted_row@,
-    captured_at, nullif(current_setting('collecta.context', true), '')
+    captured_at, collecta.captured_context()
   from old_rows "collecta old"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
@@ -1393,7 +1544,7 @@ begin
       if current_setting('collecta.muted', true) = 'on' then
         insert into collecta.outbox (version, operation, new, captured_at, context)
         select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)),
-          captured_at, nullif(current_setting('collecta.context', true), '')
+          captured_at, collecta.captured_context()
         from old_rows having count(*) > 0;
         return null;
       end if;
@@ -1425,7 +1576,7 @@ begin
   if current_setting('collecta.muted', true) = 'on' then
     insert into collecta.outbox (version, operation, new, captured_at, context)
     values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
-      captured_at, nullif(current_setting('collecta.context', true), ''));
+      captured_at, collecta.captured_context());
     return null;
   end if;
   @capture_otherwise@
@@ -1662,10 +1813,11 @@ declare
   name text;
   written boolean := false;
   written_functions regprocedure[] := '{}';
+  before jsonb;
   capturer constant name := collecta.capturing_role();
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
     'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
-    'set extra_float_digits = 1';
+    'set extra_float_digits = 1 set lc_monetary = ''C'' set quote_all_identifiers = off set xmlbinary = base64';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
@@ -1679,6 +1831,7 @@ begin
   if not found then
     return;
   end if;
+  before := collecta.enter_citus();
   -- By a look at the index for each, or ten thousand endpoints would be read for the next one.
   select coalesce(array_agg(event), '{}') into subscribed
   from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
@@ -1744,6 +1897,7 @@ begin
         else format('collecta_modules.capture_%s_%s()', m.module_id, task) end))
   where m.module_id = write_capture_functions.module_id
     and (written or m.written_for is distinct from collecta.capture_inputs(m.module_id));
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_capture_functions(int) is
@@ -2048,6 +2202,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   task text;
+  before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
   delete from collecta.modules m where m.module_id = forget_module.module_id;
@@ -2055,11 +2210,44 @@ begin
     execute format('drop function if exists collecta_modules.%I()', format('capture_%s_%s', forget_module.module_id, task));
   end loop;
   execute format('drop function if exists collecta_rows.%I(record, record)', format('row_%s', forget_module.module_id));
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.forget_module(int) is
   'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
 --! EndIncluded modules/internal/save_module.sql
+--! Included modules/internal/refuse_distributed.sql
+create or replace function collecta.refuse_distributed(relation regclass, slug text) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if collecta.is_distributed(relation) then
+    raise exception using errcode = 'CW002', message = format('%s cannot be attached as a whole', relation),
+      detail = format('Citus keeps its rows in shards, and triggers of the table itself never fire. Each node with shards '
+        'has an install of its own, on which its shards are attached. Its shards are on: %s.', collecta.shard_nodes(relation)),
+      hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
+  end if;
+end
+$$;
+comment on function collecta.refuse_distributed(regclass, text) is
+  'CW002 for a distributed table, which attach_module would attach and never capture.';
+
+create or replace function collecta.shard_nodes(relation regclass) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(string_agg(distinct s.node, ', '), 'no node')
+  from (select relation as relid union select p.relid from pg_partition_tree(relation) p) t
+  cross join lateral collecta.shards_of(t.relid) s
+$$;
+comment on function collecta.shard_nodes(regclass) is 'The nodes that have shards of a distributed table.';
+
+create or replace function collecta.attach_shards_call(relation regclass, slug text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select format('select collecta.attach_shards(%L, %L);', relation, slug)
+$$;
+comment on function collecta.attach_shards_call(regclass, text) is 'A call of attach_shards, as text.';
+--! EndIncluded modules/internal/refuse_distributed.sql
 --! Included modules/internal/attach_triggers.sql
 -- A row written directly to a partition fires no trigger of the parent, and TRUNCATE fires those of parent and leaves alike:
 -- so every member of the tree has the three, and the leaves alone have TRUNCATE's. As the caller, who needs TRIGGER.
@@ -2069,12 +2257,12 @@ as $$
 declare
   member record;
   attached int := 0;
+  before constant jsonb := collecta.enter_citus();
 begin
   for member in
     select c.oid::regclass as relation, task, tree.level,
       to_regproc(format('collecta_modules.capture_%s_%s', attach_triggers.module_id, task)) as function_id
-    from (select attach_triggers.relation::oid as relid, 0 as level
-          union select p.relid, p.level from pg_catalog.pg_partition_tree(attach_triggers.relation) p) tree
+    from collecta.module_members(attach_triggers.relation) tree
     join pg_catalog.pg_class c on c.oid = tree.relid and c.relkind in ('r', 'p')
     cross join unnest(array['insert', 'update', 'delete', 'truncate']) with ordinality t (task, place)
     where not (task = 'truncate' and c.relkind = 'p')
@@ -2099,6 +2287,7 @@ begin
       member.function_id);
     attached := attached + 1;
   end loop;
+  perform collecta.leave_citus(before);
   return attached;
 end
 $$;
@@ -2170,8 +2359,8 @@ end
 $$;
 comment on function collecta.refuse_slug(text) is 'CW001.';
 --! EndIncluded modules/internal/attach_triggers.sql
---! Included modules/attach_module.sql
-create or replace function collecta.attach_module(
+--! Included modules/internal/attach_relation.sql
+create or replace function collecta.attach_relation(
   relation regclass,
   slug text,
   status_column text default null,
@@ -2196,7 +2385,7 @@ declare
 begin
   select v.* into before
   from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-  where m.slug = attach_module.slug and m.relation = attach_module.relation;
+  where m.slug = attach_relation.slug and m.relation = attach_relation.relation;
   status_column := nullif(coalesce(status_column, before.status_column), '');
   custom_data_column := nullif(coalesce(custom_data_column, before.custom_data_column), '');
   scope_column := nullif(coalesce(scope_column, before.scope_column), '');
@@ -2224,6 +2413,29 @@ begin
     exclude_columns || gone, ignore_columns, keys, key_columns is not null, on_truncate);
   perform collecta.attach_triggers(relation, saved, on_truncate);
   return saved;
+end
+$$;
+comment on function collecta.attach_relation(regclass, text, text, text, text, text[], text[], text[], text) is
+  'What attach_module and attach_shards do once they have looked at what kind of table it is.';
+--! EndIncluded modules/internal/attach_relation.sql
+--! Included modules/attach_module.sql
+create or replace function collecta.attach_module(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform collecta.refuse_distributed(relation, slug);
+  return collecta.attach_relation(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+    ignore_columns, key_columns, on_truncate);
 end
 $$;
 comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
@@ -2258,6 +2470,7 @@ as $$
 declare
   module collecta.modules;
   standing record;
+  before constant jsonb := collecta.enter_citus();
 begin
   select * into module from collecta.modules m where m.slug = detach_module.slug for update;
   if not found then
@@ -2272,11 +2485,48 @@ begin
     execute format('drop trigger %I on %s', standing.tgname, standing.relation);
   end loop;
   perform collecta.forget_module(module.module_id);
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.detach_module(text) is
   'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still routes; history stays.';
 --! EndIncluded modules/attach_module.sql
+--! Included modules/attach_shards.sql
+create or replace function collecta.attach_shards(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  attached int;
+begin
+  if not collecta.is_distributed(relation) then
+    raise exception using errcode = 'CW002', message = format('%s has no shards', relation),
+      detail = 'It is not a distributed table of Citus.', hint = format('select collecta.attach_module(%L, %L);', relation, slug);
+  end if;
+  if not exists (select from collecta.module_members(relation)) then
+    raise exception using errcode = 'CW002', message = format('no shard of %s is on this node', relation),
+      detail = format('Its shards are on: %s.', collecta.shard_nodes(relation)),
+      hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
+  end if;
+  perform collecta.attach_relation(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+    ignore_columns, key_columns, on_truncate);
+  select count(*) into attached from collecta.module_members(relation);
+  return attached;
+end
+$$;
+comment on function collecta.attach_shards(regclass, text, text, text, text, text[], text[], text[], text) is
+  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. Needs '
+  'TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
+--! EndIncluded modules/attach_shards.sql
 
 --! Included endpoints/internal/check_endpoint.sql
 create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
@@ -2299,7 +2549,8 @@ create or replace function collecta.check_endpoint(
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
+  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
+    'custom_data_updated'] || collecta.alert_events();
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
   -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
   blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
@@ -2412,6 +2663,8 @@ begin
     cross join lateral unnest(e.events) event
     join collecta.modules m on e.modules is null or m.slug = any (e.modules)
     where e.endpoint_id = subscribe_endpoint.endpoint_id and e.state <> 'deleted'
+      -- Alerts are of no module.
+      and event <> all (collecta.alert_events())
     group by 1, 2, 3, 4
   ), gone as (
     delete from collecta.subscriptions s
@@ -3627,7 +3880,7 @@ create table collecta.operator_actions (
   done_at timestamptz not null default clock_timestamp(),
   done_by name not null,
   login name not null,
-  statement text not null,
+  statement text collate "C" not null,
   touched bigint,
   constraint operator_actions_pkey primary key (action_id)
 );
@@ -3646,6 +3899,178 @@ where s.previous_until > now();
 comment on view collecta.secret_overlaps is
   'Endpoints whose secret was rotated and whose old one still signs, and until when. No secret is in it.';
 --! EndIncluded operations/secret_overlaps.sql
+--! Included operations/alerts.sql
+create table collecta.alerts (
+  kind text collate "C" not null,
+  subject text collate "C" not null,
+  state text not null default 'well',
+  sent_state text not null default 'well',
+  pending bigint not null default 0,
+  detail jsonb not null default '{}',
+  sent jsonb not null default '{}',
+  constraint alerts_pkey primary key (kind, subject)
+);
+comment on table collecta.alerts is
+  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and so '
+  'on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
+comment on column collecta.alerts.subject is 'An endpoint, a module, an inbound endpoint; empty: the outbox.';
+comment on column collecta.alerts.sent_state is 'The state that the last alert told of.';
+comment on column collecta.alerts.pending is
+  'How many happened since the last alert: deliveries given up, changes set aside, requests that failed.';
+comment on column collecta.alerts.sent is 'When an alert of each event was last sent.';
+--! EndIncluded operations/alerts.sql
+--! Included operations/internal/send_alert.sql
+-- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of.
+create or replace function collecta.send_alert(event text, subject text, detail jsonb) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  recipients constant text[] := array(
+    select e.endpoint_id from collecta.endpoints e
+    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject order by 1);
+  made constant text := collecta.new_id('evt');
+  stamp constant timestamptz := clock_timestamp();
+  change bigint;
+begin
+  if recipients = '{}' then
+    return;
+  end if;
+  change := nextval('collecta.outbox_change_id_seq');
+  insert into collecta.events (event_id, routed_at, change_id, position, module, event, record_id, occurred_at, body)
+  values (made, stamp, change, 0, 'collecta', event, nullif(subject, ''), stamp,
+    format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', made, event,
+      to_char(stamp at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      coalesce(to_json(nullif(subject, ''))::text, 'null'), detail));
+  insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
+  select change, 0, r, made, stamp, stamp from unnest(recipients) r;
+  perform collecta.wake_runner();
+end
+$$;
+comment on function collecta.send_alert(text, text, jsonb) is 'Queues one alert for every endpoint that subscribes to it.';
+--! EndIncluded operations/internal/send_alert.sql
+--! Included operations/internal/raise_alerts.sql
+-- observe()'s part that looks for what changed since it last looked, in attempts recorded from one moment to another. It
+-- reads the attempts that did not deliver, by their partial index, and of the endpoints concerned the last that did.
+create or replace function collecta.raise_alerts(counted_from timestamptz, counted_to timestamptz) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  first_id constant text := collecta.attempt_id_at(counted_from);
+  last_id constant text := collecta.attempt_id_at(counted_to);
+  wait constant interval := (select alert_interval from collecta.settings);
+  alert record;
+  event text;
+begin
+  if not exists (select from collecta.endpoints e
+      where e.state <> 'deleted' and e.events && collecta.alert_events()) then
+    return;
+  end if;
+
+  -- Endpoints: paused; failing, once a delivery has used half of its retries; well again with the first success after that.
+  insert into collecta.alerts as a (kind, subject, state, detail)
+  select 'endpoint', c.endpoint_id, c.state,
+    jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
+  from (
+    select e.endpoint_id, e.name, e.paused_reason,
+      case when e.state = 'paused' then 'paused'
+        when bad.id > coalesce(good.id, '') then 'failing'
+        when good.id is not null then 'well' end as state
+    from collecta.endpoints e
+    left join lateral (
+      select max(f.id) as id from collecta.delivery_attempts f
+      where f.endpoint_id = e.endpoint_id and f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'
+        and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
+    left join lateral (
+      select d.id from collecta.delivery_attempts d
+      where d.endpoint_id = e.endpoint_id and d.id >= first_id and d.id < last_id and d.outcome = 'delivered'
+      order by d.id desc limit 1) good on true
+    where e.state = 'paused'
+      or e.state = 'active' and (
+        exists (select from collecta.alerts k
+          where k.kind = 'endpoint' and k.subject = e.endpoint_id and k.state <> 'well')
+        or e.endpoint_id in (select f.endpoint_id from collecta.delivery_attempts f
+          where f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'))
+  ) c
+  where c.state is not null
+  on conflict on constraint alerts_pkey do update set state = excluded.state, detail = excluded.detail
+  where a.state <> excluded.state;
+
+  -- What happened, and how often. Alerts that were given up are not told of by alerts.
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'delivery', f.endpoint_id, count(*),
+    jsonb_build_object('endpoint_id', f.endpoint_id, 'name', min(e.name), 'last_event_id', max(f.event_id))
+  from collecta.delivery_attempts f
+  join collecta.events v on v.event_id = f.event_id and v.payload_role = f.payload_role and v.routed_at = f.routed_at
+  join collecta.endpoints e on e.endpoint_id = f.endpoint_id
+  where f.id >= first_id and f.id < last_id and f.outcome = 'exhausted'
+    and v.event <> all (collecta.alert_events())
+  group by f.endpoint_id
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'change', u.module, count(*), jsonb_build_object('module', u.module)
+  from collecta.unrouted u where u.set_aside_at >= counted_from and u.set_aside_at < counted_to group by u.module
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  insert into collecta.alerts as a (kind, subject, pending, detail)
+  select 'inbound', e.inbound_endpoint_id, f.n,
+    jsonb_build_object('inbound_endpoint_id', e.inbound_endpoint_id, 'module', e.module)
+  from collecta.inbound_endpoints e
+  cross join lateral (
+    select count(*) as n from collecta.inbound_requests r
+    where r.inbound_endpoint_id = e.inbound_endpoint_id and r.state = 'failed'
+      and r.received_at >= counted_from and r.received_at < counted_to) f
+  where e.state <> 'deleted' and f.n > 0
+  on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
+
+  -- What waits too long: of an active endpoint due for five minutes, or not routed for a minute.
+  insert into collecta.alerts as a (kind, subject, state, detail)
+  select 'queue', s.subject, 'stale', s.detail
+  from (
+    select e.endpoint_id as subject,
+      jsonb_build_object('endpoint_id', e.endpoint_id, 'name', e.name, 'due_since', q.due_at) as detail
+    from collecta.endpoints e
+    cross join lateral (select q.due_at from collecta.delivery_queue q
+      where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
+    where e.state = 'active' and q.due_at < counted_to - interval '5 minutes'
+    union all
+    select '', jsonb_build_object('waiting', 'outbox', 'captured_at', o.captured_at)
+    from (select captured_at from collecta.outbox order by change_id limit 1) o
+    where o.captured_at < counted_to - interval '1 minute'
+  ) s
+  on conflict on constraint alerts_pkey do update set state = 'stale', detail = excluded.detail where a.state <> 'stale';
+  update collecta.alerts a set state = 'well'
+  where a.kind = 'queue' and a.state = 'stale'
+    and not exists (select from collecta.delivery_queue q
+      where q.endpoint_id = a.subject and q.due_at < counted_to - interval '5 minutes')
+    and (a.subject <> '' or not exists (
+      select from (select captured_at from collecta.outbox order by change_id limit 1) o
+      where o.captured_at < counted_to - interval '1 minute'));
+
+  for alert in
+    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0 order by a.kind, a.subject for update
+  loop
+    event := case alert.kind
+      when 'endpoint' then case alert.state when 'well' then 'endpoint.recovered' else 'endpoint.' || alert.state end
+      when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
+      when 'inbound' then 'inbound.failing'
+      when 'queue' then case alert.state when 'stale' then 'queue.stale' end end;
+    continue when (alert.sent ->> event)::timestamptz > clock_timestamp() - wait;
+    if event is not null then
+      perform collecta.send_alert(event, alert.subject,
+        alert.detail || case when alert.pending > 0 then jsonb_build_object('count', alert.pending) else '{}' end);
+    end if;
+    update collecta.alerts a
+    set sent_state = a.state, pending = 0,
+      sent = case when event is null then a.sent else a.sent || jsonb_build_object(event, clock_timestamp()) end
+    where a.kind = alert.kind and a.subject = alert.subject;
+  end loop;
+end
+$$;
+comment on function collecta.raise_alerts(timestamptz, timestamptz) is
+  'observe''s part that sends alerts: on a change only, and at most one of a kind about a subject in settings.alert_interval.';
+--! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
 language sql immutable parallel safe
@@ -3771,13 +4196,14 @@ begin
     (a.endpoint_id, a.minute, a.outcome, a.answer_step, a.receipt_step),
     (a.minute, a.outcome, a.answer_step, a.receipt_step))
   on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
+  perform collecta.raise_alerts(counted_from, counted_to);
   perform collecta.fold_rollup(counted_to);
   update collecta.observation o set counted_until = counted_to;
   return counted_to < clock_timestamp() - interval '1 minute';
 end
 $$;
 comment on function collecta.observe() is
-  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup. True: there is '
+  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: there is '
   'more, call it again.';
 --! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
@@ -3792,11 +4218,13 @@ declare
   day date;
   partition record;
   made boolean := false;
+  before jsonb;
   keep constant interval := (select retention from collecta.settings);
 begin
   if not pg_try_advisory_xact_lock(1668246636, 7) then
     return;
   end if;
+  before := collecta.enter_citus();
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
@@ -3835,6 +4263,7 @@ begin
   -- What DDL or a restore changed, and what was altered by somebody. Not while somebody attaches or subscribes.
   if pg_try_advisory_xact_lock(1668246636, 5) then
     return query select 'wrote capture functions', r from collecta.resolve_modules() r;
+    return query select 'attached shards', r from collecta.attach_moved_shards() r;
   end if;
 
   -- Default privileges of the owner may have given rights on the new tables.
@@ -3863,6 +4292,7 @@ begin
   if pg_try_advisory_xact_lock(1668246636, 6) then
     perform collecta.promote_waiting();
   end if;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.maintain() is
@@ -4511,6 +4941,7 @@ declare
   settings text;
   name text;
   hash text := '';
+  before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 8);
   select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
@@ -4552,6 +4983,7 @@ begin
   set written_for = endpoint.shape, written_hash = md5(hash),
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
@@ -5585,6 +6017,67 @@ end
 $$;
 comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
 --! EndIncluded install/internal/check_install.sql
+--! Included modules/internal/check_shards.sql
+create or replace function collecta.check_shards()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
+  return query
+  select 'error', 'no shard is on this node', m.slug,
+    format('%s is a distributed table, whose triggers never fire. Its shards are on: %s.', m.relation,
+      collecta.shard_nodes(m.relation)),
+    format('select collecta.detach_module(%L); %s -- on each of these nodes', m.slug,
+      collecta.attach_shards_call(m.relation, m.slug))
+  from collecta.modules m
+  where collecta.is_distributed(m.relation) and not exists (select from collecta.module_members(m.relation));
+
+  return query
+  select 'error', 'shard cannot be found', m.slug,
+    format('A shard of %s is placed on this node, and no table of that number is there: its changes are not captured.',
+      m.relation),
+    format('select * from pg_catalog.pg_dist_shard where logicalrelid = %L::regclass;', m.relation)
+  from collecta.modules m
+  where exists (select from collecta.placed_shards(m.relation) s where s is null);
+end
+$$;
+comment on function collecta.check_shards() is 'Rows of collecta.health about distributed tables.';
+
+-- A shard that Citus moved here, or made by a split, is a new table without our triggers.
+create or replace function collecta.attach_moved_shards() returns setof text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  module record;
+begin
+  if to_regclass('pg_catalog.pg_dist_partition') is null then
+    return;
+  end if;
+  for module in
+    select m.module_id, m.slug, m.relation, v.on_truncate
+    from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+    where collecta.is_distributed(m.relation)
+    order by m.module_id
+  loop
+    begin
+      if collecta.attach_triggers(module.relation, module.module_id, module.on_truncate) > 0 then
+        return next module.slug;
+      end if;
+    exception when others then
+      -- collecta.health says which triggers are missing, and the next call tries again.
+      raise warning 'collecta: the shards of % could not be attached: %', module.slug, sqlerrm;
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.attach_moved_shards() is
+  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose owner '
+  'needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
+--! EndIncluded modules/internal/check_shards.sql
 --! Included modules/internal/check_modules.sql
 create or replace function collecta.check_modules()
 returns table (severity text, problem text, subject text, detail text, hint text)
@@ -5594,7 +6087,10 @@ as $$
 declare
   capturer constant name := collecta.capturing_role();
   missing text;
+  before constant jsonb := collecta.enter_citus();
 begin
+  return query select * from collecta.check_shards();
+
   return query
   select 'error', 'table is gone', m.slug, 'The table of this module was dropped.',
     format('select collecta.detach_module(%L);', m.slug)
@@ -5669,7 +6165,7 @@ begin
   return query
   select 'error', 'capture function was altered', m.slug,
     format('Function %s of the module is not as it was written.', (
-      select string_agg(task, ', ' order by task) from jsonb_each(m.written_hash) w (task, hash)
+      select string_agg(task, ', ' order by task collate "C") from jsonb_each(m.written_hash) w (task, hash)
       where h.hash -> task is distinct from w.hash)),
     'select * from collecta.maintain();'
   from collecta.modules m
@@ -5679,12 +6175,11 @@ begin
 
   return query
   with member as (
-    select m.slug, m.module_id, m.relation::oid as relid, true as is_root from collecta.modules m
-    union
-    select m.slug, m.module_id, p.relid::oid, p.relid = m.relation
+    -- A row can be written to a shard in no other way, as to a table that is no partition.
+    select m.slug, m.module_id, p.relid::oid as relid, p.relid = m.relation or collecta.is_distributed(m.relation) as is_root
     from collecta.modules m
-    join pg_class c on c.oid = m.relation and c.relkind = 'p'
-    cross join lateral pg_partition_tree(m.relation) p
+    join pg_class c on c.oid = m.relation
+    cross join lateral collecta.module_members(m.relation) p
   ), standing as (
     select member.slug, member.relid, member.is_root, c.relkind, task, t.tgenabled,
       (t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', member.module_id, task))) as is_ours
@@ -5701,7 +6196,7 @@ begin
       else format('select collecta.attach_partitions(%L);', s.slug) end
   from (
     select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
-      string_agg(task, ', ' order by task) filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      string_agg(task, ', ' order by task collate "C") filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
       array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
     from standing
     group by slug, relid, is_root) s
@@ -5721,7 +6216,7 @@ begin
   from collecta.modules m
   cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
   join pg_trigger t on t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', m.module_id, task))
-  where t.tgrelid <> m.relation and not exists (select from pg_partition_ancestors(t.tgrelid) a where a.relid = m.relation)
+  where t.tgrelid <> m.relation and t.tgrelid not in (select p.relid from collecta.module_members(m.relation) p)
   group by m.slug, t.tgrelid;
 
   return query
@@ -5795,6 +6290,7 @@ begin
     return query select 'error', 'capture lacks rights', capturer::text,
       'Rights of the capturing role were revoked: changes are captured in part, or writers fail.', missing || ';';
   end if;
+  perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
@@ -5995,7 +6491,7 @@ as $$
      'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
       settings installation migrations webhook_deliveries health row_secured_modules
       inbound_endpoints inbound_requests inbound_refusals inbound_budgets
-      undelivered delivery_rollup observation operator_actions secret_overlaps'),
+      undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
     -- Not old and new, which row security of their table may keep from the reader.
     ('collecta_reader', 'SELECT', 'column',
      'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.nested outbox.captured_at
@@ -6006,10 +6502,11 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
+    ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
      'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
@@ -6140,6 +6637,43 @@ comment on materialized view collecta.restored_grants is
   'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
   'pg_restore.';
 --! EndIncluded install/restored_grants.sql
+--! Included install/pin_settings.sql
+-- What a role or database is set to reaches every function that it calls. What other roles call pins what it relies on;
+-- what only such functions call has their settings. So the cost, some microseconds, is paid once a call from outside.
+-- Run at the end of every migration.
+do $$
+declare
+  entry record;
+  pins constant text :=
+    'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
+    'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
+  -- They write into the user's tables, whose defaults and triggers see the receiving login's dates and times.
+  pins_of_inbound constant text :=
+    'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set transform_null_equals = off';
+begin
+  for entry in
+    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta'::regnamespace and p.proname in (
+      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
+      'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
+      'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
+      'send_test_event', 'test_inbound_mapping', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'write_capture_functions')
+  loop
+    execute format('alter routine %s %s', entry.routine,
+      case when entry.writes then pins_of_inbound else pins end);
+  end loop;
+end
+$$;
+--! EndIncluded install/pin_settings.sql
 --! Included install/grants.sql
 -- The end of every migration. Whatever default privileges gave is taken back.
 do $$

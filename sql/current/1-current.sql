@@ -4,6 +4,7 @@
 --!include install/settings.sql
 --!include install/installation.sql
 --!include modules/modules.sql
+--!include operations/alert_events.sql
 --!include endpoints/endpoints.sql
 --!include outbound/outbox.sql
 --!include outbound/events.sql
@@ -19,8 +20,11 @@
 --!include install/runner/encodable_characters.sql
 --!include install/resume_after_restore.sql
 
+--!include modules/internal/module_members.sql
 --!include outbound/1_capture/internal/mask_escapes.sql
 --!include outbound/1_capture/internal/pick_columns.sql
+--!include outbound/1_capture/internal/with_traceparent.sql
+--!include outbound/1_capture/internal/captured_context.sql
 --!include outbound/1_capture/internal/type_kind.sql
 --!include outbound/1_capture/internal/column_expression.sql
 --!include outbound/1_capture/internal/row_columns.sql
@@ -43,8 +47,11 @@
 --!include modules/internal/attach_call.sql
 --!include modules/internal/check_module.sql
 --!include modules/internal/save_module.sql
+--!include modules/internal/refuse_distributed.sql
 --!include modules/internal/attach_triggers.sql
+--!include modules/internal/attach_relation.sql
 --!include modules/attach_module.sql
+--!include modules/attach_shards.sql
 
 --!include endpoints/internal/check_endpoint.sql
 --!include endpoints/internal/subscribe_endpoint.sql
@@ -63,6 +70,9 @@
 --!include operations/observation.sql
 --!include operations/operator_actions.sql
 --!include operations/secret_overlaps.sql
+--!include operations/alerts.sql
+--!include operations/internal/send_alert.sql
+--!include operations/internal/raise_alerts.sql
 --!include operations/attempt_id_at.sql
 --!include operations/body_contains.sql
 --!include operations/internal/acting_role.sql
@@ -106,6 +116,7 @@
 --!include outbound/undelivered.sql
 --!include outbound/replay_undelivered.sql
 --!include install/internal/check_install.sql
+--!include modules/internal/check_shards.sql
 --!include modules/internal/check_modules.sql
 --!include endpoints/internal/check_endpoints.sql
 --!include outbound/internal/check_outbound.sql
@@ -115,4 +126,5 @@
 --!include install/internal/designed_grants.sql
 --!include install/internal/restore_grants.sql
 --!include install/restored_grants.sql
+--!include install/pin_settings.sql
 --!include install/grants.sql

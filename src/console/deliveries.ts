@@ -8,6 +8,7 @@ import type { Transaction } from './people.ts';
 const pageSize = 50;
 /** How many attempts one page looks through for filters that no index knows. */
 const lookAt = 20_000;
+const lookAtEvents = 8_000;
 const lookInside = 3_000;
 
 export const deliveryFilters = [
@@ -50,7 +51,7 @@ const asUtc = (text: string) => (/[zZ]$|[+-]\d\d:?\d\d$/.test(text) ? text : `${
 async function find(sql: Transaction, filter: DeliveryFilter) {
   const { endpoint, module, event, outcome, status, record, id, from, to, contains, before } = filter;
   const undelivered = outcome !== undefined && outcome !== '' && outcome !== 'delivered';
-  const limit = contains ? lookInside : lookAt;
+  const limit = contains ? lookInside : module || event ? lookAtEvents : lookAt;
   // By an index: the attempts of an event, of a record's events, of an endpoint, those that did not deliver, or all of them.
   const source = id
     ? sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
@@ -71,20 +72,26 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
       ${to ? sql`and a.id < collecta.attempt_id_at(${asUtc(to)})` : sql``}
       order by a.id desc limit ${limit}
     ), found as (
-      select l.id, l.routed_at from looked l
+      -- In the order of looked, and no further than the page is long: hence the offsets, past which nothing is moved.
+      select l.id, l.routed_at from (select * from looked l order by l.id desc offset 0) l
+      ${
+        module || event || contains
+          ? sql`cross join lateral (
+            select v.module, v.event, v.body from collecta.events v
+            where v.event_id = l.event_id and v.payload_role = l.payload_role and v.routed_at = l.routed_at offset 0) v`
+          : sql``
+      }
       where true
         ${outcome ? sql`and l.outcome = ${outcome}` : sql``}
-        ${status ? sql`and l.response_status between ${Number(status.replace('xx', '00'))} and ${Number(status.replace('xx', '99'))}` : sql``}
         ${
-          module || event || contains
-            ? sql`and exists (select from collecta.events v
-              where v.event_id = l.event_id and v.payload_role = l.payload_role and v.routed_at = l.routed_at
-                ${module ? sql`and v.module = ${module}` : sql``}
-                ${event ? sql`and v.event = ${event}` : sql``}
-                ${contains ? sql`and collecta.body_contains(v.body, ${contains}::text::jsonb)` : sql``})`
+          status
+            ? sql`and l.response_status between ${Number(status.replace('xx', '00'))} and ${Number(status.replace('xx', '99'))}`
             : sql``
         }
-      order by l.id desc limit ${pageSize + 1}
+        ${module ? sql`and v.module = ${module}` : sql``}
+        ${event ? sql`and v.event = ${event}` : sql``}
+        ${contains ? sql`and collecta.body_contains(v.body, ${contains}::text::jsonb)` : sql``}
+      limit ${pageSize + 1}
     )
     select d.id, d.started_at::text as started_at, d.event, d.module, d.record_id, d.endpoint_id, d.attempt, d.outcome,
       d.response_status, d.error, d.duration_ms::float8 as duration_ms, d.next_attempt_at::text as next_attempt_at, d.replay_of,

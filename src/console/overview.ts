@@ -23,11 +23,14 @@ export async function readRollup(sql: Transaction, endpointId: string, span: Spa
   // What an endpoint did is kept by the minute for two hours only.
   const bin = span === 'day' && endpointId !== '' ? 3_600 : spans[span].bin;
   const rows = (await sql`
-    select (floor(extract(epoch from starts_at) / ${bin}) * ${bin})::float8 as at, outcome, answer_step, receipt_step,
-      sum(attempts)::float8 as n
-    from collecta.delivery_rollup
-    where endpoint_id = ${endpointId} and starts_at >= now() - ${interval}::interval
-    group by grouping sets ((1, 2), (1, 3), (1, 4))`) as unknown as Bin[];
+    select extract(epoch from at)::float8 as at, outcome, answer_step, receipt_step, sum(n)::float8 as n
+    from (
+      select date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch') as at, outcome, answer_step, receipt_step,
+        sum(attempts) as n
+      from collecta.delivery_rollup
+      where endpoint_id = ${endpointId} and starts_at >= now() - ${interval}::text::interval
+      group by 1, 2, 3, 4) binned
+    group by grouping sets ((binned.at, outcome), (binned.at, answer_step), (binned.at, receipt_step))`) as unknown as Bin[];
   const now = Math.floor(Date.now() / 1_000 / bin) * bin;
   const seconds = { hour: 3_600, day: 86_400, week: 604_800, month: 2_592_000 }[span];
   const times: number[] = [];

@@ -37,7 +37,7 @@ const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 /** What every transaction begins with, so that no setting of the role or the database changes how values are printed or found. */
 const settings = `set local search_path = pg_catalog, pg_temp; set local statement_timeout = '${statementTimeout}';
   set local "TimeZone" = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'postgres'; set local row_security = on;
-  set local standard_conforming_strings = on; set local jit = off; set local lock_timeout = '2s'`;
+  set local standard_conforming_strings = on; set local jit = off; set local max_parallel_workers_per_gather = 0; set local lock_timeout = '2s'`;
 
 function personOf(pool: Sql, role: string, setRole: boolean): Person {
   const begin = setRole ? `${settings}; set local role ${quoted(role)}` : settings;
@@ -92,7 +92,7 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
     idle_timeout: 30,
     prepare: false,
     connect_timeout: 5,
-    connection: { application_name: 'collecta-webhooks console' },
+    purpose: 'console',
   });
 
   function end(token: string): void {

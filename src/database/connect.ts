@@ -8,7 +8,10 @@ export { describeDatabase, parseDatabaseUrl } from './url.ts';
 
 export type Sql = postgres.Sql;
 
-type Options = postgres.Options<Record<string, never>>;
+type Options = postgres.Options<Record<string, never>> & {
+  /** What its sessions are for: the end of their application_name, for who looks at pg_stat_activity. */
+  purpose?: string;
+};
 
 /**
  * How values are written, each so that writing what was written already changes nothing: where a prepared statement is gone the
@@ -47,15 +50,75 @@ const types = {
 };
 
 /**
+ * What every session of ours relies on, whatever its role, database or server is set to. Not what code of the user's may
+ * want to be otherwise, which runs in these sessions when inbound writes a row: TimeZone, DateStyle and their like are
+ * pinned by the functions that need them.
+ */
+const pinned: Readonly<Record<string, string>> = {
+  array_nulls: 'on',
+  client_min_messages: 'notice',
+  default_transaction_deferrable: 'off',
+  default_transaction_isolation: 'read committed',
+  exit_on_error: 'off',
+  idle_in_transaction_session_timeout: '0',
+  idle_session_timeout: '0',
+  jit: 'off',
+  lock_timeout: '0',
+  quote_all_identifiers: 'off',
+  row_security: 'on',
+  search_path: 'pg_catalog',
+  standard_conforming_strings: 'on',
+  statement_timeout: '0',
+  transform_null_equals: 'off',
+};
+
+/** Whether the server takes them when a session begins, by connection string: a pooler may refuse what it does not know. */
+const takesPinned = new Map<string, Promise<boolean>>();
+
+/** What to begin sessions on `url` with: what is pinned, or nothing where a pooler does not take it. */
+export async function pinnedFor(url: string, target: DatabaseUrl, host: Host): Promise<Record<string, string>> {
+  return (await learnWhetherPinned(url, target, host)) ? pinned : {};
+}
+
+function learnWhetherPinned(url: string, target: DatabaseUrl, host: Host): Promise<boolean> {
+  const known = takesPinned.get(url);
+  if (known) return known;
+  const asked = (async () => {
+    const sql = open(target, host, { max: 1, connection: pinned } as Options);
+    try {
+      await sql`select`;
+      return true;
+    } catch (error) {
+      // pgbouncer: "unsupported startup parameter". Whatever else is wrong, the session itself will say.
+      if ((error as { code?: string }).code === '08P01') return false;
+      takesPinned.delete(url);
+      return true;
+    } finally {
+      await sql.end({ timeout: 1 });
+    }
+  })();
+  takesPinned.set(url, asked);
+  return asked;
+}
+
+/**
  * A pool on `url`. bigint and timestamps come as text, as PostgreSQL prints them: no digit is lost on the way.
  * Nothing is connected before the first query. Of several hosts each session goes to the first that fits.
  */
 export function connect(url: string, options: Options = {}): Sql {
   const target = parseDatabaseUrl(url);
   const [first] = target.hosts as [Host];
-  if (!needsChoice(target)) return open(target, first, options);
-  const socket = () => socketOfChosen(target);
-  return open(target, first, { ...options, socket } as Options);
+  const socket = () =>
+    socketOf(target, async () => {
+      const host = await currentHost(target);
+      // The driver reads this object whenever a session begins.
+      const settings = sql.options.connection as Record<string, unknown>;
+      for (const name of Object.keys(pinned)) delete settings[name];
+      Object.assign(settings, await pinnedFor(url, target, host), options.connection);
+      return host;
+    });
+  const sql: Sql = open(target, first, { ...options, socket } as Options);
+  return sql;
 }
 
 const needsChoice = ({ hosts, targetSessionAttributes }: DatabaseUrl) =>
@@ -67,10 +130,10 @@ export async function currentHost(target: DatabaseUrl): Promise<Host> {
   return chooseHost(target, host => open(target, host, { max: 1 }));
 }
 
-/** The socket of a session where several hosts are named, or one that must be a primary. Never rejects: the socket fails. */
-async function socketOfChosen(target: DatabaseUrl): Promise<Socket> {
+/** The socket of a session at the host that `choose` gives. Never rejects: the socket fails. */
+async function socketOf(target: DatabaseUrl, choose: () => Promise<Host>): Promise<Socket> {
   try {
-    const host = await currentHost(target);
+    const host = await choose();
     return Object.assign(await openSocket(host, target.connectTimeoutSeconds * 1000), host);
   } catch (error) {
     // As one that breaks as soon as the driver listens: of a rejection it makes a session that is lost for ever.
@@ -80,7 +143,7 @@ async function socketOfChosen(target: DatabaseUrl): Promise<Socket> {
   }
 }
 
-function open(target: DatabaseUrl, host: Host, { connection, types: more, ...others }: Options): Sql {
+function open(target: DatabaseUrl, host: Host, { connection, types: more, purpose, ...others }: Options): Sql {
   return postgres({
     ...addressOf(host),
     host: host.host,
@@ -99,7 +162,7 @@ function open(target: DatabaseUrl, host: Host, { connection, types: more, ...oth
     fetch_types: false,
     ...others,
     connection: {
-      application_name: target.applicationName,
+      application_name: purpose ? `${target.applicationName} ${purpose}` : target.applicationName,
       ...(target.options && { options: target.options }),
       ...connection,
     },

@@ -1,5 +1,5 @@
 import type { ClientConfig } from 'pg';
-import { currentHost } from './connect.ts';
+import { currentHost, pinnedFor } from './connect.ts';
 import { openSocket } from './hosts.ts';
 import { type Host, parseDatabaseUrl } from './url.ts';
 
@@ -11,6 +11,8 @@ export async function listenerConfig(url: string): Promise<ClientConfig> {
   const target = parseDatabaseUrl(url);
   const { tls, connectTimeoutSeconds: timeout } = target;
   const host = await currentHost(target);
+  const pinned = Object.entries(await pinnedFor(url, target, host));
+  const options = [target.options ?? '', ...pinned.map(([name, value]) => `-c ${name}=${value.replace(/ /g, '\\ ')}`)];
   const ssl = tls === 'prefer' ? (await offersTls(host, timeout * 1000)) && { rejectUnauthorized: false } : tls;
   return {
     ...host,
@@ -19,7 +21,7 @@ export async function listenerConfig(url: string): Promise<ClientConfig> {
     database: target.database,
     ssl,
     ...(target.sslNegotiation && { sslnegotiation: target.sslNegotiation }),
-    ...(target.options && { options: target.options }),
+    ...(options.length > 1 || target.options ? { options: options.join(' ').trim() } : {}),
     application_name: `${target.applicationName} listen`,
     connectionTimeoutMillis: timeout * 1000,
     // pg-listen asks now and then whether the session still answers; without this it would wait for ever.

@@ -15,6 +15,8 @@ export type Pool = Query & {
 };
 
 export type PoolOptions = postgres.Options<Record<string, never>> & {
+  /** What its sessions are for, in pg_stat_activity. */
+  purpose?: string;
   /** How long a query may take before it is cancelled. */
   patienceMs?: number;
   /** What a cancelled query may take to end before it is given up. */
@@ -27,6 +29,8 @@ export type PoolOptions = postgres.Options<Record<string, never>> & {
 
 /** Where a prepared statement is not known, or known already: it did not run, whatever it was. */
 const lostStatement = /^(26000|42P05)$/;
+
+const refusedSetting = /unsupported startup parameter: search_path/;
 
 type Sent = postgres.PendingQuery<postgres.Row[]> & {
   /** The session that runs it. */
@@ -48,14 +52,19 @@ type Sent = postgres.PendingQuery<postgres.Row[]> & {
  * - An error in the middle of a result makes the driver put the rows of the next result at shifted places: it counts on from
  *   where it was. So rows are collected here, one by one, and its count stays 0.
  * - Behind a transaction pooler prepared statements are gone in the next transaction. The first one that gets lost ends their use.
+ *
+ * Every session looks names up in pg_catalog alone: what somebody plants in public is not found. A pooler may refuse that setting;
+ * it is left out then, and statements are safe by naming the schema of what they call.
  */
 export function openPool(
   url: string,
   { patienceMs = 60_000, graceMs = 5_000, onclose, onpooler, ...options }: PoolOptions = {},
 ): Pool {
   let prepare = options.prepare ?? true;
+  let search_path: string | undefined = 'pg_catalog, pg_temp';
   const open = (): Sql => {
-    const settings = { ...options, prepare, max_pipeline: 0 };
+    const connection = { ...options.connection, ...(search_path && { search_path }) };
+    const settings = { ...options, connection, prepare, max_pipeline: 0 };
     const opened = connect(url, { ...settings, onclose: () => pool === opened && onclose?.() });
     return opened;
   };
@@ -67,6 +76,12 @@ export function openPool(
     pool = open();
     onclose?.();
     broken.end({ timeout: graceMs / 1000 }).catch(() => {});
+  }
+
+  /** What a pooler refuses at the start of a session is left out from now on. */
+  function leaveOutSetting(used: Sql): void {
+    search_path = undefined;
+    replace(used);
   }
 
   function stopPreparing(used: Sql): void {
@@ -120,12 +135,14 @@ export function openPool(
               if (query.retried && lostStatement.test(query.retried.code ?? '')) stopPreparing(used);
               resolve(rows);
             },
-            (error: { code?: string }) => {
+            (error: { code?: string; message: string }) => {
               settled();
-              if (prepare && lostStatement.test(error.code ?? '')) {
-                stopPreparing(used);
-                return within(patience)(template, ...values).then(resolve, reject);
-              }
+              const lost = prepare && lostStatement.test(error.code ?? '');
+              const refused = search_path !== undefined && refusedSetting.test(error.message);
+              if (lost) stopPreparing(used);
+              if (refused) leaveOutSetting(used);
+              // It did not run: it is sent once more.
+              if (lost || refused) return within(patience)(template, ...values).then(resolve, reject);
               if (whyUnreachable(error) !== undefined) replace(used);
               reject(error);
             },

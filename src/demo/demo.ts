@@ -12,10 +12,13 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import ky from 'ky';
 import { readConfig } from '../config.ts';
+import { createConsole } from '../console/server.ts';
 import { connect, type Sql } from '../database/connect.ts';
 import { receive } from '../inbound/server.ts';
 import { migrate } from '../install/migrate.ts';
 import { createLog } from '../log.ts';
+import { observe } from '../operations/observe.ts';
+import { serveOperations } from '../operations/serve.ts';
 import { dispatch } from '../outbound/dispatcher.ts';
 
 export type DemoOptions = {
@@ -61,7 +64,7 @@ export async function demo({
     title('1. A PostgreSQL, and collecta in it');
     const { url, directory, stop: stopServer } = await startPostgres();
     cleanups.push(stopServer);
-    const sql = connect(url, { max: 1 });
+    const sql = connect(url, { max: 1, connection: { search_path: 'public' } });
     cleanups.push(() => sql.end({ timeout: 2 }));
     const show = async (text: string) => {
       const { printed, rows } = await psql(sql, text);
@@ -182,7 +185,12 @@ from collecta.webhook_deliveries where record_id = '${recordId}';`);
 
     if (keep) {
       title('It stays up: try it');
-      say(`  psql '${url}'
+      const site = await startConsole(sql, url, stop);
+      cleanups.push(site.stop);
+      say(`  The console: ${site.url}
+  Log in with the name ${site.name} and the password ${site.password}
+
+  psql '${url}'
 
   insert into work_orders (product_code, quantity) values ('HOSE-4', 3);
   select started_at, event, outcome, response_status from collecta.webhook_deliveries order by started_at desc limit 5;
@@ -217,6 +225,18 @@ async function until(condition: () => boolean | Promise<boolean>, patienceMs: nu
   for (const end = performance.now() + patienceMs; performance.now() < end; await pause(50, undefined, { signal }))
     if (await condition()) return true;
   return false;
+}
+
+/** The console on a port of its own, and a login that may act there. */
+async function startConsole(sql: Sql, url: string, signal: AbortSignal) {
+  const name = 'oncall';
+  const password = randomBytes(9).toString('base64url');
+  await sql.unsafe(`create role ${name} login password '${password}' in role collecta_operator`);
+  const port = await freePort();
+  const config = readConfig({ DATABASE_URL: url, COLLECTA_OPERATIONS_PORT: String(port) });
+  const log = createLog('error');
+  const ended = Promise.all([serveOperations(config, log, signal, createConsole), observe(config, log, signal)]);
+  return { url: `http://127.0.0.1:${port}${config.consolePath}/`, name, password, stop: () => ended };
 }
 
 async function startPostgres() {

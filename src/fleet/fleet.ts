@@ -7,6 +7,7 @@ import { type InboundAnswer, type InboundRequest, problem } from '../inbound/han
 import { type Inbound, openInbound, serveInbound } from '../inbound/server.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
+import { observe } from '../operations/observe.ts';
 import { createBudget } from '../outbound/budget.ts';
 import { deadlineMs, dispatch, maxBodyBytes } from '../outbound/dispatcher.ts';
 import { createOrigins } from '../outbound/origins.ts';
@@ -72,7 +73,9 @@ export async function runFleet(
       };
       await Promise.all([
         ...(receives ? [always(named, leave.signal, () => receive(each, named, !delivers), onFailure)] : []),
-        ...(delivers ? [always(named, stop.signal, deliver, onFailure)] : []),
+        ...(delivers
+          ? [always(named, stop.signal, deliver, onFailure), observe(member.config, named, stop.signal)]
+          : []),
       ]);
     };
     each.ended = work().finally(() => {

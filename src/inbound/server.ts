@@ -52,7 +52,9 @@ export function openInbound(
     receiver.forget();
     wake();
   };
-  const listener = listens ? connect(config.listenUrl, { max: 1, idle_timeout: 0 }) : undefined;
+  const listener = listens
+    ? connect(config.listenUrl, { max: 1, idle_timeout: 0, purpose: 'receive listen' })
+    : undefined;
   // Comes back by itself after a lost connection; until then, and behind a pooler, the cache's age is the guarantee.
   listener?.listen('collecta_inbound', changed, changed).catch(error => {
     log.warn('inbound hears no notifications', { code: (error as { code?: string }).code });

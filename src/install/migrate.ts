@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { TransactionSql } from 'postgres';
 import { connect } from '../database/connect.ts';
+import { openPool, type Query } from '../database/pool.ts';
 
 /** Both src/install and dist/install lie two folders below the package's root. */
 const sqlFolder = new URL('../../sql/', import.meta.url);
@@ -86,8 +86,8 @@ function pendingAfter(ledger: LedgerRow[], migrations: Migration[]): Migration[]
   return migrations.slice(ledger.length);
 }
 
-async function readLedger(tx: TransactionSql): Promise<LedgerRow[]> {
-  return await tx<LedgerRow[]>`select filename, hash from collecta.migrations order by filename collate "C"`;
+async function readLedger(query: Query): Promise<LedgerRow[]> {
+  return (await query`select filename, hash from collecta.migrations order by filename collate "C"`) as unknown as LedgerRow[];
 }
 
 export type MigrateOptions = {
@@ -175,22 +175,27 @@ export async function migrate(
   return { applied, already: migrations.map(each => each.filename).filter(name => !applied.includes(name)) };
 }
 
-export type InstallStatus = { state: 'not installed' | 'pending' | 'up to date'; pending: string[] };
+export type InstallStatus = {
+  state: 'not installed' | 'pending' | 'up to date';
+  pending: string[];
+  /** The server takes no writes: a standby, or default_transaction_read_only is on. */
+  readOnly?: true;
+};
 
 /** What `migrate` would do. A database that is ahead of this version counts as up to date: old and new runners overlap during an upgrade. */
 export async function status(url: string, folder: URL = sqlFolder): Promise<InstallStatus> {
   const migrations = await readMigrations(folder);
-  const sql = connect(url, { max: 1 });
+  // Single statements: a pooler that pools by statement refuses transactions.
+  const sql = openPool(url, { max: 1, prepare: false });
   try {
-    const ledger = await sql.begin(async tx => {
-      await tx`set local search_path = pg_catalog, pg_temp`;
-      const [row] = await tx`select to_regclass('collecta.migrations') is not null as installed`;
-      return row?.installed ? await readLedger(tx) : [];
-    });
+    const [row] = await sql`select pg_catalog.to_regclass('collecta.migrations') is not null as installed,
+      pg_catalog.current_setting('transaction_read_only')::boolean as read_only`;
+    const ledger = row?.installed ? await readLedger(sql) : [];
+    const onlyRead = row?.read_only ? { readOnly: true as const } : {};
     const known = new Set(ledger.map(row => row.filename));
     const pending = migrations.map(each => each.filename).filter(name => !known.has(name));
-    if (known.size === 0) return { state: 'not installed', pending };
-    return { state: pending.length > 0 ? 'pending' : 'up to date', pending };
+    if (known.size === 0) return { state: 'not installed', pending, ...onlyRead };
+    return { state: pending.length > 0 ? 'pending' : 'up to date', pending, ...onlyRead };
   } finally {
     await sql.end({ timeout: 5 });
   }

@@ -12,7 +12,8 @@ export async function waitUntilInstalled(url: string, log: Log, signal: AbortSig
   for (let attempt = 0; !signal.aborted; attempt++) {
     const retryInMs = Math.min(500 * 2 ** attempt, 10_000);
     try {
-      const { state, pending } = await status(url);
+      const { state, pending, readOnly } = await status(url);
+      if (readOnly) throw Object.assign(new Error('it cannot be written to'), { code: '25006' });
       if (state === 'up to date') return;
       const hint = 'run collecta-webhooks migrate, or sql/install.psql; this process goes on by itself then';
       log.warn('waiting for the install', { database, state, missing: pending.length, hint, retry_in_ms: retryInMs });

@@ -1,6 +1,7 @@
 import ky from 'ky';
 import type { Config } from '../config.ts';
 import { connect, describeDatabase, whyUnreachable } from '../database/connect.ts';
+import { readOnlyServer } from '../database/errors.ts';
 import { status } from '../install/migrate.ts';
 import { createLog } from '../log.ts';
 import { createGuard } from '../outbound/destination.ts';
@@ -16,7 +17,7 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
     failed ||= verdict === 'FAIL';
     say(`${verdict.padEnd(4)}  ${what}${hint ? `\n      ${hint}` : ''}`);
   };
-  const sql = connect(config.databaseUrl, { max: 1 });
+  const sql = connect(config.databaseUrl, { max: 1, purpose: 'doctor' });
   try {
     const [server] = await sql`select current_setting('server_version') as version, current_user as "user",
       (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as tls`;
@@ -24,7 +25,9 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
       'ok',
       `database ${describeDatabase(config.databaseUrl)}: PostgreSQL ${server?.version}, as ${server?.user}, ${server?.tls ? 'over TLS' : 'without TLS'}`,
     );
-    const { state, pending } = await status(config.databaseUrl);
+    const { state, pending, readOnly } = await status(config.databaseUrl);
+    if (readOnly)
+      tell('FAIL', readOnlyServer, 'Connect to the primary; with several hosts: target_session_attrs=read-write.');
     if (state !== 'up to date') {
       tell('FAIL', `collecta is ${state}: ${pending.length} migrations are missing`, 'collecta-webhooks migrate');
       return 1;

@@ -1,6 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { Query } from '../database/pool.ts';
-import { hasLabel, processMetrics } from '../metrics.ts';
+import { labelOf, processMetrics } from '../metrics.ts';
 
 type Figure = { name: string; labels: Record<string, string>; value: number };
 
@@ -60,7 +60,7 @@ export async function readMetrics(sql: Query): Promise<string> {
   const families = new Map<string, Counter | Gauge>();
   let oldestOther = 0;
   for (const { name, labels, value } of (await figures(sql)) as unknown as Figure[]) {
-    if (labels.endpoint !== undefined && !hasLabel(labels.endpoint)) {
+    if (labels.endpoint !== undefined && labelOf(labels.endpoint) === 'other') {
       if (name === 'collecta_due_oldest_seconds') oldestOther = Math.max(oldestOther, value);
       continue;
     }

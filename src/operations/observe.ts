@@ -5,6 +5,7 @@ import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 
 const everyMs = 60_000;
+const firstWithinMs = 5_000;
 const patienceMs = 60_000;
 
 /**
@@ -14,7 +15,15 @@ const patienceMs = 60_000;
 export async function observe(config: Config, log: Log, signal: AbortSignal): Promise<void> {
   // The dispatcher beside it says what both wait for.
   await waitUntilInstalled(config.databaseUrl, { ...log, warn: () => {} }, signal);
-  const sql = openPool(config.databaseUrl, { max: 1, idle_timeout: 20, prepare: false, patienceMs });
+  const sql = openPool(config.databaseUrl, {
+    purpose: 'observe',
+    max: 1,
+    idle_timeout: 2,
+    prepare: false,
+    patienceMs,
+  });
+  // Many databases of one process are not asked in the same moment.
+  await pause(Math.random() * firstWithinMs, undefined, { signal }).catch(() => {});
   while (!signal.aborted) {
     try {
       const [row] = await sql`select collecta.observe() as more`;

@@ -31,9 +31,10 @@ export async function serveOperations(
   if (port === undefined) return void (await once(signal, 'abort'));
   limitEndpointLabels(config.metricsEndpoints);
   // A session each: slow metrics do not make this process look as if it were not ready.
-  const open = () => openPool(config.databaseUrl, { max: 1, idle_timeout: 60, prepare: false, patienceMs, graceMs: 0 });
-  const probe = open();
-  const scrape = open();
+  const open = (purpose: string) =>
+    openPool(config.databaseUrl, { purpose, max: 1, idle_timeout: 60, prepare: false, patienceMs, graceMs: 0 });
+  const probe = open('probe');
+  const scrape = open('metrics');
   const answers: Record<string, () => Promise<string>> = {
     '/livez': async () => 'ok\n',
     '/readyz': shared(async () => {

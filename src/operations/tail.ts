@@ -11,7 +11,7 @@ export async function tail(
   signal: AbortSignal,
   say: (line: string) => void,
 ): Promise<number> {
-  const sql = connect(databaseUrl, { max: 1 });
+  const sql = connect(databaseUrl, { max: 1, purpose: 'tail' });
   const read = (since: string | null, limit: number) => sql`
     select id, to_char(started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as at, outcome, response_status, endpoint_id, module, event,
       record_id, attempt, round(duration_ms) as ms, error
@@ -22,8 +22,13 @@ export async function tail(
     order by id desc limit ${limit}`;
   const seen = new Set<string>();
   try {
-    const [start] = await sql`select left(collecta.new_id('dlv'), 16) as since`;
-    let since = start?.since as string;
+    // An id begins with its time in milliseconds. Not by new_id: collecta_reader may not call it.
+    const idAgo = async (seconds: number) => {
+      const [row] = await sql`select 'dlv_' || lpad(to_hex((
+        extract(epoch from clock_timestamp() - make_interval(secs => ${seconds})) * 1000)::bigint), 12, '0') as id`;
+      return row!.id as string;
+    };
+    let since = await idAgo(0);
     let rows = options.last > 0 ? await read(null, options.last) : [];
     for (;;) {
       for (const row of [...rows].reverse()) {
@@ -37,9 +42,7 @@ export async function tail(
       await pause(1_000, undefined, { signal });
       rows = await read(since, 10_000);
       // An id begins with its time: what is older than 5 s cannot appear any more.
-      const [now] =
-        await sql`select 'dlv_' || lpad(to_hex((extract(epoch from clock_timestamp() - interval '5 s') * 1000)::bigint), 12, '0') as since`;
-      since = now?.since as string;
+      since = await idAgo(5);
       for (const id of seen) if (id < since) seen.delete(id);
     }
   } catch (error) {

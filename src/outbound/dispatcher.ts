@@ -45,8 +45,8 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
   const onpooler = () => log.info('a transaction pooler is in between: statements are not prepared');
   // Idle, a runner has three sessions: this one, which has the plans of a claim (made anew, they are 40 ms of somebody's
   // latency), the one that listens, and the standing one. What records and maintains opens and closes as needed.
-  const claims = openPool(databaseUrl, { max: 1, onpooler });
-  const sql = openPool(databaseUrl, { max: 3, idle_timeout: 10 });
+  const claims = openPool(databaseUrl, { max: 1, onpooler, purpose: 'claim' });
+  const sql = openPool(databaseUrl, { max: 3, idle_timeout: 10, purpose: 'record' });
   const keyring = createKeyring(config.secretKey);
   const upkeep = createUpkeep(sql, keyring, log, signal);
   const {
@@ -189,13 +189,9 @@ function createOldClaim() {
         if (more) hungry.add(endpoint.id);
         else hungry.delete(endpoint.id);
       const saturated = hungry.size > 0 && (recording() || [...busy].some(id => hungry.has(id)));
-      const next = saturated ? 'when_recorded' : drained ? 'sleep' : 'wait';
-      return {
-        work: deliveries.length > 0 || routed > 0,
-        full,
-        next,
-        waitMs: next === 'wait' ? (holds ? 10 : 1) : null,
-      };
+      if (deliveries.length > 0 || routed > 0) return { next: full ? 'now' : 'soon', waitMs: null };
+      if (saturated) return { next: 'when_recorded', waitMs: null };
+      return drained ? { next: 'sleep', waitMs: null } : { next: 'wait', waitMs: holds ? 10 : 1 };
     },
   };
 }

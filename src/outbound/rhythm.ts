@@ -22,16 +22,8 @@ import type { Wakeup } from './wakeup.ts';
  */
 type Mode = 'busy' | 'lingering' | 'saturated' | 'waiting' | 'drowsy' | 'checking' | 'asleep';
 
-/** What a claim came to, as far as the rhythm is concerned. */
-export type Found = {
-  /** Whether it brought deliveries or routed changes. */
-  work: boolean;
-  /** Whether there was as much as a claim takes. */
-  full: boolean;
-  /** What it says about the next one: see claim.ts. */
-  next: 'now' | 'when_recorded' | 'wait' | 'sleep';
-  waitMs: number | null;
-};
+/** What a claim says about the next one (claim.ts): when to look again, and no later than after `waitMs`. */
+export type Found = { next: 'now' | 'soon' | 'when_recorded' | 'wait' | 'sleep'; waitMs: number | null };
 
 export type Rhythm = {
   /** Whether the next claim is to look at everything. */
@@ -54,8 +46,8 @@ export function createRhythm(bell: Bell, wakeup: Wakeup, pollIntervalMs: number,
   let failures = 0;
   let calledOthersAt = Number.NEGATIVE_INFINITY;
 
-  function modeAfter({ work, full, next }: Found): Mode {
-    if (work) return !full && wakeup.holds && !bell.rung ? 'lingering' : 'busy';
+  function modeAfter({ next }: Found): Mode {
+    if (next === 'soon') return wakeup.holds && !bell.rung ? 'lingering' : 'busy';
     if (next === 'now') return 'busy';
     if (next === 'when_recorded') return 'saturated';
     if (next === 'wait') return 'waiting';
@@ -64,22 +56,21 @@ export function createRhythm(bell: Bell, wakeup: Wakeup, pollIntervalMs: number,
 
   const waitShortly = () => bell.wait(Math.min(2 ** shortWaits++, 50, pollIntervalMs));
 
-  async function becomeBusy({ work, full }: Found): Promise<void> {
-    if (!work) return;
+  async function becomeBusy(more: boolean): Promise<void> {
     shortWaits = 0;
     if (++busyClaims >= busyClaimsBeforeLettingGo) await wakeup.letGo();
-    if (!full || wakeup.holds || performance.now() - calledOthersAt < callOthersEveryMs) return;
+    if (!more || wakeup.holds || performance.now() - calledOthersAt < callOthersEveryMs) return;
     calledOthersAt = performance.now();
     callOthers();
   }
 
-  async function fallAsleep(): Promise<void> {
+  async function fallAsleep(withinMs: number): Promise<void> {
     const answer = await wakeup.trySleep();
     if (answer === 'held') mode = 'checking';
     else if (answer === 'refused' && wakeup.listens) await waitShortly();
     else {
       mode = 'asleep';
-      await bell.wait(pollIntervalMs);
+      await bell.wait(withinMs);
     }
   }
 
@@ -92,11 +83,11 @@ export function createRhythm(bell: Bell, wakeup: Wakeup, pollIntervalMs: number,
       mode = modeAfter(found);
       const withinMs = Math.min(found.waitMs ?? pollIntervalMs, pollIntervalMs);
       if (mode !== 'busy' && mode !== 'saturated') busyClaims = 0;
-      if (mode === 'busy') await becomeBusy(found);
-      else if (mode === 'lingering') await bell.wait(lingerMs);
+      if (mode === 'busy') await becomeBusy(found.next === 'now');
+      else if (mode === 'lingering') await bell.wait(Math.min(lingerMs, withinMs));
       else if (mode === 'saturated') await (wakeup.holds ? bell.wait(withinMs) : waitShortly());
-      else if (mode === 'drowsy') await fallAsleep();
-      else await bell.wait(withinMs);
+      else if (mode === 'drowsy') await fallAsleep(withinMs);
+      else await bell.wait(Math.max(withinMs, mode === 'waiting' && wakeup.holds ? lingerMs : 1));
     },
     async afterFailure() {
       mode = 'checking';

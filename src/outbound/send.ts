@@ -7,6 +7,7 @@ import type { Deliverer } from './deliver.ts';
 import { notSent } from './exchange.ts';
 import type { Places } from './places.ts';
 import type { Finished } from './record.ts';
+import { startSpan, traceparentOf } from './trace.ts';
 
 export type Sender = {
   /** Signs, sends and hands over to be recorded. What was not sent is given back. Never rejects. */
@@ -35,10 +36,18 @@ export function createSender(
     const leave = places.begin(endpoint.id, Buffer.byteLength(body));
     const { url, unusable } = endpoint;
     const signed = unusable ? null : signatureHeaders(endpoint.keys, eventId, Math.floor(Date.now() / 1000), body);
-    const headers = { ...endpoint.headers, 'content-type': 'application/json', ...signed };
+    const traceparent = traceparentOf(body);
+    const endSpan = startSpan({ endpointId: endpoint.id, eventId, url, traceparent });
+    const headers = {
+      ...endpoint.headers,
+      'content-type': 'application/json',
+      ...signed,
+      ...(traceparent && { traceparent }),
+    };
     const request = { url, headers, body, mayBegin: () => mayBegin(delivery) };
     const result = unusable ? notSent(unusable) : await deliver(request, abandon);
     const { outcome, status, totalMs } = result;
+    endSpan(result);
     leave(outcome === 'withdrawn' ? null : totalMs);
     if (outcome === 'withdrawn') return giveBack([delivery]);
     countAttempt({ endpointId: endpoint.id, eventId, outcome, status, totalMs });

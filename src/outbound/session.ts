@@ -19,6 +19,7 @@ export function openStandingSession(url: string): StandingSession {
   let ends = 0;
   let ended = false;
   const pool = openPool(url, {
+    purpose: 'stand by',
     max: 1,
     idle_timeout: 0,
     max_lifetime: null,

@@ -44,7 +44,7 @@ export function createWakeup(
   let holds = false;
   let listens = false;
   let connection = 0;
-  let silent = true; // whether the log knows that notifications do not come through
+  let told: string | undefined; // the last reason in the log why nothing is heard
   let testHeard = () => {};
   const testChannel = `collecta_test_${crypto.randomUUID().replaceAll('-', '')}`;
   const closing = new AbortController();
@@ -64,8 +64,8 @@ export function createWakeup(
     lost(reason: string, retryInMs: number): void {
       connection = 0;
       const event = listens ? 'listening was interrupted, polling meanwhile' : 'cannot listen yet, polling';
-      if (listens || silent) log.warn(event, { message: reason, retry_in_ms: retryInMs });
-      silent = false;
+      if (reason !== told) log.warn(event, { message: reason, retry_in_ms: retryInMs });
+      told = reason;
       if (listens) onWake();
       listens = false;
       onListening(false, reason);
@@ -93,7 +93,7 @@ export function createWakeup(
       }
       if ((await heard) && current()) {
         listens = true;
-        silent = true;
+        told = undefined;
         log.info('listening');
         onListening(true);
         onWake();

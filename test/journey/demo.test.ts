@@ -117,6 +117,15 @@ t.test('--keep stays up for psql until it is told to end', async t => {
   while (!result.out.includes('Ctrl-C ends it') && child.exitCode === null)
     await new Promise(done => setTimeout(done, 50));
   const url = /psql '(postgres:[^']+)'/.exec(result.out)?.[1] ?? '';
+  const [, page = ''] = /The console: (\S+)/.exec(result.out) ?? [];
+  const [, name = '', password = ''] = /with the name (\S+) and the password (\S+)/.exec(result.out) ?? [];
+  const entered = await fetch(`${page}login`, {
+    method: 'POST',
+    redirect: 'manual',
+    headers: { origin: new URL(page).origin, 'sec-fetch-site': 'same-origin' },
+    body: new URLSearchParams({ name, password }),
+  });
+  t.equal(entered.status, 303, 'the console lets in whom it was printed for');
   const sql = postgres(url, { max: 1 });
   await sql`insert into work_orders (product_code, quantity) values ('HOSE-4', 3)`;
   let delivered = 0;

@@ -244,7 +244,7 @@ t.test('what the pages name exists: relations, functions, settings, commands, va
   const names = await sql<{ name: string }[]>`
     select relname as name from pg_class where relnamespace = 'collecta'::regnamespace
     union select proname from pg_proc where pronamespace = 'collecta'::regnamespace`;
-  const known = new Set([...names.map(each => each.name), 'context', 'muted', 'notify']);
+  const known = new Set([...names.map(each => each.name), 'context', 'muted', 'notify', 'traceparent']);
   const commands = new Set(
     [...readFileSync('src/cli.ts', 'utf8').matchAll(/^ {2}'?([a-z-]+)'?: \w+Command,$/gm)].map(([, name]) => name),
   );

@@ -32,9 +32,9 @@ export async function fillHistory(
     await sql.unsafe(`
       with made as materialized (
         select n, now() - interval '20 s' - (((${attempts} - n)::float8 / ${attempts}) + 0.018 * sin(18 * (n::float8 / ${attempts})) * (n::float8 / ${attempts}) * (1 - n::float8 / ${attempts})) * interval '${days} days' as at,
-          'ep_' || lpad(to_hex(1 + (n * 7919) % ${endpoints}), 32, '0') as endpoint_id,
+          'ep_' || lpad(to_hex(1 + (n::bigint * 7919) % ${endpoints}), 32, '0') as endpoint_id,
           case when n % 250 = 0 then 'exhausted' when n % 25 = 0 then 'failed' when n % 997 = 0 then 'blocked' else 'delivered' end as outcome,
-          10 + (n * 31 % 90) + case when n % 50 = 0 then 700 else 0 end as ms
+          10 + (n::bigint * 31 % 90) + case when n % 50 = 0 then 700 else 0 end as ms
         from generate_series(${from} + 1, ${Math.min(from + each, attempts)}) n
       ), named as materialized (
         select m.*, 'evt_' || lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(n), 19, '0') as event_id,

@@ -5,9 +5,10 @@ import type { Test } from 'tap';
 export async function startProxy(t: Pick<Test, 'teardown'>, serverPort: number) {
   const sockets = new Set<net.Socket>();
   let state: 'open' | 'cut' | 'silent' = 'open';
+  let upstreamPort = serverPort;
   const proxy = net.createServer(client => {
     if (state === 'cut') return client.destroy();
-    const upstream = net.connect(serverPort, '127.0.0.1');
+    const upstream = net.connect(upstreamPort, '127.0.0.1');
     for (const [one, other] of [
       [client, upstream],
       [upstream, client],
@@ -32,10 +33,14 @@ export async function startProxy(t: Pick<Test, 'teardown'>, serverPort: number) 
       else socket.resume();
     }
   };
+  /** New connections go to another server. */
+  const lead = (port: number) => {
+    upstreamPort = port;
+  };
   t.teardown(() => {
     set('cut');
     proxy.close();
   });
   const { port } = proxy.address() as net.AddressInfo;
-  return { set, through: (url: string) => url.replace(`:${serverPort}/`, `:${port}/`) };
+  return { set, lead, through: (url: string) => url.replace(`:${serverPort}/`, `:${port}/`) };
 }

@@ -101,7 +101,7 @@ export async function roundTrip(
     const values = extra.map(([, [type, value]]) => `, ${value}::${type}`).join('');
     await sql.unsafe(
       `insert into "Orders" (id, tenant, stage, custom_data, quantity, words ${names})
-       values ('i', 'I', 'open', json_build_object('word', $1::text)::jsonb, 12.50000, array[$1, null, 'NULL', '{"\\'] ${values}),
+       values ('i', 'I', 'open', json_build_object('word', $1::text)::jsonb, 12.50000, array[$1, null, 'NULL', '{"' || chr(92)] ${values}),
          ('I', 'i', 'open', null, 1, null ${extra.map(() => ', null').join('')})`,
       [word],
     );
@@ -128,7 +128,7 @@ export async function roundTrip(
     await rows(
       'attempt',
       sql`select e.name, module, event, record_id, attempt, d.url, request_headers, request_body, outcome, response_status,
-          response_headers ->> 'x-answer' as answered, response_body, d.error, next_attempt_at - finished_at as waits
+          response_headers ->> 'x-answer' as answered, response_body, d.error, extract(epoch from next_attempt_at - finished_at)::int as waits
         from collecta.webhook_deliveries d join collecta.endpoints e using (endpoint_id)
         order by e.name, request_body::json ->> 'sequence', d.id`,
     );

@@ -1,0 +1,78 @@
+/** What README and docs/operations.md tell a DBA to ask is answered from indexes, however long the history is. */
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import { tail } from '../../src/operations/tail.ts';
+import { deliver, subscribe } from '../support/changes.ts';
+import { type Sql, useServer } from '../support/database.ts';
+
+const { admin, database } = await useServer();
+
+/** 20,000 attempts, which the planner takes for 10,000,000: it multiplies rows a page by pages. */
+async function pretendHistory(sql: Sql): Promise<void> {
+  await sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
+  await subscribe(sql);
+  await sql`insert into t values ('rec_1')`;
+  await deliver(sql);
+  const [events, attempts] = await Promise.all(
+    ['events', 'delivery_attempts'].map(async parent => {
+      const [row] = await sql`select tableoid::regclass::text as name from ${sql(`collecta.${parent}`)} limit 1`;
+      return row!.name as string;
+    }),
+  );
+  const columns = async (table: string, changed: Record<string, string>) => {
+    const rows =
+      await sql`select attname from pg_attribute where attrelid = ${table}::regclass and attnum > 0 and not attisdropped order by attnum`;
+    return rows.map(({ attname }) => changed[attname] ?? `x."${attname}"`).join(', ');
+  };
+  const id = (prefix: string) => `'${prefix}_' || lpad(to_hex(n), 32, '0')`;
+  await sql.unsafe(`insert into ${events} select ${await columns(events!, { event_id: id('evt'), record_id: id('rec') })}
+    from ${events} x, generate_series(1, 20000) n`);
+  await sql.unsafe(`insert into ${attempts} select ${await columns(attempts!, { id: id('dlv'), event_id: id('evt') })}
+    from ${attempts} x, generate_series(1, 20000) n`);
+  await sql.unsafe(`vacuum analyze ${events}; `);
+  await sql.unsafe(`vacuum analyze ${attempts}`);
+  for (const table of [events, attempts])
+    await sql`update pg_class set reltuples = 10000000 where oid = ${table!}::regclass`;
+}
+
+t.test('documented look-ups', async t => {
+  const { sql } = await database();
+  await pretendHistory(sql);
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+  const page = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
+  const blocks = [readme, page].flatMap(text => Array.from(text.matchAll(/```sql\n(.*?)```/gs), match => match[1]!));
+  const queries = blocks
+    .flatMap(block => block.replace(/--.*$/gm, '').split(/;\s*(?:\n|$)/))
+    .filter(query => /^\s*select[^;]*from collecta\.(webhook_deliveries|events)/.test(query));
+  t.ok(queries.length >= 4, `${queries.length} queries of the history`);
+  const readsAll = async (query: string) => {
+    const plan = (await sql.unsafe(`explain ${query}`)).map(row => row['QUERY PLAN']).join('\n');
+    return /Seq Scan on (events|delivery_attempts)_\d+ .*rows=\d{6}/.test(plan) && plan;
+  };
+  t.ok(
+    await readsAll('select id from collecta.webhook_deliveries order by error limit 10'),
+    'what has no index is seen',
+  );
+  for (const query of queries) t.notOk(await readsAll(query), query.trim().slice(0, 200));
+});
+
+t.test('tail works as collecta_reader, and asks for no more', async t => {
+  const place = await database();
+  await place.sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
+  await subscribe(place.sql);
+  await place.sql`insert into t values ('rec_1')`;
+  await deliver(place.sql);
+  await admin.unsafe(`create role reads_only login password 'x' in role collecta_reader`);
+  const lines: string[] = [];
+  const stop = new AbortController();
+  await tail(
+    place.url.replace('postgres:postgres@', 'reads_only:x@'),
+    { endpoint: undefined, failed: false, last: 5 },
+    stop.signal,
+    line => {
+      lines.push(line);
+      stop.abort();
+    },
+  );
+  t.match(lines[0], /delivered .* rec_1 /);
+});

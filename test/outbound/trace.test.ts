@@ -1,0 +1,127 @@
+import { trace } from '@opentelemetry/api';
+import t from 'tap';
+import { notSent } from '../../src/outbound/exchange.ts';
+import { startSpan, traceparentOf } from '../../src/outbound/trace.ts';
+import { useServer } from '../support/database.ts';
+import { createEndpoint, runtimes, startReceiver, startRunner, until } from '../support/runner.ts';
+
+const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+
+t.test('the traceparent is the context’s, and nothing that a record holds', async t => {
+  t.equal(traceparentOf(`{"record":{},"context":{"traceparent":"${traceparent}"}}`), traceparent);
+  for (const body of [
+    '{"record":{}}',
+    `{"record":{"traceparent":"${traceparent}"}}`,
+    `{"record":{"context":{"traceparent":"${traceparent}"}},"context":{"user":7}}`,
+    `{"context":"traceparent"}`,
+    `{"context":{"traceparent":"00-xyz"}}`,
+    `{"context":{"traceparent":"${traceparent}\\r\\nx-evil: 1"}}`,
+    `{"context":{"traceparent":7}}`,
+    'no JSON with "traceparent"',
+  ])
+    t.equal(traceparentOf(body), undefined, body);
+});
+
+t.test('a span for each attempt where there is an SDK: linked to the writer’s, child of nothing', async t => {
+  const spans: {
+    name: string;
+    options: Record<string, unknown>;
+    attributes: Record<string, unknown>;
+    status?: { code: number; message?: string };
+    ended: boolean;
+  }[] = [];
+  const provider = {
+    getTracer: () => ({
+      startSpan(name: string, options: Record<string, unknown>) {
+        const span = {
+          name,
+          options,
+          attributes: { ...(options.attributes as object) } as Record<string, unknown>,
+          ended: false,
+        } as (typeof spans)[number];
+        spans.push(span);
+        return {
+          setAttribute: (key: string, value: unknown) => {
+            span.attributes[key] = value;
+          },
+          setStatus: (status: { code: number }) => {
+            span.status = status;
+          },
+          end: () => {
+            span.ended = true;
+          },
+        };
+      },
+      startActiveSpan() {},
+    }),
+  };
+  trace.setGlobalTracerProvider(provider as never);
+  t.teardown(() => trace.disable());
+  const url = 'https://hooks.example.com/secret-token?key=secret';
+  startSpan({ endpointId: 'ep_1', eventId: 'evt_1', url, traceparent })({
+    ...notSent('connection refused'),
+    outcome: 'failed',
+  });
+  startSpan({ endpointId: 'ep_1', eventId: 'evt_2', url, traceparent: undefined })({
+    ...notSent('x'),
+    outcome: 'delivered',
+    status: 200,
+  });
+  t.match(spans[0], {
+    name: 'deliver webhook',
+    ended: true,
+    options: {
+      root: true,
+      links: [{ context: { traceId: '4bf92f3577b34da6a3ce929d0e0e4736', spanId: '00f067aa0ba902b7' } }],
+    },
+    attributes: { 'collecta.endpoint_id': 'ep_1', 'server.address': 'hooks.example.com', 'collecta.outcome': 'failed' },
+    status: { message: 'connection refused' },
+  });
+  t.strictSame(spans[1]?.options.links, []);
+  t.equal(spans[1]?.attributes['http.response.status_code'], 200);
+  t.notMatch(JSON.stringify(spans), /secret/, 'no path and no query');
+});
+
+t.test('from the writing transaction to the header of the POST', async t => {
+  const server = await useServer();
+  for (const runtime of runtimes) {
+    const { sql, url } = await server.database();
+    const receiver = await startReceiver();
+    await sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders')`);
+    await createEndpoint(sql, receiver, '/in');
+    const write = (id: number, settings: Record<string, string>) =>
+      sql.begin(async inner => {
+        for (const [name, value] of Object.entries(settings)) await inner`select set_config(${name}, ${value}, true)`;
+        await inner`insert into orders values (${id})`;
+      });
+    await write(1, { 'collecta.traceparent': traceparent });
+    await write(2, { 'collecta.context': `{"user": 7, "traceparent": "${traceparent}"}` });
+    await write(3, { 'collecta.context': '{"user": 7}', 'collecta.traceparent': traceparent });
+    await write(4, { 'collecta.context': 'maria', 'collecta.traceparent': traceparent });
+    await write(5, { 'collecta.context': '{}', 'collecta.traceparent': traceparent });
+    await write(6, { 'collecta.context': '{"user": 7}', 'collecta.traceparent': 'nonsense' });
+    await write(7, {});
+    const runner = await startRunner(url, { runtime });
+    await until('all came', () => receiver.to('/in').length >= 7);
+    const found = new Map(
+      receiver.to('/in').map(({ headers, body }) => {
+        const { record, context } = JSON.parse(body);
+        return [record.id as number, { header: headers.traceparent, context }];
+      }),
+    );
+    t.strictSame(
+      [1, 2, 3, 4, 5, 6, 7].map(id => found.get(id)),
+      [
+        { header: traceparent, context: { traceparent } },
+        { header: traceparent, context: { user: 7, traceparent } },
+        { header: traceparent, context: { traceparent, user: 7 } },
+        { header: traceparent, context: { traceparent, context: 'maria' } },
+        { header: traceparent, context: { traceparent } },
+        { header: undefined, context: { user: 7 } },
+        { header: undefined, context: undefined },
+      ],
+      runtime,
+    );
+    t.equal((await runner.stop()).status, 0);
+  }
+});
