@@ -69,15 +69,17 @@ export const fleet = ({ size: databases = 100, seconds = 20 }: Options): Promise
       await until('the receipt', async () => (await receiver.count()).count >= 1, { everyMs: 5 });
       times.push((await receiver.receipts())[0]![1] - at);
     }
-    // And a hundred in each of them at once.
-    await receiver.reset();
-    const changes = databases * 100;
-    const from = performance.timeOrigin + performance.now();
-    await Promise.all(
-      writers.map(sql => sql`insert into work_orders (status) select 'x' from generate_series(1, 100)`),
-    );
-    await until('the deliveries', async () => (await receiver.count()).count >= changes);
-    const { last } = await receiver.count();
+    // And a hundred in each of them at once, first with sessions and plans still to be made.
+    const burst = async () => {
+      await receiver.reset();
+      const from = performance.timeOrigin + performance.now();
+      await Promise.all(
+        writers.map(sql => sql`insert into work_orders (status) select 'x' from generate_series(1, 100)`),
+      );
+      await until('the deliveries', async () => (await receiver.count()).count >= databases * 100);
+      return (databases * 100) / (((await receiver.count()).last - from) / 1000);
+    };
+    const bursts = [await burst(), await burst(), await burst(), await burst()];
     const busy = residentMiB(senders.pids[0]!);
     rmSync(folder, { recursive: true });
     const share = (now: number, then: number) => ((now - then) / seconds) * 100;
@@ -92,11 +94,8 @@ export const fleet = ({ size: databases = 100, seconds = 20 }: Options): Promise
         { name: "the server's CPU", value: share(after.server, before.server), unit: '% of a core' },
         { name: 'from an INSERT into an idle database to the receipt, p50', value: quantile(times, 0.5), unit: 'ms' },
         { name: 'the same, p99', value: quantile(times, 0.99), unit: 'ms' },
-        {
-          name: '100 changes in each database at once, routed and delivered',
-          value: changes / ((last - from) / 1000),
-          unit: 'changes/s',
-        },
+        { name: '100 changes in each database at once, the first time', value: bursts[0]!, unit: 'changes/s' },
+        { name: 'the same again, median of three', value: quantile(bursts.slice(1), 0.5), unit: 'changes/s' },
         { name: 'resident set after that', value: busy, unit: 'MiB' },
       ],
     };

@@ -1,15 +1,21 @@
-// The floor of inbound: the same server and driver, one INSERT a request, nothing checked.
+// The floors of inbound: the same server and driver, nothing checked. One INSERT a request; or, with BENCH_ENDPOINT, the four
+// writes of an accepted request (budget, record, kept request, captured change) by a function written by hand.
 import { connect } from '../src/database/connect.ts';
 import { createInboundServer } from '../src/inbound/server.ts';
 import { createLog } from '../src/log.ts';
 
+const endpoint = process.env.BENCH_ENDPOINT;
 const sql = connect(process.env.DATABASE_URL ?? '', { max: 10 });
-const server = createInboundServer(async ({ body }) => {
+const server = createInboundServer(async ({ body, headers }) => {
   const chunks: Uint8Array[] = [];
   for await (const chunk of body ?? []) chunks.push(chunk);
-  const { payload } = JSON.parse(Buffer.concat(chunks).toString());
-  const [row] = await sql`insert into work_orders (product_code, quantity, work_center)
-      values (${payload.sku}, ${payload.qty}, ${payload.station}) returning id`;
+  const text = Buffer.concat(chunks).toString();
+  const { payload } = JSON.parse(text);
+  const [row] = endpoint
+    ? await sql`select four_writes(${endpoint}, ${payload.sku}, ${payload.qty}, ${payload.station}, ${text},
+        ${headers['idempotency-key'] ?? ''}) as id`
+    : await sql`insert into work_orders (product_code, quantity, work_center)
+        values (${payload.sku}, ${payload.qty}, ${payload.station}) returning id`;
   return { status: 202, headers: { 'content-type': 'application/json' }, body: JSON.stringify({ recordId: row!.id }) };
 }, createLog('error'));
 server.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ port: (server.address() as { port: number }).port })));

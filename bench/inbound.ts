@@ -65,6 +65,28 @@ async function load(port: number, paths: string[], clients: number, seconds: num
 
 type Accepting = Database & { name: string; port: number; paths: string[]; receivers: Senders };
 
+/** The writes of an accepted request, as somebody would write them for this one table. */
+const fourWrites = `
+  create function four_writes(endpoint text, sku text, qty int, station text, body text, key text) returns text
+  language plpgsql as $$
+  declare
+    arrived constant timestamptz := clock_timestamp();
+    record text;
+  begin
+    with free as (
+      select b.slot from collecta.inbound_budgets b
+      where b.inbound_endpoint_id = endpoint and b.taken_at < arrived - interval '60 s'
+      order by b.taken_at desc limit 1 for update skip locked)
+    update collecta.inbound_budgets b set taken_at = arrived
+    from free where b.inbound_endpoint_id = endpoint and b.slot = free.slot;
+    insert into work_orders (product_code, quantity, work_center) values (sku, qty, station) returning id into record;
+    insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+      mapping_version, key_hash, body)
+    values (collecta.new_id('req'), endpoint, arrived, 'accepted', 'created', record, 1,
+      encode(sha256(convert_to(key, 'UTF8')), 'hex'), body);
+    return record;
+  end $$`;
+
 /**
  * Accepted requests against the least that can be done: the same server and driver, a handler that parses the JSON and does
  * one INSERT. The product checks the token, the budget and the idempotency key, keeps the request, maps, casts and captures.
@@ -90,6 +112,19 @@ export const inbound = ({ seconds = 1.5, only = '', ...options }: Options): Prom
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     await add('bare INSERT', bare, ['/'], floor);
+    const byHand = await installedDatabase(lab, thisCheckout);
+    await table(byHand.sql);
+    await byHand.sql`select collecta.attach_module('work_orders', 'work-orders')`;
+    const [endpoint] = await byHand.sql`
+      select inbound_endpoint_id as id from collecta.create_inbound_endpoint(
+        'work-orders', ${mapping}::text::jsonb, rate_limit_per_minute => 60000)`;
+    await byHand.sql.unsafe(fourWrites);
+    const hand = spawn(process.execPath, ['--import', 'tsx', `${root}bench/inbound-floor.ts`], {
+      cwd: root,
+      env: { ...process.env, DATABASE_URL: byHand.url, BENCH_ENDPOINT: endpoint!.id },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    await add('four writes by hand', byHand, ['/'], hand);
     const product = async (name: string, checkout: Checkout, runtime: Runtime) => {
       const database = await installedDatabase(lab, checkout);
       await table(database.sql);

@@ -136,6 +136,11 @@ export const variables = {
     default: '0',
     example: '1',
   }),
+  COLLECTA_PUBLIC_URL: variable({
+    read: z.string().regex(/^https?:\/\/[^\s?#]+$/),
+    about: 'URL that inbound has for its senders, where one signs it (default: https and the Host header)',
+    example: 'https://hooks.example.com',
+  }),
   COLLECTA_OPERATIONS_HOST: variable({
     read: z.string(),
     about: 'address that the operations port listens on',
@@ -261,6 +266,7 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     host: withDefault('COLLECTA_HOST'),
     port: withDefault('COLLECTA_PORT'),
     trustedProxies: withDefault('COLLECTA_TRUSTED_PROXIES'),
+    publicUrl: get('COLLECTA_PUBLIC_URL'),
     operationsHost: withDefault('COLLECTA_OPERATIONS_HOST'),
     operationsPort: get('COLLECTA_OPERATIONS_PORT'),
     consolePath: withDefault('COLLECTA_CONSOLE_PATH'),

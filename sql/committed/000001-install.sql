@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:09803cfb3e68cfb0c45463ed1d9838d52d39d7b4
+--! Hash: sha1:82ca21437582371aa32bee9bc2859a5b7bf3a375
 --! Message: Install
 
 --! Included install/schema.sql
@@ -283,8 +283,7 @@ create table collecta.outbox (
   nested boolean not null default pg_trigger_depth() > 1,
   captured_at timestamptz not null,
   context text collate "C",
-  constraint outbox_pkey primary key (change_id),
-  constraint outbox_operation_is_known check (operation in ('I', 'U', 'D', 'T', 'M'))
+  constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
 comment on table collecta.outbox is
@@ -817,26 +816,6 @@ comment on function collecta.captured_context() is
   'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/type_kind.sql
-create or replace function collecta.element_type(type_id oid) returns oid
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  type pg_catalog.pg_type;
-begin
-  loop
-    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
-    if type.typtype = 'd' then
-      type_id := type.typbasetype;
-    elsif type.typcategory = 'A' and type.typelem <> 0 then
-      type_id := type.typelem;
-    else
-      return type.oid;
-    end if;
-  end loop;
-end
-$$;
-comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
-
 -- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
 -- matters is whose the type is: code of an ordinary role must never run in capture.
 create or replace function collecta.type_kind(type_id oid) returns text
@@ -846,14 +825,23 @@ declare
   type pg_catalog.pg_type;
   by_superuser boolean;
 begin
-  -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
-  if type_id < 16384 then
-    return 'built in';
-  end if;
-  select t.* into type from pg_catalog.pg_type t where t.oid = collecta.element_type(type_id);
-  if type.oid < 16384 then
-    return 'built in';
-  end if;
+  loop
+    -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
+    if type_id < 16384 then
+      return 'built in';
+    end if;
+    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
+    if not found then
+      return 'untrusted';
+    end if;
+    if type.typtype = 'd' then
+      type_id := type.typbasetype;
+    elsif type.typcategory = 'A' and type.typelem <> 0 then
+      type_id := type.typelem;
+    else
+      exit;
+    end if;
+  end loop;
   by_superuser := (select r.rolsuper from pg_catalog.pg_roles r where r.oid = type.typowner);
   if type.typtype = 'c' then
     return case when by_superuser and not exists (
@@ -925,8 +913,7 @@ comment on function collecta.column_expression(text, oid, boolean) is
 create or replace function collecta.column_name(relation oid, number smallint) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select nullif(a.object_names[3], format('........pg.dropped.%s........', number))
-  from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
+  select a.object_names[3] from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
 $$;
 comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
 
@@ -1102,23 +1089,15 @@ comment on function collecta.written_owner(text) is
   'Who owns a written function: the role made for it, or the installer where that role is not there.';
 --! EndIncluded install/internal/own_function.sql
 --! Included install/internal/function_hash.sql
--- Without SET, so that it becomes part of the query that asks for many. By names and not by OIDs, so that it holds in a
--- restored database too.
-create or replace function collecta.function_hash(f pg_catalog.pg_proc) returns text
-language sql stable
-as $$
-  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, f.prosrc, f.prosecdef, f.proconfig, f.proacl, f.provolatile,
-    f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
-$$;
-comment on function collecta.function_hash(pg_catalog.pg_proc) is
-  'What a function does and who may call it, to notice that somebody altered it.';
-
 create or replace function collecta.function_hash(function_id regprocedure) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select collecta.function_hash(p) from pg_catalog.pg_proc p where p.oid = function_id
+  select md5(row(p.proowner, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
+    p.proparallel, p.prosupport)::text)
+  from pg_catalog.pg_proc p where p.oid = function_id
 $$;
-comment on function collecta.function_hash(regprocedure) is 'The same of one, by its number.';
+comment on function collecta.function_hash(regprocedure) is
+  'What a function does and who may call it, to notice that somebody altered it.';
 --! EndIncluded install/internal/function_hash.sql
 --! Included install/internal/fill_template.sql
 create or replace function collecta.fill_template(template text, parts jsonb) returns text
@@ -1165,9 +1144,8 @@ declare
   module record;
 begin
   for module in
-    select m.module_id, m.slug, m.written_for, m.written_hash, h.hash, v
+    select m.module_id, m.slug, m.written_for, m.written_hash, v
     from collecta.modules m
-    left join collecta.capture_hashes() h using (module_id)
     join collecta.module_versions v on v.version = m.current_version
     join pg_catalog.pg_class c on c.oid = m.relation
     order by m.module_id
@@ -1194,7 +1172,7 @@ begin
         and (v.database, v.exclude_columns, v.ignore_columns, v.column_numbers)
           is distinct from (identity, now.exclude_columns, now.ignore_columns, now.column_numbers);
       if anew or module.written_for is distinct from collecta.capture_inputs(module.module_id)
-        or module.written_hash is distinct from module.hash
+        or module.written_hash is distinct from collecta.capture_hash(module.module_id)
       then
         perform collecta.write_capture_functions(module.module_id);
         return next module.slug;
@@ -1221,23 +1199,16 @@ $$;
 comment on function collecta.follow_columns(collecta.module_versions, text[]) is
   'A list of columns, and under what names those of them are now that were renamed.';
 
-create or replace function collecta.capture_hashes() returns table (module_id int, hash jsonb)
+create or replace function collecta.capture_hash(module_id int) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select m.module_id, jsonb_object_agg(w.task, w.hash)
-  from collecta.modules m
-  left join (
-    select substring(p.proname from '[0-9]+')::int as module_id, coalesce(substring(p.proname from '[a-z]+$'), 'row') as task,
-      collecta.function_hash(p) as hash
-    from pg_catalog.pg_proc p
-    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where n.nspname = 'collecta_modules' and p.proname ~ '^capture_[0-9]{1,9}_(insert|update|delete|truncate)$'
-      or n.nspname = 'collecta_rows' and p.proname ~ '^row_[0-9]{1,9}$') w on w.module_id = m.module_id
-  where w.task is not null
-  group by m.module_id
+  select jsonb_object_agg(task, collecta.function_hash(p.oid))
+  from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
+  left join pg_catalog.pg_proc p on p.oid = to_regprocedure(
+    case task when 'row' then format('collecta_rows.row_%s(record, record)', module_id)
+      else format('collecta_modules.capture_%s_%s()', module_id, task) end)
 $$;
-comment on function collecta.capture_hashes() is
-  'The modules'' capture functions as they are now, to compare with what was written.';
+comment on function collecta.capture_hash(int) is 'What a module''s capture functions are now, to compare with what was written.';
 --! EndIncluded modules/internal/resolve_modules.sql
 --! Included outbound/1_capture/internal/truncate_problem.sql
 -- TRUNCATE's records are read as the capturing role. What may run or hide rows there: rights, row security, and functions
@@ -1635,44 +1606,41 @@ declare
   document json;
   custom_data_changed boolean := false;
 begin
-  @return_small@
-  begin
-    if size > 4096 then
-      size_limit := (select s.max_record_bytes from collecta.settings s);
-      begin
-        size := @size@;
-      exception when others then
-        null;
-      end;
-    end if;
-    if size <= size_limit or size_limit is null then
-      begin
-        document := @document@;
-        if size_limit is null or octet_length(document::text) <= 2 * size_limit then
-          return document;
-        end if;
-      exception when others or query_canceled then
-        -- Too large to be written down at all, a value that has no JSON, or no time left.
-        if sqlstate = '57014' and not collecta.writer_timed_out() then
-          raise;
-        end if;
-      end;
-      @document_as_text@
-    end if;
+  if size > 4096 then
+    size_limit := (select s.max_record_bytes from collecta.settings s);
     begin
-      custom_data_changed := @custom_data_changed@;
+      size := @size@;
     exception when others then
       null;
     end;
-    select row_to_json(coalesce("collecta thin".*)) into document
-    from (select @thin_columns@true as "$truncated", custom_data_changed as "$custom_data_changed") "collecta thin";
-    return document;
-  exception when others then
+  end if;
+  if size <= size_limit or size_limit is null then
     begin
-      return coalesce(@thin_by_name@, '{"$truncated":true}');
-    exception when others then
-      return '{"$truncated":true}';
+      document := @document@;
+      if size_limit is null or octet_length(document::text) <= 2 * size_limit then
+        return document;
+      end if;
+    exception when others or query_canceled then
+      -- Too large to be written down at all, a value that has no JSON, or no time left.
+      if sqlstate = '57014' and not collecta.writer_timed_out() then
+        raise;
+      end if;
     end;
+    @document_as_text@
+  end if;
+  begin
+    custom_data_changed := @custom_data_changed@;
+  exception when others then
+    null;
+  end;
+  select row_to_json(coalesce("collecta thin".*)) into document
+  from (select @thin_columns@true as "$truncated", custom_data_changed as "$custom_data_changed") "collecta thin";
+  return document;
+exception when others then
+  begin
+    return coalesce(@thin_by_name@, '{"$truncated":true}');
+  exception when others then
+    return '{"$truncated":true}';
   end;
 end
 $body$ $template$;
@@ -1759,13 +1727,6 @@ begin
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
       then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
-    -- The text of an untrusted enum comes without any cast and cannot fail: it needs no exception block.
-    'return_small', case when how = 'columns' and not kinds && '{trusted}' and not exists (
-        select from pg_catalog.pg_attribute a
-        join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
-        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and t.oid >= 16384 and t.typtype <> 'e') then
-      format(E'if size <= 4096 then\n    return %s;\n  end if;',
-        format(document, collecta.row_columns(root, 'captured', omitted), '')) end,
     'document_as_text', case when kinds && '{trusted}' then
       collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
         format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
@@ -1889,12 +1850,7 @@ begin
   end loop;
   perform collecta.own_functions(written_functions, 'collecta_capture');
   update collecta.modules m
-  set written_for = collecta.capture_inputs(m.module_id), written_hash = (
-    select jsonb_object_agg(task, collecta.function_hash(p.oid))
-    from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
-    join pg_catalog.pg_proc p on p.oid = to_regprocedure(
-      case task when 'row' then format('collecta_rows.row_%s(record, record)', m.module_id)
-        else format('collecta_modules.capture_%s_%s()', m.module_id, task) end))
+  set written_for = collecta.capture_inputs(m.module_id), written_hash = collecta.capture_hash(m.module_id)
   where m.module_id = write_capture_functions.module_id
     and (written or m.written_for is distinct from collecta.capture_inputs(m.module_id));
   perform collecta.leave_citus(before);
@@ -2630,7 +2586,7 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select secret is null or case
     when secret like 'sealed:%' then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
-    when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)$'
+    when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}(==)?|[A-Za-z0-9+/]{3}=?)$'
     else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
 $$;
 comment on function collecta.is_secret(text) is 'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed one can be opened only the runner knows.';
@@ -4301,6 +4257,63 @@ comment on function collecta.maintain() is
   'endpoints that have failed for settings.pause_after. Returns what it did.';
 --! EndIncluded operations/runner/maintain.sql
 
+--! Included inbound/internal/signature_rule.sql
+create type collecta.signature_rule as enum ('false', 'true', 'standard');
+comment on type collecta.signature_rule is
+  'Whether a signature is asked for: false, true, or standard (one that covers an id and a time).';
+
+create or replace function collecta.signature_rule(required boolean) returns collecta.signature_rule
+language sql immutable strict set search_path = pg_catalog, pg_temp
+as $$
+  select case when required then 'true' else 'false' end::collecta.signature_rule
+$$;
+comment on function collecta.signature_rule(boolean) is
+  'So that require_signature => true and => ''standard'' are one parameter.';
+
+create cast (boolean as collecta.signature_rule) with function collecta.signature_rule(boolean) as implicit;
+--! EndIncluded inbound/internal/signature_rule.sql
+--! Included inbound/inbound_senders.sql
+create table collecta.inbound_senders (
+  sender text collate "C" not null,
+  about text collate "C" not null default '',
+  documentation text collate "C",
+  signatures jsonb not null default '[]',
+  ids text[] collate "C" not null default '{}',
+  event text collate "C",
+  ignored_events text[] collate "C" not null default '{}',
+  handshakes jsonb not null default '[]',
+  content_types text[] collate "C" not null default '{json,form}',
+  form_field text collate "C",
+  each text collate "C",
+  shipped boolean not null default false,
+  constraint inbound_senders_pkey primary key (sender),
+  constraint inbound_senders_sender_is_well_formed check (sender ~ '^[a-z0-9][a-z0-9_-]{0,62}$' collate "C"),
+  constraint inbound_senders_content_types_are_known check (content_types <@ '{json,form,text}')
+);
+comment on table collecta.inbound_senders is
+  'How well-known senders sign, number and introduce their requests: one row each, taken by create_inbound_endpoint(sender '
+  '=> ...). Insert a row for a sender of your own; an upgrade replaces the shipped ones only.';
+comment on column collecta.inbound_senders.signatures is
+  'The ways in which a request can be signed; one that matches is enough. Each is an object: in (where the signature '
+  'stands: header:<name> or a path into the body), separator and prefix (of one signature among several), encoding (hex, '
+  'base64, or plain: the secret itself), hash (sha256, sha1, sha512), key (text: the secret''s UTF-8 bytes; base64: what '
+  'stands in base64 after whsec_), signed (a template of {body}, {timestamp}, {id}, {url}, {form} and {$.path}), id and '
+  'timestamp (where they stand; signature:<prefix> is inside the signature''s header), max_age (seconds, 300).';
+comment on column collecta.inbound_senders.ids is
+  'Where the id stands that a repeated request has again: header:<name> or a path. The first that is there counts.';
+comment on column collecta.inbound_senders.event is 'Where the event''s name stands: header:<name> or a path.';
+comment on column collecta.inbound_senders.ignored_events is
+  'Events that are answered and kept as ignored, and become no record: a ping, say.';
+comment on column collecta.inbound_senders.handshakes is
+  'Requests that are no payload, and their answers. Each is an object: method (POST), when (values that query:<name>, '
+  'header:<name> or paths have; true: any value; "{token}": the token of the URL), answer (a template), signed (false: '
+  'answered before a signature is asked for).';
+comment on column collecta.inbound_senders.content_types is
+  'Of json, form (application/x-www-form-urlencoded, its fields become an object) and text (JSON sent as text/plain).';
+comment on column collecta.inbound_senders.form_field is 'The field of a form that holds the payload as JSON.';
+comment on column collecta.inbound_senders.each is 'The array in the payload whose elements are the records.';
+comment on column collecta.inbound_senders.shipped is 'Whether an upgrade may replace the row. Leave it out in rows of your own.';
+--! EndIncluded inbound/inbound_senders.sql
 --! Included inbound/inbound_endpoints.sql
 create table collecta.inbound_endpoints (
   inbound_endpoint_id text collate "C" not null,
@@ -4310,10 +4323,17 @@ create table collecta.inbound_endpoints (
   mapping_version int not null default 1,
   match_columns text[] collate "C" not null,
   match_where text collate "C",
+  sender text collate "C" not null default 'collecta',
+  require_signature collecta.signature_rule not null default 'false',
+  each text collate "C",
+  each_alone boolean not null default false,
+  max_elements int not null default 1000,
+  events text[] collate "C",
+  keep_ignored boolean not null default true,
+  digest_window interval,
   state text collate "C" not null default 'active',
   rate_limit_per_minute int not null,
   max_body_bytes int not null,
-  github_signature boolean not null,
   function_number int generated always as identity,
   columns text[] collate "C" not null,
   scalar_columns text[] collate "C" not null default '{}',
@@ -4322,6 +4342,7 @@ create table collecta.inbound_endpoints (
   written_hash text collate "C" not null default '',
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
+  constraint inbound_endpoints_sender_is_known foreign key (sender) references collecta.inbound_senders,
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
 );
 comment on table collecta.inbound_endpoints is
@@ -4334,7 +4355,20 @@ comment on column collecta.inbound_endpoints.match_where is
   'Only records of which this is true can be matched: an SQL expression over the table''s columns.';
 comment on column collecta.inbound_endpoints.state is 'active; paused (answers 404, as if it were not there); deleted.';
 comment on column collecta.inbound_endpoints.rate_limit_per_minute is 'Requests in any span of 60 seconds, over all runners.';
-comment on column collecta.inbound_endpoints.github_signature is 'Whether X-Hub-Signature-256 is accepted too.';
+comment on column collecta.inbound_endpoints.sender is
+  'The row of inbound_senders that says how its requests are signed and numbered.';
+comment on column collecta.inbound_endpoints.require_signature is
+  'true: a signature is asked for; standard: one that covers id and time; false: only where there is a secret.';
+comment on column collecta.inbound_endpoints.each is 'The array whose elements are the records; null: the payload is one.';
+comment on column collecta.inbound_endpoints.each_alone is
+  'Whether an element that cannot be written leaves the others alone; else all of a payload are written, or none.';
+comment on column collecta.inbound_endpoints.max_elements is 'More elements than this in one payload are refused.';
+comment on column collecta.inbound_endpoints.events is
+  'The events that become records; null: all but the sender''s ignored ones. Others are answered and kept as ignored.';
+comment on column collecta.inbound_endpoints.keep_ignored is 'Whether ignored events are kept in inbound_requests.';
+comment on column collecta.inbound_endpoints.digest_window is
+  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id nor a '
+  'time; 0: never.';
 comment on column collecta.inbound_endpoints.function_number is 'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
@@ -4392,24 +4426,32 @@ create table collecta.inbound_requests (
   finished_at timestamptz not null default clock_timestamp(),
   mapping_version int not null,
   key_hash text collate "C",
+  body_digest text collate "C",
+  results json,
   body text collate "C" not null,
   constraint inbound_requests_pkey primary key (request_id),
-  constraint inbound_requests_state_is_known check (state in ('accepted', 'failed', 'retry', 'duplicate'))
+  constraint inbound_requests_state_is_known check (state in ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored'))
 );
 create unique index inbound_requests_key_is_used_once on collecta.inbound_requests (inbound_endpoint_id, key_hash)
-  where state = 'accepted' and key_hash is not null;
+  where state in ('accepted', 'partial', 'ignored') and key_hash is not null;
+create index inbound_requests_by_digest on collecta.inbound_requests (inbound_endpoint_id, body_digest, received_at)
+  where state in ('accepted', 'partial', 'ignored') and body_digest is not null;
 create index inbound_requests_to_retry on collecta.inbound_requests (received_at) where state = 'retry';
 create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at) where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
   'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
-  'accepted (the record is written); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
-comment on column collecta.inbound_requests.operation is 'created or updated.';
+  'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
+comment on column collecta.inbound_requests.operation is 'created, updated, or unchanged (the record matched, and a trigger or rule suppressed the UPDATE).';
 comment on column collecta.inbound_requests.reason is 'Why it could not be written, as the sender was told.';
 comment on column collecta.inbound_requests.error is 'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
-comment on column collecta.inbound_requests.key_hash is 'SHA-256 of Idempotency-Key, or of webhook-id. The same key again is answered from here and writes nothing.';
-comment on column collecta.inbound_requests.body is 'The request''s body as it came.';
+comment on column collecta.inbound_requests.key_hash is 'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and writes nothing.';
+comment on column collecta.inbound_requests.body_digest is
+  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a while.';
+comment on column collecta.inbound_requests.results is
+  'Of a batch: for each element its recordId and operation, or its detail and column.';
+comment on column collecta.inbound_requests.body is 'The request''s payload as it came; of a form, its fields as a JSON object.';
 
 create table collecta.inbound_refusals (
   day date not null,
@@ -4442,7 +4484,7 @@ create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
-      and path collate "C" ~ '^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+      and path collate "C" ~ '^\$\$?(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
     then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
           from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
 $$;
@@ -4450,7 +4492,9 @@ comment on function collecta.inbound_path_steps(text) is
   'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
 
 create or replace function collecta.read_inbound_mapping(mapping jsonb)
-returns table (column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb)
+returns table (
+  column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb, forms text[]
+)
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -4468,12 +4512,17 @@ begin
       when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
       when not entry.short and entry.kind <> 'object' then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
       when entry.short then null
-      when entry.value - '{path,default,required,constant,whole}'::text[] <> '{}' then 'it has a member that is none of path, default, required, constant, whole'
+      when entry.value - '{path,as,default,required,constant,whole}'::text[] <> '{}'
+        then 'it has a member that is none of path, as, default, required, constant, whole'
       when (entry.value ? 'path')::int + (entry.value ? 'constant')::int + (entry.value ? 'whole')::int <> 1
         then 'it needs exactly one of path, constant and whole'
       when entry.value ? 'whole' and entry.value -> 'whole' <> 'true' then 'whole can only be true'
       when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean' then 'required is true or false'
-      when not entry.value ? 'path' and entry.value ?| '{default,required}' then 'default and required need a path'
+      when not entry.value ? 'path' and entry.value ?| '{as,default,required}' then 'as, default and required need a path'
+      when entry.value ? 'as' and not (case jsonb_typeof(entry.value -> 'as') when 'array' then entry.value -> 'as'
+          else jsonb_build_array(entry.value -> 'as') end
+          <@ '["epoch_seconds", "epoch_milliseconds", "empty_as_null", "unchecked"]')
+        then 'as is epoch_seconds, epoch_milliseconds, empty_as_null or unchecked, or a list of them'
       when entry.value ? 'default' and entry.value -> 'required' = 'true' then 'what has a default is never missing: leave out default or required'
       when jsonb_typeof(entry.value -> 'path') <> 'string' then 'its path is no string'
     end;
@@ -4491,6 +4540,8 @@ begin
     required := coalesce((entry.value -> 'required')::boolean, false);
     fallback := entry.value -> 'default';
     constant := entry.value -> 'constant';
+    forms := array(select jsonb_array_elements_text(case jsonb_typeof(entry.value -> 'as')
+      when 'array' then entry.value -> 'as' when 'string' then jsonb_build_array(entry.value -> 'as') else '[]' end));
     return next;
   end loop;
 end
@@ -4503,11 +4554,212 @@ create or replace function collecta.inbound_fields(mapping jsonb) returns json
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
-    'hasFallback', fallback is not null) order by column_name collate "C")
+    'hasFallback', fallback is not null, 'forms', forms) order by column_name collate "C")
   from collecta.read_inbound_mapping(mapping)
 $$;
-comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/mapping.ts takes it.';
+comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/payload.ts takes it.';
 --! EndIncluded inbound/internal/inbound_fields.sql
+--! Included inbound/internal/check_inbound_sender.sql
+create or replace function collecta.check_inbound_sender() returns trigger
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  signature jsonb;
+  handshake jsonb;
+  wrong text;
+begin
+  if jsonb_typeof(new.signatures) <> 'array' or jsonb_typeof(new.handshakes) <> 'array' then
+    wrong := 'signatures and handshakes are arrays of objects';
+  end if;
+  for signature in select s from jsonb_array_elements(case when wrong is null then new.signatures else '[]' end) s loop
+    wrong := coalesce(wrong, case
+      when jsonb_typeof(signature) <> 'object' then 'a signature is an object'
+      when signature - '{in,separator,prefix,encoding,hash,key,signed,id,timestamp,max_age}'::text[] <> '{}'
+        then 'a signature has a member that is none of in, separator, prefix, encoding, hash, key, signed, id, '
+          'timestamp, max_age'
+      when not collecta.is_inbound_source(signature ->> 'in') then 'in is header:<name> or a path'
+      when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain') then 'encoding is hex, base64 or plain'
+      when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512') then 'hash is sha256, sha1 or sha512'
+      when coalesce(signature ->> 'key', 'text') not in ('text', 'base64') then 'key is text or base64'
+      when signature ->> 'encoding' is distinct from 'plain'
+        and coalesce(signature ->> 'signed', '') !~ '\{(body|form|timestamp|id|\$[^}]*)\}' collate "C"
+        then 'signed is a template with {body}, {form} or what else is signed'
+      when jsonb_typeof(coalesce(signature -> 'max_age', '1')) <> 'number' then 'max_age is a number of seconds' end);
+  end loop;
+  for handshake in select h from jsonb_array_elements(case when wrong is null then new.handshakes else '[]' end) h loop
+    wrong := coalesce(wrong, case
+      when jsonb_typeof(handshake) <> 'object' or jsonb_typeof(handshake -> 'when') is distinct from 'object'
+        or handshake -> 'when' = '{}' or handshake ->> 'answer' is null then 'a handshake has when and answer'
+      when handshake - '{method,when,answer,signed}'::text[] <> '{}'
+        then 'a handshake has a member that is none of method, when, answer, signed'
+      when coalesce(handshake ->> 'method', 'POST') not in ('GET', 'POST') then 'method is GET or POST' end);
+  end loop;
+  select format('%s is no header:<name> and no path', s) into wrong
+  from unnest(new.ids || new.event || new.each) s
+  where wrong is null and s is not null and not collecta.is_inbound_source(s)
+  union all select wrong where wrong is not null
+  limit 1;
+  if wrong is not null then
+    raise exception using errcode = 'CW057', message = format('sender %s cannot be used', new.sender),
+      detail = format('The rule: %s.', wrong),
+      hint = 'select * from collecta.inbound_senders where sender = ''github''; -- is an example';
+  end if;
+  perform pg_notify('collecta_inbound', '');
+  return new;
+end
+$$;
+comment on function collecta.check_inbound_sender() is 'CW057 unless a row of inbound_senders can be understood.';
+
+create or replace function collecta.is_inbound_source(source text) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(source ~ '^(header:[a-z0-9_-]{1,100}|query:[A-Za-z0-9._-]{1,100})$' collate "C"
+    or collecta.inbound_path_steps(replace(source, '[*]', '')) is not null, false)
+$$;
+comment on function collecta.is_inbound_source(text) is
+  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any element.';
+
+drop trigger if exists collecta_check_sender on collecta.inbound_senders;
+create trigger collecta_check_sender before insert or update on collecta.inbound_senders
+  for each row execute function collecta.check_inbound_sender();
+--! EndIncluded inbound/internal/check_inbound_sender.sql
+--! Included inbound/sender_presets.sql
+-- The senders we know, as data. A row of the DBA's own stays as it is, also where we add one of that name later.
+insert into collecta.inbound_senders as known
+  (sender, about, documentation, signatures, ids, event, ignored_events, handshakes, content_types, form_field, each,
+   shipped)
+values
+  ('collecta', 'collecta-webhooks itself, and whoever signs as it does',
+   'https://www.standardwebhooks.com',
+   '[{"in": "header:webhook-signature", "prefix": "v1,", "separator": " ", "encoding": "base64",
+     "key": "base64", "signed": "{id}.{timestamp}.{body}", "id": "header:webhook-id",
+     "timestamp": "header:webhook-timestamp"},
+    {"in": "header:x-webhook-signature", "prefix": "sha256=", "signed": "{body}"}]',
+   '{header:webhook-id}', null,
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('standard-webhooks', 'Standard Webhooks, also with svix- headers',
+   'https://github.com/standard-webhooks/standard-webhooks',
+   '[{"in": "header:webhook-signature", "prefix": "v1,", "separator": " ", "encoding": "base64",
+     "key": "base64", "signed": "{id}.{timestamp}.{body}", "id": "header:webhook-id",
+     "timestamp": "header:webhook-timestamp"},
+    {"in": "header:svix-signature", "prefix": "v1,", "separator": " ", "encoding": "base64",
+     "key": "base64", "signed": "{id}.{timestamp}.{body}", "id": "header:svix-id",
+     "timestamp": "header:svix-timestamp"}]',
+   '{header:webhook-id,header:svix-id}', null,
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('stripe', 'Stripe',
+   'https://docs.stripe.com/webhooks/signature',
+   '[{"in": "header:stripe-signature", "prefix": "v1=", "separator": ",", "timestamp": "signature:t=",
+     "signed": "{timestamp}.{body}"}]',
+   '{$.id}', '$.type',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('github', 'GitHub',
+   'https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries',
+   '[{"in": "header:x-hub-signature-256", "prefix": "sha256=", "signed": "{body}"}]',
+   '{header:x-github-delivery}', 'header:x-github-event',
+   '{ping}', '[]',
+   '{json,form}', 'payload', null, true),
+  ('gitlab', 'GitLab, with a signing token or a secret token',
+   'https://docs.gitlab.com/user/project/integrations/webhooks/',
+   '[{"in": "header:webhook-signature", "prefix": "v1,", "separator": " ", "encoding": "base64",
+     "key": "base64", "signed": "{id}.{timestamp}.{body}", "id": "header:webhook-id",
+     "timestamp": "header:webhook-timestamp"},
+    {"in": "header:x-gitlab-token", "encoding": "plain"}]',
+   '{header:webhook-id,header:idempotency-key}', 'header:x-gitlab-event',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('gitea', 'Gitea and Forgejo',
+   'https://forgejo.org/docs/latest/user/webhooks/',
+   '[{"in": "header:x-forgejo-signature", "signed": "{body}"},
+    {"in": "header:x-gitea-signature", "signed": "{body}"}]',
+   '{header:x-forgejo-delivery,header:x-gitea-delivery}', 'header:x-gitea-event',
+   '{}', '[]',
+   '{json,form}', 'payload', null, true),
+  ('shopify', 'Shopify',
+   'https://shopify.dev/docs/apps/build/webhooks/verify-deliveries',
+   '[{"in": "header:x-shopify-hmac-sha256", "encoding": "base64", "signed": "{body}"}]',
+   '{header:x-shopify-webhook-id}', 'header:x-shopify-topic',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('slack', 'Slack Events API',
+   'https://docs.slack.dev/authentication/verifying-requests-from-slack',
+   '[{"in": "header:x-slack-signature", "prefix": "v0=", "timestamp": "header:x-slack-request-timestamp",
+     "signed": "v0:{timestamp}:{body}"}]',
+   '{$.event_id}', '$.event.type',
+   '{}', '[{"when": {"$.type": "url_verification"}, "answer": "{$.challenge}", "signed": true}]',
+   '{json,form}', null, null, true),
+  ('twilio', 'Twilio',
+   'https://www.twilio.com/docs/usage/webhooks/webhooks-security',
+   '[{"in": "header:x-twilio-signature", "encoding": "base64", "hash": "sha1", "signed": "{url}{form}"}]',
+   '{header:i-twilio-idempotency-token}', null,
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('mailgun', 'Mailgun, which signs a token and a time but not the rest of the body',
+   'https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks',
+   '[{"in": "$.signature.signature", "timestamp": "$.signature.timestamp", "id": "$.signature.token",
+     "signed": "{timestamp}{id}"}]',
+   '{$.signature.token}', '$[''event-data''].event',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('pagerduty', 'PagerDuty v3',
+   'https://developer.pagerduty.com/docs/verifying-webhook-signatures',
+   '[{"in": "header:x-pagerduty-signature", "prefix": "v1=", "separator": ",", "signed": "{body}"}]',
+   '{$.event.id}', '$.event.event_type',
+   '{pagey.ping}', '[]',
+   '{json,form}', null, null, true),
+  ('jira', 'Jira, webhooks that an administrator made',
+   'https://developer.atlassian.com/cloud/jira/platform/webhooks/',
+   '[{"in": "header:x-hub-signature", "prefix": "sha256=", "signed": "{body}"}]',
+   '{header:x-atlassian-webhook-identifier}', '$.webhookEvent',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('typeform', 'Typeform',
+   'https://www.typeform.com/developers/webhooks/secure-your-webhooks/',
+   '[{"in": "header:typeform-signature", "prefix": "sha256=", "encoding": "base64", "signed": "{body}"}]',
+   '{$.event_id}', '$.event_type',
+   '{}', '[]',
+   '{json,form}', null, null, true),
+  ('discourse', 'Discourse',
+   'https://meta.discourse.org/t/49045',
+   '[{"in": "header:x-discourse-event-signature", "prefix": "sha256=", "signed": "{body}"}]',
+   '{header:x-discourse-event-id}', 'header:x-discourse-event',
+   '{ping}', '[]',
+   '{json,form}', null, null, true),
+  ('meta', 'Meta: WhatsApp, Messenger, Instagram',
+   'https://developers.facebook.com/docs/graph-api/webhooks/getting-started',
+   '[{"in": "header:x-hub-signature-256", "prefix": "sha256=", "signed": "{body}"}]',
+   '{}', null,
+   '{}', '[{"method": "GET", "when": {"query:hub.mode": "subscribe", "query:hub.verify_token": "{token}"},
+     "answer": "{query:hub.challenge}"}]',
+   '{json,form}', null, '$.entry', true),
+  ('microsoft-graph', 'Microsoft Graph; the secret is the clientState',
+   'https://learn.microsoft.com/en-us/graph/change-notifications-delivery-webhooks',
+   '[{"in": "$.value[*].clientState", "encoding": "plain"}]',
+   '{}', null,
+   '{}', '[{"when": {"query:validationToken": true}, "answer": "{query:validationToken}"}]',
+   '{json,form}', null, '$.value', true),
+  ('amazon-sns', 'Amazon SNS; certificate signatures are not checked, only the token in the URL',
+   'https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html',
+   '[]',
+   '{header:x-amz-sns-message-id}', 'header:x-amz-sns-message-type',
+   '{SubscriptionConfirmation,UnsubscribeConfirmation}', '[]',
+   '{json,form,text}', null, null, true),
+  ('zapier', 'Zapier, which signs nothing: only the token in the URL',
+   'https://help.zapier.com/hc/en-us/articles/8496326446989',
+   '[]',
+   '{}', null,
+   '{}', '[]',
+   '{json,form}', null, null, true)
+on conflict on constraint inbound_senders_pkey do update
+set about = excluded.about, documentation = excluded.documentation, signatures = excluded.signatures,
+  ids = excluded.ids, event = excluded.event, ignored_events = excluded.ignored_events,
+  handshakes = excluded.handshakes, content_types = excluded.content_types, form_field = excluded.form_field,
+  each = excluded.each
+where known.shipped;
+--! EndIncluded inbound/sender_presets.sql
 --! Included inbound/internal/equality_of.sql
 -- Equality as the type's default operator class means it, read from the catalog: for citext and other types of extensions
 -- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
@@ -4797,9 +5049,14 @@ as $template$ select $body$
 declare
   v record;
   given record;
+  wrong pg_catalog.text[];
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+  if wrong operator(pg_catalog.<>) '{}' then
+    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
   end if;
   select * into v from pg_catalog.json_to_record(input) v (@definitions@);
   @exact@
@@ -4835,12 +5092,18 @@ declare
   given record;
   matching record;
   changed pg_catalog.int8;
+  wrong pg_catalog.text[];
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
+  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+  if wrong operator(pg_catalog.<>) '{}' then
+    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
+  end if;
   select * into v from pg_catalog.json_to_record(input) v (@definitions@);
   @exact@
+  @unmatched@
   @serialise@
   if not complete then
     select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
@@ -4921,6 +5184,9 @@ begin
     ) limit 0;
     return null;
   end if;
+  if column_name operator(pg_catalog.=) any (array[@checks@]::pg_catalog.text[]) then
+    raise exception using errcode = '22P02', column = column_name, message = 'the value is of another kind';
+  end if;
   return case column_name @casts@
   end;
 end
@@ -4952,7 +5218,8 @@ begin
   join collecta.module_versions v on v.version = m.current_version
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
 
-  parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns)
+  parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns,
+      array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m where 'unchecked' = any (m.forms)))
     || jsonb_build_object(
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
@@ -4991,7 +5258,7 @@ comment on function collecta.write_inbound_functions(text) is
   'on changed, and when somebody altered or dropped them.';
 
 create or replace function collecta.inbound_template_parts(
-  relation regclass, columns text[], matched text[], key_columns text[]
+  relation regclass, columns text[], matched text[], key_columns text[], unchecked text[]
 ) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -5009,7 +5276,8 @@ begin
     select b.name, b.attnum, b.type_id, b.type, t.typbasetype, t.typtypmod
     from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype = 'd'),
   col as (
-    select b.*, e.operator, e.operand_cast, b.name = any (matched) as is_matched,
+    select b.*, case when b.name = any (unchecked) then '' else collecta.inbound_value_check(b.name, t.oid) end as odd,
+      e.operator, e.operand_cast, b.name = any (matched) as is_matched,
       t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as is_scalar,
       -- The type without its limits, where numeric(10,2) would round 10.005 without a word.
       case when b.modifier >= 0 and coalesce(nullif(t.typelem, 0), t.oid) = 'numeric'::regtype
@@ -5030,6 +5298,14 @@ begin
         quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
       'matches', coalesce(string_agg(format('t.%1$I%2$s %3$s v.%1$I%2$s', c.name, c.operand_cast, c.operator), ' and ')
         filter (where c.is_matched), 'false'),
+      'checks', string_agg(format('case when %s%s then %L end',
+        case when c.is_scalar then format('pg_catalog.json_typeof(input operator(pg_catalog.->) %L) '
+          'operator(pg_catalog.=) any (''{object,array}''::pg_catalog.text[])', c.name) else 'false' end,
+        c.odd, c.name), E',\n    ' order by c.attnum),
+      'unmatched', string_agg(format(E'\n  if (input operator(pg_catalog.->>) %1$L) is null then\n'
+        '    raise exception using errcode = ''CW060'', column = %1$L, '
+        'message = ''records are matched by this column, so it must be there and not null'';\n  end if;', c.name), '')
+        filter (where c.is_matched),
       'casts', string_agg(format(E'\n    when %L then (select v.%2$I::pg_catalog.text '
         'from pg_catalog.json_to_record(input) v (%2$I %3$s))', c.name, c.name, c.type), '' order by c.attnum),
       'exact', string_agg(format(E'\n  if v.%1$I operator(pg_catalog.<>) (select w.%1$I '
@@ -5070,8 +5346,40 @@ begin
       replace(relation::text, '%', '%%'))));
 end
 $$;
-comment on function collecta.inbound_template_parts(regclass, text[], text[], text[]) is
+comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text[]) is
   'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
+
+-- PostgreSQL takes 1712131200 for a day of the year 171213, and "now" for the time of the request. As words and bare
+-- numbers these are mistakes; epoch_seconds, epoch_milliseconds and unchecked in a mapping say that they are meant.
+create or replace function collecta.inbound_value_check(column_name text, type_id oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce((
+    select format(' or exists (select from pg_catalog.json_array_elements(case '
+      'pg_catalog.json_typeof(input operator(pg_catalog.->) %1$L) when ''array'' then input operator(pg_catalog.->) %1$L '
+      'else pg_catalog.json_build_array(input operator(pg_catalog.->) %1$L) end) e (x) '
+      'where (e.x operator(pg_catalog.#>>) ''{}'') operator(pg_catalog.~) %2$L collate pg_catalog."C"%3$s)',
+      column_name, '(?i)(^|[^a-z])(' || k.words || ')([^a-z]|$)|' || k.forms,
+      case when k.is_time then ' or pg_catalog.json_typeof(e.x) operator(pg_catalog.=) ''number''' end)
+    from (
+      select 'now|today|tomorrow|yesterday|epoch|allballs|infinity|inf' as words, true as is_time,
+        -- Numbers in quotes, but for the eight digits of a day in ISO 8601's basic form; Julian days.
+        '^[ \u0009-\u000d]*([-+]?([0-9]{1,7}|[0-9]{9,})([.][0-9]*)?|[-+][0-9]{8}|j[0-9.]+)[ \u0009-\u000d]*$' as forms
+      where base.oid = any ('{date,time,timetz,timestamp,timestamptz}'::regtype[]::oid[])
+      union all
+      -- A thousand digits, or an exponent beyond 350: the same bounds as for numbers that are not in quotes.
+      select 'nan|infinity|inf', false,
+        '[0-9.]e[-+]?0*([0-9]{4,}|[4-9][0-9]{2}|3[6-9][0-9]|35[1-9])|([0-9]{250}){4}[0-9]'
+      where base.oid = any ('{numeric,float4,float8,interval}'::regtype[]::oid[])) k), '')
+  from (
+    select coalesce(r.rngsubtype, m.rngsubtype, nullif(t.typelem, 0), t.oid) as oid
+    from pg_catalog.pg_type t
+    left join pg_catalog.pg_range r on r.rngtypid = t.oid
+    left join pg_catalog.pg_range m on m.rngmultitypid = t.oid
+    where t.oid = type_id) base
+$$;
+comment on function collecta.inbound_value_check(text, oid) is
+  'SQL that is true of a value that its column''s type would take for something else than was meant.';
 
 create or replace function collecta.inbound_match_columns(columns text[], match_columns text[], scope_column text)
 returns text[]
@@ -5290,67 +5598,106 @@ comment on function collecta.grant_inbound(regclass, int) is
 --! EndIncluded inbound/internal/grant_inbound.sql
 --! Included inbound/internal/save_inbound_endpoint.sql
 create or replace function collecta.save_inbound_endpoint(
-  id text, module text, relation regclass, mapping jsonb, match_columns text[], match_where text, secret text,
-  rate_limit_per_minute int, max_body_bytes int, github_signature boolean, writer name,
-  out inbound_endpoint_id text, out token text, out function_number int
+  endpoint collecta.inbound_endpoints, secret text, out inbound_endpoint_id text, out token text, out function_number int
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  wrong constant text := case
-    when not collecta.is_secret(secret)
-      then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out and say require_signature => true for a generated one'
-    when rate_limit_per_minute is null or rate_limit_per_minute not between 1 and 60000 then 'rate_limit_per_minute is from 1 to 60000'
-    when max_body_bytes is null or max_body_bytes not between 1 and 67108864 then 'max_body_bytes is from 1 to 67108864'
-    when github_signature is null then 'github_signature is true or false'
-  end;
-  mapped constant text[] := array(select m.column_name from collecta.read_inbound_mapping(mapping) m
-    order by m.column_name collate "C");
+  sender collecta.inbound_senders;
+  wrong text;
 begin
+  select * into sender from collecta.inbound_senders k where k.sender = endpoint.sender;
+  wrong := case
+    when sender.sender is null then format('%L is no sender; there are %s', endpoint.sender,
+      (select string_agg(k.sender, ', ' order by k.sender) from collecta.inbound_senders k))
+    when endpoint.require_signature is null then 'require_signature is true, false or standard'
+    when endpoint.require_signature <> 'false' and sender.signatures = '[]' then format('%s signs nothing', sender.sender)
+    when secret is not null and sender.signatures = '[]' then format('%s signs nothing: leave the secret out', sender.sender)
+    when endpoint.require_signature = 'standard'
+      and not exists (select from jsonb_array_elements(sender.signatures) s where s ?& '{id,timestamp}'::text[])
+      then format('no signature of %s covers an id and a time', sender.sender)
+    when not collecta.is_inbound_secret(secret, sender.signatures)
+      then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out '
+        'and say require_signature => true for a generated one'
+    when (endpoint.rate_limit_per_minute between 1 and 60000) is not true then 'rate_limit_per_minute is from 1 to 60000'
+    when (endpoint.max_body_bytes between 1 and 67108864) is not true then 'max_body_bytes is from 1 to 67108864'
+    when (endpoint.max_elements between 1 and 100000) is not true then 'max_elements is from 1 to 100000'
+    when endpoint.each is not null and collecta.inbound_path_steps(endpoint.each) is null then 'each is a path: $.alerts'
+    when endpoint.events is not null and sender.event is null
+      then format('the sender %s does not say where the name of an event stands; insert one of your own into '
+        'collecta.inbound_senders', sender.sender)
+    when endpoint.events = '{}' or array_position(endpoint.events, null) > 0 then 'events is null or names events'
+    when endpoint.digest_window < interval '0' or endpoint.digest_window > interval '30 days'
+      then 'digest_window is from 0 to 30 days'
+    when endpoint.each_alone is null or endpoint.keep_ignored is null then 'each_alone and keep_ignored are true or false'
+  end;
   if wrong is not null then
     raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
-      detail = format('The rule: %s.', wrong), hint = 'select * from collecta.create_inbound_endpoint(''work-orders'', ''{"$.payload.sku": "product_code"}'', rate_limit_per_minute => 60);';
+      detail = format('The rule: %s.', wrong),
+      hint = 'select * from collecta.create_inbound_endpoint(''work-orders'', ''{"$.payload.sku": "product_code"}'', '
+        'rate_limit_per_minute => 60);';
   end if;
-  if id is null then
+  endpoint.columns := array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
+    order by m.column_name collate "C");
+  if endpoint.inbound_endpoint_id is null then
     token := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
     insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, match_where,
-      columns, rate_limit_per_minute, max_body_bytes, github_signature, writer)
-    values (collecta.new_id('inb'), module, relation, mapping, coalesce(match_columns, '{}'), match_where,
-      mapped, rate_limit_per_minute, max_body_bytes, github_signature, writer)
+      sender, require_signature, each, each_alone, max_elements, events, keep_ignored, digest_window,
+      rate_limit_per_minute, max_body_bytes, columns, writer)
+    values (collecta.new_id('inb'), endpoint.module, endpoint.relation, endpoint.mapping,
+      coalesce(endpoint.match_columns, '{}'), endpoint.match_where, endpoint.sender, endpoint.require_signature,
+      endpoint.each, endpoint.each_alone, endpoint.max_elements, endpoint.events, endpoint.keep_ignored,
+      endpoint.digest_window, endpoint.rate_limit_per_minute, endpoint.max_body_bytes, endpoint.columns, endpoint.writer)
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
     insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
     values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
   else
     update collecta.inbound_endpoints e
-    set relation = save_inbound_endpoint.relation, mapping = save_inbound_endpoint.mapping,
-      match_columns = save_inbound_endpoint.match_columns, match_where = save_inbound_endpoint.match_where, columns = mapped,
-      rate_limit_per_minute = save_inbound_endpoint.rate_limit_per_minute, max_body_bytes = save_inbound_endpoint.max_body_bytes,
-      github_signature = save_inbound_endpoint.github_signature, mapping_version = e.mapping_version + 1
-    where e.inbound_endpoint_id = id
+    set relation = endpoint.relation, mapping = endpoint.mapping, match_columns = endpoint.match_columns,
+      match_where = endpoint.match_where, each = endpoint.each, each_alone = endpoint.each_alone,
+      max_elements = endpoint.max_elements, events = endpoint.events, keep_ignored = endpoint.keep_ignored,
+      digest_window = endpoint.digest_window, rate_limit_per_minute = endpoint.rate_limit_per_minute,
+      max_body_bytes = endpoint.max_body_bytes, columns = endpoint.columns, mapping_version = e.mapping_version + 1
+    where e.inbound_endpoint_id = endpoint.inbound_endpoint_id
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
   end if;
   -- What was taken in the last minute still counts: the rows taken longest ago go first.
   delete from collecta.inbound_budgets b
   where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
-    and b.slot in (select o.slot from collecta.inbound_budgets o where o.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
-                   order by o.taken_at desc offset rate_limit_per_minute);
+    and b.slot in (select o.slot from collecta.inbound_budgets o
+                   where o.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
+                   order by o.taken_at desc offset endpoint.rate_limit_per_minute);
   insert into collecta.inbound_budgets (inbound_endpoint_id, slot)
   select save_inbound_endpoint.inbound_endpoint_id, s from generate_series(1, 60000) s
-  where s not in (select b.slot from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id)
+  where s not in (select b.slot from collecta.inbound_budgets b
+                  where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id)
   order by s
-  limit rate_limit_per_minute - (select count(*) from collecta.inbound_budgets b where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id);
-  if writer <> 'collecta_writer' and collecta.written_owner(writer) = collecta.role_name(writer) then
+  limit endpoint.rate_limit_per_minute - (select count(*) from collecta.inbound_budgets b
+                                          where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id);
+  if endpoint.writer <> 'collecta_writer'
+    and collecta.written_owner(endpoint.writer) = collecta.role_name(endpoint.writer)
+  then
     -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
-    execute format('grant usage on schema collecta to %I', collecta.role_name(writer));
-    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(writer));
+    execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
+    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(endpoint.writer));
   end if;
   perform collecta.write_inbound_functions(inbound_endpoint_id);
   perform pg_notify('collecta_inbound', '');
 end
 $$;
-comment on function collecta.save_inbound_endpoint(text, text, regclass, jsonb, text[], text, text, int, int, boolean, name) is
-  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables.';
+comment on function collecta.save_inbound_endpoint(collecta.inbound_endpoints, text) is
+  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables: a row without an id is new.';
+
+create or replace function collecta.is_inbound_secret(secret text, signatures jsonb) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when secret like 'sealed:%' or signatures @> '[{"key": "base64"}]' then collecta.is_secret(secret)
+    else secret is null or length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
+$$;
+comment on function collecta.is_inbound_secret(text, jsonb) is
+  'As is_secret; of a sender whose keys are text, what follows whsec_ need not be base64.';
 
 create or replace function collecta.try_inbound_match(inbound_endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -5401,15 +5748,20 @@ $$;
 comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
 --! EndIncluded inbound/internal/inbound_cast_problem.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
-create or replace function collecta.find_inbound_endpoint(slug text, token_hash text)
-returns table (inbound_endpoint_id text, mapping_version int, fields json, secrets text[], max_body_bytes int, rate_limit_per_minute int, github_signature boolean)
+create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select e.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping),
-    array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
-    e.max_body_bytes, e.rate_limit_per_minute, e.github_signature
+  select json_build_object(
+    'id', e.inbound_endpoint_id, 'mappingVersion', e.mapping_version, 'fields', collecta.inbound_fields(e.mapping),
+    'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
+    'requireSignature', e.require_signature, 'maxBodyBytes', e.max_body_bytes, 'rateLimit', e.rate_limit_per_minute,
+    'each', e.each, 'eachAlone', e.each_alone, 'maxElements', e.max_elements, 'events', e.events,
+    'digestSeconds', extract(epoch from e.digest_window),
+    'sender', json_build_object('signatures', k.signatures, 'ids', k.ids, 'event', k.event, 'ignored', k.ignored_events,
+      'handshakes', k.handshakes, 'contentTypes', k.content_types, 'formField', k.form_field))
   from collecta.inbound_secrets s
   join collecta.inbound_endpoints e on e.inbound_endpoint_id = s.inbound_endpoint_id and e.state = 'active'
+  join collecta.inbound_senders k on k.sender = e.sender
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
   where e.module = find_inbound_endpoint.slug
     and (s.token_hash = find_inbound_endpoint.token_hash
@@ -5418,52 +5770,228 @@ $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
   'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
+--! Included inbound/internal/write_inbound.sql
+create or replace function collecta.earlier_inbound(
+  inbound_endpoint_id text, key_hash text, body_digest text, digest_window interval, body text,
+  out same boolean, out record_id text, out results json
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  -- Whoever comes with the same key meanwhile waits here until this request is committed, or gone. Keys before digests,
+  -- so that two requests never wait for each other.
+  if key_hash is not null then
+    perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || key_hash));
+    select coalesce(earlier_inbound.body is null or r.body = earlier_inbound.body
+        or collecta.is_same_json(r.body, earlier_inbound.body), false), r.record_id, r.results
+    into same, record_id, results
+    from collecta.inbound_requests r
+    where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.key_hash = earlier_inbound.key_hash
+      and r.state in ('accepted', 'partial', 'ignored');
+  end if;
+  if same is null and body_digest is not null then
+    perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || body_digest));
+    select true, r.record_id, r.results into same, record_id, results
+    from collecta.inbound_requests r
+    where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.body_digest = earlier_inbound.body_digest
+      and r.state in ('accepted', 'partial', 'ignored') and r.received_at > now() - digest_window
+    order by r.received_at limit 1;
+  end if;
+end
+$$;
+comment on function collecta.earlier_inbound(text, text, text, interval, text) is
+  'The request that came before with the same key, or within the window with the same body. same is false where the key '
+  'came with other JSON and body is not null.';
+
+create or replace function collecta.is_same_json(a text, b text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return a::jsonb = b::jsonb;
+exception when others then
+  return false;
+end
+$$;
+comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
+
+create or replace function collecta.write_inbound(
+  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, elements json[], done json,
+  final boolean,
+  out state text, out record_id text, out operation text, out results json, out code text, out message text,
+  out reason text, out column_name text
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  call constant text := format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', function_number);
+  place int := 0;
+  element json;
+  answers json[] := '{}';
+  failure record;
+  rewrite boolean := stale;
+begin
+  state := 'accepted';
+  for attempt in 1 .. 2 loop
+    begin
+      if rewrite then
+        perform collecta.write_inbound_functions(inbound_endpoint_id);
+      end if;
+      if single then
+        execute call into record_id, operation using elements[1];
+        return;
+      end if;
+      place := 0;
+      answers := '{}';
+      foreach element in array elements loop
+        place := place + 1;
+        if (done -> (place - 1) ->> 'recordId') is not null then
+          answers := answers || (done -> (place - 1));
+          continue;
+        end if;
+        begin
+          if (element ->> 'problem') is not null then
+            raise exception using errcode = 'CW060', message = element ->> 'problem', column = coalesce(element ->> 'column', '');
+          end if;
+          execute call into record_id, operation using element -> 'values';
+          answers := answers || json_build_object('recordId', record_id, 'operation', operation);
+        exception when others then
+          if not alone or sqlstate ~ '^(40|53|55P03|57|58|XX|CW059|42883)' collate "C" then
+            raise;
+          end if;
+          state := 'partial';
+          get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
+            reason = constraint_name;
+          select f.* into failure
+          from collecta.inbound_failure(inbound_endpoint_id, code, message, column_name, reason, element -> 'values') f;
+          answers := answers || json_build_object('recordId', null, 'detail', failure.reason, 'column', failure.column_name);
+        end;
+      end loop;
+      record_id := null;
+      operation := null;
+      results := array_to_json(answers);
+      if state = 'partial' then
+        reason := failure.reason;
+        column_name := failure.column_name;
+        if (select bool_and(a ->> 'recordId' is null) from unnest(answers) a) then
+          state := 'failed';
+        end if;
+      end if;
+      return;
+    exception when others then
+      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
+        reason = constraint_name;
+      -- What another try may mend is tried again by the caller, all of it; what the server lacks is an outage.
+      if code ~ '^(53|55P03|57|58|XX)' collate "C" or code ~ '^40' collate "C" and not final then
+        raise;
+      end if;
+    end;
+    -- Code attached to a table can alter or drop its writer's functions; then they are written anew, once.
+    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
+      select from collecta.broken_inbound_endpoints() b
+      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id);
+    rewrite := true;
+  end loop;
+  state := 'failed';
+  record_id := null;
+  operation := null;
+  results := null;
+  select f.* into failure
+  from collecta.inbound_failure(inbound_endpoint_id, code, message, column_name, reason,
+    case when single then elements[1] else elements[place] -> 'values' end) f;
+  column_name := failure.column_name;
+  reason := case when single then failure.reason else format('element %s: %s', place - 1, failure.reason) end;
+end
+$$;
+comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, json[], json, boolean) is
+  'Writes one record, or those of a batch in their order: all or none, or with alone each that can be. done: the results '
+  'of an earlier try, whose records are not written again.';
+
+create or replace function collecta.inbound_failure(
+  inbound_endpoint_id text, code text, message text, inout column_name text, constraint_name text, "values" json,
+  out reason text
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  endpoint collecta.inbound_endpoints;
+begin
+  select * into endpoint from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = inbound_failure.inbound_endpoint_id;
+  column_name := nullif(column_name, '');
+  if code ~ '^2[23]' collate "C" and code <> '23505' and column_name is null then
+    select c into column_name from unnest(endpoint.columns) c
+    where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
+  end if;
+  reason := case
+    when code ~ '^40' collate "C" then 'other writers were in the way; it can be tried again'
+    when code = 'CW060' then message
+    when code = '23502' then 'it must not be null'
+    when code = '23505' and collecta.hides_records(endpoint.relation) then
+      format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
+    when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
+    when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
+    when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
+    when code in ('P0001', 'P0002') then 'a trigger of the table refuses the record'
+  end;
+  reason := coalesce(reason, format('the table cannot take the record (SQLSTATE %s)', code));
+end
+$$;
+comment on function collecta.inbound_failure(text, text, text, text, text, json) is
+  'What a sender is told of an error, in words that quote nothing of the payload but names of columns and constraints.';
+--! EndIncluded inbound/internal/write_inbound.sql
 --! Included inbound/runner/receive_inbound.sql
+-- Whoever waits longer for other writers than lock_timeout is told to come again; nothing is written then.
 create or replace function collecta.receive_inbound(
   inbound_endpoint_id text,
   mapping_version int,
-  "values" json,
+  elements json[],
   body text,
-  key_hash text,
+  key_hash text default null,
+  same_body boolean default false,
+  body_digest text default null,
+  ignored boolean default false,
   problem text default null,
   problem_column text default null,
   request_id text default null,
   final boolean default false,
   out status int,
   out record_id text,
+  out results json,
   out kept_as text,
   out reason text,
   out column_name text,
   out retry_after float8
 )
--- Whoever waits longer for other writers is told to come again; nothing is written then.
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '3s'
 as $$
 #variable_conflict use_column
 declare
   endpoint record;
-  stamp constant timestamptz := clock_timestamp();
+  arrived constant timestamptz := clock_timestamp();
   retried constant boolean := request_id is not null;
-  operation text;
-  state text := 'accepted';
-  code text;
-  message text;
-  constraint_name text;
+  state text := case when ignored then 'ignored' else 'accepted' end;
   earlier record;
+  done json;
+  written record;
 begin
   if retried then
-    perform from collecta.inbound_requests r where r.request_id = receive_inbound.request_id and r.state = 'retry' for update;
+    select r.results, r.key_hash, r.body_digest into earlier from collecta.inbound_requests r
+    where r.request_id = receive_inbound.request_id and r.state = 'retry' for update;
     if not found then
       return;
     end if;
+    done := earlier.results;
+    key_hash := earlier.key_hash;
+    body_digest := earlier.body_digest;
   end if;
-  select e.*, m.current_version, e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version) as stale,
-    (select c from unnest(e.match_columns) c where "values" ->> c is null limit 1) as unmatched,
-    (select c from unnest(e.scalar_columns) c where json_typeof("values" -> c) in ('object', 'array') limit 1) as structured
-  into endpoint
+  select e.*, e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version) as stale into endpoint
   from collecta.inbound_endpoints e
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
-  where e.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and (e.state = 'active' or retried and e.state = 'paused');
+  where e.inbound_endpoint_id = receive_inbound.inbound_endpoint_id
+    and (e.state = 'active' or retried and e.state = 'paused');
   if not found and not retried then
     status := 404;
     return;
@@ -5475,17 +6003,18 @@ begin
   if not retried then
     with free as (
       select b.slot from collecta.inbound_budgets b
-      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at < stamp - interval '60 s'
+      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at < arrived - interval '60 s'
       order by b.taken_at desc limit 1
       for update skip locked)
-    update collecta.inbound_budgets b set taken_at = stamp
+    update collecta.inbound_budgets b set taken_at = arrived
     from free where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.slot = free.slot;
     if not found then
       status := 429;
       -- Nothing to wait for where the last free row is another request's that is not committed yet.
       retry_after := greatest(0, coalesce(extract(epoch from (
-        select min(b.taken_at) from collecta.inbound_budgets b where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at > '-infinity')
-        + interval '60 s' - stamp), 0));
+        select min(b.taken_at) from collecta.inbound_budgets b
+        where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at > '-infinity')
+        + interval '60 s' - arrived), 0));
       return;
     end if;
   end if;
@@ -5494,16 +6023,16 @@ begin
   column_name := problem_column;
   if endpoint.inbound_endpoint_id is null then
     reason := 'the inbound endpoint was deleted, or its module detached';
-  elsif key_hash is not null then
-    -- Whoever comes with the same key meanwhile waits here until this request is committed, or gone.
-    perform pg_advisory_xact_lock(1668246637, hashtext(receive_inbound.inbound_endpoint_id || key_hash));
-    select r.record_id, r.body = receive_inbound.body as same into earlier
-    from collecta.inbound_requests r
-    where r.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and r.key_hash = receive_inbound.key_hash and r.state = 'accepted';
+  elsif key_hash is not null or body_digest is not null then
+    select e.* into earlier
+    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest,
+      coalesce(endpoint.digest_window, interval '1 day'), case when same_body then receive_inbound.body end) e;
     if earlier.same then
       status := 202;
       record_id := earlier.record_id;
-      update collecta.inbound_requests r set state = 'duplicate', record_id = earlier.record_id, finished_at = clock_timestamp()
+      results := earlier.results;
+      update collecta.inbound_requests r
+      set state = 'duplicate', record_id = earlier.record_id, finished_at = clock_timestamp()
       where r.request_id = receive_inbound.request_id;
       return;
     elsif not earlier.same then
@@ -5511,86 +6040,61 @@ begin
     end if;
   end if;
 
-  if reason is null and endpoint.structured is not null then
-    column_name := endpoint.structured;
-    reason := collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values");
-  elsif reason is null and endpoint.unmatched is not null then
-    column_name := endpoint.unmatched;
-    reason := 'records are matched by this column, so it must be there and not null';
+  if reason is null and not ignored then
+    select w.* into written
+    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale, endpoint.each is null,
+      endpoint.each_alone, elements, done, final) w;
+    reason := written.reason;
+    column_name := written.column_name;
+    record_id := written.record_id;
+    results := written.results;
+    state := written.state;
+  else
+    select null as operation, null as code, null as message into written;
+    state := case when reason is null then state else 'failed' end;
   end if;
-  for attempt in 1 .. 2 loop
-    exit when reason is not null;
-    begin
-      if endpoint.stale then
-        perform collecta.write_inbound_functions(endpoint.inbound_endpoint_id);
-      end if;
-      execute format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', endpoint.function_number)
-      into record_id, operation using "values";
-      exit;
-    exception when others then
-      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
-        constraint_name = constraint_name;
-      -- What another try may mend is tried again by the caller, all of it; what the server lacks is an outage.
-      if code ~ '^(53|55P03|57|58|XX)' or code ~ '^40' and not final then
-        raise;
-      end if;
-      record_id := null;
-      column_name := nullif(column_name, '');
-    end;
-    -- Code attached to a table can alter or drop its writer's functions; then they are written anew, once.
-    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
-      select from collecta.broken_inbound_endpoints() b
-      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id);
-    endpoint.stale := true;
-    code := null;
-  end loop;
-
-  if code is not null then
-    if code ~ '^2[23]' and code <> '23505' and column_name is null then
-      select c into column_name from unnest(endpoint.columns) c
-      where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
-    end if;
-    reason := case
-      when code ~ '^40' then 'other writers were in the way; it can be tried again'
-      when code = 'CW060' then message
-      when code = '22023' and message = 'the payload holds none of the mapped values' then message
-      when code = '23502' then 'it must not be null'
-      when code = '23505' and collecta.hides_records(endpoint.relation)
-        then format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
-      when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
-      when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
-      when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
-      when code in ('P0001', 'P0002') then 'a trigger of the table refuses the record'
-    end;
-    reason := coalesce(reason, format('the table cannot take the record (SQLSTATE %s)', code));
+  status := case when state <> 'failed' then 202 when written.code ~ '^40' collate "C" then 503 else 422 end;
+  if ignored and not endpoint.keep_ignored then
+    return;
   end if;
-  if reason is not null then
-    state := 'failed';
-  end if;
-  status := case when reason is null then 202 when code ~ '^40' then 503 else 422 end;
   kept_as := coalesce(request_id, collecta.new_id('req'));
-  insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id, reason, column_name, sqlstate, error, mapping_version, key_hash, body)
-  values (kept_as, receive_inbound.inbound_endpoint_id, stamp, state, operation, record_id, reason, column_name, code, message, receive_inbound.mapping_version, key_hash, body)
+  insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+    reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
+  values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
+    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash, body_digest, results, body)
   on conflict on constraint inbound_requests_pkey do update
-    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id, reason = excluded.reason, column_name = excluded.column_name,
-      sqlstate = excluded.sqlstate, error = excluded.error, mapping_version = excluded.mapping_version, attempts = r.attempts + 1, finished_at = clock_timestamp();
+    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id, reason = excluded.reason,
+      column_name = excluded.column_name, sqlstate = excluded.sqlstate, error = excluded.error,
+      mapping_version = excluded.mapping_version, results = excluded.results, attempts = r.attempts + 1,
+      finished_at = clock_timestamp();
 end
 $$;
-comment on function collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean) is
-  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated idempotency key with the record it made, casts the mapped values, inserts or updates the record, and keeps the request. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
+comment on function collecta.receive_inbound(
+  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean) is
+  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated id or '
+  'body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the request. elements: '
+  'an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., "column": ...}. key_hash and '
+  'body_digest: by which repetitions are known; same_body: a repeated key must come with equal JSON. ignored: an event that '
+  'becomes no record. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: '
+  'reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
+  'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
-returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
+returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select r.request_id, r.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping), r.body, r.key_hash
+  select r.request_id, r.inbound_endpoint_id, e.mapping_version,
+    json_build_object('fields', collecta.inbound_fields(e.mapping), 'each', e.each, 'eachAlone', e.each_alone,
+      'maxElements', e.max_elements), r.body
   from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
   where r.state = 'retry'
   order by r.received_at
   limit 10
 $$;
-comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
+comment on function collecta.next_inbound_retries() is
+  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
+  'each once.';
 --! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/runner/maintain_inbound.sql
 create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
@@ -5628,73 +6132,121 @@ create or replace function collecta.create_inbound_endpoint(
   mapping jsonb,
   match_columns text[] default '{}',
   inout secret text default null,
+  sender text default null,
+  each text default null,
   match_where text default null,
-  require_signature boolean default false,
+  require_signature collecta.signature_rule default null,
   rate_limit_per_minute int default 60,
   max_body_bytes int default 1048576,
-  github_signature boolean default false,
+  events text[] default null,
+  keep_ignored boolean default true,
+  each_alone boolean default false,
+  max_elements int default 1000,
+  digest_window interval default null,
   writer name default 'collecta_writer'
 )
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
+  endpoint collecta.inbound_endpoints;
   target record;
+  preset record;
   made record;
 begin
   select c.* into target from collecta.check_inbound_mapping(module, mapping, match_columns, match_where) c;
   perform collecta.check_inbound_writer(target.relation, writer);
-  if require_signature and secret is null then
+  select k.each, k.signatures <> '[]' as signs into preset
+  from collecta.inbound_senders k where k.sender = coalesce(create_inbound_endpoint.sender, 'collecta');
+  endpoint.module := module;
+  endpoint.relation := target.relation;
+  endpoint.mapping := mapping;
+  endpoint.match_columns := match_columns;
+  endpoint.match_where := target.match_where;
+  endpoint.sender := coalesce(sender, 'collecta');
+  -- A sender that signs is believed only where it does; without any sender named, a secret is what asks for signatures.
+  endpoint.require_signature := coalesce(require_signature,
+    case when sender is not null and preset.signs then 'true' else 'false' end::collecta.signature_rule);
+  endpoint.each := coalesce(each, preset.each);
+  endpoint.rate_limit_per_minute := rate_limit_per_minute;
+  endpoint.max_body_bytes := max_body_bytes;
+  endpoint.events := events;
+  endpoint.keep_ignored := keep_ignored;
+  endpoint.each_alone := each_alone;
+  endpoint.max_elements := max_elements;
+  endpoint.digest_window := digest_window;
+  endpoint.writer := writer;
+  if endpoint.require_signature <> 'false' and secret is null then
     secret := collecta.new_secret();
   end if;
-  select s.* into made
-  from collecta.save_inbound_endpoint(null, module, target.relation, mapping, match_columns, target.match_where, secret,
-    rate_limit_per_minute, max_body_bytes, github_signature, writer) s;
+  select s.* into made from collecta.save_inbound_endpoint(endpoint, secret) s;
   perform collecta.grant_inbound(target.relation, made.function_number);
   perform collecta.try_inbound_match(made.inbound_endpoint_id);
   inbound_endpoint_id := made.inbound_endpoint_id;
   path := format('/api/webhooks/%s/%s', module, made.token);
 end
 $$;
-comment on function collecta.create_inbound_endpoint(text, jsonb, text[], text, text, boolean, int, int, boolean, name) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one is made. A secret is always enforced (X-Webhook-Signature, or webhook-signature); require_signature => true generates one. Needs the table''s ownership. Errors CW051 to CW056 say what to do.';
+comment on function collecta.create_inbound_endpoint(
+  text, jsonb, text[], text, text, text, text, collecta.signature_rule, int, int, text[], boolean, boolean, int, interval,
+  name) is
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here '
+  'only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "as": '
+  '"empty_as_null", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. '
+  'match_columns: a record that equals the payload in these is updated, else one is made; match_where limits which. sender: '
+  'a row of inbound_senders, how requests are signed and numbered. each: the array whose elements are the records. A secret '
+  'is always enforced; require_signature => true generates one, ''standard'' asks for a signature over id and time. Needs '
+  'the table''s ownership. Errors CW051 to CW057 say what to do.';
 
 create or replace function collecta.update_inbound_endpoint(
   inbound_endpoint_id text,
   mapping jsonb default null,
   match_columns text[] default null,
   match_where text default null,
+  each text default null,
   rate_limit_per_minute int default null,
   max_body_bytes int default null,
-  github_signature boolean default null
+  events text[] default null,
+  keep_ignored boolean default null,
+  each_alone boolean default null,
+  max_elements int default null,
+  digest_window interval default null
 ) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
   endpoint collecta.inbound_endpoints;
   target record;
   made record;
 begin
-  perform collecta.check_inbound_endpoint_id(update_inbound_endpoint.inbound_endpoint_id);
-  select * into endpoint from collecta.inbound_endpoints e where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
+  perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
+  select e.* into endpoint from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
+  endpoint.mapping := coalesce(mapping, endpoint.mapping);
+  endpoint.match_columns := coalesce(match_columns, endpoint.match_columns);
   select c.* into target
-  from collecta.check_inbound_mapping(endpoint.module, coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
-    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns),
-    coalesce(update_inbound_endpoint.match_where, endpoint.match_where)) c;
+  from collecta.check_inbound_mapping(endpoint.module, endpoint.mapping, endpoint.match_columns,
+    coalesce(match_where, case when endpoint.match_columns <> '{}' then endpoint.match_where end)) c;
   perform collecta.check_inbound_writer(target.relation, endpoint.writer);
-  select s.* into made
-  from collecta.save_inbound_endpoint(endpoint.inbound_endpoint_id, endpoint.module, target.relation,
-    coalesce(update_inbound_endpoint.mapping, endpoint.mapping),
-    coalesce(update_inbound_endpoint.match_columns, endpoint.match_columns), target.match_where, null,
-    coalesce(update_inbound_endpoint.rate_limit_per_minute, endpoint.rate_limit_per_minute),
-    coalesce(update_inbound_endpoint.max_body_bytes, endpoint.max_body_bytes),
-    coalesce(update_inbound_endpoint.github_signature, endpoint.github_signature), endpoint.writer) s;
+  endpoint.relation := target.relation;
+  endpoint.match_where := target.match_where;
+  endpoint.each := coalesce(each, endpoint.each);
+  endpoint.rate_limit_per_minute := coalesce(rate_limit_per_minute, endpoint.rate_limit_per_minute);
+  endpoint.max_body_bytes := coalesce(max_body_bytes, endpoint.max_body_bytes);
+  endpoint.events := coalesce(events, endpoint.events);
+  endpoint.keep_ignored := coalesce(keep_ignored, endpoint.keep_ignored);
+  endpoint.each_alone := coalesce(each_alone, endpoint.each_alone);
+  endpoint.max_elements := coalesce(max_elements, endpoint.max_elements);
+  endpoint.digest_window := coalesce(digest_window, endpoint.digest_window);
+  select s.* into made from collecta.save_inbound_endpoint(endpoint, null) s;
   perform collecta.grant_inbound(target.relation, made.function_number);
   perform collecta.try_inbound_match(endpoint.inbound_endpoint_id);
 end
 $$;
-comment on function collecta.update_inbound_endpoint(text, jsonb, text[], text, int, int, boolean) is
-  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, types, a new unique index.';
+comment on function collecta.update_inbound_endpoint(
+  text, jsonb, text[], text, text, int, int, text[], boolean, boolean, int, interval) is
+  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, '
+  'types, a new unique index.';
 --! EndIncluded inbound/create_inbound_endpoint.sql
 --! Included inbound/pause_inbound_endpoint.sql
 create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
@@ -5757,7 +6309,10 @@ declare
   fresh constant text := coalesce(rotate_inbound_secret.secret, collecta.new_secret());
 begin
   perform collecta.check_inbound_overlap(rotate_inbound_secret.inbound_endpoint_id, overlap);
-  if not collecta.is_secret(fresh) then
+  if not collecta.is_inbound_secret(fresh, (
+    select k.signatures from collecta.inbound_senders k
+    where k.sender = (select e.sender from collecta.inbound_endpoints e
+                      where e.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id))) then
     raise exception using errcode = 'CW055', message = 'this secret cannot be used',
       detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
   end if;
@@ -5782,7 +6337,7 @@ begin
     perform collecta.check_inbound_endpoint_id(id);
   end if;
   update collecta.inbound_requests r set state = 'retry'
-  where r.state = 'failed' and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
+  where r.state in ('failed', 'partial') and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
   get diagnostics queued = row_count;
   perform pg_notify('collecta_inbound', 'retry');
   return queued;
@@ -5793,17 +6348,35 @@ comment on function collecta.retry_inbound(text, timestamptz) is
 --! EndIncluded inbound/retry_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
-returns table (request_id text, inbound_endpoint_id text, mapping_version int, fields json, body text, key_hash text)
+returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select r.request_id, r.inbound_endpoint_id, e.mapping_version, collecta.inbound_fields(e.mapping), r.body, r.key_hash
+  select r.request_id, r.inbound_endpoint_id, e.mapping_version,
+    json_build_object('fields', collecta.inbound_fields(e.mapping), 'each', e.each, 'eachAlone', e.each_alone,
+      'maxElements', e.max_elements), r.body
   from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
   where r.state = 'retry'
   order by r.received_at
   limit 10
 $$;
-comment on function collecta.next_inbound_retries() is 'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs each once.';
+comment on function collecta.next_inbound_retries() is
+  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
+  'each once.';
 --! EndIncluded inbound/runner/next_inbound_retries.sql
+--! Included inbound/internal/form_inbound_value.sql
+-- The forms of src/inbound/payload.ts, for the preview.
+create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
+language sql stable set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
+as $$
+  select case
+    when 'empty_as_null' = any (forms) and value #>> '{}' = '' then 'null'
+    when forms && '{epoch_seconds,epoch_milliseconds}' and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
+      then to_json(to_timestamp((value #>> '{}')::numeric / case when 'epoch_seconds' = any (forms) then 1 else 1000 end))
+    else value end
+$$;
+comment on function collecta.form_inbound_value(json, text[]) is
+  'A value in the form that its mapping says ("as"); what is not of that form stays as it is.';
+--! EndIncluded inbound/internal/form_inbound_value.sql
 --! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
 returns table (column_name text, source text, type text, value text, problem text)
@@ -5817,7 +6390,8 @@ begin
   perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
   for field in
     select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
-      case when f.constant is not null then f.constant::json else coalesce(payload #> f.steps, f.fallback::json) end as found,
+      case when f.constant is not null then f.constant::json
+        else coalesce(collecta.form_inbound_value(payload #> f.steps, f.forms), f.fallback::json) end as found,
       case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path when f.fallback is not null then 'default' else 'missing' end as source
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
@@ -6166,12 +6740,11 @@ begin
   select 'error', 'capture function was altered', m.slug,
     format('Function %s of the module is not as it was written.', (
       select string_agg(task, ', ' order by task collate "C") from jsonb_each(m.written_hash) w (task, hash)
-      where h.hash -> task is distinct from w.hash)),
+      where collecta.capture_hash(m.module_id) -> task is distinct from hash)),
     'select * from collecta.maintain();'
   from collecta.modules m
   join pg_class c on c.oid = m.relation
-  left join collecta.capture_hashes() h using (module_id)
-  where m.written_hash is distinct from h.hash;
+  where m.written_hash is distinct from collecta.capture_hash(m.module_id);
 
   return query
   with member as (
@@ -6245,12 +6818,7 @@ begin
   cross join lateral (select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
-  -- Few tables have anything to look at closely.
-  where (c.relrowsecurity or not has_table_privilege(capturer, c.oid, 'select')
-      or not has_schema_privilege(capturer, c.relnamespace, 'usage')
-      or exists (select from pg_index i where i.indrelid = c.oid and (i.indexprs is not null or i.indpred is not null))
-      or exists (select from pg_statistic_ext s where s.stxrelid = c.oid and s.stxexprs is not null))
-    and why is not null
+  where why is not null
     and exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'collecta_capture_truncate');
 
   return query
@@ -6490,7 +7058,7 @@ as $$
     ('collecta_reader', 'SELECT', 'relation',
      'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
       settings installation migrations webhook_deliveries health row_secured_modules
-      inbound_endpoints inbound_requests inbound_refusals inbound_budgets
+      inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
     -- Not old and new, which row security of their table may keep from the reader.
     ('collecta_reader', 'SELECT', 'column',

@@ -82,12 +82,16 @@
 --!include operations/runner/observe.sql
 --!include operations/runner/maintain.sql
 
+--!include inbound/internal/signature_rule.sql
+--!include inbound/inbound_senders.sql
 --!include inbound/inbound_endpoints.sql
 --!include inbound/inbound_requests.sql
 --!include endpoints/runner/sealing_keys.sql
 
 --!include inbound/internal/read_inbound_mapping.sql
 --!include inbound/internal/inbound_fields.sql
+--!include inbound/internal/check_inbound_sender.sql
+--!include inbound/sender_presets.sql
 --!include inbound/internal/equality_of.sql
 --!include inbound/internal/unique_keys.sql
 --!include inbound/internal/check_inbound_mapping.sql
@@ -101,6 +105,7 @@
 --!include inbound/internal/save_inbound_endpoint.sql
 --!include inbound/internal/inbound_cast_problem.sql
 --!include inbound/runner/find_inbound_endpoint.sql
+--!include inbound/internal/write_inbound.sql
 --!include inbound/runner/receive_inbound.sql
 --!include inbound/runner/next_inbound_retries.sql
 --!include inbound/runner/maintain_inbound.sql
@@ -109,6 +114,7 @@
 --!include inbound/rotate_inbound_token.sql
 --!include inbound/retry_inbound.sql
 --!include inbound/runner/next_inbound_retries.sql
+--!include inbound/internal/form_inbound_value.sql
 --!include inbound/test_inbound_mapping.sql
 
 --!include modules/row_secured_modules.sql

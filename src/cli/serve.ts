@@ -7,6 +7,7 @@ type Service = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
 
 const dispatch: Service = async (...given) => (await import('../outbound/dispatcher.ts')).dispatch(...given);
 const receive: Service = async (...given) => (await import('../inbound/server.ts')).receive(...given);
+const receiveInThread: Service = async (...given) => (await import('../inbound/thread.ts')).receiveInThread(...given);
 const operations: Service = async (...given) => {
   const [{ serveOperations }, { createConsole }] = await Promise.all([
     import('../operations/serve.ts'),
@@ -57,7 +58,7 @@ With COLLECTA_DATABASES it serves many databases; SIGHUP has it read that file o
 export const runCommand = serve(
   'deliver webhooks and receive payloads: what to keep running',
   'Routes captured changes, delivers them to the endpoints, and serves inbound on COLLECTA_HOST and COLLECTA_PORT.',
-  [dispatch, receive, operations, observing],
+  [dispatch, receiveInThread, operations, observing],
 );
 
 export const dispatchCommand = serve(

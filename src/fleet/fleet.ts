@@ -125,11 +125,11 @@ export async function runFleet(
   async function answer(request: InboundRequest): Promise<InboundAnswer> {
     const host = request.headers.host?.replace(/:\d+$/, '').toLowerCase();
     const byHost = Array.from(running.values()).find(({ member }) => host && member.inboundHost === host);
-    const [, name = '', rest = ''] = /^\/([^/]*)(\/.*)$/.exec(request.path) ?? [];
+    const [, name = '', rest = ''] = /^\/([^/]*)(\/.*)$/.exec(request.target) ?? [];
     const found = byHost ?? running.get(name);
     if (!found) return problem(404, 'There is nothing here.');
     if (!found.inbound) return problem(503, 'Not ready yet.', { headers: { 'retry-after': '5' } });
-    return found.inbound.answer(byHost ? request : { ...request, path: rest });
+    return found.inbound.answer(byHost ? request : { ...request, target: rest });
   }
 
   async function receive(each: Running, named: Log, listens: boolean): Promise<void> {

@@ -1,16 +1,17 @@
 import { createHash } from 'node:crypto';
 import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { z } from 'zod';
 import type { Log } from '../log.ts';
-import { verifySignature } from '../secrets/sign.ts';
-import { readPayload } from './mapping.ts';
-import { type Receiver, Unavailable } from './receive.ts';
+import { formToJson, readPayload } from './mapping.ts';
+import { type InboundEndpoint, type Outcome, type Receiver, Unavailable } from './receive.ts';
+import { answerHandshake, type Readable, read, type Sender, verify } from './senders.ts';
 
 /** One request, as far as inbound looks at it; header names in lower case, several of one name joined by `, `. */
 export type InboundRequest = {
   method: string;
-  /** Path as it came, without the query. */
-  path: string;
+  /** The request's target as it came: the path with its query, or a whole URL. */
+  target: string;
   headers: Readonly<Record<string, string | undefined>>;
   body: AsyncIterable<Uint8Array> | null;
   remoteAddress: string | undefined;
@@ -25,6 +26,10 @@ export type HandlerOptions = {
   /** 401 and 404 a minute and address (an IPv6 /64), after which everything from there is 429. */
   addressLimit?: number;
   now?: () => number;
+  /** Where senders see this server, for those that sign the URL; by default https and the Host header. */
+  publicUrl?: string | undefined;
+  /** Bytes of bodies that are read and written at once. */
+  maxBytesInFlight?: number;
 };
 
 const titles: Record<number, string> = {
@@ -39,7 +44,7 @@ const titles: Record<number, string> = {
   503: 'Service Unavailable',
 };
 
-type Extra = { headers?: Record<string, string>; members?: Record<string, string | null>; endpointId?: string };
+type Extra = { headers?: Record<string, string>; members?: Record<string, string | null> };
 
 /** An answer as application/problem+json (RFC 9457). */
 export function problem(status: number, detail: string, { headers = {}, members = {} }: Extra = {}): InboundAnswer {
@@ -53,9 +58,11 @@ export function problem(status: number, detail: string, { headers = {}, members 
 
 class TooLarge extends Error {}
 
+const sha256 = (data: string | Uint8Array) => createHash('sha256').update(data).digest('hex');
+
 /**
- * Answers `POST /api/webhooks/:moduleSlug/:token`: address limit → route → token → size → signature → content type →
- * JSON → one call of the database. Never throws but for a request that ends before its body does.
+ * Answers `POST /api/webhooks/:moduleSlug/:token`: address limit, route, token, budget and size, then the body: signature,
+ * content type, payload, and one call of the database. Never throws but for a request that ends before its body does.
  */
 export function createInbound({
   receiver,
@@ -63,73 +70,75 @@ export function createInbound({
   trustedProxies = 0,
   addressLimit = 600,
   now = Date.now,
+  publicUrl,
+  maxBytesInFlight = 64 * 1024 * 1024,
 }: HandlerOptions) {
   const addresses = createAddressLimit(addressLimit, now);
+  let bytesInFlight = 0;
 
   return async function answer(request: InboundRequest): Promise<InboundAnswer> {
+    const { headers, method } = request;
     const address = clientAddress(request, trustedProxies);
+    let endpointId = '';
     const refuse = (status: number, detail: string, extra: Extra = {}): InboundAnswer => {
-      receiver.refused(extra.endpointId ?? '', status);
+      receiver.refused(endpointId, status);
       if (status === 401 || status === 404) addresses.count(address);
       return problem(status, detail, extra);
     };
-    const notFound = () => refuse(404, 'There is nothing here.');
+    const notFound = () => {
+      endpointId = '';
+      return refuse(404, 'There is nothing here.');
+    };
     const blockedMs = addresses.blockedFor(address);
     if (blockedMs > 0)
       return refuse(429, 'Too many failed requests from this address.', {
         headers: { 'retry-after': seconds(blockedMs) },
       });
 
-    const route = /^\/api\/webhooks\/([^/]*)\/([^/]*)$/.exec(request.path);
+    const [, path = '', query = ''] = /^(?:https?:\/\/[^/?]*)?([^?]*)\??(.*)$/is.exec(request.target) ?? [];
+    const route = /^\/api\/webhooks\/([^/]*)\/([^/]*)\/?$/.exec(path);
     if (!route) return notFound();
-    if (request.method !== 'POST') {
-      const answer = refuse(405, 'Send a POST.', { headers: { allow: 'POST' } });
-      return request.method === 'HEAD' || request.method === 'OPTIONS' ? { ...answer, body: '' } : answer;
-    }
+    const notAllowed = () => {
+      const refusal = refuse(405, 'Send a POST.', { headers: { allow: 'POST' } });
+      return method === 'HEAD' || method === 'OPTIONS' ? { ...refusal, body: '' } : refusal;
+    };
+    if (method !== 'POST' && method !== 'GET') return notAllowed();
     let slug: string;
     let token: string;
     try {
       slug = decodeURIComponent(route[1]!);
       token = decodeURIComponent(route[2]!);
     } catch {
-      return refuse(400, 'The path is not percent-encoded UTF-8.');
+      return method === 'GET' ? notAllowed() : refuse(400, 'The path is not percent-encoded UTF-8.');
     }
-    if (!/^[a-z0-9][a-z0-9_-]{0,62}$/.test(slug) || !/^[0-9a-f]{64}$/.test(token)) return notFound();
+    const named = /^[a-z0-9][a-z0-9_-]{0,62}$/.test(slug) && /^[0-9a-f]{64}$/.test(token);
+    if (!named) return method === 'GET' ? notAllowed() : notFound();
 
+    let endpoint: InboundEndpoint | undefined;
+    let reserved = 0;
     try {
-      const tokenHash = createHash('sha256').update(token).digest('hex');
-      let endpoint = await receiver.find(slug, tokenHash);
-      if (!endpoint) return notFound();
-      const { headers } = request;
-      const on = { endpointId: endpoint.id };
-      const bytes = await readBody(request, endpoint.maxBodyBytes);
-      const signatures = {
-        'webhook-id': headers['webhook-id'],
-        'webhook-timestamp': headers['webhook-timestamp'],
-        'webhook-signature': headers['webhook-signature'],
-        'x-webhook-signature': headers['x-webhook-signature'],
-        ...(endpoint.githubSignature && { 'x-hub-signature-256': headers['x-hub-signature-256'] }),
-      };
-      if (endpoint.keys.length > 0) {
-        const { ok, reason } = verifySignature(endpoint.keys, signatures, bytes, now() / 1000);
-        if (!ok)
-          return refuse(401, `The signature was refused: ${reason}.`, {
-            ...on,
-            headers: { 'www-authenticate': 'Signature' },
-          });
+      const tokenHash = sha256(token);
+      endpoint = method === 'GET' && query === '' ? undefined : await receiver.find(slug, tokenHash);
+      if (!endpoint) {
+        if (method === 'GET' && query !== '') addresses.count(address);
+        return method === 'GET' ? notAllowed() : notFound();
       }
-      const unsupported = whyUnsupported(headers);
-      if (unsupported) return refuse(415, unsupported, { ...on, headers: { accept: 'application/json' } });
-      const key = headers['idempotency-key'] ?? headers['webhook-id'];
-      if (key !== undefined && !/^[\x20-\x7e]{1,255}$/.test(key))
-        return refuse(400, 'An idempotency key is 1 to 255 printable ASCII characters.', on);
-      const keyHash = key === undefined ? null : createHash('sha256').update(key).digest('hex');
-      const payload = readPayload(bytes);
-      if (!payload.ok && payload.status === 400) return refuse(400, `${capitalised(payload.reason)}.`, on);
-      const { rateLimit } = endpoint;
+      const readable: Readable = {
+        headers,
+        query: new URLSearchParams(query),
+        token,
+        url: (publicUrl?.replace(/\/$/, '') ?? `https://${headers.host ?? ''}`) + path + (query && `?${query}`),
+        body: new Uint8Array(),
+        document: undefined,
+      };
+      const greeting = answerHandshake(endpoint.sender, method, readable, 'before reading');
+      if (greeting !== undefined) return plain(greeting);
+      if (method === 'GET') return notAllowed();
+      endpointId = endpoint.id;
+
+      const { rateLimit, sender } = endpoint;
       const usedUp = (milliseconds: number) =>
         refuse(429, `This endpoint takes ${rateLimit} requests in 60 seconds.`, {
-          ...on,
           headers: {
             'retry-after': seconds(milliseconds),
             'ratelimit-limit': String(rateLimit),
@@ -139,14 +148,55 @@ export function createInbound({
           },
         });
       if (endpoint.usedUpUntil > now()) return usedUp(endpoint.usedUpUntil - now());
+      const announced = Number(headers['content-length'] ?? endpoint.maxBodyBytes);
+      const most = Math.min(Number.isSafeInteger(announced) ? announced : 0, endpoint.maxBodyBytes);
+      if (bytesInFlight > 0 && bytesInFlight + most > maxBytesInFlight)
+        return refuse(503, 'Too many large requests are under way.', { headers: { 'retry-after': '1' } });
+      reserved = most;
+      bytesInFlight += reserved;
+      readable.body = await readBody(request, endpoint.maxBodyBytes);
 
-      let outcome = await receiver.receive(endpoint, payload, keyHash);
+      // Read before it is verified only where the signature stands inside.
+      const inside = endpoint.signatures?.some(scheme => !scheme.in.startsWith('header:')) ?? false;
+      let payload = inside ? readAs(headers, sender, readable.body) : undefined;
+      if (typeof payload === 'object' && payload.ok) readable.document = payload.document;
+      const verified = endpoint.signatures && verify(endpoint.signatures, endpoint.keys, readable, now() / 1000);
+      if (verified && !verified.ok)
+        return refuse(401, `The signature was refused: ${verified.reason}.`, {
+          headers: { 'www-authenticate': 'Signature' },
+        });
+      payload ??= readAs(headers, sender, readable.body);
+      if (typeof payload === 'string') return refuse(415, payload, { headers: { accept: 'application/json' } });
+      if (payload.ok) readable.document = payload.document;
+
+      // An id that the signature covers cannot be changed by whoever captured the request.
+      const id = verified?.id ?? sender.ids.map(source => read(source, readable)).find(found => found !== undefined);
+      const key = id ?? headers['idempotency-key'];
+      const isText = sender.ids.some(source => source.startsWith('$') && read(source, readable) === key);
+      if (key !== undefined && !isText && !/^[\x20-\x7e]{1,255}$/.test(key))
+        return refuse(400, 'An idempotency key is 1 to 255 printable ASCII characters.');
+      if (!payload.ok && payload.status === 400) return refuse(400, `${capitalised(payload.reason)}.`);
+      const shaken = answerHandshake(sender, method, readable, 'verified');
+      if (shaken !== undefined) return plain(shaken);
+      const replayable = verified !== null && verified.id === null && !verified.timed;
+      const { digestSeconds } = endpoint;
+      const repetition = {
+        keyHash: key === undefined ? null : sha256(key),
+        sameBody: id === undefined,
+        bodyDigest: (digestSeconds === null ? replayable : digestSeconds > 0) ? sha256(readable.body) : null,
+      };
+      const event = sender.event === null ? undefined : read(sender.event, readable);
+      const { events } = endpoint;
+      const ignored =
+        (event !== undefined && sender.ignored.includes(event)) || (events !== null && !events.includes(event ?? ''));
+
+      let outcome = await receiver.receive(endpoint, payload, repetition, ignored);
       if (outcome.status === 409) {
         // The mapping has changed, and the NOTIFY has not come through yet.
         receiver.forget();
         endpoint = await receiver.find(slug, tokenHash);
         if (!endpoint) return notFound();
-        outcome = await receiver.receive(endpoint, payload, keyHash);
+        outcome = await receiver.receive(endpoint, payload, repetition, ignored);
       }
       log[outcome.status === 202 ? 'debug' : 'info']('inbound request', {
         inbound_endpoint_id: endpoint.id,
@@ -154,22 +204,9 @@ export function createInbound({
         request_id: outcome.kept_as,
         column: outcome.column_name,
       });
-      if (outcome.status === 202)
-        return {
-          status: 202,
-          headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
-          body: JSON.stringify({ recordId: outcome.record_id }),
-        };
       if (outcome.status === 404) return notFound();
       if (outcome.status === 429) return usedUp((outcome.retry_after ?? 0) * 1000);
-      const path = endpoint.mapping.find(({ column }) => column === outcome.column_name)?.path ?? null;
-      const where = outcome.column_name === null ? '' : `${path === null ? '' : `${path} → `}${outcome.column_name}: `;
-      const kept = { members: { path, column: outcome.column_name, requestId: outcome.kept_as } };
-      if (outcome.status === 422) return problem(422, `${where}${outcome.reason}.`, kept);
-      return problem(503, `${where}${outcome.reason ?? 'the mapping is being changed'}.`, {
-        ...kept,
-        headers: { 'retry-after': '5' },
-      });
+      return answerOutcome(endpoint, outcome, ignored);
     } catch (error) {
       if (error instanceof TooLarge) return refuse(413, error.message);
       const { name, code } = error as { name?: string; code?: string };
@@ -179,8 +216,86 @@ export function createInbound({
         return refuse(422, 'The database has an encoding that cannot hold the body.');
       else log.error('inbound failed', { name, code });
       return refuse(503, 'The database cannot be reached right now.', { headers: { 'retry-after': '5' } });
+    } finally {
+      bytesInFlight -= reserved;
     }
   };
+}
+
+const plain = (body: string): InboundAnswer => ({
+  status: 200,
+  headers: {
+    'content-type': 'text/plain; charset=utf-8',
+    'x-content-type-options': 'nosniff',
+    'cache-control': 'no-store',
+  },
+  body,
+});
+
+/** What was written, or why nothing was, as the sender is told. */
+function answerOutcome({ plan }: InboundEndpoint, outcome: Outcome, ignored: boolean): InboundAnswer {
+  if (outcome.status === 202) {
+    const results = z
+      .array(resultRow)
+      .nullable()
+      .parse(JSON.parse(outcome.results ?? 'null'));
+    const body = results
+      ? {
+          recordIds: results.map(({ recordId }) => recordId),
+          ...(plan.eachAlone && {
+            results: results.map(({ recordId, detail, column }) =>
+              recordId === null ? { detail, column } : { recordId },
+            ),
+          }),
+        }
+      : { recordId: outcome.record_id, ...(ignored && { ignored: true }) };
+    return {
+      status: 202,
+      headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
+      body: JSON.stringify(body),
+    };
+  }
+  const column = outcome.column_name;
+  const path = plan.mapping.find(field => field.column === column)?.path ?? null;
+  const where = column === null ? '' : `${path === null ? '' : `${path} → `}${column}: `;
+  const detail = `${where}${outcome.reason ?? 'the mapping is being changed'}.`;
+  const members = { path, column, requestId: outcome.kept_as };
+  return outcome.status === 422
+    ? problem(422, detail, { members })
+    : problem(503, detail, { members, headers: { 'retry-after': '5' } });
+}
+
+const resultRow = z.object({
+  recordId: z.string().nullable(),
+  detail: z.string().nullish(),
+  column: z.string().nullish(),
+});
+
+/** The payload of a body of a content type that the sender uses; else, as text, why it is none. */
+function readAs(headers: InboundRequest['headers'], { contentTypes, formField }: Sender, body: Uint8Array) {
+  const encoding = headers['content-encoding'];
+  if (encoding !== undefined && encoding.toLowerCase() !== 'identity')
+    return 'Send the body without a Content-Encoding.';
+  const [, type = '', parameters = ''] = /^\s*([^;,\s]+)\s*((?:;.*)?)$/s.exec(headers['content-type'] ?? '') ?? [];
+  const charset = /;\s*charset\s*=\s*"?([^";,\s]*)/i.exec(parameters)?.[1] ?? 'utf-8';
+  const kind = /^(application|text)\/json$|^application\/[a-z0-9!#$&^_.+-]+\+json$/i.test(type)
+    ? 'json'
+    : /^application\/x-www-form-urlencoded$/i.test(type)
+      ? 'form'
+      : 'text';
+  const known = kind !== 'text' || /^text\/plain$/i.test(type);
+  if (
+    !known ||
+    parameters.includes(',') ||
+    !contentTypes.includes(kind) ||
+    !/^(unicode-1-1-)?utf[-_]?8$/i.test(charset)
+  )
+    return 'Send application/json in UTF-8.';
+  try {
+    return readPayload(kind === 'form' ? formToJson(body, formField) : body);
+  } catch {
+    return readPayload(Uint8Array.of(0xff));
+  }
 }
 
 /**
@@ -192,7 +307,7 @@ export function createInboundHandler(options: HandlerOptions) {
   return async (request: Request, info?: { remoteAddress?: string }): Promise<Response> => {
     const { status, headers, body } = await answer({
       method: request.method,
-      path: new URL(request.url).pathname,
+      target: request.url,
       headers: Object.fromEntries(request.headers),
       body: request.body as unknown as AsyncIterable<Uint8Array> | null,
       remoteAddress: info?.remoteAddress,
@@ -213,17 +328,6 @@ async function readBody({ headers, body }: InboundRequest, limit: number): Promi
     chunks.push(chunk);
   }
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-}
-
-function whyUnsupported(headers: InboundRequest['headers']): string | undefined {
-  const encoding = headers['content-encoding'];
-  if (encoding !== undefined && encoding.toLowerCase() !== 'identity')
-    return 'Send the body without a Content-Encoding.';
-  const type = /^application\/(?:json|[a-z0-9!#$&^_.+-]+\+json)\s*((?:;.*)?)$/i.exec(headers['content-type'] ?? '');
-  const charset = /;\s*charset\s*=\s*"?([^";,\s]*)/i.exec(type?.[1] ?? '')?.[1];
-  if (!type || type[1]!.includes(',') || (charset !== undefined && charset.toLowerCase() !== 'utf-8'))
-    return 'Send application/json in UTF-8.';
-  return undefined;
 }
 
 const seconds = (milliseconds: number) => String(Math.max(1, Math.ceil(milliseconds / 1000)));

@@ -13,9 +13,14 @@ export type Field = {
   hasFallback: boolean;
   fallback: Json;
   constant: Json;
+  forms: readonly string[];
 };
 
-export type Mapping = readonly (Field & { tokens: readonly (string | number)[] | null })[];
+/** `whole`: the path is looked up in the whole payload ($$), not in one element of a batch. */
+export type Mapping = readonly (Field & { tokens: readonly (string | number)[] | null; whole: boolean })[];
+
+/** How a payload becomes records: the columns, and where the elements of a batch stand. */
+export type Plan = { mapping: Mapping; each: string | null; eachAlone: boolean; maxElements: number };
 
 const maxDepth = 64;
 const maxDigits = 1000;
@@ -30,21 +35,26 @@ const fieldRow = z.object({
   hasFallback: z.boolean(),
   fallback: z.unknown(),
   constant: z.unknown(),
+  forms: z.array(z.string()),
 });
 
 /**
  * Reads a mapping as `collecta.inbound_fields` gives it, and checks every path again. Throws for a path that is not of
  * the grammar: the database refuses to save one.
  */
-export function compileMapping(fields: string): Mapping {
+export function compileMapping(fields: unknown): Mapping {
   return z
     .array(fieldRow)
-    .parse(parse(fields))
+    .parse(fields)
     .map(row => {
       const field = row as Field;
-      return { ...field, tokens: field.path === null ? null : pathTokens(field.path) };
+      const whole = field.path?.startsWith('$$') ?? false;
+      return { ...field, whole, tokens: field.path === null ? null : pathTokens(field.path.slice(whole ? 1 : 0)) };
     });
 }
+
+/** JSON whose numbers stay as they were written. */
+export const parseLossless = (text: string): unknown => parse(text);
 
 /**
  * `$` and then `.name`, `['name']` or `[n]`, at most 16 steps and 512 characters: the grammar of
@@ -83,6 +93,13 @@ export function lookUp(document: Json, path: string, tokens: readonly (string | 
   return found.value;
 }
 
+/** A scalar as text; undefined for anything else, and for null. */
+export function textOf(value: Json | undefined): string | undefined {
+  if (typeof value === 'string') return value;
+  if (typeof value === 'boolean') return String(value);
+  return value !== undefined && isLosslessNumber(value) ? value.value : undefined;
+}
+
 const isContainer = (value: Json): value is Json[] | { [key: string]: Json } =>
   typeof value === 'object' && value !== null && !isLosslessNumber(value);
 
@@ -91,6 +108,18 @@ export type Payload = { text: string } & (
   | { ok: true; document: Json }
   | { ok: false; status: 400 | 422; reason: string }
 );
+
+/** A form's fields as an object; of a repeated name an array. The field `only` alone, where it is there, is JSON itself. */
+export function formToJson(bytes: Uint8Array, only: string | null): Uint8Array {
+  const form = new URLSearchParams(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  const payload = only === null ? null : form.get(only);
+  if (payload !== null) return Buffer.from(payload);
+  const fields = [...new Set(form.keys())].map(name => {
+    const values = form.getAll(name);
+    return `${JSON.stringify(name)}:${JSON.stringify(values.length === 1 ? values[0] : values)}`;
+  });
+  return Buffer.from(`{${fields.join(',')}}`);
+}
 
 /**
  * Reads a body: UTF-8 without a byte order mark, JSON (RFC 8259) of at most 64 levels, no key twice with different
@@ -170,20 +199,48 @@ function whyBadText(text: string, at: string): string | undefined {
   return /\p{Surrogate}/u.test(text) ? `${at} holds half of a surrogate pair` : undefined;
 }
 
-/** The mapped values as a JSON object, digit for digit; or what keeps them from being mapped. */
-export type Mapped =
-  | { values: string; problem: null; column: null }
-  | { values: string; problem: string; column: string | null };
+/** The mapped values as a JSON object for each record, digit for digit; or what keeps them from being mapped. */
+export type Mapped = { elements: string[]; problem: string | null; column: string | null };
+type MappedRecord = { values: string; problem: string | null; column: string | null };
+
+/** Maps a payload to the records that a plan makes of it. Elements of a batch are told apart by number, from 0. */
+export function mapPayload({ mapping, each, eachAlone, maxElements }: Plan, document: Json): Mapped {
+  const refuse = (problem: string): Mapped => ({ elements: [], problem, column: null });
+  if (each === null) {
+    if (Array.isArray(document) && !readsAll(mapping, document))
+      return refuse("the payload is an array; each => '$' makes a record of every element");
+    const { values, problem, column } = mapRecord(mapping, document, document);
+    return { elements: [values], problem, column };
+  }
+  const list = lookUp(document, each, pathTokens(each));
+  if (!Array.isArray(list)) return refuse(`there is no array at ${each}`);
+  if (list.length > maxElements) return refuse(`the array at ${each} has more than ${maxElements} elements`);
+  const elements: string[] = [];
+  for (const [place, element] of list.entries()) {
+    const { values, problem, column } = mapRecord(mapping, element, document);
+    if (problem !== null && !eachAlone) return { elements: [], problem: `element ${place}: ${problem}`, column };
+    elements.push(problem === null ? `{"values":${values}}` : JSON.stringify({ problem, column }));
+  }
+  return { elements, problem: null, column: null };
+}
+
+/** Whether a mapping without `each` leaves no element of a top-level array unread. */
+function readsAll(mapping: Mapping, document: Json[]): boolean {
+  if (mapping.some(({ tokens }) => tokens?.length === 1)) return true;
+  const read = new Set(mapping.map(({ tokens }) => tokens?.[1]));
+  return document.every((_, place) => read.has(place));
+}
 
 /** Evaluates a mapping: a missing path takes its default, else leaves its column out; an explicit null is null. */
-export function mapPayload(mapping: Mapping, document: Json): Mapped {
+function mapRecord(mapping: Mapping, element: Json, document: Json): MappedRecord {
   const members: string[] = [];
   let found = false;
-  for (const { column, path, tokens, required, hasFallback, fallback, constant } of mapping) {
+  for (const { column, path, tokens, required, hasFallback, fallback, constant, forms, whole } of mapping) {
     let value: Json | undefined = constant;
     if (path !== null && tokens) {
-      value = lookUp(document, path, tokens);
+      value = lookUp(whole ? document : element, path, tokens);
       found ||= value !== undefined;
+      if (value !== undefined && forms.length > 0) value = formed(value, forms);
       if (value === undefined && hasFallback) value = fallback;
       if (value === undefined && required)
         return { values: '{}', problem: 'it is required, and the payload does not have it', column };
@@ -193,4 +250,19 @@ export function mapPayload(mapping: Mapping, document: Json): Mapped {
   const values = `{${members.join(',')}}`;
   if (!found) return { values, problem: 'the payload has nothing of what is mapped', column: null };
   return { values, problem: null, column: null };
+}
+
+/** A value in the form that "as" says; what is not of that form stays as it is, for PostgreSQL to refuse. */
+function formed(value: Json, forms: readonly string[]): Json {
+  if (value === '' && forms.includes('empty_as_null')) return null;
+  const unit = forms.find(form => form.startsWith('epoch_'));
+  const [, sign, whole = '', fraction = ''] = /^(-?)(\d{1,15})(?:\.(\d+))?$/.exec(textOf(value) ?? '') ?? [];
+  if (!unit || whole === '') return value;
+  // In microseconds, exactly; a double would lose some of them.
+  const scale = unit === 'epoch_seconds' ? 6 : 3;
+  const micros = BigInt(`${sign}${whole}${fraction.padEnd(scale, '0').slice(0, scale)}`);
+  const rest = ((micros % 1_000_000n) + 1_000_000n) % 1_000_000n;
+  const time = new Date(Number((micros - rest) / 1000n));
+  if (Number.isNaN(time.getTime()) || time.getUTCFullYear() < 1 || time.getUTCFullYear() > 9999) return value;
+  return `${time.toISOString().slice(0, 19)}.${String(rest).padStart(6, '0')}Z`;
 }

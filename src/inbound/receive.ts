@@ -3,36 +3,68 @@ import { z } from 'zod';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import { createKeyring } from '../secrets/keyring.ts';
-import { parseSecret, type SigningKey } from '../secrets/sign.ts';
-import { compileMapping, type Mapped, type Mapping, mapPayload, type Payload, readPayload } from './mapping.ts';
+import {
+  compileMapping,
+  type Mapped,
+  mapPayload,
+  type Payload,
+  type Plan,
+  parseLossless,
+  readPayload,
+} from './mapping.ts';
+import { type Sender, type SenderKey, senderKey, senderRow } from './senders.ts';
 
 /** An inbound endpoint as the database has it, ready to be used. */
 export type InboundEndpoint = {
   id: string;
   mappingVersion: number;
-  mapping: Mapping;
-  keys: SigningKey[];
+  plan: Plan;
+  sender: Sender;
+  /** The signatures of the sender that are accepted here; none where none is asked for. */
+  signatures: Sender['signatures'] | null;
+  keys: SenderKey[];
   maxBodyBytes: number;
   rateLimit: number;
-  githubSignature: boolean;
+  /** Events that become records; null: all but the sender's ignored ones. */
+  events: string[] | null;
+  /** How long a body's digest is remembered; null: as the signature needs. */
+  digestSeconds: number | null;
+  /** Requests of this endpoint that are being read or written. */
+  inFlight: number;
   /** Until then (of `now`) its rate budget is used up: no need to ask. */
   usedUpUntil: number;
 };
 
-const endpointRow = z.object({
-  inbound_endpoint_id: z.string(),
-  mapping_version: z.number(),
-  fields: z.string(),
+const planRow = z.object({
+  fields: z.unknown(),
+  each: z.string().nullable(),
+  eachAlone: z.boolean(),
+  maxElements: z.coerce.number(),
+});
+const endpointRow = planRow.extend({
+  id: z.string(),
+  mappingVersion: z.number(),
   secrets: z.array(z.string()),
-  max_body_bytes: z.number(),
-  rate_limit_per_minute: z.number(),
-  github_signature: z.boolean(),
+  requireSignature: z.enum(['false', 'true', 'standard']),
+  maxBodyBytes: z.number(),
+  rateLimit: z.number(),
+  events: z.array(z.string()).nullable(),
+  digestSeconds: z.number().nullable(),
+  sender: senderRow,
+});
+/** A mapping's constants keep their digits, so its part of the JSON is read apart from the rest. */
+const compilePlan = (text: string, { each, eachAlone, maxElements }: z.infer<typeof planRow>): Plan => ({
+  mapping: compileMapping((parseLossless(text) as { fields: unknown }).fields),
+  each,
+  eachAlone,
+  maxElements,
 });
 const outcomeRow = z.object({
   status: z
     .union([z.literal(202), z.literal(404), z.literal(409), z.literal(422), z.literal(429), z.literal(503)])
     .nullable(),
   record_id: z.string().nullable(),
+  results: z.string().nullable(),
   kept_as: z.string().nullable(),
   reason: z.string().nullable(),
   column_name: z.string().nullable(),
@@ -42,9 +74,8 @@ const retryRow = z.object({
   request_id: z.string(),
   inbound_endpoint_id: z.string(),
   mapping_version: z.number(),
-  fields: z.string(),
+  mapping: z.string(),
   body: z.string(),
-  key_hash: z.string().nullable(),
 });
 
 /** What `collecta.receive_inbound` answered; `status` null: a retry that another process has run. */
@@ -76,8 +107,11 @@ const temporary = /^(08|40|53|57|58|25006|55P03|E[A-Z_]+$|CONNECT)/;
 const maxTries = 3;
 const maxCached = 1000;
 
-const map = (mapping: Mapping, payload: Payload): Mapped =>
-  payload.ok ? mapPayload(mapping, payload.document) : { values: '{}', problem: payload.reason, column: null };
+const map = (plan: Plan, payload: Payload): Mapped =>
+  payload.ok ? mapPayload(plan, payload.document) : { elements: [], problem: payload.reason, column: null };
+
+/** By what a repetition of a request is known, as SHA-256 in hexadecimal. */
+export type Repetition = { keyHash: string | null; sameBody: boolean; bodyDigest: string | null };
 
 /** The database's side of inbound: endpoints, cached; one call a request; kept requests run again; refusals counted. */
 export function createReceiver({
@@ -149,30 +183,43 @@ export function createReceiver({
     const cached = cache.get(key);
     if (cached && cached.until > now()) return cached.endpoint;
     cache.delete(key);
-    const [row] = await ask(
-      () => sql`select inbound_endpoint_id, mapping_version, fields::text, secrets, max_body_bytes, rate_limit_per_minute, github_signature
-          from collecta.find_inbound_endpoint(${slug}, ${tokenHash})`,
-      endpointRow,
+    const [found] = await ask(
+      () => sql`select collecta.find_inbound_endpoint(${slug}, ${tokenHash})::text as endpoint`,
+      z.object({ endpoint: z.string().nullable() }),
     );
-    if (!row) return undefined;
+    if (!found?.endpoint) return undefined;
+    const row = endpointRow.parse(JSON.parse(found.endpoint));
+    const { id, mappingVersion, sender, maxBodyBytes, rateLimit, events, digestSeconds, requireSignature } = row;
+    const keys = openSecrets(row);
+    const standard = sender.signatures.filter(scheme => scheme.id !== undefined && scheme.timestamp !== undefined);
+    const before = cached?.endpoint.id === id ? cached.endpoint : undefined;
     const endpoint: InboundEndpoint = {
-      id: row.inbound_endpoint_id,
-      mappingVersion: row.mapping_version,
-      mapping: compileMapping(row.fields),
-      keys: openSecrets(row),
-      maxBodyBytes: row.max_body_bytes,
-      rateLimit: row.rate_limit_per_minute,
-      githubSignature: row.github_signature,
-      usedUpUntil: cached?.endpoint.id === row.inbound_endpoint_id ? cached.endpoint.usedUpUntil : 0,
+      id,
+      mappingVersion,
+      plan: compilePlan(found.endpoint, row),
+      sender,
+      signatures:
+        requireSignature === 'standard'
+          ? standard
+          : requireSignature === 'true' || keys.length > 0
+            ? sender.signatures
+            : null,
+      keys,
+      maxBodyBytes,
+      rateLimit,
+      events,
+      digestSeconds,
+      inFlight: 0,
+      usedUpUntil: before?.usedUpUntil ?? 0,
     };
     if (cache.size >= maxCached) cache.delete(cache.keys().next().value!);
     cache.set(key, { endpoint, until: now() + maxAgeMs });
     return endpoint;
   }
 
-  function openSecrets({ inbound_endpoint_id: id, secrets }: z.infer<typeof endpointRow>): SigningKey[] {
+  function openSecrets({ id, secrets, sender }: z.infer<typeof endpointRow>): SenderKey[] {
     try {
-      return secrets.map(secret => parseSecret(keyring.open(secret, id)));
+      return secrets.map(secret => senderKey(keyring.open(secret, id), sender));
     } catch (error) {
       log.error('inbound cannot open a secret', { inbound_endpoint_id: id, reason: (error as Error).message });
       throw new Unavailable('a secret cannot be opened');
@@ -182,20 +229,27 @@ export function createReceiver({
   type Call = {
     endpointId: string;
     mappingVersion: number;
+    batch: boolean;
     mapped: Mapped;
     text: string;
-    keyHash: string | null;
+    repetition?: Repetition;
+    ignored?: boolean;
     requestId: string | null;
   };
 
   /** One transaction: rate budget, idempotency key, record and kept request. Deadlocks are tried again, then kept. Throws Unavailable. */
-  async function write({ endpointId, mappingVersion, mapped, text, keyHash, requestId }: Call): Promise<Outcome> {
+  async function write(call: Call): Promise<Outcome> {
+    const { endpointId, mappingVersion, batch, mapped, text, repetition, ignored = false, requestId } = call;
+    const { keyHash = null, sameBody = false, bodyDigest = null } = repetition ?? {};
+    const elements = batch ? `[${mapped.elements.join(',')}]` : (mapped.elements[0] ?? '{}');
     for (let attempt = 1; ; attempt++) {
       try {
         const [outcome] = await ask(
-          () => sql`select status, record_id, kept_as, reason, column_name, retry_after
-              from collecta.receive_inbound(${endpointId}, ${mappingVersion}, ${mapped.values}::text::json, ${text}, ${keyHash},
-                ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries})`,
+          () => sql`select status, record_id, results::text, kept_as, reason, column_name, retry_after
+              from collecta.receive_inbound(${endpointId}, ${mappingVersion},
+                case when ${batch} then array(select e from json_array_elements(${elements}::text::json) e)
+                  else array[${elements}::text::json] end, ${text}, ${keyHash}, ${sameBody},
+                ${bodyDigest}, ${ignored}, ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries})`,
           outcomeRow,
         );
         return outcome!;
@@ -208,14 +262,21 @@ export function createReceiver({
   }
 
   /** Maps a payload and writes it; one that cannot be mapped is kept. Throws Unavailable. */
-  async function receive(endpoint: InboundEndpoint, payload: Payload, keyHash: string | null): Promise<Outcome> {
-    const { id, mappingVersion, mapping } = endpoint;
+  async function receive(
+    endpoint: InboundEndpoint,
+    payload: Payload,
+    repetition: Repetition,
+    ignored: boolean,
+  ): Promise<Outcome> {
+    const { id, mappingVersion, plan } = endpoint;
     const outcome = await write({
       endpointId: id,
       mappingVersion,
-      mapped: map(mapping, payload),
+      batch: plan.each !== null,
+      mapped: ignored ? { elements: [], problem: null, column: null } : map(plan, payload),
       text: payload.text,
-      keyHash,
+      repetition,
+      ignored,
       requestId: null,
     });
     if (outcome.status === 429) endpoint.usedUpUntil = now() + (outcome.retry_after ?? 0) * 1000;
@@ -228,16 +289,17 @@ export function createReceiver({
       ran = 0;
       const rows = await ask(
         () =>
-          sql`select request_id, inbound_endpoint_id, mapping_version, fields::text, body, key_hash from collecta.next_inbound_retries()`,
+          sql`select request_id, inbound_endpoint_id, mapping_version, mapping::text, body from collecta.next_inbound_retries()`,
         retryRow,
       );
       for (const row of rows) {
+        const plan = compilePlan(row.mapping, planRow.parse(JSON.parse(row.mapping)));
         const { status } = await write({
           endpointId: row.inbound_endpoint_id,
           mappingVersion: row.mapping_version,
-          mapped: map(compileMapping(row.fields), readPayload(Buffer.from(row.body))),
+          batch: plan.each !== null,
+          mapped: map(plan, readPayload(Buffer.from(row.body))),
           text: row.body,
-          keyHash: row.key_hash,
           requestId: row.request_id,
         });
         if (status === 202 || status === 422 || status === 503) ran++;

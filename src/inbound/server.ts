@@ -23,7 +23,7 @@ type Answer = (request: InboundRequest) => Promise<InboundAnswer>;
 export type ReceiveConfig = Pick<
   Config,
   'databaseUrl' | 'listenUrl' | 'host' | 'port' | 'trustedProxies' | 'pollIntervalMs' | 'stopTimeoutMs'
-> & { secretKey?: string | undefined };
+> & { secretKey?: string | undefined; publicUrl?: string | undefined };
 
 /** Inbound of one database. */
 export type Inbound = {
@@ -38,7 +38,10 @@ export type Inbound = {
  * for what it was not told of every ten minutes. `listens: false`: somebody else listens and calls `changed`.
  */
 export function openInbound(
-  config: Pick<ReceiveConfig, 'databaseUrl' | 'listenUrl' | 'trustedProxies' | 'pollIntervalMs' | 'secretKey'>,
+  config: Pick<
+    ReceiveConfig,
+    'databaseUrl' | 'listenUrl' | 'trustedProxies' | 'pollIntervalMs' | 'secretKey' | 'publicUrl'
+  >,
   log: Log,
   { idle = false, listens = true } = {},
 ): Inbound {
@@ -85,7 +88,7 @@ export function openInbound(
   const keepingUp = keepUp();
 
   return {
-    answer: createInbound({ receiver, log, trustedProxies: config.trustedProxies }),
+    answer: createInbound({ receiver, log, trustedProxies: config.trustedProxies, publicUrl: config.publicUrl }),
     changed,
     async close() {
       closing.abort();
@@ -107,9 +110,10 @@ export async function serveInbound(
   log: Log,
   signal: AbortSignal,
   onListening: (port: number) => void = () => {},
+  onAnswer: (status: number) => void = countInbound,
 ): Promise<void> {
   if (signal.aborted) return;
-  const server = createInboundServer(answer, log);
+  const server = createInboundServer(answer, log, onAnswer);
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
@@ -131,13 +135,16 @@ export async function receive(
   config: ReceiveConfig,
   log: Log,
   signal: AbortSignal,
-  { onListening = () => {} }: { onListening?: (port: number) => void } = {},
+  {
+    onListening = () => {},
+    onAnswer = countInbound,
+  }: { onListening?: (port: number) => void; onAnswer?: (status: number) => void } = {},
 ): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
   const inbound = openInbound(config, log);
   try {
-    await serveInbound(config, inbound.answer, log, signal, onListening);
+    await serveInbound(config, inbound.answer, log, signal, onListening, onAnswer);
   } finally {
     await inbound.close();
   }
@@ -152,7 +159,7 @@ async function stop(server: ReturnType<typeof createServer>, timeoutMs: number):
 }
 
 /** `node:http` with inbound's limits on time and headers: on Deno too, whose own server has no time limit for headers. */
-export function createInboundServer(answer: Answer, log: Log) {
+export function createInboundServer(answer: Answer, log: Log, onAnswer: (status: number) => void = countInbound) {
   const server = createServer({
     headersTimeout: 10_000,
     requestTimeout: 30_000,
@@ -162,7 +169,7 @@ export function createInboundServer(answer: Answer, log: Log) {
   });
   server.maxConnections = 10_000;
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-    serve(answer, request, response).catch(error => {
+    serve(answer, request, response, onAnswer).catch(error => {
       const { code } = error as { code?: string };
       log[code === 'ECONNRESET' ? 'debug' : 'error']('inbound request ended early', { code });
       if (!response.headersSent && !request.destroyed) send(request, response, problem(503, 'Something went wrong.'));
@@ -171,7 +178,12 @@ export function createInboundServer(answer: Answer, log: Log) {
   return server;
 }
 
-async function serve(answer: Answer, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function serve(
+  answer: Answer,
+  request: IncomingMessage,
+  response: ServerResponse,
+  onAnswer: (status: number) => void,
+): Promise<void> {
   const headers: Record<string, string> = {};
   for (let i = 0; i < request.rawHeaders.length; i += 2) {
     // Not request.headers, which drops all but the first of some names: two content types are no content type.
@@ -181,12 +193,12 @@ async function serve(answer: Answer, request: IncomingMessage, response: ServerR
   }
   const result = await answer({
     method: request.method ?? '',
-    path: request.url?.split('?', 1)[0] ?? '',
+    target: request.url ?? '',
     headers,
     body: request.iterator({ destroyOnReturn: false }),
     remoteAddress: request.socket.remoteAddress,
   });
-  countInbound(result.status);
+  onAnswer(result.status);
   send(request, response, result);
 }
 

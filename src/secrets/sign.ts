@@ -19,7 +19,7 @@ export function parseSecret(secret: string): SigningKey {
   if (!secret.startsWith('whsec_')) return { raw, standard: raw };
   const encoded = secret.slice('whsec_'.length);
   const decoded = Buffer.from(encoded, 'base64');
-  if (decoded.length === 0 || decoded.toString('base64') !== encoded)
+  if (decoded.length === 0 || decoded.toString('base64').replace(/=+$/, '') !== encoded.replace(/=+$/, ''))
     throw new Error('the secret is not base64 after whsec_');
   return { raw, standard: createSecretKey(decoded) };
 }

@@ -148,7 +148,7 @@ t.test('200 at once with the same idempotency key write once and are answered al
     202,
     'another endpoint has keys of its own',
   );
-  const changed = await post(one.port, path, work('ONCE', { qty: 2 }), { 'webhook-id': 'order-1' });
+  const changed = await post(one.port, path, work('ONCE', { qty: 2 }), { 'idempotency-key': 'order-1' });
   t.match(changed, { status: 422, json: { detail: 'the idempotency key was used for another body.' } });
   t.equal((await rows('ONCE')).length, 2);
   const failed = await post(one.port, path, work('LATER', { qty: 'x' }), { 'idempotency-key': 'order-2' });
@@ -197,7 +197,7 @@ t.test('the budget is exact in any span of 60 seconds', async t => {
   const { id } = await makeEndpoint(sql, seedMapping, { rate_limit_per_minute: 10 });
   const call = async () =>
     (
-      await sql`select status, retry_after from collecta.receive_inbound(${id}, 1, '{"product_code": "SPAN"}', '{}', null)`
+      await sql`select status, retry_after from collecta.receive_inbound(${id}, 1, array['{"product_code": "SPAN"}'::json], '{}')`
     )[0]!;
   const pass = (seconds: number) =>
     sql`update collecta.inbound_budgets set taken_at = taken_at - make_interval(secs => ${seconds}) where inbound_endpoint_id = ${id}`;
@@ -221,8 +221,9 @@ t.test('the budget is exact in any span of 60 seconds', async t => {
   await pass(58.6);
   t.equal((await call()).status, 409, 'mapped by the version before');
   const newer = async () =>
-    (await sql`select status from collecta.receive_inbound(${id}, 2, '{"product_code": "SPAN"}', '{}', null)`)[0]!
-      .status;
+    (
+      await sql`select status from collecta.receive_inbound(${id}, 2, array['{"product_code": "SPAN"}'::json], '{}')`
+    )[0]!.status;
   t.equal(await newer(), 429, 'a smaller budget remembers the latest five');
   await sql`select collecta.update_inbound_endpoint(${id}, rate_limit_per_minute => 7)`;
   t.strictSame([await newer(), await newer()], [409, 409]);
@@ -235,7 +236,7 @@ t.test('the budget is exact in any span of 60 seconds', async t => {
     clock += gap;
     await sql`update collecta.inbound_budgets set taken_at = taken_at - make_interval(secs => ${gap}) where inbound_endpoint_id = ${random.id}`;
     const { status } = (
-      await sql`select status from collecta.receive_inbound(${random.id}, 1, '{"product_code": "SPAN"}', '{}', null)`
+      await sql`select status from collecta.receive_inbound(${random.id}, 1, array['{"product_code": "SPAN"}'::json], '{}')`
     )[0]!;
     // Real time passes as well, so a boundary of less than a second is left open.
     const within = times.filter(time => clock - time < 60).length;
@@ -847,6 +848,7 @@ t.test('signatures, rotation, pause, delete; a changed mapping is used at once',
   const { id, path, secret } = await makeEndpoint(sql, seedMapping, {
     require_signature: true,
     rate_limit_per_minute: 1000,
+    digest_window: '0',
   });
   t.match(secret, /^whsec_/);
   const body = JSON.stringify(work('SIGNED'));
@@ -880,7 +882,7 @@ t.test('signatures, rotation, pause, delete; a changed mapping is used at once',
   t.equal((await send(last, moved)).status, 202);
   await sql`select collecta.delete_inbound_endpoint(${id})`;
   t.equal((await send(last, moved)).status, 404);
-  const given = await makeEndpoint(sql, seedMapping, { secret: "It's a Secret to Everybody", github_signature: true });
+  const given = await makeEndpoint(sql, seedMapping, { secret: "It's a Secret to Everybody", sender: 'github' });
   t.equal(given.secret, "It's a Secret to Everybody");
   t.equal((await post(one.port, given.path, body, { 'x-hub-signature-256': sign(given.secret!, body) })).status, 202);
 });
@@ -935,10 +937,7 @@ t.test('the database away, or stuck: 503 within a bound, nothing written late, a
     });
   });
   await pause(50);
-  const patience = (time: string) =>
-    sql.unsafe(
-      `alter function collecta.receive_inbound(text, int, json, text, text, text, text, text, boolean) set lock_timeout = '${time}'`,
-    );
+  const patience = (time: string) => sql.unsafe(`alter function collecta.receive_inbound set lock_timeout = '${time}'`);
   t.match(
     (await sql`select proconfig from pg_proc where proname = 'receive_inbound'`)[0]!.proconfig,
     ['search_path=pg_catalog, pg_temp', 'lock_timeout=3s'],

@@ -2,7 +2,15 @@ import fc from 'fast-check';
 import { JSONPath } from 'jsonpath-plus';
 import { LosslessNumber, parse, stringify } from 'lossless-json';
 import t from 'tap';
-import { compileMapping, type Json, lookUp, mapPayload, pathTokens, readPayload } from '../../src/inbound/mapping.ts';
+import {
+  compileMapping,
+  type Json,
+  lookUp,
+  type Mapping,
+  mapPayload,
+  pathTokens,
+  readPayload,
+} from '../../src/inbound/mapping.ts';
 import { useServer } from '../support/database.ts';
 
 const { database } = await useServer();
@@ -228,17 +236,21 @@ t.test('lookUp: the library keeps nothing', async t => {
 
 const fields = (entries: object[]) =>
   compileMapping(
-    JSON.stringify(
-      entries.map(entry => ({
-        path: null,
-        required: false,
-        hasFallback: false,
-        fallback: null,
-        constant: null,
-        ...entry,
-      })),
+    parse(
+      JSON.stringify(
+        entries.map(entry => ({
+          path: null,
+          required: false,
+          hasFallback: false,
+          fallback: null,
+          constant: null,
+          forms: [],
+          ...entry,
+        })),
+      ),
     ),
   );
+const one = (mapping: Mapping) => ({ mapping, each: null, eachAlone: false, maxElements: 1000 });
 
 t.test('mapPayload: missing, null, default, required, constant, whole, digits', async t => {
   const mapping = fields([
@@ -249,30 +261,34 @@ t.test('mapPayload: missing, null, default, required, constant, whole, digits', 
   ]);
   const document = parse('{"a": 12345678901234567890.10, "x": [1.0, 1e2, -0]}') as Json;
   t.equal(
-    mapPayload(mapping, document).values,
+    mapPayload(one(mapping), document).elements[0],
     '{"a":12345678901234567890.10,"b":7,"c":"erp","d":{"a":12345678901234567890.10,"x":[1.0,1e2,-0]}}',
   );
   t.equal(
-    mapPayload(fields([{ column: 'a', path: '$.a', hasFallback: true, fallback: 1 }]), { a: null }).values,
+    mapPayload(one(fields([{ column: 'a', path: '$.a', hasFallback: true, fallback: 1 }])), { a: null }).elements[0],
     '{"a":null}',
     'null is not missing',
   );
   t.match(
     mapPayload(
-      fields([
-        { column: 'a', path: '$.a' },
-        { column: 'q', path: '$.q', required: true },
-      ]),
+      one(
+        fields([
+          { column: 'a', path: '$.a' },
+          { column: 'q', path: '$.q', required: true },
+        ]),
+      ),
       { a: true },
     ),
     { column: 'q', problem: /required/ },
   );
   t.match(
     mapPayload(
-      fields([
-        { column: 'a', path: '$.a', hasFallback: true },
-        { column: 'c', constant: 1 },
-      ]),
+      one(
+        fields([
+          { column: 'a', path: '$.a', hasFallback: true },
+          { column: 'c', constant: 1 },
+        ]),
+      ),
       { z: true },
     ),
     { column: null, problem: /nothing/ },

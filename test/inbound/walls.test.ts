@@ -2,7 +2,6 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { connect } from '../../src/database/connect.ts';
 import { useServer } from '../support/database.ts';
 import { closeAgent, post, startReceiving } from '../support/inbound.ts';
 
@@ -184,7 +183,7 @@ t.test(
         'drop function collecta.cast_inbound_1(json, text)',
         'create or replace function collecta.write_inbound_1(input json) returns table (record_id text, operation text) language sql as ''select 1, 2''',
         'drop table collecta.inbound_endpoints cascade',
-        'select collecta.save_inbound_endpoint(null, null, null, null, null, null, null, null, null, null, null)',
+        'select collecta.save_inbound_endpoint(null, null)',
         -- What is its own it can break; that is mended.
         'grant execute on function collecta.write_inbound_2(json) to public',
         'alter function collecta.write_inbound_2(json) security invoker set search_path = public',
@@ -242,7 +241,7 @@ t.test('an altered function runs nothing with the rights of its caller', async t
   const [made] = await sql`select * from collecta.create_inbound_endpoint('orders', '{"$.sku": "sku"}')`;
   await sql`alter function collecta.write_inbound_1(json) security invoker set search_path = public`;
   const [outcome] = await sql`
-    select status from collecta.receive_inbound(${made!.inbound_endpoint_id}, 1, '{"sku": "a"}', '{}', null)`;
+    select status from collecta.receive_inbound(${made!.inbound_endpoint_id}, 1, array['{"sku": "a"}'::json], '{}')`;
   t.equal(outcome!.status, 202, 'it is written anew');
   t.match([...(await sql`select seen from orders`)], [{ seen: 'collecta_writer' }]);
 });

@@ -149,15 +149,8 @@ t.test('the code of a table that inbound writes reads no secret and writes nowhe
     2,
     'it did alter them',
   );
-  for (const body of [
-    { id: 4, sku: 'A', qty: 1 },
-    { id: 4, sku: 'A', qty: 'x' },
-  ])
-    t.equal((await post(receiving.port, path, body)).status, 422, 'refused before any of its code runs');
-  t.match(
-    await sql`select sqlstate, error from collecta.inbound_requests where state = 'failed'`,
-    [1, 2].map(() => ({ sqlstate: '42501', error: /was altered/ })),
-  );
+  t.equal((await post(receiving.port, path, { id: 4, sku: 'A', qty: 1 })).status, 202, 'written anew before they run');
+  t.equal((await post(receiving.port, path, { id: 5, sku: 'A', qty: 'x' })).status, 422);
   for (const who of Object.values(await tried(t, sql))) t.match(who, /^(collecta_writer|collecta_capture)$/);
   await sql`select collecta.update_inbound_endpoint(inbound_endpoint_id) from collecta.inbound_endpoints`;
   await attacker`drop trigger a on loot.orders`;
@@ -243,8 +236,8 @@ t.test('temporary types and hostile search paths do not reach what runs with mor
     'select collecta.sealing_keys()',
     'select collecta.check_installation(null)',
     `select * from collecta.find_inbound_endpoint('orders', '${hash!.token}')`,
-    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, '{"id": 7, "name": "x"}', '{}', 'key')`,
-    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, '{"id": "x", "name": {}}', '{}', null)`,
+    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, array['{"id": 7, "name": "x"}'::json], '{}', 'key')`,
+    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, array['{"id": "x", "name": {}}'::json], '{}', null)`,
     `select collecta.retry_inbound(${inb})`,
     'select * from collecta.next_inbound_retries()',
     `select collecta.maintain_inbound('[{"inbound_endpoint_id": "", "status": 404, "requests": 1}]')`,
@@ -495,19 +488,21 @@ t.test('names with quotes, unicode and 63 bytes work end to end', async t => {
     const { path } = await makeEndpoint(sql, mapping, { module: slug, match_columns: [key] });
     const [hash] = await sql`select encode(sha256(convert_to(${path.split('/').at(-1)!}, 'UTF8')), 'hex') as token`;
     const endpoint = await receiver.find(slug, hash!.token);
+    const unknown = { keyHash: null, sameBody: false, bodyDigest: null };
     for (const body of [
       { key: hostile, plain: 1.5 },
       { key: hostile, value: `${hostile}!` },
       { key: hostile, plain: null },
     ]) {
       const payload = readPayload(Buffer.from(JSON.stringify(body)));
-      t.match(await receiver.receive(endpoint!, payload, null), { status: 202, record_id: hostile });
+      t.match(await receiver.receive(endpoint!, payload, unknown, false), { status: 202, record_id: hostile });
     }
     t.match(
       await receiver.receive(
         endpoint!,
         readPayload(Buffer.from(JSON.stringify({ key: hostile, plain: hostile }))),
-        null,
+        unknown,
+        false,
       ),
       { status: 422, column_name: 'plain' },
     );
