@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d8725fd13092f28e770cd69c2c5ffc2d72db3cbd
+--! Hash: sha1:05bf6ecee1f6e5b56e779fd206915b33dd2b3df6
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1398,6 +1398,19 @@ declare
 begin
   if thin then
     return thin_row;
+  end if;
+  -- Types that are not built in may have values that fail: where the written row function is for the columns as they are,
+  -- it guards each row, and one such value costs the other rows of the statement nothing.
+  if exists (
+      select from pg_catalog.pg_attribute a
+      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
+        and collecta.type_kind(a.atttypid) <> 'built in')
+    and exists (
+      select from pg_catalog.pg_proc p
+      where p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module.module_id))
+        and strpos(p.prosrc, collecta.table_layout(relation)) > 0)
+  then
+    return format('collecta_rows.row_%s(%s.*, %s.*)', module.module_id, alias, case when compared then other else alias end);
   end if;
   return format('case when %1$s <= %2$s then '
     '(select row_to_json(coalesce("collecta all".*)) from (select %3$s) "collecta all") else %4$s end',

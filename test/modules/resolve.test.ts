@@ -9,6 +9,8 @@ import { type Sql, useServer } from '../support/database.ts';
 
 const { connect, database, server } = await useServer();
 const run = promisify(execFile);
+/** Another instance of the module, which reads COLLECTA_TEST_SERVER anew. */
+const serverOfDebian: string = '../support/server.ts?debian';
 
 const people = `create table people (gone int, id int primary key, status text, ssn text, touched int default 0, name text);
   alter table people drop column gone;
@@ -246,7 +248,7 @@ t.test('every hint of a refusal can be run as it stands', async t => {
 t.test('a dump restored elsewhere', { skip: !existsSync('/usr/lib/postgresql/15/bin/pg_dump') }, async t => {
   const chosen = process.env.COLLECTA_TEST_SERVER;
   process.env.COLLECTA_TEST_SERVER = 'debian15';
-  const { startServer } = await import(`../support/server.ts?debian`);
+  const { startServer } = await import(serverOfDebian);
   const debian = await startServer();
   if (chosen === undefined) delete process.env.COLLECTA_TEST_SERVER;
   t.teardown(() => debian.stop());
