@@ -59,7 +59,7 @@ try {
         if (!isWanted(file)) continue;
         await page.goto(origin + path);
         if (name === 'tail') {
-          await page.waitForFunction(() => document.getElementById('tail-state')?.textContent?.startsWith('Connected'));
+          await page.waitForFunction("document.getElementById('tail-state')?.textContent?.startsWith('Connected')");
           await example.happen();
           await page.waitForSelector('[data-tail] tbody tr');
         } else await page.waitForTimeout(400); // for the plots

@@ -12,6 +12,7 @@ declare
   schema_name text;
   prefix constant text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
   trusted oid[];
+  writers oid[] := '{}';
   found text;
 begin
   if current_setting('server_version_num')::int < 140000 then
@@ -31,6 +32,16 @@ begin
   -- members of itself.
   trusted := array(select r.oid from pg_catalog.pg_roles r
                    where r.rolsuper or r.rolname = current_user or r.rolname = prefix || 'owner');
+  -- Functions that are written for a table belong to the roles that run them; an inbound endpoint may have one of its
+  -- own.
+  if exists (
+    select from pg_catalog.pg_class c
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = 'writer'
+    where c.oid = to_regclass('collecta.inbound_endpoints') and c.relkind = 'r' and c.relowner = any (trusted)
+  ) then
+    execute 'select array(select r.oid from collecta.inbound_endpoints e '
+      'join pg_catalog.pg_roles r on r.rolname = e.writer)' into writers;
+  end if;
   foreach schema_name in array array['collecta', 'collecta_modules', 'collecta_rows'] loop
     continue when to_regnamespace(schema_name) is null;
     select n.nspowner::regrole::text into found
@@ -38,7 +49,8 @@ begin
     if found is not null then
       raise exception using errcode = 'CW041', message = format('the schema %s belongs to %s', schema_name, found),
         detail = 'Whoever owns the schema can put functions of their own in the place of collecta''s.',
-        hint = format('If %s installed collecta here, run this as that role. If not: drop schema %I cascade;',
+        hint = format('If %s installed collecta here, run this as that role. If the roles have a prefix, name it: '
+                      '--role-prefix, or -v role_prefix= in psql. Otherwise: drop schema %I cascade;',
                       found, schema_name);
     end if;
     -- Without a ledger the schema has to be empty; with one, everything in it is the owners'.
@@ -51,7 +63,7 @@ begin
         and s.classid = d.classid and s.objid = d.objid and s.deptype = 'o'
       where d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid = to_regnamespace(schema_name)
         and (to_regclass('collecta.migrations') is null
-             or s.refobjid <> all (trusted || array(
+             or s.refobjid <> all (trusted || writers || array(
                   select r.oid from pg_catalog.pg_roles r
                   where r.rolname in (prefix || 'capture', prefix || 'writer')
                   union all
@@ -102,7 +114,7 @@ $$;
 -- without CREATEROLE cannot make them at all. Then everything belongs to the installer, and the notice says so.
 do $$
 declare
-  prefix text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
+  prefix constant text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
   installed text;
   role_name text;
   schema_name text;
@@ -110,11 +122,10 @@ declare
 begin
   if to_regprocedure('collecta.role_prefix()') is not null then
     execute 'select collecta.role_prefix()' into installed;
-    if coalesce(current_setting('collecta.role_prefix', true), '') not in ('', installed) then
+    if prefix <> installed then
       raise exception using errcode = 'CW041', message = format('the roles of this install begin with %s', installed),
-        hint = 'Run it without a role prefix.';
+        hint = format('Name that prefix: --role-prefix %s, or -v role_prefix=%1$s in psql.', installed);
     end if;
-    prefix := installed;
   end if;
   owner_role := prefix || 'owner';
   foreach role_name in array array['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'] loop

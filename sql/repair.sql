@@ -31,7 +31,7 @@ begin
     for object in
       select
         case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence' else 'table' end
-          as kind, c.oid::regclass::text as name, owner_role as owner, 'collecta' as schema_name
+          as kind, c.oid::regclass::text as name, owner_role as owner
       from pg_catalog.pg_class c
       where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
         and c.relowner <> to_regrole(quote_ident(owner_role))
@@ -40,35 +40,27 @@ begin
                         and d.objid = c.oid and d.deptype in ('a', 'i')
                         and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjsubid > 0)
       union all
-      select 'type', t.oid::regtype::text, owner_role, 'collecta'
+      select 'type', t.oid::regtype::text, owner_role
       from pg_catalog.pg_type t
       left join pg_catalog.pg_class c on c.oid = t.typrelid
       where t.typnamespace = 'collecta'::regnamespace and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
         and t.typowner <> to_regrole(quote_ident(owner_role))
       union all
-      select 'function', written.name, written.owner, written.schema_name
+      select 'function', written.name, written.owner
       from (
-        select p.oid::regprocedure::text as name, p.proowner, p.pronamespace::regnamespace::text as schema_name,
-          -- What is written for a module or an inbound endpoint runs as a role that can do nothing else.
-          case when p.proname ~ '^capture_[0-9]+' and to_regrole(quote_ident(prefix || 'capture')) is not null
-              then prefix || 'capture'
-            when p.proname ~ '^(write|cast)_inbound_[0-9]+' and to_regrole(quote_ident(prefix || 'writer')) is not null
-              then prefix || 'writer'
-            else owner_role end as owner
+        select p.oid::regprocedure::text as name, p.proowner,
+          owner_role as owner,
+          p.proname ~ '^((write|cast)_inbound|capture)_[0-9]+' as is_written
         from pg_catalog.pg_proc p
         where p.pronamespace in (select n.oid from pg_catalog.pg_namespace n
                                  where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
       ) written
-      where written.proowner <> to_regrole(quote_ident(written.owner))
+      -- What is written for a module or an inbound endpoint belongs to the role that runs it. Where whoever restored it
+      -- has it, it is written anew below.
+      join pg_catalog.pg_roles r on r.oid = written.proowner
+      where r.rolname <> owner_role and (not written.is_written or r.rolsuper or r.rolname = current_user)
     loop
-      -- A new owner needs CREATE on the schema, which the owners of written functions have only for this.
-      if object.owner <> owner_role then
-        execute format('grant create on schema %s to %I', object.schema_name, object.owner);
-      end if;
       execute format('alter %s %s owner to %I', object.kind, object.name, object.owner);
-      if object.owner <> owner_role then
-        execute format('revoke create on schema %s from %I', object.schema_name, object.owner);
-      end if;
     end loop;
   end if;
 end
@@ -106,8 +98,12 @@ begin
   if to_regprocedure('collecta.restore_grants(boolean)') is not null then
     execute 'select from collecta.restore_grants()';
   end if;
+  -- Written functions are looked at last: what they refer to may have other numbers after a restore.
   if to_regprocedure('collecta.resolve_modules(boolean)') is not null then
     execute 'select from collecta.resolve_modules()';
+  end if;
+  if to_regprocedure('collecta.mend_inbound()') is not null then
+    execute 'select from collecta.mend_inbound()';
   end if;
 end
 $$;

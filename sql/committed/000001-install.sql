@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:05bf6ecee1f6e5b56e779fd206915b33dd2b3df6
+--! Hash: sha1:2f492198d61d61e7eb1a484260c01bf4c5625a19
 --! Message: Install
 
 --! Included install/schema.sql
@@ -21,10 +21,11 @@ comment on schema collecta is
   'Webhooks for the tables of this database: changes are captured, routed, delivered and kept for audit. See \df+ '
   'collecta.*';
 
--- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function, but
--- cannot find it, and so neither alter nor drop it.
+-- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function,
+-- but cannot find it, and so neither alter nor drop it.
 comment on schema collecta_modules is
-  'Functions that collecta writes for each module: what the capture triggers call. See \sf collecta_modules.capture_1_update';
+  'Functions that collecta writes for each module: what the capture triggers call. See \sf '
+  'collecta_modules.capture_1_update';
 comment on schema collecta_rows is
   'Functions that collecta writes for each module, called for rows that are large or have types that are not built in.';
 --! EndIncluded install/schema.sql
@@ -193,7 +194,6 @@ create table collecta.endpoints (
   modules text[] collate "C",
   state text collate "C" not null default 'active',
   paused_reason text collate "C",
-  failing_since timestamptz,
   filter jsonpath,
   scope text collate "C",
   ordered boolean not null default false,
@@ -223,7 +223,6 @@ comment on column collecta.endpoints.name is 'Makes create_endpoint idempotent: 
 comment on column collecta.endpoints.modules is 'Slugs; null is all modules, future ones included.';
 comment on column collecta.endpoints.state is 'active; paused (keeps queueing, nothing is dropped); deleted (its history stays).';
 comment on column collecta.endpoints.paused_reason is 'Why it is paused: by whom was asked, a 410, or failing for settings.pause_after.';
-comment on column collecta.endpoints.failing_since is 'End of the first failed attempt after the last success; null while it succeeds.';
 comment on column collecta.endpoints.filter is 'SQL/JSON path predicate over the payload (jsonb_path_match); only events for which it is true are queued.';
 comment on column collecta.endpoints.scope is 'Only events of records whose scope column equals this.';
 comment on column collecta.endpoints.ordered is 'Per record one delivery at a time, in the order of the changes.';
@@ -264,23 +263,16 @@ create index subscriptions_by_scope on collecta.subscriptions (module_id, event,
 comment on table collecta.subscriptions is
   'Which endpoint gets which event of which module: endpoints.events x modules, written out so that routing is an index look-up. Kept by the endpoint functions.';
 comment on column collecta.subscriptions.scope is 'The endpoint''s scope: ten thousand tenants'' endpoints on one module cost what one does.';
-
-create view collecta.recipients as
-  select s.module_id, s.event, s.scope, s.after_change_id, e.endpoint_id, e.payload_role, e.filter, e.ordered
-  from collecta.subscriptions s
-  join collecta.endpoints e on e.endpoint_id = s.endpoint_id
-  where e.state <> 'deleted';
-comment on view collecta.recipients is 'A subscription with what routing needs of its endpoint.';
 --! EndIncluded endpoints/endpoints.sql
 --! Included outbound/outbox.sql
 create table collecta.outbox (
-  change_id bigint generated always as identity (cache 1),
+  change_id bigint generated always as identity (start 2 increment 2 cache 1),
   version int not null,
   operation "char" not null,
   old json,
   new json,
   transaction_id xid8 not null default pg_current_xact_id(),
-  nested boolean not null default pg_trigger_depth() > 1,
+  trigger_depth int not null default pg_trigger_depth(),
   captured_at timestamptz not null,
   context text collate "C",
   constraint outbox_pkey primary key (change_id),
@@ -289,11 +281,15 @@ create table collecta.outbox (
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
 comment on table collecta.outbox is
   'Captured row changes that are not routed yet: written in the user''s own transaction, gone when routed. Usually empty.';
-comment on column collecta.outbox.change_id is 'The order of routing.';
+comment on column collecta.outbox.change_id is
+  'The order of routing, and the payload''s sequence. Even: where a key changed, the odd number behind it is the creation.';
 comment on column collecta.outbox.version is 'collecta.module_versions under which it was captured.';
-comment on column collecta.outbox.operation is 'I insert, U update, D delete, T truncate (new holds the count), M muted (new holds operation and count).';
-comment on column collecta.outbox.old is 'The row before, as json and not jsonb: nothing that a json column may hold can fail the user''s statement. "$truncated" marks a thin one.';
-comment on column collecta.outbox.nested is 'Captured inside a trigger: it stands before the statement that it belongs to, and is put in order when routed.';
+comment on column collecta.outbox.operation is
+  'I insert, U update, D delete, T truncate (new holds the count), M muted (new holds operation and count).';
+comment on column collecta.outbox.old is
+  'The row before, as json and not jsonb, so that no value can fail the user''s statement. "$truncated" marks a thin one.';
+comment on column collecta.outbox.trigger_depth is
+  'Above 1 it was captured inside a trigger, before the statement that fired it: put in order when routed.';
 comment on column collecta.outbox.captured_at is 'Clock time of the statement''s capture: with transaction_id it names the statement.';
 comment on column collecta.outbox.context is 'collecta.context of the transaction.';
 --! EndIncluded outbound/outbox.sql
@@ -302,7 +298,7 @@ create table collecta.events (
   event_id text collate "C" not null,
   payload_role text collate "C" not null default '',
   routed_at timestamptz not null,
-  change_id bigint not null,
+  sequence bigint not null,
   position int not null,
   module text collate "C" not null,
   event text collate "C" not null,
@@ -315,14 +311,20 @@ create table collecta.events (
   -- routing must fail at it first: then the runner sets this change aside. Anything but UTF-8 raises an error here.
   constraint events_body_can_be_sent check (getdatabaseencoding() = 'UTF8' or convert_to(body, 'UTF8') is not null)
 ) partition by range (routed_at);
-create index events_by_record on collecta.events (record_id, module);
+-- A hash index, since a record's key may be longer than what a btree can hold.
+create index events_by_record on collecta.events using hash (record_id);
 comment on table collecta.events is
   'What changes meant to subscribers, with the body that is sent. Immutable, kept for settings.retention, partitioned by day of routing.';
-comment on column collecta.events.event_id is 'The payload''s id and the webhook-id header: the same on every attempt and on a replay.';
-comment on column collecta.events.payload_role is 'Whose body it is: empty, or the payload_role of the endpoints it was made for.';
+comment on column collecta.events.event_id is
+  'The payload''s id and the webhook-id header: the same on every attempt and on a replay.';
+comment on column collecta.events.payload_role is
+  'Whose body it is: empty, or the payload_role of the endpoints it was made for.';
 comment on column collecta.events.routed_at is 'When it was routed (not occurred): the partition key.';
+comment on column collecta.events.sequence is
+  'The payload''s sequence: it rises in the order in which a record''s changes happened. Events of one change share it.';
 comment on column collecta.events.position is 'Order among the events of one change.';
-comment on column collecta.events.record_id is 'Primary key as text; of a composite key the compact JSON array in key order.';
+comment on column collecta.events.record_id is
+  'Primary key as text; of a composite key the compact JSON array in key order.';
 --! EndIncluded outbound/events.sql
 --! Included outbound/delivery_queue.sql
 create table collecta.delivery_queue (
@@ -331,24 +333,42 @@ create table collecta.delivery_queue (
   due_at timestamptz not null,
   leased_until timestamptz,
   routed_at timestamptz not null,
+  record_key bigint,
+  held_since timestamptz,
   position int not null,
+  bytes int not null default 0,
   attempt int not null default 0,
+  losses int not null default 0,
+  runner int,
   endpoint_id text collate "C" not null,
   event_id text collate "C" not null,
   payload_role text collate "C" not null default '',
-  record_id text collate "C",
   replay_of text collate "C",
   constraint delivery_queue_pkey primary key (delivery_id)
-) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
-        autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
+) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_cost_delay = 0, autovacuum_vacuum_insert_threshold = -1,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
 create index delivery_queue_by_due on collecta.delivery_queue (endpoint_id, due_at, change_id, position);
-create index delivery_queue_by_record on collecta.delivery_queue (endpoint_id, record_id, change_id, position) where record_id is not null;
+create index delivery_queue_by_record on collecta.delivery_queue (endpoint_id, record_key, change_id, position)
+  where record_key is not null;
+create index delivery_queue_replays on collecta.delivery_queue (event_id, endpoint_id) where replay_of is not null;
 comment on table collecta.delivery_queue is
-  'Events still to be delivered to an endpoint. Narrow and short-lived; the lease is in no index and pages are left half empty, so that a claim is a HOT update.';
-comment on column collecta.delivery_queue.due_at is 'When it may be sent. infinity: an ordered endpoint''s, behind an earlier change of the same record.';
-comment on column collecta.delivery_queue.leased_until is 'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes nothing.';
-comment on column collecta.delivery_queue.attempt is 'Attempts begun.';
-comment on column collecta.delivery_queue.record_id is 'Module and record, for ordered endpoints only.';
+  'Events still to be delivered to an endpoint. Narrow and short-lived; the lease is in no index and pages are left half
+empty, so that a claim is a HOT update.';
+comment on column collecta.delivery_queue.change_id is 'The event''s sequence: with position the order of a record''s rows.';
+comment on column collecta.delivery_queue.due_at is
+  'When it may be sent. infinity: an ordered endpoint''s, behind an earlier change of the same record.';
+comment on column collecta.delivery_queue.leased_until is
+  'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes nothing.';
+comment on column collecta.delivery_queue.runner is 'The number of the runner that leased it (collecta.runners).';
+comment on column collecta.delivery_queue.record_key is
+  'A hash of module and record, for ordered endpoints only: what has the same one is sent one after the other.';
+comment on column collecta.delivery_queue.bytes is 'Size of the body.';
+comment on column collecta.delivery_queue.attempt is 'Attempts that were made. A lease that lapsed is none.';
+comment on column collecta.delivery_queue.losses is
+  'How often in a row its runner vanished: each time it waits longer before it is claimed again.';
+comment on column collecta.delivery_queue.held_since is
+  'When the receiver first answered Retry-After to it: for a day such an answer uses up no attempt.';
 comment on column collecta.delivery_queue.replay_of is 'webhook_deliveries.id of the attempt that is replayed.';
 --! EndIncluded outbound/delivery_queue.sql
 --! Included outbound/delivery_attempts.sql
@@ -387,25 +407,40 @@ create index delivery_attempts_by_time on collecta.delivery_attempts using brin 
 comment on table collecta.delivery_attempts is 'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
 --! EndIncluded outbound/delivery_attempts.sql
 --! Included outbound/unrouted.sql
+-- A change that is set aside keeps the outbox's own columns: moving it reads nothing of it, so nothing in it can fail that.
 create table collecta.unrouted (
   change_id bigint not null,
   position int not null default 0,
   endpoint_id text collate "C" not null default '',
   module text collate "C" not null,
   record_id text collate "C",
+  record_key bigint,
   event_id text collate "C",
   payload_role text collate "C" not null default '',
   routed_at timestamptz,
-  change json,
+  version int,
+  operation "char",
+  old json,
+  new json,
+  transaction_id xid8,
+  trigger_depth int,
+  captured_at timestamptz,
+  context text collate "C",
   reason text collate "C" not null,
   set_aside_at timestamptz not null default now(),
+  again boolean not null default false,
   constraint unrouted_pkey primary key (change_id, position, endpoint_id)
 );
-create index unrouted_by_record on collecta.unrouted (record_id) where record_id is not null;
+create index unrouted_by_record on collecta.unrouted (record_key) where record_key is not null;
+create index unrouted_again on collecta.unrouted (change_id) where again;
 comment on table collecta.unrouted is
   'What could not be routed and why; it stops nothing else. Mend the cause, then select collecta.route_again().';
-comment on column collecta.unrouted.endpoint_id is 'The endpoint whose filter failed on the event; empty: the whole change, kept in change.';
-comment on column collecta.unrouted.change is 'The outbox row of a change that no event could be made of.';
+comment on column collecta.unrouted.endpoint_id is
+  'The endpoint that alone did not get the event (its filter failed, say); empty: the whole change was set aside.';
+comment on column collecta.unrouted.record_key is
+  'A hash of module and record: an ordered endpoint''s later events of the record wait. Null where the key cannot be read.';
+comment on column collecta.unrouted.operation is 'This column, old, new and context are the outbox''s, of a whole change.';
+comment on column collecta.unrouted.again is 'route_again() was called for it: a runner routes it within a second or two.';
 
 create table collecta.muted_changes (
   change_id bigint not null,
@@ -418,8 +453,62 @@ create table collecta.muted_changes (
   constraint muted_changes_pkey primary key (change_id)
 );
 comment on table collecta.muted_changes is
-  'Statements that ran under collecta.muted = on: what was not captured, so that a mute can be seen. Kept for settings.retention.';
+  'Statements that ran under collecta.muted = on: what was not captured, so that a mute can be seen. Kept for
+settings.retention.';
 --! EndIncluded outbound/unrouted.sql
+--! Included outbound/endpoint_flow.sql
+-- Apart from endpoints and narrow: recording writes here and skips a row that somebody has locked, so that no open
+-- transaction of an operator holds up the recording of other endpoints.
+create table collecta.endpoint_flow (
+  endpoint_id text collate "C" not null,
+  failing_since timestamptz,
+  held_until timestamptz,
+  held_at timestamptz,
+  delivered_since_hold int not null default 0,
+  pace int,
+  paced_at timestamptz,
+  learned_per_second real,
+  max_per_second int,
+  next_slot timestamptz,
+  constraint endpoint_flow_pkey primary key (endpoint_id),
+  constraint endpoint_flow_max_per_second_in_bounds check (max_per_second between 1 and 10000)
+) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+comment on table collecta.endpoint_flow is
+  'How fast an endpoint may be sent to now. An endpoint without a row here succeeds and is limited by max_in_flight only.';
+comment on column collecta.endpoint_flow.failing_since is
+  'End of the first failed attempt after the last success; null while it succeeds.';
+comment on column collecta.endpoint_flow.held_until is 'The receiver answered 429 or 503 with Retry-After: nothing before this.';
+comment on column collecta.endpoint_flow.held_at is 'When the last hold began; delivered_since_hold counts from then.';
+comment on column collecta.endpoint_flow.pace is
+  'Deliveries in flight at once after a hold or an outage: from 1 it doubles up to max_in_flight, then it is null.';
+comment on column collecta.endpoint_flow.learned_per_second is
+  'What the receiver took between two holds, a little less: requests a second until it takes more.';
+comment on column collecta.endpoint_flow.max_per_second is 'The endpoint''s option, exact over all runners. Null: no limit.';
+comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, where a rate limits them.';
+--! EndIncluded outbound/endpoint_flow.sql
+--! Included outbound/runners.sql
+create sequence collecta.runner_numbers as int cycle;
+create table collecta.runners (
+  runner int not null,
+  since timestamptz not null default clock_timestamp(),
+  missing_since timestamptz,
+  constraint runners_pkey primary key (runner)
+);
+comment on table collecta.runners is
+  'Runners that deliver. Each holds a session advisory lock of its number; whose lock is gone for some seconds is dead.';
+
+create table collecta.routing_trouble (
+  singleton boolean not null default true,
+  since timestamptz not null default clock_timestamp(),
+  seen_at timestamptz not null default clock_timestamp(),
+  sqlstate text collate "C" not null,
+  reason text collate "C" not null,
+  constraint routing_trouble_pkey primary key (singleton),
+  constraint routing_trouble_is_one_row check (singleton)
+);
+comment on table collecta.routing_trouble is
+  'Why nothing is routed at the moment: a lock, a full disk, a missing partition. Empty while routing works.';
+--! EndIncluded outbound/runners.sql
 
 --! Included install/new_id.sql
 -- UUIDv7 layout (RFC 9562) as 32 hexadecimal digits behind a prefix: 48 bits of milliseconds, version, 74 random bits.
@@ -609,6 +698,7 @@ begin
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
   -- Also where disable_copy() emptied them.
   perform collecta.resolve_modules(anew => true);
+  perform collecta.mend_inbound();
   perform collecta.wake_runner();
 end
 $$;
@@ -1034,9 +1124,9 @@ comment on function collecta.writer_timed_out() is
   'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
--- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role that
--- can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each change
--- of a schema's rights makes every session plan everything anew: so it is done once for many functions.
+-- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
+-- that can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each
+-- change of a schema's rights makes every session plan everything anew: so it is done once for many functions.
 create or replace function collecta.own_functions(functions regprocedure[], owner_name text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1064,7 +1154,8 @@ begin
 end
 $$;
 comment on function collecta.own_functions(regprocedure[], text) is
-  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody else.';
+  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody '
+  'else.';
 
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2566,10 +2657,10 @@ declare
     'custom_data_updated'] || collecta.alert_events();
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
   -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
-  blocked_ports constant int[] := '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
+  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
     '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
     '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
-    '6697,10080}';
+    '6697,10080}')::int[];
   wrong text;
 begin
   wrong := case
@@ -2706,6 +2797,18 @@ as $$
 $$;
 comment on function collecta.last_change_id() is 'The last change_id that was given out.';
 --! EndIncluded endpoints/internal/subscribe_endpoint.sql
+--! Included endpoints/internal/limit_endpoint.sql
+create or replace function collecta.limit_endpoint(endpoint_id text, max_per_second int) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  insert into collecta.endpoint_flow (endpoint_id, max_per_second)
+  select limit_endpoint.endpoint_id, limit_endpoint.max_per_second
+  where limit_endpoint.max_per_second is not null
+    or exists (select from collecta.endpoint_flow f where f.endpoint_id = limit_endpoint.endpoint_id)
+  on conflict on constraint endpoint_flow_pkey do update set max_per_second = excluded.max_per_second
+$$;
+comment on function collecta.limit_endpoint(text, int) is 'Sets or takes away an endpoint''s max_per_second.';
+--! EndIncluded endpoints/internal/limit_endpoint.sql
 --! Included endpoints/create_endpoint.sql
 create or replace function collecta.create_endpoint(
   out endpoint_id text,
@@ -2721,7 +2824,8 @@ create or replace function collecta.create_endpoint(
   payload_role text default null,
   headers jsonb default '{}',
   retry_base interval default '60 s',
-  max_in_flight int default 50
+  max_in_flight int default 50,
+  max_per_second int default null
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2745,11 +2849,12 @@ begin
   on conflict on constraint endpoint_secrets_pkey do update
     set secret = coalesce(create_endpoint.secret, s.secret), headers = excluded.headers
   returning s.secret into create_endpoint.secret;
+  perform collecta.limit_endpoint(create_endpoint.endpoint_id, create_endpoint.max_per_second);
   perform collecta.subscribe_endpoint(create_endpoint.endpoint_id);
 end
 $$;
-comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int) is
-  'Makes a destination and returns its id and the secret in force (generated as whsec_... when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. Errors CW010 to CW016 say what to do.';
+comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int, int) is
+  'Makes a destination and returns its id and the secret in force (generated as whsec_... when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. max_in_flight: deliveries at once; max_per_second: requests in any second (null: no limit), both over all runners. Errors CW010 to CW016 say what to do.';
 
 create or replace function collecta.update_endpoint(
   endpoint_id text,
@@ -2764,7 +2869,8 @@ create or replace function collecta.update_endpoint(
   headers jsonb default null,
   retry_base interval default null,
   max_in_flight int default null,
-  all_modules boolean default false
+  all_modules boolean default false,
+  max_per_second int default null
 ) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2790,11 +2896,13 @@ begin
   where e.endpoint_id = update_endpoint.endpoint_id;
   update collecta.endpoint_secrets s set headers = update_endpoint.headers
   where s.endpoint_id = update_endpoint.endpoint_id and update_endpoint.headers is not null;
+  perform collecta.limit_endpoint(update_endpoint.endpoint_id, nullif(update_endpoint.max_per_second, 0))
+  where update_endpoint.max_per_second is not null;
   perform collecta.subscribe_endpoint(update_endpoint.endpoint_id);
 end
 $$;
-comment on function collecta.update_endpoint(text, text, text[], text[], int, text, text, boolean, text, jsonb, interval, int, boolean) is
-  'Changes what is given and leaves what is null. filter, scope and payload_role are taken away by ''''; modules by all_modules => true.';
+comment on function collecta.update_endpoint(text, text, text[], text[], int, text, text, boolean, text, jsonb, interval, int, boolean, int) is
+  'Changes what is given and leaves what is null. filter, scope and payload_role are taken away by '''', max_per_second by 0; modules by all_modules => true.';
 
 create or replace function collecta.delete_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2833,22 +2941,79 @@ as $$
 #variable_conflict use_column
 begin
   perform collecta.check_endpoint_id(resume_endpoint.endpoint_id);
-  update collecta.endpoints e set state = 'active', paused_reason = null, failing_since = null
+  update collecta.endpoints e set state = 'active', paused_reason = null
   where e.endpoint_id = resume_endpoint.endpoint_id;
+  update collecta.endpoint_flow f
+  set failing_since = null, held_until = null, pace = case when f.failing_since is not null then 1 end, paced_at = now()
+  where f.endpoint_id = resume_endpoint.endpoint_id;
   perform collecta.wake_runner();
 end
 $$;
 comment on function collecta.resume_endpoint(text) is 'Takes deliveries to a paused endpoint up again, with what was queued meanwhile.';
 --! EndIncluded endpoints/pause_endpoint.sql
 
+--! Included outbound/2_route/internal/record_id.sql
+create or replace function collecta.record_id(document json, key_columns text[]) returns text
+language sql immutable parallel safe
+as $$
+  select case
+    when document is null then null
+    when cardinality(key_columns) = 1 then collecta.unmask_escapes((document -> key_columns[1])::text)::json #>> '{}'
+    else (select case when bool_and((document -> k) is not null)
+        then '[' || string_agg(collecta.unmask_escapes((document -> k)::text), ',' order by place) || ']' end
+          from unnest(key_columns) with ordinality key (k, place)) end
+$$;
+comment on function collecta.record_id(json, text[]) is
+  'The key of a captured row as text; of a composite key the compact JSON array in key order.';
+--! EndIncluded outbound/2_route/internal/record_id.sql
+--! Included outbound/2_route/internal/record_ids.sql
+create or replace function collecta.record_ids(
+  old json, new json, key_columns text[], out old_id text, out new_id text
+)
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  old_id := collecta.record_id(collecta.mask_escapes(old), key_columns);
+  new_id := collecta.record_id(collecta.mask_escapes(new), key_columns);
+exception when others then
+  null;
+end
+$$;
+comment on function collecta.record_ids(json, json, text[]) is
+  'The keys of a change, null where they cannot be read: one hostile row must not fail a look at all of them.';
+--! EndIncluded outbound/2_route/internal/record_ids.sql
+--! Included outbound/2_route/internal/record_key.sql
+create or replace function collecta.record_key(module text, record_id text) returns bigint
+language sql immutable parallel safe
+as $$
+  select hashtextextended(module || '/' || coalesce(record_id, ''), 0)
+$$;
+comment on function collecta.record_key(text, text) is
+  'What orders the deliveries of one record. A hash, since a key may be too long for an index; two records that
+share one are sent one after the other, which harms neither.';
+--! EndIncluded outbound/2_route/internal/record_key.sql
+--! Included outbound/2_route/internal/missing_columns.sql
+create or replace function collecta.missing_columns(captured json, module collecta.module_versions, truncated boolean)
+returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select string_agg(c, ', ')
+  from unnest(module.key_columns || module.status_column || module.scope_column
+    || case when truncated is not true then module.custom_data_column end) c
+  where c is not null and (captured -> c) is null
+$$;
+comment on function collecta.missing_columns(json, collecta.module_versions, boolean) is
+  'Configured columns that a captured row does not have.';
+--! EndIncluded outbound/2_route/internal/missing_columns.sql
 --! Included outbound/2_route/internal/read_change.sql
--- Reads one captured change by its module's columns. A configured column that the captured row does not have was renamed:
+-- Reads one captured change by its module's columns. A configured column that the captured row lacks was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
   -- In: what it was captured under. Out: what it is read by.
   inout module collecta.module_versions, operation "char", old json, new json,
-  out scope text, out old_id text, out new_id text, out truncated boolean, out previous text, out counts boolean,
-  out status_changed boolean, out custom_data_changed boolean, out status_from text, out status_to text, out unroutable text
+  out scope text, out old_id text, out new_id text, out truncated boolean, out previous text, out updated boolean,
+  out status_changed boolean, out custom_data_changed boolean, out status_from text, out status_to text,
+  out unroutable text
 )
 -- Under its callers' search_path: a setting costs every call.
 language plpgsql stable
@@ -2860,10 +3025,9 @@ declare
   missing text;
   other collecta.module_versions;
 begin
-  if module.version is null or operation in ('M', 'T') then
-    if module.version is null then
-      unroutable := 'the module version it was captured under is gone';
-    end if;
+  unroutable := case when module.version is null then 'the module version it was captured under is gone'
+    when operation not in ('I', 'U', 'D', 'T', 'M') then 'unknown operation ' || operation::text end;
+  if unroutable is not null or operation in ('M', 'T') then
     return;
   end if;
   safe_old := collecta.mask_escapes(old);
@@ -2888,12 +3052,14 @@ begin
     if missing is not null then
       select v.* into other
       from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-      where m.module_id = module.module_id and v.version <> module.version and collecta.missing_columns(captured, v, truncated) is null;
+      where m.module_id = module.module_id and v.version <> module.version
+        and collecta.missing_columns(captured, v, truncated) is null;
       if found then
         module := other;
       else
-        unroutable := format('column %s is not in the captured row: it was renamed or dropped; select collecta.attach_module(%L, %L, ...); then select collecta.route_again();',
-          missing, module.relation::regclass, module.slug);
+        unroutable := format('column %s is not in the captured row: it was renamed or dropped; '
+          'select collecta.attach_module(%L, %L, ...); then select collecta.route_again();', missing,
+          module.relation::regclass, module.slug);
       end if;
       -- Known although unroutable, it holds back the record's later changes at ordered endpoints.
       old_id := collecta.record_id(safe_old, module.key_columns);
@@ -2913,97 +3079,218 @@ begin
     status_changed := status_from <> status_to;
   end if;
   if truncated then
-    custom_data_changed := coalesce((safe_new ->> '$custom_data_changed')::boolean, (safe_old ->> '$custom_data_changed')::boolean, false);
-    counts := true;
-    previous := '{' || case when status_changed then to_json(module.status_column)::text || ':' || status_from else '' end || '}';
+    custom_data_changed := coalesce((safe_new ->> '$custom_data_changed')::boolean,
+      (safe_old ->> '$custom_data_changed')::boolean, false);
+    updated := true;
+    previous := '{'
+      || case when status_changed then to_json(module.status_column)::text || ':' || status_from else '' end || '}';
     return;
   end if;
   -- Both rows are of one table: the same columns in the same order.
   select '{' || string_agg(to_json(c.key)::text || ':' || c.was::text, ',') || '}',
-    coalesce(bool_or(c.key <> all (module.ignore_columns)), false), coalesce(bool_or(c.key = module.custom_data_column), false)
-  into previous, counts, custom_data_changed
+    coalesce(bool_or(c.key <> all (module.ignore_columns)), false),
+    coalesce(bool_or(c.key = module.custom_data_column), false)
+  into previous, updated, custom_data_changed
   from rows from (json_each(safe_old), json_each(safe_new)) c (key, was, new_key, is_now)
   where c.was::text <> c.is_now::text;
   previous := collecta.unmask_escapes(previous);
 end
 $$;
-comment on function collecta.read_change is 'What one outbox row means: which record, what changed, and the pieces of its payload.';
-
-create or replace function collecta.missing_columns(captured json, module collecta.module_versions, truncated boolean) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select string_agg(c, ', ')
-  from unnest(module.key_columns || module.status_column || module.scope_column || case when truncated is not true then module.custom_data_column end) c
-  where c is not null and (captured -> c) is null
-$$;
-comment on function collecta.missing_columns(json, collecta.module_versions, boolean) is 'Configured columns that a captured row does not have.';
-
-create or replace function collecta.record_id(document json, key_columns text[]) returns text
-language sql immutable parallel safe
-as $$
-  select case
-    when document is null then null
-    when cardinality(key_columns) = 1 then collecta.unmask_escapes((document -> key_columns[1])::text)::json #>> '{}'
-    else (select case when bool_and((document -> k) is not null) then '[' || string_agg(collecta.unmask_escapes((document -> k)::text), ',' order by place) || ']' end
-          from unnest(key_columns) with ordinality key (k, place)) end
-$$;
-comment on function collecta.record_id(json, text[]) is 'The key of a captured row as text; of a composite key the compact JSON array in key order.';
-
--- Each change's old row is its predecessor's new one. A record's changes in one transaction are few.
-create or replace function collecta.chain_changes(ids bigint[], olds text[], news text[], nested boolean[])
-returns table (change_id bigint, order_id bigint)
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  with recursive start as (
-    select i from generate_subscripts(ids, 1) i
-    where olds[i] is null or not exists (select from generate_subscripts(ids, 1) p where news[p] = olds[i] and p <> i)
-  ), chain as (
-    select i as at, array[i] as passed, i as started from start
-    union all
-    -- A circle (a trigger that takes back what the statement did) begins with a statement and not with a trigger.
-    (select i, array[i], i from generate_subscripts(ids, 1) i
-     where not exists (select from start) order by nested[i], i limit 1)
-    union all
-    select n.i, c.passed || n.i, c.started
-    from chain c
-    cross join lateral (
-      select i from generate_subscripts(ids, 1) i
-      where olds[i] = news[c.at] and i <> all (c.passed) order by i limit 1) n
-  ), placed as (
-    select i, row_number() over (order by c.started nulls last, cardinality(c.passed), i) as place
-    from generate_subscripts(ids, 1) i
-    left join lateral (select * from chain where at = i order by started limit 1) c on true
-  )
-  select ids[i], ids[place] from placed
-$$;
-comment on function collecta.chain_changes(bigint[], text[], text[], boolean[]) is
-  'Puts the changes of one record in one transaction in order: which order_id each change_id takes.';
+comment on function collecta.read_change is
+  'What one outbox row means: which record, what changed, and the pieces of its payload.';
 --! EndIncluded outbound/2_route/internal/read_change.sql
---! Included outbound/2_route/internal/try_filter.sql
-create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
-language plpgsql stable set search_path = pg_catalog, pg_temp
+--! Included outbound/2_route/internal/chain_changes.sql
+-- Each change leads from one state of the record to another, so the order in which they happened is a path that takes
+-- each of them once (Hierholzer's algorithm, in time proportional to their number). States may recur: a trigger may
+-- take back what its statement did. Where several changes could be next, the one made at the lesser trigger depth is.
+create or replace function collecta.chain_changes(from_states bigint[], to_states bigint[], depths int[]) returns int[]
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
 as $$
+declare
+  changes constant int := cardinality(from_states);
+  source int[]; -- the states numbered from 1
+  target int[];
+  states int;
+  first_out int[]; -- by state: the first change that leads away from it, and by change: the next one
+  next_out int[] := array_fill(0, array[changes]);
+  balance int[]; -- by state: how many more changes lead away from it than to it
+  start int;
+  path int[] := '{}';
+  walk int[];
+  stack_state int[];
+  stack_change int[];
+  height int;
+  taken int;
 begin
-  matches := coalesce(jsonb_path_match(body::jsonb, filter), false);
-exception when others then
-  -- query_canceled is not among them: a filter that runs too long ends the batch, and the runner takes smaller ones.
-  matches := false;
-  reason := format('filter: %s', sqlerrm);
+  with state as (
+    select s, (row_number() over (order by s))::int as n
+    from (select unnest(from_states) union select unnest(to_states)) u (s)
+  )
+  select array_agg(f.n order by e.i), array_agg(t.n order by e.i), (select count(*) from state)
+  into source, target, states
+  from unnest(from_states, to_states) with ordinality e (a, b, i)
+  join state f on f.s = e.a
+  join state t on t.s = e.b;
+  first_out := array_fill(0, array[states]);
+  balance := array_fill(0, array[states]);
+  for taken in select i from generate_subscripts(depths, 1) i order by depths[i] desc, i desc loop
+    next_out[taken] := first_out[source[taken]];
+    first_out[source[taken]] := taken;
+    balance[source[taken]] := balance[source[taken]] + 1;
+    balance[target[taken]] := balance[target[taken]] - 1;
+  end loop;
+  -- A path begins where more leads away than there; what it does not reach (something was not captured) comes after it.
+  for start in
+    select source[i] from generate_subscripts(depths, 1) i
+    order by balance[source[i]] <= 0, balance[source[i]] > 0 and i > 1, depths[i], i
+  loop
+    continue when first_out[start] = 0;
+    walk := '{}';
+    stack_state := array[start];
+    stack_change := array[0];
+    height := 1;
+    while height > 0 loop
+      taken := first_out[stack_state[height]];
+      if taken > 0 then
+        first_out[stack_state[height]] := next_out[taken];
+        height := height + 1;
+        stack_state[height] := target[taken];
+        stack_change[height] := taken;
+      else
+        if stack_change[height] > 0 then
+          walk := walk || stack_change[height];
+        end if;
+        height := height - 1;
+      end if;
+    end loop;
+    path := path || array(select walk[i] from generate_subscripts(walk, 1) i order by i desc);
+  end loop;
+  return path;
 end
 $$;
-comment on function collecta.try_filter(text, jsonpath) is 'Whether an endpoint''s filter wants this payload; or why that cannot be told.';
-
-create or replace function collecta.context_json(context text) returns text
-language plpgsql immutable set search_path = pg_catalog, pg_temp
+comment on function collecta.chain_changes(bigint[], bigint[], int[]) is
+  'Puts changes of one record in order: their places in the arrays, one after the other.';
+--! EndIncluded outbound/2_route/internal/chain_changes.sql
+--! Included outbound/2_route/internal/put_in_order.sql
+-- The outbox's order is the order in which changes happened, but for two cases: a trigger that changes a record again
+-- is captured before the statement that fired it, and a statement that changes keys deletes and creates records in any
+-- order. Both are rewritten in the outbox before they are routed, so that routing meets plain changes only. Only
+-- modules are looked at that one transaction changed at several trigger depths. Of a changed key the deletion keeps
+-- the change's number and the creation takes the odd one behind it.
+create or replace function collecta.put_in_order(from_change bigint, changes_key bigint[] default null)
+returns pg_snapshot
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+-- On again, since claim_deliveries turns them off for itself and for what it calls.
+-- Whatever is known of the outbox when the plan is made: each change is met a few times and not as often as there are.
+set enable_nestloop = off set enable_seqscan = on set enable_hashjoin = on set enable_mergejoin = on set jit = off
 as $$
+declare
+  most constant int := 20000;
+  seen constant pg_snapshot := pg_current_snapshot();
 begin
-  return context::json::text;
-exception when others then
-  return to_json(context)::text;
+  with change as materialized (
+    select o.change_id, o.transaction_id, o.trigger_depth, v.module_id, v.key_columns
+    from collecta.outbox o
+    join collecta.module_versions v on v.version = o.version
+    where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+  ), irregular as (
+    select i.*, sum(i.changes) over (order by i.first_change, i.module_id) - i.changes as before
+    from (
+      select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
+      from change c
+      group by c.transaction_id, c.module_id
+      having count(distinct c.trigger_depth) > 1 or bool_or(c.change_id = any (changes_key))) i
+  ), read_change as (
+    select c.*, o.operation, o.captured_at, k.old_id, k.new_id,
+      case when o.old is null then 0 else hashtextextended(o.old::text, 0) end as from_state,
+      case when o.new is null then 0 else hashtextextended(o.new::text, 0) end as to_state
+    from irregular i
+    join change c on c.transaction_id = i.transaction_id and c.module_id = i.module_id
+    join collecta.outbox o on o.change_id = c.change_id
+    cross join lateral collecta.record_ids(o.old, o.new, c.key_columns) k
+    where i.before < most
+  ), changed_key as (
+    select c.change_id, c.transaction_id, c.module_id, c.captured_at, row_number() over in_statement as number,
+      count(*) over (partition by c.transaction_id, c.module_id, c.captured_at) as of_statement
+    from read_change c
+    where c.old_id <> c.new_id
+    window in_statement as (partition by c.transaction_id, c.module_id, c.captured_at order by c.change_id)
+  ), step as (
+    select c.transaction_id, c.module_id, c.trigger_depth, s.*,
+      lag(s.to_state) over (partition by c.transaction_id, c.module_id, s.record_id order by s.slot)
+        <> s.from_state as broken
+    from (
+      select c.change_id, c.operation, coalesce(c.new_id, c.old_id) as record_id, c.change_id as slot,
+        c.from_state, c.to_state
+      from read_change c
+      where (c.old_id <> c.new_id) is not true
+      union all
+      -- Each has two numbers; all that its statement deletes takes the first of them, and then comes what it creates.
+      select k.change_id, d.operation, case d.operation when 'D' then c.old_id else c.new_id end,
+        s.change_id + (d.number + 1) % 2, case d.operation when 'D' then c.from_state else 0 end,
+        case d.operation when 'D' then 0 else c.to_state end
+      from changed_key k
+      join read_change c on c.change_id = k.change_id
+      cross join lateral (
+        values ('D'::"char", k.number), ('I'::"char", k.of_statement + k.number)) d (operation, number)
+      join changed_key s on s.transaction_id = k.transaction_id and s.module_id = k.module_id
+        and s.captured_at = k.captured_at and s.number = (d.number + 1) / 2) s
+    join read_change c on c.change_id = s.change_id
+  ), placed as (
+    select p.*
+    from (
+      select array_agg(s.change_id order by s.slot) as change_ids, array_agg(s.operation order by s.slot) as operations,
+        array_agg(s.slot order by s.slot) as slots,
+        case
+          when s.record_id is null or not bool_or(s.broken)
+            and (array_agg(s.trigger_depth order by s.slot))[1] = min(s.trigger_depth) then null
+          -- Two are the usual case: the statement after what its trigger did.
+          when count(*) = 2 and (array_agg(s.to_state order by s.slot))[2] = (array_agg(s.from_state order by s.slot))[1]
+            then '{2,1}'::int[]
+          when count(*) > 2
+            then collecta.chain_changes(array_agg(s.from_state order by s.slot), array_agg(s.to_state order by s.slot),
+              array_agg(s.trigger_depth order by s.slot)) end as path,
+        bool_or(s.trigger_depth > 1) as nested
+      from step s
+      group by s.transaction_id, s.module_id, s.record_id) g
+    cross join lateral (
+      select g.slots[t.place] as slot, g.change_ids[t.i] as change_id, g.operations[t.i] as operation, g.nested
+      from unnest(coalesce(g.path, array(select i from generate_subscripts(g.slots, 1) i))) with ordinality t (i, place)) p
+  ), gone as (
+    delete from collecta.outbox o
+    using (select distinct p.change_id from placed p where p.nested or p.slot <> p.change_id) p
+    where o.change_id = p.change_id
+    returning o.*
+  )
+  insert into collecta.outbox (change_id, version, operation, old, new,
+    transaction_id, trigger_depth, captured_at, context)
+  overriding system value
+  select p.slot, g.version, p.operation,
+    case when p.operation <> 'I' then g.old end, case when p.operation <> 'D' then g.new end,
+    g.transaction_id, 1, g.captured_at, g.context
+  from gone g
+  join placed p on p.change_id = g.change_id
+  -- Sorted, so that all is deleted before the first number is taken again.
+  order by p.slot;
+
+  perform
+  from collecta.outbox o
+  join collecta.module_versions v on v.version = o.version
+  where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+  group by o.transaction_id, v.module_id
+  having count(distinct o.trigger_depth) > 1
+  limit 1;
+  return case when not found then seen end;
 end
 $$;
-comment on function collecta.context_json(text) is 'collecta.context as JSON: as it was set, or as a string if it is no JSON.';
-
+comment on function collecta.put_in_order(bigint, bigint[]) is
+  'Rewrites the outbox from from_change on where its order is not that of the changes. changes_key: updates of keys that
+were met, whose transactions are looked at too. Returns a snapshot: what is visible in it is in order. Null:
+there was too much to look at at once.';
+--! EndIncluded outbound/2_route/internal/put_in_order.sql
+--! Included outbound/2_route/internal/visible_columns.sql
 create or replace function collecta.visible_columns(payload_role text, relation oid, out columns text[])
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -3018,31 +3305,68 @@ end
 $$;
 comment on function collecta.visible_columns(text, oid) is
   'Columns that a payload_role may select now: none where the table or the role is gone. Null without a role.';
+--! EndIncluded outbound/2_route/internal/visible_columns.sql
+--! Included outbound/2_route/internal/try_filter.sql
+create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  matches := coalesce(jsonb_path_match(body::jsonb, filter), false);
+exception when others then
+  -- query_canceled is not among them: a filter that runs too long ends the claim, and the runner isolates its change.
+  matches := false;
+  reason := 'filter: ' || sqlerrm;
+end
+$$;
+comment on function collecta.try_filter(text, jsonpath) is
+  'Whether an endpoint''s filter wants this payload; or why that cannot be told.';
 --! EndIncluded outbound/2_route/internal/try_filter.sql
---! Included outbound/2_route/internal/event_body.sql
--- UUIDv7-shaped, and made of the change alone: after a crash, a failover or a restore that forgot the routing of what is sent
--- already, it is sent again under the same id. In the order of capture; 28 bits tell databases apart.
--- Without SET, as event_body: both become part of the expression that calls them.
-create or replace function collecta.event_id(change_id bigint, step "char", captured_at timestamptz, transaction_id xid8, number int) returns text
+--! Included outbound/2_route/internal/context_json.sql
+create or replace function collecta.context_json(context text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- octet_length does not decompress: a context of 200 MB costs nothing here.
+  if octet_length(context) > 65536 then
+    return '{"$truncated":true}';
+  end if;
+  return context::json::text;
+exception when others then
+  return to_json(context)::text;
+end
+$$;
+comment on function collecta.context_json(text) is
+  'collecta.context as JSON: as it was set, or as a string if it is no JSON; one of more than 64 kB is left out.';
+--! EndIncluded outbound/2_route/internal/context_json.sql
+--! Included outbound/2_route/internal/event_id.sql
+-- UUIDv7-shaped, and made of the change alone: what is routed again after a crash, a failover or a restore that forgot
+-- it is sent under the same id. Ids sort in the order of capture; 28 bits tell databases apart.
+-- It has no SET clause, so that it becomes part of the expression that calls it.
+create or replace function collecta.event_id(
+  change_id bigint, operation "char", captured_at timestamptz, transaction_id xid8, number int
+) returns text
 language sql stable
 as $$
   select 'evt_' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint / 1000), 12, '0')
     || '7' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 3, '0')
     || '8' || lpad(to_hex(change_id & 268435455), 7, '0')
-    || case step when 'U' then number::text when 'I' then '4' else '5' end
-    || lpad(to_hex(hashint8extended(transaction_id::text::bigint, change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455), 7, '0')
+    || case operation when 'U' then number::text when 'I' then '4' else '5' end
+    || lpad(to_hex(hashint8extended(transaction_id::text::bigint,
+      change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455), 7, '0')
 $$;
 comment on function collecta.event_id(bigint, "char", timestamptz, xid8, int) is
   'The id of what a change means: number 1 record_updated, 2 status_change, 3 custom_data_updated.';
-
+--! EndIncluded outbound/2_route/internal/event_id.sql
+--! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
-  event_id text, event text, captured_at timestamptz, module text, record_id text, status_from text, status_to text, record text, previous text,
-  context text, count text, truncated boolean
+  event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
+  status_from text, status_to text, record text, previous text, context text, count text, truncated boolean
 ) returns text
 language sql stable
 as $$
-  select '{"id":"' || event_id || '","event":"' || event
-    || '","occurred_at":"' || to_char(captured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '","module":"' || module
+  select '{"id":"' || event_id || '","event":"' || event || '","sequence":' || sequence
+    || ',"occurred_at":"' || to_char(captured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    || '","module":"' || module
     || '","record_id":' || coalesce(record_id, 'null')
     || case when event = 'status_change' then ',"from":' || status_from || ',"to":' || status_to else '' end
     || ',"record":' || record
@@ -3051,636 +3375,407 @@ as $$
     || case when count is not null then ',"count":' || count else '' end
     || case when truncated then ',"truncated":true}' else '}' end
 $$;
-comment on function collecta.event_body(text, text, timestamptz, text, text, text, text, text, text, text, text, boolean) is
+comment on function collecta.event_body is
   'The payload as text; record_id, status_from, status_to, record and previous are JSON already.';
 --! EndIncluded outbound/2_route/internal/event_body.sql
+--! Included outbound/2_route/internal/visible_part.sql
+create or replace function collecta.visible_part(
+  payload_role text, module collecta.module_versions, event text, truncated boolean,
+  inout record text, inout previous text, out key_is_visible boolean, out is_event boolean
+)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  visible constant text[] := collecta.visible_columns(payload_role, module.relation);
+begin
+  key_is_visible := module.key_columns <@ visible;
+  is_event := coalesce(case event
+    when 'status_change' then module.status_column = any (visible)
+    when 'custom_data_updated' then module.custom_data_column = any (visible)
+    when 'record_updated' then truncated or exists (
+      select from json_each(collecta.mask_escapes(previous::json)) p
+      where p.key = any (visible) and p.key <> all (module.ignore_columns))
+    else true end, false);
+  record := case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end;
+  previous := collecta.pick_columns(previous::json, visible, true)::text;
+end
+$$;
+comment on function collecta.visible_part(text, collecta.module_versions, text, boolean, text, text) is
+  'What a payload_role may see of a payload. A change of which it may see nothing is no event to it.';
+--! EndIncluded outbound/2_route/internal/visible_part.sql
+--! Included outbound/2_route/internal/recipients.sql
+-- It has no SET clause and one SELECT, so that it becomes part of the query that calls it.
+create or replace function collecta.recipients(module_id int, event text, scope text, change_id bigint)
+returns table (endpoint_id text, payload_role text, filter jsonpath, ordered boolean)
+language sql stable
+as $$
+  select e.endpoint_id, e.payload_role, e.filter, e.ordered
+  from (
+    -- Two looks into the index and no OR, so that ten thousand tenants' endpoints cost what one does.
+    select s.endpoint_id, s.after_change_id from collecta.subscriptions s
+    where s.module_id = recipients.module_id and s.event = recipients.event and s.scope is null
+    union all
+    select s.endpoint_id, s.after_change_id from collecta.subscriptions s
+    where s.module_id = recipients.module_id and s.event = recipients.event and s.scope = recipients.scope) s
+  join collecta.endpoints e on e.endpoint_id = s.endpoint_id
+  where s.after_change_id < recipients.change_id and e.state <> 'deleted'
+$$;
+comment on function collecta.recipients(int, text, text, bigint) is 'Endpoints that subscribe to an event, before filters.';
+--! EndIncluded outbound/2_route/internal/recipients.sql
+--! Included outbound/2_route/internal/route_aside.sql
+create or replace function collecta.route_aside(change_ids bigint[]) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  with gone as (
+    delete from collecta.outbox o where o.change_id = any (change_ids) returning *
+  ), muted as (
+    insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
+    select g.change_id, v.slug, g.new ->> 'operation', (g.new ->> 'records')::bigint, g.transaction_id, g.context,
+      g.captured_at
+    from gone g
+    join collecta.module_versions v on v.version = g.version
+    where g.operation = 'M'
+  )
+  insert into collecta.unrouted (change_id, module, record_id, record_key, version, operation, old, new,
+    transaction_id, trigger_depth, captured_at, context, reason)
+  select g.change_id, coalesce((r.module).slug, ''), k.record_id,
+    case when k.record_id is not null then collecta.record_key((r.module).slug, k.record_id) end,
+    g.version, g.operation, g.old, g.new, g.transaction_id, g.trigger_depth, g.captured_at, g.context, r.unroutable
+  from gone g
+  left join collecta.module_versions v on v.version = g.version
+  cross join lateral collecta.read_change(v, g.operation, g.old, g.new) r
+  cross join lateral (select coalesce(r.new_id, r.old_id) as record_id) k
+  where r.unroutable is not null
+$$;
+comment on function collecta.route_aside(bigint[]) is
+  'For changes that are no events: notes what was muted, and sets aside what read_change finds unroutable.';
+--! EndIncluded outbound/2_route/internal/route_aside.sql
 --! Included outbound/2_route/internal/route_changes.sql
--- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints happens
--- here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since what it skipped
--- would be overtaken. Change by change, in small statements: one change costs little, and a large one no batch's memory.
+-- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints
+-- happens here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since
+-- what it skipped would be overtaken. A slice ends by number, bytes and time, so that neither a slow filter nor a large
+-- record holds up claims for long. It is one statement: for a single change its parts cost less than several would.
+-- Queue rows are born leased where the caller has room for them and their endpoint too: what is sent at once need not be
+-- looked for again.
 create or replace function collecta.route_changes(
-  max_changes int default 500,
+  max_changes int default 250,
   from_change bigint default 0,
-  skip_filters text default null,
-  set_aside text default null,
   settled_change bigint default 0,
+  inout in_order pg_snapshot default null,
+  only_change bigint default null,
+  without_filters text default null,
+  room int default 0,
+  room_bytes bigint default 0,
+  per_endpoint int default 0,
+  lease interval default '0',
+  runner int default null,
+  marks jsonb default '{}',
+  except_endpoints text[] default '{}',
   out routed int,
-  out next_change bigint
+  out next_change bigint,
+  out more boolean,
+  out deliveries json,
+  out endpoint_ids text[],
+  out leased int,
+  out leased_bytes bigint,
+  out awaited boolean
 )
 language plpgsql volatile security definer
--- claim_deliveries has set the rest. Each setting costs every call.
-set search_path = pg_catalog, pg_temp
+-- Nested loops only: they keep the outbox's order, and take each change when the ones before it are done.
+set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
 as $$
-<<route>>
+#variable_conflict use_column
 declare
-  stamp timestamptz;
-  changes refcursor;
-  change record;
-  in_order boolean; -- whether order_changes was asked
-  captured_under collecta.module_versions;
-  what record; -- read_change's answer
-  -- Who is to have what this kind of change means: kept while module, scope and kind stay the same.
-  module collecta.module_versions;
-  known_step "char";
-  known_version int;
-  known_scope text;
-  kinds text[];
-  recipients collecta.recipients[];
-  recipient collecta.recipients;
-  plain boolean; -- whether each kind has a recipient without payload_role
-  any_ordered boolean; -- whether one of them is in order
-  -- The event and the body that the recipients at hand share.
-  kind text;
-  role text;
-  event_id text;
-  place int;
-  record_id text;
-  record_text text;
-  previous text;
-  visible text[];
-  body text;
-  matches boolean;
-  reason text;
-  ordered_record text;
-  waits boolean;
+  began timestamptz;
+  slice record;
+  in_order_for bigint; -- the last change that made us put the outbox in order
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
     routed := -1;
     return;
   end if;
-  routed := 0;
-  -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
-  stamp := clock_timestamp();
-
-  -- A transaction sets up each expression that it meets, before it can use it: nothing is assigned that could be left null,
-  -- and variables begin anew by their block.
-  <<batches>>
-  loop
-    declare
-      -- What is to be written: a few rows at a time.
-      taken bigint[];
-      events collecta.events[];
-      queued collecta.delivery_queue[];
-      behind text[]; -- ordered endpoints' records among them
-      length_written bigint;
-    begin
-      loop
-        exit when cardinality(events) >= 1000 or length_written > 8000000;
-        if changes is null then
-          open changes for
-            select o.*, o.change_id as order_id, o.operation as step, 0 as place
-            from collecta.outbox o
-            where o.change_id >= from_change
-              -- What is to be set aside is one change, and not another that stands there by now.
-              and o.change_id <= case when skip_filters is null and set_aside is null then 9223372036854775807 else from_change end
-            order by o.change_id limit max_changes - routed;
-        end if;
-        fetch changes into change;
-        exit when not found;
-        if captured_under.version is distinct from change.version then
-          select * into captured_under from collecta.module_versions v where v.version = change.version;
-        end if;
-        what := collecta.read_change(captured_under, change.operation, change.old, change.new);
-        if known_step is distinct from change.step or known_version is distinct from (what.module).version or known_scope is distinct from what.scope then
-          module := what.module;
-          kinds := case change.step when 'I' then array['record_created'] when 'U' then array['record_updated', 'status_change', 'custom_data_updated']
-            else array['record_deleted'] end;
-          select array_agg(r order by array_position(kinds, r.event), r.payload_role, r.endpoint_id),
-            kinds <@ array_agg(r.event) filter (where r.payload_role = ''), bool_or(r.ordered), change.step, module.version, what.scope
-          into recipients, plain, any_ordered, known_step, known_version, known_scope
-          from collecta.recipients r where r.module_id = module.module_id and r.event = any (kinds) and r.scope is null;
-          if known_scope is not null or plain is not true then
-            select array_agg(u.r order by array_position(kinds, (u.r).event), (u.r).payload_role, (u.r).endpoint_id nulls first), bool_or((u.r).ordered)
-            into recipients, any_ordered
-            from (
-              select r from unnest(recipients) r
-              union all
-              select r from collecta.recipients r where r.module_id = module.module_id and r.event = any (kinds) and r.scope = known_scope
-              union all
-              -- Nobody: an event to which anybody subscribes is written all the same, with the body of an endpoint without a role.
-              select row(module.module_id, k, null, -1, null, '', null, false)::collecta.recipients
-              from unnest(kinds) k
-              where exists (select from collecta.subscriptions s where s.module_id = module.module_id and s.event = k)) u;
-          end if;
-        end if;
-        if any_ordered or change.nested or what.old_id <> what.new_id then
-          if from_change > settled_change then
-            -- A writer that took its change_id before the hint and committed after it was overtaken; what it did to this record
-            -- comes first. Asked for once, since a look over dead rows is what the hint is there to spare.
-            if exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change) then
-              from_change := settled_change;
-              close changes;
-              changes := null;
-              exit; -- writes what was taken, and begins anew
-            end if;
-            settled_change := from_change;
-          end if;
-          if in_order is null and (change.nested or what.old_id <> what.new_id) then
-            -- A transaction with a nested trigger, or a statement that changes keys, is put in order as a whole.
-            in_order := true;
-            close changes;
-            open changes for
-              select o.*, s.order_id, s.step, s.place
-              from collecta.order_changes(change.change_id, max_changes - routed) s
-              join collecta.outbox o on o.change_id = s.change_id
-              order by s.order_id, s.place;
-            continue;
-          end if;
-        end if;
-
-        -- Of a changed key the old one's step comes first.
-        if change.step <> 'D' or change.operation = 'D' then
-          taken := taken || change.change_id;
-          routed := routed + 1;
-          next_change := greatest(next_change, change.change_id + 1);
-        end if;
-        if what.unroutable is not null or set_aside is not null or change.operation = 'M' then
-          if change.operation = 'M' and what.unroutable is null then
-            insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
-            values (change.change_id, module.slug, change.new ->> 'operation', (change.new ->> 'records')::bigint, change.transaction_id, change.context, change.captured_at);
-          else
-            insert into collecta.unrouted (change_id, module, record_id, change, reason, set_aside_at)
-            select change.change_id, coalesce(module.slug, ''), coalesce(what.new_id, what.old_id),
-              (select row_to_json(o) from collecta.outbox o where o.change_id = change.change_id), coalesce(set_aside, what.unroutable), stamp
-            on conflict do nothing; -- a changed key's second step
-          end if;
-          continue;
-        end if;
-
-        kind := null;
-        foreach recipient in array coalesce(recipients, '{}') loop
-          continue when recipient.after_change_id >= change.change_id;
-          if recipient.event is distinct from kind then
-            kind := recipient.event;
-            role := null;
-            place := change.place + array_position(kinds, kind) - 1;
-            event_id := collecta.event_id(change.change_id, change.step, change.captured_at, change.transaction_id, array_position(kinds, kind));
-          end if;
-          if recipient.payload_role is distinct from role then
-            -- One body for an event, and one more for each payload_role that an endpoint has.
-            role := recipient.payload_role;
-            body := null;
-            continue when case kind when 'record_updated' then what.counts when 'status_change' then what.status_changed
-              when 'custom_data_updated' then what.custom_data_changed else true end is not true;
-            record_id := case when change.step = 'D' then what.old_id else what.new_id end;
-            record_text := case change.step when 'D' then change.old::text when 'T' then 'null' else change.new::text end;
-            previous := what.previous;
-            if what.truncated then
-              record_text := collecta.pick_columns(record_text::json, '{$truncated,$custom_data_changed}', false)::text;
-            end if;
-            if role <> '' then
-              visible := collecta.visible_columns(role, module.relation);
-              -- A change of which its role may see nothing is no event to an endpoint.
-              continue when case kind when 'status_change' then module.status_column = any (visible)
-                when 'custom_data_updated' then module.custom_data_column = any (visible)
-                when 'record_updated' then what.truncated or exists (
-                  select from json_each(collecta.mask_escapes(previous::json)) p where p.key = any (visible) and p.key <> all (module.ignore_columns))
-                else true end is not true;
-              record_text := case when record_text = 'null' then record_text else collecta.pick_columns(record_text::json, visible, true)::text end;
-              previous := collecta.pick_columns(previous::json, visible, true)::text;
-            end if;
-            body := collecta.event_body(event_id, kind, change.captured_at, module.slug,
-              case when role = '' or module.key_columns <@ visible then to_json(record_id)::text end, what.status_from, what.status_to,
-              record_text, previous, change.context, case when change.step = 'T' then change.new ->> 'count' end, what.truncated);
-            events := events || row(event_id, role, stamp, change.order_id, place, module.slug, kind, record_id, what.scope, change.captured_at, body)::collecta.events;
-            length_written := coalesce(length_written, 0) + octet_length(body);
-          end if;
-          continue when body is null or recipient.endpoint_id is null;
-
-          if recipient.filter is not null then
-            if skip_filters is null then
-              select f.matches, f.reason into matches, reason from collecta.try_filter(body, recipient.filter) f;
-            else
-              reason := skip_filters;
-            end if;
-            if reason is not null then
-              insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, event_id, payload_role, routed_at, reason, set_aside_at)
-              values (change.order_id, place, recipient.endpoint_id, module.slug, record_id, event_id, role, stamp, reason, stamp);
-            end if;
-            continue when reason is not null or not matches;
-          end if;
-          if recipient.ordered then
-            ordered_record := module.slug || '/' || coalesce(record_id, '');
-            -- Its rows are queued behind their predecessors: record_deliveries must not remove one meanwhile.
-            perform pg_advisory_xact_lock(1668246636, 6);
-            waits := recipient.endpoint_id || ' ' || ordered_record = any (behind)
-              -- Earlier ones: what route_again put back stands before what waited for it.
-              or exists (select from collecta.delivery_queue q where q.endpoint_id = recipient.endpoint_id and q.record_id = ordered_record
-                and (q.change_id, q.position) < (change.order_id, place))
-              or exists (select from collecta.unrouted u where u.record_id = route.record_id and u.module = module.slug and u.endpoint_id in ('', recipient.endpoint_id));
-            behind := behind || (recipient.endpoint_id || ' ' || ordered_record);
-          end if;
-          queued := queued || row(null, change.order_id, case when recipient.ordered and waits then 'infinity' else stamp end, null, stamp, place, 0,
-            recipient.endpoint_id, event_id, role, case when recipient.ordered then ordered_record end, null)::collecta.delivery_queue;
-        end loop;
-      end loop;
-      if taken is not null then
-        with gone as (
-          delete from collecta.outbox o where o.change_id = any (taken)
-        ), written as (
-          insert into collecta.events select * from unnest(events)
-        )
-        insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id)
-        select q.change_id, q.position, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.record_id from unnest(queued) q;
-      end if;
-      exit batches when change.change_id is null;
-    end;
-  end loop;
-  close changes;
-
-  if routed = 0 then
-    next_change := from_change;
-    if max_changes = 0 then
-      next_change := (select min(o.change_id) from collecta.outbox o where o.change_id >= from_change);
-    elsif from_change = 0 and clock_timestamp() > stamp + interval '5 ms' then
-      -- Nothing there, but dead rows that an old snapshot keeps: where they end is known if no writer holds an id among them.
-      next_change := collecta.last_change_id() + 1;
-      if exists (select from pg_locks l where l.relation = 'collecta.outbox'::regclass and l.mode = 'RowExclusiveLock'
-            and l.pid is distinct from pg_backend_pid() and l.database = (select d.oid from pg_database d where d.datname = current_database()))
-          or exists (select from collecta.outbox o where o.change_id < next_change) then
-        next_change := 0;
-      end if;
-    end if;
-  end if;
-end
-$$;
-comment on function collecta.route_changes(int, bigint, text, text, bigint) is
-  'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin (0: the whole); from settled_change on, another one, a change may still appear before it. skip_filters, a reason, routes the change from_change alone and sets aside what filters would have to judge; set_aside, a reason, sets that change aside itself: what a runner does when routing fails. routed is -1 while another session routes. next_change is the next call''s hint; with max_changes 0 the first change from from_change on, null where there is none.';
-
--- The rare cases that the outbox's order does not answer: a trigger that changes its row again is captured before the statement
--- that it belongs to, and a statement that changes keys deletes and creates records in any order.
-create or replace function collecta.order_changes(from_change bigint, max_changes int)
-returns table (change_id bigint, order_id bigint, step "char", place int)
-language sql volatile
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off
--- On again, since claim_deliveries turns them off for itself and for what it calls.
-set enable_hashjoin = on set enable_mergejoin = on set enable_bitmapscan = on set jit = off
-as $$
-  with recursive batch as materialized (
-    select o.* from collecta.outbox o where o.change_id >= from_change order by o.change_id limit max_changes
-  ), read_batch as materialized (
-    select b.*, k.module, k.old_id, k.new_id, k.unroutable
-    from batch b
-    left join collecta.module_versions v on v.version = b.version
-    cross join lateral collecta.read_change(v, b.operation, b.old, b.new) k
-  ), whole as (
-    select distinct transaction_id from read_batch where nested or old_id <> new_id
-  ), reach as (
-    -- Up to its last change everything is taken: another transaction's change of the same record may stand between.
-    select max(change_id) as last from batch where exists (select from whole)
-    union
-    select (select max(o.change_id) from collecta.outbox o
-            where o.change_id > r.last and o.transaction_id in (
-              select transaction_id from whole
-              union select n.transaction_id from collecta.outbox n where n.nested and n.change_id > (select max(change_id) from batch) and n.change_id <= r.last))
-    from reach r where r.last is not null
-  ), rest as (
-    select o.*, k.module, k.old_id, k.new_id, k.unroutable
-    from (select max(last) as last from reach) r
-    cross join lateral (
-      select * from collecta.outbox o
-      where o.change_id > (select max(change_id) from batch) and o.change_id <= r.last offset 0) o
-    left join collecta.module_versions v on v.version = o.version
-    cross join lateral collecta.read_change(v, o.operation, o.old, o.new) k
-  ), change as materialized (
-    select * from read_batch union all select * from rest
-  ), in_order as (
-    select o.change_id, o.order_id
-    from (
-      select array_agg(c.change_id order by c.change_id) as ids, array_agg(c.old::text order by c.change_id) as olds,
-        array_agg(c.new::text order by c.change_id) as news, array_agg(c.nested order by c.change_id) as nested
-      from change c
-      where c.unroutable is null and c.transaction_id in (select n.transaction_id from change n where n.nested)
-      group by c.transaction_id, (c.module).module_id, coalesce(c.new_id, c.old_id)
-      having count(*) > 1) g
-    cross join lateral collecta.chain_changes(g.ids, g.olds, g.news, g.nested) o
-  ), sorted as (
-    select c.*, coalesce(i.order_id, c.change_id) as order_id, coalesce(c.unroutable is null and c.old_id <> c.new_id, false) as rekeyed,
-      case when c.old_id <> c.new_id then min(c.change_id) over (partition by c.transaction_id, c.captured_at) end as statement_id
-    from change c
-    left join in_order i using (change_id)
-  )
-  select s.change_id, k.order_id, k.step, k.place
-  from sorted s
-  cross join lateral (
-    select s.order_id, s.operation, 0 where not s.rekeyed
-    union all
-    -- All that its statement deletes stands before what it creates.
-    select s.statement_id, 'D', (-1000000000 + s.change_id - s.statement_id)::int where s.rekeyed
-    union all
-    select s.order_id, 'I', 0 where s.rekeyed) k (order_id, step, place)
-$$;
-comment on function collecta.order_changes(bigint, int) is
-  'The outbox from from_change on in the order in which its changes happened, in one or two steps each (a changed key is a delete and a create): at least max_changes, and all of the transactions among them that have to be taken as a whole.';
---! EndIncluded outbound/2_route/internal/route_changes.sql
---! Included outbound/3_claim/runner/claim_deliveries.sql
--- Routes, then claims what is due: one round trip. Fair: endpoints take their turns from after_endpoint on, each with what its
--- max_in_flight leaves it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those
--- without a lease are claimable. So the bound costs no counter, and holds over replicas since claims come one after the other.
--- Small statements rather than one: what is rare costs a claim of one change nothing.
-create or replace function collecta.claim_deliveries(
-  batch int,
-  route_limit int default 500,
-  from_change bigint default 0,
-  after_endpoint text default '',
-  marks jsonb default '{}',
-  per_endpoint int default 10000,
-  environment text default null,
-  skip_filters text default null,
-  set_aside text default null,
-  settled_change bigint default 0,
-  at_once int default 0
-) returns table (
-  delivery_id bigint, lease bigint, attempt int, endpoint_id text, event_id text, body text, ordered boolean,
-  routed int, next_change bigint, snapshot text, endpoints json, next_marks json, saturated text[]
-)
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
-as $$
-#variable_conflict use_column
-declare
-  present timestamptz;
-  lasting interval;
-  known boolean; -- that this is the database to deliver for
-  candidates tid[];
-  routed_from timestamptz;
-  routed_to timestamptz;
-  lapsed boolean;
-  ended boolean; -- lapsed leases were
-begin
-  -- check_installation says why, and remembers for the session which database this is.
-  select s.lease, i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
-    and i.environment is not distinct from claim_deliveries.environment
-  into lasting, known
-  from collecta.settings s, collecta.installation i;
-  if known is not true then
-    perform collecta.check_installation(environment);
-  end if;
-  if at_once > 0 and pg_try_advisory_xact_lock(1668246636, 2) then
-    -- The short way for what most changes are, few and nothing special: routes and claims them in one statement. All or none;
-    -- it takes none where the way below could come to something else.
+  if room > 0 then
+    -- One claim at a time. The slice below is a new statement, and so its snapshot has the last claim in it.
     perform pg_advisory_xact_lock(1668246636, 3);
-    present := clock_timestamp();
-    return query
-    with delivery as materialized (
-      select c.change_id, c.routed, c.next_change, c.captured_at, (c.what).scope, d.*,
-        collecta.event_body(d.event_id, d.event, c.captured_at, d.slug, to_json(d.record_id)::text, (c.what).status_from, (c.what).status_to,
-          coalesce(c.new, c.old)::text, (c.what).previous, c.context, null, null) as body,
-        nextval('collecta.delivery_queue_delivery_id_seq') as delivery_id,
-        json_agg(d.endpoint) over () as endpoints,
-        count(d.endpoint_id) over () between 1 and at_once and bool_and(
-          c.routed <= at_once and c.operation in ('I', 'U', 'D') and not c.nested and (c.what).unroutable is null and (c.what).truncated is not true
-          and ((c.what).old_id <> (c.what).new_id) is not true and d.simple is not false) over () as taken
-      from (
-        select o.*, collecta.read_change(v, o.operation, o.old, o.new) as what, (count(*) over ())::int as routed, max(o.change_id) over () + 1 as next_change
-        from (select * from collecta.outbox o where o.change_id >= from_change order by o.change_id limit at_once + 1) o
-        left join collecta.module_versions v on v.version = o.version
-        offset 0) c
-      left join lateral (
-        select s.event, e.endpoint_id, k.place, ((c.what).module).slug, coalesce((c.what).new_id, (c.what).old_id) as record_id,
-          collecta.event_id(c.change_id, c.operation, c.captured_at, c.transaction_id, k.place + 1) as event_id,
-          json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', x.headers,
-            'secrets', case when x.previous_until > present then array[x.previous_secret, x.secret] else array[x.secret] end) as endpoint,
-          s.scope is null and s.after_change_id < c.change_id and e.payload_role = '' and e.filter is null and not e.ordered and e.state = 'active' and x.endpoint_id is not null
-            -- As many may be in flight even if all that is due already is.
-            and e.max_in_flight >= at_once and not exists (
-              select from collecta.delivery_queue q
-              where q.endpoint_id = e.endpoint_id and q.due_at <= present and q.due_at >= coalesce((marks ->> e.endpoint_id)::timestamptz, '-infinity')
-              offset e.max_in_flight - at_once) as simple
-        from collecta.subscriptions s
-        join collecta.endpoints e on e.endpoint_id = s.endpoint_id
-        left join collecta.endpoint_secrets x on x.endpoint_id = e.endpoint_id
-        cross join lateral (select coalesce(array_position(array['record_updated', 'status_change', 'custom_data_updated'], s.event), 1) - 1 as place) k
-        where s.module_id = ((c.what).module).module_id
-          and s.event = any (case c.operation when 'I' then array['record_created'] when 'D' then array['record_deleted']
-            else array[case when (c.what).counts then 'record_updated' end, case when (c.what).status_changed then 'status_change' end,
-              case when (c.what).custom_data_changed then 'custom_data_updated' end] end)
-        limit at_once + 1) d on true
-    ), gone as (
-      delete from collecta.outbox o using delivery d where o.change_id = d.change_id and d.taken
-    ), written as (
-      insert into collecta.events (event_id, routed_at, change_id, position, module, event, record_id, scope, occurred_at, body)
-      select d.event_id, present, d.change_id, d.place, d.slug, d.event, d.record_id, d.scope, d.captured_at, d.body
-      from delivery d where d.taken and d.endpoint_id is not null
-      on conflict do nothing -- another endpoint's
-    ), queued as (
-      insert into collecta.delivery_queue (delivery_id, change_id, position, endpoint_id, event_id, routed_at, due_at, leased_until, attempt)
-      overriding system value
-      select d.delivery_id, d.change_id, d.place, d.endpoint_id, d.event_id, present, present, present + lasting, 1
-      from delivery d where d.taken and d.endpoint_id is not null
-    )
-    select d.delivery_id, (extract(epoch from present + lasting) * 1000000)::bigint, 1, d.endpoint_id, d.event_id, d.body, false,
-      d.routed, d.next_change, null::text, d.endpoints, null::json, null::text[]
-    from delivery d where d.taken and d.endpoint_id is not null;
-    if found then
-      return;
-    end if;
   end if;
-  select r.routed, r.next_change into routed, next_change
-  from collecta.route_changes(route_limit, from_change, skip_filters, set_aside, settled_change) r;
-  snapshot := pg_current_snapshot();
-  -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
-  perform pg_advisory_xact_lock(1668246636, 3);
-  -- After the lock, so that it includes what was routed above and is never before the last claim's.
-  present := clock_timestamp();
+  -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
+  began := clock_timestamp();
+  routed := 0;
+  if from_change > settled_change and only_change is null
+      and exists (select from collecta.endpoints e where e.ordered and e.state <> 'deleted')
+      and exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change) then
+    -- A writer that took its change_id before the hint and committed after it was overtaken; what it did to an ordered
+    -- record comes first.
+    from_change := settled_change;
+  end if;
 
   loop
-    -- c.place: the window is read lazily, in the index's order; what comes after the last row that is taken is not read.
-    select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
-      -- Once for each endpoint.
-      json_agg((
-        select json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
-          'secrets', case when s.previous_until > present then array[s.previous_secret, s.secret] else array[s.secret] end)
-        from collecta.endpoints e join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
-        where e.endpoint_id = c.endpoint_id)) filter (where c.number = 1),
-      json_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1),
-      array_agg(c.endpoint_id) filter (where c.place = c.max_in_flight)
-    into candidates, routed_from, routed_to, lapsed, endpoints, next_marks, saturated
-    from (
-      select t.endpoint_id, t.max_in_flight, c.*
+    with change as materialized (
+      select c.*, coalesce((c.reading).new_id, (c.reading).old_id) as record_id,
+        coalesce(bool_or(c.is_stop) over (rows unbounded preceding), false) as is_left
       from (
-        (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-         where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
-        union all
-        (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-         where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)) t
-      cross join lateral (
-        select w.*, row_number() over () as number
+        select o.*,
+          not o.is_in_time or (o.reading).old_id <> (o.reading).new_id
+            or o.trigger_depth > 1 and (in_order is null or not pg_visible_in_snapshot(o.transaction_id, in_order))
+            as is_stop,
+          (o.reading).unroutable is not null or o.operation = 'M' as is_aside
         from (
-          select q.ctid as row_at, q.leased_until, q.routed_at, first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place
-          from collecta.delivery_queue q
-          where q.endpoint_id = t.endpoint_id and q.due_at <= present and q.due_at >= coalesce((marks ->> t.endpoint_id)::timestamptz, '-infinity')
-          window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
-          limit t.max_in_flight) w
-        where w.leased_until is null or w.leased_until < present
-        limit per_endpoint) c
-      limit batch) c;
-    exit when lapsed is not true or ended;
-    perform collecta.end_leases(candidates, present);
-    ended := true;
+          select o.*, collecta.read_change(case when o.is_in_time then v end, o.operation, o.old, o.new) as reading
+          from (
+            select o.*,
+              -- Asked for each change when the ones before it are done, filters included.
+              row_number() over () = 1 or clock_timestamp() < began + interval '200 ms'
+                and sum(coalesce(octet_length(o.old::text), 0) + coalesce(octet_length(o.new::text), 0))
+                  over (rows unbounded preceding) < 8000000 as is_in_time
+            from (
+              select * from collecta.outbox o
+              where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
+              order by o.change_id limit max_changes) o) o
+          left join collecta.module_versions v on v.version = o.version
+          offset 0) o
+        offset 0) c
+    ), event as materialized (
+      select e.*, row_number() over () as number
+      from (
+        select c.change_id, c.captured_at, ((c.reading).module).module_id, ((c.reading).module).slug, (c.reading).scope,
+          c.record_id, k.kind, k.place, r.payload_role, i.event_id,
+          collecta.event_body(i.event_id, k.kind, c.change_id, c.captured_at, ((c.reading).module).slug,
+            case when coalesce(p.key_is_visible, true) then to_json(c.record_id)::text end, (c.reading).status_from,
+            (c.reading).status_to, coalesce(p.record, t.record), case when r.payload_role = '' then (c.reading).previous
+              else p.previous end, c.context, case when c.operation = 'T' then c.new ->> 'count' end,
+            (c.reading).truncated) as body
+        from change c
+        cross join lateral (
+          select k.kind, k.place
+          from unnest(case c.operation when 'I' then array['record_created'] when 'U' then array[
+              case when (c.reading).updated then 'record_updated' end,
+              case when (c.reading).status_changed then 'status_change' end,
+              case when (c.reading).custom_data_changed then 'custom_data_updated' end]
+            else array['record_deleted'] end) with ordinality k (kind, place)
+          where k.kind is not null) k
+        -- One body for an event, and one more for each payload_role that an endpoint has. It is written when anybody
+        -- subscribes to it, before scope and filter.
+        cross join lateral (
+          select '' as payload_role
+          where exists (select from collecta.subscriptions s where s.module_id = ((c.reading).module).module_id
+            and s.event = k.kind and s.after_change_id < c.change_id)
+          union all
+          select distinct e.payload_role
+          from collecta.recipients(((c.reading).module).module_id, k.kind,
+            (c.reading).scope, c.change_id) e
+          where e.payload_role <> '') r
+        cross join lateral (
+          select collecta.event_id(c.change_id, c.operation, c.captured_at, c.transaction_id, k.place::int)) i (event_id)
+        cross join lateral (
+          select case when c.operation = 'T' then 'null'
+            when (c.reading).truncated
+              then collecta.pick_columns(coalesce(c.new, c.old), '{$truncated,$custom_data_changed}', false)::text
+            else coalesce(c.new, c.old)::text end) t (record)
+        left join lateral (
+          select v.* from collecta.visible_part(r.payload_role, (c.reading).module, k.kind, (c.reading).truncated,
+            t.record, (c.reading).previous) v
+          where r.payload_role <> ''
+          offset 0) p on true
+        where not c.is_left and not c.is_aside and p.is_event is not false
+        offset 0) e
+    ), queue_row as materialized (
+      select q.*, row_number() over () as place_in_slice,
+        sum(q.bytes) over (rows unbounded preceding) as bytes_so_far,
+        nextval('collecta.delivery_queue_delivery_id_seq') as delivery_id
+      from (
+        select v.change_id, v.place, v.event_id, v.payload_role, v.number, octet_length(v.body) as bytes, v.slug,
+          v.record_id, e.endpoint_id, case when e.ordered then collecta.record_key(v.slug, v.record_id) end as record_key,
+          case when e.filter is not null then coalesce(without_filters, f.reason) end as refused
+        from event v
+        cross join lateral collecta.recipients(v.module_id, v.kind, v.scope, v.change_id) e
+        left join lateral (
+          select t.matches, t.reason from collecta.try_filter(v.body, e.filter) t
+          where e.filter is not null and without_filters is null
+          offset 0) f on true
+        where e.payload_role = v.payload_role
+          and (e.filter is null or without_filters is not null or f.matches or f.reason is not null)
+        offset 0) q
+    ), endpoint as materialized (
+      -- As many may be in flight as max_in_flight says, if all that is due already is. An endpoint gets an event once: the
+      -- event's number bounds how many rows of it there are so far.
+      select e.endpoint_id, e.max_in_flight - (
+          select count(*) from (
+            select from collecta.delivery_queue d
+            where d.endpoint_id = e.endpoint_id and d.due_at <= began
+              and d.due_at >= coalesce((marks ->> e.endpoint_id)::timestamptz, '-infinity')
+            limit e.max_in_flight) d) as free
+      from (select distinct q.endpoint_id from queue_row q where room > 0 limit 64) q
+      join collecta.endpoints e on e.endpoint_id = q.endpoint_id
+      where e.state = 'active' and not e.ordered and e.endpoint_id <> all (except_endpoints)
+        and exists (select from collecta.endpoint_secrets s where s.endpoint_id = e.endpoint_id)
+        and not exists (select from collecta.endpoint_flow f where f.endpoint_id = e.endpoint_id
+          and (f.held_until > began or f.pace is not null or f.max_per_second is not null
+            or f.learned_per_second is not null))
+    ), delivery as materialized (
+      select q.*, (select count(*) from event) >= e.free as fills,
+        e.endpoint_id is not null and q.number <= least(e.free, per_endpoint) and q.place_in_slice <= room
+          and q.bytes_so_far - q.bytes < room_bytes as is_leased
+      from queue_row q
+      left join endpoint e on e.endpoint_id = q.endpoint_id
+      where q.refused is null
+    ), gone as (
+      delete from collecta.outbox o
+      where o.change_id = any (array(select c.change_id from change c where not c.is_left and not c.is_aside))
+    ), written as (
+      insert into collecta.events (event_id, payload_role, routed_at, sequence, position, module, event, record_id, scope,
+        occurred_at, body)
+      select v.event_id, v.payload_role, began, v.change_id, v.place - 1, v.slug, v.kind, v.record_id, v.scope,
+        v.captured_at, v.body
+      from event v
+    ), queued as (
+      insert into collecta.delivery_queue (delivery_id, change_id, position, endpoint_id, event_id, payload_role,
+        routed_at, due_at, record_key, bytes, leased_until, runner)
+      overriding system value
+      select d.delivery_id, d.change_id, d.place - 1, d.endpoint_id, d.event_id, d.payload_role, began,
+        case when d.record_key is null then began else 'infinity' end, d.record_key, d.bytes,
+        case when d.is_leased then began + lease end, case when d.is_leased then route_changes.runner end
+      from delivery d
+    ), refused as (
+      insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
+        payload_role, routed_at, reason, set_aside_at)
+      select q.change_id, q.place - 1, q.endpoint_id, q.slug, q.record_id, collecta.record_key(q.slug, q.record_id),
+        q.event_id, q.payload_role, began, q.refused, began
+      from queue_row q where q.refused is not null
+    )
+    select c.*, d.* into slice
+    from (
+      select count(*) filter (where not c.is_left)::int as routed, max(c.change_id) filter (where not c.is_left) as last,
+        min(c.change_id) filter (where c.is_left) as stopped_at, count(*) as looked_at,
+        array_agg(c.change_id) filter (where c.is_aside and not c.is_left) as aside,
+        array_agg(c.change_id) filter (where (c.reading).old_id <> (c.reading).new_id) as changes_key
+      from change c) c
+    cross join (
+      select json_agg(json_build_object('id', d.delivery_id, 'lease', (extract(epoch from began + lease) * 1000000)::bigint,
+          'endpoint', d.endpoint_id, 'event', d.event_id, 'body', (select array_agg(v.body) from event v)[d.number],
+          'awaited', d.fills)) filter (where d.is_leased) as deliveries,
+        array_agg(d.endpoint_id) filter (where d.is_leased) as endpoint_ids,
+        count(*) filter (where d.is_leased)::int as leased, sum(d.bytes) filter (where d.is_leased) as leased_bytes,
+        bool_or(d.fills) filter (where d.is_leased) as awaited,
+        array_agg(d.endpoint_id) filter (where d.record_key is not null) as ordered_endpoints,
+        array_agg(d.record_key) filter (where d.record_key is not null) as ordered_records
+      from delivery d) d;
+    exit when slice.routed > 0 or slice.stopped_at is null;
+    if in_order_for = slice.stopped_at then
+      -- Its key was read here and cannot be read there.
+      perform collecta.set_aside_change(slice.stopped_at, 'the order of its statement cannot be told');
+    else
+      in_order := coalesce(collecta.put_in_order(slice.stopped_at, slice.changes_key), in_order);
+      in_order_for := slice.stopped_at;
+    end if;
   end loop;
 
-  if candidates is not null then
-    return query
-    with taken as (
-      -- By an array of places: one scan, and none for each row.
-      update collecta.delivery_queue q
-      set attempt = q.attempt + 1, leased_until = present + lasting
-      where q.ctid = any (array(
-        select c.ctid from collecta.delivery_queue c
-        -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
-        where c.ctid = any (candidates) and c.leased_until is null and c.due_at + interval '0' <= present
-        for update skip locked))
-      returning q.delivery_id, q.leased_until, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.record_id, q.due_at, q.change_id, q.position
-    )
-    select t.delivery_id, (extract(epoch from t.leased_until) * 1000000)::bigint, t.attempt, t.endpoint_id, t.event_id, v.body, t.record_id is not null, null::int, null::bigint, null::text, null::json, null::json, null::text[]
-    from (select * from taken order by due_at, change_id, position) t
-    cross join lateral (
-      select e.body from collecta.events e
-      where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
-        -- Known when the statement begins: of the partitions only these are opened.
-        and e.routed_at between routed_from and routed_to
-      -- For each by the key, whatever is known of the table's size when the plan is made.
-      offset 0) v;
+  if slice.aside is not null then
+    perform collecta.route_aside(slice.aside);
   end if;
-  return next;
+  if slice.ordered_endpoints is not null then
+    perform collecta.promote_next(slice.ordered_endpoints, slice.ordered_records);
+  end if;
+  routed := slice.routed;
+  more := slice.stopped_at is not null or slice.looked_at >= max_changes;
+  next_change := coalesce(slice.last + 1, from_change);
+  deliveries := slice.deliveries;
+  endpoint_ids := slice.endpoint_ids;
+  leased := slice.leased;
+  leased_bytes := coalesce(slice.leased_bytes, 0);
+  awaited := coalesce(slice.awaited, false);
+  if routed = 0 and from_change = 0 and only_change is null and clock_timestamp() > began + interval '5 ms' then
+    -- Only dead rows that an old snapshot keeps: their end is known if no writer holds an id among them.
+    next_change := collecta.last_change_id() + 1;
+    if exists (select from pg_locks l where l.relation = 'collecta.outbox'::regclass and l.mode = 'RowExclusiveLock'
+          and l.pid is distinct from pg_backend_pid()
+          and l.database = (select d.oid from pg_database d where d.datname = current_database()))
+        or exists (select from collecta.outbox o where o.change_id < next_change) then
+      next_change := 0;
+    end if;
+  end if;
 end
 $$;
-comment on function collecta.claim_deliveries(int, int, bigint, text, jsonb, int, text, text, text, bigint, int) is
-  'For runners: routes up to route_limit changes, then claims up to batch deliveries that are due and increments their attempt. Returns a row each and one status row (delivery_id null) with routed (-1: another session was routing), the hints for the next call (from_change, marks: where dead rows end; leave them out to look at the whole), a snapshot of after routing (settled_change: below it no transaction in flight has captured anything) the endpoints concerned, secrets included, and which of them have more that is due than max_in_flight lets through (saturated). With at_once, changes that come to at most so many deliveries may be routed and claimed before anything else is looked at; then each row has routed, next_change and the endpoints, and no status row follows. Record each with record_deliveries, by its lease (its end in microseconds since 1970), before that has passed, or it is claimed again.';
-
-create or replace function collecta.end_leases(candidates tid[], present timestamptz) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp
+comment on function collecta.route_changes is
+  'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin
+(0: the whole); from settled_change on, another hint, a change may still appear before it; what is visible in in_order is
+in order (put_in_order). only_change routes one change alone; without_filters, a reason, sets aside what filters would
+have to judge. room, room_bytes and per_endpoint: how much may be born leased. routed is -1 while another session routes;
+more: the slice ended before the outbox did; next_change is the next call''s hint.';
+--! EndIncluded outbound/2_route/internal/route_changes.sql
+--! Included outbound/2_route/runner/first_changes.sql
+create or replace function collecta.first_changes(most int) returns bigint[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  with lapsed as materialized (
-    select q.*, e.url, q.attempt > e.retry_max as spent
-    from collecta.delivery_queue q
-    cross join lateral (select e.url, e.retry_max from collecta.endpoints e where e.endpoint_id = q.endpoint_id offset 0) e
-    where q.ctid = any (candidates) and q.leased_until < present
-    for update of q skip locked
-  ), spent as (
-    delete from collecta.delivery_queue q using lapsed l where q.delivery_id = l.delivery_id and l.spent
-  ), claimable as (
-    update collecta.delivery_queue q set leased_until = null from lapsed l where q.delivery_id = l.delivery_id and not l.spent
-  )
-  insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
-    started_at, finished_at, next_attempt_at, replay_of)
-  select collecta.new_id('dlv'), l.event_id, l.payload_role, l.routed_at, l.endpoint_id, l.attempt, 'lost', l.url,
-    'the runner vanished before the result was recorded', l.leased_until - s.lease, l.leased_until, case when not l.spent then present end, l.replay_of
-  from lapsed l cross join collecta.settings s
+  select array(select o.change_id from collecta.outbox o order by o.change_id limit most)
 $$;
-comment on function collecta.end_leases(tid[], timestamptz) is
-  'Whose runner was not heard of again: the attempt counts, history says lost, and the delivery may be claimed, or goes if it was the last.';
---! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
---! Included outbound/4_record/runner/record_deliveries.sql
--- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one transaction.
--- The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing; neither does one
--- that is recorded a second time, since its first commit's answer was lost. To the microsecond it names the claim, where an id
--- or a number of attempts would not: a failover that forgets the last claims gives their numbers out again. It travels as a
--- number, which no session's DateStyle or TimeZone can change.
-create or replace function collecta.record_deliveries(
-  delivery_ids bigint[], leases bigint[], outcomes text[], urls text[], request_headers text[] default '{}', requests int[] default '{}',
-  signed_at bigint[] default '{}', signatures text[] default '{}', standard_signatures text[] default '{}',
-  statuses int[] default '{}', response_headers text[] default '{}', responses int[] default '{}',
-  response_bodies text[] default '{}', errors text[] default '{}', age_ms float8[] default '{}', total_ms float8[] default '{}',
-  lookup_ms real[] default '{}', connect_ms real[] default '{}', first_byte_ms real[] default '{}', retry_after_s float8[] default '{}',
-  ordered boolean default true
-) returns int
-language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
+comment on function collecta.first_changes(int) is
+  'For runners whose claim failed: the numbers of what is routed first. Reads nothing of the changes.';
+--! EndIncluded outbound/2_route/runner/first_changes.sql
+--! Included outbound/2_route/runner/route_change.sql
+create or replace function collecta.route_change(
+  change_id bigint, without_filters text default null, only_try boolean default false
+) returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+as $$
+declare
+  state text;
+  reason text;
+  constraint_name text;
+begin
+  if (select r.routed from collecta.route_changes(1, route_change.change_id, only_change => route_change.change_id,
+        without_filters => route_change.without_filters) r) < 0 then
+    return 'busy';
+  end if;
+  if only_try then
+    raise exception using errcode = 'CW999';
+  end if;
+  return null;
+exception
+  when sqlstate 'CW999' then
+    return null; -- and all of it is undone
+  when others then
+    get stacked diagnostics state = returned_sqlstate, reason = message_text, constraint_name = constraint_name;
+    -- A check without a name: there is no partition for the row.
+    return case when state = '23514' and constraint_name = '' then '55000' else state end || ' ' || reason;
+end
+$$;
+comment on function collecta.route_change(bigint, text, boolean) is
+  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy while
+another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes nothing.';
+--! EndIncluded outbound/2_route/runner/route_change.sql
+--! Included outbound/2_route/runner/set_aside_change.sql
+-- The last resort: by the change's number, reading, casting and indexing nothing of it.
+create or replace function collecta.set_aside_change(change_id bigint, reason text, read_key boolean default false)
+returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
 #variable_conflict use_column
-declare
-  recorded int;
-  succeeded text[];
-  failing text[];
-  gone text[];
-  ordered_endpoints text[];
-  ordered_records text[];
-  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
-  base constant text := left(collecta.new_id('dlv'), -5);
-  present constant timestamptz := clock_timestamp();
 begin
-  -- A router that queues behind a predecessor and we who remove it take turns.
-  if ordered then
-    perform pg_advisory_xact_lock(1668246636, 6);
-  end if;
-  with result as materialized (
-    select r.*, 'epoch'::timestamptz + r.lease * interval '1 us' as leased_until
-    from unnest(delivery_ids, leases, outcomes, requests, signed_at, signatures, standard_signatures, statuses, responses,
-        response_bodies, errors, age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s) with ordinality
-      r (delivery_id, lease, outcome, request, signed_at, signature, standard_signature, status, response,
-        response_body, error, age_ms, total_ms, lookup_ms, connect_ms, first_byte_ms, retry_after_s, number)
-  ), delivered as (
-    -- The usual case in one step.
-    delete from collecta.delivery_queue q using result r
-    where r.outcome = 'delivered' and q.delivery_id = r.delivery_id and q.leased_until = r.leased_until
-    returning r.*, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id
-  ), undelivered as materialized (
-    select r.*, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_id,
-      q.attempt > e.retry_max or e.state = 'deleted' as last,
-      present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
-      -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one;
-      -- the receiver's Retry-After only lengthens it, by an hour at most.
-        + greatest(e.retry_base * pow(2, q.attempt - 1), least(coalesce(r.retry_after_s, 0), 3600) * interval '1 s') as next_attempt_at
-    from result r
-    join collecta.delivery_queue q on q.delivery_id = r.delivery_id and q.leased_until = r.leased_until
-    join collecta.endpoints e on e.endpoint_id = q.endpoint_id
-    where r.outcome <> 'delivered'
-    order by q.delivery_id
-    for update of q
-  ), dropped as (
-    delete from collecta.delivery_queue q using undelivered u where q.delivery_id = u.delivery_id and u.last
-  ), again as (
-    update collecta.delivery_queue q
-    -- Never before rows in flight: claims find these as the first max_in_flight that are due.
-    set due_at = greatest(u.next_attempt_at, clock_timestamp()), leased_until = null
-    from undelivered u
-    where q.delivery_id = u.delivery_id and not u.last
-  ), mine as materialized (
-    select d.*, false as last, null::timestamptz as next_attempt_at from delivered d union all select * from undelivered
-  ), history as (
-    insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, request_headers,
-      response_status, response_headers, response_body, error, started_at, finished_at,
-      lookup_ms, connect_ms, first_byte_ms, total_ms, next_attempt_at, replay_of)
-    select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
-      case when m.last and m.outcome = 'failed' then 'exhausted' else m.outcome end, urls[coalesce(m.request, m.number)],
-      format(request_headers[coalesce(m.request, m.number)], m.event_id, m.signed_at, m.signature, m.standard_signature)::json,
-      m.status, response_headers[coalesce(m.response, m.number)]::json, m.response_body, m.error,
-      present - coalesce(m.age_ms, 0) * interval '1 ms', present - (coalesce(m.age_ms, 0) - coalesce(m.total_ms, 0)) * interval '1 ms',
-      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.last then m.next_attempt_at end, m.replay_of
-    from mine m
+  perform pg_advisory_xact_lock(1668246636, 2);
+  with moved as (
+    delete from collecta.outbox o where o.change_id = set_aside_change.change_id returning *
   )
-  select count(*),
-    array_agg(distinct m.endpoint_id) filter (where m.outcome = 'delivered'),
-    array_agg(distinct m.endpoint_id) filter (where m.outcome <> 'delivered'),
-    array_agg(distinct m.endpoint_id) filter (where m.status = 410),
-    array_agg(m.endpoint_id) filter (where m.record_id is not null and (m.outcome = 'delivered' or m.last)),
-    array_agg(m.record_id) filter (where m.record_id is not null and (m.outcome = 'delivered' or m.last))
-  into recorded, succeeded, failing, gone, ordered_endpoints, ordered_records
-  from mine m;
-
-  if succeeded is not null then
-    update collecta.endpoints e set failing_since = null where e.endpoint_id = any (succeeded) and e.failing_since is not null;
-  end if;
-  if failing is not null then
-    update collecta.endpoints e set failing_since = now()
-    where e.endpoint_id = any (failing) and e.failing_since is null and not e.endpoint_id = any (coalesce(succeeded, '{}'));
-  end if;
-  if gone is not null then
-    update collecta.endpoints e set state = 'paused', paused_reason = 'the receiver answered 410 Gone'
-    where e.endpoint_id = any (gone) and e.state = 'active';
-  end if;
-  if ordered_endpoints is not null then
-    perform collecta.promote_next(ordered_endpoints, ordered_records);
-  end if;
-  return recorded;
+  insert into collecta.unrouted (change_id, module, record_id, record_key, version, operation, old, new,
+    transaction_id, trigger_depth, captured_at, context, reason)
+  select m.change_id, coalesce(v.slug, ''), k.record_id,
+    case when k.record_id is not null then collecta.record_key(v.slug, k.record_id) end,
+    m.version, m.operation, m.old, m.new, m.transaction_id, m.trigger_depth, m.captured_at, m.context,
+    left(set_aside_change.reason, 1000)
+  from moved m
+  left join collecta.module_versions v on v.version = m.version
+  left join lateral (
+    select coalesce(r.new_id, r.old_id) as record_id
+    from collecta.record_ids(m.old, m.new, v.key_columns) r) k on set_aside_change.read_key
+  on conflict on constraint unrouted_pkey do nothing;
+  return found;
 end
 $$;
-comment on function collecta.record_deliveries is
-  'For runners: records finished attempts, one at each place of the arrays; only the first four are needed. leases: as claim_deliveries gave them. outcomes: delivered, failed or blocked. urls, request_headers and response_headers may be shorter: requests and responses then name the place in them. request_headers: JSON as a format() template, %1$s to %4$s being the event''s id, signed_at, signature and standard signature of the attempt. age_ms: since the attempt began; total_ms: how long it took; retry_after_s: what the receiver asked for; ordered: whether any is an ordered endpoint''s. Returns how many were still theirs to record.';
-
-create or replace function collecta.promote_next(endpoint_ids text[], record_ids text[]) returns int
+comment on function collecta.set_aside_change(bigint, text, boolean) is
+  'For runners: moves one change from the outbox to collecta.unrouted. With read_key its record is known afterwards, so
+that ordered endpoints wait for it; without, nothing of it is read.';
+--! EndIncluded outbound/2_route/runner/set_aside_change.sql
+--! Included outbound/4_record/internal/promote_next.sql
+create or replace function collecta.promote_next(endpoint_ids text[], record_keys bigint[]) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -3689,110 +3784,935 @@ declare
   present constant timestamptz := clock_timestamp();
 begin
   -- A new statement, and so a snapshot in which the finished predecessors are gone.
+  with first_row as materialized (
+    select n.delivery_id
+    from (select distinct endpoint_id, record_key from unnest(endpoint_ids, record_keys) r (endpoint_id, record_key)) r
+    cross join lateral (
+      select n.delivery_id, n.due_at, n.change_id, n.position from collecta.delivery_queue n
+      where n.endpoint_id = r.endpoint_id and n.record_key = r.record_key
+      order by n.change_id, n.position limit 1
+      -- One that record_deliveries is removing is passed over: claim_deliveries sees whether it is gone. What is there
+      -- cannot be removed before this transaction ends, so that its removal makes the rows of this one due.
+      for key share skip locked) n
+    where n.due_at = 'infinity'
+      and not exists (select from collecta.unrouted u
+        where u.record_key = r.record_key and u.endpoint_id in ('', r.endpoint_id)
+          and (u.change_id, u.position) < (n.change_id, n.position))
+  )
   update collecta.delivery_queue q
   set due_at = present
-  from (select distinct endpoint_id, record_id from unnest(endpoint_ids, record_ids) r (endpoint_id, record_id)) r
-  cross join lateral (
-    select n.delivery_id, n.change_id, n.position from collecta.delivery_queue n
-    where n.endpoint_id = r.endpoint_id and n.record_id = r.record_id
-    order by n.change_id, n.position limit 1) next
-  where q.delivery_id = next.delivery_id and q.due_at = 'infinity'
-    and not exists (select from collecta.unrouted u
-      where u.module = split_part(r.record_id, '/', 1) and u.record_id = substr(r.record_id, strpos(r.record_id, '/') + 1) and u.endpoint_id in ('', r.endpoint_id) and (u.change_id, u.position) < (next.change_id, next.position));
+  where q.delivery_id in (
+    select l.delivery_id from collecta.delivery_queue l
+    where l.delivery_id in (select f.delivery_id from first_row f) and l.due_at = 'infinity'
+    -- One that somebody has locked becomes due with the next look, and holds up nothing now.
+    for update skip locked);
   get diagnostics promoted = row_count;
   return promoted;
 end
 $$;
-comment on function collecta.promote_next(text[], text[]) is 'Makes the next change of an ordered record due. Under advisory lock 6.';
+comment on function collecta.promote_next(text[], bigint[]) is
+  'Makes the first row of ordered records due, unless an earlier change of the record is set aside.';
+--! EndIncluded outbound/4_record/internal/promote_next.sql
+--! Included outbound/4_record/internal/promote_waiting.sql
+create or replace function collecta.promote_waiting() returns int
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_key))
+  from (
+    select distinct q.endpoint_id, q.record_key from collecta.delivery_queue q
+    where q.record_key is not null and q.due_at = 'infinity') w
+$$;
+comment on function collecta.promote_waiting() is
+  'Makes due whatever waits behind nothing any more: a predecessor was deleted by hand, or an endpoint''s order changed.';
+--! EndIncluded outbound/4_record/internal/promote_waiting.sql
+--! Included outbound/2_route/internal/take_back.sql
+-- In the claim of a runner and not in the operator's transaction, which may stay open: what is taken back has to be routed
+-- before anything of its record that waits, so this needs the router's lock.
+create or replace function collecta.take_back() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  last_change bigint;
+  endpoint_ids text[];
+  record_keys bigint[];
+begin
+  if not pg_try_advisory_xact_lock(1668246636, 2) then
+    return;
+  end if;
+  with change as (
+    delete from collecta.unrouted u
+    where u.endpoint_id = '' and u.change_id in (
+      select a.change_id from collecta.unrouted a where a.again and a.endpoint_id = '' order by a.change_id limit 50)
+    returning *
+  ), back as (
+    insert into collecta.outbox (change_id, version, operation, old, new, transaction_id, trigger_depth, captured_at, context)
+    overriding system value
+    select c.change_id, c.version, c.operation, c.old, c.new, c.transaction_id, c.trigger_depth, c.captured_at, c.context
+    from change c
+    returning change_id
+  )
+  select max(b.change_id), array_agg(q.endpoint_id), array_agg(q.record_key)
+  into last_change, endpoint_ids, record_keys
+  from back b
+  join change c on c.change_id = b.change_id
+  left join collecta.delivery_queue q on q.record_key = c.record_key and q.due_at = 'infinity';
+  begin
+    for i in 1 .. 50 loop
+      exit when not exists (select from collecta.outbox o where o.change_id <= last_change);
+      perform from collecta.route_changes(50);
+    end loop;
+  exception when others then
+    null; -- It stays in the outbox, where the runner finds out which change fails.
+  end;
+  with delivery as (
+    delete from collecta.unrouted u where u.again and u.endpoint_id <> '' returning u.endpoint_id, u.record_key
+  )
+  select endpoint_ids || array_agg(d.endpoint_id), record_keys || array_agg(d.record_key)
+  into endpoint_ids, record_keys
+  from delivery d;
+  perform collecta.promote_next(endpoint_ids, record_keys);
+end
+$$;
+comment on function collecta.take_back() is 'Routes what route_again() marked, and makes due what waited for it.';
+--! EndIncluded outbound/2_route/internal/take_back.sql
+--! Included outbound/3_claim/internal/claim_cursor.sql
+-- What a claim knows of the last one. Every part is a hint: without it the whole is looked at.
+create type collecta.claim_cursor as (
+  from_change bigint, -- where dead rows of the outbox end
+  settled_change bigint, -- below it no change can appear any more
+  unsettled_change bigint, -- what settled_change will be when the writers in flight at unsettled_xid have ended
+  unsettled_xid xid8,
+  oldest_xid xid8,
+  in_order pg_snapshot, -- changes visible in it were put in order
+  marks jsonb, -- by endpoint: where dead rows of the queue end
+  after_endpoint text, -- whose turn it was last
+  whole_at timestamptz, -- when the whole was looked at, and when it is next
+  whole_due timestamptz,
+  whole_cost interval,
+  choose_due timestamptz, -- until then nothing but what is born leased can be due
+  mend_due timestamptz,
+  route_due timestamptz -- after a failure
+);
+comment on type collecta.claim_cursor is 'claim_deliveries'' hints, handed back unread as text.';
+--! EndIncluded outbound/3_claim/internal/claim_cursor.sql
+--! Included outbound/3_claim/internal/end_leases.sql
+create or replace function collecta.end_leases(candidates tid[], present timestamptz) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  with lapsed as (
+    update collecta.delivery_queue q
+    set leased_until = null, losses = q.losses + 1,
+      -- Lost again and again, it may be what kills its runners: after the second time it waits 10 s, then twice as long
+      -- each time, up to an hour.
+      due_at = case when q.losses = 0 then q.due_at
+        else present + least(interval '5 s' * pow(2, least(q.losses, 20)), interval '1 hour') end
+    from (
+      select c.ctid as row_at, c.leased_until from collecta.delivery_queue c
+      where c.ctid = any (candidates) and c.leased_until < present
+      for update skip locked) l
+    where q.ctid = l.row_at
+    returning q.*, l.leased_until as lease_ended
+  )
+  insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
+    started_at, finished_at, next_attempt_at, replay_of)
+  select collecta.new_id('dlv'), l.event_id, l.payload_role, l.routed_at, l.endpoint_id, l.attempt + 1, 'lost',
+    coalesce(e.url, ''), 'the runner vanished before the result was recorded; this is no attempt',
+    l.lease_ended - s.lease, l.lease_ended, greatest(l.due_at, present), l.replay_of
+  from lapsed l
+  cross join collecta.settings s
+  left join collecta.endpoints e on e.endpoint_id = l.endpoint_id
+  -- A day's partition that somebody dropped must not keep the others from going on.
+  where exists (select from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'collecta.delivery_attempts'::regclass
+      and c.relname = to_char(l.routed_at at time zone 'UTC', '"delivery_attempts_"YYYYMMDD'))
+$$;
+comment on function collecta.end_leases(tid[], timestamptz) is
+  'For deliveries whose runner was not heard of again: history says lost, which counts as no attempt, and the delivery may
+be claimed again.';
+--! EndIncluded outbound/3_claim/internal/end_leases.sql
+--! Included outbound/3_claim/internal/mend_queue.sql
+-- What a claim does about once a second, under the claim's lock: it sees which runners died, and puts back what an
+-- operator asked for. Operators only mark their wishes, so that no transaction of theirs holds a lock that routing needs.
+create or replace function collecta.mend_queue(present timestamptz) returns void
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  dead int[];
+  endpoint_ids text[];
+  record_keys bigint[];
+begin
+  with seen as (
+    select r.runner, exists (
+        select from pg_locks l
+        where l.locktype = 'advisory' and l.classid = 1668246639 and l.objid::bigint = r.runner and l.objsubid = 2
+          and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())) as alive
+    from collecta.runners r
+  ), noted as (
+    update collecta.runners r
+    set missing_since = case when not s.alive then present end
+    from seen s
+    where r.runner = s.runner and s.alive <> (r.missing_since is null)
+  ), gone as (
+    -- A session that was ended comes back within this time; a process that died does not.
+    delete from collecta.runners r using seen s
+    where r.runner = s.runner and not s.alive and r.missing_since < present - interval '5 s'
+    returning r.runner
+  )
+  select array_agg(g.runner) into dead from gone g;
+  if dead is not null then
+    update collecta.delivery_queue q set leased_until = present - interval '1 us'
+    where q.runner = any (dead) and q.leased_until > present;
+  end if;
+  select array_agg(q.endpoint_id) filter (where q.due_at = 'infinity'),
+    array_agg(q.record_key) filter (where q.due_at = 'infinity')
+  into endpoint_ids, record_keys
+  from (
+    -- Ordered, so that it is read by the index of replays.
+    select * from collecta.delivery_queue q where q.replay_of is not null order by q.event_id, q.endpoint_id offset 0) q;
+  if endpoint_ids is not null then
+    perform collecta.promote_next(endpoint_ids, record_keys);
+  end if;
+  if exists (select from collecta.unrouted u where u.again) then
+    perform collecta.take_back();
+  end if;
+end
+$$;
+comment on function collecta.mend_queue(timestamptz) is
+  'Lapses the leases of runners that died, and takes back what route_again() marked.';
+--! EndIncluded outbound/3_claim/internal/mend_queue.sql
+--! Included outbound/3_claim/internal/flow_limits.sql
+-- Requests of a rate-limited endpoint begin in slots that are 1.25 / rate apart: a quarter more than the rate asks for,
+-- since a slot may be used up to 50 ms later, the claim takes its time, and the runner begins within 100 ms after it.
+-- So no second has more requests than the rate, whichever runners send them.
+create or replace function collecta.flow_limits(present timestamptz, out limits jsonb, out again_at timestamptz)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- One that somebody has locked begins nothing now.
+  locked constant text[] := array(
+    select f.endpoint_id from collecta.endpoint_flow f
+    where f.max_per_second is not null or f.learned_per_second is not null
+    order by f.endpoint_id for update skip locked);
+begin
+  select jsonb_object_agg(f.endpoint_id, jsonb_build_array(f.pace,
+      case when f.held_until > present then 0
+        when f.rate is null then null
+        when f.endpoint_id <> all (locked) or f.slot > present then 0
+        else floor(extract(epoch from present - f.slot) * f.rate / 1.25) + 1 end,
+      case when f.rate is not null then 100 end)),
+    min(greatest(f.held_until, f.slot)) filter (where greatest(f.held_until, f.slot) > present)
+  into limits, again_at
+  from (
+    select f.endpoint_id, f.pace, f.held_until, least(f.max_per_second, f.learned_per_second) as rate,
+      case when f.max_per_second is not null or f.learned_per_second is not null
+        then greatest(f.next_slot, present - interval '50 ms') end as slot
+    from collecta.endpoint_flow f
+    where f.held_until > present or f.pace is not null or f.max_per_second is not null
+      or f.learned_per_second is not null) f;
+end
+$$;
+comment on function collecta.flow_limits(timestamptz) is
+  'By endpoint_id of whoever is limited: how many deliveries may be in flight, how many may begin now, and within how many
+milliseconds; and when the first of them may begin again.';
+--! EndIncluded outbound/3_claim/internal/flow_limits.sql
+--! Included outbound/3_claim/internal/use_slots.sql
+create or replace function collecta.use_slots(present timestamptz, endpoint_ids text[]) returns timestamptz
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  with used as (
+    update collecta.endpoint_flow f
+    set next_slot = greatest(f.next_slot, present - interval '50 ms')
+      + u.deliveries * interval '1.25 s' / least(f.max_per_second, f.learned_per_second)
+    from (select id, count(*) as deliveries from unnest(endpoint_ids) id group by id) u
+    where f.endpoint_id = u.id and (f.max_per_second is not null or f.learned_per_second is not null)
+    returning f.next_slot
+  )
+  select min(u.next_slot) from used u
+$$;
+comment on function collecta.use_slots(timestamptz, text[]) is
+  'Takes a slot for each delivery of a rate-limited endpoint; when the first of these endpoints may begin again.';
+--! EndIncluded outbound/3_claim/internal/use_slots.sql
+--! Included outbound/3_claim/runner/set_aside_deliveries.sql
+create or replace function collecta.set_aside_deliveries(ids bigint[], reason text) returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  moved int;
+begin
+  with gone as (
+    delete from collecta.delivery_queue q where q.delivery_id = any (ids) returning *
+  )
+  insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id, payload_role,
+    routed_at, reason)
+  select g.change_id, g.position, g.endpoint_id, coalesce(e.module, ''), e.record_id, g.record_key, g.event_id,
+    g.payload_role, g.routed_at, left(set_aside_deliveries.reason, 1000)
+  from gone g
+  left join collecta.events e
+    on e.event_id = g.event_id and e.payload_role = g.payload_role and e.routed_at = g.routed_at
+  on conflict on constraint unrouted_pkey do update set reason = excluded.reason, again = false;
+  get diagnostics moved = row_count;
+  return moved;
+end
+$$;
+comment on function collecta.set_aside_deliveries(bigint[], text) is
+  'For runners: moves deliveries that cannot be claimed from the queue to collecta.unrouted, each for its endpoint only.';
+--! EndIncluded outbound/3_claim/runner/set_aside_deliveries.sql
+--! Included outbound/3_claim/runner/first_deliveries.sql
+create or replace function collecta.first_deliveries(most int) returns bigint[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select q.delivery_id from collecta.delivery_queue q
+    where q.due_at <= clock_timestamp() and (q.leased_until is null or q.leased_until < clock_timestamp())
+    order by q.due_at limit most)
+$$;
+comment on function collecta.first_deliveries(int) is
+  'For runners whose claim failed: the numbers of deliveries that are due. Reads nothing of the events.';
+--! EndIncluded outbound/3_claim/runner/first_deliveries.sql
+--! Included outbound/3_claim/runner/read_delivery.sql
+create or replace function collecta.read_delivery(id bigint) returns json
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select json_build_object('body', e.body)
+  from collecta.delivery_queue q
+  join collecta.events e on e.event_id = q.event_id and e.payload_role = q.payload_role and e.routed_at = q.routed_at
+  where q.delivery_id = read_delivery.id
+$$;
+comment on function collecta.read_delivery(bigint) is
+  'For runners whose claim failed: one delivery''s body as a claim would give it, to find the one that cannot be given.';
+--! EndIncluded outbound/3_claim/runner/read_delivery.sql
+--! Included outbound/3_claim/runner/hold_lifeline.sql
+create or replace function collecta.hold_lifeline(runner int default null) returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  number constant int := coalesce(runner, nextval('collecta.runner_numbers'));
+begin
+  if not pg_try_advisory_lock(1668246639, number) then
+    raise exception using errcode = 'lock_not_available',
+      message = format('runner %s is still held by another session', number),
+      detail = 'The server has not noticed yet that the earlier session ended.', hint = 'Try again in a second.';
+  end if;
+  insert into collecta.runners as r (runner) values (number)
+  on conflict on constraint runners_pkey do update set missing_since = null;
+  return number;
+end
+$$;
+comment on function collecta.hold_lifeline(int) is
+  'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock as
+long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to others.';
+--! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
+--! Included outbound/3_claim/runner/claim_deliveries.sql
+-- Routes, then claims what is due: one round trip. Fair: endpoints take their turns, each with what its max_in_flight and
+-- its flow leave it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those without
+-- a lease are claimable. So the bound costs no counter, and holds over replicas since claims come one after the other.
+-- Small statements rather than one: what is rare costs a claim of one change nothing.
+create or replace function collecta.claim_deliveries(
+  batch int,
+  batch_bytes bigint default 8000000,
+  per_endpoint int default 10000,
+  environment text default null,
+  runner int default null,
+  cursor text default null,
+  except_endpoints text[] default '{}',
+  everything boolean default false,
+  out deliveries json,
+  out endpoints json,
+  out routed int,
+  out lease_ms int,
+  out next text,
+  out wait_ms int,
+  out trouble text,
+  out next_cursor text
+)
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off
+set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+as $$
+#variable_conflict use_variable
+declare
+  began constant timestamptz := clock_timestamp();
+  hints collecta.claim_cursor := claim_deliveries.cursor::collecta.claim_cursor;
+  whole constant boolean := everything or coalesce(began >= hints.whole_due or began < hints.whole_at, true);
+  lease interval;
+  known boolean; -- that this is the database to deliver for
+  routing record := null;
+  chosen record;
+  limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
+  again_at timestamptz; -- when one of them may have more
+  present timestamptz;
+  room int;
+  room_bytes bigint;
+  state text;
+  reason text;
+  ended boolean := false; -- whether lapsed leases were
+  cut boolean; -- whether more was due than fitted
+  served text[]; -- endpoints of the deliveries
+  claimed json;
+  claimed_awaited boolean := false;
+  taken_endpoints text[];
+  without_event bigint[];
+  found_some boolean;
+  snapshot pg_snapshot;
+begin
+  -- check_installation says why, and remembers for the session which database this is.
+  select s.lease, i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
+    and i.environment is not distinct from environment
+  into lease, known
+  from collecta.settings s, collecta.installation i;
+  if known is not true then
+    perform collecta.check_installation(environment);
+  end if;
+  lease_ms := extract(epoch from lease) * 1000;
+  if whole then
+    hints.marks := '{}';
+  end if;
 
-create or replace function collecta.release_deliveries(delivery_ids bigint[], leases bigint[]) returns int
+  if everything or coalesce(began >= hints.route_due, true) then
+    begin
+      routing := collecta.route_changes(250, case when whole then 0 else hints.from_change end,
+        coalesce(hints.settled_change, 0), hints.in_order, null, null, batch, batch_bytes, per_endpoint, lease, runner,
+        hints.marks, except_endpoints);
+    exception when others then
+      -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
+      get stacked diagnostics state = returned_sqlstate, reason = message_text;
+      trouble := state || ' ' || reason;
+    end;
+  end if;
+  if routing is null then
+    select null::int as routed, null::bigint as next_change, false as more, null::json as deliveries,
+      null::text[] as endpoint_ids, 0 as leased, 0::bigint as leased_bytes, false as awaited
+    into routing;
+  end if;
+  if trouble is not null then
+    insert into collecta.routing_trouble as t (sqlstate, reason) values (state, reason)
+    on conflict on constraint routing_trouble_pkey
+      do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
+    hints.route_due := clock_timestamp() + interval '1 s';
+  end if;
+  routed := coalesce(routing.routed, 0);
+  if routed >= 0 and routing.routed is not null then
+    if routing.more or routing.next_change > coalesce(hints.from_change, 0) then
+      hints.from_change := routing.next_change;
+    end if;
+    hints.in_order := routing.in_order;
+    if whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid then
+      hints.settled_change := hints.unsettled_change;
+      hints.unsettled_xid := null;
+    end if;
+  end if;
+  snapshot := pg_current_snapshot();
+  if hints.unsettled_xid is null then
+    hints.unsettled_change := coalesce(hints.from_change, 0);
+    hints.unsettled_xid := pg_snapshot_xmax(snapshot);
+  end if;
+  hints.oldest_xid := pg_snapshot_xmin(snapshot);
+
+  room := batch - coalesce(routing.leased, 0);
+  room_bytes := batch_bytes - coalesce(routing.leased_bytes, 0);
+  deliveries := coalesce(routing.deliveries, '[]');
+  served := routing.endpoint_ids;
+  cut := room <= 0 or room_bytes <= 0;
+  chosen := row(null, null, null, null, null, null, null, null);
+  if whole or room = batch or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
+    -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
+    perform pg_advisory_xact_lock(1668246636, 3);
+    -- After the lock, so that it includes what was routed above and is never before the last claim's.
+    present := clock_timestamp();
+    if everything or coalesce(present not between hints.mend_due - interval '1 s' and hints.mend_due, true) then
+      perform collecta.mend_queue(present);
+      hints.mend_due := present + interval '1 s';
+      delete from collecta.routing_trouble t where routing.routed > 0;
+      present := clock_timestamp();
+    end if;
+    if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
+        or f.max_per_second is not null or f.learned_per_second is not null) then
+      select l.limits, l.again_at into limits, again_at from collecta.flow_limits(present) l;
+    end if;
+
+    loop
+      -- c.place: the window is read lazily, in the index's order; what comes after the last row taken is not read.
+      select array_agg(c.row_at) as row_ats, min(c.routed_at) as routed_from, max(c.routed_at) as routed_to,
+        bool_or(c.leased_until is not null) as lapsed,
+        array_agg(c.endpoint_id) filter (where c.number = 1) as endpoint_ids,
+        jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1) as marks,
+        array_agg(c.endpoint_id) filter (where c.place >= c.in_flight) as saturated,
+        count(*) >= room or bool_or(c.bytes_so_far >= room_bytes) as cut
+      into chosen
+      from (
+        select c.*, sum(c.bytes) over (rows unbounded preceding) as bytes_so_far
+        from (
+          select t.endpoint_id, t.in_flight, c.*
+          from (
+            select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
+              (limits -> e.endpoint_id ->> 1)::int as slots
+            from (
+              (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+               where e.endpoint_id > coalesce(hints.after_endpoint, '') and e.state = 'active' order by e.endpoint_id)
+              union all
+              (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+               where e.endpoint_id <= coalesce(hints.after_endpoint, '') and e.state = 'active' order by e.endpoint_id)) e
+            where e.endpoint_id <> all (except_endpoints)) t
+          cross join lateral (
+            select w.*, row_number() over () as number
+            from (
+              select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
+                first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place,
+                sum(q.bytes) over in_turn as endpoint_bytes
+              from collecta.delivery_queue q
+              where q.endpoint_id = t.endpoint_id and q.due_at <= present
+                and q.due_at >= coalesce((hints.marks ->> t.endpoint_id)::timestamptz, '-infinity')
+              window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
+              limit t.in_flight) w
+            where (w.leased_until is null or w.leased_until < present)
+              -- One endpoint's large bodies take half of the room at most.
+              and w.endpoint_bytes - w.bytes <= room_bytes / 2
+              -- Of an ordered record: the first one, and nothing while another is under way.
+              and (w.record_key is null or not exists (
+                select from collecta.delivery_queue o
+                where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
+                  and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
+            limit least(per_endpoint, t.slots)) c
+          limit greatest(room, 0)) c) c
+      where c.bytes_so_far - c.bytes < room_bytes;
+      exit when chosen.lapsed is not true or ended;
+      perform collecta.end_leases(chosen.row_ats, present);
+      ended := true;
+    end loop;
+
+    if chosen.row_ats is not null then
+      with taken as (
+        -- By an array of places: one scan, and none for each row.
+        update collecta.delivery_queue q
+        set leased_until = present + lease, runner = claim_deliveries.runner
+        where q.ctid = any (array(
+          select c.ctid from collecta.delivery_queue c
+          -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
+          where c.ctid = any (chosen.row_ats) and c.leased_until is null and c.due_at + interval '0' <= present
+            and exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id)
+          for update skip locked))
+        returning q.*
+      ), delivery as (
+        select t.*, v.body, t.record_key is not null or coalesce(t.endpoint_id = any (chosen.saturated), false) as awaited
+        from taken t
+        left join lateral (
+          select e.body from collecta.events e
+          where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
+            -- Known when the statement begins: of the partitions only these are opened.
+            and e.routed_at between chosen.routed_from and chosen.routed_to
+          -- For each by the key, whatever is known of the table's size when the plan is made.
+          offset 0) v on true
+      )
+      select
+        json_agg(json_build_object('id', d.delivery_id, 'lease', (extract(epoch from d.leased_until) * 1000000)::bigint,
+          'endpoint', d.endpoint_id, 'event', d.event_id, 'body', d.body, 'awaited', d.awaited,
+          'begin_within_ms', (limits -> d.endpoint_id ->> 2)::int)
+          order by d.due_at, d.change_id, d.position) filter (where d.body is not null),
+        array_agg(d.endpoint_id) filter (where d.body is not null), coalesce(bool_or(d.awaited), false),
+        array_agg(d.delivery_id) filter (where d.body is null)
+      into claimed, taken_endpoints, claimed_awaited, without_event
+      from delivery d;
+      if without_event is not null then
+        perform collecta.set_aside_deliveries(without_event, 'its event is gone: the partition was dropped');
+      end if;
+      if limits is not null and taken_endpoints is not null then
+        again_at := least(again_at, collecta.use_slots(present, taken_endpoints));
+      end if;
+    end if;
+    hints.after_endpoint := case when chosen.cut then (
+      select coalesce(max(id) filter (where id <= coalesce(hints.after_endpoint, '')), max(id))
+      from unnest(chosen.endpoint_ids) id) end;
+    cut := cut or chosen.cut;
+    if chosen.marks is not null then
+      hints.marks := hints.marks || chosen.marks;
+      if (select count(*) from jsonb_object_keys(hints.marks)) > 100 then
+        hints.marks := '{}';
+      end if;
+    end if;
+    hints.choose_due := case when not cut and chosen.saturated is null then present + interval '50 ms' end;
+    if claimed is not null then
+      deliveries := case when room = batch then claimed
+        else (left(deliveries::text, -1) || ',' || substr(claimed::text, 2))::json end;
+      served := served || taken_endpoints;
+    end if;
+  end if;
+  if coalesce(routing.awaited, false) or claimed_awaited then
+    hints.choose_due := null;
+  end if;
+
+  if served is not null then
+    select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
+      'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end))
+    into endpoints
+    from collecta.endpoints e
+    join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
+    where e.endpoint_id = any (served);
+  end if;
+  endpoints := coalesce(endpoints, '[]');
+  found_some := routed > 0 or served is not null;
+  if whole then
+    hints.whole_at := began;
+    hints.whole_cost := clock_timestamp() - began;
+  end if;
+  hints.whole_due := hints.whole_at
+    + case when found_some then greatest(interval '1 s', 20 * hints.whole_cost) else 4 * hints.whole_cost end;
+  wait_ms := ceil(extract(epoch from again_at - clock_timestamp()) * 1000);
+  next := case
+    when cut or coalesce(routing.more, false) then 'now'
+    when found_some then 'soon'
+    when chosen.saturated is not null then 'when_recorded'
+    when whole and routed >= 0 and trouble is null then 'sleep'
+    else 'wait' end;
+  if next = 'wait' then
+    wait_ms := least(wait_ms, case when trouble is not null then 1000 else 2 end);
+  end if;
+  wait_ms := case when wait_ms is not null then greatest(wait_ms, 1) end;
+  next_cursor := hints::text;
+end
+$$;
+comment on function collecta.claim_deliveries is
+  'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most (one at
+least). One row. deliveries: an array of objects with id, lease (its end in microseconds since 1970; it names the claim),
+endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its endpoint: give it
+back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed: changes, -1 if another
+session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due waits for what
+is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next call, unread; everything: do
+not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery with record_deliveries before its
+lease has passed, or it is claimed again.';
+--! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
+--! Included outbound/3_claim/runner/release_deliveries.sql
+create or replace function collecta.release_deliveries(ids bigint[], leases bigint[]) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   released int;
 begin
   update collecta.delivery_queue q
-  set attempt = q.attempt - 1, leased_until = null
-  from unnest(delivery_ids, leases) r (delivery_id, lease)
-  where q.delivery_id = r.delivery_id and q.leased_until = 'epoch'::timestamptz + r.lease * interval '1 us';
+  set leased_until = null
+  from unnest(ids, leases) r (id, lease)
+  where q.delivery_id = r.id and q.leased_until = 'epoch'::timestamptz + r.lease * interval '1 us';
   get diagnostics released = row_count;
   perform collecta.wake_runner();
   return released;
 end
 $$;
-comment on function collecta.release_deliveries(bigint[], bigint[]) is 'For runners that stop: gives back claimed deliveries that were not begun.';
+comment on function collecta.release_deliveries(bigint[], bigint[]) is
+  'For runners: gives back claimed deliveries that were not begun. It costs no attempt.';
+--! EndIncluded outbound/3_claim/runner/release_deliveries.sql
+--! Included outbound/4_record/internal/note_flow.sql
+-- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits for
+-- nobody, and the next answers say the same.
+create or replace function collecta.note_flow(
+  succeeded text[], deliveries int[], failing text[], held text[], held_until timestamptz[], gone text[]
+) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  present constant timestamptz := clock_timestamp();
+begin
+  if succeeded is not null then
+    update collecta.endpoint_flow f
+    set failing_since = null,
+      delivered_since_hold = f.delivered_since_hold + s.deliveries,
+      -- From one request, doubled each half second, until max_in_flight is the limit again.
+      pace = case when f.paced_at > present - interval '0.5 s' then f.pace
+        when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
+      paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
+      -- What was learned is tried upwards, and forgotten when it is no limit any more.
+      learned_per_second = case when f.held_at > present - interval '10 s' then f.learned_per_second
+        when f.learned_per_second < 1000 then f.learned_per_second * 1.1 end,
+      held_at = case when f.held_at > present - interval '10 s' then f.held_at else present end
+    from unnest(succeeded, note_flow.deliveries) s (endpoint_id, deliveries), collecta.endpoints e
+    where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
+      and f.endpoint_id in (
+        select l.endpoint_id from collecta.endpoint_flow l
+        where l.endpoint_id = any (succeeded)
+          and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
+            or l.held_at > present - interval '5 minutes')
+        order by l.endpoint_id for update skip locked);
+  end if;
+  if failing is not null or held is not null then
+    insert into collecta.endpoint_flow (endpoint_id, failing_since)
+    select id, present from unnest(failing || held) id
+    on conflict on constraint endpoint_flow_pkey do nothing;
+    update collecta.endpoint_flow f
+    set failing_since = coalesce(f.failing_since, present),
+      -- An outage: one request at a time until one succeeds.
+      pace = case when f.failing_since < present - interval '10 s' then 1 else f.pace end
+    where f.endpoint_id in (
+      select l.endpoint_id from collecta.endpoint_flow l
+      where l.endpoint_id = any (failing)
+        and (l.failing_since is null or l.pace is distinct from 1 and l.failing_since < present - interval '10 s')
+      order by l.endpoint_id for update skip locked);
+  end if;
+  if held is not null then
+    update collecta.endpoint_flow f
+    set held_until = greatest(f.held_until, h.held_until),
+      pace = 1, paced_at = present,
+      -- Several answers of one moment are one hold. What was delivered since the last one tells what the receiver takes.
+      learned_per_second = case when f.held_until > present or f.delivered_since_hold = 0
+          or f.held_at < present - interval '5 minutes' then f.learned_per_second
+        when f.held_at is not null then f.delivered_since_hold / greatest(extract(epoch from present - f.held_at), 0.1) end,
+      delivered_since_hold = case when f.held_until > present then f.delivered_since_hold else 0 end,
+      held_at = case when f.held_until > present then f.held_at else present end
+    from (select id, max(until) as held_until from unnest(held, note_flow.held_until) h (id, until) group by id) h
+    where f.endpoint_id = h.id
+      and f.endpoint_id in (select l.endpoint_id from collecta.endpoint_flow l where l.endpoint_id = any (held)
+        order by l.endpoint_id for update skip locked);
+  end if;
+  if gone is not null then
+    update collecta.endpoints e set state = 'paused', paused_reason = 'the receiver answered 410 Gone'
+    where e.endpoint_id in (select l.endpoint_id from collecta.endpoints l
+      where l.endpoint_id = any (gone) and l.state = 'active'
+      order by l.endpoint_id for update skip locked);
+  end if;
+end
+$$;
+comment on function collecta.note_flow(text[], int[], text[], text[], timestamptz[], text[]) is
+  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to take;
+and pauses endpoints whose receiver is gone.';
+--! EndIncluded outbound/4_record/internal/note_flow.sql
+--! Included outbound/4_record/runner/record_deliveries.sql
+-- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
+-- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
+-- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it names
+-- the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their numbers
+-- out again.
+create or replace function collecta.record_deliveries(results json) returns int
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+as $$
+#variable_conflict use_column
+declare
+  recorded int;
+  succeeded text[];
+  delivered int[];
+  failing text[];
+  held text[];
+  held_until timestamptz[];
+  gone text[];
+  ordered_endpoints text[];
+  ordered_records bigint[];
+  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
+  base constant text := left(collecta.new_id('dlv'), -5);
+  present constant timestamptz := clock_timestamp();
+begin
+  with result as materialized (
+    select r.*, 'epoch'::timestamptz + r.lease * interval '1 us' as leased_until, row_number() over () as number,
+      present - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
+      present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
+      case when r.status in (429, 503) and r.retry_after_s >= 0
+        then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
+          + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
+    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
+      response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
+      connect_ms real, first_byte_ms real, retry_after_s float8)
+  ), locked as materialized (
+    -- Each by its key, in one order, whatever is known of the table's size when the plan is made.
+    select r.*, q.*
+    from (select * from result order by id) r
+    cross join lateral (
+      select q.ctid as row_at, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at,
+        q.replay_of, q.record_key, q.held_since
+      from collecta.delivery_queue q
+      where q.delivery_id = r.id and q.leased_until = r.leased_until
+      for update) q
+  ), mine as materialized (
+    select l.*, l.outcome = 'delivered' or not l.is_held and l.attempt > l.retry_max or l.state = 'deleted' as done,
+      -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one.
+      case when l.is_held then l.held_until
+        else l.finished_at + l.retry_base * pow(2, l.attempt - 1) end as next_attempt_at
+    from (
+      select l.*, e.retry_max, e.retry_base, e.state,
+        l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
+      from locked l
+      -- Read only where it is needed.
+      left join lateral (
+        select e.retry_max, e.retry_base, e.state from collecta.endpoints e
+        where l.outcome <> 'delivered' and e.endpoint_id = l.endpoint_id offset 0) e on true) l
+  ), gone as (
+    delete from collecta.delivery_queue q where q.ctid = any (array(select m.row_at from mine m where m.done))
+  ), again as (
+    update collecta.delivery_queue q
+    -- Never before rows in flight: claims find these as the first max_in_flight that are due.
+    set due_at = greatest(m.next_attempt_at, clock_timestamp()), leased_until = null, losses = 0,
+      attempt = case when m.is_held then q.attempt else m.attempt end,
+      held_since = case when m.held_until is not null then coalesce(q.held_since, present) else q.held_since end
+    from mine m
+    where q.ctid = m.row_at and not m.done
+  ), history as (
+    insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
+      request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
+      lookup_ms, connect_ms, first_byte_ms, total_ms, next_attempt_at, replay_of)
+    select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
+      case when m.done and m.outcome <> 'delivered' then 'exhausted' else m.outcome end, coalesce(m.url, ''),
+      m.request_headers, m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
+      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.done then m.next_attempt_at end, m.replay_of
+    from mine m
+  ), by_endpoint as (
+    select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
+      max(m.held_until) as held_until, bool_or(m.status = 410) as gone
+    from mine m group by m.endpoint_id
+  )
+  select (select count(*) from mine),
+    array_agg(b.endpoint_id) filter (where b.delivered > 0), array_agg(b.delivered) filter (where b.delivered > 0),
+    array_agg(b.endpoint_id) filter (where b.delivered = 0), array_agg(b.endpoint_id) filter (where b.held_until is not null),
+    array_agg(b.held_until) filter (where b.held_until is not null), array_agg(b.endpoint_id) filter (where b.gone),
+    o.endpoint_ids, o.record_keys
+  into recorded, succeeded, delivered, failing, held, held_until, gone, ordered_endpoints, ordered_records
+  from by_endpoint b
+  cross join (
+    select array_agg(m.endpoint_id) as endpoint_ids, array_agg(m.record_key) as record_keys
+    from mine m where m.record_key is not null and m.done) o
+  group by o.endpoint_ids, o.record_keys;
+
+  if failing is not null or held is not null or gone is not null
+      or exists (select from collecta.endpoint_flow f where f.endpoint_id = any (succeeded)) then
+    perform collecta.note_flow(succeeded, delivered, failing, held, held_until, gone);
+  end if;
+  if ordered_endpoints is not null then
+    perform collecta.promote_next(ordered_endpoints, ordered_records);
+  end if;
+  return coalesce(recorded, 0);
+end
+$$;
+comment on function collecta.record_deliveries(json) is
+  'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
+delivered, failed or blocked. Only these are needed; url, request_headers, status, response_headers, response_body and
+error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
+took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
+--! Included outbound/4_record/runner/record_outcome.sql
+-- The last resort where history cannot be written (a day's partition was dropped by hand, say).
+create or replace function collecta.record_outcome(id bigint, lease bigint, outcome text, reason text) returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+as $$
+#variable_conflict use_column
+declare
+  row_at collecta.delivery_queue;
+begin
+  select q.* into row_at from collecta.delivery_queue q
+  where q.delivery_id = record_outcome.id
+    and q.leased_until = 'epoch'::timestamptz + record_outcome.lease * interval '1 us'
+  for update;
+  if not found then
+    return 0;
+  elsif outcome = 'delivered' then
+    delete from collecta.delivery_queue q where q.delivery_id = row_at.delivery_id;
+    if row_at.record_key is not null then
+      perform collecta.promote_next(array[row_at.endpoint_id], array[row_at.record_key]);
+    end if;
+  elsif exists (select from collecta.endpoints e where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
+    update collecta.delivery_queue q
+    set attempt = q.attempt + 1, losses = 0, leased_until = null,
+      due_at = clock_timestamp() + (
+        select e.retry_base * pow(2, row_at.attempt) from collecta.endpoints e where e.endpoint_id = q.endpoint_id)
+    where q.delivery_id = row_at.delivery_id;
+  else
+    perform collecta.set_aside_deliveries(array[row_at.delivery_id], 'given up; history could not be written: ' || reason);
+  end if;
+  return 1;
+end
+$$;
+comment on function collecta.record_outcome(bigint, bigint, text, text) is
+  'For runners: records that an attempt was made, without a history row. What was given up so is in collecta.unrouted.';
+--! EndIncluded outbound/4_record/runner/record_outcome.sql
 --! Included outbound/route_again.sql
 create or replace function collecta.route_again(endpoint_id text default null) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  again int;
-  last_back bigint;
+  changes int := 0;
+  deliveries int;
 begin
-  -- Router and record wait meanwhile: what is put back stands before what they would queue or make due.
-  perform pg_advisory_xact_lock(1668246636, 2);
-  perform pg_advisory_xact_lock(1668246636, 6);
-  with change as (
-    delete from collecta.unrouted u where u.endpoint_id = '' and route_again.endpoint_id is null returning u.change
-  ), back as (
-    insert into collecta.outbox overriding system value
-    select (c.safe ->> 'change_id')::bigint, (c.safe ->> 'version')::int, (c.safe ->> 'operation')::"char",
-      nullif(collecta.unmask_escapes((c.safe -> 'old')::text), 'null')::json, nullif(collecta.unmask_escapes((c.safe -> 'new')::text), 'null')::json,
-      (c.safe ->> 'transaction_id')::xid8, (c.safe ->> 'nested')::boolean, (c.safe ->> 'captured_at')::timestamptz,
-      collecta.unmask_escapes((c.safe -> 'context')::text)::json #>> '{}'
-    from (select collecta.mask_escapes(change) as safe from change offset 0) c
-    returning change_id
-  ), judged as materialized (
-    select u.change_id, u.position, u.endpoint_id, f.matches, f.reason
+  if route_again.endpoint_id is null then
+    update collecta.unrouted u set again = true where u.endpoint_id = '' and u.version is not null;
+    get diagnostics changes = row_count;
+  end if;
+  with judged as materialized (
+    select u.change_id, u.position, u.endpoint_id, e.ordered, f.matches, f.reason, octet_length(v.body) as bytes
     from collecta.unrouted u
     join collecta.endpoints e on e.endpoint_id = u.endpoint_id
-    join collecta.events v on v.event_id = u.event_id and v.payload_role = u.payload_role and v.routed_at = u.routed_at
-    cross join lateral (select true as matches, null::text as reason where e.filter is null
-      union all select t.matches, t.reason from collecta.try_filter(v.body, e.filter) t where e.filter is not null) f
-    where u.endpoint_id <> '' and (route_again.endpoint_id is null or u.endpoint_id = route_again.endpoint_id)
+    join collecta.events v
+      on v.event_id = u.event_id and v.payload_role = u.payload_role and v.routed_at = u.routed_at
+    cross join lateral (
+      select true as matches, null::text as reason where e.filter is null
+      union all
+      select t.matches, t.reason from collecta.try_filter(v.body, e.filter) t where e.filter is not null) f
+    where u.endpoint_id <> '' and not u.again
+      and (route_again.endpoint_id is null or u.endpoint_id = route_again.endpoint_id)
   ), still as (
     update collecta.unrouted u set reason = j.reason, set_aside_at = now()
     from judged j
     where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id and j.reason is not null
   ), routable as (
-    delete from collecta.unrouted u using judged j
-    where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id and j.reason is null
-    returning u.*, j.matches
+    -- An ordered endpoint's row stays, and its record waits, until a runner takes it back.
+    update collecta.unrouted u set again = true
+    from judged j
+    where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id
+      and j.reason is null and j.ordered
+    returning u.*, j.matches, j.bytes, j.ordered
+  ), routed as (
+    delete from collecta.unrouted u
+    using judged j
+    where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id
+      and j.reason is null and not j.ordered
+    returning u.*, j.matches, j.bytes, j.ordered
   ), queued as (
-    insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id)
+    insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at,
+      record_key, bytes)
     select r.change_id, r.position, r.endpoint_id, r.event_id, r.payload_role, r.routed_at,
-      case when e.ordered then 'infinity' else clock_timestamp() end, case when e.ordered then r.module || '/' || coalesce(r.record_id, '') end
-    from routable r join collecta.endpoints e on e.endpoint_id = r.endpoint_id
+      case when r.ordered then 'infinity' else clock_timestamp() end, case when r.ordered then r.record_key end, r.bytes
+    from (select * from routable union all select * from routed) r
     where r.matches
     order by r.change_id, r.position
-    returning 1
   )
-  select (select count(*) from back) + (select count(*) from routable), (select max(change_id) from back) into again, last_back;
-  begin
-    -- Now, since promote_waiting must see them before what waits behind them.
-    perform collecta.route_changes((select count(*)::int from collecta.outbox o where o.change_id <= last_back))
-    where last_back is not null;
-    perform collecta.promote_waiting();
-  exception when others then
-    null; -- A runner takes them one by one and sets aside what cannot be routed; maintain promotes.
-  end;
+  select (select count(*) from routable) + (select count(*) from routed) into deliveries;
   perform collecta.wake_runner();
-  return again;
+  return changes + deliveries;
 end
 $$;
 comment on function collecta.route_again(text) is
-  'Routes what was set aside in collecta.unrouted once more: for one endpoint, or everything. Returns how many could be routed.';
-
-create or replace function collecta.promote_waiting() returns int
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-  select collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_id))
-  from (select distinct q.endpoint_id, q.record_id from collecta.delivery_queue q where q.record_id is not null and q.due_at = 'infinity') w
-$$;
-comment on function collecta.promote_waiting() is 'Makes due whatever waits behind nothing any more (a predecessor was deleted by hand, was lost, or an ordered endpoint''s order was changed). Under advisory lock 6.';
+  'Tries what was set aside in collecta.unrouted once more: for one endpoint, or everything. Returns how many are routed
+now; whole changes, and what ordered endpoints wait for, a runner routes within a second or two.';
 --! EndIncluded outbound/route_again.sql
+--! Included outbound/internal/queue_replays.sql
+create or replace function collecta.queue_replays(ids text[]) returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  queued int;
+begin
+  insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at,
+    record_key, bytes, replay_of)
+  select r.sequence, r.position, r.endpoint_id, r.event_id, r.payload_role, r.routed_at,
+    -- Of an ordered record the first one, if nothing of it is queued. No lock is taken on what is: mend_queue sees to it
+    -- that a row which waits for one that is gone becomes due.
+    case when r.record_key is not null and (r.number > 1 or exists (
+        select from collecta.delivery_queue q where q.endpoint_id = r.endpoint_id and q.record_key = r.record_key))
+      then 'infinity' else clock_timestamp() end,
+    r.record_key, r.bytes, r.id
+  from (
+    select r.*, row_number() over (partition by r.endpoint_id, r.record_key order by r.sequence, r.position) as number
+    from (
+      select a.id, a.endpoint_id, v.event_id, v.payload_role, v.routed_at, v.sequence, v.position,
+        octet_length(v.body) as bytes, case when e.ordered then collecta.record_key(v.module, v.record_id) end as record_key
+      from collecta.delivery_attempts a
+      join collecta.endpoints e on e.endpoint_id = a.endpoint_id
+      join collecta.events v
+        on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
+      where a.id = any (ids)) r) r;
+  get diagnostics queued = row_count;
+  return queued;
+end
+$$;
+comment on function collecta.queue_replays(text[]) is 'Queues the events of these attempts once more.';
+--! EndIncluded outbound/internal/queue_replays.sql
 --! Included outbound/replay_delivery.sql
 create or replace function collecta.replay_delivery(id text) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -3800,60 +4720,56 @@ as $$
 #variable_conflict use_column
 declare
   replayed collecta.delivery_attempts;
-  event collecta.events;
 begin
   select a.* into replayed from collecta.delivery_attempts a where a.id = replay_delivery.id;
   if not found then
     raise exception using errcode = 'CW020', message = format('there is no delivery %L', id),
-      detail = 'Attempts are kept for settings.retention.', hint = 'select id, outcome, started_at from collecta.webhook_deliveries order by started_at desc limit 20;';
+      detail = 'Attempts are kept for settings.retention.',
+      hint = 'select id, outcome, started_at from collecta.webhook_deliveries order by started_at desc limit 20;';
   end if;
   perform collecta.check_endpoint_id(replayed.endpoint_id);
-  -- Of an ordered endpoint it stands behind what is being sent of its record: record_deliveries and we take turns.
-  perform pg_advisory_xact_lock(1668246636, 6) from collecta.endpoints e where e.endpoint_id = replayed.endpoint_id and e.ordered;
-  select v.* into event from collecta.events v
-  where v.event_id = replayed.event_id and v.payload_role = replayed.payload_role and v.routed_at = replayed.routed_at;
   update collecta.delivery_queue q
   set due_at = least(q.due_at, clock_timestamp())
   where q.endpoint_id = replayed.endpoint_id and q.event_id = replayed.event_id
-    and (q.due_at <> 'infinity') and (q.leased_until is null or q.leased_until < now());
-  if not exists (select from collecta.delivery_queue q where q.endpoint_id = replayed.endpoint_id and q.event_id = replayed.event_id) then
-    insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at, record_id, replay_of)
-    select event.change_id, event.position, e.endpoint_id, event.event_id, event.payload_role, event.routed_at,
-      case when e.ordered and exists (
-          select from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id and q.record_id = event.module || '/' || coalesce(event.record_id, ''))
-        then 'infinity' else clock_timestamp() end,
-      case when e.ordered then event.module || '/' || coalesce(event.record_id, '') end, replayed.id
-    from collecta.endpoints e where e.endpoint_id = replayed.endpoint_id;
+    and q.due_at <> 'infinity' and (q.leased_until is null or q.leased_until < now());
+  if not exists (
+      select from collecta.delivery_queue q
+      where q.endpoint_id = replayed.endpoint_id and q.event_id = replayed.event_id) then
+    perform collecta.queue_replays(array[replayed.id]);
   end if;
   perform collecta.wake_runner();
   return replayed.event_id;
 end
 $$;
 comment on function collecta.replay_delivery(text) is
-  'Sends the event of a delivery attempt (webhook_deliveries.id) to its endpoint again: the same bytes, the same webhook-id, attempts from 1, replay_of set. One that is still queued becomes due now. Returns the event''s id.';
-
+  'Sends the event of a delivery attempt (webhook_deliveries.id) to its endpoint again: the same bytes, the same
+webhook-id, attempts from 1, replay_of set. One that is still queued becomes due now. Returns the event''s id.';
+--! EndIncluded outbound/replay_delivery.sql
+--! Included outbound/send_test_event.sql
 create or replace function collecta.send_test_event(endpoint_id text) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
   made constant text := collecta.new_id('evt');
-  change constant bigint := nextval('collecta.outbox_change_id_seq');
-  stamp constant timestamptz := clock_timestamp();
+  sequence constant bigint := nextval('collecta.outbox_change_id_seq');
+  present constant timestamptz := clock_timestamp();
+  body constant text := collecta.event_body(made, 'test', sequence, present, 'test', null, null, null,
+    '{"message":"A test event of collecta-webhooks."}', null, null, null, false);
 begin
   perform collecta.check_endpoint_id(send_test_event.endpoint_id);
-  insert into collecta.events (event_id, routed_at, change_id, position, module, event, occurred_at, body)
-  values (made, stamp, change, 0, 'test', 'test', stamp,
-    format('{"id":"%s","event":"test","occurred_at":"%s","module":"test","record_id":null,"record":{"message":"A test event of collecta-webhooks."}}',
-      made, to_char(stamp at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')));
-  insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
-  values (change, 0, send_test_event.endpoint_id, made, stamp, stamp);
+  insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
+  values (made, present, sequence, 0, 'test', 'test', present, body);
+  insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at, bytes)
+  values (sequence, 0, send_test_event.endpoint_id, made, present, present, octet_length(body));
   perform collecta.wake_runner();
   return made;
 end
 $$;
-comment on function collecta.send_test_event(text) is 'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where event_id = ''...''.';
---! EndIncluded outbound/replay_delivery.sql
+comment on function collecta.send_test_event(text) is
+  'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where
+event_id = ''...''.';
+--! EndIncluded outbound/send_test_event.sql
 --! Included operations/delivery_rollup.sql
 create table collecta.delivery_rollup (
   endpoint_id text collate "C" not null,
@@ -4091,7 +5007,7 @@ as $$
   select 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0')
 $$;
 comment on function collecta.attempt_id_at(timestamptz) is
-  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(…) reads by the primary key.';
+  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(...) reads by the primary key.';
 --! EndIncluded operations/attempt_id_at.sql
 --! Included operations/body_contains.sql
 create or replace function collecta.body_contains(body text, fragment jsonb) returns boolean
@@ -4113,13 +5029,15 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
 $$;
-comment on function collecta.acting_role() is 'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
+comment on function collecta.acting_role() is
+  'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
 --! EndIncluded operations/internal/acting_role.sql
 --! Included operations/internal/latency_step.sql
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
-  select case when ms is null then -1 when ms <= 1 then 0 else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
+  select case when ms is null then -1 when ms <= 1 then 0
+    else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
   'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
@@ -4291,20 +5209,21 @@ begin
   where v.made_at < now() - keep
     and not exists (select from collecta.modules m where m.current_version = v.version)
     and not exists (select from collecta.outbox o where o.version = v.version)
-    and not exists (select from collecta.unrouted u where (u.change ->> 'version')::int = v.version);
+    and not exists (select from collecta.unrouted u where u.version = v.version);
   delete from collecta.subscriptions s
   where not exists (select from collecta.module_versions v where v.module_id = s.module_id);
 
   return query
   update collecta.endpoints e
-  set state = 'paused', paused_reason = format('it failed without one success since %s', e.failing_since)
-  from collecta.settings s
-  where e.state = 'active' and e.failing_since < now() - s.pause_after
+  set state = 'paused', paused_reason = format('it failed without one success since %s', f.failing_since)
+  from collecta.settings s, collecta.endpoint_flow f
+  where f.endpoint_id = e.endpoint_id and e.state = 'active' and f.failing_since < now() - s.pause_after
+    and e.endpoint_id in (select l.endpoint_id from collecta.endpoints l where l.state = 'active' for update skip locked)
   returning 'paused a failing endpoint', e.endpoint_id;
-
-  if pg_try_advisory_xact_lock(1668246636, 6) then
-    perform collecta.promote_waiting();
-  end if;
+  delete from collecta.endpoint_flow f
+  where f.failing_since is null and f.pace is null and f.learned_per_second is null and f.max_per_second is null
+    and coalesce(f.held_until, f.held_at, '-infinity') < now() - interval '10 minutes';
+  perform collecta.promote_waiting();
   perform collecta.leave_citus(before);
 end
 $$;
@@ -4827,7 +5746,7 @@ as $$
 declare
   base pg_catalog.pg_type;
   operand pg_catalog.pg_type;
-  parts oid[] := '{}';
+  parts oid[] := '{}'::oid[];
   part oid;
 begin
   select t.* into base from pg_catalog.pg_type t where t.oid = type_id;
@@ -6505,64 +7424,124 @@ select
   a.response_status, a.response_headers::jsonb as response_headers, a.response_body, a.error,
   a.started_at, a.finished_at, round(extract(epoch from a.finished_at - a.started_at) * 1000, 3) as duration_ms,
   a.lookup_ms, a.connect_ms, a.first_byte_ms, a.total_ms, a.next_attempt_at, a.replay_of,
-  e.scope, e.occurred_at, a.routed_at
+  e.scope, e.sequence, e.occurred_at, a.routed_at
 from collecta.delivery_attempts a
 join collecta.events e
   on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at;
 comment on view collecta.webhook_deliveries is
-  'Every delivery attempt with its event: what was sent, when, and what came back. select ... where record_id = ''...'' order by started_at.';
+  'Every delivery attempt with its event: what was sent, when, and what came back.
+select ... where record_id = ''...'' order by started_at.';
 comment on column collecta.webhook_deliveries.id is 'The attempt; give it to replay_delivery(id).';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
-comment on column collecta.webhook_deliveries.outcome is 'delivered; failed (is tried again); exhausted (was the last attempt); blocked (the destination is not allowed); lost (the runner vanished).';
-comment on column collecta.webhook_deliveries.request_body is 'The exact bytes that were sent, as text; null to whom row security of the module''s table applies (collecta.row_secured_modules).';
+comment on column collecta.webhook_deliveries.outcome is
+  'delivered; failed (is tried again); blocked (the destination is not allowed; is tried again); exhausted (the last
+attempt, whatever refused it: given up); lost (the runner vanished: no attempt).';
+comment on column collecta.webhook_deliveries.sequence is
+  'The payload''s: it rises in the order in which a record''s changes happened.';
+comment on column collecta.webhook_deliveries.request_body is
+  'The exact bytes that were sent, as text; null to whom row security of the module''s table applies
+(collecta.row_secured_modules).';
 comment on column collecta.webhook_deliveries.next_attempt_at is 'When it is tried again; null after the last attempt.';
-comment on column collecta.webhook_deliveries.lookup_ms is 'Resolving and checking the destination, in milliseconds; null where the runner did not get there.';
+comment on column collecta.webhook_deliveries.lookup_ms is
+  'Resolving and checking the destination, in milliseconds; null where the runner did not get there.';
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
 comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
 --! EndIncluded outbound/webhook_deliveries.sql
 --! Included outbound/undelivered.sql
 create view collecta.undelivered as
-select d.id, d.event_id, d.endpoint_id, d.module, d.event, d.record_id, d.attempt, d.url, d.response_status, d.error,
-  d.started_at, d.finished_at, d.occurred_at, d.routed_at
-from collecta.webhook_deliveries d
-where d.outcome = 'exhausted'
+select a.id, a.event_id, a.endpoint_id, v.module, v.event, v.record_id, v.sequence, a.attempt, a.url, a.response_status,
+  a.error, a.started_at, a.finished_at, v.occurred_at, a.routed_at
+from collecta.delivery_attempts a
+join collecta.endpoints e on e.endpoint_id = a.endpoint_id
+join collecta.events v on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
+where a.outcome = 'exhausted' and e.state <> 'deleted'
   and not exists (
-    select from collecta.delivery_attempts later
-    where later.event_id = d.event_id and later.endpoint_id = d.endpoint_id and later.routed_at = d.routed_at
-      and later.id > d.id);
+    select from collecta.delivery_attempts l
+    where l.event_id = a.event_id and l.endpoint_id = a.endpoint_id and l.routed_at = a.routed_at
+      and l.id > a.id and l.outcome in ('delivered', 'exhausted'))
+  and not exists (
+    select from collecta.delivery_queue q
+    where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null);
 comment on view collecta.undelivered is
-  'What was given up and not sent since: the last attempt of each event and endpoint, where it was exhausted. '
-  'replay_undelivered(endpoint_id) sends it again.';
+  'Deliveries that were given up, and neither delivered nor queued again since: one row each, with the last attempt.
+select collecta.replay_undelivered(); sends them again.';
+comment on column collecta.undelivered.id is 'The last attempt; give it to replay_delivery(id).';
+comment on column collecta.undelivered.error is 'Why: what the receiver, the look-up or the guard said last.';
 --! EndIncluded outbound/undelivered.sql
 --! Included outbound/replay_undelivered.sql
 create or replace function collecta.replay_undelivered(
-  endpoint_id text, since timestamptz default '-infinity', until timestamptz default 'infinity'
+  endpoint_id text default null, since timestamptz default '-infinity', until timestamptz default 'infinity'
 ) returns bigint
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set jit = off
 as $$
-#variable_conflict use_column
 declare
-  given_up record;
-  replayed bigint := 0;
+  queued bigint;
 begin
-  perform collecta.check_endpoint_id(replay_undelivered.endpoint_id);
-  -- In the order in which they were given up.
-  for given_up in
+  if replay_undelivered.endpoint_id is not null then
+    perform collecta.check_endpoint_id(replay_undelivered.endpoint_id);
+  end if;
+  -- Two at once would send everything twice.
+  perform pg_advisory_xact_lock(1668246636, 6);
+  queued := collecta.queue_replays(array(
     select u.id from collecta.undelivered u
-    where u.endpoint_id = replay_undelivered.endpoint_id
+    where (replay_undelivered.endpoint_id is null or u.endpoint_id = replay_undelivered.endpoint_id)
       and u.finished_at >= since and u.finished_at < replay_undelivered.until
-    order by u.id
-  loop
-    perform collecta.replay_delivery(given_up.id);
-    replayed := replayed + 1;
-  end loop;
-  return replayed;
+    order by u.id));
+  perform collecta.wake_runner();
+  return queued;
 end
 $$;
 comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) is
-  'Sends again what was given up for an endpoint and not delivered since (collecta.undelivered), given up in a '
-  'span of time. Returns how many.';
+  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in a
+span of time. Returns how many; what is queued already is not queued twice.';
 --! EndIncluded outbound/replay_undelivered.sql
+--! Included install/internal/check_grants.sql
+-- Reads the catalogs only: it works where the owner of collecta has lost rights on its own tables.
+create or replace function collecta.check_grants()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'error', 'privileges are not as designed', min(d.object collate "C"),
+    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
+           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
+    'select * from collecta.restore_grants();'
+  from (select differing.object, row_number() over (order by differing.object collate "C") as place
+        from collecta.differing_grants() differing) d
+  having count(*) > 0;
+
+  -- After a restore without the roles everything belongs to whoever restored it.
+  return query
+  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
+    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
+           collecta.role_name('collecta_owner')),
+    'collecta-webhooks migrate'
+  from (
+    select c.oid::regclass::text as name, c.relowner as owner, false as is_written
+    from pg_class c
+    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
+    union all
+    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+'
+    from pg_proc p
+    where p.pronamespace in (select n.oid from pg_namespace n
+                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
+  ) o
+  join pg_roles r on r.oid = o.owner
+  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
+  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
+                          collecta.role_name('collecta_writer'))
+    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
+    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
+    and (r.rolsuper or o.owner <> schema.owner)
+    -- An inbound endpoint may have a writer of its own, which is a role that nobody logs in as.
+    and not (o.is_written and not r.rolsuper and not r.rolcanlogin)
+  having count(*) > 0;
+end
+$$;
+comment on function collecta.check_grants() is 'Rows of collecta.health about owners and privileges.';
+--! EndIncluded install/internal/check_grants.sql
 --! Included install/internal/check_install.sql
 create or replace function collecta.check_install()
 returns table (severity text, problem text, subject text, detail text, hint text)
@@ -6587,40 +7566,6 @@ begin
     'select collecta.resume_after_restore();'
   from collecta.installation i
   where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
-
-  return query
-  select 'error', 'privileges are not as designed', min(d.object collate "C"),
-    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
-           string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
-    'select * from collecta.restore_grants();'
-  from (select differing.object, row_number() over (order by differing.object collate "C") as place
-        from collecta.differing_grants() differing) d
-  having count(*) > 0;
-
-  -- After a restore without the roles everything belongs to whoever restored it.
-  return query
-  select 'error', 'objects have the wrong owner', min(o.name collate "C"),
-    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
-           collecta.role_name('collecta_owner')),
-    'collecta-webhooks migrate'
-  from (
-    select c.oid::regclass::text as name, c.relowner as owner
-    from pg_class c
-    where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
-    union all
-    select p.oid::regprocedure::text, p.proowner
-    from pg_proc p
-    where p.pronamespace in (select n.oid from pg_namespace n
-                             where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
-  ) o
-  join pg_roles r on r.oid = o.owner
-  cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
-  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
-                          collecta.role_name('collecta_writer'))
-    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
-    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
-    and (r.rolsuper or o.owner <> schema.owner)
-  having count(*) > 0;
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
@@ -6938,11 +7883,19 @@ begin
   from collecta.endpoints e where e.state = 'paused';
 
   return query
-  select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', e.failing_since),
+  select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', f.failing_since),
     format('select started_at, outcome, response_status, error from collecta.webhook_deliveries '
            'where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
   from collecta.endpoints e
-  where e.state = 'active' and e.failing_since < now() - interval '10 minutes';
+  join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
+  where e.state = 'active' and f.failing_since < now() - interval '10 minutes';
+
+  return query
+  select 'warning', 'receiver asks to wait', f.endpoint_id,
+    format('It answered 429 or 503 with Retry-After; nothing is sent before %s.', f.held_until),
+    format('select held_at, held_until, learned_per_second from collecta.endpoint_flow where endpoint_id = %L;', f.endpoint_id)
+  from collecta.endpoint_flow f
+  where f.held_until > now() + interval '1 minute';
 end
 $$;
 comment on function collecta.check_endpoints() is 'Rows of collecta.health about endpoints.';
@@ -6967,6 +7920,34 @@ begin
     format('select change_id, reason from collecta.unrouted where module = %L; '
            'select collecta.route_again(); -- once the cause is mended', u.module)
   from collecta.unrouted u group by u.module, u.endpoint_id;
+
+  return query
+  select 'error', 'routing fails', 'outbox', format('Since %s, last at %s, with SQLSTATE %s: %s', t.since, t.seen_at,
+      t.sqlstate, case when t.sqlstate = '55P03' then 'a lock is held for too long' else 'see collecta.routing_trouble' end),
+    case when t.sqlstate = '55P03'
+      then 'select pid, query from pg_stat_activity where pid in (select unnest(pg_blocking_pids(pid)) from pg_stat_activity);'
+      else 'select * from collecta.routing_trouble;' end
+  from collecta.routing_trouble t
+  where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
+
+  return query
+  select 'warning', 'deliveries were given up', u.endpoint_id,
+    format('%s%s in the last 7 days; the last at %s.', case when count(*) > 1000 then 'more than ' end,
+      least(count(*), 1000), max(u.finished_at)),
+    format('select id, event, record_id, error from collecta.undelivered where endpoint_id = %L order by id limit 20; '
+           'select collecta.replay_undelivered(%L);', u.endpoint_id, u.endpoint_id)
+  from collecta.endpoints e
+  cross join lateral (
+    select u.endpoint_id, u.finished_at from collecta.undelivered u
+    where u.endpoint_id = e.endpoint_id and u.routed_at > now() - interval '7 days' limit 1001) u
+  where e.state <> 'deleted'
+  group by u.endpoint_id;
+
+  return query
+  select 'warning', 'deliveries are lost again and again', q.endpoint_id,
+    format('%s deliveries had their runner vanish 3 times in a row or more: it may be one of them that kills it.', count(*)),
+    format('select event_id, losses, due_at from collecta.delivery_queue where endpoint_id = %L and losses > 2;', q.endpoint_id)
+  from collecta.delivery_queue q where q.losses > 2 group by q.endpoint_id;
 
   return query
   select 'warning', 'no runner routes', 'outbox', format('The oldest change waits since %s.', o.captured_at),
@@ -7051,7 +8032,7 @@ as $$
 declare
   topic text;
 begin
-  foreach topic in array array['install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
+  foreach topic in array array['grants', 'install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
     begin
       return query execute format('select * from collecta.%I()', 'check_' || topic);
     exception when others then
@@ -7079,6 +8060,7 @@ declare
   written record;
 begin
   insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
+  insert into collecta.observation default values on conflict on constraint observation_pkey do nothing;
   insert into collecta.installation (system_identifier, database_oid)
   values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
   on conflict on constraint installation_pkey do nothing;
@@ -7123,9 +8105,10 @@ as $$
       settings installation migrations webhook_deliveries health row_secured_modules
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
+    ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
     -- Not old and new, which row security of their table may keep from the reader.
     ('collecta_reader', 'SELECT', 'column',
-     'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.nested outbox.captured_at
+     'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.trigger_depth outbox.captured_at
       outbox.context'),
     ('collecta_reader', 'SELECT', 'relation', 'outbox_change_id_seq'),
     ('collecta_capture', 'INSERT', 'relation', 'outbox'),
@@ -7139,10 +8122,12 @@ as $$
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement writer_timed_out'),
+     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
+     'writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
-     'claim_deliveries record_deliveries release_deliveries maintain wake_runner encodable_characters
-      check_installation sealing_keys'),
+     'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
+      set_aside_change first_deliveries read_delivery set_aside_deliveries
+      maintain wake_runner encodable_characters check_installation sealing_keys'),
     ('collecta_dispatcher', 'EXECUTE', 'function', 'observe'),
     ('collecta_inbound', 'EXECUTE', 'function',
      'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
@@ -7157,56 +8142,56 @@ comment on function collecta.designed_grants() is
 --! Included install/internal/restore_grants.sql
 -- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
 -- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
-create or replace function collecta.differing_grants(exactly boolean default false)
-returns table (object text, statements text)
+create or replace function collecta.compared_grants(exactly boolean) returns table (
+  object text, kind text, id oid, schema_name name, object_name name, attribute name, grantee oid, privilege text,
+  is_owner boolean, is_actual boolean, is_designed boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
   with
   ours as (
-    select n.oid from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+    select n.oid, n.nspname, n.nspowner, n.nspacl
+    from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
   ),
-  object (kind, name, target, owner, acl, relation) as (
-    select 'schema', n.nspname::text, format('schema %I', n.nspname), n.nspowner,
-      coalesce(n.nspacl, acldefault('n', n.nspowner)), null::oid
-    from pg_catalog.pg_namespace n where n.oid in (select ours.oid from ours)
+  object (kind, id, schema_name, name, label, owner, acl, default_acl) as (
+    select 'schema', n.oid, n.nspname, n.nspname, format('schema %I', n.nspname), n.nspowner, n.nspacl,
+      acldefault('n', n.nspowner)
+    from ours n
     union all
-    select 'relation', c.relname,
-      format('%s %s', case c.relkind when 'S' then 'sequence' else 'table' end, c.oid::regclass), c.relowner,
-      coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)), c.oid
-    from pg_catalog.pg_class c
-    where c.relnamespace in (select ours.oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+    select 'relation', c.oid, ours.nspname, c.relname, c.oid::regclass::text, c.relowner, c.relacl,
+      acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)
+    from ours join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     union all
-    select 'function', p.proname, format('routine %s', p.oid::regprocedure), p.proowner,
-      coalesce(p.proacl, acldefault('f', p.proowner)), null
-    from pg_catalog.pg_proc p where p.pronamespace in (select ours.oid from ours)
+    select 'function', p.oid, ours.nspname, p.proname, p.oid::regprocedure::text, p.proowner, p.proacl,
+      acldefault('f', p.proowner)
+    from ours join pg_catalog.pg_proc p on p.pronamespace = ours.oid
     union all
-    select 'type', t.typname, format('type %s', t.oid::regtype), t.typowner,
-      coalesce(t.typacl, acldefault('T', t.typowner)), null
-    from pg_catalog.pg_type t left join pg_catalog.pg_class c on c.oid = t.typrelid
-    where t.typnamespace in (select ours.oid from ours) and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+    select 'type', t.oid, ours.nspname, t.typname, format('type %s', t.oid::regtype), t.typowner, t.typacl,
+      acldefault('T', t.typowner)
+    from ours join pg_catalog.pg_type t on t.typnamespace = ours.oid
+    left join pg_catalog.pg_class c on c.oid = t.typrelid
+    where t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
   ),
   actual as (
-    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
-    from object o cross join lateral aclexplode(o.acl) a
-    union all
-    select o.target, quote_ident(attribute.attname), a.grantee, a.privilege_type, a.is_grantable
+    select o.kind, o.id, ''::name as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
+    from object o cross join lateral aclexplode(coalesce(o.acl, o.default_acl)) a
+    union
+    select o.kind, o.id, attribute.attname, a.grantee, a.privilege_type, a.is_grantable
     from object o
-    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.relation and attribute.attacl is not null
+    join pg_catalog.pg_attribute attribute on attribute.attrelid = o.id and attribute.attacl is not null
     cross join lateral aclexplode(attribute.attacl) a
+    where o.kind = 'relation'
   ),
   designed as (
-    select a.* from actual a join object o on o.target = a.target
+    select a.*
+    from actual a join object o using (kind, id)
     where not exactly and a.grantee not in (0, o.owner) and not a.grantable
       and (o.kind, o.name, a.privilege) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
     union
-    select o.target, ''::text as attribute, a.grantee, a.privilege_type as privilege, a.is_grantable as grantable
-    from object o
-    cross join lateral aclexplode(acldefault(
-      case o.kind when 'schema' then 'n' when 'function' then 'f' when 'type' then 'T'
-        else case when o.target like 'sequence %' then 's' else 'r' end end::"char", o.owner)) a
+    select o.kind, o.id, ''::name, a.grantee, a.privilege_type, a.is_grantable
+    from object o cross join lateral aclexplode(o.default_acl) a
     where a.grantee = o.owner
     union
-    select o.target, case d.kind when 'column' then quote_ident(split_part(d.object, '.', 2)) else '' end, r.oid,
+    select o.kind, o.id, case d.kind when 'column' then split_part(d.object, '.', 2) else '' end::name, r.oid,
       d.privilege, false
     from collecta.designed_grants() d
     join pg_catalog.pg_roles r on r.rolname = d.grantee
@@ -7215,44 +8200,94 @@ as $$
     where r.oid <> o.owner
     union
     -- What is written for modules and called by name.
-    select o.target, '', r.oid, 'EXECUTE', false
+    select o.kind, o.id, ''::name, r.oid, 'EXECUTE', false
     from object o join pg_catalog.pg_roles r on r.rolname = collecta.role_name('collecta_capture')
-    where o.kind = 'function' and o.target like 'routine collecta\_rows.%' and r.oid <> o.owner
-  ),
-  differing as (
-    select distinct difference.target
-    from (
-      (select * from actual except select * from designed)
-      union all
-      (select * from designed except select * from actual)
-    ) difference
+    where o.kind = 'function' and o.schema_name = 'collecta_rows' and r.oid <> o.owner
   )
-  select d.target, concat_ws('; ',
-    (select string_agg(format('revoke all on %s from %s cascade', d.target,
-                              case a.grantee when 0 then 'public' else a.grantee::regrole::text end), '; ')
-     from (select distinct actual.grantee from actual where actual.target = d.target) a),
-    (select string_agg(format('grant %s %s on %s to %s', g.privilege,
-                              case g.attribute when '' then '' else '(' || g.attribute || ')' end,
-                              d.target, g.grantee::regrole), '; ')
-     from designed g where g.target = d.target))
-  from differing d
+  select o.label, o.kind, o.id, o.schema_name, o.name, attribute, grantee, privilege, grantee = o.owner,
+    a.kind is not null, d.kind is not null
+  from actual a
+  full join designed d using (kind, id, attribute, grantee, privilege, grantable)
+  join object o using (kind, id)
+$$;
+comment on function collecta.compared_grants(boolean) is
+  'Each privilege on an object of ours that somebody has, or should have by collecta.designed_grants().';
+
+create or replace function collecta.differing_grants(exactly boolean default false) returns table (object text)
+language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  select distinct c.object from collecta.compared_grants(exactly) c where c.is_actual <> c.is_designed
 $$;
 comment on function collecta.differing_grants(boolean) is
-  'Objects of ours whose privileges are not what collecta.designed_grants() says, each with the statements that mend'
-  ' it.';
+  'Objects of ours whose privileges are not what collecta.designed_grants() says. restore_grants() mends them.';
 
 create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  differing record;
+  entry record;
 begin
   -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 9);
-  for differing in select d.object, d.statements from collecta.differing_grants(exactly) d loop
-    execute differing.statements;
-    restore_grants.object := differing.object;
-    return next;
+  for entry in
+    with compared as (
+      select c.*, bool_or(c.is_actual <> c.is_designed) over (partition by c.kind, c.id) as differs,
+        coalesce(r.rolname, 'public') as role_name
+      from collecta.compared_grants(exactly) c left join pg_catalog.pg_roles r on r.oid = c.grantee
+    )
+    -- Everything is taken from everybody, the owner included, and what is designed given anew.
+    select distinct 1 as step, c.object, c.kind, c.id, c.schema_name, c.object_name, ''::name as attribute, c.role_name,
+      '' as privilege
+    from compared c where c.differs and c.is_actual
+    union all
+    select distinct 2, c.object, c.kind, c.id, c.schema_name, c.object_name, c.attribute, c.role_name,
+      case when c.is_owner then 'ALL' else c.privilege end
+    from compared c where c.differs and c.is_designed
+    order by object, step, role_name, attribute, privilege
+  loop
+    if entry.step = 1 then
+      case entry.kind
+        when 'schema' then
+          execute format('revoke all on schema %I from %I cascade', entry.schema_name, entry.role_name);
+        when 'relation' then
+          execute format('revoke all on %I.%I from %I cascade', entry.schema_name, entry.object_name, entry.role_name);
+        when 'function' then
+          execute format('revoke all on routine %s from %I cascade', entry.id::regprocedure, entry.role_name);
+        when 'type' then
+          execute format('revoke all on type %s from %I cascade', entry.id::regtype, entry.role_name);
+      end case;
+      if entry.object is distinct from restore_grants.object then
+        restore_grants.object := entry.object;
+        return next;
+      end if;
+    elsif entry.privilege = 'ALL' then
+      case entry.kind
+        when 'schema' then
+          execute format('grant all on schema %I to %I', entry.schema_name, entry.role_name);
+        when 'relation' then
+          execute format('grant all on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
+        when 'function' then
+          execute format('grant all on routine %s to %I', entry.id::regprocedure, entry.role_name);
+        when 'type' then
+          execute format('grant all on type %s to %I', entry.id::regtype, entry.role_name);
+      end case;
+    else
+      case entry.kind || ' ' || entry.privilege
+        when 'schema USAGE' then
+          execute format('grant usage on schema %I to %I', entry.schema_name, entry.role_name);
+        when 'function EXECUTE' then
+          execute format('grant execute on routine %s to %I', entry.id::regprocedure, entry.role_name);
+        when 'relation INSERT' then
+          execute format('grant insert on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
+        when 'relation SELECT' then
+          if entry.attribute = '' then
+            execute format('grant select on %I.%I to %I', entry.schema_name, entry.object_name, entry.role_name);
+          else
+            execute format('grant select (%I) on %I.%I to %I', entry.attribute, entry.schema_name, entry.object_name,
+                           entry.role_name);
+          end if;
+      end case;
+    end if;
   end loop;
 end
 $$;

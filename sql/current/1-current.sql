@@ -11,6 +11,8 @@
 --!include outbound/delivery_queue.sql
 --!include outbound/delivery_attempts.sql
 --!include outbound/unrouted.sql
+--!include outbound/endpoint_flow.sql
+--!include outbound/runners.sql
 
 --!include install/new_id.sql
 --!include endpoints/internal/new_secret.sql
@@ -55,17 +57,50 @@
 
 --!include endpoints/internal/check_endpoint.sql
 --!include endpoints/internal/subscribe_endpoint.sql
+--!include endpoints/internal/limit_endpoint.sql
 --!include endpoints/create_endpoint.sql
 --!include endpoints/pause_endpoint.sql
 
+--!include outbound/2_route/internal/record_id.sql
+--!include outbound/2_route/internal/record_ids.sql
+--!include outbound/2_route/internal/record_key.sql
+--!include outbound/2_route/internal/missing_columns.sql
 --!include outbound/2_route/internal/read_change.sql
+--!include outbound/2_route/internal/chain_changes.sql
+--!include outbound/2_route/internal/put_in_order.sql
+--!include outbound/2_route/internal/visible_columns.sql
 --!include outbound/2_route/internal/try_filter.sql
+--!include outbound/2_route/internal/context_json.sql
+--!include outbound/2_route/internal/event_id.sql
 --!include outbound/2_route/internal/event_body.sql
+--!include outbound/2_route/internal/visible_part.sql
+--!include outbound/2_route/internal/recipients.sql
+--!include outbound/2_route/internal/route_aside.sql
 --!include outbound/2_route/internal/route_changes.sql
+--!include outbound/2_route/runner/first_changes.sql
+--!include outbound/2_route/runner/route_change.sql
+--!include outbound/2_route/runner/set_aside_change.sql
+--!include outbound/4_record/internal/promote_next.sql
+--!include outbound/4_record/internal/promote_waiting.sql
+--!include outbound/2_route/internal/take_back.sql
+--!include outbound/3_claim/internal/claim_cursor.sql
+--!include outbound/3_claim/internal/end_leases.sql
+--!include outbound/3_claim/internal/mend_queue.sql
+--!include outbound/3_claim/internal/flow_limits.sql
+--!include outbound/3_claim/internal/use_slots.sql
+--!include outbound/3_claim/runner/set_aside_deliveries.sql
+--!include outbound/3_claim/runner/first_deliveries.sql
+--!include outbound/3_claim/runner/read_delivery.sql
+--!include outbound/3_claim/runner/hold_lifeline.sql
 --!include outbound/3_claim/runner/claim_deliveries.sql
+--!include outbound/3_claim/runner/release_deliveries.sql
+--!include outbound/4_record/internal/note_flow.sql
 --!include outbound/4_record/runner/record_deliveries.sql
+--!include outbound/4_record/runner/record_outcome.sql
 --!include outbound/route_again.sql
+--!include outbound/internal/queue_replays.sql
 --!include outbound/replay_delivery.sql
+--!include outbound/send_test_event.sql
 --!include operations/delivery_rollup.sql
 --!include operations/observation.sql
 --!include operations/operator_actions.sql
@@ -121,6 +156,7 @@
 --!include outbound/webhook_deliveries.sql
 --!include outbound/undelivered.sql
 --!include outbound/replay_undelivered.sql
+--!include install/internal/check_grants.sql
 --!include install/internal/check_install.sql
 --!include modules/internal/check_shards.sql
 --!include modules/internal/check_modules.sql

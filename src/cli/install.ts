@@ -14,7 +14,7 @@ psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql does the same withou
     'role-prefix': {
       type: 'string',
       value: 'PREFIX',
-      about: 'at the first install: what the names of the roles begin with, instead of collecta_',
+      about: 'what the names of the roles begin with, instead of collecta_; the same at each run',
     },
   },
   run: async ({ env, options, say }) => {

@@ -207,7 +207,7 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
           order by (a.endpoint_id = ${row.endpoint_id}) desc, a.id desc limit 1) as delivery
       from collecta.events v
       where v.record_id = ${row.record_id} and v.module = ${row.module} and v.payload_role = ${row.payload_role}
-      order by v.routed_at desc, v.change_id desc, v.position desc limit 20`
+      order by v.routed_at desc, v.sequence desc, v.position desc limit 20`
     : [];
   const changes = row.hidden ? [] : changedFields(row.request_body);
   const longest = Math.max(1, ...attempts.map(({ total_ms }) => Number(total_ms ?? 0)));

@@ -16,8 +16,8 @@ export async function endpoints(sql: Transaction, base: string, filter: Endpoint
   const { q, state, after } = filter;
   const [afterName = '', afterId = ''] = after?.split('\n') ?? [];
   const rows = await sql`
-    select e.endpoint_id, e.name, e.url, e.state, e.paused_reason, e.failing_since, e.events, e.modules,
-      to_jsonb(e) ->> 'held_until' as held_until, to_jsonb(e) ->> 'rate_per_second' as pace,
+    select e.endpoint_id, e.name, e.url, e.state, e.paused_reason, f.failing_since, e.events, e.modules,
+      case when f.held_until > now() then f.held_until end as held_until,
       queued.n as queued, queued.due_ms, course.hours
     from (
       select * from collecta.endpoints e
@@ -25,6 +25,7 @@ export async function endpoints(sql: Transaction, base: string, filter: Endpoint
         and (${q ?? null}::text is null or e.name ilike ${like(q ?? '')} or e.url ilike ${like(q ?? '')} or e.endpoint_id = ${q ?? null})
         and (${after ?? null}::text is null or (coalesce(e.name, ''), e.endpoint_id) > (${afterName}, ${afterId}))
       order by coalesce(e.name, ''), e.endpoint_id limit ${pageSize + 1}) e
+    left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
     cross join lateral (
       select count(*)::int as n, extract(epoch from now() - min(least(due_at, 'infinity')))::float8 * 1000 as due_ms
       from (select q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id
@@ -97,8 +98,10 @@ export async function endpoint(
   const [row] = await sql`
     select e.*, e.filter::text as filter, e.headers::text as headers, e.retry_base::text as retry_base, to_jsonb(e)::text as everything,
       o.previous_until, extract(epoch from o.previous_until - now())::float8 * 1000 as overlap_ms,
-      to_jsonb(e) ->> 'held_until' as held_until
-    from collecta.endpoints e left join collecta.secret_overlaps o on o.endpoint_id = e.endpoint_id
+      f.failing_since, case when f.held_until > now() then f.held_until end as held_until
+    from collecta.endpoints e
+    left join collecta.secret_overlaps o on o.endpoint_id = e.endpoint_id
+    left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
     where e.endpoint_id = ${id}`;
   if (!row) return undefined;
   const rollup = await readRollup(sql, id, span);

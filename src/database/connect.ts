@@ -66,7 +66,7 @@ const pinned: Readonly<Record<string, string>> = {
   lock_timeout: '0',
   quote_all_identifiers: 'off',
   row_security: 'on',
-  search_path: 'pg_catalog',
+  search_path: 'pg_catalog, pg_temp',
   standard_conforming_strings: 'on',
   statement_timeout: '0',
   transform_null_equals: 'off',

@@ -63,8 +63,8 @@ function damaged(message: string) {
   return new MigrationError(message, 'Install the package again; files in sql/committed are never edited.');
 }
 
-/** The files still to apply. Refuses a ledger that these files do not continue. */
-function pendingAfter(ledger: LedgerRow[], migrations: Migration[]): Migration[] {
+/** The files still to apply. Refuses a ledger that these files do not continue; `released` are the hashes of all releases. */
+function pendingAfter(ledger: LedgerRow[], migrations: Migration[], released: Set<string>): Migration[] {
   for (const [index, row] of ledger.entries()) {
     const migration = migrations[index];
     if (!migrations.some(known => known.filename === row.filename))
@@ -78,12 +78,23 @@ function pendingAfter(ledger: LedgerRow[], migrations: Migration[]): Migration[]
         'A row of collecta.migrations is missing or was renamed; restore the table from a backup.',
       );
     if (migration.hash !== row.hash)
-      throw new MigrationError(
-        `${row.filename} is not the file that was installed: the database has ${row.hash}, this package has ${migration.hash}`,
-        'Run the version that installed this database; a released migration never changes.',
-      );
+      throw released.has(row.hash)
+        ? new MigrationError(
+            `${row.filename} is not the file that was installed: the database has ${row.hash}, this package has ${migration.hash}`,
+            'Run the version that installed this database. A released migration never changes.',
+          )
+        : new MigrationError(
+            `${row.filename} was installed from a commit that was never released: the database has ${row.hash}, this package has ${migration.hash}`,
+            `Nothing leads from there to this version. Go on with that commit, or take collecta out and install it again, which loses its history and its queue: collecta-webhooks uninstall --yes, then migrate, then attach tables and create endpoints again.`,
+          );
   }
   return migrations.slice(ledger.length);
+}
+
+/** sql/released.json: version → filename → hash. */
+async function readReleased(folder: URL): Promise<Set<string>> {
+  const releases = JSON.parse(await readFile(new URL('released.json', folder), 'utf8')) as Record<string, object>;
+  return new Set(Object.values(releases).flatMap(files => Object.values(files)));
 }
 
 async function readLedger(query: Query): Promise<LedgerRow[]> {
@@ -93,7 +104,7 @@ async function readLedger(query: Query): Promise<LedgerRow[]> {
 export type MigrateOptions = {
   /** Folder that holds prepare.sql, committed/ and repair.sql. */
   folder?: URL;
-  /** What the names of the roles begin with; kept from the first install on. */
+  /** What the names of the roles begin with, collecta_ by default; the same at each run. */
   rolePrefix?: string | undefined;
   /** Told before waiting: for another installer, or for a table that a transaction keeps locked. */
   onWait?: (reason: string) => void;
@@ -122,6 +133,7 @@ export async function migrate(
   }: MigrateOptions = {},
 ): Promise<{ applied: string[]; already: string[] }> {
   const migrations = await readMigrations(folder);
+  const released = await readReleased(folder);
   const [prepareSql, repairSql] = await Promise.all(
     ['prepare.sql', 'repair.sql'].map(name => readFile(new URL(name, folder), 'utf8')),
   );
@@ -146,7 +158,7 @@ export async function migrate(
       }
       await tx`select set_config('lock_timeout', ${String(lockTimeoutMs)}, true)`;
       await tx.unsafe(prepareSql as string);
-      const [next] = pendingAfter(await readLedger(tx), migrations);
+      const [next] = pendingAfter(await readLedger(tx), migrations, released);
       if (!next) return void (await tx.unsafe(repairSql as string));
       await tx.unsafe(next.body);
       await tx`insert into collecta.migrations (filename, hash, previous_hash)

@@ -23,7 +23,7 @@ const help: Record<string, string> = {
 /** Sizes are the planner's estimates and ages are index look-ups, so a scrape costs the same on a million queued rows. */
 const figures = (sql: Query) => sql`
   select 'collecta_captured_total' as name, '{}'::jsonb as labels,
-    case when is_called then last_value else 0 end::float8 as value from collecta.outbox_change_id_seq
+    case when is_called then last_value / 2 else 0 end::float8 as value from collecta.outbox_change_id_seq
   union all
   select 'collecta_outbox_oldest_seconds', '{}', coalesce(extract(epoch from now()
     - (select captured_at from collecta.outbox order by change_id limit 1)), 0)::float8

@@ -1,13 +1,11 @@
 import type { Share } from './budget.ts';
-import type { Delivery } from './claim.ts';
+import type { Delivery, Room } from './claim.ts';
 import type { Places } from './places.ts';
-
-/** What the next claim may bring. */
-export type Room = { deliveries: number; bytes: number; perEndpoint: number; except: string[] };
 
 /**
  * What is claimed and not begun, so that requests never wait for the database. Endpoints take turns. Three things end the wait
- * of a delivery here: it begins; its lease would end before its request could (it is given back); or its endpoint turns out
+ * of a delivery here: it begins; its lease would end before its request could, or its
+ * turn at an endpoint with a rate is over (it is given back); or its endpoint turns out
  * to be slow while memory is short (given back too).
  */
 export type Ahead = {
@@ -17,9 +15,12 @@ export type Ahead = {
   /** Takes out what must be given back now. */
   takeOverdue(): Delivery[];
   takeAll(): Delivery[];
+  /** What the next claim may bring. */
   readonly room: Room;
   /** Whether there is room for so much that a claim is worth its round trip. */
   readonly worthAClaim: boolean;
+  /** Whether an endpoint that the last claim left out may be claimed for again. */
+  readonly wantsMore: boolean;
   readonly count: number;
 };
 
@@ -41,6 +42,8 @@ export function createAhead(
 ): Ahead {
   const queues = new Map<string, Queue>(); // by endpoint: the first in the map is served next
   const limit = Math.min(maxDeliveries, Math.max(concurrency * 6, 30));
+  /** Endpoints whose deliveries were given back for lack of memory, with the size of the first. They are not claimed for now. */
+  const setBack = new Map<string, number>();
   let count = 0;
   let total = 0; // bytes
 
@@ -75,13 +78,23 @@ export function createAhead(
     return bytes + places.bytes(endpointId) >= most || (places.isSlow(endpointId) && waiting.length >= maxOfSlow);
   }
 
+  let leftOut = 0; // endpoints, by the last claim
+  function except(): string[] {
+    for (const [endpointId, bytes] of setBack) if (!places.isHeldBack(endpointId, bytes)) setBack.delete(endpointId);
+    const holding = new Set([...queues.keys(), ...places.endpoints()]);
+    return [...new Set([...setBack.keys(), ...[...holding].filter(hasEnough)])];
+  }
+
   return {
     add(deliveries) {
       const [now, clock] = [performance.now(), Date.now()];
       for (const delivery of deliveries) {
         const bytes = Buffer.byteLength(delivery.body);
         // By two clocks: one stands still while the machine sleeps, the other may be set.
-        const leftMs = waitMs() - (now - delivery.claimedAt);
+        const leftMs = Math.min(
+          waitMs() - (now - delivery.claimedAt),
+          delivery.beginWithinMs ?? Number.POSITIVE_INFINITY,
+        );
         const queue = queues.get(delivery.endpoint.id) ?? { waiting: [], bytes: 0 };
         queues.set(delivery.endpoint.id, queue);
         queue.waiting.push({ delivery, bytes, beginBefore: now + leftMs, beginBeforeClock: clock + leftMs });
@@ -106,7 +119,9 @@ export function createAhead(
       const overdue: Delivery[] = [];
       for (const [endpointId, queue] of queues) {
         const { waiting } = queue;
-        let old = short && places.isSlow(endpointId) ? waiting.length : 0;
+        const stuck = places.isSlow(endpointId) || places.isHeldBack(endpointId, waiting[0]!.bytes);
+        if (short && stuck) setBack.set(endpointId, waiting[0]!.bytes);
+        let old = short && stuck ? waiting.length : 0;
         while (old < waiting.length && (waiting[old]!.beginBefore <= now || waiting[old]!.beginBeforeClock <= clock))
           old++;
         if (old > 0) overdue.push(...takeFirst(endpointId, queue, old));
@@ -117,16 +132,20 @@ export function createAhead(
       Array.from(queues).flatMap(([endpointId, queue]) => takeFirst(endpointId, queue, queue.waiting.length)),
     get room() {
       const deliveries = freeRows();
-      const endpoints = new Set([...queues.keys(), ...places.endpoints()]);
+      const leaveOut = except();
+      leftOut = leaveOut.length;
       return {
         deliveries,
         bytes: Math.min(maxClaimBytes, spare()),
         perEndpoint: Math.ceil(deliveries * 0.8),
-        except: [...endpoints].filter(hasEnough),
+        except: leaveOut,
       };
     },
     get worthAClaim() {
       return freeRows() >= (limit * 2) / 3 && spare() >= maxClaimBytes / 2;
+    },
+    get wantsMore() {
+      return leftOut > 0 && except().length < leftOut;
     },
     get count() {
       return count;

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import type { Pool } from '../database/pool.ts';
-import { createKeyring, headersOf, MissingKey } from '../secrets/keyring.ts';
+import type { Log } from '../log.ts';
+import { createKeyring, headersOf, type Keyring, MissingKey } from '../secrets/keyring.ts';
 import { parseSecret, type SigningKey } from '../secrets/sign.ts';
+import { createIsolator } from './isolate.ts';
 
 export type Endpoint = {
   id: string;
@@ -14,105 +16,95 @@ export type Endpoint = {
 
 /** One delivery that is this runner's until its lease ends. */
 export type Delivery = {
-  deliveryId: string;
+  id: number;
   /** When it ends, in microseconds since 1970: names the claim. */
-  lease: string;
+  lease: number;
   eventId: string;
   body: string;
-  ordered: boolean;
+  /** Another delivery waits until this one is recorded: record it at once, and claim again then. */
+  awaited: boolean;
+  /** Only for an endpoint with a rate: give the delivery back if it cannot begin so soon after the claim. */
+  beginWithinMs: number | null;
   endpoint: Endpoint;
+  /** performance.now() before the claim was sent: the lease runs at least from then. */
   claimedAt: number;
-  /** Its endpoint has more that is due than max_in_flight lets through: look again when this one is recorded. */
-  more: boolean;
 };
+
+/** What fits: so many deliveries and bytes, so many of one endpoint, and none of some endpoints. */
+export type Room = { deliveries: number; bytes: number; perEndpoint: number; except?: string[] };
+
+/**
+ * When to look again. `now`: there is more than fitted. `soon`: something was found, nothing more is known. `when_recorded`: what
+ * is due waits for what is in flight. `wait`: after `waitMs`. `sleep`: everything was looked at and nothing is there.
+ */
+export type Next = 'now' | 'soon' | 'when_recorded' | 'wait' | 'sleep';
 
 export type Claim = {
   deliveries: Delivery[];
   /** Claimed, but their endpoint's secret is sealed by a key that is not here: to be given back. */
-  locked: Pick<Delivery, 'deliveryId' | 'lease'>[];
+  locked: Pick<Delivery, 'id' | 'lease'>[];
   /** Changes routed; -1: another runner was routing. */
   routed: number;
-  /** Whether there may be more right now. */
-  full: boolean;
-  /** Nothing was found although everything was looked at: only then may a runner sleep. */
-  drained: boolean;
+  leaseMs: number;
+  next: Next;
+  /** Look again no later than this; null: at the poll interval. */
+  waitMs: number | null;
+  /** SQLSTATE and message of why nothing could be routed. */
+  trouble: string | null;
 };
 
-// Its types are the function's; checking each would cost a twentieth of a delivery.
-type DeliveryRow = {
-  delivery_id: string;
-  lease: string;
-  endpoint_id: string;
-  event_id: string;
-  body: string;
-  ordered: boolean;
-};
-const statusRow = z.object({
+const claimRow = z.object({
+  // Its types are the function's; checking each delivery would cost a twentieth of it.
+  deliveries: z.array(z.unknown()).transform(rows => rows as DeliveryRow[]),
+  endpoints: z.array(
+    z.object({
+      endpoint_id: z.string(),
+      url: z.string(),
+      headers: z.union([z.record(z.string(), z.string()), z.string()]),
+      secrets: z.array(z.string()),
+    }),
+  ),
   routed: z.number(),
-  next_change: z.string().nullable(),
-  /** Null: this claim took the short way. */
-  snapshot: z.string().nullable(),
-  endpoints: z
-    .array(
-      z
-        .object({
-          endpoint_id: z.string(),
-          url: z.string(),
-          headers: z.union([z.record(z.string(), z.string()), z.string()]),
-          secrets: z.array(z.string()),
-        })
-        // Somebody deleted its secret: nothing is sent for it, and the others go on.
-        .nullable(),
-    )
-    .nullable(),
-  next_marks: z.record(z.string(), z.string()).nullable(),
-  saturated: z.array(z.string()).nullable(),
+  lease_ms: z.number(),
+  next: z.enum(['now', 'soon', 'when_recorded', 'wait', 'sleep']),
+  wait_ms: z.number().nullable(),
+  trouble: z.string().nullable(),
+  next_cursor: z.string(),
 });
+type DeliveryRow = {
+  id: number;
+  lease: number;
+  endpoint: string;
+  event: string;
+  body: string;
+  awaited: boolean;
+  begin_within_ms?: number | null;
+};
 
-const routeLimit = 250;
-// The short way is for few deliveries. It sees no retries, so it is taken for a moment only; where it led nowhere it is left alone.
-const shortWayDeliveries = 8;
-const shortWayAgainMs = 1_000;
-const shortWayForMs = 50;
-const maxMarks = 100;
-const lastPatienceMs = 600_000;
-const canceled = '57014';
-/** Where PostgreSQL found no partition for a row: not the change's fault, but maintain()'s. */
-export const noPartition = 'ExecFindPartition';
+export type ClaimerOptions = {
+  log: Log;
+  /** This runner's number (collecta.hold_lifeline); null: it has none, and its leases lapse by time only. */
+  runner?: () => number | null;
+  keyring?: Keyring;
+  /** How long a claim may take before it is cancelled. */
+  patienceMs?: number;
+};
 
 /**
- * Calls collecta.claim_deliveries and keeps its hints: where dead rows end in the outbox and the queue, and whose turn is
- * next. They are hints only: the whole is looked at when nothing was found, and while busy every second or 20 times as long
- * as that took. When routing fails, takes ever smaller batches down to the one change that fails, and sets that aside.
+ * Calls collecta.claim_deliveries and hands its cursor back. When routing fails, or the claim itself, the isolator finds out
+ * whether a change is to blame.
  */
 export function createClaimer(
   pool: Pool,
   environment: string | null,
-  patienceMs = 10_000,
-  keyring = createKeyring(undefined),
+  { log, runner = () => null, keyring = createKeyring(undefined), patienceMs = 10_000 }: ClaimerOptions,
 ) {
+  const isolate = createIsolator(pool, log, patienceMs);
   const known = new Map<string, { source: string; endpoint: Endpoint }>();
-  const marks = new Map<string, string>();
-  let fromChange = '0';
-  // A writer that was in flight when fromChange passed it may have captured something before it. Once all of these have ended
-  // and the whole was looked at, nothing can appear there any more: settled.
-  let settled = '0';
-  let unsettled: { change: string; nextXid: bigint } | undefined;
-  let oldestXid = 0n;
-  let afterEndpoint = '';
-  let limit = routeLimit;
-  let wholeAt = Number.NEGATIVE_INFINITY;
-  let wholeCost = 0;
-  let busy = false;
-  let routing = false;
-  let more = false; // was due than the last claim could take
-  let shortSince: number | undefined; // no other claim since
-  let shortAgainAt = 0;
+  let cursor: string | null = null;
 
   /** Undefined where the key is missing. */
-  function endpointOf(
-    row: NonNullable<NonNullable<z.infer<typeof statusRow>['endpoints']>[number]>,
-  ): Endpoint | undefined {
+  function endpointOf(row: z.infer<typeof claimRow>['endpoints'][number]): Endpoint | undefined {
     const source = JSON.stringify([row.url, row.headers, row.secrets]);
     const found = known.get(row.endpoint_id);
     if (found?.source === source) return found.endpoint;
@@ -136,131 +128,47 @@ export function createClaimer(
     return endpoint;
   }
 
-  // Cancelled by the pool and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
-  function call({
-    batch = 0,
-    perEndpoint = 0,
-    routeAtMost = limit,
-    whole = false,
-    start = undefined as string | undefined,
-    skipFilters = null as string | null,
-    setAside = null as string | null,
-    atOnce = 0,
-  }) {
-    const from = start ?? (whole ? '0' : fromChange);
-    const hints = whole ? '{}' : JSON.stringify(Object.fromEntries(marks));
-    const isolated = skipFilters !== null || setAside !== null;
-    return pool.within(isolated ? lastPatienceMs : patienceMs)`
-      select * from collecta.claim_deliveries(${batch}, ${routeAtMost}, ${from}, ${afterEndpoint}, ${hints}::text::jsonb, ${perEndpoint},
-        ${environment}, ${skipFilters}, ${setAside}, ${isolated ? from : settled}, ${atOnce})`;
+  async function call({ deliveries, bytes, perEndpoint, except = [] }: Room, everything: boolean) {
+    // Cancelled by the pool and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
+    const [row] = await pool.within(patienceMs)`
+      select * from collecta.claim_deliveries(${deliveries}, ${bytes}, ${perEndpoint}, ${environment}, ${runner()}, ${cursor},
+        ${except}, ${everything})`;
+    return claimRow.parse(row);
   }
 
-  /** Shrinks the batch until it is one change; then sets aside what its filters would judge, then the change itself. */
-  async function callOrIsolate(batch: number, perEndpoint: number, whole: boolean, atOnce: number) {
-    let reason = '';
-    let start: string | undefined;
-    for (let aside: 'nothing' | 'filters' | 'change' = 'nothing'; ; ) {
-      try {
-        // By its number: it is not the one that stands first when it is set aside, where another runner did so meanwhile.
-        if (limit === 1 && start === undefined)
-          start = (await call({ whole, routeAtMost: 0 })).find(row => row.routed !== null)?.next_change ?? undefined;
-        const rows = await call({
-          batch,
-          perEndpoint,
-          whole,
-          start,
-          skipFilters: aside === 'filters' ? reason : null,
-          setAside: aside === 'change' ? reason : null,
-          atOnce: limit === routeLimit ? atOnce : 0,
-        });
-        const asked = limit;
-        limit = aside === 'nothing' ? Math.min(routeLimit, limit * 2) : 1;
-        return { rows, asked };
-      } catch (error) {
-        const { code, message, routine } = error as { code?: string; message: string; routine?: string };
-        // Of the data: a value, a limit, memory, time. Anything else is not the change's fault.
-        const alone = limit === 1 && start === undefined; // no change there to blame
-        if (alone || aside === 'change' || routine === noPartition || !/^(2[0-9]|54|53200|57014)/.test(code ?? '')) {
-          // Where the database went, it may come back as another one.
-          fromChange = '0';
-          settled = '0';
-          unsettled = undefined;
-          marks.clear();
-          throw error;
-        }
-        reason = code === canceled ? 'it took too long to route' : message;
-        if (limit > 1) limit = Math.ceil(limit / 4);
-        else aside = aside === 'nothing' ? 'filters' : 'change';
+  /** `everything`: hints are not to be trusted. Throws the database's errors, where no change is to blame for them. */
+  return async function claim(room: Room, { everything = false } = {}): Promise<Claim> {
+    let claimedAt = performance.now();
+    let row: z.infer<typeof claimRow>;
+    try {
+      row = await call(room, everything);
+    } catch (error) {
+      // Where the database went, it may come back as another one.
+      cursor = null;
+      if (!(await isolate((error as { code?: string }).code ?? '08000'))) throw error;
+      claimedAt = performance.now();
+      row = await call(room, everything);
+    }
+    cursor = row.next_cursor;
+    const { routed, lease_ms: leaseMs, wait_ms: waitMs } = row;
+    let { next } = row;
+    if (row.trouble !== null) {
+      log.error('routing failed, it is tried again', { code: row.trouble.slice(0, 5), reason: row.trouble.slice(6) });
+      if (await isolate(row.trouble.slice(0, 5))) {
+        cursor = null;
+        next = 'now';
       }
     }
-  }
 
-  /**
-   * At most `batch` deliveries, at most `perEndpoint` of one endpoint. `changed`: somebody committed a change. `due`: something
-   * else became due. `everything`: hints are not to be trusted. Throws the database's errors.
-   */
-  return async function claim(
-    batch: number,
-    perEndpoint: number,
-    { changed = false, due = false, everything = false } = {},
-  ): Promise<Claim> {
-    const started = performance.now();
-    const short =
-      (changed || routing) &&
-      !(due || more || everything) &&
-      Math.min(batch, perEndpoint) >= shortWayDeliveries &&
-      started >= shortAgainAt &&
-      started - (shortSince ?? started) < shortWayForMs;
-    const whole =
-      !short && (everything || started - wholeAt > (busy ? Math.max(1_000, 20 * wholeCost) : 4 * wholeCost));
-    const { rows, asked } = await callOrIsolate(batch, perEndpoint, whole, short ? shortWayDeliveries : 0);
-    const status = statusRow.parse(rows.find(row => row.routed !== null));
-    if (whole) {
-      wholeAt = started;
-      wholeCost = performance.now() - started;
-    }
-    const endpoints = new Map(status.endpoints?.flatMap(row => (row ? [[row.endpoint_id, endpointOf(row)]] : [])));
-    const saturated = new Set(status.saturated);
-    const claimedAt = performance.now();
+    const endpoints = new Map(row.endpoints.map(each => [each.endpoint_id, endpointOf(each)]));
     const deliveries: Delivery[] = [];
     const locked: Claim['locked'] = [];
-    for (const row of rows) {
-      if (row.delivery_id === null) continue;
-      const { delivery_id, lease, endpoint_id, event_id, body, ordered } = row as DeliveryRow;
-      const endpoint = endpoints.get(endpoint_id);
-      const claimed = { deliveryId: delivery_id, lease, eventId: event_id, body, ordered, claimedAt };
-      if (endpoint) deliveries.push({ ...claimed, endpoint, more: saturated.has(endpoint_id) });
-      else if (endpoints.has(endpoint_id)) locked.push(claimed);
+    for (const { id, lease, endpoint: endpointId, event, body, awaited, begin_within_ms } of row.deliveries) {
+      const endpoint = endpoints.get(endpointId);
+      const beginWithinMs = begin_within_ms ?? null;
+      if (endpoint) deliveries.push({ id, lease, eventId: event, body, awaited, beginWithinMs, endpoint, claimedAt });
+      else locked.push({ id, lease });
     }
-    for (const [id, mark] of Object.entries(status.next_marks ?? {})) {
-      marks.delete(id);
-      marks.set(id, mark);
-      if (marks.size > maxMarks) marks.delete(marks.keys().next().value!);
-    }
-    // Unless it was cut off, what a look at the whole found says nothing of where dead rows end.
-    const { next_change: next } = status;
-    if (next !== null && (status.routed >= asked || Number(next) > Number(fromChange))) fromChange = next;
-    if (whole && unsettled && oldestXid >= unsettled.nextXid && status.routed >= 0 && status.routed < asked) {
-      settled = unsettled.change;
-      unsettled = undefined;
-    }
-    if (status.snapshot === null) shortSince ??= started;
-    else {
-      shortSince = undefined;
-      if (short && status.routed > 0) shortAgainAt = started + shortWayAgainMs;
-      const [oldest, nextXid] = status.snapshot.split(':', 2).map(BigInt);
-      unsettled ??= { change: fromChange, nextXid: nextXid! };
-      oldestXid = oldest!;
-    }
-
-    const cut = deliveries.length + locked.length >= batch;
-    const ids = [...endpoints.keys()].sort();
-    // Turns go on after the last endpoint that was served, beyond the end from the beginning.
-    afterEndpoint = cut ? (ids.findLast(id => id <= afterEndpoint) ?? ids.at(-1) ?? '') : '';
-    busy = cut || deliveries.length > 0 || locked.length > 0 || status.routed > 0;
-    const full = cut || status.routed >= asked;
-    routing = status.routed > 0;
-    more = full || saturated.size > 0;
-    return { deliveries, locked, routed: status.routed, full, drained: whole && !busy && status.routed === 0 };
+    return { deliveries, locked, routed, leaseMs, next, waitMs, trouble: row.trouble };
   };
 }

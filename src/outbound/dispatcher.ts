@@ -8,20 +8,24 @@ import { createKeyring } from '../secrets/keyring.ts';
 import { createAhead } from './ahead.ts';
 import { createBell } from './bell.ts';
 import { type Budget, createBudget } from './budget.ts';
-import { type Claim, createClaimer, type Delivery, noPartition } from './claim.ts';
+import { createClaimer } from './claim.ts';
 import { createDeliverer } from './deliver.ts';
 import { createGuard } from './destination.ts';
+import { createLifeline } from './lifeline.ts';
 import type { Origins } from './origins.ts';
 import { createPlaces } from './places.ts';
 import { createRecorder } from './record.ts';
-import { createRhythm, type Found } from './rhythm.ts';
+import { createRhythm } from './rhythm.ts';
 import { createGiveBack, createSender } from './send.ts';
+import { openStandingSession } from './session.ts';
 import { createUpkeep } from './upkeep.ts';
 import { createWakeup } from './wakeup.ts';
 
 export const deadlineMs = 30_000;
 /** From the end of a request to the end of its lease: time to record it. */
 const marginMs = 5_000;
+/** No partition takes the row: maintain() makes it. */
+const noPartition = '23514';
 /** Of bodies, claimed ahead and in flight, of the whole process. Memory is about three times that: a string, and the bytes that are being sent. */
 export const maxBodyBytes = 64 * 1024 * 1024;
 
@@ -31,7 +35,7 @@ export type Shared = {
   origins: Origins;
   /** What else is to be heard on its listening session, by channel. */
   channels?: Readonly<Record<string, () => void>>;
-  onListening: (listens: boolean) => void;
+  onListening: (listens: boolean, reason?: string) => void;
 };
 
 /**
@@ -58,23 +62,21 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
   const guard = createGuard(config);
   const userAgent = 'collecta-webhooks';
   const deliverer = createDeliverer({ guard, deadlineMs, userAgent, ...(origins && { origins }) });
-  const claim = createClaimer(claims, environment ?? null, undefined, keyring);
+  const session = openStandingSession(listenUrl);
+  const lifeline = createLifeline(session, () => leaseMs, log);
+  const claim = createClaimer(claims, environment ?? null, { log, runner: () => lifeline.runner, keyring });
   const bell = createBell(signal);
   const giveBack = createGiveBack(sql, log);
   const abandon = new AbortController();
   let leaseMs = 60_000;
-  const old = createOldClaim();
 
   const share = budget.join(() => pump());
   const places = createPlaces(share, concurrency, maxBodyBytes / 2, () => pump());
   const ahead = createAhead(places, share, concurrency, maxBodyBytes, () => leaseMs - deadlineMs - marginMs);
   const recorder = createRecorder(sql, log, {
     leaseMs: () => leaseMs,
-    isAwaited: old.isAwaited,
     onRecorded: batch => {
-      if (!batch.some(({ delivery }) => old.isAwaited(delivery))) return;
-      old.due = true;
-      bell.ring();
+      if (batch.some(({ delivery }) => delivery.awaited)) bell.ring();
     },
   });
   const sender = createSender(deliverer, places, {
@@ -94,23 +96,25 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
   let waitingForRoom = false;
   function ended(): void {
     pump();
-    if (waitingForRoom && ahead.worthAClaim) bell.ring();
+    if ((waitingForRoom && ahead.worthAClaim) || ahead.wantsMore) bell.ring();
   }
 
   await upkeep.waitForKeys();
   await upkeep.maintain();
-  const [settings] = await sql`select extract(epoch from lease) * 1000 as lease_ms from collecta.settings`.catch(
-    () => [],
-  );
-  leaseMs = Number(settings?.lease_ms ?? leaseMs);
-  const wakeup = createWakeup(listenUrl, log, {
-    onWake: () => {
-      old.changed = true;
-      bell.ring();
+  const wakeup = createWakeup(
+    listenUrl,
+    log,
+    {
+      onWake: bell.ring,
+      onListening: (listens, reason) => {
+        onListening(listens, reason);
+        // Behind a transaction pooler a session's lock would be somebody else's.
+        if (listens) lifeline.hold();
+      },
+      ...(channels && { channels }),
     },
-    onListening,
-    channels,
-  });
+    session,
+  );
   const callOthers = () => sql`select collecta.wake_runner()`.catch(() => {});
   const rhythm = createRhythm(bell, wakeup, pollIntervalMs, callOthers);
   const stop = createStop(signal, stopTimeoutMs);
@@ -125,28 +129,28 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
       continue;
     }
     try {
-      const { room } = ahead;
-      const hints = { changed: old.changed, due: old.due, everything: rhythm.everything };
-      old.changed = old.due = false;
-      const found = await stop.before(claim(room.deliveries, room.perEndpoint, hints));
+      const found = await stop.before(claim(ahead.room, { everything: rhythm.everything }));
+      leaseMs = found.leaseMs;
       countRouted(found.routed);
       ahead.add(found.deliveries);
       pump();
+      if (found.trouble?.startsWith(noPartition)) await upkeep.maintain();
       if (found.locked.length > 0) {
         await giveBack(found.locked);
         await upkeep.waitForKeys();
       }
-      await rhythm.after(old.found(found, () => recorder.busy, wakeup.holds, places.endpoints()));
+      await rhythm.after(found);
     } catch (error) {
-      const { code, hint, message, routine } = error as Record<'code' | 'hint' | 'routine', string | undefined> & Error;
+      const { code, hint, message } = error as Record<'code' | 'hint', string | undefined> & Error;
       log.error('claiming failed, it is tried again', { reason: whyUnreachable(error) ?? message, code, hint });
-      if (routine === noPartition) await upkeep.maintain();
+      if (code === noPartition) await upkeep.maintain();
       await rhythm.afterFailure();
     }
   }
 
   upkeep.close();
   places.close();
+  lifeline.close();
   log.info('stopping', { under_way: places.requests, not_begun: ahead.count });
   const timer = setTimeout(() => abandon.abort(), stopTimeoutMs);
   await stop.before(Promise.all([giveBack(ahead.takeAll()), wakeup.close(), sender.idle()])).catch(() => {});
@@ -173,25 +177,5 @@ function createStop(signal: AbortSignal, timeoutMs: number) {
         if (overdue) reject(overdue);
         work.then(resolve, reject);
       }),
-  };
-}
-
-/** What today's claims do not say by themselves. */
-function createOldClaim() {
-  const hungry = new Set<string>(); // endpoints with more that is due than max_in_flight lets through
-  return {
-    changed: false, // by a writer
-    due: false, // by what was recorded
-    isAwaited: (delivery: Delivery) => delivery.ordered || hungry.has(delivery.endpoint.id),
-    found(claim: Claim, recording: () => boolean, holds: boolean, busy: Iterable<string>): Found {
-      const { deliveries, routed, full, drained } = claim;
-      for (const { endpoint, more } of deliveries)
-        if (more) hungry.add(endpoint.id);
-        else hungry.delete(endpoint.id);
-      const saturated = hungry.size > 0 && (recording() || [...busy].some(id => hungry.has(id)));
-      if (deliveries.length > 0 || routed > 0) return { next: full ? 'now' : 'soon', waitMs: null };
-      if (saturated) return { next: 'when_recorded', waitMs: null };
-      return drained ? { next: 'sleep', waitMs: null } : { next: 'wait', waitMs: holds ? 10 : 1 };
-    },
   };
 }

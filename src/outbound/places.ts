@@ -13,6 +13,8 @@ import { type Share, slowRequestsForEachPlace } from './budget.ts';
 export type Places = {
   /** Whether a request with a body of so many bytes may begin. */
   mayBegin(endpointId: string, bytes: number): boolean;
+  /** Whether it may not because too many bytes are in flight to receivers that may hang. */
+  isHeldBack(endpointId: string, bytes: number): boolean;
   /** Takes what a request needs. What it returns gives that back, and is told how long the answer took; null without one. */
   begin(endpointId: string, bytes: number): (tookMs: number | null) => void;
   /** Whether its last request was slow. */
@@ -31,6 +33,8 @@ export type Places = {
 
 const slowAfterMs = 1_000;
 const watchEveryMs = 250;
+/** A body that is not worth holding a receiver back that nobody knows yet. */
+const smallBytes = 16 * 1024;
 
 type Request = { endpointId: string; bytes: number; startedAt: number; hasPlace: boolean };
 
@@ -96,10 +100,15 @@ export function createPlaces(share: Share, concurrency: number, hangingBytes: nu
     watch = undefined;
   }
 
+  function isHeldBack(endpointId: string, bytes: number): boolean {
+    if (quick.has(endpointId) || bytes <= smallBytes) return false;
+    return hanging > 0 && bytes > Math.min(hangingBytes - hanging, share.spareHangingBytes);
+  }
+
   return {
+    isHeldBack,
     mayBegin(endpointId, bytes) {
-      const mayHang = Math.min(hangingBytes - hanging, share.spareHangingBytes);
-      if (!quick.has(endpointId) && hanging > 0 && bytes > mayHang) return false;
+      if (isHeldBack(endpointId, bytes)) return false;
       if (slow.has(endpointId)) return requests.size < concurrency * slowRequestsForEachPlace && share.mayAdd;
       return free > 0 && (placesOf.get(endpointId) ?? 0) < perEndpoint && share.mayTake();
     },

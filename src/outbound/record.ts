@@ -1,4 +1,5 @@
 import { createEncoder } from '../database/encoding.ts';
+import { whyUnreachable } from '../database/errors.ts';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import type { Delivery, Endpoint } from './claim.ts';
@@ -14,8 +15,6 @@ export type Finished = {
 
 export type RecorderOptions = {
   leaseMs: () => number;
-  /** Whether another delivery waits for this one: then it does not wait for a batch. */
-  isAwaited: (delivery: Delivery) => boolean;
   onRecorded: (batch: Finished[]) => void;
 };
 
@@ -23,100 +22,158 @@ const maxBatch = 400;
 const goodBatch = 200;
 const gatherMs = 20;
 const maxStatements = 2;
+/** Not the result's fault: it is tried again as it is. */
+const outage = /^(08|25|40|53|55|57|58)/;
 
 const credentialName = /auth|cookie|token|secret|passw|key|session|signature|credential/i;
 const credentialValue = /^(basic|bearer|digest|token|apikey) /i;
 
-/**
- * An endpoint's request headers as history shows them, as record_deliveries' template. Its own may carry credentials: the rule
- * of collecta.mask_headers.
- */
-function headersTemplate({ headers, unusable }: Endpoint): string {
-  const shown: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers))
-    shown[name] = credentialName.test(name) || credentialValue.test(value) ? '***' : value.replaceAll('%', '%%');
-  shown['content-type'] = 'application/json';
-  if (!unusable) {
-    shown['x-webhook-signature'] = '%3$s';
-    shown['webhook-id'] = '%1$s';
-    shown['webhook-timestamp'] = '%2$s';
-    shown['webhook-signature'] = '%4$s';
+/** An endpoint's own request headers as history shows them: those that may carry credentials are masked, as in SQL. */
+const shownHeaders = new WeakMap<Endpoint, Record<string, string>>();
+function headersOf(endpoint: Endpoint): Record<string, string> {
+  let shown = shownHeaders.get(endpoint);
+  if (!shown) {
+    shown = {};
+    for (const [name, value] of Object.entries(endpoint.headers))
+      shown[name] = credentialName.test(name) || credentialValue.test(value) ? '***' : value;
+    shown['content-type'] = 'application/json';
+    shownHeaders.set(endpoint, shown);
   }
-  return JSON.stringify(shown);
+  return shown;
 }
 
-/** Numbers the distinct values from 1: a batch has few different requests and responses, and is written once for each. */
-function numbered<T>(values: T[]): { numbers: number[]; distinct: T[] } {
-  const known = new Map<T, number>();
-  const numbers = values.map(value => {
-    let number = known.get(value);
-    if (number === undefined) {
-      number = known.size + 1;
-      known.set(value, number);
-    }
-    return number;
-  });
-  return { numbers, distinct: [...known.keys()] };
+const micro = (ms: number | null) => (ms === null ? undefined : Math.round(ms * 1000) / 1000);
+
+type Result = { response_body?: string | undefined; error?: string | undefined };
+
+/** What record_deliveries takes. */
+function recordOf({ delivery, startedAt, signed, result }: Finished, now: number) {
+  return {
+    id: delivery.id,
+    lease: delivery.lease,
+    outcome: result.outcome,
+    url: delivery.endpoint.url,
+    request_headers: { ...headersOf(delivery.endpoint), ...signed },
+    status: result.status ?? undefined,
+    response_headers: result.responseHeaders ?? undefined,
+    response_body: result.responseBody ?? undefined,
+    error: result.error ?? undefined,
+    age_ms: micro(now - startedAt),
+    total_ms: micro(result.totalMs),
+    lookup_ms: micro(result.lookupMs),
+    connect_ms: micro(result.connectMs),
+    first_byte_ms: micro(result.firstByteMs),
+    retry_after_s: result.retryAfterSeconds ?? undefined,
+  };
 }
 
-const micro = (ms: number | null) => (ms === null ? null : Math.round(ms * 1000) / 1000);
+// biome-ignore lint/suspicious/noControlCharactersInRegex: what PostgreSQL's text and json refuse
+const clean = (text: string) =>
+  new TextDecoder()
+    .decode(new TextEncoder().encode(text))
+    .replace(/\u0000/g, '\ufffd')
+    .slice(0, 1_000);
+
+/** What can be recorded of a result that as a whole cannot. */
+function sparseRecordOf({ delivery, startedAt, result }: Finished, now: number, reason: string) {
+  const error = clean(`${result.error ? `${result.error}; ` : ''}recorded without headers and body: ${reason}`);
+  const { id, lease, endpoint } = delivery;
+  const { outcome, status, totalMs, retryAfterSeconds } = result;
+  return {
+    ...{ id, lease, outcome, error, url: clean(endpoint.url), status: status ?? undefined },
+    ...{ age_ms: micro(now - startedAt), total_ms: micro(totalMs), retry_after_s: retryAfterSeconds ?? undefined },
+  };
+}
 
 /**
  * Records finished attempts by collecta.record_deliveries: in batches of what gathers within 20 ms, sooner when there are 200
- * or another delivery waits for one. What cannot be recorded is tried again until its lease ends, after which somebody else
- * has the delivery and the fence would refuse the result anyway.
+ * or another delivery waits for one. A batch that cannot be recorded is halved until the one result that cannot is alone, and
+ * of that one is recorded what can be. An outage is waited for until the lease ends, after which somebody else has the
+ * delivery and the fence would refuse the result anyway.
  */
-export function createRecorder(sql: Query, log: Log, { leaseMs, isAwaited, onRecorded }: RecorderOptions) {
+export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: RecorderOptions) {
   const gathered: Finished[] = [];
   let awaited = false;
   let flushing: NodeJS.Immediate | undefined;
   let timer: NodeJS.Timeout | undefined;
   let statements = 0;
+  let alone = 0; // results that are recorded apart, since with others they failed
   let idle: (() => void)[] = [];
 
   const encoder = createEncoder(sql);
 
+  async function send(records: Result[]): Promise<void> {
+    // What the database's encoding lacks is escaped: in text twice, or json would turn it back.
+    const texts = await encoder.encode(records.flatMap(each => [each.response_body ?? null, each.error ?? null]));
+    const results = records.map((each, index) => ({
+      ...each,
+      response_body: texts[2 * index],
+      error: texts[2 * index + 1],
+    }));
+    const [json] = await encoder.encode([JSON.stringify(results)]);
+    const [row] = await sql`select collecta.record_deliveries(${json}::text::json) as recorded`;
+    const stale = records.length - Number(row?.recorded);
+    if (stale > 0) log.warn('results came too late: their deliveries were claimed again', { stale });
+  }
+
   async function record(batch: Finished[]): Promise<void> {
     for (let attempt = 0; batch.length > 0; attempt++) {
       const now = performance.now();
-      const of = <T>(read: (each: Finished) => T) => batch.map(read);
-      const requests = numbered(of(({ delivery }) => delivery.endpoint));
       try {
-        const responses = numbered(
-          await encoder.encode(of(({ result }) => result.responseHeaders && JSON.stringify(result.responseHeaders))),
-        );
-        const bodies = await encoder.encode(of(({ result }) => result.responseBody));
-        const errors = await encoder.encode(of(({ result }) => result.error));
-        const [row] = await sql`
-          select collecta.record_deliveries(
-            ${of(({ delivery }) => delivery.deliveryId)}::text[]::bigint[], ${of(({ delivery }) => delivery.lease)}::text[]::bigint[],
-            ${of(({ result }) => result.outcome)}::text[], ${requests.distinct.map(({ url }) => url)}::text[],
-            ${requests.distinct.map(headersTemplate)}::text[], ${requests.numbers}::int[],
-            ${of(({ signed }) => signed?.['webhook-timestamp'] ?? null)}::text[]::bigint[],
-            ${of(({ signed }) => signed?.['x-webhook-signature'] ?? null)}::text[],
-            ${of(({ signed }) => signed?.['webhook-signature'] ?? null)}::text[], ${of(({ result }) => result.status)}::int[],
-            ${responses.distinct}::text[], ${responses.numbers}::int[], ${bodies}::text[],
-            ${errors}::text[], ${of(({ startedAt }) => micro(now - startedAt))}::float8[],
-            ${of(({ result }) => micro(result.totalMs))}::float8[], ${of(({ result }) => micro(result.lookupMs))}::real[],
-            ${of(({ result }) => micro(result.connectMs))}::real[], ${of(({ result }) => micro(result.firstByteMs))}::real[],
-            ${of(({ result }) => result.retryAfterSeconds)}::float8[], ${batch.some(({ delivery }) => delivery.ordered)}) as recorded`;
-        const stale = batch.length - Number(row?.recorded);
-        if (stale > 0) log.warn('results came too late: their deliveries were claimed again', { stale });
+        await send(batch.map(each => recordOf(each, now)));
         return onRecorded(batch);
       } catch (error) {
-        const { code, message } = error as { code?: string; message: string };
+        const { code = '', message } = error as { code?: string; message: string };
         encoder.forget();
         const kept = batch.filter(({ delivery }) => now - delivery.claimedAt < leaseMs());
-        log.error('attempts could not be recorded', {
-          attempts: batch.length,
-          given_up: batch.length - kept.length,
-          code,
-          message,
-        });
+        const given_up = batch.length - kept.length;
+        log.error('attempts could not be recorded', { attempts: batch.length, given_up, code, message });
         batch = kept;
-        await new Promise(done => setTimeout(done, Math.min(100 * 2 ** attempt, 5_000)));
+        if (whyUnreachable(error) === undefined && code !== '') {
+          if (batch.length > 1) {
+            const half = Math.ceil(batch.length / 2);
+            await record(batch.slice(0, half));
+            return record(batch.slice(half));
+          }
+          if (batch[0]) recordAlone(batch[0]);
+          return;
+        }
+        await pause(attempt);
       }
     }
+  }
+
+  const pause = (attempt: number) => new Promise(done => setTimeout(done, Math.min(100 * 2 ** attempt, 5_000)));
+
+  /** Beside the batches, which do not wait for it. */
+  async function recordAlone(finished: Finished): Promise<void> {
+    alone++;
+    const { delivery, result } = finished;
+    let form: 'whole' | 'sparse' | 'outcome' = 'whole';
+    let reason = '';
+    for (let attempt = 0; performance.now() - delivery.claimedAt < leaseMs(); attempt++) {
+      try {
+        const now = performance.now();
+        if (form === 'whole') await send([recordOf(finished, now)]);
+        else if (form === 'sparse') await send([sparseRecordOf(finished, now, reason)]);
+        else
+          await sql`
+            select collecta.record_outcome(${delivery.id}, ${delivery.lease}, ${result.outcome}, ${clean(reason)})`;
+        log.error('an attempt was recorded', { event_id: delivery.eventId, endpoint_id: delivery.endpoint.id, form });
+        onRecorded([finished]);
+        break;
+      } catch (error) {
+        const { code = '', message } = error as { code?: string; message: string };
+        if (whyUnreachable(error) === undefined && code !== '' && !outage.test(code)) {
+          reason = message;
+          if (form === 'outcome') log.error('an attempt could not be recorded at all', { code, message });
+          form = form === 'whole' ? 'sparse' : 'outcome';
+        }
+        await pause(attempt);
+      }
+    }
+    alone--;
+    if (statements === 0 && alone === 0 && gathered.length === 0) settle();
   }
 
   function flush(): void {
@@ -133,7 +190,7 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, isAwaited, onRec
         statements--;
         if (awaited || gathered.length >= goodBatch) flush();
         else if (gathered.length > 0) timer ??= setTimeout(flush, gatherMs);
-        else if (statements === 0) settle();
+        else if (statements === 0 && alone === 0) settle();
       });
     }
   }
@@ -146,18 +203,18 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, isAwaited, onRec
   return {
     add(finished: Finished): void {
       gathered.push(finished);
-      awaited ||= idle.length > 0 || isAwaited(finished.delivery);
+      awaited ||= idle.length > 0 || finished.delivery.awaited;
       // Results of one turn of the event loop go together.
       if (awaited || gathered.length >= goodBatch) flushing ??= setImmediate(flush);
       else timer ??= setTimeout(flush, gatherMs);
     },
     /** Whether something is not recorded yet. */
     get busy(): boolean {
-      return statements > 0 || gathered.length > 0;
+      return statements > 0 || alone > 0 || gathered.length > 0;
     },
     /** Comes back when everything is recorded. */
     drained(): Promise<void> {
-      if (statements === 0 && gathered.length === 0) return Promise.resolve();
+      if (statements === 0 && alone === 0 && gathered.length === 0) return Promise.resolve();
       flush();
       return new Promise(done => idle.push(done));
     },

@@ -68,10 +68,10 @@ export function createSender(
 
 /** Gives claimed deliveries back, so that somebody else may have them at once. Costs no attempt. Never rejects. */
 export function createGiveBack(sql: Query, log: Log) {
-  return async (deliveries: readonly Pick<Delivery, 'deliveryId' | 'lease'>[]): Promise<void> => {
+  return async (deliveries: readonly Pick<Delivery, 'id' | 'lease'>[]): Promise<void> => {
     if (deliveries.length === 0) return;
     try {
-      await sql`select collecta.release_deliveries(${deliveries.map(each => each.deliveryId)}::text[]::bigint[],
+      await sql`select collecta.release_deliveries(${deliveries.map(each => each.id)}::text[]::bigint[],
         ${deliveries.map(each => each.lease)}::text[]::bigint[])`;
     } catch (error) {
       const { message } = error as Error;

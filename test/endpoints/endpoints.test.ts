@@ -1,5 +1,15 @@
 import t from 'tap';
-import { allEvents, brief, deliver, refusal, refuses, route, subscribe } from '../support/changes.ts';
+import {
+  allEvents,
+  brief,
+  claimBySql,
+  deliver,
+  record,
+  refusal,
+  refuses,
+  route,
+  subscribe,
+} from '../support/changes.ts';
 import { type Sql, useServer } from '../support/database.ts';
 
 const { database, connect } = await useServer();
@@ -12,6 +22,9 @@ async function prepared(ddl = table) {
 const create = (sql: Sql, options: Record<string, unknown>) => subscribe(sql, ['record_created'], options);
 const endpoint = async (sql: Sql, id: string) =>
   (await sql`select * from collecta.endpoints where endpoint_id = ${id}`)[0]!;
+const failingFor = (sql: Sql, id: string, time: string) => sql`
+  insert into collecta.endpoint_flow (endpoint_id, failing_since) values (${id}, now() - ${time}::interval)
+  on conflict on constraint endpoint_flow_pkey do update set failing_since = excluded.failing_since`;
 const queue = async (sql: Sql, id: string) => [
   ...(await sql`
   select event_id, attempt, replay_of, due_at <= now() as due, due_at = 'infinity' as waits from collecta.delivery_queue where endpoint_id = ${id} order by change_id, position, delivery_id`),
@@ -206,8 +219,7 @@ t.test('rotate_secret', async t => {
   const id = made!.endpoint_id;
   const secrets = async () => {
     await sql`insert into t select coalesce(max(id), 0) + 1 from t`;
-    return (await sql`select endpoints from collecta.claim_deliveries(100) where delivery_id is null`)[0]!.endpoints[0]
-      .secrets;
+    return (await claimBySql(sql)).endpoints[0]!.secrets;
   };
   const [{ fresh }] = (await sql`select collecta.rotate_secret(${id}) as fresh`) as unknown as [{ fresh: string }];
   t.match(fresh, /^whsec_[A-Za-z0-9+/]{43}=$/);
@@ -231,21 +243,17 @@ t.test('pause, resume, delete', async t => {
   await sql`insert into t values (1)`;
   t.strictSame(await deliver(sql), [], 'paused: nothing is claimed');
   t.equal((await queue(sql, id)).length, 1, 'and nothing dropped');
-  await sql`update collecta.endpoints set failing_since = now() - interval '1 day'`;
+  await failingFor(sql, id, '1 day');
   await sql`select collecta.resume_endpoint(${id})`;
-  t.match(await endpoint(sql, id), { state: 'active', paused_reason: null, failing_since: null });
+  t.match(await endpoint(sql, id), { state: 'active', paused_reason: null });
+  t.match([...(await sql`select failing_since from collecta.endpoint_flow`)], [{ failing_since: null }]);
   t.strictSame(brief(await deliver(sql)), ['created 1']);
 
   await sql`insert into t values (2), (3)`;
-  const [claimed] = await sql`select * from collecta.claim_deliveries(1) where delivery_id is not null`;
+  const { deliveries } = await claimBySql(sql, { batch: 1 });
   await sql`select collecta.delete_endpoint(${id})`;
   t.equal((await queue(sql, id)).length, 1, 'what is in flight finishes');
-  t.equal(
-    (
-      await sql`select collecta.record_deliveries(${[claimed!.delivery_id]}::bigint[], ${[claimed!.lease]}::bigint[], '{failed}', '{https://example.com/hook}') as n`
-    )[0]!.n,
-    1,
-  );
+  t.equal(await record(sql, deliveries, 'failed'), 1);
   t.equal((await queue(sql, id)).length, 0, 'and is not tried again');
   t.strictSame(
     (await sql`select outcome from collecta.webhook_deliveries where endpoint_id = ${id} order by started_at`).map(
@@ -358,7 +366,7 @@ t.test('maintain: partitions ahead, retention, failing endpoints', async t => {
   const stamp = (days: number) =>
     sql`select (date_trunc('day', now() at time zone 'UTC') - make_interval(days => ${days})) at time zone 'UTC' + interval '1 hour' as at`;
   const at = (await stamp(33))[0]!.at as Date;
-  await sql`insert into collecta.events (event_id, routed_at, change_id, position, module, event, occurred_at, body) values ('evt_old', ${at}, 1, 0, 't', 'record_created', ${at}, '{}')`;
+  await sql`insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body) values ('evt_old', ${at}, 1, 0, 't', 'record_created', ${at}, '{}')`;
   await sql`insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at) values (1, 0, ${id}, 'evt_old', ${at}, 'infinity')`;
   const dropped = await maintain();
   t.equal(
@@ -385,10 +393,10 @@ t.test('maintain: partitions ahead, retention, failing endpoints', async t => {
   t.match(await maintain(), [{ done: 'dropped partition' }]);
   t.equal((await sql`select from collecta.health where problem like 'partition%'`).length, 0);
 
-  await sql`update collecta.endpoints set failing_since = now() - interval '4 days'`;
+  await failingFor(sql, id, '4 days');
   t.strictSame(await maintain(), []);
   t.match([...(await sql`select problem from collecta.health where subject = ${id}`)], [{ problem: 'endpoint fails' }]);
-  await sql`update collecta.endpoints set failing_since = now() - interval '6 days'`;
+  await failingFor(sql, id, '6 days');
   t.match(await maintain(), [{ done: 'paused a failing endpoint', subject: id }]);
   t.match(await endpoint(sql, id), { state: 'paused', paused_reason: /without one success since/ });
   const [one, two] = [connect(url, { max: 1 }), connect(url, { max: 1 })];

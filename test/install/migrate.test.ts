@@ -29,7 +29,7 @@ let folders = 0;
 function sqlFolder(...bodies: string[]) {
   const path = join(scratch, String(++folders));
   mkdirSync(join(path, 'committed'), { recursive: true });
-  for (const name of ['prepare.sql', 'repair.sql']) cpSync(join('sql', name), join(path, name));
+  for (const name of ['prepare.sql', 'repair.sql', 'released.json']) cpSync(join('sql', name), join(path, name));
   let previous: string | null = null;
   for (const [index, body] of bodies.entries()) {
     const hash: string = calculateHash(body, previous);
@@ -44,7 +44,7 @@ function sqlFolder(...bodies: string[]) {
 
 const psql = (url: string, folder = 'sql') =>
   run('psql', [url, '-X', '-v', 'ON_ERROR_STOP=1', '-f', join(folder, 'install.psql')]);
-const writePsql = (...args: string[]) => run(process.execPath, ['scripts/install-psql.js', ...args]);
+const writePsql = (...args: string[]) => run(process.execPath, ['--import', 'tsx', 'scripts/install-psql.ts', ...args]);
 const ledger = (sql: Sql) => sql`select filename, hash, previous_hash from collecta.migrations order by filename`;
 
 /** All that a dump of the schema would show, as text. */
@@ -212,8 +212,8 @@ t.test('a ledger that the files do not continue is refused, by both ways', async
   await writePsql(rewritten.path);
   await migrate(url, { folder: old.url });
   t.match(await refusal(migrate(url, { folder: rewritten.url })), {
-    message: /000002-step.sql is not the file that was installed/,
-    hint: /version that installed/,
+    message: /000002-step.sql was installed from a commit that was never released/,
+    hint: /uninstall/,
   });
   t.match(await failure(psql(url, rewritten.path)), { stderr: /000002-step.sql is not the file that was installed/ });
   t.match(await refusal(migrate(url, { folder: sqlFolder('select 1;').url })), {

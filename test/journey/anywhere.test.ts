@@ -1,6 +1,7 @@
 /** The same round trip in databases of other locales and encodings: everything comes out as in C.UTF-8. */
 import t from 'tap';
 import { openPool } from '../../src/database/pool.ts';
+import { createLog } from '../../src/log.ts';
 import { createClaimer } from '../../src/outbound/claim.ts';
 import { subscribe } from '../support/changes.ts';
 import { type Text, useServer } from '../support/database.ts';
@@ -98,11 +99,12 @@ for (const encoding of ['SQL_ASCII', 'WIN1252'])
     await sql.unsafe(`delete from t where id = 4`);
     const pool = openPool(url, { max: 1 });
     t.teardown(() => pool.end({ timeout: 1 }));
-    const claim = createClaimer(pool, null);
+    const claim = createClaimer(pool, null, { log: createLog('error', () => {}) });
     const claimed: string[] = [];
-    for (let drained = false; !drained; ) {
-      const { deliveries, drained: over } = await claim(100, 100, { everything: true });
-      drained = over;
+    for (let over = false; !over; ) {
+      const room = { deliveries: 100, bytes: 16_000_000, perEndpoint: 100 };
+      const { deliveries, next } = await claim(room, { everything: true });
+      over = next === 'sleep';
       claimed.push(
         ...deliveries.map(({ body }) => JSON.parse(body)).map(({ event, record_id }) => `${event} ${record_id}`),
       );
@@ -116,5 +118,5 @@ for (const encoding of ['SQL_ASCII', 'WIN1252'])
     t.match(aside[0]!.reason, /0x81/);
     t.equal((await sql`select from collecta.health where problem = 'changes are set aside'`).length, 1);
     await sql`select collecta.route_again()`;
-    t.equal((await sql`select from collecta.outbox`).length > 0, true, 'and can be routed again');
+    t.ok((await sql`select from collecta.unrouted where again`).length > 0, 'and can be routed again');
   });

@@ -274,12 +274,12 @@ for (const runtime of runtimes)
       },
     );
 
-    t.test('Retry-After lengthens the wait, by an hour at most', async t => {
+    t.test('Retry-After holds the endpoint, for an hour at most, and costs no attempt', async t => {
       const { name, insert } = await subject();
       const waits: [string, number, number][] = [
         ['300', 503, 300],
         ['300', 429, 300],
-        ['5', 503, 60],
+        ['5', 503, 5],
         ['1000000000', 429, 3600],
         ['soon', 503, 60],
         ['300', 500, 60],
@@ -296,6 +296,8 @@ for (const runtime of runtimes)
       for (const [index, [value, status, wait]] of waits.entries()) {
         const [row] = await attempts(sql, endpoints[index]!.id, 1);
         t.ok(Math.abs(row!.next - row!.finished - wait) < 0.001, `${status} with ${value}: ${wait} s`);
+        const used = status !== 500 && Number(value) > 0 ? 0 : 1;
+        t.match(await inQueue(sql, endpoints[index]!.id), [{ attempt: used }], `and ${used} attempts used up`);
       }
     });
 

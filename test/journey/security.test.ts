@@ -227,7 +227,7 @@ t.test('temporary types and hostile search paths do not reach what runs with mor
     `select collecta.send_test_event('none')`,
     'select collecta.route_again()',
     'select * from collecta.claim_deliveries(100)',
-    `select collecta.record_deliveries('{1,2}', '{1,1}', '{failed,delivered}', '{https://example.com/,https://example.com/}', array['{}','{}'])`,
+    `select collecta.record_deliveries('[{"id": 1, "lease": 1, "outcome": "failed"}, {"id": 2, "lease": 1, "outcome": "delivered"}]')`,
     `select collecta.release_deliveries('{3}', '{1}')`,
     `select collecta.replay_delivery((select id from collecta.webhook_deliveries limit 1))`,
     `select collecta.replay_delivery('none')`,

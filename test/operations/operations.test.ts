@@ -184,8 +184,9 @@ t.test('doctor', async t => {
 t.test('tail follows attempts', async t => {
   const { sql, url, endpoint } = await prepared();
   const record = (outcome: string, status: number) => sql`
-    with q as (update collecta.delivery_queue set leased_until = now() + interval '1 minute' returning delivery_id, (extract(epoch from leased_until) * 1000000)::bigint as lease)
-    select collecta.record_deliveries(array_agg(delivery_id), array_agg(lease), array[${outcome}], array['http://127.0.0.1:9876/hook'], statuses => array[${status}::int]) from q`;
+    with q as (update collecta.delivery_queue set leased_until = now() + interval '1 minute' returning delivery_id, leased_until)
+    select collecta.record_deliveries(json_agg(json_build_object('id', delivery_id, 'outcome', ${outcome}::text,
+      'lease', (extract(epoch from leased_until) * 1000000)::bigint, 'url', 'http://127.0.0.1:9876/hook', 'status', ${status}::int))) from q`;
   await record('failed', 500);
   const stop = new AbortController();
   const lines: string[] = [];
@@ -194,7 +195,7 @@ t.test('tail follows attempts', async t => {
     if (lines.length === 2) stop.abort();
   });
   while (lines.length < 1) await new Promise(done => setTimeout(done, 20));
-  await sql`update collecta.delivery_queue set attempt = 2`;
+  await sql`update collecta.delivery_queue set attempt = 1`;
   await record('delivered', 200);
   t.equal(await ended, 0);
   t.match(lines[0], / failed 500 orders record_created 1 attempt 1 /);

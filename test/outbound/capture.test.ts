@@ -674,7 +674,7 @@ t.test('columns added, renamed and dropped while attached', async t => {
   await sql`select collecta.route_again()`;
   await route(sql);
   const events =
-    await sql`select event, record_id, body::json from collecta.events where routed_at > ${before}::text::timestamptz order by change_id, position`;
+    await sql`select event, record_id, body::json from collecta.events where routed_at > ${before}::text::timestamptz order by sequence, position`;
   t.strictSame(
     events.map(e => `${e.event} ${e.record_id}`),
     ['record_updated a', 'status_change a', 'record_created b', 'record_updated b', 'custom_data_updated b'],

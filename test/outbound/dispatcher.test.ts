@@ -152,7 +152,8 @@ t.test('it makes the partitions of the next days when it starts, and pauses what
       { partition: string },
     ];
   await sql.unsafe(`drop table collecta.${partition}`);
-  await sql`update collecta.endpoints set failing_since = now() - interval '6 days'`;
+  await sql`insert into collecta.endpoint_flow (endpoint_id, failing_since)
+    select endpoint_id, now() - interval '6 days' from collecta.endpoints`;
   const runner = start(t, url);
   await runner.logged('dispatching');
   t.equal((await sql`select to_regclass(${`collecta.${partition}`}) is not null as there`)[0]!.there, true);

@@ -42,10 +42,12 @@ t.test('the body is what the design says, to the byte', async t => {
     select collecta.attach_module('"work orders"', 'work-orders', status_column => 'status', custom_data_column => 'custom_data', ignore_columns => '{touched}')`);
   await subscribe(sql);
   const shape = (body: string) =>
-    body.replace(/evt_[0-9a-f]{32}/, 'evt_X').replace(/"occurred_at":"[^"]{27}"/, '"occurred_at":"T"');
+    body
+      .replace(/evt_[0-9a-f]{32}/, 'evt_X')
+      .replace(/"sequence":\d+,"occurred_at":"[^"]{27}"/, '"sequence":1,"occurred_at":"T"');
   await sql`insert into "work orders" values ('rec_1', 1.50, 'open', '{"a": [1, 2]}', '2026-11-24 15:04:05.123456+02', 1)`;
   t.strictSame((await routeBodies(sql)).map(shape), [
-    '{"id":"evt_X","event":"record_created","occurred_at":"T","module":"work-orders","record_id":"rec_1","record":{"id":"rec_1","qty":1.50,"status":"open","custom_data":{"a": [1, 2]},"at":"2026-11-24T13:04:05.123456+00:00","touched":1}}',
+    '{"id":"evt_X","event":"record_created","sequence":1,"occurred_at":"T","module":"work-orders","record_id":"rec_1","record":{"id":"rec_1","qty":1.50,"status":"open","custom_data":{"a": [1, 2]},"at":"2026-11-24T13:04:05.123456+00:00","touched":1}}',
   ]);
   await sql.begin(async tx => {
     await tx`set local collecta.context = '{"user": 7}'`;
@@ -54,14 +56,14 @@ t.test('the body is what the design says, to the byte', async t => {
   const record =
     '{"id":"rec_1","qty":1.50,"status":"done","custom_data":{"a": [1, 2]},"at":"2026-11-24T13:04:05.123456+00:00","touched":2}';
   t.strictSame((await routeBodies(sql)).map(shape), [
-    `{"id":"evt_X","event":"record_updated","occurred_at":"T","module":"work-orders","record_id":"rec_1","record":${record},"previous":{"status":"open","touched":1},"context":{"user": 7}}`,
-    `{"id":"evt_X","event":"status_change","occurred_at":"T","module":"work-orders","record_id":"rec_1","from":"open","to":"done","record":${record},"previous":{"status":"open","touched":1},"context":{"user": 7}}`,
+    `{"id":"evt_X","event":"record_updated","sequence":1,"occurred_at":"T","module":"work-orders","record_id":"rec_1","record":${record},"previous":{"status":"open","touched":1},"context":{"user": 7}}`,
+    `{"id":"evt_X","event":"status_change","sequence":1,"occurred_at":"T","module":"work-orders","record_id":"rec_1","from":"open","to":"done","record":${record},"previous":{"status":"open","touched":1},"context":{"user": 7}}`,
   ]);
   await sql`delete from "work orders"`;
   t.strictSame(
     (await routeBodies(sql)).map(shape),
     [
-      `{"id":"evt_X","event":"record_deleted","occurred_at":"T","module":"work-orders","record_id":"rec_1","record":${record}}`,
+      `{"id":"evt_X","event":"record_deleted","sequence":1,"occurred_at":"T","module":"work-orders","record_id":"rec_1","record":${record}}`,
     ],
     'the last state for a delete, no previous',
   );
@@ -113,10 +115,10 @@ t.test(
             JSON.stringify(JSON.stringify(json) === '1' ? null : json),
           );
           const [scope] =
-            await sql`select scope from collecta.events where event = 'record_created' order by change_id desc limit 1`;
+            await sql`select scope from collecta.events where event = 'record_created' order by sequence desc limit 1`;
           t.equal(scope!.scope, text);
           const bodies =
-            await sql`select event, payload_role, body from collecta.events where change_id in (select max(change_id) from collecta.events) order by position, payload_role`;
+            await sql`select event, payload_role, body from collecta.events where sequence in (select max(sequence) from collecta.events) order by position, payload_role`;
           for (const { event, payload_role, body } of bodies)
             if (payload_role)
               t.strictSame(

@@ -5,6 +5,7 @@ import type { Sql } from './database.ts';
 export type Payload = {
   id: string;
   event: string;
+  sequence: number;
   occurred_at: string;
   module: string;
   record_id: string | null;
@@ -22,13 +23,14 @@ export const allEvents = ['record_created', 'record_updated', 'record_deleted', 
 /** Routes all that is captured; the bodies written meanwhile, as text, in the order of delivery. */
 export async function routeBodies(sql: Sql, batch = 500): Promise<string[]> {
   const [start] = await sql`select clock_timestamp()::text as at`;
+  await sql`select collecta.mend_queue(clock_timestamp())`; // takes back what route_again() marked
   for (;;) {
     const [step] = await sql`select routed from collecta.route_changes(${batch})`;
     if (step!.routed === 0) break;
     if (step!.routed < 0) throw new Error('another session routes');
   }
   const rows = await sql<{ body: string }[]>`
-    select body from collecta.events where payload_role = '' and routed_at > ${start!.at}::text::timestamptz order by change_id, position`;
+    select body from collecta.events where payload_role = '' and routed_at > ${start!.at}::text::timestamptz order by sequence, position`;
   return rows.map(({ body }) => body);
 }
 
@@ -78,11 +80,51 @@ export async function refuses(
   return error;
 }
 
+export type Claimed = { id: number; lease: number; endpoint: string; event: string; body: string; awaited: boolean };
+
+/** collecta.claim_deliveries itself: what a runner in another language would call. */
+export async function claimBySql(
+  sql: Sql,
+  {
+    batch = 100,
+    runner = null,
+    cursor = null,
+  }: { batch?: number; runner?: number | null; cursor?: string | null } = {},
+) {
+  const [row] = await sql`
+    select * from collecta.claim_deliveries(${batch}, runner => ${runner}, cursor => ${cursor})`;
+  return row as unknown as {
+    deliveries: Claimed[];
+    endpoints: { endpoint_id: string; url: string; headers: object; secrets: string[] }[];
+    routed: number;
+    next: string;
+    wait_ms: number | null;
+    trouble: string | null;
+    next_cursor: string;
+  };
+}
+
+/** Records these with one outcome; how many were still theirs to record. */
+export async function record(
+  sql: Sql,
+  deliveries: { id: number; lease: number }[],
+  outcome = 'delivered',
+  result: object = {},
+): Promise<number> {
+  const results = deliveries.map(({ id, lease }) => ({
+    id,
+    lease,
+    outcome,
+    url: 'https://example.com/hook',
+    ...result,
+  }));
+  const [row] = await sql`select collecta.record_deliveries(${JSON.stringify(results)}::text::json) as recorded`;
+  return Number(row!.recorded);
+}
+
 /** Claims all that is due and records it as delivered, or as another outcome; the bodies. */
 export async function deliver(sql: Sql, outcome = 'delivered'): Promise<Payload[]> {
-  const claimed = (await sql`select * from collecta.claim_deliveries(100)`).filter(row => row.delivery_id !== null);
-  const every = (value: string) => claimed.map(() => value);
-  await sql`select collecta.record_deliveries(${claimed.map(row => row.delivery_id)}::bigint[], ${claimed.map(row => row.lease)}::bigint[],
-    ${every(outcome)}::text[], ${every('https://example.com/hook')}::text[])`;
-  return claimed.map(row => JSON.parse(row.body));
+  const { deliveries } = await claimBySql(sql);
+  await record(sql, deliveries, outcome);
+  return deliveries.map(({ body }) => JSON.parse(body));
 }

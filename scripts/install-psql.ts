@@ -6,9 +6,10 @@ const folder = process.argv.slice(2).find(argument => !argument.startsWith('-'))
 const sqlFolder = folder ? pathToFileURL(`${folder}/`) : new URL('../sql/', import.meta.url);
 const target = new URL('install.psql', sqlFolder);
 
-const head = String.raw`-- Installs or upgrades collecta with nothing but psql, re-runnable, beside and in turn with "collecta-webhooks migrate":
+const head = String.raw`-- Installs or upgrades collecta with nothing but psql. It can be run again, beside and in turn with
+-- "collecta-webhooks migrate":
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql
--- Written by scripts/install-psql.js from sql/committed; not edited by hand.
+-- Written by scripts/install-psql.ts from sql/committed; not edited by hand.
 \set ON_ERROR_STOP on
 \set QUIET on
 \encoding UTF8
@@ -30,8 +31,12 @@ select pg_advisory_xact_lock(1668246636, 4) \g /dev/null
 set local lock_timeout = '3s';
 \ir prepare.sql`;
 
-/** @param {string} filename */
-function step(filename) {
+const end = String.raw`${begin}
+\ir repair.sql
+commit;
+`;
+
+function step(filename: string): string {
   const text = readFileSync(new URL(`committed/${filename}`, sqlFolder), 'utf8');
   const previous = /^--! Previous: (\S+)$/m.exec(text)?.[1];
   const hash = /^--! Hash: (\S+)$/m.exec(text)?.[1];
@@ -39,9 +44,13 @@ function step(filename) {
   return String.raw`${begin}
 do $$
 begin
-  if exists (select from collecta.migrations where filename = '${filename}' and hash <> '${hash}') then
+  if exists (
+    select from collecta.migrations
+    where filename = '${filename}' and hash <> '${hash}'
+  ) then
     raise exception '${filename} is not the file that was installed'
-      using hint = 'Run the version that installed this database; a released migration never changes.';
+      using hint = 'Run the version that installed this database. A released migration never changes; '
+                   'docs/operations.md says what to do after an install from an unreleased commit.';
   end if;
 end
 $$;
@@ -61,7 +70,6 @@ commit;
 const filenames = readdirSync(new URL('committed/', sqlFolder))
   .filter(name => name.endsWith('.sql'))
   .sort();
-const end = `${begin}\n\\ir repair.sql\ncommit;\n`;
 const script = head + filenames.map(step).join('') + end;
 
 if (process.argv.includes('--check')) {

@@ -1,0 +1,52 @@
+// Runs plpgsql_check over every function, those that are written for modules and inbound endpoints included. Needs Debian's
+// packages postgresql-15 and postgresql-15-plpgsql-check. Errors, warnings and security warnings have to be none.
+import postgres from 'postgres';
+import { migrate } from '../src/install/migrate.ts';
+import { startServer } from '../test/support/server.ts';
+
+const server = await startServer([], undefined, 'debian15');
+const sql = postgres(server.url(), { max: 1, onnotice: () => {} });
+try {
+  await migrate(server.url());
+  await sql.unsafe(`
+    create schema checks; create extension plpgsql_check schema checks;
+    create table public.orders (
+      id int primary key, status text, tenant text, note json, custom jsonb, parts int[], at timestamptz, secret text);
+    create table public.notes (id int generated always as identity primary key, at timestamptz, custom jsonb);
+    select collecta.attach_module('public.notes', 'notes');
+    create table public.lines (a int, b text collate "C", n numeric, primary key (a, b)) partition by list (a);
+    create table public.lines_1 partition of public.lines for values in (1);
+    select collecta.attach_module('public.orders', 'orders', 'status', 'custom', 'tenant', exclude_columns => '{secret}',
+      ignore_columns => '{at}');
+    select collecta.attach_module('public.lines', 'lines', on_truncate => 'refuse');
+    select collecta.create_endpoint('https://example.com/',
+      '{record_created,record_updated,record_deleted,status_change,custom_data_updated}');
+    select collecta.create_inbound_endpoint('orders', '{"$.id": "id", "$.status": "status", "$.parts": "parts"}', '{id}');
+    select collecta.create_inbound_endpoint('lines', '{"$.a": "a", "$.b": "b", "$.n": "n"}', '{a,b}');
+    select collecta.create_inbound_endpoint('notes', '{"$.at": "at", "$.custom": "custom"}')`);
+  const found = await sql<{ function: string; place: string; level: string; message: string }[]>`
+    with function as (
+      select p.oid, p.oid::regprocedure::text as name, coalesce(t.tgrelid, 0)::oid as relation,
+        coalesce(t.tgoldtable, case when p.prorettype = 'trigger'::regtype then 'old_rows' end)::text as old_table,
+        coalesce(t.tgnewtable, case when p.prorettype = 'trigger'::regtype then 'new_rows' end)::text as new_table
+      from pg_proc p join pg_language l on l.oid = p.prolang and l.lanname = 'plpgsql'
+      left join lateral (select * from pg_trigger t where t.tgfoid = p.oid order by t.tgrelid limit 1) t on true
+      where p.pronamespace::regnamespace::text like 'collecta%'
+        and (p.prorettype <> 'trigger'::regtype or t.oid is not null)
+    )
+    select name as function, coalesce(lineno::text, '') || ' ' || coalesce(statement, '') as place, level, message
+    from function
+    cross join lateral checks.plpgsql_check_function_tb(function.oid, function.relation, fatal_errors => false,
+      security_warnings => true, performance_warnings => false, extra_warnings => false,
+      oldtable => function.old_table, newtable => function.new_table) checked
+    order by 1, 2`;
+  const [{ functions } = { functions: 0 }] = await sql`
+    select count(*)::int as functions from pg_proc p join pg_language l on l.oid = p.prolang
+    where l.lanname = 'plpgsql' and p.pronamespace::regnamespace::text like 'collecta%'`;
+  for (const each of found) console.error(`${each.function}, line ${each.place}: ${each.level}: ${each.message}`);
+  console.log(`plpgsql_check: ${functions} functions, ${found.length} findings`);
+  process.exitCode = found.length > 0 || functions < 50 ? 1 : 0;
+} finally {
+  await sql.end({ timeout: 1 });
+  await server.stop();
+}

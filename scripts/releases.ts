@@ -1,0 +1,17 @@
+// sql/released.json: for each released version the migrations that it added, with their hashes. These never change.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+
+export const root = fileURLToPath(new URL('..', import.meta.url));
+export const releasedFile = join(root, 'sql/released.json');
+
+export type Releases = Record<string, Record<string, string>>;
+
+export const readReleases = (): Releases =>
+  z.record(z.string(), z.record(z.string(), z.string())).parse(JSON.parse(readFileSync(releasedFile, 'utf8')));
+
+/** filename → hash, of all versions together. */
+export const releasedMigrations = (releases: Releases): Record<string, string> =>
+  Object.assign({}, ...Object.values(releases));

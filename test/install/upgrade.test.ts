@@ -1,0 +1,96 @@
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { dumpInstall } from '../../scripts/dump-install.ts';
+import { readReleases, releasedMigrations } from '../../scripts/releases.ts';
+import { migrate, readMigrations } from '../../src/install/migrate.ts';
+import { useServer } from '../support/database.ts';
+import { createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
+
+// Upgrades start from a dump of each released version, and from one of this version as if it were released, to a next one.
+const { database } = await useServer();
+const run = promisify(execFile);
+const folder = 'test/install/released';
+const releases = readReleases();
+const scratch = mkdtempSync(join(tmpdir(), 'collecta-upgrade-'));
+t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
+
+t.test('a released migration never changes, and a dump of each released version is kept', async t => {
+  const committed = Object.fromEntries((await readMigrations()).map(({ filename, hash }) => [filename, hash]));
+  for (const [filename, hash] of Object.entries(releasedMigrations(releases)))
+    t.equal(committed[filename], hash, filename);
+  t.strictSame(
+    existsSync(folder) ? readdirSync(folder).sort() : [],
+    Object.keys(releases)
+      .map(version => `${version}.sql`)
+      .sort(),
+  );
+  t.equal(Object.keys(releases).length > 0, JSON.parse(readFileSync('package.json', 'utf8')).version !== '0.1.0');
+});
+
+/** sql/ with one more migration, as the next version would have it. */
+async function nextVersion(): Promise<URL> {
+  const path = join(scratch, 'next');
+  cpSync('sql', path, { recursive: true });
+  const previous = (await readMigrations()).at(-1)!.hash;
+  const body = `alter table collecta.settings add column added_by_a_test int;
+alter table collecta.outbox add column added_by_a_test int;
+do $$ begin perform collecta.restore_grants(exactly => true); end $$;
+reset role;\n`;
+  const hash = `sha1:${createHash('sha1').update(`${previous}\n${body}`).digest('hex')}`;
+  writeFileSync(
+    join(path, 'committed/999999-added-by-a-test.sql'),
+    `--! Previous: ${previous}\n--! Hash: ${hash}\n\n${body}`,
+  );
+  return pathToFileURL(`${path}/`);
+}
+
+for (const version of [...Object.keys(releases), 'this version'])
+  t.test(`from ${version}, while rows are written and delivered: nothing is lost`, async t => {
+    const dump = join(scratch, 'dump.sql');
+    if (version === 'this version') writeFileSync(dump, await dumpInstall());
+    else cpSync(join(folder, `${version}.sql`), dump);
+    const target = await database('empty');
+    await migrate((await database('empty')).url); // the roles of the cluster
+    await run('psql', [target.url, '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', dump]);
+    const { sql } = target;
+    await sql`select collecta.resume_after_restore()`;
+    const receiver = await startReceiver();
+    await createEndpoint(sql, receiver, '/upgrade', { events: ['record_created'] });
+    await sql`select collecta.pause_endpoint(endpoint_id) from collecta.endpoints where name in ('all', 'ordered')`;
+
+    const old = await startRunner(target.url);
+    let written = 0;
+    let stop = false;
+    const writers = [1, 2].map(async writer => {
+      for (let n = 1; !stop; n++) {
+        await sql`insert into public.work_orders (id, status) values (${writer * 1_000_000 + n}, 'new')`;
+        written++;
+      }
+    });
+    await until('rows are delivered before the upgrade', () => receiver.to('/upgrade').length > 20);
+    const { applied } = await migrate(target.url, { folder: await nextVersion() });
+    t.ok(applied.includes('999999-added-by-a-test.sql'), `applied ${applied}`);
+    const before = written;
+    await until('rows are written after the upgrade', () => written > before + 20);
+    stop = true;
+    await Promise.all(writers);
+    await until(
+      'all is delivered',
+      () => new Set(receiver.to('/upgrade').map(({ body }) => JSON.parse(body).record_id)).size === written,
+    );
+    t.strictSame([...(await sql`select problem from collecta.health where severity = 'error'`)], []);
+    await old.stop();
+  });
+
+t.test('an install from a commit that was never released is told apart, with what to do', async t => {
+  const target = await database('empty');
+  await migrate(target.url);
+  await target.sql`update collecta.migrations set hash = 'sha1:0123456789012345678901234567890123456789'`;
+  await t.rejects(migrate(target.url), { message: /never released/, hint: /uninstall/ });
+});
