@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:2f492198d61d61e7eb1a484260c01bf4c5625a19
+--! Hash: sha1:e51fd5ddf5ffb011f9db23d778961dfdc2018dda
 --! Message: Install
 
 --! Included install/schema.sql
@@ -5036,8 +5036,9 @@ comment on function collecta.acting_role() is
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
+  -- 2 / ln(2)
   select case when ms is null then -1 when ms <= 1 then 0
-    else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
+    else least(63, ceil(ln(ms) * 2.8853900817779268::float8)) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
   'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
@@ -5112,20 +5113,21 @@ begin
   if counted_to <= counted_from then
     return false;
   end if;
-  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
-  select coalesce(a.endpoint_id, ''), a.minute, a.outcome, a.answer_step, a.receipt_step, count(*)
-  from (
-    select a.endpoint_id, date_trunc('minute', a.finished_at) as minute, a.outcome,
+  -- Cheap expressions, since they are evaluated for each attempt: date_part and not extract, which computes in numeric.
+  with counted as materialized (
+    select a.endpoint_id, date_bin('1 minute', a.finished_at, 'epoch') as minute, a.outcome,
       collecta.latency_step(a.total_ms) as answer_step,
-      collecta.latency_step(case when a.outcome = 'delivered' and a.event_id ~ '^evt_[0-9a-f]{12}'
-        then extract(epoch from a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
-        end::float8) as receipt_step
+      collecta.latency_step(case when a.outcome = 'delivered' and octet_length(a.event_id) = 36
+        then date_part('epoch', a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
+        end) as receipt_step, count(*) as attempts
     from collecta.delivery_attempts a
     where a.id >= collecta.attempt_id_at(counted_from) and a.id < collecta.attempt_id_at(counted_to)
-  ) a
-  group by grouping sets (
-    (a.endpoint_id, a.minute, a.outcome, a.answer_step, a.receipt_step),
-    (a.minute, a.outcome, a.answer_step, a.receipt_step))
+    group by 1, 2, 3, 4, 5
+  )
+  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
+  select c.endpoint_id, c.minute, c.outcome, c.answer_step, c.receipt_step, c.attempts from counted c
+  union all
+  select '', c.minute, c.outcome, c.answer_step, c.receipt_step, sum(c.attempts) from counted c group by 2, 3, 4, 5
   on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
   perform collecta.raise_alerts(counted_from, counted_to);
   perform collecta.fold_rollup(counted_to);
