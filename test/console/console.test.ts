@@ -259,8 +259,8 @@ async function record(on: Sql, outcome: string, status: number) {
     with q as (
       update collecta.delivery_queue set leased_until = now() + interval '1 minute'
       returning delivery_id, (extract(epoch from leased_until) * 1000000)::bigint as lease)
-    select collecta.record_deliveries(array_agg(delivery_id), array_agg(lease), array[${outcome}], array['https://x.example/'],
-      statuses => array[${status}::int]) from q`;
+    select collecta.record_deliveries(json_agg(json_build_object('id', delivery_id, 'lease', lease,
+      'outcome', ${outcome}::text, 'url', 'https://x.example/', 'status', ${status}::int))) from q`;
 }
 
 t.test('every page: strict headers, nothing inline, all that comes from outside as text', async t => {

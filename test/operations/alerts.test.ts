@@ -40,7 +40,7 @@ async function observe(sql: Sql): Promise<void> {
 async function alerts(sql: Sql, endpoint: string) {
   const rows =
     await sql`with gone as (delete from collecta.delivery_queue where endpoint_id = ${endpoint} returning event_id)
-    select v.event, v.record_id, v.body::json -> 'record' as record, v.body from gone join collecta.events v using (event_id) order by v.change_id`;
+    select v.event, v.record_id, v.body::json -> 'record' as record, v.body from gone join collecta.events v using (event_id) order by v.sequence`;
   return rows.map(row => ({ event: row.event, subject: row.record_id, record: row.record, body: row.body }));
 }
 /** As if the interval between two alerts of a kind had passed. */
