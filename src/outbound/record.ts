@@ -67,7 +67,6 @@ function recordOf({ delivery, startedAt, signed, result }: Finished, now: number
   };
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: what PostgreSQL's text and json refuse
 const clean = (text: string) =>
   new TextDecoder()
     .decode(new TextEncoder().encode(text))

@@ -38,6 +38,7 @@ t.test('the documented defaults', async t => {
     host: '127.0.0.1',
     port: 8080,
     trustedProxies: 0,
+    publicUrl: undefined,
     operationsHost: '127.0.0.1',
     operationsPort: undefined,
     consolePath: '/console',

@@ -65,3 +65,21 @@ t.test('tests are in the rooms of what they test', async t => {
     [],
   );
 });
+
+t.test('the table of advisory locks in ARCHITECTURE.md is that of the sources', async t => {
+  const named = new Set<string>();
+  const sources = [
+    ...files.map(file => `src/${file}`),
+    ...(readdirSync('sql/fixtures', { recursive: true }) as string[])
+      .filter(name => name.endsWith('.sql'))
+      .map(name => `sql/fixtures/${name}`),
+  ];
+  for (const path of sources)
+    for (const [, lockClass, key] of readFileSync(path, 'utf8').matchAll(/\b(16682466\d\d), *(\d+)?/g))
+      named.add(`${lockClass} ${key ?? 'computed'}`);
+  const table = readFileSync('ARCHITECTURE.md', 'utf8').split('## Advisory locks')[1]!.split('\n## ')[0]!;
+  const documented = [...table.matchAll(/^\| (16682466\d\d)[^|]*\| ([^|]+) \|/gm)].map(
+    ([, lockClass, key]) => `${lockClass} ${/^\d+$/.test(key as string) ? key : 'computed'}`,
+  );
+  t.strictSame(documented.sort(), [...named].sort());
+});

@@ -1,0 +1,229 @@
+/** Capture fails no writer's statement for what a value is, or for rights that it has lost. */
+import { existsSync } from 'node:fs';
+import t from 'tap';
+import { migrate } from '../../src/install/migrate.ts';
+import { brief, route, subscribe } from '../support/changes.ts';
+import { type Sql, useServer } from '../support/database.ts';
+
+const { connect, database, server } = await useServer();
+
+/** Values of the types that extensions bring, odd ones among them. */
+const extensions: Record<string, Record<string, string[]>> = {
+  citext: { citext: [`'ABC'`, `''`, `E'\\u0001"\\\\'`] },
+  hstore: { hstore: [`'a=>1,b=>NULL'`, `''`, `'"q\\"uote"=>"\\\\back"'`] },
+  cube: { cube: [`'(1,2,3)'`, `'(1,2),(3,4)'`, `'(NaN)'`] },
+  isn: {
+    isbn: [`'978-0-393-04002-9'`],
+    ean13: [`'978-0-393-04002-9'`],
+    issn: [`'1436-4522'`],
+    upc: [`'220356483481'`],
+  },
+  ltree: { ltree: [`'a.b.c'`, `''`], lquery: [`'a.*{2}.b'`], ltxtquery: [`'a & b*'`] },
+  seg: { seg: [`'1.5 .. 2.5'`, `'~7'`, `'<5'`] },
+  intarray: { query_int: [`'1&(2|3)'`] },
+  lo: { lo: ['12345'] },
+  earthdistance: { earth: [`ll_to_earth(48, 11)`] },
+  postgis: {
+    geometry: [
+      `'POINT(1 2)'`,
+      `'POINT(NaN 1)'`,
+      `'POINT EMPTY'`,
+      `'CIRCULARSTRING(0 0, 1 1, 1 0)'`,
+      `'COMPOUNDCURVE(CIRCULARSTRING(0 0, 1 1, 1 0),(1 0, 0 1))'`,
+      `'POLYHEDRALSURFACE(((0 0 0, 0 0 1, 0 1 1, 0 1 0, 0 0 0)))'`,
+      `'TIN(((0 0 0, 0 0 1, 0 1 0, 0 0 0)))'`,
+      `'GEOMETRYCOLLECTION(POINT(NaN 0),MULTICURVE((0 0,1 1)))'`,
+    ],
+    geography: [`'POINT(1 2)'`, `'POINT EMPTY'`],
+    box2d: [`'BOX(1 2,3 4)'`],
+    box3d: [`'BOX3D(1 2 3,4 5 6)'`],
+  },
+};
+
+const debianServer = existsSync('/usr/lib/postgresql/15/bin/postgres');
+/** Another instance of the module, which reads COLLECTA_TEST_SERVER anew. */
+const serverOfDebian: string = '../support/server.ts?debian';
+
+async function fresh(debian: boolean): Promise<Sql> {
+  if (!debian) return (await database()).sql;
+  const chosen = process.env.COLLECTA_TEST_SERVER;
+  process.env.COLLECTA_TEST_SERVER = 'debian15';
+  const { startServer } = await import(serverOfDebian);
+  const other = await startServer();
+  if (chosen === undefined) delete process.env.COLLECTA_TEST_SERVER;
+  t.teardown(() => other.stop());
+  await migrate(other.url());
+  return connect(other.url());
+}
+
+for (const debian of debianServer ? [false, true] : [false])
+  t.test(debian ? "types of Debian's contrib and PostGIS" : 'types of contrib', async t => {
+    const sql = await fresh(debian);
+    const postgis = debian && existsSync('/usr/share/postgresql/15/extension/postgis.control');
+    await sql`create schema extra`; // without USAGE for anybody: the place where PostGIS is put
+    const tables: string[] = [];
+    let index = 0;
+    for (const [extension, types] of Object.entries(extensions)) {
+      const [there] = await sql`select from pg_available_extensions where name = ${extension}`;
+      if (!there) continue;
+      await sql.unsafe(`create extension ${extension} schema extra cascade`);
+      await sql`set search_path = public, extra`;
+      for (const [type, values] of Object.entries(types)) {
+        const table = `t${index++}`;
+        await sql.begin(async tx => {
+          await tx`set local search_path = public, extra`;
+          const array = `array[${values.map(value => `${value}::${type}`).join(', ')}]`;
+          await tx.unsafe(`create table ${table} (id int primary key generated always as identity, v ${type}, many ${type}[], n int default 0);
+            select collecta.attach_module('${table}', '${table}')`);
+          if (tables.length === 0)
+            await tx`select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}')`;
+          for (const value of values)
+            await tx.unsafe(`insert into ${table} (v, many) values (${value}::${type}, ${array}), (null, null)`);
+          await tx.unsafe(
+            `update ${table} set n = 1; update ${table} set n = 2 where id = 1; delete from ${table} where id = 2; truncate ${table}`,
+          );
+        });
+        const rows = await sql`select operation, coalesce(new, old) ->> 'v' as v, coalesce(new, old) ->> 'id' as id,
+            coalesce(new, old)::text::json is not null as valid from collecta.outbox order by change_id`;
+        t.equal(rows.length, 6 * values.length + 1, `${extension}: ${type}`);
+        t.ok(
+          rows.every(row => row.valid && row.id),
+          'JSON, with its key',
+        );
+        t.ok(
+          rows.filter(row => row.operation === 'I' && row.id % 2).every(row => row.v !== null),
+          'with the value',
+        );
+        t.equal((await route(sql)).length, rows.length);
+        tables.push(table);
+      }
+    }
+    t.equal(tables.length, postgis ? 18 : 14, `${tables.length} types`);
+    t.equal((await sql`select from collecta.unrouted`).length, 0);
+    t.strictSame([...(await sql`select problem from collecta.health where severity <> 'info'`)], []);
+  });
+
+t.test('a cast to json that a superuser made, and that raises, returns no JSON, or takes too long', async t => {
+  const { sql } = await database();
+  await sql.unsafe(`create type mood as enum ('fine', 'raises', 'nonsense', 'slow');
+    create function to_json(m mood) returns json language plpgsql as $$
+      begin
+        if m = 'raises' then raise exception 'no'; end if;
+        if m = 'slow' then perform pg_sleep(30); end if;
+        return (case m when 'nonsense' then '{"a": NaN}' else '{"mood": true}' end)::json;
+      end $$;
+    create cast (mood as json) with function to_json(mood);
+    create table t (id int primary key, m mood, n int default 0); select collecta.attach_module('t', 't')`);
+  await subscribe(sql);
+  await sql.unsafe(
+    `insert into t values (1, 'fine'), (2, 'raises'), (3, 'nonsense'); update t set n = n + 1; delete from t where id = 2; truncate t`,
+  );
+  const seen = (await route(sql)).map(
+    ({ event, record_id, record }) => `${event} ${record_id} ${JSON.stringify(record?.m)}`,
+  );
+  t.ok(seen.includes('record_created 1 {"mood":true}'));
+  for (const event of ['record_created', 'record_updated'])
+    for (const id of [2, 3])
+      t.ok(seen.includes(`${event} ${id} ${id === 2 ? '"raises"' : '"nonsense"'}`), `${event} ${id}`);
+  t.match(
+    [...(await sql`select severity, problem from collecta.health`)],
+    [{ severity: 'info', problem: 'values may be captured as text' }],
+  );
+
+  const hurried = connect(server.url(sql.options.database as string), { max: 1 });
+  await hurried`set statement_timeout = '300ms'`;
+  await hurried`insert into t values (4, 'slow')`;
+  t.match(await route(sql), [{ record_id: '4' }], "a writer's statement_timeout does not fail what is written already");
+  const patient = connect(server.url(sql.options.database as string), { max: 1 });
+  const [{ pid }] = (await patient`select pg_backend_pid() as pid`) as unknown as [{ pid: number }];
+  const cancelled = patient`insert into t values (5, 'slow')`.catch(error => error.code);
+  await new Promise(done => setTimeout(done, 300));
+  await sql`select pg_cancel_backend(${pid})`;
+  t.equal(await cancelled, '57014', 'but somebody who cancels it does');
+});
+
+t.test('each of our grants revoked, one by one', async t => {
+  const { sql, name } = await database();
+  await sql.unsafe(`create role writer_${process.pid} login password 'x'; create schema app; create type app.mood as enum ('ok');
+    create table app.plain (id int primary key, secret text, big text); create table app.typed (id int primary key, m app.mood, big text);
+    grant usage on schema app to writer_${process.pid}; grant all on all tables in schema app to writer_${process.pid};
+    select collecta.attach_module('app.plain', 'plain', exclude_columns => '{secret}'), collecta.attach_module('app.typed', 'typed')`);
+  await subscribe(sql);
+  const url = server.url(name).replace('postgres:postgres@', `writer_${process.pid}:x@`);
+  const write = async () => {
+    const writer = connect(url, { max: 1 });
+    await writer.unsafe(`insert into app.plain values (1, 'psst', null), (2, 'psst', repeat('x', 100000)); update app.plain set big = 'y';
+      delete from app.plain where id = 1; truncate app.plain;
+      insert into app.typed values (1, 'ok', null), (2, 'ok', repeat('x', 100000)); update app.typed set big = 'y';
+      delete from app.typed where id = 1; truncate app.typed`);
+    await writer.end();
+  };
+  await write();
+  const complete = brief(await route(sql)).length;
+  const grants = await sql`
+    select format('%s on %s from %I', a.privilege_type, o.target, 'collecta_capture') as revoke,
+      format('%s on %s to %I', a.privilege_type, o.target, 'collecta_capture') as again
+    from (
+      select 'schema ' || nspname as target, nspacl as acl from pg_namespace
+      union all select 'table ' || oid::regclass, relacl from pg_class
+      union all select 'function ' || oid::regprocedure, proacl from pg_proc) o
+    cross join lateral aclexplode(o.acl) a
+    where a.grantee = 'collecta_capture'::regrole and o.target !~ 'collecta_modules'`;
+  t.ok(grants.length > 10, `${grants.length} grants`);
+  for (const { revoke, again } of grants) {
+    await sql.unsafe(`revoke ${revoke}`);
+    const code = await write().then(
+      () => undefined,
+      error => error.code,
+    );
+    const problems = await sql`select problem from collecta.health where severity = 'error'`;
+    t.ok(problems.length, `health speaks after: revoke ${revoke}`);
+    if (/ on (table|schema) app/.test(revoke)) {
+      t.equal(code, undefined, 'writers go on');
+      await sql.unsafe(`grant ${again}`);
+    } else {
+      // Without its rights in our own schemas capture cannot write the outbox, which is the one reason to fail a writer.
+      t.ok(code === undefined || code === '42501', `writers go on, or say what is missing: ${code}`);
+      await sql`select collecta.restore_grants()`;
+      await sql.unsafe('truncate app.plain, app.typed');
+    }
+    await route(sql);
+    t.notMatch(JSON.stringify(await sql`select body from collecta.events`), 'psst');
+  }
+  await write();
+  t.equal(brief(await route(sql)).length, complete, 'and all is captured again');
+});
+
+t.test('TRUNCATE after SET SCHEMA, and with row security that came later', async t => {
+  const { sql } = await database();
+  await sql.unsafe(`create schema one; create schema two; create table one.t (id int primary key); create table one.u (id int primary key);
+    select collecta.attach_module('one.t', 't'), collecta.attach_module('one.u', 'u')`);
+  await subscribe(sql);
+  await sql.unsafe(`alter table one.t set schema two; alter table one.u enable row level security;
+    insert into two.t values (1), (2); insert into one.u values (1), (2)`);
+  await route(sql);
+  await sql.unsafe('truncate two.t, one.u');
+  t.match(
+    (await route(sql)).map(({ module, record_id }) => [module, record_id]).sort(),
+    [
+      ['t', null],
+      ['u', null],
+    ],
+    'one event without a record, and not none',
+  );
+  const problems = await sql`select hint from collecta.health where problem = 'truncate is captured as one'`;
+  t.equal(problems.length, 2);
+  for (const { hint } of problems) await sql.unsafe(hint);
+  t.strictSame([...(await sql`select * from collecta.health`)], []);
+  await sql.unsafe('insert into two.t values (1); insert into one.u values (1)');
+  await route(sql);
+  await sql.unsafe('truncate two.t, one.u');
+  t.strictSame(brief(await route(sql)), ['deleted 1', 'deleted 1'], 'after the hints: each record');
+});
+
+t.test('an unknown operation is refused', async t => {
+  const { sql } = await database();
+  await t.rejects(sql`insert into collecta.outbox (version, operation, captured_at) values (1, 'i', now())`, {
+    code: '23514',
+  });
+});
