@@ -97,11 +97,12 @@ export function page({ rows, roles: known }: { rows: Row[]; roles: Role[] }): st
   const of = (...kinds: Row['kind'][]) => table(rows.filter(({ kind }) => kinds.includes(kind)));
   const functions = rows.filter(({ kind }) => kind === 'function');
   const owners = [...new Set(functions.map(({ owner }) => owner))].sort();
+  // One function a line, so that two branches that each add one merge without a conflict.
   const ownersOnly = owners.map(owner => {
     const names = functions
       .filter(each => each.owner === owner && each.granted.length === 0)
       .map(({ name }) => `\`${name.replace(/^collecta\./, '')}\``);
-    return `- \`${owner}\`: ${names.join(', ')}`;
+    return `- \`${owner}\`:\n  ${names.join(',\n  ')}`;
   });
   return `# Privileges
 
