@@ -274,3 +274,23 @@ t.test("a mapped scope column is part of every match: no tenant writes another's
   t.match([...(await sql`select tenant_id, quantity from parts`)], [{ tenant_id: 'other', quantity: 1 }]);
   await receiving.stop();
 });
+
+t.test(
+  "code of the table can leave a setting in the receiving process's session, as docs/security.md says",
+  async t => {
+    const { sql } = await database();
+    await sql.unsafe(`
+    create table orders (id text primary key default gen_random_uuid()::text, sku text);
+    create function leave() returns trigger language plpgsql as $$ begin
+      perform set_config('work_mem', '123kB', false); return new; end $$;
+    create trigger leave before insert on orders for each row execute function leave();
+    select collecta.attach_module('orders', 'orders');`);
+    const [made] = await sql`select * from collecta.create_inbound_endpoint('orders', '{"$.sku": "sku"}')`;
+    const session = await sql.reserve();
+    await session`
+    select status from collecta.receive_inbound(${made!.inbound_endpoint_id}, 1, array['{"sku": "a"}'::json], '{}')`;
+    const [{ work_mem } = {}] = await session`show work_mem`;
+    session.release();
+    t.equal(work_mem, '123kB');
+  },
+);
