@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:545976a94d58ac9a3dbfddeb8d7b3eb6f4f0e77a
+--! Hash: sha1:fc7d38101172a5fab5ea31d00ef18f7b4414cf61
 --! Message: Install
 
 --! Included install/schema.sql
@@ -772,8 +772,8 @@ begin
     from %s s join %s p on p.shardid = s.shardid
     left join %s n on n.groupid = p.groupid and n.noderole::text = ''primary''
     where s.logicalrelid = $1',
-    'pg_catalog.pg_dist_local_group'::regclass, 'pg_catalog.pg_dist_shard'::regclass,
-    'pg_catalog.pg_dist_placement'::regclass, 'pg_catalog.pg_dist_node'::regclass) using relation;
+    to_regclass('pg_catalog.pg_dist_local_group'), to_regclass('pg_catalog.pg_dist_shard'),
+    to_regclass('pg_catalog.pg_dist_placement'), to_regclass('pg_catalog.pg_dist_node')) using relation;
 end
 $$;
 comment on function collecta.shards_of(regclass) is 'The placed shards of a distributed table, and which of them are on this node.';
@@ -1088,11 +1088,11 @@ begin
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
         and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
   then
-    return '{}';
+    return array[]::oid[];
   end if;
   return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
-  return '{}';
+  return array[]::oid[];
 end
 $$;
 comment on function collecta.relations_to_capture(oid, text, text, text) is
@@ -1119,7 +1119,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   written regprocedure;
-  namespaces text;
+  namespaces text[]; -- quoted
   owner constant name := collecta.written_owner(owner_name);
   foreign_ones constant regprocedure[] := array(
     select p.oid::regprocedure from pg_catalog.pg_proc p
@@ -1129,14 +1129,14 @@ begin
     perform collecta.revoke_execute(written);
   end loop;
   if foreign_ones <> '{}' and owner <> current_user then
-    select string_agg(distinct quote_ident(n.nspname), ', ') into namespaces
+    select array_agg(distinct quote_ident(n.nspname)) into namespaces
     from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     where p.oid = any (foreign_ones::oid[]);
-    execute format('grant create on schema %s to %I', namespaces, owner);
+    execute format('grant create on schema %s to %I', array_to_string(namespaces, ', '), owner);
     foreach written in array foreign_ones loop
       execute format('alter function %s owner to %I', written, owner);
     end loop;
-    execute format('revoke create on schema %s from %I', namespaces, owner);
+    execute format('revoke create on schema %s from %I', array_to_string(namespaces, ', '), owner);
   end if;
 end
 $$;
@@ -1155,15 +1155,15 @@ create or replace function collecta.revoke_execute(function_id regprocedure) ret
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  holders text;
+  holders text[]; -- roles, quoted
 begin
   -- PUBLIC has it by default, and others by ALTER DEFAULT PRIVILEGES.
-  select string_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end, ', ') into holders
+  select array_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end) into holders
   from pg_catalog.pg_proc p
   cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
   where p.oid = function_id and a.grantee <> p.proowner;
   if holders is not null then
-    execute format('revoke all on function %s from %s cascade', function_id, holders);
+    execute format('revoke all on function %s from %s cascade', function_id, array_to_string(holders, ', '));
   end if;
 end
 $$;
@@ -1668,15 +1668,16 @@ comment on function collecta.refuse_truncate_template() is
 --! Included outbound/1_capture/templates/otherwise.sql
 create or replace function collecta.capture_otherwise_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
-as $template$ select $body$-- What the statement above does not know: a statement made for the table as it is now. If that fails, key and status.
+as $template$ select $body$-- What the statement above does not know: a statement made for the table as it is now. If that fails, key and
+      -- status.
       begin
-        execute collecta.capture_statement(@version@, @module_id@, tg_relid, tg_op, false) using captured_at;
+        execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', false) using captured_at;
       exception when others or query_canceled then
         if sqlstate = '57014' and not collecta.writer_timed_out() then
           raise;
         end if;
         begin
-          execute collecta.capture_statement(@version@, @module_id@, tg_relid, tg_op, true) using captured_at;
+          execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', true) using captured_at;
         exception when syntax_error_or_access_rule_violation or data_exception then
           raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
         end;
@@ -1729,9 +1730,9 @@ begin
   return document;
 exception when others then
   begin
-    return coalesce(@thin_by_name@, '{"$truncated":true}');
+    return coalesce(@thin_by_name@, '{"$truncated":true}'::json);
   exception when others then
-    return '{"$truncated":true}';
+    return '{"$truncated":true}'::json;
   end;
 end
 $body$ $template$;
@@ -1812,8 +1813,6 @@ begin
       when coalesce((select s.notify from collecta.settings s), current_setting('max_prepared_transactions')::int = 0)
         then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
       else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end,
-    'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
-      jsonb_build_object('version', module.version, 'module_id', module.module_id)),
     'layout', layout,
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
@@ -1864,7 +1863,7 @@ declare
   source text;
   name text;
   written boolean := false;
-  written_functions regprocedure[] := '{}';
+  written_functions regprocedure[] := array[]::regprocedure[];
   before jsonb;
   capturer constant name := collecta.capturing_role();
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
@@ -1924,7 +1923,9 @@ begin
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
-    source := collecta.fill_template(source, parts);
+    source := collecta.fill_template(source, parts || jsonb_build_object('capture_otherwise',
+      collecta.fill_template(collecta.capture_otherwise_template(),
+        parts || jsonb_build_object('operation', upper(operation)))));
     -- Ten thousand endpoints on one module change nothing after the first.
     continue when exists (
       select from pg_catalog.pg_proc p
@@ -2324,8 +2325,14 @@ begin
       where t.tgrelid = member.relation and t.tgname = 'collecta_capture_' || member.task
         and t.tgfoid = member.function_id);
     execute format(
-      'create or replace trigger collecta_capture_%1$s %2$s %1$s on %3$s %4$s for each statement execute function %5$s()',
-      member.task, case member.task when 'truncate' then 'before' else 'after' end, member.relation,
+      'create or replace trigger %I %s on %s %s for each statement execute function %s()',
+      'collecta_capture_' || member.task,
+      case member.task
+        when 'insert' then 'after insert'
+        when 'update' then 'after update'
+        when 'delete' then 'after delete'
+        when 'truncate' then 'before truncate' end,
+      member.relation,
       case member.task
         when 'insert' then 'referencing new table as new_rows'
         when 'update' then 'referencing old table as old_rows new table as new_rows'
@@ -2426,7 +2433,7 @@ declare
   present constant text[] := array(select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = relation and a.attnum > 0 and not a.attisdropped);
   keys text[];
-  gone text[] := '{}';
+  gone text[] := array[]::text[];
   shown text[];
   saved int;
 begin
@@ -3059,7 +3066,7 @@ declare
   next_out int[] := array_fill(0, array[changes]);
   balance int[]; -- by state: how many more changes lead away from it than to it
   start int;
-  path int[] := '{}';
+  path int[] := array[]::int[];
   walk int[];
   stack_state int[];
   stack_change int[];
@@ -4125,7 +4132,7 @@ begin
     end;
   end if;
   if routing is null then
-    select null::int as routed, null::bigint as next_change, false as more, null::json as deliveries,
+    select null::int as routed, null::pg_snapshot as in_order, null::bigint as next_change, false as more, null::json as deliveries,
       null::text[] as endpoint_ids, 0 as leased, 0::bigint as leased_bytes, false as awaited
     into routing;
   end if;
@@ -4783,8 +4790,8 @@ create table collecta.alerts (
   constraint alerts_pkey primary key (kind, subject)
 );
 comment on table collecta.alerts is
-  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and so '
-  'on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
+  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and '
+  'so on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
 comment on column collecta.alerts.subject is 'An endpoint, a module, an inbound endpoint; empty: the outbox.';
 comment on column collecta.alerts.sent_state is 'The state that the last alert told of.';
 comment on column collecta.alerts.pending is
@@ -4809,7 +4816,7 @@ begin
     return;
   end if;
   change := nextval('collecta.outbox_change_id_seq');
-  insert into collecta.events (event_id, routed_at, change_id, position, module, event, record_id, occurred_at, body)
+  insert into collecta.events (event_id, routed_at, sequence, position, module, event, record_id, occurred_at, body)
   values (made, stamp, change, 0, 'collecta', event, nullif(subject, ''), stamp,
     format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', made, event,
       to_char(stamp at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
@@ -4819,11 +4826,13 @@ begin
   perform collecta.wake_runner();
 end
 $$;
-comment on function collecta.send_alert(text, text, jsonb) is 'Queues one alert for every endpoint that subscribes to it.';
+comment on function collecta.send_alert(text, text, jsonb) is
+  'Queues one alert for every endpoint that subscribes to it.';
 --! EndIncluded operations/internal/send_alert.sql
 --! Included operations/internal/raise_alerts.sql
--- observe()'s part that looks for what changed since it last looked, in attempts recorded from one moment to another. It
--- reads the attempts that did not deliver, by their partial index, and of the endpoints concerned the last that did.
+-- The part of observe() that looks for what changed since it last looked, in the attempts that were recorded from one
+-- moment to another. It reads the attempts that did not deliver, by their partial index, and of the endpoints concerned
+-- the last that did.
 create or replace function collecta.raise_alerts(counted_from timestamptz, counted_to timestamptz) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4839,7 +4848,8 @@ begin
     return;
   end if;
 
-  -- Endpoints: paused; failing, once a delivery has used half of its retries; well again with the first success after that.
+  -- An endpoint is paused; or failing, once a delivery has used half of its retries; or well again, with the first
+  -- success after that.
   insert into collecta.alerts as a (kind, subject, state, detail)
   select 'endpoint', c.endpoint_id, c.state,
     jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
@@ -4911,7 +4921,8 @@ begin
     from (select captured_at from collecta.outbox order by change_id limit 1) o
     where o.captured_at < counted_to - interval '1 minute'
   ) s
-  on conflict on constraint alerts_pkey do update set state = 'stale', detail = excluded.detail where a.state <> 'stale';
+  on conflict on constraint alerts_pkey do update set state = 'stale', detail = excluded.detail
+    where a.state <> 'stale';
   update collecta.alerts a set state = 'well'
   where a.kind = 'queue' and a.state = 'stale'
     and not exists (select from collecta.delivery_queue q
@@ -4921,7 +4932,8 @@ begin
       where o.captured_at < counted_to - interval '1 minute'));
 
   for alert in
-    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0 order by a.kind, a.subject for update
+    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0
+    order by a.kind, a.subject for update
   loop
     event := case alert.kind
       when 'endpoint' then case alert.state when 'well' then 'endpoint.recovered' else 'endpoint.' || alert.state end
@@ -4941,7 +4953,8 @@ begin
 end
 $$;
 comment on function collecta.raise_alerts(timestamptz, timestamptz) is
-  'observe''s part that sends alerts: on a change only, and at most one of a kind about a subject in settings.alert_interval.';
+  'The part of observe that sends alerts: on a change only, and at most one of a kind about a subject in '
+  'settings.alert_interval.';
 --! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
@@ -5077,8 +5090,8 @@ begin
 end
 $$;
 comment on function collecta.observe() is
-  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: there is '
-  'more, call it again.';
+  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: '
+  'there is more, call it again.';
 --! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
 -- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks nobody out
@@ -5161,7 +5174,8 @@ begin
   set state = 'paused', paused_reason = format('it failed without one success since %s', f.failing_since)
   from collecta.settings s, collecta.endpoint_flow f
   where f.endpoint_id = e.endpoint_id and e.state = 'active' and f.failing_since < now() - s.pause_after
-    and e.endpoint_id in (select l.endpoint_id from collecta.endpoints l where l.state = 'active' for update skip locked)
+    and e.endpoint_id in (
+      select l.endpoint_id from collecta.endpoints l where l.state = 'active' for update skip locked)
   returning 'paused a failing endpoint', e.endpoint_id;
   delete from collecta.endpoint_flow f
   where f.failing_since is null and f.pace is null and f.learned_per_second is null and f.max_per_second is null
@@ -5967,7 +5981,9 @@ as $template$ select $body$
 #variable_conflict use_column
 declare
   v record;
-  given record;
+  -- Of the columns that the payload has, where it lacks some: for INSERT and for json_to_record.
+  given_list pg_catalog.text[];
+  given_definitions pg_catalog.text[];
   wrong pg_catalog.text[];
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
@@ -5983,12 +5999,13 @@ begin
     insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
   else
     -- A column that the payload lacks is not named, so that it takes its default.
-    select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
-      pg_catalog.string_agg(pg_catalog.format('%I %s', c, type), ', ') as definitions
-    into given
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[])) u (c, type)
+    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
+    into given_list, given_definitions
+    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+      u (c, type)
     where (input operator(pg_catalog.->) c) is not null;
-    execute pg_catalog.format(@insert_given@, given.list, given.definitions) into record_id using input;
+    execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
   end if;
   if record_id is null then
     raise no_data_found;
@@ -6008,7 +6025,10 @@ as $template$ select $body$
 declare
   complete constant pg_catalog.bool := @complete@;
   v record;
-  given record;
+  -- Of the columns that the payload has, where it lacks some: for INSERT, for json_to_record and for SET.
+  given_list pg_catalog.text[];
+  given_definitions pg_catalog.text[];
+  given_assignments pg_catalog.text[];
   matching record;
   changed pg_catalog.int8;
   wrong pg_catalog.text[];
@@ -6025,12 +6045,12 @@ begin
   @unmatched@
   @serialise@
   if not complete then
-    select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
-      pg_catalog.string_agg(pg_catalog.format('%I %s', c, type), ', ') as definitions,
-      pg_catalog.string_agg(pg_catalog.format('%I = v.%1$I', c), ', ')
-        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[])) as assignments
-    into given
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[])) u (c, type)
+    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
+      pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
+        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
+    into given_list, given_definitions, given_assignments
+    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+      u (c, type)
     where (input operator(pg_catalog.->) c) is not null;
   end if;
   for attempt in 1 .. 2 loop
@@ -6049,7 +6069,9 @@ begin
         where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
         get diagnostics changed = row_count;
       else
-        execute pg_catalog.format(@update_given@, coalesce(given.assignments, @unchanged@), given.definitions)
+        execute pg_catalog.format(@update_given@,
+          coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
+          pg_catalog.array_to_string(given_definitions, ', '))
         using input, matching.leaf[1], matching.place[1];
         get diagnostics changed = row_count;
       end if;
@@ -6065,7 +6087,8 @@ begin
         insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
       else
         -- A column that the payload lacks is not named, so that it takes its default.
-        execute pg_catalog.format(@insert_given@, given.list, given.definitions) into record_id using input;
+        execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
       end if;
       if record_id is null then
         raise no_data_found;
@@ -6124,6 +6147,7 @@ declare
   endpoint record;
   parts jsonb;
   settings text;
+  schemas text[]; -- quoted
   name text;
   hash text := '';
   before constant jsonb := collecta.enter_citus();
@@ -6145,8 +6169,9 @@ begin
       'serialise', case when endpoint.matched <> '{}'
         and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
         then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end);
-  settings := 'volatile security definer set search_path = ' || concat_ws(', ', 'pg_catalog',
-      (select string_agg(quote_ident(s), ', ') from collecta.inbound_type_schemas(endpoint.relation) s), 'pg_temp')
+  schemas := array(select quote_ident(s) from collecta.inbound_type_schemas(endpoint.relation) s);
+  settings := 'volatile security definer set search_path = '
+    || array_to_string(array['pg_catalog'] || schemas || array['pg_temp'], ', ')
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
     || ' set bytea_output = ''hex'' set extra_float_digits = 1';
 
@@ -6436,10 +6461,10 @@ declare
   run_as regrole;
   owner regrole;
   mapped text[];
-  written text;
-  unwritten text;
-  keys text;
-  sequences text;
+  written text[]; -- columns, quoted, as are unwritten and keys
+  unwritten text[];
+  keys text[];
+  sequences regclass[];
   schema_name text;
 begin
   select p.proowner, c.relowner into run_as, owner
@@ -6452,12 +6477,13 @@ begin
   end if;
   select array_agg(distinct c) into mapped
   from collecta.inbound_endpoints e cross join unnest(e.columns) c
-  where e.relation = grant_inbound.relation and e.state <> 'deleted' and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as;
-  select string_agg(quote_ident(a.attname), ', ') filter (where a.attname = any (mapped)),
-    string_agg(quote_ident(a.attname), ', ') filter (where (a.attname = any (mapped)) is not true)
+  where e.relation = grant_inbound.relation and e.state <> 'deleted'
+      and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as;
+  select array_agg(quote_ident(a.attname)) filter (where a.attname = any (mapped)),
+    array_agg(quote_ident(a.attname)) filter (where (a.attname = any (mapped)) is not true)
   into written, unwritten
   from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
-  select string_agg(quote_ident(c), ', ') into keys
+  select array_agg(quote_ident(c)) into keys
   from (
     select unnest(v.key_columns) as c
     from collecta.modules m join collecta.module_versions v on v.version = m.current_version
@@ -6466,13 +6492,14 @@ begin
     -- What match_where may name, it has to be read for.
     select a.attname from collecta.inbound_endpoints e
     join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attnum > 0 and not a.attisdropped
-    where e.relation = grant_inbound.relation and e.state <> 'deleted' and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as
+    where e.relation = grant_inbound.relation and e.state <> 'deleted'
+      and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as
       and a.attname in (
         select w from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w
         union all
         select lower(w collate "C")
         from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w)) k;
-  select string_agg(d.refobjid::regclass::text, ', ') into sequences
+  select array_agg(d.refobjid::regclass) into sequences
   from pg_catalog.pg_attrdef a
   join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
     and d.refclassid = 'pg_catalog.pg_class'::regclass
@@ -6481,23 +6508,27 @@ begin
 
   if unwritten is not null then
     execute format('revoke select (tableoid, ctid, %1$s), insert (%1$s), update (%1$s) on %2$s from %3$s',
-      unwritten, relation, run_as);
+      array_to_string(unwritten, ', '), relation, run_as);
   end if;
   if written is not null then
-    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s', written, relation, run_as);
-    execute format('grant select (tableoid, ctid, %s) on %s to %s', keys, relation, run_as);
+    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s',
+      array_to_string(written, ', '), relation, run_as);
+    execute format('grant select (tableoid, ctid, %s) on %s to %s', array_to_string(keys, ', '), relation, run_as);
     for schema_name in
-      select quote_ident(n.nspname) from pg_catalog.pg_namespace n
+      select n.nspname from pg_catalog.pg_namespace n
       where (n.nspname in (select s from collecta.inbound_type_schemas(relation) s)
           or n.oid = (select c.relnamespace from pg_catalog.pg_class c where c.oid = relation))
         and not has_schema_privilege(run_as, n.oid, 'usage')
     loop
-      execute format('grant usage on schema %s to %s', schema_name, run_as);
+      execute format('grant usage on schema %I to %s', schema_name, run_as);
     end loop;
   end if;
   if sequences is not null then
-    execute format(case when written is null then 'revoke usage on sequence %s from %s'
-      else 'grant usage on sequence %s to %s' end, sequences, run_as);
+    if written is null then
+      execute format('revoke usage on sequence %s from %s', array_to_string(sequences, ', '), run_as);
+    else
+      execute format('grant usage on sequence %s to %s', array_to_string(sequences, ', '), run_as);
+    end if;
   end if;
   -- GRANT by somebody who has the rights, but may not pass them on, is only a warning.
   if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p
@@ -6505,7 +6536,8 @@ begin
     raise insufficient_privilege using message = 'the columns were not granted';
   end if;
 exception when insufficient_privilege then
-  raise exception using errcode = 'CW056', message = format('%s may not be granted to %s by %s', relation, run_as, current_user),
+  raise exception using errcode = 'CW056',
+    message = format('%s may not be granted to %s by %s', relation, run_as, current_user),
     detail = sqlerrm || '.',
     hint = format('As its owner, who needs to be a member of the role that installed collecta: set role %s; '
       'then the same call again.', owner);
@@ -6747,7 +6779,7 @@ declare
   call constant text := format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', function_number);
   place int := 0;
   element json;
-  answers json[] := '{}';
+  answers json[] := array[]::json[];
   failure record;
   rewrite boolean := stale;
 begin
