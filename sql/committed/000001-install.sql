@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:fc7d38101172a5fab5ea31d00ef18f7b4414cf61
+--! Hash: sha1:7fa23a72389e44457d530539e9c605b0d82a47a3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1668,8 +1668,7 @@ comment on function collecta.refuse_truncate_template() is
 --! Included outbound/1_capture/templates/otherwise.sql
 create or replace function collecta.capture_otherwise_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
-as $template$ select $body$-- What the statement above does not know: a statement made for the table as it is now. If that fails, key and
-      -- status.
+as $template$ select $body$-- A statement made for the table as it is now. If that fails, one for key and status only.
       begin
         execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', false) using captured_at;
       exception when others or query_canceled then

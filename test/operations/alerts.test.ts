@@ -17,7 +17,7 @@ async function prepared() {
   const attempt = async (outcome: string, attempt = 1, endpoint = watched, event = 'record_created') => {
     n++;
     await sql`with made as (select collecta.new_id('evt') as event_id, now() as at), event as (
-        insert into collecta.events (event_id, routed_at, change_id, position, module, event, occurred_at, body)
+        insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
         select event_id, at, ${n}, 0, 'orders', ${event}, at, '{}' from made)
       insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at, finished_at)
       select collecta.new_id('dlv'), event_id, at, ${endpoint}, ${attempt}, ${outcome}, 'https://x.example/', at, at from made`;
@@ -40,7 +40,7 @@ async function observe(sql: Sql): Promise<void> {
 async function alerts(sql: Sql, endpoint: string) {
   const rows =
     await sql`with gone as (delete from collecta.delivery_queue where endpoint_id = ${endpoint} returning event_id)
-    select v.event, v.record_id, v.body::json -> 'record' as record, v.body from gone join collecta.events v using (event_id) order by v.change_id`;
+    select v.event, v.record_id, v.body::json -> 'record' as record, v.body from gone join collecta.events v using (event_id) order by v.sequence`;
   return rows.map(row => ({ event: row.event, subject: row.record_id, record: row.record, body: row.body }));
 }
 /** As if the interval between two alerts of a kind had passed. */
