@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e51fd5ddf5ffb011f9db23d778961dfdc2018dda
+--! Hash: sha1:7fa23a72389e44457d530539e9c605b0d82a47a3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -275,8 +275,7 @@ create table collecta.outbox (
   trigger_depth int not null default pg_trigger_depth(),
   captured_at timestamptz not null,
   context text collate "C",
-  constraint outbox_pkey primary key (change_id),
-  constraint outbox_operation_is_known check (operation in ('I', 'U', 'D', 'T', 'M'))
+  constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
 comment on table collecta.outbox is
@@ -773,8 +772,8 @@ begin
     from %s s join %s p on p.shardid = s.shardid
     left join %s n on n.groupid = p.groupid and n.noderole::text = ''primary''
     where s.logicalrelid = $1',
-    'pg_catalog.pg_dist_local_group'::regclass, 'pg_catalog.pg_dist_shard'::regclass,
-    'pg_catalog.pg_dist_placement'::regclass, 'pg_catalog.pg_dist_node'::regclass) using relation;
+    to_regclass('pg_catalog.pg_dist_local_group'), to_regclass('pg_catalog.pg_dist_shard'),
+    to_regclass('pg_catalog.pg_dist_placement'), to_regclass('pg_catalog.pg_dist_node')) using relation;
 end
 $$;
 comment on function collecta.shards_of(regclass) is 'The placed shards of a distributed table, and which of them are on this node.';
@@ -907,26 +906,6 @@ comment on function collecta.captured_context() is
   'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/type_kind.sql
-create or replace function collecta.element_type(type_id oid) returns oid
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  type pg_catalog.pg_type;
-begin
-  loop
-    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
-    if type.typtype = 'd' then
-      type_id := type.typbasetype;
-    elsif type.typcategory = 'A' and type.typelem <> 0 then
-      type_id := type.typelem;
-    else
-      return type.oid;
-    end if;
-  end loop;
-end
-$$;
-comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
-
 -- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
 -- matters is whose the type is: code of an ordinary role must never run in capture.
 create or replace function collecta.type_kind(type_id oid) returns text
@@ -936,14 +915,23 @@ declare
   type pg_catalog.pg_type;
   by_superuser boolean;
 begin
-  -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
-  if type_id < 16384 then
-    return 'built in';
-  end if;
-  select t.* into type from pg_catalog.pg_type t where t.oid = collecta.element_type(type_id);
-  if type.oid < 16384 then
-    return 'built in';
-  end if;
+  loop
+    -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
+    if type_id < 16384 then
+      return 'built in';
+    end if;
+    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
+    if not found then
+      return 'untrusted';
+    end if;
+    if type.typtype = 'd' then
+      type_id := type.typbasetype;
+    elsif type.typcategory = 'A' and type.typelem <> 0 then
+      type_id := type.typelem;
+    else
+      exit;
+    end if;
+  end loop;
   by_superuser := (select r.rolsuper from pg_catalog.pg_roles r where r.oid = type.typowner);
   if type.typtype = 'c' then
     return case when by_superuser and not exists (
@@ -1015,8 +1003,7 @@ comment on function collecta.column_expression(text, oid, boolean) is
 create or replace function collecta.column_name(relation oid, number smallint) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select nullif(a.object_names[3], format('........pg.dropped.%s........', number))
-  from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
+  select a.object_names[3] from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
 $$;
 comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
 
@@ -1101,11 +1088,11 @@ begin
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
         and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
   then
-    return '{}';
+    return array[]::oid[];
   end if;
   return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
-  return '{}';
+  return array[]::oid[];
 end
 $$;
 comment on function collecta.relations_to_capture(oid, text, text, text) is
@@ -1132,7 +1119,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   written regprocedure;
-  namespaces text;
+  namespaces text[]; -- quoted
   owner constant name := collecta.written_owner(owner_name);
   foreign_ones constant regprocedure[] := array(
     select p.oid::regprocedure from pg_catalog.pg_proc p
@@ -1142,14 +1129,14 @@ begin
     perform collecta.revoke_execute(written);
   end loop;
   if foreign_ones <> '{}' and owner <> current_user then
-    select string_agg(distinct quote_ident(n.nspname), ', ') into namespaces
+    select array_agg(distinct quote_ident(n.nspname)) into namespaces
     from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     where p.oid = any (foreign_ones::oid[]);
-    execute format('grant create on schema %s to %I', namespaces, owner);
+    execute format('grant create on schema %s to %I', array_to_string(namespaces, ', '), owner);
     foreach written in array foreign_ones loop
       execute format('alter function %s owner to %I', written, owner);
     end loop;
-    execute format('revoke create on schema %s from %I', namespaces, owner);
+    execute format('revoke create on schema %s from %I', array_to_string(namespaces, ', '), owner);
   end if;
 end
 $$;
@@ -1168,15 +1155,15 @@ create or replace function collecta.revoke_execute(function_id regprocedure) ret
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  holders text;
+  holders text[]; -- roles, quoted
 begin
   -- PUBLIC has it by default, and others by ALTER DEFAULT PRIVILEGES.
-  select string_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end, ', ') into holders
+  select array_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end) into holders
   from pg_catalog.pg_proc p
   cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
   where p.oid = function_id and a.grantee <> p.proowner;
   if holders is not null then
-    execute format('revoke all on function %s from %s cascade', function_id, holders);
+    execute format('revoke all on function %s from %s cascade', function_id, array_to_string(holders, ', '));
   end if;
 end
 $$;
@@ -1193,23 +1180,15 @@ comment on function collecta.written_owner(text) is
   'Who owns a written function: the role made for it, or the installer where that role is not there.';
 --! EndIncluded install/internal/own_function.sql
 --! Included install/internal/function_hash.sql
--- Without SET, so that it becomes part of the query that asks for many. By names and not by OIDs, so that it holds in a
--- restored database too.
-create or replace function collecta.function_hash(f pg_catalog.pg_proc) returns text
-language sql stable
-as $$
-  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, f.prosrc, f.prosecdef, f.proconfig, f.proacl, f.provolatile,
-    f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
-$$;
-comment on function collecta.function_hash(pg_catalog.pg_proc) is
-  'What a function does and who may call it, to notice that somebody altered it.';
-
 create or replace function collecta.function_hash(function_id regprocedure) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select collecta.function_hash(p) from pg_catalog.pg_proc p where p.oid = function_id
+  select md5(row(p.proowner, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
+    p.proparallel, p.prosupport)::text)
+  from pg_catalog.pg_proc p where p.oid = function_id
 $$;
-comment on function collecta.function_hash(regprocedure) is 'The same of one, by its number.';
+comment on function collecta.function_hash(regprocedure) is
+  'What a function does and who may call it, to notice that somebody altered it.';
 --! EndIncluded install/internal/function_hash.sql
 --! Included install/internal/fill_template.sql
 create or replace function collecta.fill_template(template text, parts jsonb) returns text
@@ -1256,9 +1235,8 @@ declare
   module record;
 begin
   for module in
-    select m.module_id, m.slug, m.written_for, m.written_hash, h.hash, v
+    select m.module_id, m.slug, m.written_for, m.written_hash, v
     from collecta.modules m
-    left join collecta.capture_hashes() h using (module_id)
     join collecta.module_versions v on v.version = m.current_version
     join pg_catalog.pg_class c on c.oid = m.relation
     order by m.module_id
@@ -1285,7 +1263,7 @@ begin
         and (v.database, v.exclude_columns, v.ignore_columns, v.column_numbers)
           is distinct from (identity, now.exclude_columns, now.ignore_columns, now.column_numbers);
       if anew or module.written_for is distinct from collecta.capture_inputs(module.module_id)
-        or module.written_hash is distinct from module.hash
+        or module.written_hash is distinct from collecta.capture_hash(module.module_id)
       then
         perform collecta.write_capture_functions(module.module_id);
         return next module.slug;
@@ -1312,23 +1290,16 @@ $$;
 comment on function collecta.follow_columns(collecta.module_versions, text[]) is
   'A list of columns, and under what names those of them are now that were renamed.';
 
-create or replace function collecta.capture_hashes() returns table (module_id int, hash jsonb)
+create or replace function collecta.capture_hash(module_id int) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select m.module_id, jsonb_object_agg(w.task, w.hash)
-  from collecta.modules m
-  left join (
-    select substring(p.proname from '[0-9]+')::int as module_id, coalesce(substring(p.proname from '[a-z]+$'), 'row') as task,
-      collecta.function_hash(p) as hash
-    from pg_catalog.pg_proc p
-    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where n.nspname = 'collecta_modules' and p.proname ~ '^capture_[0-9]{1,9}_(insert|update|delete|truncate)$'
-      or n.nspname = 'collecta_rows' and p.proname ~ '^row_[0-9]{1,9}$') w on w.module_id = m.module_id
-  where w.task is not null
-  group by m.module_id
+  select jsonb_object_agg(task, collecta.function_hash(p.oid))
+  from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
+  left join pg_catalog.pg_proc p on p.oid = to_regprocedure(
+    case task when 'row' then format('collecta_rows.row_%s(record, record)', module_id)
+      else format('collecta_modules.capture_%s_%s()', module_id, task) end)
 $$;
-comment on function collecta.capture_hashes() is
-  'The modules'' capture functions as they are now, to compare with what was written.';
+comment on function collecta.capture_hash(int) is 'What a module''s capture functions are now, to compare with what was written.';
 --! EndIncluded modules/internal/resolve_modules.sql
 --! Included outbound/1_capture/internal/truncate_problem.sql
 -- TRUNCATE's records are read as the capturing role. What may run or hide rows there: rights, row security, and functions
@@ -1489,19 +1460,6 @@ declare
 begin
   if thin then
     return thin_row;
-  end if;
-  -- Types that are not built in may have values that fail: where the written row function is for the columns as they are,
-  -- it guards each row, and one such value costs the other rows of the statement nothing.
-  if exists (
-      select from pg_catalog.pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
-        and collecta.type_kind(a.atttypid) <> 'built in')
-    and exists (
-      select from pg_catalog.pg_proc p
-      where p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module.module_id))
-        and strpos(p.prosrc, collecta.table_layout(relation)) > 0)
-  then
-    return format('collecta_rows.row_%s(%s.*, %s.*)', module.module_id, alias, case when compared then other else alias end);
   end if;
   return format('case when %1$s <= %2$s then '
     '(select row_to_json(coalesce("collecta all".*)) from (select %3$s) "collecta all") else %4$s end',
@@ -1710,15 +1668,15 @@ comment on function collecta.refuse_truncate_template() is
 --! Included outbound/1_capture/templates/otherwise.sql
 create or replace function collecta.capture_otherwise_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
-as $template$ select $body$-- What the statement above does not know: a statement made for the table as it is now. If that fails, key and status.
+as $template$ select $body$-- A statement made for the table as it is now. If that fails, one for key and status only.
       begin
-        execute collecta.capture_statement(@version@, @module_id@, tg_relid, tg_op, false) using captured_at;
+        execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', false) using captured_at;
       exception when others or query_canceled then
         if sqlstate = '57014' and not collecta.writer_timed_out() then
           raise;
         end if;
         begin
-          execute collecta.capture_statement(@version@, @module_id@, tg_relid, tg_op, true) using captured_at;
+          execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', true) using captured_at;
         exception when syntax_error_or_access_rule_violation or data_exception then
           raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
         end;
@@ -1739,44 +1697,41 @@ declare
   document json;
   custom_data_changed boolean := false;
 begin
-  @return_small@
-  begin
-    if size > 4096 then
-      size_limit := (select s.max_record_bytes from collecta.settings s);
-      begin
-        size := @size@;
-      exception when others then
-        null;
-      end;
-    end if;
-    if size <= size_limit or size_limit is null then
-      begin
-        document := @document@;
-        if size_limit is null or octet_length(document::text) <= 2 * size_limit then
-          return document;
-        end if;
-      exception when others or query_canceled then
-        -- Too large to be written down at all, a value that has no JSON, or no time left.
-        if sqlstate = '57014' and not collecta.writer_timed_out() then
-          raise;
-        end if;
-      end;
-      @document_as_text@
-    end if;
+  if size > 4096 then
+    size_limit := (select s.max_record_bytes from collecta.settings s);
     begin
-      custom_data_changed := @custom_data_changed@;
+      size := @size@;
     exception when others then
       null;
     end;
-    select row_to_json(coalesce("collecta thin".*)) into document
-    from (select @thin_columns@true as "$truncated", custom_data_changed as "$custom_data_changed") "collecta thin";
-    return document;
-  exception when others then
+  end if;
+  if size <= size_limit or size_limit is null then
     begin
-      return coalesce(@thin_by_name@, '{"$truncated":true}');
-    exception when others then
-      return '{"$truncated":true}';
+      document := @document@;
+      if size_limit is null or octet_length(document::text) <= 2 * size_limit then
+        return document;
+      end if;
+    exception when others or query_canceled then
+      -- Too large to be written down at all, a value that has no JSON, or no time left.
+      if sqlstate = '57014' and not collecta.writer_timed_out() then
+        raise;
+      end if;
     end;
+    @document_as_text@
+  end if;
+  begin
+    custom_data_changed := @custom_data_changed@;
+  exception when others then
+    null;
+  end;
+  select row_to_json(coalesce("collecta thin".*)) into document
+  from (select @thin_columns@true as "$truncated", custom_data_changed as "$custom_data_changed") "collecta thin";
+  return document;
+exception when others then
+  begin
+    return coalesce(@thin_by_name@, '{"$truncated":true}'::json);
+  exception when others then
+    return '{"$truncated":true}'::json;
   end;
 end
 $body$ $template$;
@@ -1857,19 +1812,10 @@ begin
       when coalesce((select s.notify from collecta.settings s), current_setting('max_prepared_transactions')::int = 0)
         then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
       else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end,
-    'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
-      jsonb_build_object('version', module.version, 'module_id', module.module_id)),
     'layout', layout,
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
       then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
-    -- The text of an untrusted enum comes without any cast and cannot fail: it needs no exception block.
-    'return_small', case when how = 'columns' and not kinds && '{trusted}' and not exists (
-        select from pg_catalog.pg_attribute a
-        join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
-        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and t.oid >= 16384 and t.typtype <> 'e') then
-      format(E'if size <= 4096 then\n    return %s;\n  end if;',
-        format(document, collecta.row_columns(root, 'captured', omitted), '')) end,
     'document_as_text', case when kinds && '{trusted}' then
       collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
         format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
@@ -1916,7 +1862,7 @@ declare
   source text;
   name text;
   written boolean := false;
-  written_functions regprocedure[] := '{}';
+  written_functions regprocedure[] := array[]::regprocedure[];
   before jsonb;
   capturer constant name := collecta.capturing_role();
   settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
@@ -1976,7 +1922,9 @@ begin
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
-    source := collecta.fill_template(source, parts);
+    source := collecta.fill_template(source, parts || jsonb_build_object('capture_otherwise',
+      collecta.fill_template(collecta.capture_otherwise_template(),
+        parts || jsonb_build_object('operation', upper(operation)))));
     -- Ten thousand endpoints on one module change nothing after the first.
     continue when exists (
       select from pg_catalog.pg_proc p
@@ -1993,12 +1941,7 @@ begin
   end loop;
   perform collecta.own_functions(written_functions, 'collecta_capture');
   update collecta.modules m
-  set written_for = collecta.capture_inputs(m.module_id), written_hash = (
-    select jsonb_object_agg(task, collecta.function_hash(p.oid))
-    from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
-    join pg_catalog.pg_proc p on p.oid = to_regprocedure(
-      case task when 'row' then format('collecta_rows.row_%s(record, record)', m.module_id)
-        else format('collecta_modules.capture_%s_%s()', m.module_id, task) end))
+  set written_for = collecta.capture_inputs(m.module_id), written_hash = collecta.capture_hash(m.module_id)
   where m.module_id = write_capture_functions.module_id
     and (written or m.written_for is distinct from collecta.capture_inputs(m.module_id));
   perform collecta.leave_citus(before);
@@ -2381,8 +2324,14 @@ begin
       where t.tgrelid = member.relation and t.tgname = 'collecta_capture_' || member.task
         and t.tgfoid = member.function_id);
     execute format(
-      'create or replace trigger collecta_capture_%1$s %2$s %1$s on %3$s %4$s for each statement execute function %5$s()',
-      member.task, case member.task when 'truncate' then 'before' else 'after' end, member.relation,
+      'create or replace trigger %I %s on %s %s for each statement execute function %s()',
+      'collecta_capture_' || member.task,
+      case member.task
+        when 'insert' then 'after insert'
+        when 'update' then 'after update'
+        when 'delete' then 'after delete'
+        when 'truncate' then 'before truncate' end,
+      member.relation,
       case member.task
         when 'insert' then 'referencing new table as new_rows'
         when 'update' then 'referencing old table as old_rows new table as new_rows'
@@ -2483,7 +2432,7 @@ declare
   present constant text[] := array(select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = relation and a.attnum > 0 and not a.attisdropped);
   keys text[];
-  gone text[] := '{}';
+  gone text[] := array[]::text[];
   shown text[];
   saved int;
 begin
@@ -3116,7 +3065,7 @@ declare
   next_out int[] := array_fill(0, array[changes]);
   balance int[]; -- by state: how many more changes lead away from it than to it
   start int;
-  path int[] := '{}';
+  path int[] := array[]::int[];
   walk int[];
   stack_state int[];
   stack_change int[];
@@ -4182,7 +4131,7 @@ begin
     end;
   end if;
   if routing is null then
-    select null::int as routed, null::bigint as next_change, false as more, null::json as deliveries,
+    select null::int as routed, null::pg_snapshot as in_order, null::bigint as next_change, false as more, null::json as deliveries,
       null::text[] as endpoint_ids, 0 as leased, 0::bigint as leased_bytes, false as awaited
     into routing;
   end if;
@@ -4840,8 +4789,8 @@ create table collecta.alerts (
   constraint alerts_pkey primary key (kind, subject)
 );
 comment on table collecta.alerts is
-  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and so '
-  'on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
+  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and '
+  'so on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
 comment on column collecta.alerts.subject is 'An endpoint, a module, an inbound endpoint; empty: the outbox.';
 comment on column collecta.alerts.sent_state is 'The state that the last alert told of.';
 comment on column collecta.alerts.pending is
@@ -4866,7 +4815,7 @@ begin
     return;
   end if;
   change := nextval('collecta.outbox_change_id_seq');
-  insert into collecta.events (event_id, routed_at, change_id, position, module, event, record_id, occurred_at, body)
+  insert into collecta.events (event_id, routed_at, sequence, position, module, event, record_id, occurred_at, body)
   values (made, stamp, change, 0, 'collecta', event, nullif(subject, ''), stamp,
     format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', made, event,
       to_char(stamp at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
@@ -4876,11 +4825,13 @@ begin
   perform collecta.wake_runner();
 end
 $$;
-comment on function collecta.send_alert(text, text, jsonb) is 'Queues one alert for every endpoint that subscribes to it.';
+comment on function collecta.send_alert(text, text, jsonb) is
+  'Queues one alert for every endpoint that subscribes to it.';
 --! EndIncluded operations/internal/send_alert.sql
 --! Included operations/internal/raise_alerts.sql
--- observe()'s part that looks for what changed since it last looked, in attempts recorded from one moment to another. It
--- reads the attempts that did not deliver, by their partial index, and of the endpoints concerned the last that did.
+-- The part of observe() that looks for what changed since it last looked, in the attempts that were recorded from one
+-- moment to another. It reads the attempts that did not deliver, by their partial index, and of the endpoints concerned
+-- the last that did.
 create or replace function collecta.raise_alerts(counted_from timestamptz, counted_to timestamptz) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4896,7 +4847,8 @@ begin
     return;
   end if;
 
-  -- Endpoints: paused; failing, once a delivery has used half of its retries; well again with the first success after that.
+  -- An endpoint is paused; or failing, once a delivery has used half of its retries; or well again, with the first
+  -- success after that.
   insert into collecta.alerts as a (kind, subject, state, detail)
   select 'endpoint', c.endpoint_id, c.state,
     jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
@@ -4968,7 +4920,8 @@ begin
     from (select captured_at from collecta.outbox order by change_id limit 1) o
     where o.captured_at < counted_to - interval '1 minute'
   ) s
-  on conflict on constraint alerts_pkey do update set state = 'stale', detail = excluded.detail where a.state <> 'stale';
+  on conflict on constraint alerts_pkey do update set state = 'stale', detail = excluded.detail
+    where a.state <> 'stale';
   update collecta.alerts a set state = 'well'
   where a.kind = 'queue' and a.state = 'stale'
     and not exists (select from collecta.delivery_queue q
@@ -4978,7 +4931,8 @@ begin
       where o.captured_at < counted_to - interval '1 minute'));
 
   for alert in
-    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0 order by a.kind, a.subject for update
+    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0
+    order by a.kind, a.subject for update
   loop
     event := case alert.kind
       when 'endpoint' then case alert.state when 'well' then 'endpoint.recovered' else 'endpoint.' || alert.state end
@@ -4998,7 +4952,8 @@ begin
 end
 $$;
 comment on function collecta.raise_alerts(timestamptz, timestamptz) is
-  'observe''s part that sends alerts: on a change only, and at most one of a kind about a subject in settings.alert_interval.';
+  'The part of observe that sends alerts: on a change only, and at most one of a kind about a subject in '
+  'settings.alert_interval.';
 --! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
@@ -5036,9 +4991,8 @@ comment on function collecta.acting_role() is
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
-  -- 2 / ln(2)
   select case when ms is null then -1 when ms <= 1 then 0
-    else least(63, ceil(ln(ms) * 2.8853900817779268::float8)) end::smallint
+    else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
   'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
@@ -5113,21 +5067,20 @@ begin
   if counted_to <= counted_from then
     return false;
   end if;
-  -- Cheap expressions, since they are evaluated for each attempt: date_part and not extract, which computes in numeric.
-  with counted as materialized (
-    select a.endpoint_id, date_bin('1 minute', a.finished_at, 'epoch') as minute, a.outcome,
+  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
+  select coalesce(a.endpoint_id, ''), a.minute, a.outcome, a.answer_step, a.receipt_step, count(*)
+  from (
+    select a.endpoint_id, date_trunc('minute', a.finished_at) as minute, a.outcome,
       collecta.latency_step(a.total_ms) as answer_step,
-      collecta.latency_step(case when a.outcome = 'delivered' and octet_length(a.event_id) = 36
-        then date_part('epoch', a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
-        end) as receipt_step, count(*) as attempts
+      collecta.latency_step(case when a.outcome = 'delivered' and a.event_id ~ '^evt_[0-9a-f]{12}'
+        then extract(epoch from a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
+        end::float8) as receipt_step
     from collecta.delivery_attempts a
     where a.id >= collecta.attempt_id_at(counted_from) and a.id < collecta.attempt_id_at(counted_to)
-    group by 1, 2, 3, 4, 5
-  )
-  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
-  select c.endpoint_id, c.minute, c.outcome, c.answer_step, c.receipt_step, c.attempts from counted c
-  union all
-  select '', c.minute, c.outcome, c.answer_step, c.receipt_step, sum(c.attempts) from counted c group by 2, 3, 4, 5
+  ) a
+  group by grouping sets (
+    (a.endpoint_id, a.minute, a.outcome, a.answer_step, a.receipt_step),
+    (a.minute, a.outcome, a.answer_step, a.receipt_step))
   on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
   perform collecta.raise_alerts(counted_from, counted_to);
   perform collecta.fold_rollup(counted_to);
@@ -5136,8 +5089,8 @@ begin
 end
 $$;
 comment on function collecta.observe() is
-  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: there is '
-  'more, call it again.';
+  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: '
+  'there is more, call it again.';
 --! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
 -- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks nobody out
@@ -5220,7 +5173,8 @@ begin
   set state = 'paused', paused_reason = format('it failed without one success since %s', f.failing_since)
   from collecta.settings s, collecta.endpoint_flow f
   where f.endpoint_id = e.endpoint_id and e.state = 'active' and f.failing_since < now() - s.pause_after
-    and e.endpoint_id in (select l.endpoint_id from collecta.endpoints l where l.state = 'active' for update skip locked)
+    and e.endpoint_id in (
+      select l.endpoint_id from collecta.endpoints l where l.state = 'active' for update skip locked)
   returning 'paused a failing endpoint', e.endpoint_id;
   delete from collecta.endpoint_flow f
   where f.failing_since is null and f.pace is null and f.learned_per_second is null and f.max_per_second is null
@@ -6026,7 +5980,9 @@ as $template$ select $body$
 #variable_conflict use_column
 declare
   v record;
-  given record;
+  -- Of the columns that the payload has, where it lacks some: for INSERT and for json_to_record.
+  given_list pg_catalog.text[];
+  given_definitions pg_catalog.text[];
   wrong pg_catalog.text[];
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
@@ -6042,12 +5998,13 @@ begin
     insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
   else
     -- A column that the payload lacks is not named, so that it takes its default.
-    select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
-      pg_catalog.string_agg(pg_catalog.format('%I %s', c, type), ', ') as definitions
-    into given
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[])) u (c, type)
+    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
+    into given_list, given_definitions
+    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+      u (c, type)
     where (input operator(pg_catalog.->) c) is not null;
-    execute pg_catalog.format(@insert_given@, given.list, given.definitions) into record_id using input;
+    execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
   end if;
   if record_id is null then
     raise no_data_found;
@@ -6067,7 +6024,10 @@ as $template$ select $body$
 declare
   complete constant pg_catalog.bool := @complete@;
   v record;
-  given record;
+  -- Of the columns that the payload has, where it lacks some: for INSERT, for json_to_record and for SET.
+  given_list pg_catalog.text[];
+  given_definitions pg_catalog.text[];
+  given_assignments pg_catalog.text[];
   matching record;
   changed pg_catalog.int8;
   wrong pg_catalog.text[];
@@ -6084,12 +6044,12 @@ begin
   @unmatched@
   @serialise@
   if not complete then
-    select pg_catalog.string_agg(pg_catalog.quote_ident(c), ', ') as list,
-      pg_catalog.string_agg(pg_catalog.format('%I %s', c, type), ', ') as definitions,
-      pg_catalog.string_agg(pg_catalog.format('%I = v.%1$I', c), ', ')
-        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[])) as assignments
-    into given
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[])) u (c, type)
+    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
+      pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
+        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
+    into given_list, given_definitions, given_assignments
+    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+      u (c, type)
     where (input operator(pg_catalog.->) c) is not null;
   end if;
   for attempt in 1 .. 2 loop
@@ -6108,7 +6068,9 @@ begin
         where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
         get diagnostics changed = row_count;
       else
-        execute pg_catalog.format(@update_given@, coalesce(given.assignments, @unchanged@), given.definitions)
+        execute pg_catalog.format(@update_given@,
+          coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
+          pg_catalog.array_to_string(given_definitions, ', '))
         using input, matching.leaf[1], matching.place[1];
         get diagnostics changed = row_count;
       end if;
@@ -6124,7 +6086,8 @@ begin
         insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
       else
         -- A column that the payload lacks is not named, so that it takes its default.
-        execute pg_catalog.format(@insert_given@, given.list, given.definitions) into record_id using input;
+        execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
       end if;
       if record_id is null then
         raise no_data_found;
@@ -6183,6 +6146,7 @@ declare
   endpoint record;
   parts jsonb;
   settings text;
+  schemas text[]; -- quoted
   name text;
   hash text := '';
   before constant jsonb := collecta.enter_citus();
@@ -6204,8 +6168,9 @@ begin
       'serialise', case when endpoint.matched <> '{}'
         and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
         then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end);
-  settings := 'volatile security definer set search_path = ' || concat_ws(', ', 'pg_catalog',
-      (select string_agg(quote_ident(s), ', ') from collecta.inbound_type_schemas(endpoint.relation) s), 'pg_temp')
+  schemas := array(select quote_ident(s) from collecta.inbound_type_schemas(endpoint.relation) s);
+  settings := 'volatile security definer set search_path = '
+    || array_to_string(array['pg_catalog'] || schemas || array['pg_temp'], ', ')
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
     || ' set bytea_output = ''hex'' set extra_float_digits = 1';
 
@@ -6495,10 +6460,10 @@ declare
   run_as regrole;
   owner regrole;
   mapped text[];
-  written text;
-  unwritten text;
-  keys text;
-  sequences text;
+  written text[]; -- columns, quoted, as are unwritten and keys
+  unwritten text[];
+  keys text[];
+  sequences regclass[];
   schema_name text;
 begin
   select p.proowner, c.relowner into run_as, owner
@@ -6511,12 +6476,13 @@ begin
   end if;
   select array_agg(distinct c) into mapped
   from collecta.inbound_endpoints e cross join unnest(e.columns) c
-  where e.relation = grant_inbound.relation and e.state <> 'deleted' and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as;
-  select string_agg(quote_ident(a.attname), ', ') filter (where a.attname = any (mapped)),
-    string_agg(quote_ident(a.attname), ', ') filter (where (a.attname = any (mapped)) is not true)
+  where e.relation = grant_inbound.relation and e.state <> 'deleted'
+      and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as;
+  select array_agg(quote_ident(a.attname)) filter (where a.attname = any (mapped)),
+    array_agg(quote_ident(a.attname)) filter (where (a.attname = any (mapped)) is not true)
   into written, unwritten
   from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
-  select string_agg(quote_ident(c), ', ') into keys
+  select array_agg(quote_ident(c)) into keys
   from (
     select unnest(v.key_columns) as c
     from collecta.modules m join collecta.module_versions v on v.version = m.current_version
@@ -6525,13 +6491,14 @@ begin
     -- What match_where may name, it has to be read for.
     select a.attname from collecta.inbound_endpoints e
     join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attnum > 0 and not a.attisdropped
-    where e.relation = grant_inbound.relation and e.state <> 'deleted' and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as
+    where e.relation = grant_inbound.relation and e.state <> 'deleted'
+      and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as
       and a.attname in (
         select w from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w
         union all
         select lower(w collate "C")
         from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w)) k;
-  select string_agg(d.refobjid::regclass::text, ', ') into sequences
+  select array_agg(d.refobjid::regclass) into sequences
   from pg_catalog.pg_attrdef a
   join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
     and d.refclassid = 'pg_catalog.pg_class'::regclass
@@ -6540,23 +6507,27 @@ begin
 
   if unwritten is not null then
     execute format('revoke select (tableoid, ctid, %1$s), insert (%1$s), update (%1$s) on %2$s from %3$s',
-      unwritten, relation, run_as);
+      array_to_string(unwritten, ', '), relation, run_as);
   end if;
   if written is not null then
-    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s', written, relation, run_as);
-    execute format('grant select (tableoid, ctid, %s) on %s to %s', keys, relation, run_as);
+    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s',
+      array_to_string(written, ', '), relation, run_as);
+    execute format('grant select (tableoid, ctid, %s) on %s to %s', array_to_string(keys, ', '), relation, run_as);
     for schema_name in
-      select quote_ident(n.nspname) from pg_catalog.pg_namespace n
+      select n.nspname from pg_catalog.pg_namespace n
       where (n.nspname in (select s from collecta.inbound_type_schemas(relation) s)
           or n.oid = (select c.relnamespace from pg_catalog.pg_class c where c.oid = relation))
         and not has_schema_privilege(run_as, n.oid, 'usage')
     loop
-      execute format('grant usage on schema %s to %s', schema_name, run_as);
+      execute format('grant usage on schema %I to %s', schema_name, run_as);
     end loop;
   end if;
   if sequences is not null then
-    execute format(case when written is null then 'revoke usage on sequence %s from %s'
-      else 'grant usage on sequence %s to %s' end, sequences, run_as);
+    if written is null then
+      execute format('revoke usage on sequence %s from %s', array_to_string(sequences, ', '), run_as);
+    else
+      execute format('grant usage on sequence %s to %s', array_to_string(sequences, ', '), run_as);
+    end if;
   end if;
   -- GRANT by somebody who has the rights, but may not pass them on, is only a warning.
   if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p
@@ -6564,7 +6535,8 @@ begin
     raise insufficient_privilege using message = 'the columns were not granted';
   end if;
 exception when insufficient_privilege then
-  raise exception using errcode = 'CW056', message = format('%s may not be granted to %s by %s', relation, run_as, current_user),
+  raise exception using errcode = 'CW056',
+    message = format('%s may not be granted to %s by %s', relation, run_as, current_user),
     detail = sqlerrm || '.',
     hint = format('As its owner, who needs to be a member of the role that installed collecta: set role %s; '
       'then the same call again.', owner);
@@ -6806,7 +6778,7 @@ declare
   call constant text := format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', function_number);
   place int := 0;
   element json;
-  answers json[] := '{}';
+  answers json[] := array[]::json[];
   failure record;
   rewrite boolean := stale;
 begin
@@ -7744,12 +7716,11 @@ begin
   select 'error', 'capture function was altered', m.slug,
     format('Function %s of the module is not as it was written.', (
       select string_agg(task, ', ' order by task collate "C") from jsonb_each(m.written_hash) w (task, hash)
-      where h.hash -> task is distinct from w.hash)),
+      where collecta.capture_hash(m.module_id) -> task is distinct from hash)),
     'select * from collecta.maintain();'
   from collecta.modules m
   join pg_class c on c.oid = m.relation
-  left join collecta.capture_hashes() h using (module_id)
-  where m.written_hash is distinct from h.hash;
+  where m.written_hash is distinct from collecta.capture_hash(m.module_id);
 
   return query
   with member as (
@@ -7823,12 +7794,7 @@ begin
   cross join lateral (select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
-  -- Few tables have anything to look at closely.
-  where (c.relrowsecurity or not has_table_privilege(capturer, c.oid, 'select')
-      or not has_schema_privilege(capturer, c.relnamespace, 'usage')
-      or exists (select from pg_index i where i.indrelid = c.oid and (i.indexprs is not null or i.indpred is not null))
-      or exists (select from pg_statistic_ext s where s.stxrelid = c.oid and s.stxexprs is not null))
-    and why is not null
+  where why is not null
     and exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'collecta_capture_truncate');
 
   return query

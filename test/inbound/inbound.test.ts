@@ -650,7 +650,7 @@ t.test('deadlocks are tried again, then kept', async t => {
 t.test('rights: the process has none on tables, the writer only on mapped columns, and loses them', async t => {
   const process = connect(asInbound.url, { max: 1 });
   for (const relation of [
-    'work_orders',
+    'public.work_orders',
     'collecta.inbound_endpoints',
     'collecta.inbound_secrets',
     'collecta.inbound_requests',

@@ -5,7 +5,7 @@ import { type Sql, startServer, useServer } from '../support/database.ts';
 
 const { database, connect, server, admin } = await useServer(['-c', 'wal_level=logical']);
 const triggers = (sql: Sql) => sql<{ on: string; name: string }[]>`
-  select tgrelid::regclass::text as on, tgname as name from pg_trigger where tgname like 'collecta%' order by 1, 2`;
+  select tgrelid::regclass::text as on, tgname as name from pg_trigger where tgname like 'collecta_capture%' order by 1, 2`;
 
 t.test('what cannot be attached is refused, each with its hint', async t => {
   const { sql } = await database();
