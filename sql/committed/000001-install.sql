@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7fa23a72389e44457d530539e9c605b0d82a47a3
+--! Hash: sha1:eaeb6125defb9f2dd3d69d8ad8503103900cd90e
 --! Message: Install
 
 --! Included install/schema.sql
@@ -275,7 +275,8 @@ create table collecta.outbox (
   trigger_depth int not null default pg_trigger_depth(),
   captured_at timestamptz not null,
   context text collate "C",
-  constraint outbox_pkey primary key (change_id)
+  constraint outbox_pkey primary key (change_id),
+  constraint outbox_operation_is_known check (operation in ('I', 'U', 'D', 'T', 'M'))
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
 comment on table collecta.outbox is
@@ -906,6 +907,26 @@ comment on function collecta.captured_context() is
   'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/type_kind.sql
+create or replace function collecta.element_type(type_id oid) returns oid
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  type pg_catalog.pg_type;
+begin
+  loop
+    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
+    if type.typtype = 'd' then
+      type_id := type.typbasetype;
+    elsif type.typcategory = 'A' and type.typelem <> 0 then
+      type_id := type.typelem;
+    else
+      return type.oid;
+    end if;
+  end loop;
+end
+$$;
+comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
+
 -- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
 -- matters is whose the type is: code of an ordinary role must never run in capture.
 create or replace function collecta.type_kind(type_id oid) returns text
@@ -915,23 +936,14 @@ declare
   type pg_catalog.pg_type;
   by_superuser boolean;
 begin
-  loop
-    -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
-    if type_id < 16384 then
-      return 'built in';
-    end if;
-    select t.* into type from pg_catalog.pg_type t where t.oid = type_id;
-    if not found then
-      return 'untrusted';
-    end if;
-    if type.typtype = 'd' then
-      type_id := type.typbasetype;
-    elsif type.typcategory = 'A' and type.typelem <> 0 then
-      type_id := type.typelem;
-    else
-      exit;
-    end if;
-  end loop;
+  -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
+  if type_id < 16384 then
+    return 'built in';
+  end if;
+  select t.* into type from pg_catalog.pg_type t where t.oid = collecta.element_type(type_id);
+  if type.oid < 16384 then
+    return 'built in';
+  end if;
   by_superuser := (select r.rolsuper from pg_catalog.pg_roles r where r.oid = type.typowner);
   if type.typtype = 'c' then
     return case when by_superuser and not exists (
@@ -1003,7 +1015,8 @@ comment on function collecta.column_expression(text, oid, boolean) is
 create or replace function collecta.column_name(relation oid, number smallint) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select a.object_names[3] from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
+  select nullif(a.object_names[3], format('........pg.dropped.%s........', number))
+  from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
 $$;
 comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
 
@@ -1180,15 +1193,23 @@ comment on function collecta.written_owner(text) is
   'Who owns a written function: the role made for it, or the installer where that role is not there.';
 --! EndIncluded install/internal/own_function.sql
 --! Included install/internal/function_hash.sql
+-- Without SET, so that it becomes part of the query that asks for many. By names and not by OIDs, so that it holds in a
+-- restored database too.
+create or replace function collecta.function_hash(f pg_catalog.pg_proc) returns text
+language sql stable
+as $$
+  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, f.prosrc, f.prosecdef, f.proconfig, f.proacl, f.provolatile,
+    f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
+$$;
+comment on function collecta.function_hash(pg_catalog.pg_proc) is
+  'What a function does and who may call it, to notice that somebody altered it.';
+
 create or replace function collecta.function_hash(function_id regprocedure) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select md5(row(p.proowner, p.prosrc, p.prosecdef, p.proconfig, p.proacl, p.provolatile, p.proisstrict,
-    p.proparallel, p.prosupport)::text)
-  from pg_catalog.pg_proc p where p.oid = function_id
+  select collecta.function_hash(p) from pg_catalog.pg_proc p where p.oid = function_id
 $$;
-comment on function collecta.function_hash(regprocedure) is
-  'What a function does and who may call it, to notice that somebody altered it.';
+comment on function collecta.function_hash(regprocedure) is 'The same of one, by its number.';
 --! EndIncluded install/internal/function_hash.sql
 --! Included install/internal/fill_template.sql
 create or replace function collecta.fill_template(template text, parts jsonb) returns text
@@ -1235,8 +1256,9 @@ declare
   module record;
 begin
   for module in
-    select m.module_id, m.slug, m.written_for, m.written_hash, v
+    select m.module_id, m.slug, m.written_for, m.written_hash, h.hash, v
     from collecta.modules m
+    left join collecta.capture_hashes() h using (module_id)
     join collecta.module_versions v on v.version = m.current_version
     join pg_catalog.pg_class c on c.oid = m.relation
     order by m.module_id
@@ -1263,7 +1285,7 @@ begin
         and (v.database, v.exclude_columns, v.ignore_columns, v.column_numbers)
           is distinct from (identity, now.exclude_columns, now.ignore_columns, now.column_numbers);
       if anew or module.written_for is distinct from collecta.capture_inputs(module.module_id)
-        or module.written_hash is distinct from collecta.capture_hash(module.module_id)
+        or module.written_hash is distinct from module.hash
       then
         perform collecta.write_capture_functions(module.module_id);
         return next module.slug;
@@ -1290,16 +1312,23 @@ $$;
 comment on function collecta.follow_columns(collecta.module_versions, text[]) is
   'A list of columns, and under what names those of them are now that were renamed.';
 
-create or replace function collecta.capture_hash(module_id int) returns jsonb
+create or replace function collecta.capture_hashes() returns table (module_id int, hash jsonb)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_object_agg(task, collecta.function_hash(p.oid))
-  from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
-  left join pg_catalog.pg_proc p on p.oid = to_regprocedure(
-    case task when 'row' then format('collecta_rows.row_%s(record, record)', module_id)
-      else format('collecta_modules.capture_%s_%s()', module_id, task) end)
+  select m.module_id, jsonb_object_agg(w.task, w.hash)
+  from collecta.modules m
+  left join (
+    select substring(p.proname from '[0-9]+')::int as module_id, coalesce(substring(p.proname from '[a-z]+$'), 'row') as task,
+      collecta.function_hash(p) as hash
+    from pg_catalog.pg_proc p
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = 'collecta_modules' and p.proname ~ '^capture_[0-9]{1,9}_(insert|update|delete|truncate)$'
+      or n.nspname = 'collecta_rows' and p.proname ~ '^row_[0-9]{1,9}$') w on w.module_id = m.module_id
+  where w.task is not null
+  group by m.module_id
 $$;
-comment on function collecta.capture_hash(int) is 'What a module''s capture functions are now, to compare with what was written.';
+comment on function collecta.capture_hashes() is
+  'The modules'' capture functions as they are now, to compare with what was written.';
 --! EndIncluded modules/internal/resolve_modules.sql
 --! Included outbound/1_capture/internal/truncate_problem.sql
 -- TRUNCATE's records are read as the capturing role. What may run or hide rows there: rights, row security, and functions
@@ -1460,6 +1489,19 @@ declare
 begin
   if thin then
     return thin_row;
+  end if;
+  -- Types that are not built in may have values that fail: where the written row function is for the columns as they are,
+  -- it guards each row, and one such value costs the other rows of the statement nothing.
+  if exists (
+      select from pg_catalog.pg_attribute a
+      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
+        and collecta.type_kind(a.atttypid) <> 'built in')
+    and exists (
+      select from pg_catalog.pg_proc p
+      where p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module.module_id))
+        and strpos(p.prosrc, collecta.table_layout(relation)) > 0)
+  then
+    return format('collecta_rows.row_%s(%s.*, %s.*)', module.module_id, alias, case when compared then other else alias end);
   end if;
   return format('case when %1$s <= %2$s then '
     '(select row_to_json(coalesce("collecta all".*)) from (select %3$s) "collecta all") else %4$s end',
@@ -1697,41 +1739,44 @@ declare
   document json;
   custom_data_changed boolean := false;
 begin
-  if size > 4096 then
-    size_limit := (select s.max_record_bytes from collecta.settings s);
+  @return_small@
+  begin
+    if size > 4096 then
+      size_limit := (select s.max_record_bytes from collecta.settings s);
+      begin
+        size := @size@;
+      exception when others then
+        null;
+      end;
+    end if;
+    if size <= size_limit or size_limit is null then
+      begin
+        document := @document@;
+        if size_limit is null or octet_length(document::text) <= 2 * size_limit then
+          return document;
+        end if;
+      exception when others or query_canceled then
+        -- Too large to be written down at all, a value that has no JSON, or no time left.
+        if sqlstate = '57014' and not collecta.writer_timed_out() then
+          raise;
+        end if;
+      end;
+      @document_as_text@
+    end if;
     begin
-      size := @size@;
+      custom_data_changed := @custom_data_changed@;
     exception when others then
       null;
     end;
-  end if;
-  if size <= size_limit or size_limit is null then
+    select row_to_json(coalesce("collecta thin".*)) into document
+    from (select @thin_columns@true as "$truncated", custom_data_changed as "$custom_data_changed") "collecta thin";
+    return document;
+  exception when others then
     begin
-      document := @document@;
-      if size_limit is null or octet_length(document::text) <= 2 * size_limit then
-        return document;
-      end if;
-    exception when others or query_canceled then
-      -- Too large to be written down at all, a value that has no JSON, or no time left.
-      if sqlstate = '57014' and not collecta.writer_timed_out() then
-        raise;
-      end if;
+      return coalesce(@thin_by_name@, '{"$truncated":true}'::json);
+    exception when others then
+      return '{"$truncated":true}'::json;
     end;
-    @document_as_text@
-  end if;
-  begin
-    custom_data_changed := @custom_data_changed@;
-  exception when others then
-    null;
-  end;
-  select row_to_json(coalesce("collecta thin".*)) into document
-  from (select @thin_columns@true as "$truncated", custom_data_changed as "$custom_data_changed") "collecta thin";
-  return document;
-exception when others then
-  begin
-    return coalesce(@thin_by_name@, '{"$truncated":true}'::json);
-  exception when others then
-    return '{"$truncated":true}'::json;
   end;
 end
 $body$ $template$;
@@ -1816,6 +1861,13 @@ begin
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
       then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
+    -- The text of an untrusted enum comes without any cast and cannot fail: it needs no exception block.
+    'return_small', case when how = 'columns' and not kinds && '{trusted}' and not exists (
+        select from pg_catalog.pg_attribute a
+        join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
+        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and t.oid >= 16384 and t.typtype <> 'e') then
+      format(E'if size <= 4096 then\n    return %s;\n  end if;',
+        format(document, collecta.row_columns(root, 'captured', omitted), '')) end,
     'document_as_text', case when kinds && '{trusted}' then
       collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
         format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
@@ -1941,7 +1993,12 @@ begin
   end loop;
   perform collecta.own_functions(written_functions, 'collecta_capture');
   update collecta.modules m
-  set written_for = collecta.capture_inputs(m.module_id), written_hash = collecta.capture_hash(m.module_id)
+  set written_for = collecta.capture_inputs(m.module_id), written_hash = (
+    select jsonb_object_agg(task, collecta.function_hash(p.oid))
+    from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
+    join pg_catalog.pg_proc p on p.oid = to_regprocedure(
+      case task when 'row' then format('collecta_rows.row_%s(record, record)', m.module_id)
+        else format('collecta_modules.capture_%s_%s()', m.module_id, task) end))
   where m.module_id = write_capture_functions.module_id
     and (written or m.written_for is distinct from collecta.capture_inputs(m.module_id));
   perform collecta.leave_citus(before);
@@ -3676,11 +3733,11 @@ begin
     return 'busy';
   end if;
   if only_try then
-    raise exception using errcode = 'CW999';
+    raise exception using errcode = 'XW999';
   end if;
   return null;
 exception
-  when sqlstate 'CW999' then
+  when sqlstate 'XW999' then
     return null; -- and all of it is undone
   when others then
     get stacked diagnostics state = returned_sqlstate, reason = message_text, constraint_name = constraint_name;
@@ -4991,8 +5048,9 @@ comment on function collecta.acting_role() is
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
+  -- 2 / ln(2)
   select case when ms is null then -1 when ms <= 1 then 0
-    else least(63, ceil(2 * ln(ms) / ln(2.0::float8))) end::smallint
+    else least(63, ceil(ln(ms) * 2.8853900817779268::float8)) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
   'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
@@ -5067,20 +5125,21 @@ begin
   if counted_to <= counted_from then
     return false;
   end if;
-  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
-  select coalesce(a.endpoint_id, ''), a.minute, a.outcome, a.answer_step, a.receipt_step, count(*)
-  from (
-    select a.endpoint_id, date_trunc('minute', a.finished_at) as minute, a.outcome,
+  -- Cheap expressions, since they are evaluated for each attempt: date_part and not extract, which computes in numeric.
+  with counted as materialized (
+    select a.endpoint_id, date_bin('1 minute', a.finished_at, 'epoch') as minute, a.outcome,
       collecta.latency_step(a.total_ms) as answer_step,
-      collecta.latency_step(case when a.outcome = 'delivered' and a.event_id ~ '^evt_[0-9a-f]{12}'
-        then extract(epoch from a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
-        end::float8) as receipt_step
+      collecta.latency_step(case when a.outcome = 'delivered' and octet_length(a.event_id) = 36
+        then date_part('epoch', a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
+        end) as receipt_step, count(*) as attempts
     from collecta.delivery_attempts a
     where a.id >= collecta.attempt_id_at(counted_from) and a.id < collecta.attempt_id_at(counted_to)
-  ) a
-  group by grouping sets (
-    (a.endpoint_id, a.minute, a.outcome, a.answer_step, a.receipt_step),
-    (a.minute, a.outcome, a.answer_step, a.receipt_step))
+    group by 1, 2, 3, 4, 5
+  )
+  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
+  select c.endpoint_id, c.minute, c.outcome, c.answer_step, c.receipt_step, c.attempts from counted c
+  union all
+  select '', c.minute, c.outcome, c.answer_step, c.receipt_step, sum(c.attempts) from counted c group by 2, 3, 4, 5
   on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
   perform collecta.raise_alerts(counted_from, counted_to);
   perform collecta.fold_rollup(counted_to);
@@ -7716,11 +7775,12 @@ begin
   select 'error', 'capture function was altered', m.slug,
     format('Function %s of the module is not as it was written.', (
       select string_agg(task, ', ' order by task collate "C") from jsonb_each(m.written_hash) w (task, hash)
-      where collecta.capture_hash(m.module_id) -> task is distinct from hash)),
+      where h.hash -> task is distinct from w.hash)),
     'select * from collecta.maintain();'
   from collecta.modules m
   join pg_class c on c.oid = m.relation
-  where m.written_hash is distinct from collecta.capture_hash(m.module_id);
+  left join collecta.capture_hashes() h using (module_id)
+  where m.written_hash is distinct from h.hash;
 
   return query
   with member as (
@@ -7794,7 +7854,12 @@ begin
   cross join lateral (select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
-  where why is not null
+  -- Few tables have anything to look at closely.
+  where (c.relrowsecurity or not has_table_privilege(capturer, c.oid, 'select')
+      or not has_schema_privilege(capturer, c.relnamespace, 'usage')
+      or exists (select from pg_index i where i.indrelid = c.oid and (i.indexprs is not null or i.indpred is not null))
+      or exists (select from pg_statistic_ext s where s.stxrelid = c.oid and s.stxexprs is not null))
+    and why is not null
     and exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'collecta_capture_truncate');
 
   return query
