@@ -92,12 +92,14 @@ export function openPool(
   }
 
   /** By a session of its own: those of the pool may all be waiting. Not by the driver's cancel(), whose failure nobody can catch. */
-  async function cancel(pid: number, afterMs: number): Promise<void> {
+  async function cancel(pid: number): Promise<void> {
+    const decidedAt = performance.now();
     const other = connect(url, { max: 1, prepare: false });
     try {
-      // Not another session that was given the number since.
-      await other`select pg_cancel_backend(pid) from pg_stat_activity
-        where pid = ${pid} and backend_start < clock_timestamp() - make_interval(secs => ${afterMs / 1000})`;
+      await other`select 1`; // opens the session, which takes time that counts below
+      // Not another session that was given the number since then.
+      await other`select pg_cancel_backend(pid) from pg_stat_activity where pid = ${pid}
+        and backend_start < clock_timestamp() - make_interval(secs => ${(performance.now() - decidedAt) / 1000})`;
     } catch {
       // The query rejects all the same.
     } finally {
@@ -115,7 +117,7 @@ export function openPool(
         const cancelling = setTimeout(() => {
           const pid = query.state?.pid;
           replace(used);
-          if (pid) cancel(pid, patience);
+          if (pid) cancel(pid);
         }, patience);
         const losing = setTimeout(() => {
           replace(used);
