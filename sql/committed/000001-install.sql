@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:eaeb6125defb9f2dd3d69d8ad8503103900cd90e
+--! Hash: sha1:b46a693003cfb6fdd7ac2c059d1df9ead2b93e29
 --! Message: Install
 
 --! Included install/schema.sql
@@ -885,8 +885,8 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select case
     when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
-    when context is null or context ~ '^\s*\{\s*\}\s*$' then format('{"traceparent":"%s"}', traceparent)
-    when context ~ '^\s*\{.*\}\s*$'
+    when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$' then format('{"traceparent":"%s"}', traceparent)
+    when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
       then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
     else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
 $$;
@@ -1976,7 +1976,7 @@ begin
       else collecta.capture_truncate_template() end;
     source := collecta.fill_template(source, parts || jsonb_build_object('capture_otherwise',
       collecta.fill_template(collecta.capture_otherwise_template(),
-        parts || jsonb_build_object('operation', upper(operation)))));
+        parts || jsonb_build_object('operation', upper(operation collate "C")))));
     -- Ten thousand endpoints on one module change nothing after the first.
     continue when exists (
       select from pg_catalog.pg_proc p
@@ -4838,8 +4838,8 @@ comment on view collecta.secret_overlaps is
 create table collecta.alerts (
   kind text collate "C" not null,
   subject text collate "C" not null,
-  state text not null default 'well',
-  sent_state text not null default 'well',
+  state text collate "C" not null default 'well',
+  sent_state text collate "C" not null default 'well',
   pending bigint not null default 0,
   detail jsonb not null default '{}',
   sent jsonb not null default '{}',
@@ -5614,8 +5614,12 @@ drop trigger if exists collecta_check_sender on collecta.inbound_senders;
 create trigger collecta_check_sender before insert or update on collecta.inbound_senders
   for each row execute function collecta.check_inbound_sender();
 --! EndIncluded inbound/internal/check_inbound_sender.sql
---! Included inbound/sender_presets.sql
+--! Included inbound/internal/save_sender_presets.sql
 -- The senders we know, as data. A row of the DBA's own stays as it is, also where we add one of that name later.
+-- Called by each install, and for a copy of the schema alone.
+create or replace function collecta.save_sender_presets() returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $presets$
 insert into collecta.inbound_senders as known
   (sender, about, documentation, signatures, ids, event, ignored_events, handshakes, content_types, form_field, each,
    shipped)
@@ -5750,7 +5754,11 @@ set about = excluded.about, documentation = excluded.documentation, signatures =
   handshakes = excluded.handshakes, content_types = excluded.content_types, form_field = excluded.form_field,
   each = excluded.each
 where known.shipped;
---! EndIncluded inbound/sender_presets.sql
+$presets$;
+comment on function collecta.save_sender_presets() is 'Writes the presets that are shipped into collecta.inbound_senders.';
+
+do $$ begin perform collecta.save_sender_presets(); end $$;
+--! EndIncluded inbound/internal/save_sender_presets.sql
 --! Included inbound/internal/equality_of.sql
 -- Equality as the type's default operator class means it, read from the catalog: for citext and other types of extensions
 -- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
@@ -6366,7 +6374,7 @@ as $$
     from (
       select 'now|today|tomorrow|yesterday|epoch|allballs|infinity|inf' as words, true as is_time,
         -- Numbers in quotes, but for the eight digits of a day in ISO 8601's basic form; Julian days.
-        '^[ \u0009-\u000d]*([-+]?([0-9]{1,7}|[0-9]{9,})([.][0-9]*)?|[-+][0-9]{8}|j[0-9.]+)[ \u0009-\u000d]*$' as forms
+        '^[ \u0009-\u000d]*([-+]?([0-9]{1,7}|[0-9]{9,})(\.[0-9]*)?|[-+][0-9]{8}|j[0-9.]+)[ \u0009-\u000d]*$' as forms
       where base.oid = any ('{date,time,timetz,timestamp,timestamptz}'::regtype[]::oid[])
       union all
       -- A thousand digits, or an exponent beyond 350: the same bounds as for numbers that are not in quotes.
@@ -8094,6 +8102,7 @@ declare
 begin
   insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
   insert into collecta.observation default values on conflict on constraint observation_pkey do nothing;
+  perform collecta.save_sender_presets();
   insert into collecta.installation (system_identifier, database_oid)
   values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
   on conflict on constraint installation_pkey do nothing;

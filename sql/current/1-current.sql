@@ -126,7 +126,7 @@
 --!include inbound/internal/read_inbound_mapping.sql
 --!include inbound/internal/inbound_fields.sql
 --!include inbound/internal/check_inbound_sender.sql
---!include inbound/sender_presets.sql
+--!include inbound/internal/save_sender_presets.sql
 --!include inbound/internal/equality_of.sql
 --!include inbound/internal/unique_keys.sql
 --!include inbound/internal/check_inbound_mapping.sql

@@ -23,7 +23,8 @@ async function serveFleet(env: Environment, services: Service[], path: string, s
     throw new ConfigError('COLLECTA_DATABASES and DATABASE_URL are both set: unset one');
   const settings = readSettings(env);
   const { runFleet } = await import('../fleet/fleet.ts');
-  const options = { settings, env, path, delivers: services.includes(dispatch), receives: services.includes(receive) };
+  const receives = services.includes(receive) || services.includes(receiveInThread);
+  const options = { settings, env, path, delivers: services.includes(dispatch), receives };
   await runFleet(options, createLog(settings.logLevel), signal, reload => process.on('SIGHUP', reload));
 }
 

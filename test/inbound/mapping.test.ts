@@ -149,7 +149,8 @@ t.test('paths: SQL and TypeScript agree on random ones', async t => {
         for (const [index, path] of paths.entries()) {
           let ok = true;
           try {
-            pathTokens(path);
+            // $$ is the whole payload: mapping.ts takes off the first of them.
+            pathTokens(path.startsWith('$$') ? path.slice(1) : path);
           } catch {
             ok = false;
           }

@@ -493,7 +493,7 @@ t.test('a row of the DBA’s own: used at once, kept on upgrade, and refused whe
       sql`insert into collecta.inbound_senders (sender, signatures, ids) values ('bad', ${signatures!}::text::jsonb, ${ids!})`,
       { code: 'CW057' },
     );
-  const presets = readFileSync('sql/fixtures/inbound/sender_presets.sql', 'utf8');
+  const presets = readFileSync('sql/fixtures/inbound/internal/save_sender_presets.sql', 'utf8');
   await sql`update collecta.inbound_senders set shipped = false, about = 'mine' where sender = 'github'`;
   await sql.unsafe(presets);
   t.match(
