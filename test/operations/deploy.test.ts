@@ -177,11 +177,12 @@ for (const file of ['deploy/Dockerfile', 'deploy/Dockerfile.deno'])
     const origin = `http://127.0.0.1:${operations}`;
     t.equal((await fetch(`${origin}/console/assets/console.css`)).status, 200, 'the console is in it');
     t.equal((await fetch(`${origin}/console/assets/uplot.js`)).status, 200);
-    t.equal(
-      (await fetch(`http://127.0.0.1:${inbound}/api/webhooks/a/b`, { method: 'POST' })).status,
-      404,
-      'inbound answers',
-    );
+    const inboundAnswers = () =>
+      fetch(`http://127.0.0.1:${inbound}/api/webhooks/a/b`, { method: 'POST' }).then(
+        ({ status }) => status,
+        () => 0, // its thread does not listen yet
+      );
+    t.equal(await until('inbound answers', inboundAnswers, 30_000, 100), 404);
     await sql`update collecta.installation set database_oid = 1`;
     t.equal(check(image, env).status, 1, 'unhealthy in a copy');
     run.child.kill('SIGTERM');
