@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import t from 'tap';
 import { openPool, type PoolOptions } from '../../src/database/pool.ts';
 import { useServer } from '../support/database.ts';
+import { until } from '../support/runner.ts';
 
 const { database } = await useServer();
 
@@ -112,7 +113,7 @@ t.test('wherever an error lands in a result, the next one is whole', async t => 
   for (const [name, query] of points) {
     const [session] = await pool`select pg_backend_pid() as pid`;
     const result = outcome(query());
-    while (!(await running(session!.pid))) await pause(5);
+    await until(`${name}: it sleeps`, () => running(session!.pid), 5_000, 5);
     await sql`select pg_cancel_backend(${session!.pid}::int)`;
     t.equal(await result, '57014', `cancelled ${name}`);
     t.strictSame([...(await next())], whole, `after a cancel ${name}`);
