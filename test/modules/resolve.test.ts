@@ -52,7 +52,7 @@ t.test('an excluded column that is renamed, dropped, or made anew', async t => {
     ] as const) {
       const sql = await prepared(people);
       const old = connect(server.url(sql.options.database as string), { max: 1 });
-      await old.unsafe(`insert into people values (1, 'open', '111')`);
+      await old.unsafe(`insert into people values (1, 'open', 'classified')`);
       await old`begin isolation level repeatable read`;
       await old`select pg_current_snapshot()`;
       await sql.unsafe(ddl);
@@ -73,7 +73,7 @@ t.test('an excluded column that is renamed, dropped, or made anew', async t => {
       await sql.unsafe(statements(6));
       await sql`truncate people`;
       const { events, text } = await leaves(sql);
-      t.notMatch(text, /123456|111/, `${what}, ${mended ? 'after' : 'before'} maintain: it stays in its table`);
+      t.notMatch(text, /123456|classified/, `${what}, ${mended ? 'after' : 'before'} maintain: it stays in its table`);
       const created = events.find(event => event.event === 'record_created' && event.record_id === '6');
       t.strictSame(Object.keys(created?.record ?? {}), [...remains], 'and the rest is sent');
       t.ok(
@@ -291,7 +291,7 @@ t.test('a dump restored elsewhere', { skip: !existsSync('/usr/lib/postgresql/15/
   t.notMatch(JSON.stringify(await copy`select * from collecta.outbox`), '123456', 'after resume_after_restore()');
   await route(copy);
   const made = await copy`select payload_role as role, event, body::json as body from collecta.events
-    where module = 'people' and routed_at > ${start!.at}::text::timestamptz order by change_id, position, payload_role`;
+    where module = 'people' and routed_at > ${start!.at}::text::timestamptz order by sequence, position, payload_role`;
   t.match(
     made.filter(row => row.role === '').map(row => row.body.record),
     [{ id: 1, status: 'open', touched: 0, name: null }, { name: 'x' }, { name: 'x' }, { name: 'x' }],
