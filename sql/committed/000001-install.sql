@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c1906baef595b5416f456336e9fbbb3b7de9780d
+--! Hash: sha1:6f23c78bcccf06e00fe990eeea68ba4d303810bb
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3238,7 +3238,7 @@ set search_path = pg_catalog, pg_temp
 set enable_nestloop = off set enable_seqscan = on set enable_hashjoin = on set enable_mergejoin = on set jit = off
 as $$
 declare
-  most constant int := 20000;
+  most constant int := 5000;
   seen constant pg_snapshot := pg_current_snapshot();
 begin
   with change as materialized (
@@ -3682,7 +3682,6 @@ declare
   payload_role text;
   event_id text;
   body text; -- null: it is no event, or none to this payload_role
-  number int := 0; -- of events
   matches boolean;
   reason text; -- why its filter cannot tell
   is_leased boolean;
@@ -3691,9 +3690,9 @@ declare
   deliveries collecta.routed_delivery[];
   taken bigint[];
   aside bigint[]; -- of these: what is no event (muted, unroutable)
-  bytes bigint := 0;
-  places_left int := coalesce(room.deliveries, 0);
-  bytes_left bigint := room.bytes;
+  bytes bigint;
+  leased int;
+  leased_bytes bigint;
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
   next_change bigint;
@@ -3705,7 +3704,7 @@ begin
     result.routed := -1;
     return result;
   end if;
-  if places_left > 0 then
+  if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
     perform pg_advisory_xact_lock(1668246636, 3);
   end if;
@@ -3719,7 +3718,6 @@ begin
   end if;
 
   loop
-    stopped_at := null;
     for change in
       select * from collecta.outbox o
       where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
@@ -3764,8 +3762,7 @@ begin
             body := collecta.event_body_for_role(payload_role, event_id, reading.events[place], change, reading);
           end if;
           if body is not null then
-            number := number + 1;
-            bytes := bytes + octet_length(body);
+            bytes := coalesce(bytes, 0) + octet_length(body);
             events := events || row(event_id, payload_role, began, change.change_id, place - 1, reading.slug,
               reading.events[place], reading.record_id, scope, change.captured_at, body)::collecta.events;
           end if;
@@ -3785,15 +3782,16 @@ begin
           end if;
           continue when not matches;
         end if;
-        is_leased := number <= recipient.free and number <= room.per_endpoint and places_left > 0 and bytes_left > 0;
+        is_leased := cardinality(events) <= least(recipient.free, room.per_endpoint)
+          and coalesce(leased, 0) < room.deliveries and coalesce(leased_bytes, 0) < room.bytes;
         if is_leased then
-          places_left := places_left - 1;
-          bytes_left := bytes_left - octet_length(body);
+          leased := coalesce(leased, 0) + 1;
+          leased_bytes := coalesce(leased_bytes, 0) + octet_length(body);
         end if;
         deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id, place - 1,
           recipient.endpoint_id, event_id, payload_role,
           case when recipient.ordered then collecta.record_key(reading.slug, reading.record_id) end,
-          octet_length(body), number, number >= recipient.free, is_leased)::collecta.routed_delivery;
+          octet_length(body), cardinality(events), cardinality(events) >= recipient.free, is_leased)::collecta.routed_delivery;
       end loop;
       exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
     end loop;
@@ -3806,6 +3804,7 @@ begin
         collecta.put_in_order(stopped_at, collecta.changes_of_keys(stopped_at, max_changes)), in_order);
       in_order_for := stopped_at;
     end if;
+    stopped_at := null;
   end loop;
 
   if aside is not null then
@@ -3829,7 +3828,7 @@ begin
         'lease', (extract(epoch from began + room.lease) * 1000000)::bigint, 'endpoint', d.endpoint_id,
         'event', d.event_id, 'body', (events[d.event]).body, 'awaited', d.awaited)) filter (where d.is_leased),
       array_agg(d.endpoint_id) filter (where d.is_leased), coalesce(bool_or(d.awaited) filter (where d.is_leased), false),
-      coalesce(bool_or(not d.is_leased), false),
+      coalesce(bool_or(d.is_leased is not true), false),
       array_agg(d.endpoint_id) filter (where d.record_key is not null),
       array_agg(d.record_key) filter (where d.record_key is not null)
     into result.deliveries, result.endpoint_ids, result.awaited, result.waiting, ordered_endpoints, ordered_records
@@ -3853,7 +3852,7 @@ begin
   return row(coalesce(cardinality(taken), 0), next_change,
     stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
       or clock_timestamp() > began + interval '200 ms', in_order, result.deliveries, result.endpoint_ids,
-    room.bytes - bytes_left, result.awaited, result.waiting)::collecta.routed_changes;
+    leased_bytes, result.awaited, result.waiting)::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
@@ -4356,8 +4355,13 @@ as $$
 #variable_conflict use_variable
 declare
   result collecta.leased_rows;
+  without_secret text[];
   without_event bigint[];
 begin
+  -- Endpoints whose secret somebody deleted get nothing.
+  select array_agg(c.endpoint_id) into without_secret
+  from unnest(chosen.endpoint_ids) c (endpoint_id)
+  where not exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id);
   with taken as (
     -- By an array of places: one scan, and none for each row.
     update collecta.delivery_queue q
@@ -4366,29 +4370,27 @@ begin
       select c.ctid from collecta.delivery_queue c
       -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
       where c.ctid = any (chosen.row_ats) and c.leased_until is null and c.due_at + interval '0' <= present
-        and exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id)
+        and (without_secret is null or c.endpoint_id <> all (without_secret))
       for update skip locked))
-    returning q.*
-  ), delivery as (
-    select t.*, v.body, t.record_key is not null or coalesce(t.endpoint_id = any (chosen.saturated), false) as awaited
-    from taken t
-    left join lateral (
-      select e.body from collecta.events e
-      where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
-        -- Known when the statement begins: of the partitions only these are opened.
-        and e.routed_at between chosen.routed_from and chosen.routed_to
-      -- For each by the key, whatever is known of the table's size when the plan is made.
-      offset 0) v on true
+    returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id, q.position,
+      q.record_key is not null or coalesce(q.endpoint_id = any (chosen.saturated), false) as awaited
   )
   select
-    json_agg(json_build_object('id', d.delivery_id, 'lease', (extract(epoch from d.leased_until) * 1000000)::bigint,
-      'endpoint', d.endpoint_id, 'event', d.event_id, 'body', d.body, 'awaited', d.awaited,
-      'begin_within_ms', (limits -> d.endpoint_id ->> 2)::int)
-      order by d.due_at, d.change_id, d.position) filter (where d.body is not null),
-    array_agg(d.endpoint_id) filter (where d.body is not null), coalesce(bool_or(d.awaited), false),
-    array_agg(d.delivery_id) filter (where d.body is null)
+    json_agg(json_build_object('id', t.delivery_id,
+      'lease', (extract(epoch from present + room.lease) * 1000000)::bigint, 'endpoint', t.endpoint_id,
+      'event', t.event_id, 'body', v.body, 'awaited', t.awaited,
+      'begin_within_ms', (limits -> t.endpoint_id ->> 2)::int)) filter (where v.body is not null),
+    array_agg(t.endpoint_id) filter (where v.body is not null), coalesce(bool_or(t.awaited), false),
+    array_agg(t.delivery_id) filter (where v.body is null)
   into result.deliveries, result.endpoint_ids, result.awaited, without_event
-  from delivery d;
+  from (select * from taken order by due_at, change_id, position) t
+  left join lateral (
+    select e.body from collecta.events e
+    where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
+      -- Known when the statement begins: of the partitions only these are opened.
+      and e.routed_at between chosen.routed_from and chosen.routed_to
+    -- For each by the key, whatever is known of the table's size when the plan is made.
+    offset 0) v on true;
   if without_event is not null then
     perform collecta.set_aside_deliveries(without_event, 'its event is gone: the partition was dropped');
   end if;
@@ -4571,6 +4573,13 @@ begin
   -- The next claim's hints.
   snapshot := pg_current_snapshot();
   found_some := coalesce(routing.routed > 0, false) or endpoint_ids is not null;
+  if not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
+    -- Nothing is where something was to be expected. Before it says so, it looks at the whole, for a fifth of the time at
+    -- most.
+    hints.whole_at := null;
+    hints.mend_due := coalesce(chosen.mend_due, hints.mend_due);
+    return collecta.claim_deliveries(batch, batch_bytes, per_endpoint, environment, runner, hints::text, except_endpoints);
+  end if;
   from_change := case when routing.more or routing.next_change > coalesce(hints.from_change, 0) then routing.next_change
     else hints.from_change end;
   settles := whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid;
@@ -4600,8 +4609,7 @@ begin
       case when routing.routed >= 0 then routing.in_order else hints.in_order end,
       case when trouble is not null then clock_timestamp() + interval '1 s' else hints.route_due end,
       case when whole then began else hints.whole_at end,
-      case when whole then began else hints.whole_at end
-        + case when found_some then greatest(interval '1 s', 20 * whole_cost) else 4 * whole_cost end,
+      case when whole then began else hints.whole_at end + greatest(interval '1 s', 20 * whole_cost),
       whole_cost,
       case
         when routing.awaited or chosen.awaited or chosen.cut or chosen.is_saturated then null
