@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b46a693003cfb6fdd7ac2c059d1df9ead2b93e29
+--! Hash: sha1:1969ca7273bac6613935c9b4e111e67257b8265d
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4855,7 +4855,8 @@ comment on column collecta.alerts.pending is
 comment on column collecta.alerts.sent is 'When an alert of each event was last sent.';
 --! EndIncluded operations/alerts.sql
 --! Included operations/internal/send_alert.sql
--- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of.
+-- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of. An endpoint with a
+-- scope or a payload_role gets none, because alerts name the endpoints and modules of everybody.
 create or replace function collecta.send_alert(event text, subject text, detail jsonb) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4863,7 +4864,9 @@ as $$
 declare
   recipients constant text[] := array(
     select e.endpoint_id from collecta.endpoints e
-    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject order by 1);
+    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject
+      and e.scope is null and e.payload_role = ''
+    order by 1);
   made constant text := collecta.new_id('evt');
   stamp constant timestamptz := clock_timestamp();
   change bigint;
@@ -4896,16 +4899,20 @@ declare
   first_id constant text := collecta.attempt_id_at(counted_from);
   last_id constant text := collecta.attempt_id_at(counted_to);
   wait constant interval := (select alert_interval from collecta.settings);
+  present constant timestamptz := clock_timestamp();
+  -- More of one event at once are one alert: an outage of ten thousand receivers must not become ten thousand webhooks.
+  apart constant int := 20;
   alert record;
-  event text;
 begin
   if not exists (select from collecta.endpoints e
       where e.state <> 'deleted' and e.events && collecta.alert_events()) then
     return;
   end if;
+  delete from collecta.alerts a using collecta.endpoints e
+  where a.kind in ('endpoint', 'delivery', 'queue') and e.endpoint_id = a.subject and e.state = 'deleted';
 
   -- An endpoint is paused; or failing, once a delivery has used half of its retries; or well again, with the first
-  -- success after that.
+  -- success after that. A lost attempt says nothing of its endpoint, since the runner vanished.
   insert into collecta.alerts as a (kind, subject, state, detail)
   select 'endpoint', c.endpoint_id, c.state,
     jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
@@ -4918,7 +4925,7 @@ begin
     left join lateral (
       select max(f.id) as id from collecta.delivery_attempts f
       where f.endpoint_id = e.endpoint_id and f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'
-        and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
+        and f.outcome <> 'lost' and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
     left join lateral (
       select d.id from collecta.delivery_attempts d
       where d.endpoint_id = e.endpoint_id and d.id >= first_id and d.id < last_id and d.outcome = 'delivered'
@@ -4988,29 +4995,42 @@ begin
       where o.captured_at < counted_to - interval '1 minute'));
 
   for alert in
-    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0
-    order by a.kind, a.subject for update
+    with told as (
+      update collecta.alerts a
+      set sent_state = a.state, pending = 0,
+        sent = case when c.event is null then a.sent else a.sent || jsonb_build_object(c.event, present) end
+      from (
+        select k.kind, k.subject, k.pending,
+          case k.kind
+            when 'endpoint' then case k.state when 'well' then 'endpoint.recovered' else 'endpoint.' || k.state end
+            when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
+            when 'inbound' then 'inbound.failing'
+            when 'queue' then case k.state when 'stale' then 'queue.stale' end end as event
+        from collecta.alerts k where k.state <> k.sent_state or k.pending > 0) c
+      where a.kind = c.kind and a.subject = c.subject
+        and coalesce((a.sent ->> c.event)::timestamptz <= present - wait, true)
+      returning c.event, a.subject, c.pending,
+        a.detail || case when c.pending > 0 then jsonb_build_object('count', c.pending) else '{}' end as detail
+    ), numbered as (
+      select t.*, count(*) over (partition by t.event) as subjects,
+        row_number() over (partition by t.event order by t.subject) as number
+      from told t where t.event is not null
+    )
+    select n.event, n.subject, n.detail from numbered n where n.subjects <= apart
+    union all
+    select n.event, '', jsonb_build_object('subjects', n.subjects,
+      'first', jsonb_agg(n.detail order by n.number) filter (where n.number <= apart))
+      || case when sum(n.pending) > 0 then jsonb_build_object('count', sum(n.pending)) else '{}' end
+    from numbered n where n.subjects > apart group by n.event, n.subjects
+    order by 1, 2
   loop
-    event := case alert.kind
-      when 'endpoint' then case alert.state when 'well' then 'endpoint.recovered' else 'endpoint.' || alert.state end
-      when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
-      when 'inbound' then 'inbound.failing'
-      when 'queue' then case alert.state when 'stale' then 'queue.stale' end end;
-    continue when (alert.sent ->> event)::timestamptz > clock_timestamp() - wait;
-    if event is not null then
-      perform collecta.send_alert(event, alert.subject,
-        alert.detail || case when alert.pending > 0 then jsonb_build_object('count', alert.pending) else '{}' end);
-    end if;
-    update collecta.alerts a
-    set sent_state = a.state, pending = 0,
-      sent = case when event is null then a.sent else a.sent || jsonb_build_object(event, clock_timestamp()) end
-    where a.kind = alert.kind and a.subject = alert.subject;
+    perform collecta.send_alert(alert.event, alert.subject, alert.detail);
   end loop;
 end
 $$;
 comment on function collecta.raise_alerts(timestamptz, timestamptz) is
-  'The part of observe that sends alerts: on a change only, and at most one of a kind about a subject in '
-  'settings.alert_interval.';
+  'The part of observe that sends alerts: on a change only, at most one of a kind about a subject in '
+  'settings.alert_interval, and one for all where more than 20 subjects have the same to tell.';
 --! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
