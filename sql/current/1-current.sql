@@ -102,6 +102,7 @@
 --!include outbound/replay_delivery.sql
 --!include outbound/send_test_event.sql
 --!include operations/delivery_rollup.sql
+--!include operations/internal/add_counts.sql
 --!include operations/observation.sql
 --!include operations/operator_actions.sql
 --!include operations/secret_overlaps.sql

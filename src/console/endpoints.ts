@@ -33,10 +33,9 @@ export async function endpoints(sql: Transaction, base: string, filter: Endpoint
     cross join lateral (
       select json_agg(json_build_array(h.ago, h.delivered, h.other, h.exhausted)) as hours
       from (
-        select floor(extract(epoch from now() - r.starts_at) / 3600)::int as ago,
-          sum(r.attempts) filter (where r.outcome = 'delivered') as delivered,
-          sum(r.attempts) filter (where r.outcome <> 'delivered') as other,
-          sum(r.attempts) filter (where r.outcome = 'exhausted') as exhausted
+        select (extract(epoch from date_trunc('hour', now()) - date_trunc('hour', r.starts_at)) / 3600)::int as ago,
+          sum(r.delivered) as delivered, sum(r.failed + r.exhausted + r.blocked + r.lost) as other,
+          sum(r.exhausted) as exhausted
         from collecta.delivery_rollup r
         where r.endpoint_id = e.endpoint_id and r.starts_at >= now() - interval '24 hours' group by 1) h) course
     order by coalesce(e.name, ''), e.endpoint_id`;

@@ -15,22 +15,33 @@ export type Span = keyof typeof spans;
 const outcomes = ['delivered', 'failed', 'exhausted', 'blocked', 'lost'] as const;
 const backlogLimit = 10_000;
 
-type Bin = { at: number; outcome: string | null; answer_step: number | null; receipt_step: number | null; n: number };
-
 /** Counts of one endpoint ('' is all of them) in bins: by outcome, by how long answers took, and by how long receipts took. */
 export async function readRollup(sql: Transaction, endpointId: string, span: Span) {
   const { interval } = spans[span];
   // What an endpoint did is kept by the minute for two hours only.
   const bin = span === 'day' && endpointId !== '' ? 3_600 : spans[span].bin;
   const rows = (await sql`
-    select extract(epoch from at)::float8 as at, outcome, answer_step, receipt_step, sum(n)::float8 as n
-    from (
-      select date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch') as at, outcome, answer_step, receipt_step,
-        sum(attempts) as n
-      from collecta.delivery_rollup
+    with binned as materialized (
+      select extract(epoch from date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch'))::float8 as at, r.*
+      from collecta.delivery_rollup r
       where endpoint_id = ${endpointId} and starts_at >= now() - ${interval}::text::interval
-      group by 1, 2, 3, 4) binned
-    group by grouping sets ((binned.at, outcome), (binned.at, answer_step), (binned.at, receipt_step))`) as unknown as Bin[];
+    )
+    select at, o.kind, o.key, sum(o.n)::float8 as n
+    from binned b
+    cross join lateral (values ('outcome', 'delivered', b.delivered), ('outcome', 'failed', b.failed),
+      ('outcome', 'exhausted', b.exhausted), ('outcome', 'blocked', b.blocked), ('outcome', 'lost', b.lost)) o (kind, key, n)
+    where o.n > 0 group by 1, 2, 3
+    union all
+    select at, 'answer', c.key, sum(c.value::bigint)::float8
+    from binned b cross join lateral jsonb_each_text(b.answers) c group by 1, 3
+    union all
+    select at, 'receipt', c.key, sum(c.value::bigint)::float8
+    from binned b cross join lateral jsonb_each_text(b.receipts) c group by 1, 3`) as unknown as {
+    at: number;
+    kind: 'outcome' | 'answer' | 'receipt';
+    key: string;
+    n: number;
+  }[];
   const now = Math.floor(Date.now() / 1_000 / bin) * bin;
   const seconds = { hour: 3_600, day: 86_400, week: 604_800, month: 2_592_000 }[span];
   const times: number[] = [];
@@ -39,15 +50,14 @@ export async function readRollup(sql: Transaction, endpointId: string, span: Spa
   const byOutcome = new Map<string, number[]>();
   const answers = times.map(() => new Map<number, number>());
   const receipts = times.map(() => new Map<number, number>());
-  for (const { at, outcome, answer_step, receipt_step, n } of rows) {
+  for (const { at, kind, key, n } of rows) {
     const i = place.get(Number(at));
     if (i === undefined) continue;
-    if (outcome !== null) {
-      const values = byOutcome.get(outcome) ?? times.map(() => 0);
+    if (kind === 'outcome') {
+      const values = byOutcome.get(key) ?? times.map(() => 0);
       values[i] = n;
-      byOutcome.set(outcome, values);
-    } else if (answer_step !== null) answers[i]!.set(answer_step, n);
-    else if (receipt_step !== null) receipts[i]!.set(receipt_step, n);
+      byOutcome.set(key, values);
+    } else (kind === 'answer' ? answers : receipts)[i]!.set(Number(key), n);
   }
   return { times, bin, byOutcome, answers, receipts };
 }
