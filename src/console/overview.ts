@@ -1,7 +1,7 @@
 import { html } from 'hono/html';
 import { plot, type Series } from './charts.ts';
 import { atMost, count, duration, percent, quantile } from './figures.ts';
-import { badge, choice, filters, type Html, region, sql as statement } from './page.ts';
+import { badge, type Html, region, sql as statement, url } from './page.ts';
 import type { Transaction } from './people.ts';
 
 export const spans = {
@@ -110,18 +110,44 @@ export function tiles(rollup: Rollup): (readonly [string, string | Html])[] {
   ];
 }
 
-export const spanFilter = (action: string, span: Span) =>
-  filters(action, [
-    choice(
-      'span',
-      'Time',
-      span,
-      Object.entries(spans).map(([key, { name }]) => [key, name] as const),
-    ),
-  ]);
+export const spanLinks = (path: string, span: Span) =>
+  html`<nav class="spans" aria-label="Time">${Object.entries(spans).map(
+    ([key, { name }]) =>
+      html`<a href="${url(path, { span: key })}"${key === span ? html` aria-current="true"` : ''}>${name.replace('the last', '').trim()}</a>`,
+  )}</nav>`;
 
 export const showTiles = (rows: (readonly [string, string | Html])[], live: string) =>
   html`<dl class="tiles"${region(live)}>${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+
+type Finding = {
+  severity: string;
+  problem: string;
+  subject: string;
+  detail: string;
+  hint: string;
+  name: string | null;
+  endpoint_id: string | null;
+};
+
+/** Rows with the same problem stand together: two of them in full, the others when somebody asks. */
+function showHealth(base: string, health: Finding[]): Html {
+  const alike = new Map<string, Finding[]>();
+  for (const row of health)
+    alike.set(`${row.severity} ${row.problem}`, [...(alike.get(`${row.severity} ${row.problem}`) ?? []), row]);
+  const one = ({ subject, detail, hint, name, endpoint_id }: Finding) =>
+    html`<li><p>${endpoint_id ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>` : html`<code>${subject}</code>`} ${detail}</p>${statement(hint)}</li>`;
+  return html`${[...alike.values()].map(rows => {
+    const [first] = rows as [Finding];
+    const further = rows.slice(2);
+    return html`<div class="health"><p>${badge(first.severity)} <strong>${first.problem}</strong>${
+      rows.length > 1 ? html` <span class="quiet">${count(rows.length)}</span>` : ''
+    }</p><ul>${rows.slice(0, 2).map(one)}</ul>${
+      further.length > 0
+        ? html`<details><summary>${count(further.length)} more</summary><ul>${further.map(one)}</ul></details>`
+        : ''
+    }</div>`;
+  })}`;
+}
 
 export async function overview(sql: Transaction, base: string, span: Span): Promise<Html> {
   const rollup = await readRollup(sql, '', span);
@@ -137,11 +163,13 @@ export async function overview(sql: Transaction, base: string, span: Span): Prom
           order by due_at limit 1) q
         where e.state = 'active' and q.due_at < now()) as due_age_ms,
       (select extract(epoch from now() - counted_until)::float8 * 1000 from collecta.observation) as counted_age_ms`;
-  const health = await sql`
-    select severity, problem, subject, detail, hint from collecta.health
-    order by array_position(array['error', 'warning', 'info'], severity), problem, subject limit 50`;
+  const health = (await sql`
+    select h.severity, h.problem, h.subject, h.detail, h.hint, e.name, e.endpoint_id from collecta.health h
+    left join collecta.endpoints e on e.endpoint_id = h.subject
+    order by array_position(array['error', 'warning', 'info'], h.severity), h.problem, h.subject
+    limit 300`) as unknown as Finding[];
   const state = now ?? {};
-  return html`${spanFilter(`${base}/`, span)}
+  return html`${spanLinks(`${base}/`, span)}
 ${showTiles(
   [
     ...tiles(rollup),
@@ -158,10 +186,7 @@ ${showTiles(
 <div${region('health')}>${
     health.length === 0
       ? html`<p class="well">Nothing needs you: <code>collecta.health</code> is empty.</p>`
-      : html`<ul class="health">${health.map(
-          ({ severity, problem, subject, detail, hint }) =>
-            html`<li><p>${badge(severity)} <strong>${problem}</strong> <code>${subject}</code></p><p>${detail}</p>${statement(hint)}</li>`,
-        )}</ul>`
+      : showHealth(base, health)
   }</div></section>
 <section aria-labelledby="course"><h2 id="course">${spans[span].name.replace('the last', 'Last')}</h2>
 <div${region('plots')}>${plots(rollup)}</div>

@@ -260,7 +260,7 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       '/tail',
       'Live tail',
       html`<p>Attempts as they are recorded, the newest first. Without JavaScript: <a href="${url(`${base}/deliveries`, { endpoint: endpointId })}">deliveries</a>.</p>
-${filters(`${base}/tail`, [textField('endpoint', 'Endpoint id', endpointId)])}
+${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { placeholder: 'name or id' })])}
 <p class="quiet" id="tail-state" role="status">Not connected.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Attempts as they are recorded"><table class="stack" role="table" data-tail="${stream}"><caption class="away">Attempts as they are recorded</caption><thead role="rowgroup"><tr role="row">${tailHead.map(each => html`<th scope="col" role="columnheader">${each}</th>`)}</tr></thead><tbody role="rowgroup"></tbody></table></div>`,
     );
@@ -284,7 +284,9 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint id', endpointId)])}
         const end = watch.watch(
           person,
           attempts => {
-            const mine = endpointId ? attempts.filter(each => each.endpoint_id === endpointId) : attempts;
+            const mine = endpointId
+              ? attempts.filter(each => each.endpoint_id === endpointId || each.name === endpointId)
+              : attempts;
             if (mine.length > 0) say('attempts', mine.map(each => String(line(each))).join(''));
           },
           resolve,
