@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b46a693003cfb6fdd7ac2c059d1df9ead2b93e29
+--! Hash: sha1:9c04b8abc01e9c3c9cb3d3607f5cabc4ac29b754
 --! Message: Install
 
 --! Included install/schema.sql
@@ -99,19 +99,25 @@ create table collecta.installation (
   singleton boolean not null default true,
   system_identifier bigint not null,
   database_oid oid not null,
+  branch text collate "C",
+  identity text collate "C" generated always as (
+    system_identifier::text || '/' || database_oid::text || coalesce('/' || branch, '')) stored,
   environment text collate "C",
   delivers boolean not null default true,
   since timestamptz not null default now(),
   constraint installation_pkey primary key (singleton),
   constraint installation_is_one_row check (singleton)
 );
-insert into collecta.installation (system_identifier, database_oid)
-select control.system_identifier, d.oid
+insert into collecta.installation (system_identifier, database_oid, branch)
+select control.system_identifier, d.oid, nullif(current_setting('neon.timeline_id', true), '')
 from pg_control_system() control, pg_database d
 where d.datname = current_database();
 comment on table collecta.installation is
   'Which database this install delivers for. In a restored or cloned one nothing is claimed until '
   'collecta.resume_after_restore(), since staging must not send production''s webhooks.';
+comment on column collecta.installation.branch is
+  'On Neon the timeline: a branch has the system identifier and the database oid of its parent. Null elsewhere.';
+comment on column collecta.installation.identity is 'What collecta.database_identity() must say for this to be it.';
 comment on column collecta.installation.environment is
   'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both '
   'identifiers, '
@@ -588,11 +594,13 @@ create or replace function collecta.database_identity() returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select control.system_identifier || '/' || d.oid
+    || coalesce('/' || nullif(current_setting('neon.timeline_id', true), ''), '')
   from pg_control_system() control, pg_database d
   where d.datname = current_database()
 $$;
 comment on function collecta.database_identity() is
-  'What tells this database from a restored or cloned copy: the server''s system identifier and the database''s oid.';
+  'What tells this database from a restored or cloned copy: the server''s system identifier, the database''s oid, '
+  'and on Neon the timeline, which a branch does not share with its parent.';
 --! EndIncluded install/internal/database_identity.sql
 --! Included install/runner/check_installation.sql
 create or replace function collecta.check_installation(environment text) returns void
@@ -617,7 +625,7 @@ begin
       detail = 'Somebody called collecta.disable_copy() here. Nothing is captured and nothing is claimed.',
       hint = 'If it is to deliver after all: select collecta.resume_after_restore();';
   end if;
-  if known.system_identifier || '/' || known.database_oid = present then
+  if known.identity = present then
     if known.environment is null and environment is not null then
       update collecta.installation i set environment = check_installation.environment where i.environment is null;
       return;
@@ -684,17 +692,19 @@ create or replace function collecta.resume_after_restore(environment text defaul
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
 begin
   if not exists (select from collecta.settings) then
     raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
       detail = 'It looks like a copy of the schema alone.', hint = 'collecta-webhooks migrate';
   end if;
   perform collecta.restore_grants();
-  insert into collecta.installation as i (system_identifier, database_oid, environment)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, resume_after_restore.environment)
+  insert into collecta.installation as i (system_identifier, database_oid, branch, environment)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), resume_after_restore.environment)
   on conflict on constraint installation_pkey do update
   set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
+    branch = excluded.branch,
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
   -- Also where disable_copy() emptied them.
   perform collecta.resolve_modules(anew => true);
@@ -711,18 +721,19 @@ create or replace function collecta.disable_copy(physical_copy boolean default f
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
   module record;
 begin
   if not physical_copy and exists (
-    select from collecta.installation i where i.system_identifier || '/' || i.database_oid = identity
+    select from collecta.installation i where i.identity = present
   ) then
     raise exception using errcode = 'CW042', message = 'this database is not known to be a copy',
       detail = 'It is the one that collecta delivers for, or a physical copy of that one. Its queue would be lost.',
       hint = 'In a physical copy: select collecta.disable_copy(physical_copy => true);';
   end if;
-  insert into collecta.installation (system_identifier, database_oid, delivers)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, false)
+  insert into collecta.installation (system_identifier, database_oid, branch, delivers)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), false)
   on conflict on constraint installation_pkey do update
   set delivers = false, since = now();
   -- Capture functions become empty ones, which needs no lock on any table.
@@ -4110,6 +4121,28 @@ comment on function collecta.hold_lifeline(int) is
   'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock as
 long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
+--! Included outbound/3_claim/runner/next_due_in_ms.sql
+create or replace function collecta.next_due_in_ms() returns bigint
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when exists (select from collecta.outbox) or first.due_at <= clock_timestamp() then 0
+    else ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)
+  end::bigint
+  from (
+    select min(greatest(q.due_at, f.held_until)) as due_at
+    from collecta.endpoints e
+    left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
+    cross join lateral (
+      select q.due_at from collecta.delivery_queue q
+      where q.endpoint_id = e.endpoint_id and q.due_at < 'infinity'
+      order by q.due_at limit 1) q
+    where e.state = 'active') first
+$$;
+comment on function collecta.next_due_in_ms() is
+  'For runners that close their sessions while nothing is due: in how many milliseconds something will be, 0 where '
+  'something is already (also where another runner has it), null where nothing is queued.';
+--! EndIncluded outbound/3_claim/runner/next_due_in_ms.sql
 --! Included outbound/3_claim/runner/claim_deliveries.sql
 -- Routes, then claims what is due: one round trip. Fair: endpoints take their turns, each with what its max_in_flight and
 -- its flow leave it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those without
@@ -4164,7 +4197,7 @@ declare
   snapshot pg_snapshot;
 begin
   -- check_installation says why, and remembers for the session which database this is.
-  select s.lease, i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
+  select s.lease, i.identity = current_setting('collecta.identity', true)
     and i.environment is not distinct from environment
   into lease, known
   from collecta.settings s, collecta.installation i;
@@ -7606,7 +7639,7 @@ begin
     'collecta was installed in another database. Nothing is claimed here.',
     'select collecta.resume_after_restore();'
   from collecta.installation i
-  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
+  where i.delivers and i.identity <> collecta.database_identity();
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
@@ -8090,6 +8123,60 @@ create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
   'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
+--! Included operations/runner/read_figures.sql
+-- A scrape costs about the same on a million queued rows as on none: rows are counted up to 10,000, ages are index look-ups, and
+-- attempts are read by the key.
+create or replace function collecta.read_figures() returns table (name text, labels jsonb, value float8)
+language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  with depth as (
+    select d.name, d.counted > 10000 as estimated,
+      case when d.counted > 10000
+        then greatest(d.counted, pg_stat_get_live_tuples(format('collecta.%I', d.relation)::regclass)) else d.counted
+        end as depth
+    from (values
+      ('collecta_outbox_rows', 'outbox', (select count(*) from (select from collecta.outbox limit 10001) o)),
+      ('collecta_delivery_queue_rows', 'delivery_queue',
+        (select count(*) from (select from collecta.delivery_queue limit 10001) q)),
+      ('collecta_unrouted', 'unrouted', (select count(*) from (select from collecta.unrouted limit 10001) u))
+    ) d (name, relation, counted))
+  select 'collecta_captured_total', '{}'::jsonb, case when s.is_called then s.last_value / 2 else 0 end::float8
+  from collecta.outbox_change_id_seq s
+  union all
+  select 'collecta_outbox_oldest_seconds', '{}', coalesce(extract(epoch from now()
+    - (select o.captured_at from collecta.outbox o order by o.change_id limit 1)), 0)::float8
+  union all
+  select d.name, '{}', d.depth::float8 from depth d
+  union all
+  select d.name || '_estimated', '{}', d.estimated::int::float8 from depth d
+  union all
+  select 'collecta_due_oldest_seconds', jsonb_build_object('endpoint', e.endpoint_id),
+    greatest(extract(epoch from now() - q.due_at), 0)::float8
+  from collecta.endpoints e
+  cross join lateral (
+    select q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
+  where e.state <> 'deleted' and q.due_at < now()
+  union all
+  select 'collecta_endpoints', jsonb_build_object('state', e.state), count(*)::float8
+  from collecta.endpoints e group by e.state
+  union all
+  select 'collecta_endpoint_info', jsonb_build_object('endpoint', e.endpoint_id, 'name', coalesce(e.name, '')), 1
+  from collecta.endpoints e where e.state <> 'deleted'
+  union all
+  select 'collecta_attempts_last_minute', jsonb_build_object('outcome', a.outcome), count(*)::float8
+  from collecta.delivery_attempts a
+  where a.id >= collecta.attempt_id_at(now() - interval '1 minute') group by a.outcome
+  union all
+  select 'collecta_inbound_requests_failed', '{}', count(*)::float8
+  from (select from collecta.inbound_requests r where r.state = 'failed' limit 10001) r
+  union all
+  select 'collecta_health', jsonb_build_object('severity', h.severity, 'problem', h.problem), count(*)::float8
+  from collecta.check_health() h group by h.severity, h.problem
+$$;
+comment on function collecta.read_figures() is
+  'For runners and for who reads: what /metrics says of the database. Depths are exact up to 10,000; beyond that they are '
+  'estimates, and the figure that ends in _estimated is 1.';
+--! EndIncluded operations/runner/read_figures.sql
 --! Included install/internal/restore_rows.sql
 -- What an install has rows of from the beginning, for a copy of the schema alone; called where collecta.installation is
 -- empty.
@@ -8097,14 +8184,15 @@ create or replace function collecta.restore_rows() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
   written record;
 begin
   insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
   insert into collecta.observation default values on conflict on constraint observation_pkey do nothing;
   perform collecta.save_sender_presets();
-  insert into collecta.installation (system_identifier, database_oid)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
+  insert into collecta.installation (system_identifier, database_oid, branch)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''))
   on conflict on constraint installation_pkey do nothing;
   -- Written for modules of the other database: their numbers will be given anew.
   for written in
@@ -8170,9 +8258,12 @@ as $$
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
       set_aside_change first_deliveries read_delivery set_aside_deliveries
       maintain wake_runner encodable_characters check_installation sealing_keys'),
-    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe next_due_in_ms'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'read_figures'),
+    ('collecta_reader', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_inbound', 'EXECUTE', 'function',
-     'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
+     'read_figures
+      find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
     ('collecta_writer', 'EXECUTE', 'function', 'new_id')
   ) designed (grantee, privilege, kind, objects)
@@ -8368,8 +8459,10 @@ begin
       'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
-      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
+      'next_inbound_retries',
       'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'read_figures',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',

@@ -92,6 +92,7 @@
 --!include outbound/3_claim/runner/first_deliveries.sql
 --!include outbound/3_claim/runner/read_delivery.sql
 --!include outbound/3_claim/runner/hold_lifeline.sql
+--!include outbound/3_claim/runner/next_due_in_ms.sql
 --!include outbound/3_claim/runner/claim_deliveries.sql
 --!include outbound/3_claim/runner/release_deliveries.sql
 --!include outbound/4_record/internal/note_flow.sql
@@ -164,6 +165,7 @@
 --!include outbound/internal/check_outbound.sql
 --!include inbound/internal/check_inbound.sql
 --!include operations/health.sql
+--!include operations/runner/read_figures.sql
 --!include install/internal/restore_rows.sql
 --!include install/internal/designed_grants.sql
 --!include install/internal/restore_grants.sql
