@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9c04b8abc01e9c3c9cb3d3607f5cabc4ac29b754
+--! Hash: sha1:1a7fa6703ab0e241721bdb43dddcaa393e39b517
 --! Message: Install
 
 --! Included install/schema.sql
@@ -917,6 +917,28 @@ $$;
 comment on function collecta.captured_context() is
   'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
+--! Included outbound/1_capture/internal/can_capture.sql
+-- Declared immutable on purpose, as relations_to_capture: it is computed when a session plans the statement that calls it, and
+-- so again whenever a right on what the statement names is granted or revoked, and costs nothing when rows are captured.
+create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return has_table_privilege(capturer, 'collecta.outbox', 'insert')
+    and not exists (
+      select from pg_catalog.pg_proc p
+      where (p.pronamespace = 'collecta'::regnamespace and p.proname in (
+          'captured_context', 'with_traceparent', 'pick_columns', 'mask_escapes', 'unmask_escapes', 'omitted_columns',
+          'relations_to_capture')
+        or p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module_id)))
+        and not has_function_privilege(capturer, p.oid, 'execute'));
+exception when others then
+  return false;
+end
+$$;
+comment on function collecta.can_capture(name, int) is
+  'Whether the capturing role has the rights without which the capture functions of a module cannot run.';
+--! EndIncluded outbound/1_capture/internal/can_capture.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 create or replace function collecta.element_type(type_id oid) returns oid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -1542,6 +1564,17 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, new, captured_at, context)
   select @version@, 'I', @inserted_row@,
@@ -1585,6 +1618,17 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
   -- Most updates change one small row. Paired by nothing at all and planned for two rows, whatever the session's first
   -- statement had, it costs a third less. coalesce(x.*) is the row even where a column has the alias's name.
   insert into collecta.outbox (version, operation, old, new, captured_at, context)
@@ -1646,6 +1690,17 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from old_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
   -- In this context a whole row must be named by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, old, captured_at, context)
   select @version@, 'D', @deleted_row@,
@@ -1688,6 +1743,7 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
   if current_setting('collecta.muted', true) = 'on' then
     insert into collecta.outbox (version, operation, new, captured_at, context)
     values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
@@ -1736,6 +1792,29 @@ as $template$ select $body$-- A statement made for the table as it is now. If th
       end;$body$ $template$;
 comment on function collecta.capture_otherwise_template() is 'What the capture functions of an operation have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
+--! Included outbound/1_capture/templates/unless_allowed.sql
+create or replace function collecta.capture_unless_allowed_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$-- Rights of ours that somebody revoked are no reason to fail the writer. In three steps, since without the first a name
+  -- of the next one cannot be looked up. The last one is computed when it is planned, and names whatever the rest calls, so
+  -- that it is planned again when a right on that changes.
+  if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  elsif (case when collecta.can_capture(@capturer@, @module_id@) then false when true then true
+      else 'collecta.outbox'::regclass = 0 or collecta.captured_context() = collecta.with_traceparent('', '')
+        or collecta.mask_escapes(null::json) is null
+        or collecta.unmask_escapes(null) is null or collecta.pick_columns(null, null, null) is null
+        or collecta_rows.row_@module_id@(null, null) is null or collecta.relations_to_capture(0, '', '', '') is null
+        or collecta.omitted_columns(0, '{}', '{}') is null end) then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  end if;$body$ $template$;
+comment on function collecta.capture_unless_allowed_template() is 'How the capture functions of an operation begin.';
+--! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -1844,6 +1923,7 @@ declare
 begin
   return jsonb_build_object(
     'module_id', module.module_id,
+    'capturer', quote_literal(collecta.capturing_role()),
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
@@ -1985,8 +2065,9 @@ begin
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
-    source := collecta.fill_template(source, parts || jsonb_build_object('capture_otherwise',
-      collecta.fill_template(collecta.capture_otherwise_template(),
+    source := collecta.fill_template(source, parts || jsonb_build_object(
+      'unless_allowed', collecta.fill_template(collecta.capture_unless_allowed_template(), parts),
+      'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
         parts || jsonb_build_object('operation', upper(operation collate "C")))));
     -- Ten thousand endpoints on one module change nothing after the first.
     continue when exists (
@@ -5206,15 +5287,20 @@ begin
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
-      execute format('create table collecta.%I '
-                     '(like collecta.%I including defaults including constraints including comments)',
-                     parent || to_char(day, '_YYYYMMDD'), parent);
-      execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
-        parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
-      done := 'made partition';
+      -- An event trigger of the user's may refuse it. What else there is to do does not wait for that.
+      begin
+        execute format('create table collecta.%I '
+                       '(like collecta.%I including defaults including constraints including comments)',
+                       parent || to_char(day, '_YYYYMMDD'), parent);
+        execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
+          parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+        done := 'made partition';
+        made := true;
+      exception when others then
+        done := format('failed to make partition: %s (%s)', sqlerrm, sqlstate);
+      end;
       subject := parent || to_char(day, '_YYYYMMDD');
       return next;
-      made := true;
     end loop;
     for partition in
       select c.relname, to_date(right(c.relname, 8), 'YYYYMMDD') as day
@@ -5230,8 +5316,11 @@ begin
       begin
         execute format('drop table collecta.%I', partition.relname);
         done := 'dropped partition';
-      exception when lock_not_available then
-        done := 'left for next time, somebody is reading it';
+      exception
+        when lock_not_available then
+          done := 'left for next time, somebody is reading it';
+        when others then
+          done := format('failed to drop partition: %s (%s)', sqlerrm, sqlstate);
       end;
       subject := partition.relname;
       return next;
@@ -7919,26 +8008,26 @@ begin
       'value that this refuses, as its text.'
     where collecta.type_kind(a.atttypid) = 'trusted') p (severity, problem, detail);
 
-  select string_agg(privilege, '; ') into missing
+  select string_agg(lacking.statement, '; ' order by lacking.statement) into missing
   from (
-    select 'grant usage on schema collecta, collecta_rows to ' || quote_ident(capturer) as privilege
-    where not (has_schema_privilege(capturer, 'collecta', 'usage') and has_schema_privilege(capturer, 'collecta_rows', 'usage'))
+    select format('grant %s on %s to %I', g.privilege, case g.kind when 'schema' then format('schema %I', g.object)
+        when 'relation' then format('collecta.%I', g.object) else format('function %s', p.oid::regprocedure) end, capturer)
+    from collecta.designed_grants() g
+    left join pg_catalog.pg_proc p
+      on g.kind = 'function' and p.pronamespace = 'collecta'::regnamespace and p.proname = g.object
+    where g.grantee = collecta.role_name('collecta_capture')
+      and not case g.kind when 'schema' then has_schema_privilege(capturer, g.object, g.privilege)
+        when 'relation' then has_table_privilege(capturer, format('collecta.%I', g.object), g.privilege)
+        else has_function_privilege(capturer, p.oid, g.privilege) end
     union all
-    select 'grant insert on collecta.outbox to ' || quote_ident(capturer)
-    where not has_table_privilege(capturer, 'collecta.outbox', 'insert')
-    union all
-    select 'grant select on collecta.settings to ' || quote_ident(capturer)
-    where not has_table_privilege(capturer, 'collecta.settings', 'select')
-    union all
-    select format('grant execute on function %s to %I', name::regprocedure, capturer)
-    from unnest(array['collecta.pick_columns(json, text[], boolean)', 'collecta.mask_escapes(json)',
-      'collecta.unmask_escapes(text)', 'collecta.omitted_columns(oid, text[], smallint[])',
-      'collecta.relations_to_capture(oid, text, text, text)', 'collecta.capture_statement(int, int, oid, text, boolean)',
-      'collecta.writer_timed_out()']) name
-    where not has_function_privilege(capturer, name, 'execute')) p;
+    select format('grant execute on function %s to %I', p.oid::regprocedure, capturer)
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta_rows'::regnamespace and not has_function_privilege(capturer, p.oid, 'execute')
+  ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
-      'Rights of the capturing role were revoked: changes are captured in part, or writers fail.', missing || ';';
+      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are not '
+      'captured, or in part, and those are lost.', missing || ';';
   end if;
   perform collecta.leave_citus(before);
 end
@@ -7985,6 +8074,14 @@ begin
     'select * from collecta.maintain();'
   from unnest(array['events', 'delivery_attempts']) parent
   where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
+
+  -- Three days are made ahead: without the day after tomorrow nothing has been made for a day, and there is a day left.
+  return query
+  select 'warning', 'partitions are not made ahead', parent,
+    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYY-MM-DD')),
+    'select * from collecta.maintain(); -- says what fails: an event trigger, a missing right, no runner'
+  from unnest(array['events', 'delivery_attempts']) parent
+  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC' + interval '2 days', '_YYYYMMDD'))) is null;
 
   -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
   return query
@@ -8252,7 +8349,7 @@ as $$
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
+     'can_capture pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
      'writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change

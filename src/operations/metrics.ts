@@ -11,7 +11,8 @@ const help: Record<string, string> = {
   collecta_outbox_rows: `Changes that are not routed yet. ${exactUpTo}`,
   collecta_outbox_rows_estimated: 'Whether collecta_outbox_rows is an estimate (1) or exact (0). Of the database.',
   collecta_delivery_queue_rows: `Deliveries that are queued. ${exactUpTo}`,
-  collecta_delivery_queue_rows_estimated: 'Whether collecta_delivery_queue_rows is an estimate (1) or exact (0). Of the database.',
+  collecta_delivery_queue_rows_estimated:
+    'Whether collecta_delivery_queue_rows is an estimate (1) or exact (0). Of the database.',
   collecta_due_oldest_seconds:
     'How long the oldest due delivery has waited: of each endpoint with a label, and the oldest of the others. Of the database.',
   collecta_endpoints: 'Endpoints by state. Of the database.',

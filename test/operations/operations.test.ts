@@ -125,8 +125,7 @@ t.test('a hundred scrapes cost one query, and leave the probes alive', async t =
   await blocker`lock table collecta.endpoints in access exclusive mode`;
   const scrapes = Array.from({ length: 100 }, () => get('/metrics'));
   const waiting = async () =>
-    (await sql`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%read_figures%'`)
-      .length;
+    (await sql`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%read_figures%'`).length;
   while ((await waiting()) === 0) await new Promise(done => setTimeout(done, 10));
   const started = performance.now();
   t.equal((await get('/livez')).status, 200);
