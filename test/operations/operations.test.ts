@@ -204,6 +204,47 @@ t.test('doctor', async t => {
   );
 });
 
+t.test('doctor asks what a login’s roles are for, and nothing else', async t => {
+  const { sql, url } = await prepared();
+  const examine = async (roles: string) => {
+    const name = `doctor_${roles.replace(/collecta_|\W/g, '') || 'nobody'}`;
+    await server.admin.unsafe(`create role ${name} login password 'x' ${roles && `in role ${roles}`}`);
+    const lines: string[] = [];
+    const at = url.replace('postgres:postgres@', `${name}:x@`);
+    const env = { COLLECTA_ALLOW_HTTP: 'true', COLLECTA_ALLOW_DESTINATIONS: '127.0.0.1' };
+    const status = await doctor(readConfig({ DATABASE_URL: at, ...env }), line => lines.push(line));
+    const text = lines.join('\n');
+    return {
+      text,
+      status,
+      asks: {
+        installation: text.includes('this is the database'),
+        notifications: text.includes('notifications come through'),
+        health: text.includes('collecta.health has nothing'),
+        destinations: text.includes('endpoint shop'),
+      },
+    };
+  };
+  await sql`select * from collecta.maintain()`;
+  const nothing = { installation: false, notifications: false, health: false, destinations: false };
+  const runs = { ...nothing, installation: true, notifications: true };
+  for (const [roles, asks] of [
+    ['collecta_dispatcher', runs],
+    ['collecta_inbound', runs],
+    ['collecta_dispatcher, collecta_inbound', runs],
+    ['collecta_reader', { ...nothing, health: true }],
+    ['collecta_operator', { ...nothing, health: true }],
+    ['collecta_dispatcher, collecta_reader', { ...runs, health: true, destinations: true }],
+  ] as const) {
+    const found = await examine(roles);
+    t.strictSame(found.asks, asks, `${roles}: ${found.text}`);
+    t.equal(found.status, 0, `nothing fails for ${roles}`);
+  }
+  const nobody = await examine('');
+  t.equal(nobody.status, 1);
+  t.match(nobody.text, /FAIL/);
+});
+
 t.test('tail follows attempts', async t => {
   const { sql, url, endpoint } = await prepared();
   const record = (outcome: string, status: number) => sql`
