@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:432c58caee09c97309e0bfe2ea0fbe6463e3d5ee
+--! Hash: sha1:e755dd93bc9fc8942bace305e378862173747d7c
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4629,7 +4629,8 @@ begin
     select r.*, 'epoch'::timestamptz + r.lease * interval '1 us' as leased_until, row_number() over () as number,
       present - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
       present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
-      case when r.status in (429, 503) and r.retry_after_s >= 0
+      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
+      case when r.status in (429, 503) and r.retry_after_s > 0
         then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
           + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
     from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
