@@ -23,18 +23,21 @@ import { createUpkeep } from './upkeep.ts';
 import { createWakeup } from './wakeup.ts';
 
 export const deadlineMs = 30_000;
-/** From the end of a request to the end of its lease: time to record it. */
+/** The time between the end of a request and the end of its lease, for recording it. */
 const marginMs = 5_000;
-/** No partition takes the row: maintain() makes it. */
+/** The SQLSTATE of a row that no partition takes. maintain() creates the partition. */
 const noPartition = '23514';
-/** Of bodies, claimed ahead and in flight, of the whole process. Memory is about three times that: a string, and the bytes that are being sent. */
+/**
+ * Bounds the bodies of the whole process, claimed ahead and in flight. The memory used is about three times as much,
+ * since each body is a string and the bytes that are being sent.
+ */
 export const maxBodyBytes = 64 * 1024 * 1024;
 
-/** What a dispatcher that is one of several in its process has in common with the others, and tells whoever began it. */
+/** What several dispatchers of one process share, and how they report to the code that started them. */
 export type Shared = {
   budget: Budget;
   origins: Origins;
-  /** What else is to be heard on its listening session, by channel. */
+  /** Further channels to listen to on the listening session. */
   channels?: Readonly<Record<string, () => void>>;
   onListening: (listens: boolean, reason?: string) => void;
 };
@@ -66,10 +69,11 @@ export async function dispatch(
 }
 
 /**
- * Runs until `signal` aborts: claim → sign → POST → record, each waiting for none of the others. Then it claims no more, lets
- * what is under way finish within `config.stopTimeoutMs`, gives back what was not begun, and resolves.
- * With `rest` it also ends when nothing has been due for `config.idleAfterMs`, and resolves to for how many milliseconds nothing
- * will be.
+ * Runs until `signal` aborts: claim → sign → POST → record. None of these steps waits for another one. When `signal`
+ * aborts, the dispatcher stops claiming, lets the requests under way finish within `config.stopTimeoutMs`, gives back
+ * the deliveries that have not begun, and resolves.
+ * With `rest` it also ends when nothing has been due for `config.idleAfterMs`, and resolves to for how many milliseconds
+ * nothing will be.
  */
 async function runDispatcher(
   config: Config,
@@ -84,8 +88,8 @@ async function runDispatcher(
   const signal = AbortSignal.any([stopping, idle.signal]);
   const { concurrency, pollIntervalMs, environment, databaseUrl, listenUrl, stopTimeoutMs } = config;
   const onpooler = () => log.info('a transaction pooler is in between: statements are not prepared');
-  // Idle, a runner has three sessions: this one, which has the plans of a claim (made anew, they are 40 ms of somebody's
-  // latency), the one that listens, and the standing one. What records and maintains opens and closes as needed.
+  // An idle runner has three sessions: this one, which keeps the plans of a claim (planning again takes 40 ms), the one
+  // that listens, and the standing one. The sessions that record and maintain open and close as needed.
   const claims = openPool(databaseUrl, { max: 1, onpooler, purpose: 'claim' });
   const sql = openPool(databaseUrl, { max: 3, idle_timeout: 10, purpose: 'record' });
   const keyring = createKeyring(config.secretKey);
@@ -117,14 +121,14 @@ async function runDispatcher(
     },
   });
   const sender = createSender(deliverer, places, {
-    // A runner that was frozen comes back with requests that somebody else has sent by now.
+    // A runner that was frozen must not send what another runner has sent in the meantime.
     mayBegin: ({ claimedAt }) => performance.now() - claimedAt < leaseMs - marginMs,
     record: recorder.add,
     giveBack,
     abandon: abandon.signal,
   });
 
-  /** Begins what may begin, and gives back what waited too long. */
+  /** Begins the deliveries that may begin, and gives back those that waited too long. */
   function pump(): void {
     if (signal.aborted) return;
     giveBack(ahead.takeOverdue());
@@ -145,7 +149,7 @@ async function runDispatcher(
       onWake: bell.ring,
       onListening: (listens, reason) => {
         onListening(listens, reason);
-        // Behind a transaction pooler a session's lock would be somebody else's.
+        // Behind a transaction pooler, other clients would share a session's lock. There nothing listens either.
         if (listens) lifeline.hold();
       },
       ...(channels && { channels }),
@@ -216,7 +220,7 @@ async function runDispatcher(
   return restMs;
 }
 
-/** A database that does not answer holds up the stop no longer than a receiver does. */
+/** Keeps a database that does not answer from delaying the stop any longer than a receiver could. */
 function createStop(signal: AbortSignal, timeoutMs: number) {
   let overdue: Error | undefined;
   let giveUp = (_: Error) => {};
