@@ -6,9 +6,13 @@ import { badge, choice, facts, filters, type Html, sql as statement, table, text
 import type { Transaction } from './people.ts';
 
 const pageSize = 50;
-/** How many attempts one page looks through for filters that no index knows. */
+/**
+ * How many attempts one page looks through for filters that no index knows. Fewer where each is on a page of its own: those of
+ * one endpoint, and those that did not deliver, lie scattered among the others.
+ */
 const lookAt = 20_000;
 const lookAtEvents = 8_000;
+const lookAtScattered = 4_000;
 const lookInside = 3_000;
 
 export const deliveryFilters = [
@@ -54,7 +58,16 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
   const [known] = endpoint ? await sql`select endpoint_id from collecta.endpoints where name = ${endpoint}` : [];
   const endpointId = (known?.endpoint_id as string | undefined) ?? endpoint;
   const undelivered = outcome !== undefined && outcome !== '' && outcome !== 'delivered';
-  const limit = contains ? lookInside : module || event ? lookAtEvents : lookAt;
+  const isFiltered = Boolean(outcome && outcome !== 'exhausted') || Boolean(status || module || event || contains);
+  const limit = !isFiltered
+    ? pageSize + 1
+    : contains
+      ? lookInside
+      : endpoint || undelivered
+        ? lookAtScattered
+        : module || event
+          ? lookAtEvents
+          : lookAt;
   // By an index: the attempts of an event, of a record's events, of an endpoint, those that did not deliver, or all of them.
   const source = id
     ? sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
@@ -112,7 +125,7 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
     /** Where the next page begins; undefined where there is none. */
     next: more ? (rows[pageSize - 1]?.id as string) : whole && whole.n >= limit ? (whole.last as string) : undefined,
     lookedAt: Number(whole?.n ?? 0),
-    cut: !more && Number(whole?.n ?? 0) >= limit,
+    cut: isFiltered && !more && Number(whole?.n ?? 0) >= limit,
   };
 }
 
