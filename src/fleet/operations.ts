@@ -6,15 +6,16 @@ import type { Log } from '../log.ts';
 import { limitEndpointLabels, processMetrics } from '../metrics.ts';
 
 /**
- * `waiting`: it cannot be reached or is not installed yet. `failed`: an error ended its dispatcher, which is begun again later.
- * `polling`: it is served, but no notification comes through.
+ * The state of one database. `waiting`: it cannot be reached, or collecta is not installed in it yet. `failed`: an
+ * error ended its dispatcher, which is started again later. `polling`: it is served, but without notifications.
+ * `listening`: it is served with notifications.
  */
 export type State = 'waiting' | 'failed' | 'polling' | 'listening';
 
 /**
- * Serves /livez, /readyz and /metrics of a process that serves many databases, until `signal` aborts. It is ready when it has
- * begun, whatever state the databases are in: a restart would mend none of them, and stop the others. What a database says of
- * itself (its queue, its health) is asked there.
+ * Serves /livez, /readyz and /metrics of a process that serves many databases, until `signal` aborts. The process is
+ * ready once it has started, whatever state the databases are in, because a restart would repair none of them and would
+ * interrupt the others. /metrics has no figures of the databases, such as the length of their queues.
  */
 export async function serveFleetOperations(
   { operationsHost: host, operationsPort: port, metricsEndpoints }: Settings,
@@ -34,21 +35,21 @@ export async function serveFleetOperations(
       for (const [database, state] of states()) gauge.set({ database, state }, 1);
     },
   });
-  const count = () => {
+  const countByState = () => {
     const counts = new Map<State, number>();
     for (const [, state] of states()) counts.set(state, (counts.get(state) ?? 0) + 1);
     return Array.from(counts, ([state, number]) => `${number} ${state}\n`).join('');
   };
   const answers: Record<string, () => string | Promise<string>> = {
     '/livez': () => 'ok\n',
-    '/readyz': () => `ok\n${count()}`,
+    '/readyz': () => `ok\n${countByState()}`,
     '/metrics': () => processMetrics.metrics(),
   };
   const server = createServer({ headersTimeout: 5_000, requestTimeout: 10_000 }, async (request, response) => {
-    const found = answers[request.url?.split('?', 1)[0] ?? ''];
+    const answer = answers[request.url?.split('?', 1)[0] ?? ''];
     response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8');
-    if (!found) response.writeHead(404).end('there are /livez, /readyz and /metrics\n');
-    else response.end(await found());
+    if (!answer) response.writeHead(404).end('there are /livez, /readyz and /metrics\n');
+    else response.end(await answer());
   });
   server.on('error', error => log.error('operations cannot be served', { host, port, message: error.message }));
   server.listen(port, host, () =>
