@@ -1,20 +1,27 @@
 import process from 'node:process';
 import { type Config, ConfigError, type Environment, readConfig, readSettings } from '../config.ts';
+import { createRest, type Rest } from '../database/rest.ts';
 import { createLog, type Log } from '../log.ts';
 import type { Command } from './command.ts';
 
-type Service = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
+type Service = (config: Config, log: Log, signal: AbortSignal, rest?: Rest) => Promise<void>;
 
 // Each service's code is imported when it runs, so that a command loads only the code that it uses.
-const dispatch: Service = async (...args) => (await import('../outbound/dispatcher.ts')).dispatch(...args);
-const receive: Service = async (...args) => (await import('../inbound/server.ts')).receive(...args);
-const receiveInThread: Service = async (...args) => (await import('../inbound/thread.ts')).receiveInThread(...args);
-const operations: Service = async (...args) => {
+const dispatch: Service = async (config, log, signal, rest) =>
+  (await import('../outbound/dispatcher.ts')).dispatch(config, log, signal, undefined, rest);
+const receive: Service = async (config, log, signal, rest) =>
+  (await import('../inbound/server.ts')).receive(config, log, signal, { rest });
+const receiveInThread: Service = async (config, log, signal, rest) => {
+  // If idle sessions are released, it runs in the dispatcher's thread, because each of the two tells the other of work.
+  if (rest) await receive(config, log, signal, rest);
+  else await (await import('../inbound/thread.ts')).receiveInThread(config, log, signal);
+};
+const operations: Service = async (config, log, signal, rest) => {
   const [{ serveOperations }, { createConsole }] = await Promise.all([
     import('../operations/serve.ts'),
     import('../console/server.ts'),
   ]);
-  await serveOperations(...args, createConsole);
+  await serveOperations(config, log, signal, createConsole, rest);
 };
 const observing: Service = async (...args) => (await import('../operations/observe.ts')).observe(...args);
 
@@ -23,9 +30,12 @@ async function serveFleet(env: Environment, services: Service[], path: string, s
   if (env.DATABASE_URL || env.DATABASE_URL_FILE)
     throw new ConfigError('COLLECTA_DATABASES and DATABASE_URL are both set: unset one');
   const settings = readSettings(env);
-  const { runFleet } = await import('../fleet/fleet.ts');
+  const [{ runFleet }, { createConsole }] = await Promise.all([
+    import('../fleet/fleet.ts'),
+    import('../console/server.ts'),
+  ]);
   const receives = services.includes(receive) || services.includes(receiveInThread);
-  const options = { settings, env, path, delivers: services.includes(dispatch), receives };
+  const options = { settings, env, path, delivers: services.includes(dispatch), receives, openSite: createConsole };
   await runFleet(options, createLog(settings.logLevel), signal, reload => process.on('SIGHUP', reload));
 }
 
@@ -48,9 +58,11 @@ With COLLECTA_DATABASES it serves many databases; SIGHUP makes it read that file
       }
       const config = readConfig(env);
       const log = createLog(config.logLevel);
+      const longestMs = config.idleIntervalHours * 3_600_000;
+      const rest = config.idle === 'release' ? createRest(longestMs, !services.includes(dispatch)) : undefined;
       const stop = new AbortController();
       signal.addEventListener('abort', () => stop.abort());
-      const ends = services.map(service => service(config, log, stop.signal).finally(() => stop.abort()));
+      const ends = services.map(service => service(config, log, stop.signal, rest).finally(() => stop.abort()));
       await Promise.allSettled(ends);
       await Promise.all(ends);
       return 0;
@@ -83,5 +95,5 @@ default for this command), together with /livez, /readyz and /metrics. run, disp
 COLLECTA_OPERATIONS_PORT is set. A person logs in with the name and password of a PostgreSQL role, and has that role's
 rights: collecta_reader may look, collecta_operator may also act. If a proxy logs people in, use
 COLLECTA_CONSOLE_TRUST_HEADER.`,
-  [(config, ...args) => operations({ ...config, operationsPort: config.operationsPort ?? 9090 }, ...args)],
+  [(config, log, signal) => operations({ ...config, operationsPort: config.operationsPort ?? 9090 }, log, signal)],
 );

@@ -1,18 +1,20 @@
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { ConfigError, type Environment, type Settings } from '../config.ts';
+import { type Config, ConfigError, type Environment, type Settings } from '../config.ts';
 import { whyUnreachable } from '../database/errors.ts';
+import { createRest, type Rest } from '../database/rest.ts';
 import { type InboundAnswer, type InboundRequest, problem } from '../inbound/handler.ts';
 import { type Inbound, openInbound, serveInbound } from '../inbound/server.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 import { observe } from '../operations/observe.ts';
+import type { Site } from '../operations/serve.ts';
 import { createBudget } from '../outbound/budget.ts';
 import { deadlineMs, dispatch, maxBodyBytes } from '../outbound/dispatcher.ts';
 import { createOrigins } from '../outbound/origins.ts';
 import { type Listing, type Member, readDatabases } from './databases.ts';
-import { type State, serveFleetOperations } from './operations.ts';
+import { type Served, type State, serveFleetOperations } from './operations.ts';
 
 export type FleetOptions = {
   /** The settings of the process. */
@@ -22,10 +24,12 @@ export type FleetOptions = {
   path: string;
   delivers: boolean;
   receives: boolean;
+  /** Creates the console of a database. */
+  openSite: (config: Config, log: Log) => Site;
 };
 
 /** One database that is being served. */
-type Served = {
+type Running = {
   member: Member;
   /** Stops its dispatcher. */
   stop: AbortController;
@@ -34,6 +38,9 @@ type Served = {
   ended: Promise<void>;
   state: State;
   inbound: Inbound | undefined;
+  /** Undefined unless its settings say that idle sessions are released. */
+  rest: Rest | undefined;
+  site: Site | undefined;
 };
 
 const staggerMs = 20;
@@ -48,20 +55,25 @@ const longestRetryMs = 60_000;
  * not affect the others. Throws ConfigError if no database can be served at the start.
  */
 export async function runFleet(
-  { settings, env, path, delivers, receives }: FleetOptions,
+  { settings, env, path, delivers, receives, openSite }: FleetOptions,
   log: Log,
   signal: AbortSignal,
   onReload: (reload: () => void) => void,
 ): Promise<void> {
   const origins = createOrigins({ deadlineMs });
   const shared = { origins, budget: createBudget(settings.concurrency, maxBodyBytes) };
-  const served = new Map<string, Served>(); // by the database's name
+  const running = new Map<string, Running>(); // by the database's name
 
   /** Starts serving a database, `delayMs` after `after` has resolved. */
   function begin(member: Member, after: Promise<void> | undefined, delayMs: number): void {
     const [stop, leave] = [new AbortController(), new AbortController()];
-    const each: Served = { member, stop, leave, ended: Promise.resolve(), state: 'waiting', inbound: undefined };
-    served.set(member.name, each);
+    const { idle, idleIntervalHours } = member.config;
+    const rest = idle === 'release' ? createRest(idleIntervalHours * 3_600_000, !delivers) : undefined;
+    const each: Running = {
+      ...{ member, stop, leave, rest, ended: Promise.resolve() },
+      ...{ state: 'waiting', inbound: undefined, site: undefined },
+    };
+    running.set(member.name, each);
     const memberLog = withName(log, member.name);
     const serveMember = async () => {
       await after;
@@ -71,7 +83,7 @@ export async function runFleet(
       const onListening = (listens: boolean) => {
         each.state = listens ? 'listening' : 'polling';
       };
-      const deliver = () => dispatch(member.config, memberLog, stop.signal, { ...shared, channels, onListening });
+      const deliver = () => dispatch(member.config, memberLog, stop.signal, { ...shared, channels, onListening }, rest);
       const onFailure = () => {
         each.state = 'failed';
       };
@@ -82,17 +94,18 @@ export async function runFleet(
         ...(delivers
           ? [
               restartOnFailure(memberLog, stop.signal, deliver, onFailure),
-              observe(member.config, memberLog, stop.signal),
+              observe(member.config, memberLog, stop.signal, rest),
             ]
           : []),
       ]);
     };
-    each.ended = serveMember().finally(() => {
-      if (served.get(member.name) === each) served.delete(member.name);
+    each.ended = serveMember().finally(async () => {
+      await each.site?.close();
+      if (running.get(member.name) === each) running.delete(member.name);
     });
   }
 
-  function end({ stop, leave }: Served): void {
+  function end({ stop, leave }: Running): void {
     stop.abort();
     leave.abort();
   }
@@ -101,13 +114,13 @@ export async function runFleet(
     for (const [name, reason] of problems)
       log.error('a database of the fleet cannot be served', { database_name: name, reason });
     let begun = 0;
-    for (const each of served.values()) {
+    for (const each of running.values()) {
       const { name } = each.member;
       // A database whose new settings cannot be read keeps its old ones.
       if (!members.has(name) && !problems.has(name)) end(each);
     }
     for (const member of members.values()) {
-      const before = served.get(member.name);
+      const before = running.get(member.name);
       if (before && !before.stop.signal.aborted && isDeepStrictEqual(before.member, member)) continue;
       if (before) end(before);
       begin(member, before?.ended, begun++ * staggerMs);
@@ -133,21 +146,21 @@ export async function runFleet(
   /** Passes an inbound request to its database, which the request's host or the first segment of its path names. */
   async function answer(request: InboundRequest): Promise<InboundAnswer> {
     const host = request.headers.host?.replace(/:\d+$/, '').toLowerCase();
-    const byHost = Array.from(served.values()).find(({ member }) => host && member.inboundHost === host);
+    const byHost = Array.from(running.values()).find(({ member }) => host && member.inboundHost === host);
     const [, name = '', rest = ''] = /^\/([^/]*)(\/.*)$/.exec(request.target) ?? [];
-    const addressee = byHost ?? served.get(name);
+    const addressee = byHost ?? running.get(name);
     if (!addressee) return problem(404, 'There is nothing here.');
     if (!addressee.inbound) return problem(503, 'Not ready yet.', { headers: { 'retry-after': '5' } });
     return addressee.inbound.answer(byHost ? request : { ...request, target: rest });
   }
 
   /** Answers the inbound requests of one database until its `leave` aborts. */
-  async function receive(each: Served, memberLog: Log, listens: boolean): Promise<void> {
+  async function receive(each: Running, memberLog: Log, listens: boolean): Promise<void> {
     const { config } = each.member;
     const { signal: left } = each.leave;
     await waitUntilInstalled(config.databaseUrl, memberLog, left);
     if (left.aborted) return;
-    const inbound = openInbound(config, memberLog, { idle: true, listens });
+    const inbound = openInbound(config, memberLog, { idle: true, listens: listens && !each.rest, rest: each.rest });
     each.inbound = inbound;
     if (listens) each.state = 'listening';
     await aborted(left);
@@ -156,14 +169,25 @@ export async function runFleet(
   }
 
   signal.addEventListener('abort', () => {
-    for (const { stop } of served.values()) stop.abort();
+    for (const { stop } of running.values()) stop.abort();
   });
-  const states = () => Array.from(served.values(), ({ member, state }) => [member.name, state] as [string, State]);
-  const operations = serveFleetOperations(settings, states, log, signal);
+  const databases = () =>
+    Array.from(running.values(), (each): Served => {
+      const { member, rest } = each;
+      const site = () => {
+        if (each.leave.signal.aborted) return undefined;
+        const base = settings.consolePath === '/' ? '' : settings.consolePath;
+        const config = { ...member.config, consolePath: `${base}/${member.name}` };
+        each.site ??= openSite(config, withName(log, member.name));
+        return each.site;
+      };
+      return { name: member.name, config: member.config, state: rest?.resting ? 'resting' : each.state, rest, site };
+    });
+  const operations = serveFleetOperations(settings, databases, log, signal);
   if (receives) await serveInbound(settings, answer, log, signal);
   else await aborted(signal);
-  for (const each of served.values()) end(each);
-  await Promise.all(Array.from(served.values(), ({ ended }) => ended));
+  for (const each of running.values()) end(each);
+  await Promise.all(Array.from(running.values(), ({ ended }) => ended));
   await Promise.all([operations, origins.close()]);
 }
 
