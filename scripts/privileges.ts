@@ -9,7 +9,7 @@ import { startServer } from '../test/support/server.ts';
 export const path = 'docs/privileges.md';
 
 /** Columns of the page. The owners' rights are in the column Owner: an owner may do everything with what it owns. */
-const roles = ['reader', 'operator', 'dispatcher', 'inbound', 'capture', 'writer'];
+const roles = ['reader', 'operator', 'dispatcher', 'inbound', 'capture', 'writer', 'viewer'];
 
 /** Functions are written for each module and inbound endpoint: the page shows those of one. */
 const sample = `

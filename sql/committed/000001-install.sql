@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b46a693003cfb6fdd7ac2c059d1df9ead2b93e29
+--! Hash: sha1:8a541c26d1a6353f7bb2800cf22a7f4a7ec2272a
 --! Message: Install
 
 --! Included install/schema.sql
@@ -175,6 +175,43 @@ comment on column collecta.module_versions.column_numbers is
 comment on column collecta.module_versions.database is
   'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
 --! EndIncluded modules/modules.sql
+--! Included modules/module_tables.sql
+-- The history of a module outlives its table and its attachment. The name is kept because an OID that is gone may be
+-- another table's later.
+create table collecta.module_tables (
+  slug text collate "C" not null,
+  relation regclass not null,
+  named text collate "C" not null,
+  row_secured boolean not null,
+  constraint module_tables_pkey primary key (slug, relation)
+);
+comment on table collecta.module_tables is
+  'Tables that are or were attached, and their partitions that have row security: collecta.row_secured_modules hides by '
+  'it what their records held. Written by attach_module, detach_module and maintain().';
+comment on column collecta.module_tables.row_secured is
+  'Whether the table had row security when it was last looked at. Once the table is dropped, this decides.';
+
+create or replace function collecta.remember_module_tables() returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  insert into collecta.module_tables as t (slug, relation, named, row_secured)
+  select distinct on (m.slug, c.oid) m.slug, c.oid, format('%I.%I', n.nspname, c.relname), c.relrowsecurity
+  from (
+    select v.slug, v.relation, null as named from collecta.module_versions v
+    union all
+    select k.slug, k.relation, k.named from collecta.module_tables k
+  ) m
+  cross join lateral (
+    select m.relation::oid as relid union select p.relid::oid from pg_partition_tree(m.relation) p) tree
+  join pg_catalog.pg_class c on c.oid = tree.relid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where case when c.oid = m.relation then m.named is null or m.named = format('%I.%I', n.nspname, c.relname)
+    else c.relrowsecurity end
+  on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
+    where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
+$$;
+comment on function collecta.remember_module_tables() is 'Keeps collecta.module_tables.';
+--! EndIncluded modules/module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -2294,6 +2331,7 @@ begin
   from collecta.endpoints e cross join lateral unnest(e.events) event
   where e.state <> 'deleted' and (e.modules is null or save_module.slug = any (e.modules))
   on conflict do nothing;
+  perform collecta.remember_module_tables();
   perform collecta.write_capture_functions(saved);
   return saved;
 end
@@ -2309,6 +2347,7 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
+  perform collecta.remember_module_tables();
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta_modules.%I()', format('capture_%s_%s', forget_module.module_id, task));
@@ -5216,6 +5255,7 @@ begin
     perform collecta.restore_grants();
   end if;
 
+  perform collecta.remember_module_tables();
   delete from collecta.muted_changes m where m.captured_at < now() - keep;
   delete from collecta.delivery_queue q using collecta.endpoints e
   where e.endpoint_id = q.endpoint_id and e.state = 'deleted' and (q.leased_until is null or q.leased_until < now());
@@ -7435,53 +7475,98 @@ comment on function collecta.test_inbound_mapping(text, json) is
 --! EndIncluded inbound/test_inbound_mapping.sql
 
 --! Included modules/row_secured_modules.sql
--- A copy of a record must not tell what row security keeps from who reads it: its policies cannot be asked about a record that
--- may be gone, so to whom they apply the contents of such modules are hidden as a whole. Owners, BYPASSRLS and superusers see all.
+-- A copy of a record must not tell what row security keeps from who reads it. Its policies cannot be asked about a record
+-- that may be gone, so the contents of such modules are hidden as a whole from those to whom the policies apply. A table
+-- that is gone is treated as if its policies still applied; so is one whose name is another one's now.
 create view collecta.row_secured_modules as
-select distinct v.slug, v.relation::regclass as relation
-from collecta.module_versions v join pg_class c on c.oid = v.relation
-where c.relrowsecurity and row_security_active(c.oid);
+select distinct m.slug, m.relation
+from (
+  select v.slug, v.relation, null::text as named, false as row_secured from collecta.module_versions v
+  union all
+  select t.slug, t.relation, t.named, t.row_secured from collecta.module_tables t
+) m
+left join (pg_class c join pg_namespace n on n.oid = c.relnamespace) on c.oid = m.relation
+where not (select pg_has_role(current_user, e.relowner, 'usage')
+           from pg_class e where e.oid = 'collecta.events'::regclass)
+  and case
+    when c.oid is null or m.named <> quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+      then (m.row_secured or coalesce(c.relrowsecurity, false)) and row_security_active('collecta.events'::regclass)
+    else c.relrowsecurity and row_security_active(c.oid)
+      or c.relkind = 'p' and exists (
+        select from pg_partition_tree(c.oid) p join pg_class leaf on leaf.oid = p.relid
+        where leaf.relrowsecurity and row_security_active(leaf.oid)) end;
 comment on view collecta.row_secured_modules is
-  'Modules on whose table row security applies to you: their events, and what was received into them, are hidden from you, and request_body is null.';
+  'Modules whose table, or a partition of it, has row security that applies to you, or had it and is gone. What their
+records held is hidden from you: their events, what was received into them, what was set aside, and what receivers
+answered. Of their deliveries you see time, endpoint and outcome.';
 
--- Our functions run as the owner, to whom these do not apply. None on the outbox: the writers' sessions may have row_security = off.
+-- The names of these modules, for policies: as an array it is computed once for a query, whatever the number of rows.
+-- Our functions run as the owner of the tables, to whom the policies do not apply. There is none on the outbox, since
+-- the sessions of writers may have row_security = off, nor on the attempts: there, columns are not granted.
 alter table collecta.events enable row level security;
 create policy events_of_row_secured_modules_are_hidden on collecta.events
-  for select using (module not in (select slug from collecta.row_secured_modules));
+  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
 alter table collecta.unrouted enable row level security;
 create policy changes_of_row_secured_modules_are_hidden on collecta.unrouted
-  for select using (module not in (select slug from collecta.row_secured_modules));
+  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
+alter table collecta.muted_changes enable row level security;
+create policy changes_of_row_secured_modules_are_hidden on collecta.muted_changes
+  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
+-- Its reason may quote a row of any module.
+alter table collecta.routing_trouble enable row level security;
+create policy trouble_is_hidden_where_a_module_is on collecta.routing_trouble
+  for select using (not exists (select from collecta.row_secured_modules));
 alter table collecta.inbound_requests enable row level security;
 create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_requests
-  for select using (inbound_endpoint_id not in (
-    select e.inbound_endpoint_id from collecta.inbound_endpoints e join collecta.row_secured_modules m on m.slug = e.module));
+  for select using (inbound_endpoint_id <> all (array(
+    select e.inbound_endpoint_id from collecta.inbound_endpoints e
+    join collecta.row_secured_modules m on m.slug = e.module)));
 --! EndIncluded modules/row_secured_modules.sql
 --! Included outbound/webhook_deliveries.sql
+-- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to what
+-- it reads: then it shows nothing to whom they should.
+create or replace function collecta.is_walled(view_name text) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select not r.rolsuper and not r.rolbypassrls and not pg_has_role(r.oid, e.relowner, 'usage')
+  from pg_catalog.pg_class v
+  join pg_catalog.pg_roles r on r.oid = v.relowner
+  join pg_catalog.pg_class e on e.oid = 'collecta.events'::regclass
+  where v.relnamespace = 'collecta'::regnamespace and v.relname = view_name
+$$;
+comment on function collecta.is_walled(text) is
+  'Whether a view has an owner to whom row security applies. Asked once in a query of the view.';
+
+-- An attempt whose event is hidden by a policy is shown without what it told of the record. A condition on a column of
+-- the event makes this an inner join, which its indexes serve.
 create view collecta.webhook_deliveries as
 select
   a.id, a.event_id, a.endpoint_id, e.module, e.event, e.record_id, a.attempt, a.url,
-  a.request_headers::jsonb as request_headers,
-  case when e.module not in (select slug from collecta.row_secured_modules) then e.body end as request_body, a.outcome,
-  a.response_status, a.response_headers::jsonb as response_headers, a.response_body, a.error,
+  a.request_headers::jsonb as request_headers, e.body as request_body, a.outcome, a.response_status,
+  case when e.event_id is not null then a.response_headers::jsonb end as response_headers,
+  case when e.event_id is not null then a.response_body end as response_body,
+  case when e.event_id is not null then a.error when a.error is not null then 'hidden' end as error,
   a.started_at, a.finished_at, round(extract(epoch from a.finished_at - a.started_at) * 1000, 3) as duration_ms,
   a.lookup_ms, a.connect_ms, a.first_byte_ms, a.total_ms, a.next_attempt_at, a.replay_of,
   e.scope, e.sequence, e.occurred_at, a.routed_at
 from collecta.delivery_attempts a
-join collecta.events e
-  on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at;
+left join collecta.events e
+  on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at
+where (select collecta.is_walled('webhook_deliveries') or not exists (select from collecta.row_secured_modules));
 comment on view collecta.webhook_deliveries is
   'Every delivery attempt with its event: what was sent, when, and what came back.
 select ... where record_id = ''...'' order by started_at.';
 comment on column collecta.webhook_deliveries.id is 'The attempt; give it to replay_delivery(id).';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
+comment on column collecta.webhook_deliveries.module is
+  'Null, as all that tells of the record or of the receiver''s answer, where row security of the module''s table applies
+to you (collecta.row_secured_modules).';
 comment on column collecta.webhook_deliveries.outcome is
   'delivered; failed (is tried again); blocked (the destination is not allowed; is tried again); exhausted (the last
 attempt, whatever refused it: given up); lost (the runner vanished: no attempt).';
 comment on column collecta.webhook_deliveries.sequence is
   'The payload''s: it rises in the order in which a record''s changes happened.';
-comment on column collecta.webhook_deliveries.request_body is
-  'The exact bytes that were sent, as text; null to whom row security of the module''s table applies
-(collecta.row_secured_modules).';
+comment on column collecta.webhook_deliveries.request_body is 'The exact bytes that were sent, as text.';
 comment on column collecta.webhook_deliveries.next_attempt_at is 'When it is tried again; null after the last attempt.';
 comment on column collecta.webhook_deliveries.lookup_ms is
   'Resolving and checking the destination, in milliseconds; null where the runner did not get there.';
@@ -7491,10 +7576,12 @@ comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name 
 --! Included outbound/undelivered.sql
 create view collecta.undelivered as
 select a.id, a.event_id, a.endpoint_id, v.module, v.event, v.record_id, v.sequence, a.attempt, a.url, a.response_status,
-  a.error, a.started_at, a.finished_at, v.occurred_at, a.routed_at
+  case when v.event_id is not null then a.error when a.error is not null then 'hidden' end as error,
+  a.started_at, a.finished_at, v.occurred_at, a.routed_at
 from collecta.delivery_attempts a
 join collecta.endpoints e on e.endpoint_id = a.endpoint_id
-join collecta.events v on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
+left join collecta.events v
+  on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
 where a.outcome = 'exhausted' and e.state <> 'deleted'
   and not exists (
     select from collecta.delivery_attempts l
@@ -7502,19 +7589,55 @@ where a.outcome = 'exhausted' and e.state <> 'deleted'
       and l.id > a.id and l.outcome in ('delivered', 'exhausted'))
   and not exists (
     select from collecta.delivery_queue q
-    where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null);
+    where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null)
+  and (select collecta.is_walled('undelivered') or not exists (select from collecta.row_secured_modules));
 comment on view collecta.undelivered is
   'Deliveries that were given up, and neither delivered nor queued again since: one row each, with the last attempt.
-select collecta.replay_undelivered(); sends them again.';
+select collecta.replay_undelivered(); sends them again. What row security hides is null, as in webhook_deliveries.';
 comment on column collecta.undelivered.id is 'The last attempt; give it to replay_delivery(id).';
 comment on column collecta.undelivered.error is 'Why: what the receiver, the look-up or the guard said last.';
 --! EndIncluded outbound/undelivered.sql
+--! Included install/internal/own_views.sql
+-- A view reads with the rights of its owner, and row security does not apply to the owner of a table. So these views
+-- belong to a role of their own, which nobody logs in as and which owns nothing else: the policies of what they read
+-- apply to whoever reads them, and other than a condition in the view they cost no index.
+create or replace function collecta.own_views() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  viewer constant name := collecta.role_name('collecta_viewer');
+  views constant text[] := array(
+    select format('collecta.%I', c.relname) from pg_catalog.pg_class c
+    where c.relnamespace = 'collecta'::regnamespace and c.relkind = 'v'
+      and c.relname = any (collecta.walled_views()) and c.relowner is distinct from to_regrole(quote_ident(viewer)));
+  view_name text;
+begin
+  if views = '{}' or to_regrole(quote_ident(viewer)) is null or not pg_has_role(current_user, viewer, 'usage') then
+    return;
+  end if;
+  -- A new owner needs CREATE on the schema while it becomes one.
+  execute format('grant create on schema collecta to %I', viewer);
+  foreach view_name in array views loop
+    execute format('alter view %s owner to %I', view_name, viewer);
+  end loop;
+  execute format('revoke create on schema collecta from %I', viewer);
+end
+$$;
+comment on function collecta.own_views() is 'Hands collecta.walled_views() to collecta_viewer, where that role exists.';
+
+create or replace function collecta.walled_views() returns text[]
+language sql immutable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array['webhook_deliveries', 'undelivered']
+$$;
+comment on function collecta.walled_views() is 'Views whose readers see what policies let them see.';
+--! EndIncluded install/internal/own_views.sql
 --! Included outbound/replay_undelivered.sql
 create or replace function collecta.replay_undelivered(
   endpoint_id text default null, since timestamptz default '-infinity', until timestamptz default 'infinity'
 ) returns bigint
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off
+set search_path = pg_catalog, pg_temp set jit = off set row_security = on
 as $$
 declare
   queued bigint;
@@ -7560,22 +7683,28 @@ begin
            collecta.role_name('collecta_owner')),
     'collecta-webhooks migrate'
   from (
-    select c.oid::regclass::text as name, c.relowner as owner, false as is_written
+    select c.oid::regclass::text as name, c.relowner as owner, false as is_written,
+      c.relname = any (collecta.walled_views()) as is_walled
     from pg_class c
     where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
     union all
-    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+'
+    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+',
+      false
     from pg_proc p
     where p.pronamespace in (select n.oid from pg_namespace n
                              where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
   ) o
   join pg_roles r on r.oid = o.owner
   cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
-  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
-                          collecta.role_name('collecta_writer'))
-    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
-    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
-    and (r.rolsuper or o.owner <> schema.owner)
+  where case
+      -- To another owner, the policies of what it reads would not apply.
+      when o.is_walled and to_regrole(quote_ident(collecta.role_name('collecta_viewer'))) is not null
+        then r.rolname <> collecta.role_name('collecta_viewer')
+      else r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
+                             collecta.role_name('collecta_writer'))
+        and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
+        -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
+        and (r.rolsuper or o.owner <> schema.owner) end
     -- An inbound endpoint may have a writer of its own, which is a role that nobody logs in as.
     and not (o.is_written and not r.rolsuper and not r.rolcanlogin)
   having count(*) > 0;
@@ -8068,7 +8197,7 @@ comment on function collecta.check_inbound() is 'Rows of collecta.health about i
 -- Each topic knows what can be wrong with it and has a check function of its own. One that fails hides no other's rows.
 create or replace function collecta.check_health()
 returns table (severity text, problem text, subject text, detail text, hint text)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off set row_security = on
 as $$
 declare
   topic text;
@@ -8139,26 +8268,41 @@ as $$
     -- And not on collecta_modules: see schema.sql.
     ('collecta_capture', 'USAGE', 'schema', 'collecta_rows'),
     ('collecta_writer', 'USAGE', 'schema', 'collecta'),
+    ('collecta_viewer', 'USAGE', 'schema', 'collecta'),
     ('collecta_dispatcher', 'USAGE', 'schema', 'collecta'),
     ('collecta_inbound', 'USAGE', 'schema', 'collecta'),
 
     ('collecta_reader', 'SELECT', 'relation',
-     'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
+     'modules module_versions endpoints subscriptions events unrouted muted_changes
       settings installation migrations webhook_deliveries health row_secured_modules
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
     ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
-    -- Not old and new, which row security of their table may keep from the reader.
+    -- Not what tells of a record or of a receiver's answer, which row security may keep from the reader:
+    -- collecta.webhook_deliveries shows it to whom it may be shown.
     ('collecta_reader', 'SELECT', 'column',
-     'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.trigger_depth outbox.captured_at
-      outbox.context'),
+     'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.trigger_depth outbox.captured_at'),
+    ('collecta_reader', 'SELECT', 'column',
+     'delivery_queue.delivery_id delivery_queue.change_id delivery_queue.due_at delivery_queue.leased_until
+      delivery_queue.routed_at delivery_queue.held_since delivery_queue.position delivery_queue.bytes
+      delivery_queue.attempt delivery_queue.losses delivery_queue.runner delivery_queue.endpoint_id
+      delivery_queue.event_id delivery_queue.payload_role delivery_queue.replay_of'),
+    ('collecta_reader', 'SELECT', 'column',
+     'delivery_attempts.id delivery_attempts.event_id delivery_attempts.payload_role delivery_attempts.routed_at
+      delivery_attempts.endpoint_id delivery_attempts.attempt delivery_attempts.outcome delivery_attempts.url
+      delivery_attempts.request_headers delivery_attempts.response_status delivery_attempts.started_at
+      delivery_attempts.finished_at delivery_attempts.lookup_ms delivery_attempts.connect_ms
+      delivery_attempts.first_byte_ms delivery_attempts.total_ms delivery_attempts.next_attempt_at
+      delivery_attempts.replay_of'),
+    ('collecta_viewer', 'SELECT', 'relation',
+     'delivery_attempts events endpoints delivery_queue row_secured_modules'),
     ('collecta_reader', 'SELECT', 'relation', 'outbox_change_id_seq'),
     ('collecta_capture', 'INSERT', 'relation', 'outbox'),
     ('collecta_capture', 'SELECT', 'relation', 'settings'),
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events is_walled'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
@@ -8389,6 +8533,7 @@ begin
   perform collecta.maintain();
   -- By the templates of this version.
   perform collecta.resolve_modules(anew => true);
+  perform collecta.own_views();
   perform collecta.restore_grants(exactly => true);
 end
 $$;

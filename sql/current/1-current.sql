@@ -4,6 +4,7 @@
 --!include install/settings.sql
 --!include install/installation.sql
 --!include modules/modules.sql
+--!include modules/module_tables.sql
 --!include operations/alert_events.sql
 --!include endpoints/endpoints.sql
 --!include outbound/outbox.sql
@@ -155,6 +156,7 @@
 --!include modules/row_secured_modules.sql
 --!include outbound/webhook_deliveries.sql
 --!include outbound/undelivered.sql
+--!include install/internal/own_views.sql
 --!include outbound/replay_undelivered.sql
 --!include install/internal/check_grants.sql
 --!include install/internal/check_install.sql

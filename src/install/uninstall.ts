@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { connect, type Sql } from '../database/connect.ts';
 
 /** What the install may have created (sql/prepare.sql); roles belong to the cluster, so other databases may use them. */
-const roles = ['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'];
+const roles = ['owner', 'capture', 'writer', 'viewer', 'dispatcher', 'inbound', 'reader', 'operator'];
 
 export type Plan = {
   /** Functions of ours that triggers on the user's tables call: dropping them drops the triggers. */
