@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8a541c26d1a6353f7bb2800cf22a7f4a7ec2272a
+--! Hash: sha1:f4dee9271be2d70b0987e7b2ecc3aa10526f4719
 --! Message: Install
 
 --! Included install/schema.sql
@@ -2681,16 +2681,24 @@ comment on function collecta.attach_shards(regclass, text, text, text, text, tex
 create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  scopes constant text[] := collecta.visible_scopes();
 begin
-  if not exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id and e.state <> 'deleted') then
+  if not exists (
+    select from collecta.endpoints e
+    where e.endpoint_id = check_endpoint_id.endpoint_id and e.state <> 'deleted'
+      and (scopes is null or e.scope = any (scopes))
+  ) then
     raise exception using errcode = 'CW010', message = format('there is no endpoint %L', endpoint_id),
-      detail = case when exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id)
+      detail = case when scopes is not null then 'You are restricted to the endpoints of your scopes.'
+        when exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id)
         then 'It was deleted.' else 'No endpoint ever had this id.' end,
       hint = 'select endpoint_id, name, url from collecta.endpoints where state <> ''deleted'';';
   end if;
 end
 $$;
-comment on function collecta.check_endpoint_id(text) is 'CW010 unless the endpoint exists.';
+comment on function collecta.check_endpoint_id(text) is
+  'CW010 unless the endpoint exists, and belongs to a scope of who is restricted to scopes.';
 
 create or replace function collecta.check_endpoint(
   url text, events text[], modules text[], secret text, filter text, payload_role text, headers jsonb
@@ -4672,10 +4680,11 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  scopes constant text[] := collecta.visible_scopes();
   changes int := 0;
   deliveries int;
 begin
-  if route_again.endpoint_id is null then
+  if route_again.endpoint_id is null and scopes is null then
     update collecta.unrouted u set again = true where u.endpoint_id = '' and u.version is not null;
     get diagnostics changes = row_count;
   end if;
@@ -4691,6 +4700,7 @@ begin
       select t.matches, t.reason from collecta.try_filter(v.body, e.filter) t where e.filter is not null) f
     where u.endpoint_id <> '' and not u.again
       and (route_again.endpoint_id is null or u.endpoint_id = route_again.endpoint_id)
+      and (scopes is null or v.scope = any (scopes))
   ), still as (
     update collecta.unrouted u set reason = j.reason, set_aside_at = now()
     from judged j
@@ -4751,7 +4761,7 @@ begin
       join collecta.endpoints e on e.endpoint_id = a.endpoint_id
       join collecta.events v
         on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
-      where a.id = any (ids)) r) r;
+      where a.id = any (ids) and e.state <> 'deleted') r) r;
   get diagnostics queued = row_count;
   return queued;
 end
@@ -4764,15 +4774,23 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  scopes constant text[] := collecta.visible_scopes();
   replayed collecta.delivery_attempts;
 begin
-  select a.* into replayed from collecta.delivery_attempts a where a.id = replay_delivery.id;
+  select a.* into replayed from collecta.delivery_attempts a
+  where a.id = replay_delivery.id
+    and (scopes is null or collecta.is_in_scope(a.event_id, a.payload_role, a.routed_at, scopes));
   if not found then
     raise exception using errcode = 'CW020', message = format('there is no delivery %L', id),
       detail = 'Attempts are kept for settings.retention.',
       hint = 'select id, outcome, started_at from collecta.webhook_deliveries order by started_at desc limit 20;';
   end if;
-  perform collecta.check_endpoint_id(replayed.endpoint_id);
+  -- Who is restricted to scopes may replay what went to an endpoint without one.
+  if scopes is null or not exists (
+    select from collecta.endpoints e where e.endpoint_id = replayed.endpoint_id and e.state <> 'deleted'
+  ) then
+    perform collecta.check_endpoint_id(replayed.endpoint_id);
+  end if;
   update collecta.delivery_queue q
   set due_at = least(q.due_at, clock_timestamp())
   where q.endpoint_id = replayed.endpoint_id and q.event_id = replayed.event_id
@@ -4803,8 +4821,9 @@ declare
     '{"message":"A test event of collecta-webhooks."}', null, null, null, false);
 begin
   perform collecta.check_endpoint_id(send_test_event.endpoint_id);
-  insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
-  values (made, present, sequence, 0, 'test', 'test', present, body);
+  insert into collecta.events (event_id, routed_at, sequence, position, module, event, scope, occurred_at, body)
+  values (made, present, sequence, 0, 'test', 'test',
+    (select e.scope from collecta.endpoints e where e.endpoint_id = send_test_event.endpoint_id), present, body);
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at, bytes)
   values (sequence, 0, send_test_event.endpoint_id, made, present, present, octet_length(body));
   perform collecta.wake_runner();
@@ -4815,6 +4834,135 @@ comment on function collecta.send_test_event(text) is
   'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where
 event_id = ''...''.';
 --! EndIncluded outbound/send_test_event.sql
+--! Included operations/internal/acting_role.sql
+-- The caller of a security definer function: current_user is its owner there.
+create or replace function collecta.acting_role() returns name
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
+$$;
+comment on function collecta.acting_role() is
+  'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
+--! EndIncluded operations/internal/acting_role.sql
+--! Included install/restricted_logins.sql
+create table collecta.restricted_logins (
+  login name not null,
+  login_oid oid not null,
+  database text collate "C" not null,
+  scopes text[] collate "C" not null,
+  restricted_at timestamptz not null default now(),
+  constraint restricted_logins_pkey primary key (login)
+);
+comment on table collecta.restricted_logins is
+  'Roles that see of collecta what belongs to their scopes (tenants), and nothing else. Written by restrict_login().';
+comment on column collecta.restricted_logins.login is
+  'Roles are the cluster''s: in a restored copy, a role of this name is restricted. The restriction holds for members '
+  'that inherit its rights, too.';
+comment on column collecta.restricted_logins.login_oid is 'Keeps a role restricted that is renamed.';
+comment on column collecta.restricted_logins.database is 'Where login_oid holds.';
+comment on column collecta.restricted_logins.scopes is 'Values of a module''s scope column.';
+
+-- Who asks is any of three: the login, the role of SET ROLE, and the owner of a security definer function. So neither SET
+-- ROLE nor a function of somebody else's lifts a restriction. Where several apply, each of them narrows.
+create or replace function collecta.visible_scopes(asker name default current_user) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from collecta.restricted_logins) then
+    return null;
+  end if;
+  return (
+    with asking as (
+      select r.oid
+      from pg_catalog.pg_roles r
+      where r.rolname in (asker, session_user, collecta.acting_role()) and not r.rolsuper
+        and not pg_has_role(r.oid, current_user, 'usage') -- the owner of collecta, as whom this function runs
+    ), applying as (
+      select l.login, l.scopes from collecta.restricted_logins l
+      where exists (
+        select from pg_catalog.pg_roles named join asking on pg_has_role(asking.oid, named.oid, 'usage')
+        where named.rolname = l.login or named.oid = l.login_oid and l.database = collecta.database_identity())
+    )
+    select case when exists (select from applying) then array(
+      select s.scope from applying cross join lateral (select distinct unnest(applying.scopes) as scope) s
+      group by s.scope having count(*) = (select count(*) from applying)) end);
+end
+$$;
+comment on function collecta.visible_scopes(name) is
+  'The scopes that you are restricted to by restrict_login(); null: you are not.';
+
+create or replace function collecta.is_in_scope(event_id text, payload_role text, routed_at timestamptz, scopes text[])
+returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from collecta.events e
+    where e.event_id = is_in_scope.event_id and e.payload_role = is_in_scope.payload_role
+      and e.routed_at = is_in_scope.routed_at and e.scope = any (scopes));
+end
+$$;
+comment on function collecta.is_in_scope(text, text, timestamptz, text[]) is
+  'Whether an event belongs to one of these scopes. Policies ask it for those who are restricted.';
+
+create or replace function collecta.why_not_restricted(login name) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when r.rolsuper then 'is a superuser'
+    when r.rolbypassrls then 'has BYPASSRLS'
+    when pg_has_role(r.oid, s.nspowner, 'usage') then format('has the rights of %s, who owns collecta', s.nspowner::regrole)
+    when power.rolname is not null then format('has the rights of %s', power.rolname) end
+  from pg_catalog.pg_roles r
+  join pg_catalog.pg_namespace s on s.nspname = 'collecta'
+  left join pg_catalog.pg_roles power on pg_has_role(r.oid, power.oid, 'member') and power.rolname in (
+    collecta.role_name('collecta_dispatcher'), collecta.role_name('collecta_inbound'),
+    collecta.role_name('collecta_viewer'), collecta.role_name('collecta_capture'))
+  where r.rolname = login
+  order by power.rolname limit 1
+$$;
+comment on function collecta.why_not_restricted(name) is
+  'Why a restriction of this role would not hold; null where it does.';
+
+create or replace function collecta.restrict_login(login text, scopes text[]) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  reason constant text := collecta.why_not_restricted(login::name);
+begin
+  if to_regrole(quote_ident(login)) is null then
+    raise exception using errcode = 'CW043', message = format('there is no role %L', login),
+      detail = 'A restriction is bound to a role by its name.', hint = format('create role %I login;', login);
+  end if;
+  if scopes is null or array_position(scopes, null) is not null then
+    raise exception using errcode = 'CW043', message = 'scopes are null',
+      detail = 'A restricted login sees the records whose scope column has one of these values.',
+      hint = format('select collecta.restrict_login(%L, %L);', login, '{acme}');
+  end if;
+  if reason is not null then
+    raise exception using errcode = 'CW043', message = format('%s %s: a restriction would not hold', login, reason),
+      detail = 'Row security does not apply to such a role, or it can read deliveries in another way.',
+      hint = format('create role %I login in role %I; -- and restrict that one', login || '_of_one_scope',
+        collecta.role_name('collecta_reader'));
+  end if;
+  insert into collecta.restricted_logins as l (login, login_oid, database, scopes)
+  values (login, to_regrole(quote_ident(login)), collecta.database_identity(), scopes)
+  on conflict on constraint restricted_logins_pkey do update
+  set login_oid = excluded.login_oid, database = excluded.database, scopes = excluded.scopes, restricted_at = now();
+end
+$$;
+comment on function collecta.restrict_login(text, text[]) is
+  'From now on this role, and whoever inherits its rights, sees of collecta only what belongs to these scopes (tenants), '
+  'and an operator acts on nothing else. Called again, it replaces the scopes.';
+
+create or replace function collecta.unrestrict_login(login text) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  delete from collecta.restricted_logins l where l.login = unrestrict_login.login::name
+$$;
+comment on function collecta.unrestrict_login(text) is 'Takes restrict_login() back.';
+--! EndIncluded install/restricted_logins.sql
 --! Included operations/delivery_rollup.sql
 create table collecta.delivery_rollup (
   endpoint_id text collate "C" not null,
@@ -4866,10 +5014,13 @@ comment on column collecta.operator_actions.login is
 comment on column collecta.operator_actions.touched is 'How many deliveries, requests or changes it concerned.';
 --! EndIncluded operations/operator_actions.sql
 --! Included operations/secret_overlaps.sql
-create view collecta.secret_overlaps as
+create view collecta.secret_overlaps with (security_barrier) as
 select s.endpoint_id, s.previous_until
 from collecta.endpoint_secrets s
-where s.previous_until > now();
+where s.previous_until > now()
+  and ((select collecta.visible_scopes(current_user)) is null
+    or s.endpoint_id in (select e.endpoint_id from collecta.endpoints e
+      where e.scope = any ((select collecta.visible_scopes(current_user))::text[])));
 comment on view collecta.secret_overlaps is
   'Endpoints whose secret was rotated and whose old one still signs, and until when. No secret is in it.';
 --! EndIncluded operations/secret_overlaps.sql
@@ -5073,16 +5224,6 @@ $$;
 comment on function collecta.body_contains(text, jsonb) is
   'Whether a payload contains a piece of JSON, as jsonb''s @> says; false of one that jsonb cannot hold.';
 --! EndIncluded operations/body_contains.sql
---! Included operations/internal/acting_role.sql
--- The caller of a security definer function: current_user is its owner there.
-create or replace function collecta.acting_role() returns name
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
-$$;
-comment on function collecta.acting_role() is
-  'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
---! EndIncluded operations/internal/acting_role.sql
 --! Included operations/internal/latency_step.sql
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
@@ -5966,9 +6107,11 @@ begin
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
       detail = concat_ws('; ', 'Column ' || wrong,
-        format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
-      hint = coalesce(format('Map it, or: alter table %s alter column %s set default ...;',
-        target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
+        'Column ' || missing || ' must not be null, has no default and is not mapped') || '.',
+      hint = case when missing is not null
+        then format('Map it, or: alter table %s alter column %s set default ...;', target.relation,
+                    split_part(missing, ', ', 1))
+        else format('\d %s', target.relation) end;
   end if;
 
   select string_agg(format('%I', c), ', ') into wrong
@@ -6519,9 +6662,14 @@ create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_i
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted') then
+  -- Inbound endpoints have no scope: who is restricted to scopes sees none.
+  if collecta.visible_scopes() is not null or not exists (
+    select from collecta.inbound_endpoints e
+    where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted'
+  ) then
     raise exception using errcode = 'CW050', message = format('there is no inbound endpoint %L', inbound_endpoint_id),
-      detail = case when exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
+      detail = case when collecta.visible_scopes() is not null then 'You are restricted to scopes, and it has none.'
+        when exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
         then 'It was deleted.' else 'No inbound endpoint ever had this id.' end,
       hint = 'select inbound_endpoint_id, module, state from collecta.inbound_endpoints where state <> ''deleted'';';
   end if;
@@ -7390,7 +7538,8 @@ as $$
 declare
   queued bigint;
 begin
-  if not exists (select from collecta.inbound_requests r where r.request_id = id) then
+  if collecta.visible_scopes() is not null
+    or not exists (select from collecta.inbound_requests r where r.request_id = id) then
     perform collecta.check_inbound_endpoint_id(id);
   end if;
   update collecta.inbound_requests r set state = 'retry'
@@ -7522,6 +7671,78 @@ create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_req
     select e.inbound_endpoint_id from collecta.inbound_endpoints e
     join collecta.row_secured_modules m on m.slug = e.module)));
 --! EndIncluded modules/row_secured_modules.sql
+--! Included install/restriction_policies.sql
+-- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is about
+-- endpoints. Tables that are not here tell of the configuration and of no tenant.
+create policy restricted_logins_see_their_scopes on collecta.events as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or scope = any ((select collecta.visible_scopes(current_user))::text[]));
+create policy restricted_logins_see_their_scopes on collecta.unrouted as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+alter table collecta.delivery_attempts enable row level security;
+create policy restricted_logins_see_their_scopes on collecta.delivery_attempts
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+alter table collecta.delivery_queue enable row level security;
+create policy restricted_logins_see_their_scopes on collecta.delivery_queue
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+
+alter table collecta.endpoints enable row level security;
+create policy restricted_logins_see_their_scopes on collecta.endpoints
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or scope = any ((select collecta.visible_scopes(current_user))::text[]));
+-- The policy of collecta.endpoints holds in these subqueries as well.
+alter table collecta.subscriptions enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.subscriptions
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.endpoint_flow enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.endpoint_flow
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.delivery_rollup enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.delivery_rollup
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.alerts enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.alerts
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or subject in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.operator_actions enable row level security;
+create policy restricted_logins_see_their_actions on collecta.operator_actions
+  for select using ((select collecta.visible_scopes(current_user)) is null or done_by = current_user);
+
+create policy restricted_logins_see_none on collecta.muted_changes as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+create policy restricted_logins_see_none on collecta.routing_trouble as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+create policy restricted_logins_see_none on collecta.inbound_requests as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.inbound_endpoints enable row level security;
+create policy restricted_logins_see_none on collecta.inbound_endpoints
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.inbound_budgets enable row level security;
+create policy restricted_logins_see_none on collecta.inbound_budgets
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.inbound_refusals enable row level security;
+create policy restricted_logins_see_none on collecta.inbound_refusals
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.runners enable row level security;
+create policy restricted_logins_see_none on collecta.runners
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+--! EndIncluded install/restriction_policies.sql
+--! Included outbound/waiting_changes.sql
+-- In place of collecta.outbox itself for readers: a policy on the outbox would fail the writers whose sessions have
+-- row_security = off, pg_restore's among them.
+create view collecta.waiting_changes as
+select o.change_id, o.version, o.operation, o.transaction_id, o.trigger_depth, o.captured_at
+from collecta.outbox o
+where (select collecta.visible_scopes(current_user)) is null;
+comment on view collecta.waiting_changes is
+  'Changes in the outbox, which are not routed yet, without what the rows held. Empty for who is restricted to scopes.';
+--! EndIncluded outbound/waiting_changes.sql
 --! Included outbound/webhook_deliveries.sql
 -- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to what
 -- it reads: then it shows nothing to whom they should.
@@ -7552,7 +7773,8 @@ select
 from collecta.delivery_attempts a
 left join collecta.events e
   on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at
-where (select collecta.is_walled('webhook_deliveries') or not exists (select from collecta.row_secured_modules));
+where (select collecta.is_walled('webhook_deliveries')
+  or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.webhook_deliveries is
   'Every delivery attempt with its event: what was sent, when, and what came back.
 select ... where record_id = ''...'' order by started_at.';
@@ -7579,10 +7801,10 @@ select a.id, a.event_id, a.endpoint_id, v.module, v.event, v.record_id, v.sequen
   case when v.event_id is not null then a.error when a.error is not null then 'hidden' end as error,
   a.started_at, a.finished_at, v.occurred_at, a.routed_at
 from collecta.delivery_attempts a
-join collecta.endpoints e on e.endpoint_id = a.endpoint_id
 left join collecta.events v
   on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
-where a.outcome = 'exhausted' and e.state <> 'deleted'
+where a.outcome = 'exhausted'
+  and not exists (select from collecta.endpoints e where e.endpoint_id = a.endpoint_id and e.state = 'deleted')
   and not exists (
     select from collecta.delivery_attempts l
     where l.event_id = a.event_id and l.endpoint_id = a.endpoint_id and l.routed_at = a.routed_at
@@ -7590,7 +7812,8 @@ where a.outcome = 'exhausted' and e.state <> 'deleted'
   and not exists (
     select from collecta.delivery_queue q
     where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null)
-  and (select collecta.is_walled('undelivered') or not exists (select from collecta.row_secured_modules));
+  and (select collecta.is_walled('undelivered')
+    or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.undelivered is
   'Deliveries that were given up, and neither delivered nor queued again since: one row each, with the last attempt.
 select collecta.replay_undelivered(); sends them again. What row security hides is null, as in webhook_deliveries.';
@@ -7753,6 +7976,23 @@ begin
     and has_database_privilege(member.oid, current_database(), 'connect')
     and has_database_privilege(member.oid, other.oid, 'connect')
   group by member.rolname, dispatcher.rolname;
+
+  return query
+  select 'warning', 'restricted login is gone', l.login::text,
+    format('No role has this name%s. One that gets it will be restricted to its scopes.', coalesce(
+      (select format('; it is called %s now and still restricted', r.rolname) from pg_roles r
+       where r.oid = l.login_oid and l.database = collecta.database_identity()), '')),
+    format('select collecta.unrestrict_login(%L);', l.login)
+  from collecta.restricted_logins l
+  where to_regrole(quote_ident(l.login)) is null;
+
+  return query
+  select 'error', 'restriction does not hold', l.login::text,
+    format('%s is restricted to scopes and %s.', l.login, collecta.why_not_restricted(l.login)),
+    format('alter role %I nosuperuser nobypassrls; -- and revoke memberships that give it more; or: '
+           'select collecta.unrestrict_login(%L);', l.login, l.login)
+  from collecta.restricted_logins l
+  where collecta.why_not_restricted(l.login) is not null;
 
   return query
   select 'warning', 'publication for all tables', p.pubname::text,
@@ -8200,11 +8440,14 @@ returns table (severity text, problem text, subject text, detail text, hint text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off set row_security = on
 as $$
 declare
+  scopes constant text[] := collecta.visible_scopes();
   topic text;
 begin
   foreach topic in array array['grants', 'install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
     begin
-      return query execute format('select * from collecta.%I()', 'check_' || topic);
+      return query execute format(
+        'select c.* from collecta.%I() c where $1 is null or c.subject in ('
+        'select e.endpoint_id from collecta.endpoints e where e.scope = any ($1))', 'check_' || topic) using scopes;
     exception when others then
       return query select 'error', 'check failed', topic,
         format('collecta.check_%s() ended with SQLSTATE %s, so nothing is known about this topic.', topic, sqlstate),
@@ -8213,7 +8456,8 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.check_health() is 'What collecta.health shows.';
+comment on function collecta.check_health() is
+  'What collecta.health shows. To who is restricted to scopes, what concerns their endpoints.';
 
 create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
@@ -8274,14 +8518,12 @@ as $$
 
     ('collecta_reader', 'SELECT', 'relation',
      'modules module_versions endpoints subscriptions events unrouted muted_changes
-      settings installation migrations webhook_deliveries health row_secured_modules
+      settings installation migrations webhook_deliveries waiting_changes health row_secured_modules
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
     ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
     -- Not what tells of a record or of a receiver's answer, which row security may keep from the reader:
     -- collecta.webhook_deliveries shows it to whom it may be shown.
-    ('collecta_reader', 'SELECT', 'column',
-     'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.trigger_depth outbox.captured_at'),
     ('collecta_reader', 'SELECT', 'column',
      'delivery_queue.delivery_id delivery_queue.change_id delivery_queue.due_at delivery_queue.leased_until
       delivery_queue.routed_at delivery_queue.held_since delivery_queue.position delivery_queue.bytes
@@ -8302,7 +8544,8 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events is_walled'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events is_walled visible_scopes is_in_scope'),
+    ('collecta_viewer', 'EXECUTE', 'function', 'is_walled visible_scopes is_in_scope'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
@@ -8515,9 +8758,9 @@ begin
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
       'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
-      'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
-      'send_test_event', 'test_inbound_mapping', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
       'write_capture_functions')
   loop
     execute format('alter routine %s %s', entry.routine,

@@ -102,6 +102,8 @@
 --!include outbound/internal/queue_replays.sql
 --!include outbound/replay_delivery.sql
 --!include outbound/send_test_event.sql
+--!include operations/internal/acting_role.sql
+--!include install/restricted_logins.sql
 --!include operations/delivery_rollup.sql
 --!include operations/observation.sql
 --!include operations/operator_actions.sql
@@ -111,7 +113,6 @@
 --!include operations/internal/raise_alerts.sql
 --!include operations/attempt_id_at.sql
 --!include operations/body_contains.sql
---!include operations/internal/acting_role.sql
 --!include operations/internal/latency_step.sql
 --!include operations/internal/fold_rollup.sql
 --!include operations/note_action.sql
@@ -154,6 +155,8 @@
 --!include inbound/test_inbound_mapping.sql
 
 --!include modules/row_secured_modules.sql
+--!include install/restriction_policies.sql
+--!include outbound/waiting_changes.sql
 --!include outbound/webhook_deliveries.sql
 --!include outbound/undelivered.sql
 --!include install/internal/own_views.sql

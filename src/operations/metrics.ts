@@ -26,7 +26,7 @@ const figures = (sql: Query) => sql`
     case when is_called then last_value / 2 else 0 end::float8 as value from collecta.outbox_change_id_seq
   union all
   select 'collecta_outbox_oldest_seconds', '{}', coalesce(extract(epoch from now()
-    - (select captured_at from collecta.outbox order by change_id limit 1)), 0)::float8
+    - (select captured_at from collecta.waiting_changes order by change_id limit 1)), 0)::float8
   union all
   select 'collecta_' || relname || '_rows', '{}', greatest(reltuples, 0)::float8
   from pg_class where oid in ('collecta.outbox'::regclass, 'collecta.delivery_queue'::regclass)
