@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9af7e5e94060182d524dbe84125308d01aa4e530
+--! Hash: sha1:6fa3ea11d0cfb2288d6152c21bfb881c9272e63b
 --! Message: Install
 
 --! Included install/schema.sql
@@ -493,6 +493,7 @@ create table collecta.endpoint_flow (
   pace int,
   paced_at timestamptz,
   learned_per_second real,
+  raised_at timestamptz,
   max_per_second int,
   next_slot timestamptz,
   constraint endpoint_flow_pkey primary key (endpoint_id),
@@ -507,7 +508,8 @@ comment on column collecta.endpoint_flow.held_at is 'When the last hold began; d
 comment on column collecta.endpoint_flow.pace is
   'Deliveries in flight at once after a hold or an outage: from 1 it doubles up to max_in_flight, then it is null.';
 comment on column collecta.endpoint_flow.learned_per_second is
-  'What the receiver took between two holds, a little less: requests a second until it takes more.';
+  'Requests a second that the receiver was seen to take, until it takes more. Null: nothing was learned.';
+comment on column collecta.endpoint_flow.raised_at is 'When the learned rate was last tried upwards.';
 comment on column collecta.endpoint_flow.max_per_second is 'The endpoint''s option, exact over all runners. Null: no limit.';
 comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, where a rate limits them.';
 --! EndIncluded outbound/endpoint_flow.sql
@@ -4545,17 +4547,19 @@ begin
       pace = case when f.paced_at > present - interval '0.5 s' then f.pace
         when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
       paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
-      -- What was learned is tried upwards, and forgotten when it is no limit any more.
-      learned_per_second = case when f.held_at > present - interval '10 s' then f.learned_per_second
-        when f.learned_per_second < 1000 then f.learned_per_second * 1.1 end,
-      held_at = case when f.held_at > present - interval '10 s' then f.held_at else present end
+      -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
+      -- From 1,000 on it is no limit any more.
+      learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
+        else nullif(least(1000,
+          f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
+      raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
     from unnest(succeeded, note_flow.deliveries) s (endpoint_id, deliveries), collecta.endpoints e
     where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
       and f.endpoint_id in (
         select l.endpoint_id from collecta.endpoint_flow l
         where l.endpoint_id = any (succeeded)
           and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
-            or l.held_at > present - interval '5 minutes')
+            or l.held_at > present - interval '10 s')
         order by l.endpoint_id for update skip locked);
   end if;
   if failing is not null or held is not null then
@@ -4576,12 +4580,21 @@ begin
     update collecta.endpoint_flow f
     set held_until = greatest(f.held_until, h.held_until),
       pace = 1, paced_at = present,
-      -- Several answers of one moment are one hold. What was delivered since the last one tells what the receiver takes.
-      learned_per_second = case when f.held_until > present or f.delivered_since_hold = 0
-          or f.held_at < present - interval '5 minutes' then f.learned_per_second
-        when f.held_at is not null then f.delivered_since_hold / greatest(extract(epoch from present - f.held_at), 0.1) end,
+      -- Several answers of one moment are one hold. A second hold soon after the first one says what the receiver
+      -- takes: as many as were delivered since the first. A later one asks for a little less. Where nothing more was
+      -- due, or nothing was delivered since the last hold, it was not the rate that was refused.
+      learned_per_second = case
+        when f.held_until > present or f.delivered_since_hold = 0 or not exists (
+            select from collecta.delivery_queue q
+            where q.endpoint_id = h.id and q.due_at <= present and q.leased_until is null)
+          then f.learned_per_second
+        when f.held_at > present - interval '10 s'
+          then greatest(f.delivered_since_hold / greatest(extract(epoch from present - f.held_at), 0.1), 1)
+        when f.learned_per_second > 1.25 then f.learned_per_second * 0.8
+        else f.learned_per_second end,
       delivered_since_hold = case when f.held_until > present then f.delivered_since_hold else 0 end,
-      held_at = case when f.held_until > present then f.held_at else present end
+      held_at = case when f.held_until > present then f.held_at else present end,
+      raised_at = present
     from (select id, max(until) as held_until from unnest(held, note_flow.held_until) h (id, until) group by id) h
     where f.endpoint_id = h.id
       and f.endpoint_id in (select l.endpoint_id from collecta.endpoint_flow l where l.endpoint_id = any (held)
