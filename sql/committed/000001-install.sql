@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6fa3ea11d0cfb2288d6152c21bfb881c9272e63b
+--! Hash: sha1:d4e42c8076479dda805a143382bd95968fc87208
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4660,14 +4660,16 @@ begin
       where q.delivery_id = r.id and q.leased_until = r.leased_until
       for update) q
   ), mine as materialized (
-    select l.*, l.outcome = 'delivered' or not l.is_held and l.attempt > l.retry_max or l.state = 'deleted' as done,
+    select l.*, l.outcome = 'delivered' or l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one.
       case when l.is_held then l.held_until
+        when l.outcome = 'lost' then present
         else l.finished_at + l.retry_base * pow(2, l.attempt - 1) end as next_attempt_at
     from (
-      select l.*, e.retry_max, e.retry_base, e.state,
-        l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
-      from locked l
+      select l.*, not l.is_held and l.outcome <> 'lost' as counts, e.retry_max, e.retry_base, e.state
+      from (
+        select l.*, l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
+        from locked l) l
       -- Read only where it is needed.
       left join lateral (
         select e.retry_max, e.retry_base, e.state from collecta.endpoints e
@@ -4678,7 +4680,7 @@ begin
     update collecta.delivery_queue q
     -- Never before rows in flight: claims find these as the first max_in_flight that are due.
     set due_at = greatest(m.next_attempt_at, clock_timestamp()), leased_until = null, losses = 0,
-      attempt = case when m.is_held then q.attempt else m.attempt end,
+      attempt = case when m.counts then m.attempt else q.attempt end,
       held_since = case when m.held_until is not null then coalesce(q.held_since, present) else q.held_since end
     from mine m
     where q.ctid = m.row_at and not m.done
@@ -4693,12 +4695,13 @@ begin
     from mine m
   ), by_endpoint as (
     select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
-      max(m.held_until) as held_until, bool_or(m.status = 410) as gone
+      bool_or(m.outcome <> 'lost') as answered, max(m.held_until) as held_until, bool_or(m.status = 410) as gone
     from mine m group by m.endpoint_id
   )
   select (select count(*) from mine),
     array_agg(b.endpoint_id) filter (where b.delivered > 0), array_agg(b.delivered) filter (where b.delivered > 0),
-    array_agg(b.endpoint_id) filter (where b.delivered = 0), array_agg(b.endpoint_id) filter (where b.held_until is not null),
+    array_agg(b.endpoint_id) filter (where b.delivered = 0 and b.answered),
+    array_agg(b.endpoint_id) filter (where b.held_until is not null),
     array_agg(b.held_until) filter (where b.held_until is not null), array_agg(b.endpoint_id) filter (where b.gone),
     o.endpoint_ids, o.record_keys
   into recorded, succeeded, delivered, failing, held, held_until, gone, ordered_endpoints, ordered_records
@@ -4720,7 +4723,7 @@ end
 $$;
 comment on function collecta.record_deliveries(json) is
   'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed or blocked. Only these are needed; url, request_headers, status, response_headers, response_body and
+delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are needed; url, request_headers, status, response_headers, response_body and
 error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
 took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
@@ -4744,6 +4747,8 @@ begin
     if row_at.record_key is not null then
       perform collecta.promote_next(array[row_at.endpoint_id], array[row_at.record_key]);
     end if;
+  elsif outcome = 'lost' then
+    update collecta.delivery_queue q set leased_until = null where q.delivery_id = row_at.delivery_id;
   elsif exists (select from collecta.endpoints e where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
     update collecta.delivery_queue q
     set attempt = q.attempt + 1, losses = 0, leased_until = null,
@@ -7635,7 +7640,7 @@ comment on column collecta.webhook_deliveries.id is 'The attempt; give it to rep
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.outcome is
   'delivered; failed (is tried again); blocked (the destination is not allowed; is tried again); exhausted (the last
-attempt, whatever refused it: given up); lost (the runner vanished: no attempt).';
+attempt, whatever refused it: given up); lost (the runner ended before the answer: no attempt).';
 comment on column collecta.webhook_deliveries.sequence is
   'The payload''s: it rises in the order in which a record''s changes happened.';
 comment on column collecta.webhook_deliveries.request_body is
