@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import t from 'tap';
-import { claimBySql, record, subscribe } from '../support/changes.ts';
+import { type Claimed, claimBySql, record, subscribe } from '../support/changes.ts';
 import { type Sql, useServer } from '../support/database.ts';
 import { createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
 
@@ -139,9 +139,13 @@ t.test(
     await subscribe(sql, ['record_created'], { max_in_flight: 50 });
     const rate = async () => (await flow(sql))!.learned_per_second as number | null;
     const round = async (delivered: number, refused: number) => {
-      await sql`update collecta.endpoint_flow set held_until = now(), pace = null, next_slot = now() - interval '1 minute'`;
       await makeDue(sql);
-      const { deliveries } = await claimBySql(sql);
+      const deliveries: Claimed[] = [];
+      // Where a rate is learned already, a claim brings what it has slots for.
+      for (let claims = 0; deliveries.length < delivered + refused && claims < 60; claims++) {
+        await sql`update collecta.endpoint_flow set held_until = now(), pace = null, next_slot = now() - interval '1 minute'`;
+        deliveries.push(...(await claimBySql(sql)).deliveries);
+      }
       await record(sql, deliveries.slice(0, delivered));
       await record(sql, deliveries.slice(delivered, delivered + refused), 'failed', { status: 429, retry_after_s: 1 });
       await sql`update collecta.delivery_queue set leased_until = null`;
