@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d4e42c8076479dda805a143382bd95968fc87208
+--! Hash: sha1:dfd0499c2186b34d613ebf6f968c2f6caf45f2a7
 --! Message: Install
 
 --! Included install/schema.sql
@@ -99,19 +99,25 @@ create table collecta.installation (
   singleton boolean not null default true,
   system_identifier bigint not null,
   database_oid oid not null,
+  branch text collate "C",
+  identity text collate "C" generated always as (
+    system_identifier::text || '/' || database_oid::text || coalesce('/' || branch, '')) stored,
   environment text collate "C",
   delivers boolean not null default true,
   since timestamptz not null default now(),
   constraint installation_pkey primary key (singleton),
   constraint installation_is_one_row check (singleton)
 );
-insert into collecta.installation (system_identifier, database_oid)
-select control.system_identifier, d.oid
+insert into collecta.installation (system_identifier, database_oid, branch)
+select control.system_identifier, d.oid, nullif(current_setting('neon.timeline_id', true), '')
 from pg_control_system() control, pg_database d
 where d.datname = current_database();
 comment on table collecta.installation is
   'Which database this install delivers for. In a restored or cloned one nothing is claimed until '
   'collecta.resume_after_restore(), since staging must not send production''s webhooks.';
+comment on column collecta.installation.branch is
+  'On Neon the timeline: a branch has the system identifier and the database oid of its parent. Null elsewhere.';
+comment on column collecta.installation.identity is 'What collecta.database_identity() must say for this to be it.';
 comment on column collecta.installation.environment is
   'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both '
   'identifiers, '
@@ -622,11 +628,13 @@ create or replace function collecta.database_identity() returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select control.system_identifier || '/' || d.oid
+    || coalesce('/' || nullif(current_setting('neon.timeline_id', true), ''), '')
   from pg_control_system() control, pg_database d
   where d.datname = current_database()
 $$;
 comment on function collecta.database_identity() is
-  'What tells this database from a restored or cloned copy: the server''s system identifier and the database''s oid.';
+  'What tells this database from a restored or cloned copy: the server''s system identifier, the database''s oid, '
+  'and on Neon the timeline, which a branch does not share with its parent.';
 --! EndIncluded install/internal/database_identity.sql
 --! Included install/runner/check_installation.sql
 create or replace function collecta.check_installation(environment text) returns void
@@ -651,7 +659,7 @@ begin
       detail = 'Somebody called collecta.disable_copy() here. Nothing is captured and nothing is claimed.',
       hint = 'If it is to deliver after all: select collecta.resume_after_restore();';
   end if;
-  if known.system_identifier || '/' || known.database_oid = present then
+  if known.identity = present then
     if known.environment is null and environment is not null then
       update collecta.installation i set environment = check_installation.environment where i.environment is null;
       return;
@@ -718,17 +726,19 @@ create or replace function collecta.resume_after_restore(environment text defaul
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
 begin
   if not exists (select from collecta.settings) then
     raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
       detail = 'It looks like a copy of the schema alone.', hint = 'collecta-webhooks migrate';
   end if;
   perform collecta.restore_grants();
-  insert into collecta.installation as i (system_identifier, database_oid, environment)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, resume_after_restore.environment)
+  insert into collecta.installation as i (system_identifier, database_oid, branch, environment)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), resume_after_restore.environment)
   on conflict on constraint installation_pkey do update
   set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
+    branch = excluded.branch,
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
   -- Also where disable_copy() emptied them.
   perform collecta.resolve_modules(anew => true);
@@ -745,18 +755,19 @@ create or replace function collecta.disable_copy(physical_copy boolean default f
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
   module record;
 begin
   if not physical_copy and exists (
-    select from collecta.installation i where i.system_identifier || '/' || i.database_oid = identity
+    select from collecta.installation i where i.identity = present
   ) then
     raise exception using errcode = 'CW042', message = 'this database is not known to be a copy',
       detail = 'It is the one that collecta delivers for, or a physical copy of that one. Its queue would be lost.',
       hint = 'In a physical copy: select collecta.disable_copy(physical_copy => true);';
   end if;
-  insert into collecta.installation (system_identifier, database_oid, delivers)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, false)
+  insert into collecta.installation (system_identifier, database_oid, branch, delivers)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), false)
   on conflict on constraint installation_pkey do update
   set delivers = false, since = now();
   -- Capture functions become empty ones, which needs no lock on any table.
@@ -946,6 +957,28 @@ $$;
 comment on function collecta.captured_context() is
   'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
+--! Included outbound/1_capture/internal/can_capture.sql
+-- Declared immutable on purpose, as relations_to_capture: it is computed when a session plans the statement that calls it, and
+-- so again whenever a right on what the statement names is granted or revoked, and costs nothing when rows are captured.
+create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return has_table_privilege(capturer, 'collecta.outbox', 'insert')
+    and not exists (
+      select from pg_catalog.pg_proc p
+      where (p.pronamespace = 'collecta'::regnamespace and p.proname in (
+          'captured_context', 'with_traceparent', 'pick_columns', 'mask_escapes', 'unmask_escapes', 'omitted_columns',
+          'relations_to_capture')
+        or p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module_id)))
+        and not has_function_privilege(capturer, p.oid, 'execute'));
+exception when others then
+  return false;
+end
+$$;
+comment on function collecta.can_capture(name, int) is
+  'Whether the capturing role has the rights without which the capture functions of a module cannot run.';
+--! EndIncluded outbound/1_capture/internal/can_capture.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 create or replace function collecta.element_type(type_id oid) returns oid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -1587,6 +1620,17 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
   -- A whole row can be named here only by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, new, captured_at, context)
   select @version@, 'I', @inserted_row@,
@@ -1630,6 +1674,17 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
   -- Most updates change one small row. This statement pairs without a join condition and is always planned for two
   -- rows, so a plan that was cached for many rows does not slow it down: it costs a third less than the general one
   -- below. coalesce(x.*) is the row even if a column is named like the alias.
@@ -1694,6 +1749,17 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from old_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
   -- A whole row can be named here only by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, old, captured_at, context)
   select @version@, 'D', @deleted_row@,
@@ -1736,6 +1802,7 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
   if current_setting('collecta.muted', true) = 'on' then
     insert into collecta.outbox (version, operation, new, captured_at, context)
     values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
@@ -1785,6 +1852,29 @@ as $template$ select $body$-- A statement made for the table as it is now. If th
 comment on function collecta.capture_otherwise_template() is
   'What the capture functions of an operation have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
+--! Included outbound/1_capture/templates/unless_allowed.sql
+create or replace function collecta.capture_unless_allowed_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$-- Rights of ours that somebody revoked are no reason to fail the writer. In three steps, since without the first a name
+  -- of the next one cannot be looked up. The last one is computed when it is planned, and names whatever the rest calls, so
+  -- that it is planned again when a right on that changes.
+  if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  elsif (case when collecta.can_capture(@capturer@, @module_id@) then false when true then true
+      else 'collecta.outbox'::regclass = 0 or collecta.captured_context() = collecta.with_traceparent('', '')
+        or collecta.mask_escapes(null::json) is null
+        or collecta.unmask_escapes(null) is null or collecta.pick_columns(null, null, null) is null
+        or collecta_rows.row_@module_id@(null, null) is null or collecta.relations_to_capture(0, '', '', '') is null
+        or collecta.omitted_columns(0, '{}', '{}') is null end) then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  end if;$body$ $template$;
+comment on function collecta.capture_unless_allowed_template() is 'How the capture functions of an operation begin.';
+--! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -1893,6 +1983,7 @@ declare
 begin
   return jsonb_build_object(
     'module_id', module.module_id,
+    'capturer', quote_literal(collecta.capturing_role()),
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
@@ -2038,8 +2129,9 @@ begin
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
-    source := collecta.fill_template(source, parts || jsonb_build_object('capture_otherwise',
-      collecta.fill_template(collecta.capture_otherwise_template(),
+    source := collecta.fill_template(source, parts || jsonb_build_object(
+      'unless_allowed', collecta.fill_template(collecta.capture_unless_allowed_template(), parts),
+      'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
         parts || jsonb_build_object('operation', upper(operation collate "C")))));
     -- A function that would stay the same is not written again: of ten thousand endpoints only the first changes it.
     continue when exists (
@@ -4230,6 +4322,28 @@ comment on function collecta.hold_lifeline(int) is
   'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock as
 long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
+--! Included outbound/3_claim/runner/next_due_in_ms.sql
+create or replace function collecta.next_due_in_ms() returns bigint
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when exists (select from collecta.outbox) or first.due_at <= clock_timestamp() then 0
+    else ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)
+  end::bigint
+  from (
+    select min(greatest(q.due_at, f.held_until)) as due_at
+    from collecta.endpoints e
+    left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
+    cross join lateral (
+      select q.due_at from collecta.delivery_queue q
+      where q.endpoint_id = e.endpoint_id and q.due_at < 'infinity'
+      order by q.due_at limit 1) q
+    where e.state = 'active') first
+$$;
+comment on function collecta.next_due_in_ms() is
+  'For runners that close their sessions while nothing is due: in how many milliseconds something will be, 0 where '
+  'something is already (also where another runner has it), null where nothing is queued.';
+--! EndIncluded outbound/3_claim/runner/next_due_in_ms.sql
 --! Included outbound/3_claim/runner/claim_deliveries.sql
 -- Routes, then claims what is due: one round trip. Fair: endpoints take their turns, each with what its max_in_flight and
 -- its flow leave it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those without
@@ -4284,7 +4398,7 @@ declare
   snapshot pg_snapshot;
 begin
   -- check_installation says why, and remembers for the session which database this is.
-  select s.lease, i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
+  select s.lease, i.identity = current_setting('collecta.identity', true)
     and i.environment is not distinct from environment
   into lease, known
   from collecta.settings s, collecta.installation i;
@@ -5330,15 +5444,20 @@ begin
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
-      execute format('create table collecta.%I '
-                     '(like collecta.%I including defaults including constraints including comments)',
-                     parent || to_char(day, '_YYYYMMDD'), parent);
-      execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
-        parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
-      done := 'made partition';
+      -- An event trigger of the user's may refuse it. What else there is to do does not wait for that.
+      begin
+        execute format('create table collecta.%I '
+                       '(like collecta.%I including defaults including constraints including comments)',
+                       parent || to_char(day, '_YYYYMMDD'), parent);
+        execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
+          parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+        done := 'made partition';
+        made := true;
+      exception when others then
+        done := format('failed to make partition: %s (%s)', sqlerrm, sqlstate);
+      end;
       subject := parent || to_char(day, '_YYYYMMDD');
       return next;
-      made := true;
     end loop;
     for partition in
       select c.relname, to_date(right(c.relname, 8), 'YYYYMMDD') as day
@@ -5354,8 +5473,11 @@ begin
       begin
         execute format('drop table collecta.%I', partition.relname);
         done := 'dropped partition';
-      exception when lock_not_available then
-        done := 'left for next time, somebody is reading it';
+      exception
+        when lock_not_available then
+          done := 'left for next time, somebody is reading it';
+        when others then
+          done := format('failed to drop partition: %s (%s)', sqlerrm, sqlstate);
       end;
       subject := partition.relname;
       return next;
@@ -7770,7 +7892,7 @@ begin
     'collecta was installed in another database. Nothing is claimed here.',
     'select collecta.resume_after_restore();'
   from collecta.installation i
-  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
+  where i.delivers and i.identity <> collecta.database_identity();
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
@@ -8062,28 +8184,26 @@ begin
       'Column %s is captured through the cast to json of its type, %s; a value that this refuses, as its text.'
     where collecta.type_kind(a.atttypid) = 'trusted') p (severity, problem, detail);
 
-  select string_agg(privilege, '; ') into missing
+  select string_agg(lacking.statement, '; ' order by lacking.statement) into missing
   from (
-    select 'grant usage on schema collecta, collecta_rows to ' || quote_ident(capturer) as privilege
-    where not (has_schema_privilege(capturer, 'collecta', 'usage')
-      and has_schema_privilege(capturer, 'collecta_rows', 'usage'))
+    select format('grant %s on %s to %I', g.privilege, case g.kind when 'schema' then format('schema %I', g.object)
+        when 'relation' then format('collecta.%I', g.object) else format('function %s', p.oid::regprocedure) end, capturer)
+    from collecta.designed_grants() g
+    left join pg_catalog.pg_proc p
+      on g.kind = 'function' and p.pronamespace = 'collecta'::regnamespace and p.proname = g.object
+    where g.grantee = collecta.role_name('collecta_capture')
+      and not case g.kind when 'schema' then has_schema_privilege(capturer, g.object, g.privilege)
+        when 'relation' then has_table_privilege(capturer, format('collecta.%I', g.object), g.privilege)
+        else has_function_privilege(capturer, p.oid, g.privilege) end
     union all
-    select 'grant insert on collecta.outbox to ' || quote_ident(capturer)
-    where not has_table_privilege(capturer, 'collecta.outbox', 'insert')
-    union all
-    select 'grant select on collecta.settings to ' || quote_ident(capturer)
-    where not has_table_privilege(capturer, 'collecta.settings', 'select')
-    union all
-    select format('grant execute on function %s to %I', name::regprocedure, capturer)
-    from unnest(array['collecta.pick_columns(json, text[], boolean)', 'collecta.mask_escapes(json)',
-      'collecta.unmask_escapes(text)', 'collecta.omitted_columns(oid, text[], smallint[])',
-      'collecta.relations_to_capture(oid, text, text, text)',
-      'collecta.capture_statement(int, int, oid, text, boolean)',
-      'collecta.writer_timed_out()']) name
-    where not has_function_privilege(capturer, name, 'execute')) p;
+    select format('grant execute on function %s to %I', p.oid::regprocedure, capturer)
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta_rows'::regnamespace and not has_function_privilege(capturer, p.oid, 'execute')
+  ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
-      'Rights of the capturing role were revoked: changes are captured in part, or writers fail.', missing || ';';
+      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are not '
+      'captured, or in part, and those are lost.', missing || ';';
   end if;
   perform collecta.leave_citus(before);
 end
@@ -8131,6 +8251,14 @@ begin
     'select * from collecta.maintain();'
   from unnest(array['events', 'delivery_attempts']) parent
   where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
+
+  -- Three days are made ahead: without the day after tomorrow nothing has been made for a day, and there is a day left.
+  return query
+  select 'warning', 'partitions are not made ahead', parent,
+    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYY-MM-DD')),
+    'select * from collecta.maintain(); -- says what fails: an event trigger, a missing right, no runner'
+  from unnest(array['events', 'delivery_attempts']) parent
+  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC' + interval '2 days', '_YYYYMMDD'))) is null;
 
   -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
   return query
@@ -8269,6 +8397,60 @@ create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
   'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
+--! Included operations/runner/read_figures.sql
+-- A scrape costs about the same on a million queued rows as on none: rows are counted up to 10,000, ages are index look-ups, and
+-- attempts are read by the key.
+create or replace function collecta.read_figures() returns table (name text, labels jsonb, value float8)
+language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  with depth as (
+    select d.name, d.counted > 10000 as estimated,
+      case when d.counted > 10000
+        then greatest(d.counted, pg_stat_get_live_tuples(format('collecta.%I', d.relation)::regclass)) else d.counted
+        end as depth
+    from (values
+      ('collecta_outbox_rows', 'outbox', (select count(*) from (select from collecta.outbox limit 10001) o)),
+      ('collecta_delivery_queue_rows', 'delivery_queue',
+        (select count(*) from (select from collecta.delivery_queue limit 10001) q)),
+      ('collecta_unrouted', 'unrouted', (select count(*) from (select from collecta.unrouted limit 10001) u))
+    ) d (name, relation, counted))
+  select 'collecta_captured_total', '{}'::jsonb, case when s.is_called then s.last_value / 2 else 0 end::float8
+  from collecta.outbox_change_id_seq s
+  union all
+  select 'collecta_outbox_oldest_seconds', '{}', coalesce(extract(epoch from now()
+    - (select o.captured_at from collecta.outbox o order by o.change_id limit 1)), 0)::float8
+  union all
+  select d.name, '{}', d.depth::float8 from depth d
+  union all
+  select d.name || '_estimated', '{}', d.estimated::int::float8 from depth d
+  union all
+  select 'collecta_due_oldest_seconds', jsonb_build_object('endpoint', e.endpoint_id),
+    greatest(extract(epoch from now() - q.due_at), 0)::float8
+  from collecta.endpoints e
+  cross join lateral (
+    select q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
+  where e.state <> 'deleted' and q.due_at < now()
+  union all
+  select 'collecta_endpoints', jsonb_build_object('state', e.state), count(*)::float8
+  from collecta.endpoints e group by e.state
+  union all
+  select 'collecta_endpoint_info', jsonb_build_object('endpoint', e.endpoint_id, 'name', coalesce(e.name, '')), 1
+  from collecta.endpoints e where e.state <> 'deleted'
+  union all
+  select 'collecta_attempts_last_minute', jsonb_build_object('outcome', a.outcome), count(*)::float8
+  from collecta.delivery_attempts a
+  where a.id >= collecta.attempt_id_at(now() - interval '1 minute') group by a.outcome
+  union all
+  select 'collecta_inbound_requests_failed', '{}', count(*)::float8
+  from (select from collecta.inbound_requests r where r.state = 'failed' limit 10001) r
+  union all
+  select 'collecta_health', jsonb_build_object('severity', h.severity, 'problem', h.problem), count(*)::float8
+  from collecta.check_health() h group by h.severity, h.problem
+$$;
+comment on function collecta.read_figures() is
+  'For runners and for who reads: what /metrics says of the database. Depths are exact up to 10,000; beyond that they are '
+  'estimates, and the figure that ends in _estimated is 1.';
+--! EndIncluded operations/runner/read_figures.sql
 --! Included install/internal/restore_rows.sql
 -- What an install has rows of from the beginning, for a copy of the schema alone; called where collecta.installation is
 -- empty.
@@ -8276,14 +8458,15 @@ create or replace function collecta.restore_rows() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
   written record;
 begin
   insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
   insert into collecta.observation default values on conflict on constraint observation_pkey do nothing;
   perform collecta.save_sender_presets();
-  insert into collecta.installation (system_identifier, database_oid)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
+  insert into collecta.installation (system_identifier, database_oid, branch)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''))
   on conflict on constraint installation_pkey do nothing;
   -- Written for modules of the other database: their numbers will be given anew.
   for written in
@@ -8343,15 +8526,18 @@ as $$
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
+     'can_capture pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
      'writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
       set_aside_change first_deliveries read_delivery set_aside_deliveries
       maintain wake_runner encodable_characters check_installation sealing_keys'),
-    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe next_due_in_ms'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'read_figures'),
+    ('collecta_reader', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_inbound', 'EXECUTE', 'function',
-     'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
+     'read_figures
+      find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
     ('collecta_writer', 'EXECUTE', 'function', 'new_id')
   ) designed (grantee, privilege, kind, objects)
@@ -8547,8 +8733,10 @@ begin
       'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
-      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
+      'next_inbound_retries',
       'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'read_figures',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',

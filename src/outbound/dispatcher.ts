@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts';
 import { whyUnreachable } from '../database/errors.ts';
 import { openPool } from '../database/pool.ts';
+import type { Rest } from '../database/rest.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 import { countRouted, showListening } from '../metrics.ts';
@@ -8,7 +9,7 @@ import { createKeyring } from '../secrets/keyring.ts';
 import { createAhead } from './ahead.ts';
 import { createBell } from './bell.ts';
 import { type Budget, createBudget } from './budget.ts';
-import { createClaimer } from './claim.ts';
+import { type Claim, createClaimer } from './claim.ts';
 import { createDeliverer } from './deliver.ts';
 import { createGuard } from './destination.ts';
 import { createLifeline } from './lifeline.ts';
@@ -41,14 +42,50 @@ export type Shared = {
   onListening: (listens: boolean, reason?: string) => void;
 };
 
+/** Shorter rests are not worth closing and opening sessions. */
+const shortestRestMs = 1_000;
+
+/**
+ * Delivers until `signal` aborts. With `rest` it delivers until nothing has been due for a while, closes every session, and
+ * begins again when the rest ends: when the next delivery is due, when somebody notes work, or after COLLECTA_IDLE_INTERVAL_HOURS.
+ */
+export async function dispatch(
+  config: Config,
+  log: Log,
+  signal: AbortSignal,
+  shared?: Shared,
+  rest?: Rest,
+): Promise<void> {
+  while (!signal.aborted) {
+    const restMs = await runDispatcher(config, log, signal, shared, rest);
+    if (!rest || signal.aborted) return;
+    const since = performance.now();
+    if (restMs > 0) {
+      log.info('resting: nothing is due and all sessions are closed', { at_most_ms: restMs });
+      await rest.during(restMs, signal);
+      log.info('the rest is over', { after_ms: Math.round(performance.now() - since) });
+    }
+  }
+}
+
 /**
  * Runs until `signal` aborts: claim → sign → POST → record. None of these steps waits for another one. When `signal`
  * aborts, the dispatcher stops claiming, lets the requests under way finish within `config.stopTimeoutMs`, gives back
  * the deliveries that have not begun, and resolves.
+ * With `rest` it also ends when nothing has been due for `config.idleAfterMs`, and resolves to for how many milliseconds
+ * nothing will be.
  */
-export async function dispatch(config: Config, log: Log, signal: AbortSignal, shared?: Shared): Promise<void> {
-  await waitUntilInstalled(config.databaseUrl, log, signal);
-  if (signal.aborted) return;
+async function runDispatcher(
+  config: Config,
+  log: Log,
+  stopping: AbortSignal,
+  shared?: Shared,
+  rest?: Rest,
+): Promise<number> {
+  await waitUntilInstalled(config.databaseUrl, log, stopping);
+  if (stopping.aborted) return 0;
+  const idle = new AbortController();
+  const signal = AbortSignal.any([stopping, idle.signal]);
   const { concurrency, pollIntervalMs, environment, databaseUrl, listenUrl, stopTimeoutMs } = config;
   const onpooler = () => log.info('a transaction pooler is in between: statements are not prepared');
   // An idle runner has three sessions: this one, which keeps the plans of a claim (planning again takes 40 ms), the one
@@ -121,6 +158,22 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
   );
   const callOthers = () => sql`select collecta.wake_runner()`.catch(() => {});
   const rhythm = createRhythm(bell, wakeup, pollIntervalMs, callOthers);
+  rest?.onWake(bell.ring, signal);
+  let quietSince: number | undefined;
+  let restMs = 0;
+
+  /** Ends this run if nothing has been due for long enough, here or anywhere, and nothing will be for a while. */
+  async function endIfIdle(found: Claim): Promise<void> {
+    const quiet = found.next === 'sleep' && places.requests === 0 && ahead.count === 0 && !recorder.busy;
+    if (!quiet) quietSince = undefined;
+    else quietSince ??= performance.now();
+    if (quietSince === undefined || performance.now() - quietSince < config.idleAfterMs) return;
+    const [row] = await sql`select collecta.next_due_in_ms()::float8 as ms`;
+    const ms = Math.min((row?.ms as number | null) ?? Number.POSITIVE_INFINITY, rest?.longestMs ?? 0);
+    if (ms < shortestRestMs) return;
+    restMs = ms;
+    idle.abort();
+  }
   const stop = createStop(signal, stopTimeoutMs);
   log.info('dispatching', { concurrency, poll_interval_ms: pollIntervalMs, environment });
 
@@ -133,6 +186,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
       continue;
     }
     try {
+      rest?.look();
       const found = await stop.before(claim(ahead.room, { everything: rhythm.everything }));
       leaseMs = found.leaseMs;
       countRouted(found.routed);
@@ -143,6 +197,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
         await giveBack(found.locked);
         await upkeep.waitForKeys();
       }
+      if (rest) await endIfIdle(found);
       await rhythm.after(found);
     } catch (error) {
       const { code, hint, message } = error as Record<'code' | 'hint', string | undefined> & Error;
@@ -162,6 +217,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
   await Promise.race([recorder.drained(), new Promise(done => setTimeout(done, 5_000).unref())]);
   await Promise.allSettled([deliverer.close(), sql.end({ timeout: 5 }), claims.end({ timeout: 5 })]);
   log.info('stopped');
+  return restMs;
 }
 
 /** Keeps a database that does not answer from delaying the stop any longer than a receiver could. */

@@ -27,7 +27,8 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
     try {
       const patient = sql.within(maintainEveryMs);
       for (const { done, subject } of await patient`select done, subject from collecta.maintain()`)
-        log.info('maintained', { done, subject });
+        if ((done as string).startsWith('failed')) log.warn('maintenance did not succeed', { done, subject });
+        else log.info('maintained', { done, subject });
     } catch (error) {
       log.warn('maintenance failed, it is tried again', { message: (error as Error).message });
     }
