@@ -83,6 +83,32 @@ export const variables = {
     default: '1000',
     example: '500',
   }),
+  COLLECTA_IDLE: variable({
+    read: oneOf('keep', 'release'),
+    about:
+      'what idle sessions do: keep open, or release, so that a database which sleeps can sleep (docs/databases.md)',
+    default: 'keep',
+    example: 'release',
+  }),
+  COLLECTA_IDLE_AFTER_MS: variable({
+    read: wholeNumber(100, 3_600_000),
+    about: 'with COLLECTA_IDLE=release: how long nothing must have been due before sessions are closed',
+    default: '60000',
+    example: '30000',
+  }),
+  COLLECTA_IDLE_INTERVAL_HOURS: variable({
+    read: wholeNumber(1, 48),
+    about:
+      'with COLLECTA_IDLE=release: how often the database is looked into even if nothing is due and nobody says so',
+    default: '12',
+    example: '24',
+  }),
+  COLLECTA_WAKE_TOKEN: variable({
+    read: z.string().min(16, 'must have at least 16 characters'),
+    about: 'with COLLECTA_IDLE=release: the bearer token of POST /wake on the operations port (default: no such path)',
+    example: '$(openssl rand -hex 32)',
+    secret: true,
+  }),
   COLLECTA_STOP_TIMEOUT_MS: variable({
     read: wholeNumber(0, 600_000),
     about: 'on SIGTERM: how long deliveries under way may take to finish',
@@ -258,6 +284,10 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     databases: get('COLLECTA_DATABASES'),
     concurrency: withDefault('COLLECTA_CONCURRENCY'),
     pollIntervalMs: withDefault('COLLECTA_POLL_INTERVAL_MS'),
+    idle: withDefault('COLLECTA_IDLE'),
+    idleAfterMs: withDefault('COLLECTA_IDLE_AFTER_MS'),
+    idleIntervalHours: withDefault('COLLECTA_IDLE_INTERVAL_HOURS'),
+    wakeToken: get('COLLECTA_WAKE_TOKEN'),
     stopTimeoutMs: withDefault('COLLECTA_STOP_TIMEOUT_MS'),
     allowHttp: withDefault('COLLECTA_ALLOW_HTTP'),
     allowDestinations: withDefault('COLLECTA_ALLOW_DESTINATIONS'),

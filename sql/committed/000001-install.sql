@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f4dee9271be2d70b0987e7b2ecc3aa10526f4719
+--! Hash: sha1:492afca90143755df91ac3c30da0170042b9df94
 --! Message: Install
 
 --! Included install/schema.sql
@@ -99,19 +99,25 @@ create table collecta.installation (
   singleton boolean not null default true,
   system_identifier bigint not null,
   database_oid oid not null,
+  branch text collate "C",
+  identity text collate "C" generated always as (
+    system_identifier::text || '/' || database_oid::text || coalesce('/' || branch, '')) stored,
   environment text collate "C",
   delivers boolean not null default true,
   since timestamptz not null default now(),
   constraint installation_pkey primary key (singleton),
   constraint installation_is_one_row check (singleton)
 );
-insert into collecta.installation (system_identifier, database_oid)
-select control.system_identifier, d.oid
+insert into collecta.installation (system_identifier, database_oid, branch)
+select control.system_identifier, d.oid, nullif(current_setting('neon.timeline_id', true), '')
 from pg_control_system() control, pg_database d
 where d.datname = current_database();
 comment on table collecta.installation is
   'Which database this install delivers for. In a restored or cloned one nothing is claimed until '
   'collecta.resume_after_restore(), since staging must not send production''s webhooks.';
+comment on column collecta.installation.branch is
+  'On Neon the timeline: a branch has the system identifier and the database oid of its parent. Null elsewhere.';
+comment on column collecta.installation.identity is 'What collecta.database_identity() must say for this to be it.';
 comment on column collecta.installation.environment is
   'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both '
   'identifiers, '
@@ -140,8 +146,10 @@ comment on column collecta.modules.attached_as is
   'The table''s name when it was attached: collecta.health sees by it that another table took its place.';
 comment on column collecta.modules.written_for is 'What the capture functions were written for: see capture_inputs.';
 comment on column collecta.modules.written_hash is
-  'The capture functions as they were written; where they are not so any more, collecta.health says so and maintain mends them.';
-comment on column collecta.modules.current_version is 'Its module_versions row in force; captured changes name the version they were captured under.';
+  'The capture functions as they were written; where they are not so any more, collecta.health says so and maintain '
+  'mends them.';
+comment on column collecta.modules.current_version is
+  'Its module_versions row in force; captured changes name the version they were captured under.';
 
 create table collecta.module_versions (
   version int generated always as identity,
@@ -163,11 +171,15 @@ create table collecta.module_versions (
   constraint module_versions_on_truncate_is_known check (on_truncate in ('records', 'ignore', 'refuse'))
 );
 comment on table collecta.module_versions is
-  'How a module was attached, one row each time. A version outlives detach_module until what was captured under it is routed.';
+  'How a module was attached, one row each time. A version outlives detach_module until what was captured under it is '
+  'routed.';
 comment on column collecta.module_versions.key_columns is 'Columns that make record_id, in key order.';
-comment on column collecta.module_versions.exclude_columns is 'Never captured, not even into the outbox: personal data stays in its table.';
-comment on column collecta.module_versions.ignore_columns is 'In the payload, but a change of these alone is none (updated_at).';
-comment on column collecta.module_versions.on_truncate is 'records: a record_deleted for each (above settings.max_truncate_records one with a count); ignore; refuse.';
+comment on column collecta.module_versions.exclude_columns is
+  'Never captured, not even into the outbox: personal data stays in its table.';
+comment on column collecta.module_versions.ignore_columns is
+  'In the payload, but a change of these alone is none (updated_at).';
+comment on column collecta.module_versions.on_truncate is
+  'records: a record_deleted for each (above settings.max_truncate_records one with a count); ignore; refuse.';
 comment on column collecta.module_versions.key_is_named is
   'Whether attach_module was given key_columns. If not, the key is the primary key.';
 comment on column collecta.module_versions.column_numbers is
@@ -249,26 +261,36 @@ create table collecta.endpoints (
     and events <@ (array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']
       || collecta.alert_events())),
   constraint endpoints_modules_are_some check (modules <> '{}' and array_position(modules, null) is null),
-  constraint endpoints_url_is_http check (url ~ '^https?://[^/?#@[:space:]]+([/?][^#[:space:]]*)?$' and length(url) <= 2048),
+  constraint endpoints_url_is_http check (
+    url ~ '^https?://[^/?#@[:space:]]+([/?][^#[:space:]]*)?$' and length(url) <= 2048),
   constraint endpoints_retry_max_in_bounds check (retry_max between 0 and 20),
   constraint endpoints_retry_base_in_bounds check (retry_base between interval '0.1 s' and interval '1 day'),
   constraint endpoints_max_in_flight_in_bounds check (max_in_flight between 1 and 10000),
   constraint endpoints_headers_are_an_object check (jsonb_typeof(headers) = 'object')
 );
-comment on table collecta.endpoints is 'Destinations. Made with create_endpoint; deleted ones keep their row, their id is never used again.';
-comment on column collecta.endpoints.name is 'Makes create_endpoint idempotent: the same name updates and returns the same endpoint.';
+comment on table collecta.endpoints is
+  'Destinations. Made with create_endpoint; deleted ones keep their row, their id is never used again.';
+comment on column collecta.endpoints.name is
+  'Makes create_endpoint idempotent: the same name updates and returns the same endpoint.';
 comment on column collecta.endpoints.modules is 'Slugs; null is all modules, future ones included.';
-comment on column collecta.endpoints.state is 'active; paused (keeps queueing, nothing is dropped); deleted (its history stays).';
-comment on column collecta.endpoints.paused_reason is 'Why it is paused: by whom was asked, a 410, or failing for settings.pause_after.';
-comment on column collecta.endpoints.filter is 'SQL/JSON path predicate over the payload (jsonb_path_match); only events for which it is true are queued.';
+comment on column collecta.endpoints.state is
+  'active; paused (keeps queueing, nothing is dropped); deleted (its history stays).';
+comment on column collecta.endpoints.paused_reason is
+  'Why it is paused: by whom was asked, a 410, or failing for settings.pause_after.';
+comment on column collecta.endpoints.filter is
+  'SQL/JSON path predicate over the payload (jsonb_path_match); only events for which it is true are queued.';
 comment on column collecta.endpoints.scope is 'Only events of records whose scope column equals this.';
 comment on column collecta.endpoints.ordered is 'Per record one delivery at a time, in the order of the changes.';
-comment on column collecta.endpoints.payload_role is 'The payload keeps only columns that this role may SELECT (column grants; row policies are not evaluated). Empty: all captured columns.';
-comment on column collecta.endpoints.headers is 'Extra request headers; the values of those that may carry credentials are masked here.';
+comment on column collecta.endpoints.payload_role is
+  'The payload keeps only columns that this role may SELECT (column grants; row policies are not evaluated). Empty: '
+  'all captured columns.';
+comment on column collecta.endpoints.headers is
+  'Extra request headers; the values of those that may carry credentials are masked here.';
 comment on column collecta.endpoints.retry_max is 'Retries after the first attempt: 5 means six attempts in all.';
 comment on column collecta.endpoints.retry_base is 'Wait after the first failed attempt; each further one doubles it.';
 comment on column collecta.endpoints.max_in_flight is 'Deliveries in flight at once, over all runners.';
-comment on column collecta.endpoints.after_change_id is 'The outbox''s sequence when the endpoint was made: it gets what was captured after.';
+comment on column collecta.endpoints.after_change_id is
+  'The outbox''s sequence when the endpoint was made: it gets what was captured after.';
 
 create table collecta.endpoint_secrets (
   endpoint_id text collate "C" not null,
@@ -277,15 +299,21 @@ create table collecta.endpoint_secrets (
   previous_until timestamptz,
   headers jsonb not null default '{}',
   constraint endpoint_secrets_pkey primary key (endpoint_id),
-  constraint endpoint_secrets_belong_to_an_endpoint foreign key (endpoint_id) references collecta.endpoints on delete cascade
+  constraint endpoint_secrets_belong_to_an_endpoint foreign key (endpoint_id)
+    references collecta.endpoints on delete cascade
 );
--- ANALYZE would copy values into pg_statistic.
-alter table collecta.endpoint_secrets alter secret set statistics 0, alter previous_secret set statistics 0, alter headers set statistics 0;
+-- Without this, ANALYZE would copy secrets into pg_statistic.
+alter table collecta.endpoint_secrets alter secret set statistics 0, alter previous_secret set statistics 0,
+  alter headers set statistics 0;
 comment on table collecta.endpoint_secrets is
-  'Signing secrets and request headers, apart from what readers may select. Plain, or sealed by `collecta-webhooks seal` with a key that the database never sees.';
-comment on column collecta.endpoint_secrets.secret is 'As it was shown, or sealed: sealed:v1:<key id>:<base64 of nonce and AES-256-GCM ciphertext, bound to the endpoint_id>.';
+  'Signing secrets and request headers, apart from what readers may select. Plain, or sealed by `collecta-webhooks '
+  'seal` with a key that the database never sees.';
+comment on column collecta.endpoint_secrets.secret is
+  'As it was shown, or sealed: sealed:v1:<key id>:<base64 of nonce and AES-256-GCM ciphertext, bound to the '
+  'endpoint_id>.';
 comment on column collecta.endpoint_secrets.headers is 'Extra request headers, name to value; or, sealed, a string.';
-comment on column collecta.endpoint_secrets.previous_secret is 'During rotate_secret''s overlap: webhook-signature carries both, X-Webhook-Signature this one.';
+comment on column collecta.endpoint_secrets.previous_secret is
+  'During rotate_secret''s overlap: webhook-signature carries both, X-Webhook-Signature this one.';
 
 create table collecta.subscriptions (
   module_id int not null,
@@ -294,12 +322,15 @@ create table collecta.subscriptions (
   scope text collate "C",
   after_change_id bigint not null,
   constraint subscriptions_pkey primary key (module_id, event, endpoint_id),
-  constraint subscriptions_belong_to_an_endpoint foreign key (endpoint_id) references collecta.endpoints on delete cascade
+  constraint subscriptions_belong_to_an_endpoint foreign key (endpoint_id)
+    references collecta.endpoints on delete cascade
 );
 create index subscriptions_by_scope on collecta.subscriptions (module_id, event, scope);
 comment on table collecta.subscriptions is
-  'Which endpoint gets which event of which module: endpoints.events x modules, written out so that routing is an index look-up. Kept by the endpoint functions.';
-comment on column collecta.subscriptions.scope is 'The endpoint''s scope: ten thousand tenants'' endpoints on one module cost what one does.';
+  'Which endpoint gets which event of which module: endpoints.events x modules, written out so that routing is an '
+  'index look-up. Kept by the endpoint functions.';
+comment on column collecta.subscriptions.scope is
+  'The endpoint''s scope: ten thousand tenants'' endpoints on one module cost what one does.';
 --! EndIncluded endpoints/endpoints.sql
 --! Included outbound/outbox.sql
 create table collecta.outbox (
@@ -505,6 +536,7 @@ create table collecta.endpoint_flow (
   pace int,
   paced_at timestamptz,
   learned_per_second real,
+  raised_at timestamptz,
   max_per_second int,
   next_slot timestamptz,
   constraint endpoint_flow_pkey primary key (endpoint_id),
@@ -519,7 +551,8 @@ comment on column collecta.endpoint_flow.held_at is 'When the last hold began; d
 comment on column collecta.endpoint_flow.pace is
   'Deliveries in flight at once after a hold or an outage: from 1 it doubles up to max_in_flight, then it is null.';
 comment on column collecta.endpoint_flow.learned_per_second is
-  'What the receiver took between two holds, a little less: requests a second until it takes more.';
+  'Requests a second that the receiver was seen to take, until it takes more. Null: nothing was learned.';
+comment on column collecta.endpoint_flow.raised_at is 'When the learned rate was last tried upwards.';
 comment on column collecta.endpoint_flow.max_per_second is 'The endpoint''s option, exact over all runners. Null: no limit.';
 comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, where a rate limits them.';
 --! EndIncluded outbound/endpoint_flow.sql
@@ -563,11 +596,14 @@ comment on function collecta.new_id(text) is
 create or replace function collecta.new_secret() returns text
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-  select 'whsec_' || encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64')
+  select 'whsec_' || encode(
+    sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64')
 $$;
 comment on function collecta.new_secret() is 'whsec_ and 32 random bytes in base64 (366 random bits, hashed).';
 
-create or replace function collecta.rotate_secret(endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
+create or replace function collecta.rotate_secret(
+  endpoint_id text, overlap interval default '24 hours', secret text default null
+) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -576,11 +612,13 @@ declare
 begin
   perform collecta.check_endpoint_id(rotate_secret.endpoint_id);
   if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
-    raise exception using errcode = 'CW016', message = format('the overlap cannot be %s', coalesce(overlap::text, 'null')),
+    raise exception using errcode = 'CW016',
+      message = format('the overlap cannot be %s', coalesce(overlap::text, 'null')),
       detail = 'It is how long receivers have to change over.', hint = 'Between ''0'' (after a leak) and ''90 days''.';
   elsif not collecta.is_secret(fresh) then
     raise exception using errcode = 'CW014', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.',
+      hint = 'Leave it out: a good one is generated and returned.';
   end if;
   update collecta.endpoint_secrets s
   set secret = fresh,
@@ -591,7 +629,9 @@ begin
 end
 $$;
 comment on function collecta.rotate_secret(text, interval, text) is
-  'Gives an endpoint a new secret, generated unless given, and returns it. Until the overlap ends webhook-signature carries a signature by each, X-Webhook-Signature one by the old secret. overlap => ''0'' after a leak: the old one signs nothing more. A generated one is stored plain: collecta-webhooks rotate-secret makes one that never was.';
+  'Gives an endpoint a new secret, generated unless given, and returns it. Until the overlap ends webhook-signature '
+  'carries a signature by each, X-Webhook-Signature one by the old secret. overlap => ''0'' after a leak: the old one '
+  'signs nothing more. A generated one is stored plain: collecta-webhooks rotate-secret makes one that never was.';
 --! EndIncluded endpoints/internal/new_secret.sql
 --! Included operations/runner/wake_runner.sql
 -- What a writer's capture ends with, for the functions that queue something themselves: NOTIFY only if a runner sleeps
@@ -625,11 +665,13 @@ create or replace function collecta.database_identity() returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select control.system_identifier || '/' || d.oid
+    || coalesce('/' || nullif(current_setting('neon.timeline_id', true), ''), '')
   from pg_control_system() control, pg_database d
   where d.datname = current_database()
 $$;
 comment on function collecta.database_identity() is
-  'What tells this database from a restored or cloned copy: the server''s system identifier and the database''s oid.';
+  'What tells this database from a restored or cloned copy: the server''s system identifier, the database''s oid, '
+  'and on Neon the timeline, which a branch does not share with its parent.';
 --! EndIncluded install/internal/database_identity.sql
 --! Included install/runner/check_installation.sql
 create or replace function collecta.check_installation(environment text) returns void
@@ -654,7 +696,7 @@ begin
       detail = 'Somebody called collecta.disable_copy() here. Nothing is captured and nothing is claimed.',
       hint = 'If it is to deliver after all: select collecta.resume_after_restore();';
   end if;
-  if known.system_identifier || '/' || known.database_oid = present then
+  if known.identity = present then
     if known.environment is null and environment is not null then
       update collecta.installation i set environment = check_installation.environment where i.environment is null;
       return;
@@ -721,17 +763,19 @@ create or replace function collecta.resume_after_restore(environment text defaul
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
 begin
   if not exists (select from collecta.settings) then
     raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
       detail = 'It looks like a copy of the schema alone.', hint = 'collecta-webhooks migrate';
   end if;
   perform collecta.restore_grants();
-  insert into collecta.installation as i (system_identifier, database_oid, environment)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, resume_after_restore.environment)
+  insert into collecta.installation as i (system_identifier, database_oid, branch, environment)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), resume_after_restore.environment)
   on conflict on constraint installation_pkey do update
   set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
+    branch = excluded.branch,
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
   -- Also where disable_copy() emptied them.
   perform collecta.resolve_modules(anew => true);
@@ -748,18 +792,19 @@ create or replace function collecta.disable_copy(physical_copy boolean default f
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
   module record;
 begin
   if not physical_copy and exists (
-    select from collecta.installation i where i.system_identifier || '/' || i.database_oid = identity
+    select from collecta.installation i where i.identity = present
   ) then
     raise exception using errcode = 'CW042', message = 'this database is not known to be a copy',
       detail = 'It is the one that collecta delivers for, or a physical copy of that one. Its queue would be lost.',
       hint = 'In a physical copy: select collecta.disable_copy(physical_copy => true);';
   end if;
-  insert into collecta.installation (system_identifier, database_oid, delivers)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, false)
+  insert into collecta.installation (system_identifier, database_oid, branch, delivers)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), false)
   on conflict on constraint installation_pkey do update
   set delivers = false, since = now();
   -- Capture functions become empty ones, which needs no lock on any table.
@@ -777,8 +822,9 @@ comment on function collecta.disable_copy(boolean) is
 --! EndIncluded install/resume_after_restore.sql
 
 --! Included modules/internal/module_members.sql
--- On Citus a module may be a distributed table. Its rows are in shards: tables of their own on the nodes where they are
--- placed, whose triggers fire there. The catalogs are Citus's, and are missing where it is not installed: hence EXECUTE.
+-- On Citus a module may be a distributed table. Its rows are in shards, which are tables of their own on the nodes
+-- where they are placed, and only the shards' triggers fire. The catalogs are read by EXECUTE, because they do not
+-- exist where Citus is not installed.
 create or replace function collecta.is_distributed(relation regclass) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -814,12 +860,13 @@ begin
     to_regclass('pg_catalog.pg_dist_placement'), to_regclass('pg_catalog.pg_dist_node')) using relation;
 end
 $$;
-comment on function collecta.shards_of(regclass) is 'The placed shards of a distributed table, and which of them are on this node.';
+comment on function collecta.shards_of(regclass) is
+  'The placed shards of a distributed table, and which of them are on this node.';
 
 create or replace function collecta.placed_shards(relation regclass) returns setof regclass
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  -- A long name is cut before the number of its shard, and such a shard is found by the number alone.
+  -- Citus shortens a long table name before it appends the shard's number; such a shard is found by its number alone.
   select coalesce(
     to_regclass(format('%s.%I', c.relnamespace::regnamespace, c.relname || '_' || s.shard_id)),
     (select l.oid from pg_catalog.pg_class l
@@ -851,11 +898,12 @@ begin
 end
 $$;
 comment on function collecta.module_members(regclass) is
-  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this node.';
+  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this '
+  'node.';
 
--- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. What works on shards, or
--- makes something of ours, enters here and leaves with what this returned: a function's SET clause would have to be
--- written by a superuser where Citus is absent.
+-- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. A function that
+-- works on shards or makes objects of ours calls enter_citus() first and gives its result to leave_citus() at the end.
+-- A SET clause on the function cannot do it: where Citus is absent, only a superuser may write one for its settings.
 create or replace function collecta.enter_citus() returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -886,14 +934,16 @@ $$;
 comment on function collecta.leave_citus(jsonb) is 'Puts back what enter_citus found.';
 --! EndIncluded modules/internal/module_members.sql
 --! Included outbound/1_capture/internal/mask_escapes.sql
--- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
--- DEL, which json does not escape, as DEL d), such a document can be taken apart and its pieces put together again, escapes
--- and all, digit for digit. E'' because these run under any session's standard_conforming_strings.
+-- A json column may hold \u0000 and lone surrogates, which PostgreSQL's json functions refuse. The document is masked:
+-- \u becomes DEL u, and DEL itself, which json does not escape, becomes DEL d. Then it can be taken apart and its
+-- pieces put together again with every escape and digit as it was. The literals are E'' because these functions run
+-- under any session's standard_conforming_strings.
 create or replace function collecta.mask_escapes(document json) returns json
 language sql immutable parallel safe
 as $$
   select case when strpos(document::text, E'\\u') = 0 and strpos(document::text, E'\x7f') = 0 then document
-    else regexp_replace(replace(document::text, E'\x7f', E'\x7fd'), E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u', E'\\1\x7fu', 'g')::json end
+    else regexp_replace(replace(document::text, E'\x7f', E'\x7fd'), E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u', E'\\1\x7fu',
+      'g')::json end
 $$;
 create or replace function collecta.unmask_escapes(document text) returns text
 language sql immutable parallel safe
@@ -922,7 +972,8 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select case
     when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
-    when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$' then format('{"traceparent":"%s"}', traceparent)
+    when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
+      then format('{"traceparent":"%s"}', traceparent)
     when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
       then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
     else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
@@ -931,7 +982,7 @@ comment on function collecta.with_traceparent(text, text) is
   'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
 --! EndIncluded outbound/1_capture/internal/with_traceparent.sql
 --! Included outbound/1_capture/internal/captured_context.sql
--- Without SET: it becomes part of the statement that calls it.
+-- It has no SET clause, so that the planner can inline it into the statement that calls it.
 create or replace function collecta.captured_context() returns text
 language sql stable
 as $$
@@ -943,6 +994,28 @@ $$;
 comment on function collecta.captured_context() is
   'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
+--! Included outbound/1_capture/internal/can_capture.sql
+-- Declared immutable on purpose, as relations_to_capture: it is computed when a session plans the statement that calls it, and
+-- so again whenever a right on what the statement names is granted or revoked, and costs nothing when rows are captured.
+create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return has_table_privilege(capturer, 'collecta.outbox', 'insert')
+    and not exists (
+      select from pg_catalog.pg_proc p
+      where (p.pronamespace = 'collecta'::regnamespace and p.proname in (
+          'captured_context', 'with_traceparent', 'pick_columns', 'mask_escapes', 'unmask_escapes', 'omitted_columns',
+          'relations_to_capture')
+        or p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module_id)))
+        and not has_function_privilege(capturer, p.oid, 'execute'));
+exception when others then
+  return false;
+end
+$$;
+comment on function collecta.can_capture(name, int) is
+  'Whether the capturing role has the rights without which the capture functions of a module cannot run.';
+--! EndIncluded outbound/1_capture/internal/can_capture.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 create or replace function collecta.element_type(type_id oid) returns oid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -964,8 +1037,8 @@ end
 $$;
 comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
 
--- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
--- matters is whose the type is: code of an ordinary role must never run in capture.
+-- row_to_json calls a type's cast to json with the rights of the capturing role. Only the owner of a type can make such
+-- a cast, and code of an ordinary role must never run in capture. So the kind of a type depends on its owner.
 create or replace function collecta.type_kind(type_id oid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -973,7 +1046,7 @@ declare
   type pg_catalog.pg_type;
   by_superuser boolean;
 begin
-  -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
+  -- OIDs below 16384 (FirstNormalObjectId) are built in, and row_to_json looks for no cast of those.
   if type_id < 16384 then
     return 'built in';
   end if;
@@ -1008,7 +1081,7 @@ as $$
 declare
   type pg_catalog.pg_type;
   element pg_catalog.pg_type;
-  -- concat calls the type's output function, which only a superuser can make, and no cast.
+  -- concat calls the type's output function, which only a superuser can make, and no cast of an ordinary role.
   written text := 'concat(' || value || ')';
 begin
   if type_id < 16384 or not as_text and collecta.type_kind(type_id) <> 'untrusted' then
@@ -1029,7 +1102,8 @@ begin
     if element.typtype = 'c' and not as_text then
       written := 'case when array_ndims(' || value || ') = 1 then array_to_json((select array_agg('
         || collecta.column_expression('"collecta elements".element', element.oid, false)
-        || ') from (select unnest(' || value || ') as element) "collecta elements")) else to_json(' || written || ') end';
+        || ') from (select unnest(' || value || ') as element) "collecta elements")) else to_json(' || written
+        || ') end';
     end if;
   elsif type.typtype = 'c' and not as_text then
     select '(select coalesce("collecta fields".*) from (select ' || coalesce(string_agg(
@@ -1038,7 +1112,7 @@ begin
     into written
     from pg_catalog.pg_attribute a where a.attrelid = type.typrelid and a.attnum > 0 and not a.attisdropped;
   end if;
-  -- num_nulls, since a composite value whose fields are all null "is null".
+  -- num_nulls and not IS NULL, which is also true of a composite value whose fields are all null.
   return 'case when num_nulls(' || value || ') = 0 then ' || written || ' end';
 end
 $$;
@@ -1047,8 +1121,8 @@ comment on function collecta.column_expression(text, oid, boolean) is
   'ordinary role: untrusted types as their text. as_text: all types that are not built in.';
 --! EndIncluded outbound/1_capture/internal/column_expression.sql
 --! Included outbound/1_capture/internal/row_columns.sql
--- Number by number from the catalog's caches: under REPEATABLE READ a query of pg_attribute shows an older name than the
--- row to be captured has.
+-- Reads names by number from the catalog caches. Under REPEATABLE READ a query of pg_attribute would show an older name
+-- than the row to be captured has.
 create or replace function collecta.column_name(relation oid, number smallint) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -1057,8 +1131,8 @@ as $$
 $$;
 comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
 
--- Declared immutable on purpose: with constants for arguments it is computed when a session plans the statement that calls
--- it, and so again after each DDL on the table, and costs nothing when rows are captured.
+-- Declared immutable on purpose. Its arguments are constants, so it is computed when a session plans the statement that
+-- calls it, and again after each DDL on the table. It costs nothing when rows are captured.
 create or replace function collecta.omitted_columns(relation oid, names text[], numbers smallint[]) returns text[]
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1073,8 +1147,8 @@ exception when others then
 end
 $$;
 comment on function collecta.omitted_columns(oid, text[], smallint[]) is
-  'What is left out of captured rows: the excluded columns by name and by number, so that neither a rename nor a column '
-  'made anew under the name lets one out, and virtual generated columns, of which a trigger sees no value.';
+  'What is left out of captured rows: the excluded columns by name and by number, so that neither a rename nor a '
+  'column made anew under the name lets one out, and virtual generated columns, of which a trigger sees no value.';
 
 create or replace function collecta.row_columns(
   relation oid, alias text, omitted text[], as_text boolean default false, wanted text[] default null
@@ -1126,8 +1200,10 @@ $$;
 comment on function collecta.sees_old_catalog(oid) is
   'Whether the transaction''s snapshot is older than the last DDL on a table (REPEATABLE READ, SERIALIZABLE).';
 
--- Declared immutable on purpose, as omitted_columns: a session looks again after each DDL on the table, and only then.
-create or replace function collecta.relations_to_capture(relation oid, database text, how text, layout text) returns oid[]
+-- Declared immutable on purpose, like omitted_columns: a session calls it when it plans, and so again after each DDL on
+-- the table, but not for each statement.
+create or replace function collecta.relations_to_capture(relation oid, database text, how text, layout text)
+returns oid[]
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -1146,9 +1222,9 @@ exception when others then
 end
 $$;
 comment on function collecta.relations_to_capture(oid, text, text, text) is
-  'Which tables'' rows a written capture function may capture. None where it does not know the table as it is now: after a '
-  'restore, or DDL that needs it to be written anew. how: rows (whole rows of built-in types), rows without (the same, '
-  'without omitted columns), columns (column by column, as in layout).';
+  'Which tables'' rows a written capture function may capture. None where it does not know the table as it is now: '
+  'after a restore, or DDL that needs it to be written anew. how: rows (whole rows of built-in types), rows without '
+  '(the same, without omitted columns), columns (column by column, as in layout).';
 --! EndIncluded outbound/1_capture/internal/relations_to_capture.sql
 --! Included outbound/1_capture/internal/writer_timed_out.sql
 create or replace function collecta.writer_timed_out() returns boolean
@@ -1158,7 +1234,8 @@ as $$
     and clock_timestamp() - statement_timestamp() + interval '50 ms' >= current_setting('statement_timeout')::interval
 $$;
 comment on function collecta.writer_timed_out() is
-  'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written already.';
+  'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written '
+  'already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
 -- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
@@ -1283,8 +1360,8 @@ comment on function collecta.unresolved_columns(collecta.module_versions) is
   'Excluded columns of which nobody knows where they are: neither a column of that name nor its number. Until that is '
   'mended nothing but key, scope and status is captured.';
 
--- What refers to a column by name or number is looked at again, and capture functions that do not fit any more are written
--- anew. For migrate, maintain and resume_after_restore.
+-- Looks up again every column that is referred to by name or number, and writes capture functions anew that do not fit
+-- any more. migrate, maintain and resume_after_restore call it.
 create or replace function collecta.resolve_modules(anew boolean default false) returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1308,7 +1385,7 @@ begin
         select
           collecta.follow_columns(module.v, (module.v).exclude_columns) as exclude_columns,
           collecta.follow_columns(module.v, (module.v).ignore_columns) as ignore_columns,
-          -- In another database than the one that they were noted in, old numbers mean nothing.
+          -- Column numbers that were noted in another database mean nothing in this one.
           case when (module.v).database = identity then (module.v).column_numbers else '{}' end as known) was
       cross join lateral (
         select was.exclude_columns, was.ignore_columns, was.known || coalesce((
@@ -1335,8 +1412,8 @@ begin
 end
 $$;
 comment on function collecta.resolve_modules(boolean) is
-  'Finds each module''s columns again, after DDL or in a restored database, and mends its capture functions; says for which '
-  'modules it wrote them. anew: all of them, as after an upgrade.';
+  'Finds each module''s columns again, after DDL or in a restored database, and mends its capture functions; says for '
+  'which modules it wrote them. anew: all of them, as after an upgrade.';
 
 create or replace function collecta.follow_columns(module collecta.module_versions, names text[]) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1355,7 +1432,8 @@ as $$
   select m.module_id, jsonb_object_agg(w.task, w.hash)
   from collecta.modules m
   left join (
-    select substring(p.proname from '[0-9]+')::int as module_id, coalesce(substring(p.proname from '[a-z]+$'), 'row') as task,
+    select substring(p.proname from '[0-9]+')::int as module_id,
+      coalesce(substring(p.proname from '[a-z]+$'), 'row') as task,
       collecta.function_hash(p) as hash
     from pg_catalog.pg_proc p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace
@@ -1368,8 +1446,9 @@ comment on function collecta.capture_hashes() is
   'The modules'' capture functions as they are now, to compare with what was written.';
 --! EndIncluded modules/internal/resolve_modules.sql
 --! Included outbound/1_capture/internal/truncate_problem.sql
--- TRUNCATE's records are read as the capturing role. What may run or hide rows there: rights, row security, and functions
--- of ordinary roles in indexes, statistics and policies, which the planner may call.
+-- The records of a TRUNCATE are read as the capturing role. This looks for what would hide rows from it or run foreign
+-- code as it: missing rights, row security, and functions of ordinary roles in indexes, statistics and policies, which
+-- the planner may call.
 create or replace function collecta.truncate_problem(relation oid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1401,7 +1480,8 @@ begin
     select 'pg_catalog.pg_class'::regclass, i.indexrelid from pg_catalog.pg_index i
     where i.indrelid = relation and (i.indexprs is not null or i.indpred is not null)
     union all
-    select 'pg_catalog.pg_statistic_ext'::regclass, s.oid from pg_catalog.pg_statistic_ext s where s.stxrelid = relation and s.stxexprs is not null
+    select 'pg_catalog.pg_statistic_ext'::regclass, s.oid from pg_catalog.pg_statistic_ext s
+    where s.stxrelid = relation and s.stxexprs is not null
     union all
     select 'pg_catalog.pg_policy'::regclass, p.oid from pg_catalog.pg_policy p
     where p.polrelid = relation and class.relrowsecurity
@@ -1423,8 +1503,9 @@ comment on function collecta.truncate_problem(oid) is
   'Why the records of a TRUNCATE cannot be captured one by one; null if they can.';
 --! EndIncluded outbound/1_capture/internal/truncate_problem.sql
 --! Included outbound/1_capture/internal/capture_statement.sql
--- What a written capture function runs where its own text does not do: after DDL that it was not yet written anew for,
--- in a restored database, for TRUNCATE, and where pairing by position is impossible. Nothing that is unknown is captured.
+-- The statement that a written capture function runs where its own does not fit: after DDL for which it was not yet
+-- written anew, in a restored database, for TRUNCATE, and where rows cannot be paired by position. A column of which
+-- nothing is known is not captured.
 create or replace function collecta.capture_statement(
   captured_version int, module_id int, relation oid, operation text, thin boolean
 ) returns text
@@ -1440,18 +1521,20 @@ declare
   old_row text;
   new_row text;
 begin
-  -- A transaction whose snapshot is older than the version sees the one before; then its key and status must do.
+  -- A transaction whose snapshot is older than the version sees an earlier version; then only key and status are
+  -- captured.
   select v.* into module from collecta.module_versions v
   where v.version = captured_version or v.module_id = module_id
   order by v.version = captured_version desc, v.version desc limit 1;
   root := (select m.relation from collecta.modules m where m.module_id = module_id);
-  -- The trigger stands on another table: restored from another database, or a partition that was detached.
+  -- The trigger is on a table of another module: it was restored from another database, or its partition was detached.
   if module.version is null or root is null
     or relation not in (select m.relid from collecta.module_members(root) m)
   then
     return nothing;
   end if;
-  omitted := collecta.omitted_columns(root, module.exclude_columns, collecta.column_numbers(module, module.exclude_columns));
+  omitted := collecta.omitted_columns(
+    root, module.exclude_columns, collecta.column_numbers(module, module.exclude_columns));
   if operation = 'TRUNCATE' and (thin or collecta.truncate_problem(relation) is not null) then
     return format('insert into collecta.outbox (version, operation, new, captured_at, context)
       values (%s, ''T'', ''{"count":null}'', $1, %s)', captured_version, context);
@@ -1459,8 +1542,10 @@ begin
   thin := thin or module.version <> captured_version or collecta.sees_old_catalog(root)
     or module.exclude_columns <> '{}' and (module.database <> collecta.database_identity()
       or collecta.unresolved_columns(module) <> '{}');
-  old_row := collecta.row_statement(module, root, omitted, '"collecta old"', '"collecta new"', thin, operation = 'UPDATE');
-  new_row := collecta.row_statement(module, root, omitted, '"collecta new"', '"collecta old"', thin, operation = 'UPDATE');
+  old_row := collecta.row_statement(
+    module, root, omitted, '"collecta old"', '"collecta new"', thin, operation = 'UPDATE');
+  new_row := collecta.row_statement(
+    module, root, omitted, '"collecta new"', '"collecta old"', thin, operation = 'UPDATE');
   return format(case operation
     when 'INSERT' then '
       insert into collecta.outbox (version, operation, new, captured_at, context)
@@ -1515,20 +1600,22 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   thin_row constant text := format(
-    '(select row_to_json(coalesce("collecta thin".*)) from (select %strue as "$truncated", %s as "$custom_data_changed") "collecta thin")',
-    -- As text, since under an old snapshot the columns' types are not known.
+    '(select row_to_json(coalesce("collecta thin".*)) '
+    'from (select %strue as "$truncated", %s as "$custom_data_changed") "collecta thin")',
+    -- As text, because the columns' types are not known under an old snapshot.
     collecta.row_columns(relation, alias, omitted, true,
       module.key_columns || module.status_column || module.scope_column) || ', ',
     case when compared and exists (select from pg_catalog.pg_attribute a where a.attrelid = relation
         and a.attname = module.custom_data_column and a.attname <> all (omitted) and not a.attisdropped)
-      then format('coalesce(row(%1$s.%3$I)::record *<> row(%2$s.%3$I)::record, false)', alias, other, module.custom_data_column)
+      then format('coalesce(row(%1$s.%3$I)::record *<> row(%2$s.%3$I)::record, false)', alias, other,
+        module.custom_data_column)
       else 'false' end);
 begin
   if thin then
     return thin_row;
   end if;
-  -- Types that are not built in may have values that fail: where the written row function is for the columns as they are,
-  -- it guards each row, and one such value costs the other rows of the statement nothing.
+  -- A value of a type that is not built in may fail. If the written row function fits the columns as they are, it is
+  -- used, because it guards each row, and such a value does not affect the other rows of the statement.
   if exists (
       select from pg_catalog.pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
@@ -1538,7 +1625,8 @@ begin
       where p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module.module_id))
         and strpos(p.prosrc, collecta.table_layout(relation)) > 0)
   then
-    return format('collecta_rows.row_%s(%s.*, %s.*)', module.module_id, alias, case when compared then other else alias end);
+    return format('collecta_rows.row_%s(%s.*, %s.*)', module.module_id, alias,
+      case when compared then other else alias end);
   end if;
   return format('case when %1$s <= %2$s then '
     '(select row_to_json(coalesce("collecta all".*)) from (select %3$s) "collecta all") else %4$s end',
@@ -1549,7 +1637,8 @@ $$;
 comment on function collecta.row_statement(collecta.module_versions, oid, text[], text, text, boolean, boolean) is
   'The expression that captures one row, whole if it is not too large.';
 
-create or replace function collecta.key_expression(module collecta.module_versions, relation oid, alias text) returns text
+create or replace function collecta.key_expression(module collecta.module_versions, relation oid, alias text)
+returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select 'array[' || string_agg(format('concat(%s.%I)', alias, a.attname), ', ' order by a.attname) || ']::text'
@@ -1568,14 +1657,25 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
-  -- In this context a whole row must be named by an alias that no column of the table has.
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
+  -- A whole row can be named here only by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, new, captured_at, context)
   select @version@, 'I', @inserted_row@,
     captured_at, collecta.captured_context()
   from new_rows "collecta new"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be told; FOUND is false if nothing was captured.
+  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
   if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if not found then
       if current_setting('collecta.muted', true) = 'on' then
@@ -1611,8 +1711,20 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
-  -- Most updates change one small row. Paired by nothing at all and planned for two rows, whatever the session's first
-  -- statement had, it costs a third less. coalesce(x.*) is the row even where a column has the alias's name.
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
+  -- Most updates change one small row. This statement pairs without a join condition and is always planned for two
+  -- rows, so a plan that was cached for many rows does not slow it down: it costs a third less than the general one
+  -- below. coalesce(x.*) is the row even if a column is named like the alias.
   insert into collecta.outbox (version, operation, old, new, captured_at, context)
   select @version@, 'U', @old_row@, @new_row@,
     captured_at, collecta.captured_context()
@@ -1623,7 +1735,7 @@ begin
     and (o.r *<> n.r) is not false@key_changed@
     and current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be told; FOUND is false if nothing was captured.
+  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
   if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if not found then
       if current_setting('collecta.muted', true) = 'on' then
@@ -1633,13 +1745,15 @@ begin
         from new_rows having count(*) > 0;
         return null;
       end if;
-      -- Paired by position and not by key, since foreign-key actions put one record into both tables twice. A strict
-      -- WHERE would turn FULL JOIN into an inner join, whose cached plan for a few rows is a nested loop for many.
+      -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables
+      -- twice. A strict WHERE condition would turn FULL JOIN into an inner join, whose plan may be cached as a nested
+      -- loop and is then slow for many rows.
       insert into collecta.outbox (version, operation, old, new, captured_at, context)
       select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
         captured_at, collecta.captured_context()
       from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
-      full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
+      full join (
+        select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
         on n.position = o.position
       where (o.r *<> n.r) is not false@key_changed@
         and tg_relid = any (@relations@)@same_count@
@@ -1672,14 +1786,25 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
-  -- In this context a whole row must be named by an alias that no column of the table has.
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from old_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
+  -- A whole row can be named here only by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, old, captured_at, context)
   select @version@, 'D', @deleted_row@,
     captured_at, collecta.captured_context()
   from old_rows "collecta old"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be told; FOUND is false if nothing was captured.
+  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
   if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if not found then
       if current_setting('collecta.muted', true) = 'on' then
@@ -1714,6 +1839,7 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
   if current_setting('collecta.muted', true) = 'on' then
     insert into collecta.outbox (version, operation, new, captured_at, context)
     values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
@@ -1736,8 +1862,8 @@ as $template$ select $body$
 -- Refuses TRUNCATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 begin
   raise exception using errcode = 'CW030', message = format('TRUNCATE of %s is refused', tg_relid::regclass),
-    detail = 'It is attached as module @slug@ with on_truncate => ''refuse'': TRUNCATE deletes every record at once, and '
-      'subscribers of record_deleted would not be told of each.',
+    detail = 'It is attached as module @slug@ with on_truncate => ''refuse'': TRUNCATE deletes every record at once, '
+      'and subscribers of record_deleted would not be told of each.',
     hint = format('delete from %s;', tg_relid::regclass);
 end
 $body$ $template$;
@@ -1760,16 +1886,40 @@ as $template$ select $body$-- A statement made for the table as it is now. If th
           raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
         end;
       end;$body$ $template$;
-comment on function collecta.capture_otherwise_template() is 'What the capture functions of an operation have in common.';
+comment on function collecta.capture_otherwise_template() is
+  'What the capture functions of an operation have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
+--! Included outbound/1_capture/templates/unless_allowed.sql
+create or replace function collecta.capture_unless_allowed_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$-- Rights of ours that somebody revoked are no reason to fail the writer. In three steps, since without the first a name
+  -- of the next one cannot be looked up. The last one is computed when it is planned, and names whatever the rest calls, so
+  -- that it is planned again when a right on that changes.
+  if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  elsif (case when collecta.can_capture(@capturer@, @module_id@) then false when true then true
+      else 'collecta.outbox'::regclass = 0 or collecta.captured_context() = collecta.with_traceparent('', '')
+        or collecta.mask_escapes(null::json) is null
+        or collecta.unmask_escapes(null) is null or collecta.pick_columns(null, null, null) is null
+        or collecta_rows.row_@module_id@(null, null) is null or collecta.relations_to_capture(0, '', '', '') is null
+        or collecta.omitted_columns(0, '{}', '{}') is null end) then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  end if;$body$ $template$;
+comment on function collecta.capture_unless_allowed_template() is 'How the capture functions of an operation begin.';
+--! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
--- Captures one row of module @slug@ that row_to_json alone must not be trusted with: of more than 4 kB as stored (it is
--- compressed, so up to 255 times that), or with types that are not built in. Written by
--- collecta.write_capture_functions(@module_id@) for the columns @layout@; do not edit.
--- What the names do not fit any more, because a column was renamed, is caught: nothing here may fail the writer.
+-- Captures one row of module @slug@ for which row_to_json alone is not safe: it has more than 4 kB as stored
+-- (compressed, so it may be up to 255 times as large), or types that are not built in. Written by
+-- collecta.write_capture_functions(@module_id@) for the columns @layout@; do not edit. An error, such as a column name
+-- that does not fit any more after a rename, is caught, because nothing here may fail the writer's statement.
 declare
   size_limit bigint;
   size bigint := pg_column_size(captured);
@@ -1793,7 +1943,7 @@ begin
           return document;
         end if;
       exception when others or query_canceled then
-        -- Too large to be written down at all, a value that has no JSON, or no time left.
+        -- The document is too large, a value cannot be written as JSON, or the writer's time is over.
         if sqlstate = '57014' and not collecta.writer_timed_out() then
           raise;
         end if;
@@ -1847,15 +1997,15 @@ declare
   kinds constant text[] := array(
     select collecta.type_kind(a.atttypid) from pg_catalog.pg_attribute a
     where a.attrelid = root and a.attnum > 0 and not a.attisdropped);
-  -- Whole rows, so that a column can be added, renamed or dropped without failing a writer; column by column only where a
-  -- type needs care.
+  -- Rows are captured as a whole, so that adding, renaming or dropping a column fails no writer. Column by column they
+  -- are captured only where a column's type needs care.
   how constant text := case when kinds && '{trusted,untrusted}' then 'columns'
     when omitted <> '{}' then 'rows without' else 'rows' end;
   relations constant text := case when collecta.unresolved_columns(module) <> '{}' then '''{}''::oid[]'
     else format('collecta.relations_to_capture(%s, %L, %L, %s)', root, module.database, how,
       case how when 'columns' then quote_literal(layout) else 'null' end) end;
   captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
-  -- # stands for the row, ~ for the other one of an update.
+  -- In these texts # stands for the row, and ~ for the other row of an update.
   small constant text := case when how = 'columns' then captured_row else 'row_to_json(#)' end;
   large constant text := case when how = 'columns' then captured_row
     else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else row_to_json(#) end' end;
@@ -1863,13 +2013,14 @@ declare
   without constant text := case when how = 'rows without'
     then format(', collecta.omitted_columns(%s, %L, %L), false)', root, module.exclude_columns, numbers) else '' end;
   document constant text := '(select row_to_json(coalesce("collecta all".*)) from (select %s) "collecta all")%s';
-  -- What PostGIS makes of POINT(NaN 1) is no JSON: where a cast makes it, it is parsed.
+  -- A cast to json may return text that is no JSON (PostGIS does for POINT(NaN 1)), so its result is parsed.
   parsed constant text := case when kinds && '{trusted}' and exists (
       select from pg_catalog.pg_cast c
       where c.casttarget = 'json'::regtype and c.castfunc <> 0 and c.castsource >= 16384) then '::text::json' end;
 begin
   return jsonb_build_object(
     'module_id', module.module_id,
+    'capturer', quote_literal(collecta.capturing_role()),
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
@@ -1879,7 +2030,7 @@ begin
     'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
     'inserted_row', picked || replace(replace(large, '#', '"collecta new".*'), '~', '"collecta new".*') || without,
     'deleted_row', picked || replace(replace(large, '#', '"collecta old".*'), '~', '"collecta old".*') || without,
-    -- Where nobody subscribes to updates, only a changed key, which is a delete and a create, means anything.
+    -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
         || case when module.custom_data_column is not null then 'custom_data_updated' end)
@@ -1887,7 +2038,7 @@ begin
           string_agg(format('collecta.mask_escapes(row_to_json(o.r)) ->> %L', k), ', '),
           string_agg(format('collecta.mask_escapes(row_to_json(n.r)) ->> %L', k), ', '))
         from unnest(module.key_columns) k) end,
-    -- A partition's BEFORE INSERT trigger that drops a moved row leaves more old rows than new ones.
+    -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
     'same_count', case when (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root)
       then E'\n        and (select count(*) from old_rows) = (select count(*) from new_rows)' end,
     'may_notify', case
@@ -1898,7 +2049,7 @@ begin
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
       then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
-    -- The text of an untrusted enum comes without any cast and cannot fail: it needs no exception block.
+    -- The text of an untrusted enum is read without a cast and cannot fail, so it needs no exception block.
     'return_small', case when how = 'columns' and not kinds && '{trusted}' and not exists (
         select from pg_catalog.pg_attribute a
         join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
@@ -1908,7 +2059,7 @@ begin
     'document_as_text', case when kinds && '{trusted}' then
       collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
         format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
-    -- Cast, or it is parsed as a row comparison, which *<> is not.
+    -- Without the casts to record it would be parsed as a row comparison, for which *<> does not exist.
     'custom_data_changed', case when module.custom_data_column is null then 'false'
       else format('row(captured.%1$I)::record *<> row(other.%1$I)::record', module.custom_data_column) end,
     'thin_columns', coalesce(collecta.row_columns(root, 'captured', omitted, false, thin) || ', ', ''),
@@ -1936,10 +2087,12 @@ comment on function collecta.capture_inputs(int) is
   'What a module''s capture functions depend on besides its subscriptions, to tell whether they must be written anew.';
 --! EndIncluded outbound/1_capture/internal/capture_parts.sql
 --! Included outbound/1_capture/internal/write_capture_functions.sql
--- Fills the templates for one module. CREATE OR REPLACE locks no table: functions are swapped under running writers.
+-- Fills the templates for one module. CREATE OR REPLACE FUNCTION locks no table, so functions are replaced while
+-- writers run.
 --
--- The trigger functions run as collecta_capture, which owns them and so could alter them, if it could find them: it has
--- no USAGE on collecta_modules. What they call by name stands in collecta and collecta_rows and belongs to somebody else.
+-- The trigger functions run as collecta_capture, which also owns them. Code that runs as this role cannot find and
+-- alter them, because it has no USAGE on collecta_modules. The functions that they call by name are in collecta and
+-- collecta_rows and belong to another role.
 create or replace function collecta.write_capture_functions(module_id int) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set check_function_bodies = off
 as $$
@@ -1971,14 +2124,15 @@ begin
     return;
   end if;
   before := collecta.enter_citus();
-  -- By a look at the index for each, or ten thousand endpoints would be read for the next one.
+  -- One look into the index for each event. A plain EXISTS over all events could read ten thousand endpoints' rows.
   select coalesce(array_agg(event), '{}') into subscribed
   from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
   where exists (select from collecta.subscriptions s
                 where s.module_id = write_capture_functions.module_id and s.event = event.event)
-    -- A copy that is not to deliver captures nothing.
+    -- A restored or cloned database that must not deliver captures nothing.
     and (select i.delivers from collecta.installation i);
-  parts := collecta.capture_parts((select v from collecta.module_versions v where v.version = module.version), subscribed);
+  parts := collecta.capture_parts(
+    (select v from collecta.module_versions v where v.version = module.version), subscribed);
 
   name := format('collecta_rows.row_%s(record, record)', module_id);
   source := collecta.fill_template(collecta.capture_row_template(), parts);
@@ -1990,7 +2144,8 @@ begin
     execute format('create or replace function %s returns json language plpgsql stable as %L',
       replace(name, '(record, record)', '(captured record, other record)'), source);
     perform collecta.revoke_execute(name::regprocedure);
-    if to_regrole(quote_ident(capturer)) <> (select p.proowner from pg_catalog.pg_proc p where p.oid = name::regprocedure) then
+    if to_regrole(quote_ident(capturer)) <> (
+        select p.proowner from pg_catalog.pg_proc p where p.oid = name::regprocedure) then
       execute format('grant execute on function %s to %I', name, capturer);
     end if;
     written := true;
@@ -2005,23 +2160,24 @@ begin
           when 'update' then subscribed <> '{}'
           when 'delete' then subscribed && '{record_deleted}'
           else subscribed && '{record_deleted}' and module.on_truncate = 'records' end
-        -- Nobody wants to know: nothing is looked up, computed or written.
+        -- Nobody subscribes to this operation: the function looks up, computes and writes nothing.
         then E'begin\n  return null;\nend'
       when operation = 'insert' then collecta.capture_insert_template()
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
-    source := collecta.fill_template(source, parts || jsonb_build_object('capture_otherwise',
-      collecta.fill_template(collecta.capture_otherwise_template(),
+    source := collecta.fill_template(source, parts || jsonb_build_object(
+      'unless_allowed', collecta.fill_template(collecta.capture_unless_allowed_template(), parts),
+      'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
         parts || jsonb_build_object('operation', upper(operation collate "C")))));
-    -- Ten thousand endpoints on one module change nothing after the first.
+    -- A function that would stay the same is not written again: of ten thousand endpoints only the first changes it.
     continue when exists (
       select from pg_catalog.pg_proc p
       where p.oid = to_regprocedure(name) and p.prosrc = source
         and module.written_hash -> operation = to_jsonb(collecta.function_hash(p.oid)));
     execute format('create or replace function %s returns trigger language plpgsql volatile %s as %L', name,
-      -- An empty one is called with nothing to set up. pg_temp last: else a type that the writer makes there stands
-      -- before pg_catalog's and runs with the owner's rights.
+      -- An empty function has no settings that would have to be set up at each call. pg_temp comes last in search_path;
+      -- otherwise a type that the writer makes there would hide pg_catalog's and run with the owner's rights.
       case when source not like '%outbox%' and source not like '%capture_statement%' then '' else settings
         || case operation when 'truncate' then ' set row_security = on set constraint_exclusion = off' else '' end end,
       source);
@@ -2045,8 +2201,8 @@ comment on function collecta.write_capture_functions(int) is
   'Writes a module''s capture functions anew; done by everything that changes what they depend on.';
 --! EndIncluded outbound/1_capture/internal/write_capture_functions.sql
 --! Included modules/internal/attach_call.sql
--- Hints and collecta.health print it: the call can be run as it stands, so what is not a column any more is not in it, or
--- under its new name where that is known.
+-- Hints and rows of collecta.health contain this call, and it must run as it stands. So a column that does not exist
+-- any more is left out, and a renamed one appears under its new name where that is known.
 create or replace function collecta.attach_call(
   relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
   exclude_columns text[], ignore_columns text[], key_columns text[], on_truncate text
@@ -2079,7 +2235,7 @@ as $$
       || module.ignore_columns || module.key_columns) c
   )
   select collecta.attach_call(module.relation, module.slug,
-    -- Said, since null would leave it as it was.
+    -- An empty string takes the column away; null would leave it as it was.
     case when module.status_column is not null then
       coalesce((select max(n.name) from now n where n.configured = module.status_column), '') end,
     case when module.custom_data_column is not null then
@@ -2151,7 +2307,7 @@ begin
   if why is not null then
     hint := case
       when class.relkind in ('v', 'm') then (
-        -- The first table under it.
+        -- The first table that the view reads.
         select collecta.attach_call(d.refobjid::regclass, slug, null, null, null, null, null, null, null)
         from pg_catalog.pg_rewrite r
         join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
@@ -2176,8 +2332,10 @@ begin
   where (m.slug = check_module.slug) <> (m.relation = check_module.relation) limit 1;
   if found then
     raise exception using errcode = 'CW005', message = format('%s and slug %L cannot be combined', relation, slug),
-      detail = format('%s is attached as module %L; a table has one slug and a slug one table.', other.relation, other.slug),
-      hint = format('select collecta.detach_module(%L); -- then the same call again, or choose another slug', other.slug);
+      detail = format('%s is attached as module %L; a table has one slug and a slug one table.',
+        other.relation, other.slug),
+      hint = format('select collecta.detach_module(%L); -- then the same call again, or choose another slug',
+        other.slug);
   end if;
   if on_truncate is null or on_truncate not in ('records', 'ignore', 'refuse') then
     raise exception using errcode = 'CW004', message = format('on_truncate cannot be %L', on_truncate),
@@ -2186,8 +2344,8 @@ begin
         exclude_columns, ignore_columns, key_columns, 'records');
   end if;
 
-  -- The key: the primary key, or a named unique one that is checked at once and holds no null. A deferrable key lets a
-  -- create be captured before the delete that made room for it.
+  -- The key is the primary key, or a named unique key that is checked immediately and holds no null. A deferrable key
+  -- would let a create be captured before the delete that made room for it.
   if key_columns is null then
     keys := (select k.columns from collecta.keys_of(relation) k where k.is_primary);
   elsif exists (select from collecta.keys_of(relation) k
@@ -2201,7 +2359,8 @@ begin
         else format('(%s) is not a key of %s', array_to_string(key_columns, ', '), relation) end,
       detail = case when exists (select from pg_catalog.pg_index i
           where i.indrelid = relation and i.indisunique and not i.indimmediate)
-        then 'A deferrable key does not do: a create could be captured before the delete that made room for it. ' else '' end
+        then 'A deferrable key does not do: a create could be captured before the delete that made room for it. '
+        else '' end
         || 'A key is a unique constraint or index over columns that are not null, not partial and not deferrable.',
       hint = coalesce(
         (select collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
@@ -2210,10 +2369,12 @@ begin
         collecta.add_key_call(relation));
   end if;
 
-  configured := array_remove(keys || nullif(status_column, '') || nullif(custom_data_column, '') || nullif(scope_column, ''), null);
+  configured := array_remove(
+    keys || nullif(status_column, '') || nullif(custom_data_column, '') || nullif(scope_column, ''), null);
   known := array(select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = relation and a.attnum > 0 and not a.attisdropped order by a.attnum);
-  wrong := array(select c from unnest(configured || exclude_columns || ignore_columns) c where c <> all (known) or c is null);
+  wrong := array(
+    select c from unnest(configured || exclude_columns || ignore_columns) c where c <> all (known) or c is null);
   if wrong <> '{}' then
     raise exception using errcode = 'CW004',
       message = format('%s has no column %s', relation, array_to_string(wrong, ', ', 'null')),
@@ -2231,7 +2392,8 @@ begin
       message = format('column %s is configured and excluded at once', array_to_string(wrong, ', ')),
       detail = 'Key, status, custom data and scope columns are needed to route a change.',
       hint = collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column,
-        array(select c from unnest(exclude_columns) c where c <> all (wrong)), ignore_columns, key_columns, on_truncate);
+        array(select c from unnest(exclude_columns) c where c <> all (wrong)), ignore_columns, key_columns,
+        on_truncate);
   end if;
   wrong := array(select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = relation and a.attgenerated = 'v' and not a.attisdropped);
@@ -2309,9 +2471,11 @@ as $$
 declare
   saved int;
 begin
-  -- As in subscribe_endpoint: an endpoint of all modules that is being made sees this module, or this sees the endpoint.
+  -- The same lock as in subscribe_endpoint. If an endpoint of all modules is being made at the same time, either it
+  -- sees this module or this call sees the endpoint.
   perform pg_advisory_xact_lock(1668246636, 5);
-  insert into collecta.modules as m (slug, relation, attached_as) values (save_module.slug, save_module.relation, relation)
+  insert into collecta.modules as m (slug, relation, attached_as)
+  values (save_module.slug, save_module.relation, relation)
   on conflict on constraint modules_slug_is_unique do update set attached_at = now(), attached_as = excluded.attached_as
   returning m.module_id into saved;
   with made as (
@@ -2337,7 +2501,8 @@ begin
 end
 $$;
 comment on function collecta.save_module(regclass, text, text, text, text, text[], text[], text[], boolean, text) is
-  'attach_module''s part in collecta''s own tables: a new version of the module, its subscriptions, its capture functions.';
+  'attach_module''s part in collecta''s own tables: a new version of the module, its subscriptions, its capture '
+  'functions.';
 
 create or replace function collecta.forget_module(module_id int) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2350,7 +2515,8 @@ begin
   perform collecta.remember_module_tables();
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
-    execute format('drop function if exists collecta_modules.%I()', format('capture_%s_%s', forget_module.module_id, task));
+    execute format('drop function if exists collecta_modules.%I()',
+      format('capture_%s_%s', forget_module.module_id, task));
   end loop;
   execute format('drop function if exists collecta_rows.%I(record, record)', format('row_%s', forget_module.module_id));
   perform collecta.leave_citus(before);
@@ -2366,8 +2532,9 @@ as $$
 begin
   if collecta.is_distributed(relation) then
     raise exception using errcode = 'CW002', message = format('%s cannot be attached as a whole', relation),
-      detail = format('Citus keeps its rows in shards, and triggers of the table itself never fire. Each node with shards '
-        'has an install of its own, on which its shards are attached. Its shards are on: %s.', collecta.shard_nodes(relation)),
+      detail = format('Citus keeps its rows in shards, and triggers of the table itself never fire. Each node with '
+        'shards has an install of its own, on which its shards are attached. Its shards are on: %s.',
+        collecta.shard_nodes(relation)),
       hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
   end if;
 end
@@ -2392,8 +2559,9 @@ $$;
 comment on function collecta.attach_shards_call(regclass, text) is 'A call of attach_shards, as text.';
 --! EndIncluded modules/internal/refuse_distributed.sql
 --! Included modules/internal/attach_triggers.sql
--- A row written directly to a partition fires no trigger of the parent, and TRUNCATE fires those of parent and leaves alike:
--- so every member of the tree has the three, and the leaves alone have TRUNCATE's. As the caller, who needs TRIGGER.
+-- A row that is written directly to a partition fires no trigger of the parent, so every member of the tree gets the
+-- triggers for INSERT, UPDATE and DELETE. TRUNCATE fires the triggers of parent and leaves alike, so only the leaves
+-- get the one for TRUNCATE. It runs as the caller, who needs TRIGGER on the tables.
 create or replace function collecta.attach_triggers(relation regclass, module_id int, on_truncate text) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -2471,7 +2639,8 @@ begin
   end if;
 end
 $$;
-comment on function collecta.let_capture_read(regclass) is 'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
+comment on function collecta.let_capture_read(regclass) is
+  'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
 
 create or replace function collecta.truncate_remedy(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2481,7 +2650,8 @@ as $$
       format('grant usage on schema %s to %I; grant select on %s to %2$I;', c.relnamespace::regnamespace,
         collecta.capturing_role(), truncate_remedy.relation)
     when problem like 'row security%' then
-      format('create policy collecta_capture_reads on %s for select to %I using (true);', truncate_remedy.relation, collecta.capturing_role())
+      format('create policy collecta_capture_reads on %s for select to %I using (true);',
+        truncate_remedy.relation, collecta.capturing_role())
     else coalesce(
       (select collecta.attach_call(m.relation, v.slug, v.status_column, v.custom_data_column, v.scope_column,
          v.exclude_columns, v.ignore_columns, case when v.key_is_named then v.key_columns end, 'ignore')
@@ -2489,12 +2659,15 @@ as $$
        where m.relation = truncate_remedy.relation
          or truncate_remedy.relation in (select p.relid from pg_partition_tree(m.relation) p)),
       format('select collecta.attach_module(%L, %L, on_truncate => ''ignore'');', truncate_remedy.relation,
-        coalesce(nullif(btrim(left(regexp_replace(lower(c.relname::text collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''),
+        coalesce(
+          nullif(btrim(left(regexp_replace(lower(c.relname::text collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'),
+            ''),
           'module'))) end
   from pg_catalog.pg_class c cross join collecta.truncate_problem(truncate_remedy.relation) problem
   where c.oid = truncate_remedy.relation
 $$;
-comment on function collecta.truncate_remedy(regclass) is 'The statement that lets the records of a TRUNCATE be captured.';
+comment on function collecta.truncate_remedy(regclass) is
+  'The statement that lets the records of a TRUNCATE be captured.';
 
 create or replace function collecta.refuse_slug(slug text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2523,7 +2696,7 @@ create or replace function collecta.attach_relation(
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Null means as it is; what is there already is by its present name.
+  -- An argument that is null stays as it was, by the present names of its columns.
   before collecta.module_versions;
   present constant text[] := array(select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = relation and a.attnum > 0 and not a.attisdropped);
@@ -2542,13 +2715,14 @@ begin
   on_truncate := coalesce(on_truncate, before.on_truncate, 'records');
   if exclude_columns is null then
     exclude_columns := coalesce(collecta.follow_columns(before, before.exclude_columns), '{}');
-    -- A column that was dropped stays excluded, should one of that name be made again.
+    -- A dropped column stays in the list, so that a new column of the same name is excluded too.
     gone := array(select c from unnest(exclude_columns) c where c <> all (present));
     exclude_columns := array(select c from unnest(exclude_columns) c where c = any (present));
   end if;
   if ignore_columns is null then
     ignore_columns := array(
-      select c from unnest(coalesce(collecta.follow_columns(before, before.ignore_columns), '{}')) c where c = any (present));
+      select c from unnest(coalesce(collecta.follow_columns(before, before.ignore_columns), '{}')) c
+      where c = any (present));
   end if;
   keys := collecta.check_module(relation, slug, status_column, custom_data_column, scope_column,
     exclude_columns, ignore_columns, key_columns, on_truncate);
@@ -2588,12 +2762,12 @@ begin
 end
 $$;
 comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and slug '
-  'again changes what is given and leaves what is null; a column is taken away by '''', a list by ''{}''. status_column and '
-  'custom_data_column make status_change and custom_data_updated; scope_column is what an endpoint''s scope is compared '
-  'with; exclude_columns are never captured; a change of ignore_columns alone is none; key_columns name a unique, not null '
-  'key instead of the primary key; on_truncate is records (the default), ignore or refuse. Returns the module''s number. '
-  'Errors CW002 to CW006 say what to do.';
+  'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and '
+  'slug again changes what is given and leaves what is null; a column is taken away by '''', a list by ''{}''. '
+  'status_column and custom_data_column make status_change and custom_data_updated; scope_column is what an '
+  'endpoint''s scope is compared with; exclude_columns are never captured; a change of ignore_columns alone is none; '
+  'key_columns name a unique, not null key instead of the primary key; on_truncate is records (the default), ignore '
+  'or refuse. Returns the module''s number. Errors CW002 to CW006 say what to do.';
 
 create or replace function collecta.attach_partitions(slug text) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2638,7 +2812,8 @@ begin
 end
 $$;
 comment on function collecta.detach_module(text) is
-  'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still routes; history stays.';
+  'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still '
+  'routes; history stays.';
 --! EndIncluded modules/attach_module.sql
 --! Included modules/attach_shards.sql
 create or replace function collecta.attach_shards(
@@ -2659,7 +2834,8 @@ declare
 begin
   if not collecta.is_distributed(relation) then
     raise exception using errcode = 'CW002', message = format('%s has no shards', relation),
-      detail = 'It is not a distributed table of Citus.', hint = format('select collecta.attach_module(%L, %L);', relation, slug);
+      detail = 'It is not a distributed table of Citus.',
+      hint = format('select collecta.attach_module(%L, %L);', relation, slug);
   end if;
   if not exists (select from collecta.module_members(relation)) then
     raise exception using errcode = 'CW002', message = format('no shard of %s is on this node', relation),
@@ -2673,8 +2849,8 @@ begin
 end
 $$;
 comment on function collecta.attach_shards(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. Needs '
-  'TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
+  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. '
+  'Needs TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
 --! EndIncluded modules/attach_shards.sql
 
 --! Included endpoints/internal/check_endpoint.sql
@@ -2709,11 +2885,11 @@ declare
   known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
     'custom_data_updated'] || collecta.alert_events();
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
-  -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
-  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
-    '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
-    '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
-    '6697,10080}')::int[];
+  -- The runner refuses to connect to these (src/outbound/destination.ts): https://fetch.spec.whatwg.org/#port-blocking.
+  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,'
+    '104,109,110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,'
+    '554,556,563,587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,'
+    '6668,6669,6679,6697,10080}')::int[];
   wrong text;
 begin
   wrong := case
@@ -2729,25 +2905,33 @@ begin
     when port = any (blocked_ports) then format('port %s belongs to another protocol than HTTP', port)
   end;
   if wrong is not null then
-    raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint', detail = format('The URL cannot be used: %s.', wrong),
-      hint = 'Give it like https://hooks.example.com/orders; put credentials into headers => ''{"authorization": "..."}''.';
+    raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint',
+      detail = format('The URL cannot be used: %s.', wrong),
+      hint = 'Give it like https://hooks.example.com/orders; put credentials into '
+        'headers => ''{"authorization": "..."}''.';
   end if;
   select string_agg(coalesce(quote_literal(e), 'null'), ', ') into wrong
   from unnest(events) e where e is null or e <> all (known);
   if wrong is not null or coalesce(events, '{}') = '{}' then
-    raise exception using errcode = 'CW012', message = coalesce('unknown event ' || wrong, 'an endpoint needs at least one event'),
-      detail = format('Events: %s.', array_to_string(known, ', ')), hint = 'events => ''{record_created,record_updated}''';
+    raise exception using errcode = 'CW012',
+      message = coalesce('unknown event ' || wrong, 'an endpoint needs at least one event'),
+      detail = format('Events: %s.', array_to_string(known, ', ')),
+      hint = 'events => ''{record_created,record_updated}''';
   end if;
   select string_agg(coalesce(quote_literal(m), 'null'), ', ') into wrong
   from unnest(modules) m where m is null or not exists (select from collecta.modules known where known.slug = m);
   if wrong is not null or modules = '{}' then
-    raise exception using errcode = 'CW013', message = coalesce('unknown module ' || wrong, 'an empty list of modules subscribes to nothing'),
-      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m), 'No table is attached.'),
-      hint = 'modules => null is all modules; or attach the table: select collecta.attach_module(''schema.table'', ''slug'');';
+    raise exception using errcode = 'CW013',
+      message = coalesce('unknown module ' || wrong, 'an empty list of modules subscribes to nothing'),
+      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m),
+        'No table is attached.'),
+      hint = 'modules => null is all modules; or attach the table: '
+        'select collecta.attach_module(''schema.table'', ''slug'');';
   end if;
   if not collecta.is_secret(secret) then
     raise exception using errcode = 'CW014', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64, and one that begins with sealed: is what collecta-webhooks made.',
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64, and one that '
+        'begins with sealed: is what collecta-webhooks made.',
       hint = 'Leave it out: a good one is generated and returned.';
   end if;
   if filter <> '' then
@@ -2760,39 +2944,49 @@ begin
   end if;
   if payload_role <> '' and to_regrole(quote_ident(payload_role)) is null then
     raise exception using errcode = 'CW016', message = format('there is no role %L', payload_role),
-      detail = 'The payload keeps the columns that this role may select.', hint = format('create role %I nologin; grant select (...) on ... to %I;', payload_role, payload_role);
+      detail = 'The payload keeps the columns that this role may select.',
+      hint = format('create role %I nologin; grant select (...) on ... to %I;', payload_role, payload_role);
   end if;
   if jsonb_typeof(headers) is distinct from 'object' then
     raise exception using errcode = 'CW016', message = 'headers must be an object of strings',
-      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')), hint = 'headers => ''{"authorization": "Bearer ..."}''';
+      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')),
+      hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
     or lower(h.key collate "C") ~
-      '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
+      '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|'
+      'webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
-      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, Content-*, Transfer-Encoding, Connection, the signature''s ...); values are strings of printable ASCII without line breaks.',
+      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, '
+        'Content-*, Transfer-Encoding, Connection, the signature''s ...); values are strings of printable ASCII '
+        'without line breaks.',
       hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
 end
 $$;
 comment on function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb) is
-  'Refuses, each with its hint, what an endpoint cannot have. It looks at a URL''s shape only: where it leads is the runner''s to judge.';
+  'Refuses, each with its hint, what an endpoint cannot have. It looks at a URL''s shape only: where it leads is the '
+  'runner''s to judge.';
 
 create or replace function collecta.is_secret(secret text) returns boolean
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select secret is null or case
-    when secret like 'sealed:%' then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
-    when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}(==)?|[A-Za-z0-9+/]{3}=?)$'
+    when secret like 'sealed:%' then length(secret) <= 4096
+      and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
+    when secret like 'whsec\_%' then length(secret) <= 512
+      and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}(==)?|[A-Za-z0-9+/]{3}=?)$'
     else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
 $$;
-comment on function collecta.is_secret(text) is 'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed one can be opened only the runner knows.';
+comment on function collecta.is_secret(text) is
+  'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed '
+  'one can be opened only the runner knows.';
 
--- The rule of src/outbound/dispatcher.ts, which masks the same in the history.
+-- src/outbound/record.ts masks request headers in the history by the same rule.
 create or replace function collecta.mask_headers(headers jsonb) returns jsonb
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -2801,10 +2995,12 @@ as $$
       or h.value ~* '^(basic|bearer|digest|token|apikey) ' collate "C" then '***' else h.value end), '{}')
   from jsonb_each_text(headers) h
 $$;
-comment on function collecta.mask_headers(jsonb) is 'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
+comment on function collecta.mask_headers(jsonb) is
+  'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
 --! EndIncluded endpoints/internal/check_endpoint.sql
 --! Included endpoints/internal/subscribe_endpoint.sql
--- Writes out an endpoint's subscriptions and swaps the capture functions of the modules for which that changes something.
+-- Writes the rows of collecta.subscriptions for an endpoint, and replaces the capture functions of the modules whose
+-- subscribed events change by that.
 create or replace function collecta.subscribe_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2812,7 +3008,7 @@ as $$
 declare
   affected int[];
 begin
-  -- Subscriptions and the functions written from them change together, one session at a time.
+  -- One session at a time changes subscriptions together with the capture functions that are written from them.
   perform pg_advisory_xact_lock(1668246636, 5);
   with wanted as (
     select m.module_id, event, e.endpoint_id, e.scope
@@ -2820,13 +3016,13 @@ begin
     cross join lateral unnest(e.events) event
     join collecta.modules m on e.modules is null or m.slug = any (e.modules)
     where e.endpoint_id = subscribe_endpoint.endpoint_id and e.state <> 'deleted'
-      -- Alerts are of no module.
+      -- Alerts belong to no module.
       and event <> all (collecta.alert_events())
     group by 1, 2, 3, 4
   ), gone as (
     delete from collecta.subscriptions s
     where s.endpoint_id = subscribe_endpoint.endpoint_id
-      -- A detached module's last changes may not be routed yet.
+      -- The subscriptions of a detached module stay: its last changes may not be routed yet.
       and exists (select from collecta.modules m where m.module_id = s.module_id)
       and not exists (select from wanted w where w.module_id = s.module_id and w.event = s.event)
     returning s.module_id
@@ -2841,7 +3037,8 @@ begin
   perform collecta.write_capture_functions(module_id) from unnest(affected) module_id;
 end
 $$;
-comment on function collecta.subscribe_endpoint(text) is 'Brings subscriptions and capture functions up to an endpoint''s events and modules.';
+comment on function collecta.subscribe_endpoint(text) is
+  'Brings subscriptions and capture functions up to an endpoint''s events and modules.';
 
 create or replace function collecta.last_change_id() returns bigint
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2884,17 +3081,18 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  perform collecta.check_endpoint(create_endpoint.url, create_endpoint.events, create_endpoint.modules, create_endpoint.secret,
-    create_endpoint.filter, create_endpoint.payload_role, create_endpoint.headers);
-  insert into collecta.endpoints as e (endpoint_id, name, url, events, modules, filter, scope, ordered, payload_role, headers,
-    retry_max, retry_base, max_in_flight, after_change_id)
-  values (collecta.new_id('ep'), create_endpoint.name, create_endpoint.url, create_endpoint.events, create_endpoint.modules,
-    nullif(create_endpoint.filter, '')::jsonpath, create_endpoint.scope, create_endpoint.ordered, coalesce(create_endpoint.payload_role, ''),
-    collecta.mask_headers(create_endpoint.headers), create_endpoint.retry_max, create_endpoint.retry_base, create_endpoint.max_in_flight,
-    collecta.last_change_id())
+  perform collecta.check_endpoint(create_endpoint.url, create_endpoint.events, create_endpoint.modules,
+    create_endpoint.secret, create_endpoint.filter, create_endpoint.payload_role, create_endpoint.headers);
+  insert into collecta.endpoints as e (endpoint_id, name, url, events, modules, filter, scope, ordered, payload_role,
+    headers, retry_max, retry_base, max_in_flight, after_change_id)
+  values (collecta.new_id('ep'), create_endpoint.name, create_endpoint.url, create_endpoint.events,
+    create_endpoint.modules, nullif(create_endpoint.filter, '')::jsonpath, create_endpoint.scope,
+    create_endpoint.ordered, coalesce(create_endpoint.payload_role, ''), collecta.mask_headers(create_endpoint.headers),
+    create_endpoint.retry_max, create_endpoint.retry_base, create_endpoint.max_in_flight, collecta.last_change_id())
   on conflict on constraint endpoints_name_is_unique do update
-    set url = excluded.url, events = excluded.events, modules = excluded.modules, filter = excluded.filter, scope = excluded.scope,
-      ordered = excluded.ordered, payload_role = excluded.payload_role, headers = excluded.headers,
+    set url = excluded.url, events = excluded.events, modules = excluded.modules, filter = excluded.filter,
+      scope = excluded.scope, ordered = excluded.ordered, payload_role = excluded.payload_role,
+      headers = excluded.headers,
       retry_max = excluded.retry_max, retry_base = excluded.retry_base, max_in_flight = excluded.max_in_flight
   returning e.endpoint_id into create_endpoint.endpoint_id;
   insert into collecta.endpoint_secrets as s (endpoint_id, secret, headers)
@@ -2906,8 +3104,15 @@ begin
   perform collecta.subscribe_endpoint(create_endpoint.endpoint_id);
 end
 $$;
-comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int, int) is
-  'Makes a destination and returns its id and the secret in force (generated as whsec_... when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. max_in_flight: deliveries at once; max_per_second: requests in any second (null: no limit), both over all runners. Errors CW010 to CW016 say what to do.';
+comment on function collecta.create_endpoint(
+  text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int, int) is
+  'Makes a destination and returns its id and the secret in force (generated as whsec_... when not given; shown here '
+  'and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, '
+  'custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and '
+  'returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. '
+  'headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: '
+  'wait after the first failure, doubled each time. max_in_flight: deliveries at once; max_per_second: requests in '
+  'any second (null: no limit), both over all runners. Errors CW010 to CW016 say what to do.';
 
 create or replace function collecta.update_endpoint(
   endpoint_id text,
@@ -2939,7 +3144,8 @@ begin
     events = coalesce(update_endpoint.events, e.events),
     modules = case when all_modules then null else coalesce(update_endpoint.modules, e.modules) end,
     retry_max = coalesce(update_endpoint.retry_max, e.retry_max),
-    filter = case when update_endpoint.filter = '' then null else coalesce(update_endpoint.filter::jsonpath, e.filter) end,
+    filter = case when update_endpoint.filter = '' then null
+      else coalesce(update_endpoint.filter::jsonpath, e.filter) end,
     scope = case when update_endpoint.scope = '' then null else coalesce(update_endpoint.scope, e.scope) end,
     ordered = coalesce(update_endpoint.ordered, e.ordered),
     payload_role = coalesce(update_endpoint.payload_role, e.payload_role),
@@ -2954,8 +3160,10 @@ begin
   perform collecta.subscribe_endpoint(update_endpoint.endpoint_id);
 end
 $$;
-comment on function collecta.update_endpoint(text, text, text[], text[], int, text, text, boolean, text, jsonb, interval, int, boolean, int) is
-  'Changes what is given and leaves what is null. filter, scope and payload_role are taken away by '''', max_per_second by 0; modules by all_modules => true.';
+comment on function collecta.update_endpoint(
+  text, text, text[], text[], int, text, text, boolean, text, jsonb, interval, int, boolean, int) is
+  'Changes what is given and leaves what is null. filter, scope and payload_role are taken away by '''', '
+  'max_per_second by 0; modules by all_modules => true.';
 
 create or replace function collecta.delete_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2967,7 +3175,7 @@ begin
   perform collecta.subscribe_endpoint(delete_endpoint.endpoint_id);
   delete from collecta.endpoint_secrets s where s.endpoint_id = delete_endpoint.endpoint_id;
   delete from collecta.unrouted u where u.endpoint_id = delete_endpoint.endpoint_id;
-  -- What is in flight finishes and is recorded; a lease that lapses is swept by maintain().
+  -- Requests in flight finish and are recorded. maintain() removes rows whose lease ends without that.
   delete from collecta.delivery_queue q
   where q.endpoint_id = delete_endpoint.endpoint_id and (q.leased_until is null or q.leased_until < now());
 end
@@ -2986,7 +3194,8 @@ begin
   where e.endpoint_id = pause_endpoint.endpoint_id;
 end
 $$;
-comment on function collecta.pause_endpoint(text, text) is 'Stops deliveries to an endpoint; it keeps queueing and nothing is dropped.';
+comment on function collecta.pause_endpoint(text, text) is
+  'Stops deliveries to an endpoint; it keeps queueing and nothing is dropped.';
 
 create or replace function collecta.resume_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -3002,7 +3211,8 @@ begin
   perform collecta.wake_runner();
 end
 $$;
-comment on function collecta.resume_endpoint(text) is 'Takes deliveries to a paused endpoint up again, with what was queued meanwhile.';
+comment on function collecta.resume_endpoint(text) is
+  'Takes deliveries to a paused endpoint up again, with what was queued meanwhile.';
 --! EndIncluded endpoints/pause_endpoint.sql
 
 --! Included outbound/2_route/internal/record_id.sql
@@ -4157,6 +4367,28 @@ comment on function collecta.hold_lifeline(int) is
   'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock as
 long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
+--! Included outbound/3_claim/runner/next_due_in_ms.sql
+create or replace function collecta.next_due_in_ms() returns bigint
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when exists (select from collecta.outbox) or first.due_at <= clock_timestamp() then 0
+    else ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)
+  end::bigint
+  from (
+    select min(greatest(q.due_at, f.held_until)) as due_at
+    from collecta.endpoints e
+    left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
+    cross join lateral (
+      select q.due_at from collecta.delivery_queue q
+      where q.endpoint_id = e.endpoint_id and q.due_at < 'infinity'
+      order by q.due_at limit 1) q
+    where e.state = 'active') first
+$$;
+comment on function collecta.next_due_in_ms() is
+  'For runners that close their sessions while nothing is due: in how many milliseconds something will be, 0 where '
+  'something is already (also where another runner has it), null where nothing is queued.';
+--! EndIncluded outbound/3_claim/runner/next_due_in_ms.sql
 --! Included outbound/3_claim/runner/claim_deliveries.sql
 -- Routes, then claims what is due: one round trip. Fair: endpoints take their turns, each with what its max_in_flight and
 -- its flow leave it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those without
@@ -4211,7 +4443,7 @@ declare
   snapshot pg_snapshot;
 begin
   -- check_installation says why, and remembers for the session which database this is.
-  select s.lease, i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
+  select s.lease, i.identity = current_setting('collecta.identity', true)
     and i.environment is not distinct from environment
   into lease, known
   from collecta.settings s, collecta.installation i;
@@ -4474,17 +4706,19 @@ begin
       pace = case when f.paced_at > present - interval '0.5 s' then f.pace
         when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
       paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
-      -- What was learned is tried upwards, and forgotten when it is no limit any more.
-      learned_per_second = case when f.held_at > present - interval '10 s' then f.learned_per_second
-        when f.learned_per_second < 1000 then f.learned_per_second * 1.1 end,
-      held_at = case when f.held_at > present - interval '10 s' then f.held_at else present end
+      -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
+      -- From 1,000 on it is no limit any more.
+      learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
+        else nullif(least(1000,
+          f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
+      raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
     from unnest(succeeded, note_flow.deliveries) s (endpoint_id, deliveries), collecta.endpoints e
     where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
       and f.endpoint_id in (
         select l.endpoint_id from collecta.endpoint_flow l
         where l.endpoint_id = any (succeeded)
           and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
-            or l.held_at > present - interval '5 minutes')
+            or l.held_at > present - interval '10 s')
         order by l.endpoint_id for update skip locked);
   end if;
   if failing is not null or held is not null then
@@ -4505,12 +4739,21 @@ begin
     update collecta.endpoint_flow f
     set held_until = greatest(f.held_until, h.held_until),
       pace = 1, paced_at = present,
-      -- Several answers of one moment are one hold. What was delivered since the last one tells what the receiver takes.
-      learned_per_second = case when f.held_until > present or f.delivered_since_hold = 0
-          or f.held_at < present - interval '5 minutes' then f.learned_per_second
-        when f.held_at is not null then f.delivered_since_hold / greatest(extract(epoch from present - f.held_at), 0.1) end,
+      -- Several answers of one moment are one hold. A second hold soon after the first one says what the receiver
+      -- takes: as many as were delivered since the first. A later one asks for a little less. Where nothing more was
+      -- due, or nothing was delivered since the last hold, it was not the rate that was refused.
+      learned_per_second = case
+        when f.held_until > present or f.delivered_since_hold = 0 or not exists (
+            select from collecta.delivery_queue q
+            where q.endpoint_id = h.id and q.due_at <= present and q.leased_until is null)
+          then f.learned_per_second
+        when f.held_at > present - interval '10 s'
+          then greatest(f.delivered_since_hold / greatest(extract(epoch from present - f.held_at), 0.1), 1)
+        when f.learned_per_second > 1.25 then f.learned_per_second * 0.8
+        else f.learned_per_second end,
       delivered_since_hold = case when f.held_until > present then f.delivered_since_hold else 0 end,
-      held_at = case when f.held_until > present then f.held_at else present end
+      held_at = case when f.held_until > present then f.held_at else present end,
+      raised_at = present
     from (select id, max(until) as held_until from unnest(held, note_flow.held_until) h (id, until) group by id) h
     where f.endpoint_id = h.id
       and f.endpoint_id in (select l.endpoint_id from collecta.endpoint_flow l where l.endpoint_id = any (held)
@@ -4558,7 +4801,8 @@ begin
     select r.*, 'epoch'::timestamptz + r.lease * interval '1 us' as leased_until, row_number() over () as number,
       present - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
       present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
-      case when r.status in (429, 503) and r.retry_after_s >= 0
+      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
+      case when r.status in (429, 503) and r.retry_after_s > 0
         then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
           + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
     from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
@@ -4575,14 +4819,16 @@ begin
       where q.delivery_id = r.id and q.leased_until = r.leased_until
       for update) q
   ), mine as materialized (
-    select l.*, l.outcome = 'delivered' or not l.is_held and l.attempt > l.retry_max or l.state = 'deleted' as done,
+    select l.*, l.outcome = 'delivered' or l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one.
       case when l.is_held then l.held_until
+        when l.outcome = 'lost' then present
         else l.finished_at + l.retry_base * pow(2, l.attempt - 1) end as next_attempt_at
     from (
-      select l.*, e.retry_max, e.retry_base, e.state,
-        l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
-      from locked l
+      select l.*, not l.is_held and l.outcome <> 'lost' as counts, e.retry_max, e.retry_base, e.state
+      from (
+        select l.*, l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
+        from locked l) l
       -- Read only where it is needed.
       left join lateral (
         select e.retry_max, e.retry_base, e.state from collecta.endpoints e
@@ -4593,7 +4839,7 @@ begin
     update collecta.delivery_queue q
     -- Never before rows in flight: claims find these as the first max_in_flight that are due.
     set due_at = greatest(m.next_attempt_at, clock_timestamp()), leased_until = null, losses = 0,
-      attempt = case when m.is_held then q.attempt else m.attempt end,
+      attempt = case when m.counts then m.attempt else q.attempt end,
       held_since = case when m.held_until is not null then coalesce(q.held_since, present) else q.held_since end
     from mine m
     where q.ctid = m.row_at and not m.done
@@ -4608,12 +4854,13 @@ begin
     from mine m
   ), by_endpoint as (
     select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
-      max(m.held_until) as held_until, bool_or(m.status = 410) as gone
+      bool_or(m.outcome <> 'lost') as answered, max(m.held_until) as held_until, bool_or(m.status = 410) as gone
     from mine m group by m.endpoint_id
   )
   select (select count(*) from mine),
     array_agg(b.endpoint_id) filter (where b.delivered > 0), array_agg(b.delivered) filter (where b.delivered > 0),
-    array_agg(b.endpoint_id) filter (where b.delivered = 0), array_agg(b.endpoint_id) filter (where b.held_until is not null),
+    array_agg(b.endpoint_id) filter (where b.delivered = 0 and b.answered),
+    array_agg(b.endpoint_id) filter (where b.held_until is not null),
     array_agg(b.held_until) filter (where b.held_until is not null), array_agg(b.endpoint_id) filter (where b.gone),
     o.endpoint_ids, o.record_keys
   into recorded, succeeded, delivered, failing, held, held_until, gone, ordered_endpoints, ordered_records
@@ -4635,7 +4882,7 @@ end
 $$;
 comment on function collecta.record_deliveries(json) is
   'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed or blocked. Only these are needed; url, request_headers, status, response_headers, response_body and
+delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are needed; url, request_headers, status, response_headers, response_body and
 error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
 took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
@@ -4659,6 +4906,8 @@ begin
     if row_at.record_key is not null then
       perform collecta.promote_next(array[row_at.endpoint_id], array[row_at.record_key]);
     end if;
+  elsif outcome = 'lost' then
+    update collecta.delivery_queue q set leased_until = null where q.delivery_id = row_at.delivery_id;
   elsif exists (select from collecta.endpoints e where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
     update collecta.delivery_queue q
     set attempt = q.attempt + 1, losses = 0, leased_until = null,
@@ -5045,7 +5294,8 @@ comment on column collecta.alerts.pending is
 comment on column collecta.alerts.sent is 'When an alert of each event was last sent.';
 --! EndIncluded operations/alerts.sql
 --! Included operations/internal/send_alert.sql
--- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of.
+-- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of. An endpoint with a
+-- scope or a payload_role gets none, because alerts name the endpoints and modules of everybody.
 create or replace function collecta.send_alert(event text, subject text, detail jsonb) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5053,7 +5303,9 @@ as $$
 declare
   recipients constant text[] := array(
     select e.endpoint_id from collecta.endpoints e
-    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject order by 1);
+    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject
+      and e.scope is null and e.payload_role = ''
+    order by 1);
   made constant text := collecta.new_id('evt');
   stamp constant timestamptz := clock_timestamp();
   change bigint;
@@ -5086,16 +5338,20 @@ declare
   first_id constant text := collecta.attempt_id_at(counted_from);
   last_id constant text := collecta.attempt_id_at(counted_to);
   wait constant interval := (select alert_interval from collecta.settings);
+  present constant timestamptz := clock_timestamp();
+  -- More of one event at once are one alert: an outage of ten thousand receivers must not become ten thousand webhooks.
+  apart constant int := 20;
   alert record;
-  event text;
 begin
   if not exists (select from collecta.endpoints e
       where e.state <> 'deleted' and e.events && collecta.alert_events()) then
     return;
   end if;
+  delete from collecta.alerts a using collecta.endpoints e
+  where a.kind in ('endpoint', 'delivery', 'queue') and e.endpoint_id = a.subject and e.state = 'deleted';
 
   -- An endpoint is paused; or failing, once a delivery has used half of its retries; or well again, with the first
-  -- success after that.
+  -- success after that. A lost attempt says nothing of its endpoint, since the runner vanished.
   insert into collecta.alerts as a (kind, subject, state, detail)
   select 'endpoint', c.endpoint_id, c.state,
     jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
@@ -5108,7 +5364,7 @@ begin
     left join lateral (
       select max(f.id) as id from collecta.delivery_attempts f
       where f.endpoint_id = e.endpoint_id and f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'
-        and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
+        and f.outcome <> 'lost' and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
     left join lateral (
       select d.id from collecta.delivery_attempts d
       where d.endpoint_id = e.endpoint_id and d.id >= first_id and d.id < last_id and d.outcome = 'delivered'
@@ -5178,29 +5434,42 @@ begin
       where o.captured_at < counted_to - interval '1 minute'));
 
   for alert in
-    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0
-    order by a.kind, a.subject for update
+    with told as (
+      update collecta.alerts a
+      set sent_state = a.state, pending = 0,
+        sent = case when c.event is null then a.sent else a.sent || jsonb_build_object(c.event, present) end
+      from (
+        select k.kind, k.subject, k.pending,
+          case k.kind
+            when 'endpoint' then case k.state when 'well' then 'endpoint.recovered' else 'endpoint.' || k.state end
+            when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
+            when 'inbound' then 'inbound.failing'
+            when 'queue' then case k.state when 'stale' then 'queue.stale' end end as event
+        from collecta.alerts k where k.state <> k.sent_state or k.pending > 0) c
+      where a.kind = c.kind and a.subject = c.subject
+        and coalesce((a.sent ->> c.event)::timestamptz <= present - wait, true)
+      returning c.event, a.subject, c.pending,
+        a.detail || case when c.pending > 0 then jsonb_build_object('count', c.pending) else '{}' end as detail
+    ), numbered as (
+      select t.*, count(*) over (partition by t.event) as subjects,
+        row_number() over (partition by t.event order by t.subject) as number
+      from told t where t.event is not null
+    )
+    select n.event, n.subject, n.detail from numbered n where n.subjects <= apart
+    union all
+    select n.event, '', jsonb_build_object('subjects', n.subjects,
+      'first', jsonb_agg(n.detail order by n.number) filter (where n.number <= apart))
+      || case when sum(n.pending) > 0 then jsonb_build_object('count', sum(n.pending)) else '{}' end
+    from numbered n where n.subjects > apart group by n.event, n.subjects
+    order by 1, 2
   loop
-    event := case alert.kind
-      when 'endpoint' then case alert.state when 'well' then 'endpoint.recovered' else 'endpoint.' || alert.state end
-      when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
-      when 'inbound' then 'inbound.failing'
-      when 'queue' then case alert.state when 'stale' then 'queue.stale' end end;
-    continue when (alert.sent ->> event)::timestamptz > clock_timestamp() - wait;
-    if event is not null then
-      perform collecta.send_alert(event, alert.subject,
-        alert.detail || case when alert.pending > 0 then jsonb_build_object('count', alert.pending) else '{}' end);
-    end if;
-    update collecta.alerts a
-    set sent_state = a.state, pending = 0,
-      sent = case when event is null then a.sent else a.sent || jsonb_build_object(event, clock_timestamp()) end
-    where a.kind = alert.kind and a.subject = alert.subject;
+    perform collecta.send_alert(alert.event, alert.subject, alert.detail);
   end loop;
 end
 $$;
 comment on function collecta.raise_alerts(timestamptz, timestamptz) is
-  'The part of observe that sends alerts: on a change only, and at most one of a kind about a subject in '
-  'settings.alert_interval.';
+  'The part of observe that sends alerts: on a change only, at most one of a kind about a subject in '
+  'settings.alert_interval, and one for all where more than 20 subjects have the same to tell.';
 --! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
@@ -5353,15 +5622,20 @@ begin
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
-      execute format('create table collecta.%I '
-                     '(like collecta.%I including defaults including constraints including comments)',
-                     parent || to_char(day, '_YYYYMMDD'), parent);
-      execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
-        parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
-      done := 'made partition';
+      -- An event trigger of the user's may refuse it. What else there is to do does not wait for that.
+      begin
+        execute format('create table collecta.%I '
+                       '(like collecta.%I including defaults including constraints including comments)',
+                       parent || to_char(day, '_YYYYMMDD'), parent);
+        execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
+          parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+        done := 'made partition';
+        made := true;
+      exception when others then
+        done := format('failed to make partition: %s (%s)', sqlerrm, sqlstate);
+      end;
       subject := parent || to_char(day, '_YYYYMMDD');
       return next;
-      made := true;
     end loop;
     for partition in
       select c.relname, to_date(right(c.relname, 8), 'YYYYMMDD') as day
@@ -5377,8 +5651,11 @@ begin
       begin
         execute format('drop table collecta.%I', partition.relname);
         done := 'dropped partition';
-      exception when lock_not_available then
-        done := 'left for next time, somebody is reading it';
+      exception
+        when lock_not_available then
+          done := 'left for next time, somebody is reading it';
+        when others then
+          done := format('failed to drop partition: %s (%s)', sqlerrm, sqlstate);
       end;
       subject := partition.relname;
       return next;
@@ -5642,9 +5919,12 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(array_agg(distinct split_part(v.sealed, ':', 3)), '{}')
   from (
-    select unnest(array[s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}']) as sealed from collecta.endpoint_secrets s
+    select unnest(array[s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}'])
+      as sealed
+    from collecta.endpoint_secrets s
     union all
-    select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end]) from collecta.inbound_secrets s) v
+    select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end])
+    from collecta.inbound_secrets s) v
   where v.sealed like 'sealed:%'
 $$;
 comment on function collecta.sealing_keys() is 'For runners: the ids of the keys by which secrets in use are sealed.';
@@ -7785,7 +8065,7 @@ comment on column collecta.webhook_deliveries.module is
 to you (collecta.row_secured_modules).';
 comment on column collecta.webhook_deliveries.outcome is
   'delivered; failed (is tried again); blocked (the destination is not allowed; is tried again); exhausted (the last
-attempt, whatever refused it: given up); lost (the runner vanished: no attempt).';
+attempt, whatever refused it: given up); lost (the runner ended before the answer: no attempt).';
 comment on column collecta.webhook_deliveries.sequence is
   'The payload''s: it rises in the order in which a record''s changes happened.';
 comment on column collecta.webhook_deliveries.request_body is 'The exact bytes that were sent, as text.';
@@ -7958,7 +8238,7 @@ begin
     'collecta was installed in another database. Nothing is claimed here.',
     'select collecta.resume_after_restore();'
   from collecta.installation i
-  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
+  where i.delivers and i.identity <> collecta.database_identity();
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
@@ -8061,8 +8341,8 @@ begin
 end
 $$;
 comment on function collecta.attach_moved_shards() is
-  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose owner '
-  'needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
+  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose '
+  'owner needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
 --! EndIncluded modules/internal/check_shards.sql
 --! Included modules/internal/check_modules.sql
 create or replace function collecta.check_modules()
@@ -8104,7 +8384,9 @@ begin
   cross join lateral (
     select array(
       select name from unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column) name
-      where not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = name and not a.attisdropped)
+      where not exists (
+        select from pg_attribute a
+        where a.attrelid = m.relation and a.attname = name and not a.attisdropped)
         and name is not null) as names) gone
   where gone.names <> '{}';
 
@@ -8121,14 +8403,16 @@ begin
     where case when v.key_is_named then k.columns @> v.key_columns and k.columns <@ v.key_columns else k.is_primary end
     limit 1) keys on true
   where (keys.columns is null or not v.key_is_named and keys.columns <> v.key_columns)
-    -- A renamed key column has its own row.
+    -- A renamed key column is reported by a row of its own, above.
     and not exists (select from unnest(v.key_columns) name
-      where not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = name and not a.attisdropped));
+      where not exists (
+        select from pg_attribute a
+        where a.attrelid = m.relation and a.attname = name and not a.attisdropped));
 
   return query
   select 'error', 'excluded column is unknown', m.slug,
-    format('Of %s nobody knows where it is since the database was restored. Until it is attached again, only key, scope and '
-      'status of its records are captured.', array_to_string(collecta.unresolved_columns(v), ', ')),
+    format('The database was restored, and nobody knows where the column %s is. Until the module is attached again, '
+      'only key, scope and status of its records are captured.', array_to_string(collecta.unresolved_columns(v), ', ')),
     collecta.attach_call(m.relation, m.slug, v.status_column, v.custom_data_column, v.scope_column,
       coalesce(nullif(array(select name from unnest(v.exclude_columns) name
         where name <> all (collecta.unresolved_columns(v))), '{}'), '{}'), v.ignore_columns,
@@ -8136,12 +8420,13 @@ begin
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
   join pg_class c on c.oid = m.relation
-  where v.exclude_columns <> '{}' and v.database = collecta.database_identity() and collecta.unresolved_columns(v) <> '{}';
+  where v.exclude_columns <> '{}' and v.database = collecta.database_identity()
+    and collecta.unresolved_columns(v) <> '{}';
 
   return query
   select 'error', 'columns are not looked up', m.slug,
-    'The database was restored since it was attached. Until its columns are looked up again, only key, scope and status of '
-      'its records are captured if it has exclude_columns.',
+    'The database was restored since it was attached. Until its columns are looked up again, only key, scope and '
+      'status of its records are captured if it has exclude_columns.',
     'select * from collecta.maintain();'
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
@@ -8161,8 +8446,9 @@ begin
 
   return query
   with member as (
-    -- A row can be written to a shard in no other way, as to a table that is no partition.
-    select m.slug, m.module_id, p.relid::oid as relid, p.relid = m.relation or collecta.is_distributed(m.relation) as is_root
+    -- A shard, like a table without partitions, is only ever written to directly, so it needs all triggers itself.
+    select m.slug, m.module_id, p.relid::oid as relid,
+      p.relid = m.relation or collecta.is_distributed(m.relation) as is_root
     from collecta.modules m
     join pg_class c on c.oid = m.relation
     cross join lateral collecta.module_members(m.relation) p
@@ -8177,12 +8463,14 @@ begin
   )
   select p.severity, p.problem, s.slug, format(p.detail, s.relid::regclass, s.lacking),
     case when s.is_complete
-      then (select string_agg(format('alter table %s enable trigger collecta_capture_%s;', s.relid::regclass, task), ' ')
+      then (select string_agg(format('alter table %s enable trigger collecta_capture_%s;', s.relid::regclass, task),
+          ' ')
         from unnest(s.disabled) task)
       else format('select collecta.attach_partitions(%L);', s.slug) end
   from (
     select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
-      string_agg(task, ', ' order by task collate "C") filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      string_agg(task, ', ' order by task collate "C")
+        filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
       array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
     from standing
     group by slug, relid, is_root) s
@@ -8196,8 +8484,8 @@ begin
 
   return query
   select 'error', 'trigger of another table', m.slug,
-    format('%s has triggers of a module that it does not belong to: it was restored from another database, or is a partition '
-      'that was detached. They capture nothing.', t.tgrelid::regclass),
+    format('%s has triggers of a module that it does not belong to: it was restored from another database, or is a '
+      'partition that was detached. They capture nothing.', t.tgrelid::regclass),
     string_agg(format('drop trigger %I on %s;', t.tgname, t.tgrelid::regclass), ' ' order by t.tgname)
   from collecta.modules m
   cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
@@ -8228,10 +8516,11 @@ begin
     collecta.truncate_remedy(c.oid)
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version and v.on_truncate = 'records'
-  cross join lateral (select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
+  cross join lateral (
+    select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
-  -- Few tables have anything to look at closely.
+  -- The cheap conditions come first: truncate_problem is slow, and few tables need it.
   where (c.relrowsecurity or not has_table_privilege(capturer, c.oid, 'select')
       or not has_schema_privilege(capturer, c.relnamespace, 'usage')
       or exists (select from pg_index i where i.indrelid = c.oid and (i.indexprs is not null or i.indpred is not null))
@@ -8241,40 +8530,43 @@ begin
 
   return query
   select p.severity, p.problem, m.slug, format(p.detail, a.attname, k.castfunc::regprocedure),
-    format('select proname, proowner::regrole from pg_catalog.pg_proc where oid = %L::regprocedure;', k.castfunc::regprocedure)
+    format('select proname, proowner::regrole from pg_catalog.pg_proc where oid = %L::regprocedure;',
+      k.castfunc::regprocedure)
   from collecta.modules m
   join pg_attribute a on a.attrelid = m.relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
   join pg_type t on t.oid = a.atttypid
-  join pg_cast k on k.castsource in (t.oid, t.typelem, t.typbasetype) and k.casttarget = 'json'::regtype and k.castfunc <> 0
+  join pg_cast k on k.castsource in (t.oid, t.typelem, t.typbasetype) and k.casttarget = 'json'::regtype
+    and k.castfunc <> 0
   cross join lateral (
-    select 'warning', 'cast to json is not used', 'Column %s is captured as its text: its type''s cast to json, %s, or the '
-      'type belongs to an ordinary role, whose code does not run in capture.'
+    select 'warning', 'cast to json is not used',
+      'Column %s is captured as its text: its type''s cast to json, %s, or the type belongs to an ordinary role, whose '
+      'code does not run in capture.'
     where collecta.type_kind(a.atttypid) = 'untrusted'
     union all
-    select 'info', 'values may be captured as text', 'Column %s is captured through the cast to json of its type, %s; a '
-      'value that this refuses, as its text.'
+    select 'info', 'values may be captured as text',
+      'Column %s is captured through the cast to json of its type, %s; a value that this refuses, as its text.'
     where collecta.type_kind(a.atttypid) = 'trusted') p (severity, problem, detail);
 
-  select string_agg(privilege, '; ') into missing
+  select string_agg(lacking.statement, '; ' order by lacking.statement) into missing
   from (
-    select 'grant usage on schema collecta, collecta_rows to ' || quote_ident(capturer) as privilege
-    where not (has_schema_privilege(capturer, 'collecta', 'usage') and has_schema_privilege(capturer, 'collecta_rows', 'usage'))
+    select format('grant %s on %s to %I', g.privilege, case g.kind when 'schema' then format('schema %I', g.object)
+        when 'relation' then format('collecta.%I', g.object) else format('function %s', p.oid::regprocedure) end, capturer)
+    from collecta.designed_grants() g
+    left join pg_catalog.pg_proc p
+      on g.kind = 'function' and p.pronamespace = 'collecta'::regnamespace and p.proname = g.object
+    where g.grantee = collecta.role_name('collecta_capture')
+      and not case g.kind when 'schema' then has_schema_privilege(capturer, g.object, g.privilege)
+        when 'relation' then has_table_privilege(capturer, format('collecta.%I', g.object), g.privilege)
+        else has_function_privilege(capturer, p.oid, g.privilege) end
     union all
-    select 'grant insert on collecta.outbox to ' || quote_ident(capturer)
-    where not has_table_privilege(capturer, 'collecta.outbox', 'insert')
-    union all
-    select 'grant select on collecta.settings to ' || quote_ident(capturer)
-    where not has_table_privilege(capturer, 'collecta.settings', 'select')
-    union all
-    select format('grant execute on function %s to %I', name::regprocedure, capturer)
-    from unnest(array['collecta.pick_columns(json, text[], boolean)', 'collecta.mask_escapes(json)',
-      'collecta.unmask_escapes(text)', 'collecta.omitted_columns(oid, text[], smallint[])',
-      'collecta.relations_to_capture(oid, text, text, text)', 'collecta.capture_statement(int, int, oid, text, boolean)',
-      'collecta.writer_timed_out()']) name
-    where not has_function_privilege(capturer, name, 'execute')) p;
+    select format('grant execute on function %s to %I', p.oid::regprocedure, capturer)
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta_rows'::regnamespace and not has_function_privilege(capturer, p.oid, 'execute')
+  ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
-      'Rights of the capturing role were revoked: changes are captured in part, or writers fail.', missing || ';';
+      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are not '
+      'captured, or in part, and those are lost.', missing || ';';
   end if;
   perform collecta.leave_citus(before);
 end
@@ -8303,7 +8595,8 @@ begin
   return query
   select 'warning', 'receiver asks to wait', f.endpoint_id,
     format('It answered 429 or 503 with Retry-After; nothing is sent before %s.', f.held_until),
-    format('select held_at, held_until, learned_per_second from collecta.endpoint_flow where endpoint_id = %L;', f.endpoint_id)
+    format('select held_at, held_until, learned_per_second from collecta.endpoint_flow where endpoint_id = %L;',
+      f.endpoint_id)
   from collecta.endpoint_flow f
   where f.held_until > now() + interval '1 minute';
 end
@@ -8321,6 +8614,14 @@ begin
     'select * from collecta.maintain();'
   from unnest(array['events', 'delivery_attempts']) parent
   where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
+
+  -- Three days are made ahead: without the day after tomorrow nothing has been made for a day, and there is a day left.
+  return query
+  select 'warning', 'partitions are not made ahead', parent,
+    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYY-MM-DD')),
+    'select * from collecta.maintain(); -- says what fails: an event trigger, a missing right, no runner'
+  from unnest(array['events', 'delivery_attempts']) parent
+  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC' + interval '2 days', '_YYYYMMDD'))) is null;
 
   -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
   return query
@@ -8463,6 +8764,67 @@ create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
   'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
 --! EndIncluded operations/health.sql
+--! Included operations/runner/read_figures.sql
+-- A scrape costs about the same on a million queued rows as on none: rows are counted up to 10,000, ages are index look-ups, and
+-- attempts are read by the key.
+create or replace function collecta.read_figures() returns table (name text, labels jsonb, value float8)
+language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  with depth as (
+    select d.name, d.counted > 10000 as estimated,
+      case when d.counted > 10000
+        then greatest(d.counted, pg_stat_get_live_tuples(format('collecta.%I', d.relation)::regclass)) else d.counted
+        end as depth
+    from (values
+      ('collecta_outbox_rows', 'outbox', (select count(*) from (select from collecta.outbox limit 10001) o)),
+      ('collecta_delivery_queue_rows', 'delivery_queue',
+        (select count(*) from (select from collecta.delivery_queue limit 10001) q)),
+      ('collecta_unrouted', 'unrouted', (select count(*) from (select from collecta.unrouted limit 10001) u))
+    ) d (name, relation, counted)
+  ), figure (name, labels, value) as (
+  select 'collecta_captured_total', '{}'::jsonb, case when s.is_called then s.last_value / 2 else 0 end::float8
+  from collecta.outbox_change_id_seq s
+  union all
+  select 'collecta_outbox_oldest_seconds', '{}', coalesce(extract(epoch from now()
+    - (select o.captured_at from collecta.outbox o order by o.change_id limit 1)), 0)::float8
+  union all
+  select d.name, '{}', d.depth::float8 from depth d
+  union all
+  select d.name || '_estimated', '{}', d.estimated::int::float8 from depth d
+  union all
+  select 'collecta_due_oldest_seconds', jsonb_build_object('endpoint', e.endpoint_id),
+    greatest(extract(epoch from now() - q.due_at), 0)::float8
+  from collecta.endpoints e
+  cross join lateral (
+    select q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
+  where e.state <> 'deleted' and q.due_at < now()
+  union all
+  select 'collecta_endpoints', jsonb_build_object('state', e.state), count(*)::float8
+  from collecta.endpoints e group by e.state
+  union all
+  select 'collecta_endpoint_info', jsonb_build_object('endpoint', e.endpoint_id, 'name', coalesce(e.name, '')), 1
+  from collecta.endpoints e where e.state <> 'deleted'
+  union all
+  select 'collecta_attempts_last_minute', jsonb_build_object('outcome', a.outcome), count(*)::float8
+  from collecta.delivery_attempts a
+  where a.id >= collecta.attempt_id_at(now() - interval '1 minute') group by a.outcome
+  union all
+  select 'collecta_inbound_requests_failed', '{}', count(*)::float8
+  from (select from collecta.inbound_requests r where r.state = 'failed' limit 10001) r
+  union all
+  select 'collecta_health', jsonb_build_object('severity', h.severity, 'problem', h.problem), count(*)::float8
+  from collecta.check_health() h group by h.severity, h.problem
+  )
+  -- Who is restricted to scopes sees the figures of their endpoints. check_health() knows of that itself.
+  select f.name, f.labels, f.value
+  from figure f cross join collecta.visible_scopes() scopes
+  where scopes is null or f.name = 'collecta_health'
+    or f.labels ->> 'endpoint' in (select e.endpoint_id from collecta.endpoints e where e.scope = any (scopes))
+$$;
+comment on function collecta.read_figures() is
+  'For runners and for who reads: what /metrics says of the database. Depths are exact up to 10,000; beyond that they are '
+  'estimates, and the figure that ends in _estimated is 1.';
+--! EndIncluded operations/runner/read_figures.sql
 --! Included install/internal/restore_rows.sql
 -- What an install has rows of from the beginning, for a copy of the schema alone; called where collecta.installation is
 -- empty.
@@ -8470,14 +8832,15 @@ create or replace function collecta.restore_rows() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
   written record;
 begin
   insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
   insert into collecta.observation default values on conflict on constraint observation_pkey do nothing;
   perform collecta.save_sender_presets();
-  insert into collecta.installation (system_identifier, database_oid)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
+  insert into collecta.installation (system_identifier, database_oid, branch)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''))
   on conflict on constraint installation_pkey do nothing;
   -- Written for modules of the other database: their numbers will be given anew.
   for written in
@@ -8551,15 +8914,18 @@ as $$
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
+     'can_capture pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
      'writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
       set_aside_change first_deliveries read_delivery set_aside_deliveries
       maintain wake_runner encodable_characters check_installation sealing_keys'),
-    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe next_due_in_ms'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'read_figures'),
+    ('collecta_reader', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_inbound', 'EXECUTE', 'function',
-     'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
+     'read_figures
+      find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
     ('collecta_writer', 'EXECUTE', 'function', 'new_id')
   ) designed (grantee, privilege, kind, objects)
@@ -8755,8 +9121,10 @@ begin
       'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
-      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
+      'next_inbound_retries',
       'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'read_figures',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',

@@ -28,6 +28,7 @@
 --!include outbound/1_capture/internal/pick_columns.sql
 --!include outbound/1_capture/internal/with_traceparent.sql
 --!include outbound/1_capture/internal/captured_context.sql
+--!include outbound/1_capture/internal/can_capture.sql
 --!include outbound/1_capture/internal/type_kind.sql
 --!include outbound/1_capture/internal/column_expression.sql
 --!include outbound/1_capture/internal/row_columns.sql
@@ -44,6 +45,7 @@
 --!include outbound/1_capture/templates/delete.sql
 --!include outbound/1_capture/templates/truncate.sql
 --!include outbound/1_capture/templates/otherwise.sql
+--!include outbound/1_capture/templates/unless_allowed.sql
 --!include outbound/1_capture/templates/row.sql
 --!include outbound/1_capture/internal/capture_parts.sql
 --!include outbound/1_capture/internal/write_capture_functions.sql
@@ -93,6 +95,7 @@
 --!include outbound/3_claim/runner/first_deliveries.sql
 --!include outbound/3_claim/runner/read_delivery.sql
 --!include outbound/3_claim/runner/hold_lifeline.sql
+--!include outbound/3_claim/runner/next_due_in_ms.sql
 --!include outbound/3_claim/runner/claim_deliveries.sql
 --!include outbound/3_claim/runner/release_deliveries.sql
 --!include outbound/4_record/internal/note_flow.sql
@@ -169,6 +172,7 @@
 --!include outbound/internal/check_outbound.sql
 --!include inbound/internal/check_inbound.sql
 --!include operations/health.sql
+--!include operations/runner/read_figures.sql
 --!include install/internal/restore_rows.sql
 --!include install/internal/designed_grants.sql
 --!include install/internal/restore_grants.sql

@@ -1,19 +1,26 @@
 import process from 'node:process';
 import { type Config, ConfigError, type Environment, readConfig, readSettings } from '../config.ts';
+import { createRest, type Rest } from '../database/rest.ts';
 import { createLog, type Log } from '../log.ts';
 import type { Command } from './command.ts';
 
-type Service = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
+type Service = (config: Config, log: Log, signal: AbortSignal, rest?: Rest) => Promise<void>;
 
-const dispatch: Service = async (...given) => (await import('../outbound/dispatcher.ts')).dispatch(...given);
-const receive: Service = async (...given) => (await import('../inbound/server.ts')).receive(...given);
-const receiveInThread: Service = async (...given) => (await import('../inbound/thread.ts')).receiveInThread(...given);
-const operations: Service = async (...given) => {
+const dispatch: Service = async (config, log, signal, rest) =>
+  (await import('../outbound/dispatcher.ts')).dispatch(config, log, signal, undefined, rest);
+const receive: Service = async (config, log, signal, rest) =>
+  (await import('../inbound/server.ts')).receive(config, log, signal, { rest });
+const receiveInThread: Service = async (config, log, signal, rest) => {
+  // Beside a dispatcher that rests it is in the same thread, since each tells the other of work.
+  if (rest) await receive(config, log, signal, rest);
+  else await (await import('../inbound/thread.ts')).receiveInThread(config, log, signal);
+};
+const operations: Service = async (config, log, signal, rest) => {
   const [{ serveOperations }, { createConsole }] = await Promise.all([
     import('../operations/serve.ts'),
     import('../console/server.ts'),
   ]);
-  await serveOperations(...given, createConsole);
+  await serveOperations(config, log, signal, createConsole, rest);
 };
 const observing: Service = async (...given) => (await import('../operations/observe.ts')).observe(...given);
 
@@ -22,9 +29,12 @@ async function serveFleet(env: Environment, services: Service[], path: string, s
   if (env.DATABASE_URL || env.DATABASE_URL_FILE)
     throw new ConfigError('COLLECTA_DATABASES and DATABASE_URL are both set: unset one');
   const settings = readSettings(env);
-  const { runFleet } = await import('../fleet/fleet.ts');
+  const [{ runFleet }, { createConsole }] = await Promise.all([
+    import('../fleet/fleet.ts'),
+    import('../console/server.ts'),
+  ]);
   const receives = services.includes(receive) || services.includes(receiveInThread);
-  const options = { settings, env, path, delivers: services.includes(dispatch), receives };
+  const options = { settings, env, path, delivers: services.includes(dispatch), receives, openSite: createConsole };
   await runFleet(options, createLog(settings.logLevel), signal, reload => process.on('SIGHUP', reload));
 }
 
@@ -46,9 +56,11 @@ With COLLECTA_DATABASES it serves many databases; SIGHUP has it read that file o
       }
       const config = readConfig(env);
       const log = createLog(config.logLevel);
+      const longestMs = config.idleIntervalHours * 3_600_000;
+      const rest = config.idle === 'release' ? createRest(longestMs, !services.includes(dispatch)) : undefined;
       const stop = new AbortController();
       signal.addEventListener('abort', () => stop.abort());
-      const ends = services.map(service => service(config, log, stop.signal).finally(() => stop.abort()));
+      const ends = services.map(service => service(config, log, stop.signal, rest).finally(() => stop.abort()));
       await Promise.allSettled(ends);
       await Promise.all(ends);
       return 0;
@@ -80,5 +92,5 @@ export const consoleCommand = serve(
 beside /livez, /readyz and /metrics. run, dispatch and receive serve the same where COLLECTA_OPERATIONS_PORT is set.
 A person logs in with a name and password of PostgreSQL, and sees and does what that role may: collecta_reader sees,
 collecta_operator acts. Behind a proxy that knows the person: COLLECTA_CONSOLE_TRUST_HEADER.`,
-  [(config, ...given) => operations({ ...config, operationsPort: config.operationsPort ?? 9090 }, ...given)],
+  [(config, log, signal) => operations({ ...config, operationsPort: config.operationsPort ?? 9090 }, log, signal)],
 );

@@ -17,11 +17,13 @@ const backlogLimit = 10_000;
 
 type Bin = { at: number; outcome: string | null; answer_step: number | null; receipt_step: number | null; n: number };
 
+const isRestricted = async (sql: Transaction): Promise<boolean> =>
+  (await sql`select collecta.visible_scopes() is not null as restricted`)[0]!.restricted;
+
 /** Counts of one endpoint ('' is all of them) in bins: by outcome, by how long answers took, and by how long receipts took. */
 export async function readRollup(sql: Transaction, endpointId: string, span: Span) {
   const { interval } = spans[span];
-  const [asker] = await sql`select collecta.visible_scopes() is not null as restricted`;
-  const total = endpointId !== '' ? undefined : asker!.restricted ? 'own' : 'all';
+  const total = endpointId !== '' ? undefined : (await isRestricted(sql)) ? 'own' : 'all';
   // What an endpoint did is kept by the minute for two hours only.
   const bin = span === 'day' && total !== 'all' ? 3_600 : spans[span].bin;
   // The total of all endpoints is hidden from a login that is restricted to scopes: it sees the sum of its own.
@@ -118,9 +120,13 @@ export const showTiles = (rows: (readonly [string, string | Html])[], live: stri
 
 export async function overview(sql: Transaction, base: string, span: Span): Promise<Html> {
   const rollup = await readRollup(sql, '', span);
+  // Whose scope a queue row has is looked up row by row, so a login that is restricted to scopes reads by its endpoints.
+  const ofItsEndpoints = (await isRestricted(sql))
+    ? sql`where q.endpoint_id in (select e.endpoint_id from collecta.endpoints e)`
+    : sql``;
   const [now] = await sql`
     select
-      (select count(*)::int from (select from collecta.delivery_queue limit ${backlogLimit + 1}) q) as queued,
+      (select count(*)::int from (select from collecta.delivery_queue q ${ofItsEndpoints} limit ${backlogLimit + 1}) q) as queued,
       (select count(*)::int from (select change_id from collecta.waiting_changes limit ${backlogLimit + 1}) o) as outbox,
       (select extract(epoch from now() - captured_at)::float8 * 1000
         from collecta.waiting_changes order by change_id limit 1) as outbox_age_ms,

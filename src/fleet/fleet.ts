@@ -1,18 +1,20 @@
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { ConfigError, type Environment, type Settings } from '../config.ts';
+import { type Config, ConfigError, type Environment, type Settings } from '../config.ts';
 import { whyUnreachable } from '../database/errors.ts';
+import { createRest, type Rest } from '../database/rest.ts';
 import { type InboundAnswer, type InboundRequest, problem } from '../inbound/handler.ts';
 import { type Inbound, openInbound, serveInbound } from '../inbound/server.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 import { observe } from '../operations/observe.ts';
+import type { Site } from '../operations/serve.ts';
 import { createBudget } from '../outbound/budget.ts';
 import { deadlineMs, dispatch, maxBodyBytes } from '../outbound/dispatcher.ts';
 import { createOrigins } from '../outbound/origins.ts';
 import { type Listing, type Member, readDatabases } from './databases.ts';
-import { type State, serveFleetOperations } from './operations.ts';
+import { type Served, type State, serveFleetOperations } from './operations.ts';
 
 export type FleetOptions = {
   /** The process's settings: of a database, unless it has its own; and those that all share. */
@@ -22,6 +24,8 @@ export type FleetOptions = {
   path: string;
   delivers: boolean;
   receives: boolean;
+  /** Makes the console of a database. */
+  openSite: (config: Config, log: Log) => Site;
 };
 
 type Running = {
@@ -33,6 +37,9 @@ type Running = {
   ended: Promise<void>;
   state: State;
   inbound: Inbound | undefined;
+  /** Only where its settings say that idle sessions are released. */
+  rest: Rest | undefined;
+  site: Site | undefined;
 };
 
 const staggerMs = 20;
@@ -45,7 +52,7 @@ const longestRetryMs = 60_000;
  * one database is tried again for that one, and leaves the others alone.
  */
 export async function runFleet(
-  { settings, env, path, delivers, receives }: FleetOptions,
+  { settings, env, path, delivers, receives, openSite }: FleetOptions,
   log: Log,
   signal: AbortSignal,
   onReload: (reload: () => void) => void,
@@ -56,7 +63,12 @@ export async function runFleet(
 
   function begin(member: Member, after: Promise<void> | undefined, delayMs: number): void {
     const [stop, leave] = [new AbortController(), new AbortController()];
-    const each: Running = { member, stop, leave, ended: Promise.resolve(), state: 'waiting', inbound: undefined };
+    const { idle, idleIntervalHours } = member.config;
+    const rest = idle === 'release' ? createRest(idleIntervalHours * 3_600_000, !delivers) : undefined;
+    const each: Running = {
+      ...{ member, stop, leave, rest, ended: Promise.resolve() },
+      ...{ state: 'waiting', inbound: undefined, site: undefined },
+    };
     running.set(member.name, each);
     const named = withName(log, member.name);
     const work = async () => {
@@ -67,18 +79,19 @@ export async function runFleet(
       const onListening = (listens: boolean) => {
         each.state = listens ? 'listening' : 'polling';
       };
-      const deliver = () => dispatch(member.config, named, stop.signal, { ...shared, channels, onListening });
+      const deliver = () => dispatch(member.config, named, stop.signal, { ...shared, channels, onListening }, rest);
       const onFailure = () => {
         each.state = 'failed';
       };
       await Promise.all([
         ...(receives ? [always(named, leave.signal, () => receive(each, named, !delivers), onFailure)] : []),
         ...(delivers
-          ? [always(named, stop.signal, deliver, onFailure), observe(member.config, named, stop.signal)]
+          ? [always(named, stop.signal, deliver, onFailure), observe(member.config, named, stop.signal, rest)]
           : []),
       ]);
     };
-    each.ended = work().finally(() => {
+    each.ended = work().finally(async () => {
+      await each.site?.close();
       if (running.get(member.name) === each) running.delete(member.name);
     });
   }
@@ -137,7 +150,7 @@ export async function runFleet(
     const { signal: left } = each.leave;
     await waitUntilInstalled(config.databaseUrl, named, left);
     if (left.aborted) return;
-    const inbound = openInbound(config, named, { idle: true, listens });
+    const inbound = openInbound(config, named, { idle: true, listens: listens && !each.rest, rest: each.rest });
     each.inbound = inbound;
     if (listens) each.state = 'listening';
     await aborted(left);
@@ -148,8 +161,19 @@ export async function runFleet(
   signal.addEventListener('abort', () => {
     for (const { stop } of running.values()) stop.abort();
   });
-  const states = () => Array.from(running.values(), ({ member, state }) => [member.name, state] as [string, State]);
-  const operations = serveFleetOperations(settings, states, log, signal);
+  const databases = () =>
+    Array.from(running.values(), (each): Served => {
+      const { member, rest } = each;
+      const site = () => {
+        if (each.leave.signal.aborted) return undefined;
+        const base = settings.consolePath === '/' ? '' : settings.consolePath;
+        const config = { ...member.config, consolePath: `${base}/${member.name}` };
+        each.site ??= openSite(config, withName(log, member.name));
+        return each.site;
+      };
+      return { name: member.name, config: member.config, state: rest?.resting ? 'resting' : each.state, rest, site };
+    });
+  const operations = serveFleetOperations(settings, databases, log, signal);
   if (receives) await serveInbound(settings, answer, log, signal);
   else await aborted(signal);
   for (const each of running.values()) end(each);

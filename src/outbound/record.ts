@@ -87,10 +87,10 @@ function sparseRecordOf({ delivery, startedAt, result }: Finished, now: number, 
 }
 
 /**
- * Records finished attempts by collecta.record_deliveries: in batches of what gathers within 20 ms, sooner when there are 200
- * or another delivery waits for one. A batch that cannot be recorded is halved until the one result that cannot is alone, and
- * of that one is recorded what can be. An outage is waited for until the lease ends, after which somebody else has the
- * delivery and the fence would refuse the result anyway.
+ * Records finished attempts by collecta.record_deliveries: in batches of what gathers within 20 ms, sooner when there
+ * are 200 or another delivery waits for one. A batch that cannot be recorded is halved until the one result that cannot
+ * is alone, and of that one is recorded what can be. An outage is waited for until the lease ends, after which somebody
+ * else has the delivery and the fence would refuse the result anyway.
  */
 export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: RecorderOptions) {
   const gathered: Finished[] = [];

@@ -1,6 +1,6 @@
 import postgres from 'postgres';
 import type { Test } from 'tap';
-import { readMetrics } from '../../src/operations/metrics.ts';
+import { readFigures, showMetrics } from '../../src/operations/metrics.ts';
 import { tail } from '../../src/operations/tail.ts';
 import { refusal } from './changes.ts';
 import { openConsole } from './console.ts';
@@ -76,7 +76,7 @@ export async function allThatIsShown(session: { url: string; name: string }, pat
   for (const path of paths) shown.push({ where: `console ${path}`, text: await person.text(`/console/${path}`) });
   const own = session.url.replace('postgres:postgres@', `${session.name}:x@`);
   const sql = postgres(own, { max: 1 });
-  shown.push({ where: 'metrics', text: await readMetrics(sql as never) });
+  shown.push({ where: 'metrics', text: await showMetrics(await readFigures(sql as never)) });
   await sql.end();
   const stop = new AbortController();
   const lines: string[] = [];
