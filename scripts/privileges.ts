@@ -9,7 +9,7 @@ import { startServer } from '../test/support/server.ts';
 export const path = 'docs/privileges.md';
 
 /** The columns of the page. An owner may do everything with what it owns, which the column Owner shows. */
-const roles = ['reader', 'operator', 'dispatcher', 'inbound', 'capture', 'writer'];
+const roles = ['reader', 'operator', 'dispatcher', 'inbound', 'capture', 'writer', 'viewer'];
 
 /** One module and one inbound endpoint, because the page shows the functions that are generated for one of each. */
 const sample = `

@@ -77,7 +77,7 @@ function capturedAt(eventId: string): number {
 export function countAttempt(attempt: {
   endpointId: string;
   eventId: string;
-  outcome: 'delivered' | 'failed' | 'blocked';
+  outcome: 'delivered' | 'failed' | 'blocked' | 'lost';
   status: number | null;
   totalMs: number;
 }): void {

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:2145cfe9a1261b7424454b87578d5b30241d308a
+--! Hash: sha1:a47877a901c702fb0a8fbc997a6b8b401b3a2c76
 --! Message: Install
 
 --! Included install/schema.sql
@@ -189,6 +189,43 @@ comment on column collecta.module_versions.column_numbers is
 comment on column collecta.module_versions.database is
   'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
 --! EndIncluded modules/modules.sql
+--! Included modules/module_tables.sql
+-- The history of a module outlives its table and its attachment. The name is kept because an OID that is gone may be
+-- another table's later.
+create table collecta.module_tables (
+  slug text collate "C" not null,
+  relation regclass not null,
+  named text collate "C" not null,
+  row_secured boolean not null,
+  constraint module_tables_pkey primary key (slug, relation)
+);
+comment on table collecta.module_tables is
+  'Tables that are or were attached, and their partitions that have row security: collecta.row_secured_modules hides by '
+  'it what their records held. Written by attach_module, detach_module and maintain().';
+comment on column collecta.module_tables.row_secured is
+  'Whether the table had row security when it was last looked at. Once the table is dropped, this decides.';
+
+create or replace function collecta.remember_module_tables() returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  insert into collecta.module_tables as t (slug, relation, named, row_secured)
+  select distinct on (m.slug, c.oid) m.slug, c.oid, format('%I.%I', n.nspname, c.relname), c.relrowsecurity
+  from (
+    select v.slug, v.relation, null as named from collecta.module_versions v
+    union all
+    select k.slug, k.relation, k.named from collecta.module_tables k
+  ) m
+  cross join lateral (
+    select m.relation::oid as relid union select p.relid::oid from pg_partition_tree(m.relation) p) tree
+  join pg_catalog.pg_class c on c.oid = tree.relid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where case when c.oid = m.relation then m.named is null or m.named = format('%I.%I', n.nspname, c.relname)
+    else c.relrowsecurity end
+  on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
+    where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
+$$;
+comment on function collecta.remember_module_tables() is 'Keeps collecta.module_tables.';
+--! EndIncluded modules/module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -506,6 +543,7 @@ create table collecta.endpoint_flow (
   pace int,
   paced_at timestamptz,
   learned_per_second real,
+  raised_at timestamptz,
   max_per_second int,
   next_slot timestamptz,
   constraint endpoint_flow_pkey primary key (endpoint_id),
@@ -520,7 +558,8 @@ comment on column collecta.endpoint_flow.held_at is 'When the last hold began; d
 comment on column collecta.endpoint_flow.pace is
   'Deliveries in flight at once after a hold or an outage: from 1 it doubles up to max_in_flight, then it is null.';
 comment on column collecta.endpoint_flow.learned_per_second is
-  'What the receiver took between two holds, a little less: requests a second until it takes more.';
+  'Requests a second that the receiver was seen to take, until it takes more. Null: nothing was learned.';
+comment on column collecta.endpoint_flow.raised_at is 'When the learned rate was last tried upwards.';
 comment on column collecta.endpoint_flow.max_per_second is 'The endpoint''s option, exact over all runners. Null: no limit.';
 comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, where a rate limits them.';
 --! EndIncluded outbound/endpoint_flow.sql
@@ -2472,6 +2511,7 @@ begin
   from collecta.endpoints e cross join lateral unnest(e.events) event
   where e.state <> 'deleted' and (e.modules is null or save_module.slug = any (e.modules))
   on conflict do nothing;
+  perform collecta.remember_module_tables();
   perform collecta.write_capture_functions(saved);
   return saved;
 end
@@ -2488,6 +2528,7 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
+  perform collecta.remember_module_tables();
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta_modules.%I()',
@@ -2832,18 +2873,24 @@ comment on function collecta.attach_shards(regclass, text, text, text, text, tex
 create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  scopes constant text[] := collecta.visible_scopes();
 begin
   if not exists (
-    select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id and e.state <> 'deleted'
+    select from collecta.endpoints e
+    where e.endpoint_id = check_endpoint_id.endpoint_id and e.state <> 'deleted'
+      and (scopes is null or e.scope = any (scopes))
   ) then
     raise exception using errcode = 'CW010', message = format('there is no endpoint %L', endpoint_id),
-      detail = case when exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id)
+      detail = case when scopes is not null then 'You are restricted to the endpoints of your scopes.'
+        when exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id)
         then 'It was deleted.' else 'No endpoint ever had this id.' end,
       hint = 'select endpoint_id, name, url from collecta.endpoints where state <> ''deleted'';';
   end if;
 end
 $$;
-comment on function collecta.check_endpoint_id(text) is 'Raises CW010 if there is no such endpoint, or it was deleted.';
+comment on function collecta.check_endpoint_id(text) is
+  'Raises CW010 if there is no such endpoint, it was deleted, or the caller is restricted to other scopes.';
 
 create or replace function collecta.check_endpoint(
   url text, events text[], modules text[], secret text, filter text, payload_role text, headers jsonb
@@ -4682,17 +4729,19 @@ begin
       pace = case when f.paced_at > present - interval '0.5 s' then f.pace
         when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
       paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
-      -- What was learned is tried upwards, and forgotten when it is no limit any more.
-      learned_per_second = case when f.held_at > present - interval '10 s' then f.learned_per_second
-        when f.learned_per_second < 1000 then f.learned_per_second * 1.1 end,
-      held_at = case when f.held_at > present - interval '10 s' then f.held_at else present end
+      -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
+      -- From 1,000 on it is no limit any more.
+      learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
+        else nullif(least(1000,
+          f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
+      raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
     from unnest(succeeded, note_flow.deliveries) s (endpoint_id, deliveries), collecta.endpoints e
     where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
       and f.endpoint_id in (
         select l.endpoint_id from collecta.endpoint_flow l
         where l.endpoint_id = any (succeeded)
           and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
-            or l.held_at > present - interval '5 minutes')
+            or l.held_at > present - interval '10 s')
         order by l.endpoint_id for update skip locked);
   end if;
   if failing is not null or held is not null then
@@ -4713,12 +4762,21 @@ begin
     update collecta.endpoint_flow f
     set held_until = greatest(f.held_until, h.held_until),
       pace = 1, paced_at = present,
-      -- Several answers of one moment are one hold. What was delivered since the last one tells what the receiver takes.
-      learned_per_second = case when f.held_until > present or f.delivered_since_hold = 0
-          or f.held_at < present - interval '5 minutes' then f.learned_per_second
-        when f.held_at is not null then f.delivered_since_hold / greatest(extract(epoch from present - f.held_at), 0.1) end,
+      -- Several answers of one moment are one hold. A second hold soon after the first one says what the receiver
+      -- takes: as many as were delivered since the first. A later one asks for a little less. Where nothing more was
+      -- due, or nothing was delivered since the last hold, it was not the rate that was refused.
+      learned_per_second = case
+        when f.held_until > present or f.delivered_since_hold = 0 or not exists (
+            select from collecta.delivery_queue q
+            where q.endpoint_id = h.id and q.due_at <= present and q.leased_until is null)
+          then f.learned_per_second
+        when f.held_at > present - interval '10 s'
+          then greatest(f.delivered_since_hold / greatest(extract(epoch from present - f.held_at), 0.1), 1)
+        when f.learned_per_second > 1.25 then f.learned_per_second * 0.8
+        else f.learned_per_second end,
       delivered_since_hold = case when f.held_until > present then f.delivered_since_hold else 0 end,
-      held_at = case when f.held_until > present then f.held_at else present end
+      held_at = case when f.held_until > present then f.held_at else present end,
+      raised_at = present
     from (select id, max(until) as held_until from unnest(held, note_flow.held_until) h (id, until) group by id) h
     where f.endpoint_id = h.id
       and f.endpoint_id in (select l.endpoint_id from collecta.endpoint_flow l where l.endpoint_id = any (held)
@@ -4784,14 +4842,16 @@ begin
       where q.delivery_id = r.id and q.leased_until = r.leased_until
       for update) q
   ), mine as materialized (
-    select l.*, l.outcome = 'delivered' or not l.is_held and l.attempt > l.retry_max or l.state = 'deleted' as done,
+    select l.*, l.outcome = 'delivered' or l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one.
       case when l.is_held then l.held_until
+        when l.outcome = 'lost' then present
         else l.finished_at + l.retry_base * pow(2, l.attempt - 1) end as next_attempt_at
     from (
-      select l.*, e.retry_max, e.retry_base, e.state,
-        l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
-      from locked l
+      select l.*, not l.is_held and l.outcome <> 'lost' as counts, e.retry_max, e.retry_base, e.state
+      from (
+        select l.*, l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
+        from locked l) l
       -- Read only where it is needed.
       left join lateral (
         select e.retry_max, e.retry_base, e.state from collecta.endpoints e
@@ -4802,7 +4862,7 @@ begin
     update collecta.delivery_queue q
     -- Never before rows in flight: claims find these as the first max_in_flight that are due.
     set due_at = greatest(m.next_attempt_at, clock_timestamp()), leased_until = null, losses = 0,
-      attempt = case when m.is_held then q.attempt else m.attempt end,
+      attempt = case when m.counts then m.attempt else q.attempt end,
       held_since = case when m.held_until is not null then coalesce(q.held_since, present) else q.held_since end
     from mine m
     where q.ctid = m.row_at and not m.done
@@ -4817,12 +4877,13 @@ begin
     from mine m
   ), by_endpoint as (
     select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
-      max(m.held_until) as held_until, bool_or(m.status = 410) as gone
+      bool_or(m.outcome <> 'lost') as answered, max(m.held_until) as held_until, bool_or(m.status = 410) as gone
     from mine m group by m.endpoint_id
   )
   select (select count(*) from mine),
     array_agg(b.endpoint_id) filter (where b.delivered > 0), array_agg(b.delivered) filter (where b.delivered > 0),
-    array_agg(b.endpoint_id) filter (where b.delivered = 0), array_agg(b.endpoint_id) filter (where b.held_until is not null),
+    array_agg(b.endpoint_id) filter (where b.delivered = 0 and b.answered),
+    array_agg(b.endpoint_id) filter (where b.held_until is not null),
     array_agg(b.held_until) filter (where b.held_until is not null), array_agg(b.endpoint_id) filter (where b.gone),
     o.endpoint_ids, o.record_keys
   into recorded, succeeded, delivered, failing, held, held_until, gone, ordered_endpoints, ordered_records
@@ -4844,7 +4905,7 @@ end
 $$;
 comment on function collecta.record_deliveries(json) is
   'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed or blocked. Only these are needed; url, request_headers, status, response_headers, response_body and
+delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are needed; url, request_headers, status, response_headers, response_body and
 error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
 took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
@@ -4868,6 +4929,8 @@ begin
     if row_at.record_key is not null then
       perform collecta.promote_next(array[row_at.endpoint_id], array[row_at.record_key]);
     end if;
+  elsif outcome = 'lost' then
+    update collecta.delivery_queue q set leased_until = null where q.delivery_id = row_at.delivery_id;
   elsif exists (select from collecta.endpoints e where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
     update collecta.delivery_queue q
     set attempt = q.attempt + 1, losses = 0, leased_until = null,
@@ -4889,10 +4952,11 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  scopes constant text[] := collecta.visible_scopes();
   changes int := 0;
   deliveries int;
 begin
-  if route_again.endpoint_id is null then
+  if route_again.endpoint_id is null and scopes is null then
     update collecta.unrouted u set again = true where u.endpoint_id = '' and u.version is not null;
     get diagnostics changes = row_count;
   end if;
@@ -4908,6 +4972,7 @@ begin
       select t.matches, t.reason from collecta.try_filter(v.body, e.filter) t where e.filter is not null) f
     where u.endpoint_id <> '' and not u.again
       and (route_again.endpoint_id is null or u.endpoint_id = route_again.endpoint_id)
+      and (scopes is null or v.scope = any (scopes))
   ), still as (
     update collecta.unrouted u set reason = j.reason, set_aside_at = now()
     from judged j
@@ -4968,7 +5033,7 @@ begin
       join collecta.endpoints e on e.endpoint_id = a.endpoint_id
       join collecta.events v
         on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
-      where a.id = any (ids)) r) r;
+      where a.id = any (ids) and e.state <> 'deleted') r) r;
   get diagnostics queued = row_count;
   return queued;
 end
@@ -4981,15 +5046,23 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  scopes constant text[] := collecta.visible_scopes();
   replayed collecta.delivery_attempts;
 begin
-  select a.* into replayed from collecta.delivery_attempts a where a.id = replay_delivery.id;
+  select a.* into replayed from collecta.delivery_attempts a
+  where a.id = replay_delivery.id
+    and (scopes is null or collecta.is_in_scope(a.event_id, a.payload_role, a.routed_at, scopes));
   if not found then
     raise exception using errcode = 'CW020', message = format('there is no delivery %L', id),
       detail = 'Attempts are kept for settings.retention.',
       hint = 'select id, outcome, started_at from collecta.webhook_deliveries order by started_at desc limit 20;';
   end if;
-  perform collecta.check_endpoint_id(replayed.endpoint_id);
+  -- Who is restricted to scopes may replay what went to an endpoint without one.
+  if scopes is null or not exists (
+    select from collecta.endpoints e where e.endpoint_id = replayed.endpoint_id and e.state <> 'deleted'
+  ) then
+    perform collecta.check_endpoint_id(replayed.endpoint_id);
+  end if;
   update collecta.delivery_queue q
   set due_at = least(q.due_at, clock_timestamp())
   where q.endpoint_id = replayed.endpoint_id and q.event_id = replayed.event_id
@@ -5020,8 +5093,9 @@ declare
     '{"message":"A test event of collecta-webhooks."}', null, null, null, false);
 begin
   perform collecta.check_endpoint_id(send_test_event.endpoint_id);
-  insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
-  values (made, present, sequence, 0, 'test', 'test', present, body);
+  insert into collecta.events (event_id, routed_at, sequence, position, module, event, scope, occurred_at, body)
+  values (made, present, sequence, 0, 'test', 'test',
+    (select e.scope from collecta.endpoints e where e.endpoint_id = send_test_event.endpoint_id), present, body);
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at, bytes)
   values (sequence, 0, send_test_event.endpoint_id, made, present, present, octet_length(body));
   perform collecta.wake_runner();
@@ -5032,6 +5106,136 @@ comment on function collecta.send_test_event(text) is
   'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where
 event_id = ''...''.';
 --! EndIncluded outbound/send_test_event.sql
+--! Included operations/internal/acting_role.sql
+-- In a security definer function, current_user is the owner of the function. This returns its caller.
+create or replace function collecta.acting_role() returns name
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
+$$;
+comment on function collecta.acting_role() is
+  'Returns the role that the session has set with SET ROLE, or else its login. It does so inside a security definer '
+  'function too.';
+--! EndIncluded operations/internal/acting_role.sql
+--! Included install/restricted_logins.sql
+create table collecta.restricted_logins (
+  login name not null,
+  login_oid oid not null,
+  database text collate "C" not null,
+  scopes text[] collate "C" not null,
+  restricted_at timestamptz not null default now(),
+  constraint restricted_logins_pkey primary key (login)
+);
+comment on table collecta.restricted_logins is
+  'Roles that see of collecta what belongs to their scopes (tenants), and nothing else. Written by restrict_login().';
+comment on column collecta.restricted_logins.login is
+  'Roles are the cluster''s: in a restored copy, a role of this name is restricted. The restriction holds for members '
+  'that inherit its rights, too.';
+comment on column collecta.restricted_logins.login_oid is 'Keeps a role restricted that is renamed.';
+comment on column collecta.restricted_logins.database is 'Where login_oid holds.';
+comment on column collecta.restricted_logins.scopes is 'Values of a module''s scope column.';
+
+-- Who asks is any of three: the login, the role of SET ROLE, and the owner of a security definer function. So neither SET
+-- ROLE nor a function of somebody else's lifts a restriction. Where several apply, each of them narrows.
+create or replace function collecta.visible_scopes(asker name default current_user) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from collecta.restricted_logins) then
+    return null;
+  end if;
+  return (
+    with asking as (
+      select r.oid
+      from pg_catalog.pg_roles r
+      where r.rolname in (asker, session_user, collecta.acting_role()) and not r.rolsuper
+        and not pg_has_role(r.oid, current_user, 'usage') -- the owner of collecta, as whom this function runs
+    ), applying as (
+      select l.login, l.scopes from collecta.restricted_logins l
+      where exists (
+        select from pg_catalog.pg_roles named join asking on pg_has_role(asking.oid, named.oid, 'usage')
+        where named.rolname = l.login or named.oid = l.login_oid and l.database = collecta.database_identity())
+    )
+    select case when exists (select from applying) then array(
+      select s.scope from applying cross join lateral (select distinct unnest(applying.scopes) as scope) s
+      group by s.scope having count(*) = (select count(*) from applying)) end);
+end
+$$;
+comment on function collecta.visible_scopes(name) is
+  'The scopes that you are restricted to by restrict_login(); null: you are not.';
+
+create or replace function collecta.is_in_scope(event_id text, payload_role text, routed_at timestamptz, scopes text[])
+returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from collecta.events e
+    where e.event_id = is_in_scope.event_id and e.payload_role = is_in_scope.payload_role
+      and e.routed_at = is_in_scope.routed_at and e.scope = any (scopes));
+end
+$$;
+comment on function collecta.is_in_scope(text, text, timestamptz, text[]) is
+  'Whether an event belongs to one of these scopes. Policies ask it for those who are restricted.';
+
+create or replace function collecta.why_not_restricted(login name) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when r.rolsuper then 'is a superuser'
+    when r.rolbypassrls then 'has BYPASSRLS'
+    when pg_has_role(r.oid, s.nspowner, 'usage') then format('has the rights of %s, who owns collecta', s.nspowner::regrole)
+    when power.rolname is not null then format('has the rights of %s', power.rolname) end
+  from pg_catalog.pg_roles r
+  join pg_catalog.pg_namespace s on s.nspname = 'collecta'
+  left join pg_catalog.pg_roles power on pg_has_role(r.oid, power.oid, 'member') and power.rolname in (
+    collecta.role_name('collecta_dispatcher'), collecta.role_name('collecta_inbound'),
+    collecta.role_name('collecta_viewer'), collecta.role_name('collecta_capture'))
+  where r.rolname = login
+  order by power.rolname limit 1
+$$;
+comment on function collecta.why_not_restricted(name) is
+  'Why a restriction of this role would not hold; null where it does.';
+
+create or replace function collecta.restrict_login(login text, scopes text[]) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  reason constant text := collecta.why_not_restricted(login::name);
+begin
+  if to_regrole(quote_ident(login)) is null then
+    raise exception using errcode = 'CW043', message = format('there is no role %L', login),
+      detail = 'A restriction is bound to a role by its name.', hint = format('create role %I login;', login);
+  end if;
+  if scopes is null or array_position(scopes, null) is not null then
+    raise exception using errcode = 'CW043', message = 'scopes are null',
+      detail = 'A restricted login sees the records whose scope column has one of these values.',
+      hint = format('select collecta.restrict_login(%L, %L);', login, '{acme}');
+  end if;
+  if reason is not null then
+    raise exception using errcode = 'CW043', message = format('%s %s: a restriction would not hold', login, reason),
+      detail = 'Row security does not apply to such a role, or it can read deliveries in another way.',
+      hint = format('create role %I login in role %I; -- and restrict that one', login || '_of_one_scope',
+        collecta.role_name('collecta_reader'));
+  end if;
+  insert into collecta.restricted_logins as l (login, login_oid, database, scopes)
+  values (login, to_regrole(quote_ident(login)), collecta.database_identity(), scopes)
+  on conflict on constraint restricted_logins_pkey do update
+  set login_oid = excluded.login_oid, database = excluded.database, scopes = excluded.scopes, restricted_at = now();
+end
+$$;
+comment on function collecta.restrict_login(text, text[]) is
+  'From now on this role, and whoever inherits its rights, sees of collecta only what belongs to these scopes (tenants), '
+  'and an operator acts on nothing else. Called again, it replaces the scopes.';
+
+create or replace function collecta.unrestrict_login(login text) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  delete from collecta.restricted_logins l where l.login = unrestrict_login.login::name
+$$;
+comment on function collecta.unrestrict_login(text) is 'Takes restrict_login() back.';
+--! EndIncluded install/restricted_logins.sql
 --! Included operations/delivery_rollup.sql
 create table collecta.delivery_rollup (
   endpoint_id text collate "C" not null,
@@ -5084,10 +5288,13 @@ comment on column collecta.operator_actions.login is
 comment on column collecta.operator_actions.touched is 'How many deliveries, requests or changes were affected.';
 --! EndIncluded operations/operator_actions.sql
 --! Included operations/secret_overlaps.sql
-create view collecta.secret_overlaps as
+create view collecta.secret_overlaps with (security_barrier) as
 select s.endpoint_id, s.previous_until
 from collecta.endpoint_secrets s
-where s.previous_until > now();
+where s.previous_until > now()
+  and ((select collecta.visible_scopes(current_user)) is null
+    or s.endpoint_id in (select e.endpoint_id from collecta.endpoints e
+      where e.scope = any ((select collecta.visible_scopes(current_user))::text[])));
 comment on view collecta.secret_overlaps is
   'Endpoints whose secret was rotated and whose old secret still signs, with the end of the overlap. It contains no '
   'secret.';
@@ -5318,17 +5525,6 @@ comment on function collecta.body_contains(text, jsonb) is
   'Whether a payload contains a piece of JSON, according to the operator @> of jsonb. False for a payload that cannot '
   'be converted to jsonb.';
 --! EndIncluded operations/body_contains.sql
---! Included operations/internal/acting_role.sql
--- In a security definer function, current_user is the owner of the function. This returns its caller.
-create or replace function collecta.acting_role() returns name
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
-$$;
-comment on function collecta.acting_role() is
-  'Returns the role that the session has set with SET ROLE, or else its login. It does so inside a security definer '
-  'function too.';
---! EndIncluded operations/internal/acting_role.sql
 --! Included operations/internal/latency_step.sql
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
@@ -5513,6 +5709,7 @@ begin
     perform collecta.restore_grants();
   end if;
 
+  perform collecta.remember_module_tables();
   delete from collecta.muted_changes m where m.captured_at < now() - keep;
   delete from collecta.delivery_queue q using collecta.endpoints e
   where e.endpoint_id = q.endpoint_id and e.state = 'deleted' and (q.leased_until is null or q.leased_until < now());
@@ -6226,9 +6423,11 @@ begin
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
       detail = concat_ws('; ', 'Column ' || wrong,
-        format('Column %s must not be null, has no default and is not mapped', missing)) || '.',
-      hint = coalesce(format('Map it, or: alter table %s alter column %s set default ...;',
-        target.relation, split_part(missing, ', ', 1)), format('\d %s', target.relation));
+        'Column ' || missing || ' must not be null, has no default and is not mapped') || '.',
+      hint = case when missing is not null
+        then format('Map it, or: alter table %s alter column %s set default ...;', target.relation,
+                    split_part(missing, ', ', 1))
+        else format('\d %s', target.relation) end;
   end if;
 
   select string_agg(format('%I', c), ', ') into wrong
@@ -6779,9 +6978,14 @@ create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_i
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted') then
+  -- Inbound endpoints have no scope: who is restricted to scopes sees none.
+  if collecta.visible_scopes() is not null or not exists (
+    select from collecta.inbound_endpoints e
+    where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted'
+  ) then
     raise exception using errcode = 'CW050', message = format('there is no inbound endpoint %L', inbound_endpoint_id),
-      detail = case when exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
+      detail = case when collecta.visible_scopes() is not null then 'You are restricted to scopes, and it has none.'
+        when exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
         then 'It was deleted.' else 'No inbound endpoint ever had this id.' end,
       hint = 'select inbound_endpoint_id, module, state from collecta.inbound_endpoints where state <> ''deleted'';';
   end if;
@@ -7650,7 +7854,8 @@ as $$
 declare
   queued bigint;
 begin
-  if not exists (select from collecta.inbound_requests r where r.request_id = id) then
+  if collecta.visible_scopes() is not null
+    or not exists (select from collecta.inbound_requests r where r.request_id = id) then
     perform collecta.check_inbound_endpoint_id(id);
   end if;
   update collecta.inbound_requests r set state = 'retry'
@@ -7735,57 +7940,171 @@ comment on function collecta.test_inbound_mapping(text, json) is
 --! EndIncluded inbound/test_inbound_mapping.sql
 
 --! Included modules/row_secured_modules.sql
--- Events and inbound requests hold copies of records, and must not tell a reader what row security of the table hides
--- from them. The table's policies cannot be asked about a record that may be gone. So all contents of such modules are
--- hidden from the roles to whom the policies apply; owners, BYPASSRLS roles and superusers see everything.
+-- A copy of a record must not tell what row security keeps from who reads it. Its policies cannot be asked about a record
+-- that may be gone, so the contents of such modules are hidden as a whole from those to whom the policies apply. A table
+-- that is gone is treated as if its policies still applied; so is one whose name is another one's now.
 create view collecta.row_secured_modules as
-select distinct v.slug, v.relation::regclass as relation
-from collecta.module_versions v join pg_class c on c.oid = v.relation
-where c.relrowsecurity and row_security_active(c.oid);
+select distinct m.slug, m.relation
+from (
+  select v.slug, v.relation, null::text as named, false as row_secured from collecta.module_versions v
+  union all
+  select t.slug, t.relation, t.named, t.row_secured from collecta.module_tables t
+) m
+left join (pg_class c join pg_namespace n on n.oid = c.relnamespace) on c.oid = m.relation
+where not (select pg_has_role(current_user, e.relowner, 'usage')
+           from pg_class e where e.oid = 'collecta.events'::regclass)
+  and case
+    when c.oid is null or m.named <> quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+      then (m.row_secured or coalesce(c.relrowsecurity, false)) and row_security_active('collecta.events'::regclass)
+    else c.relrowsecurity and row_security_active(c.oid)
+      or c.relkind = 'p' and exists (
+        select from pg_partition_tree(c.oid) p join pg_class leaf on leaf.oid = p.relid
+        where leaf.relrowsecurity and row_security_active(leaf.oid)) end;
 comment on view collecta.row_secured_modules is
-  'Modules on whose table row security applies to you: their events, and what was received into them, are hidden from '
-  'you, and request_body is null.';
+  'Modules whose table, or a partition of it, has row security that applies to you, or had it and is gone. What their
+records held is hidden from you: their events, what was received into them, what was set aside, and what receivers
+answered. Of their deliveries you see time, endpoint and outcome.';
 
--- These policies do not apply to our functions, which run as the tables' owner. The outbox has none, because writers'
--- sessions may have row_security = off, which turns a policy into an error.
+-- The names of these modules, for policies: as an array it is computed once for a query, whatever the number of rows.
+-- Our functions run as the owner of the tables, to whom the policies do not apply. There is none on the outbox, since
+-- the sessions of writers may have row_security = off, nor on the attempts: there, columns are not granted.
 alter table collecta.events enable row level security;
 create policy events_of_row_secured_modules_are_hidden on collecta.events
-  for select using (module not in (select slug from collecta.row_secured_modules));
+  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
 alter table collecta.unrouted enable row level security;
 create policy changes_of_row_secured_modules_are_hidden on collecta.unrouted
-  for select using (module not in (select slug from collecta.row_secured_modules));
+  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
+alter table collecta.muted_changes enable row level security;
+create policy changes_of_row_secured_modules_are_hidden on collecta.muted_changes
+  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
+-- Its reason may quote a row of any module.
+alter table collecta.routing_trouble enable row level security;
+create policy trouble_is_hidden_where_a_module_is on collecta.routing_trouble
+  for select using (not exists (select from collecta.row_secured_modules));
 alter table collecta.inbound_requests enable row level security;
 create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_requests
-  for select using (inbound_endpoint_id not in (
+  for select using (inbound_endpoint_id <> all (array(
     select e.inbound_endpoint_id from collecta.inbound_endpoints e
-    join collecta.row_secured_modules m on m.slug = e.module));
+    join collecta.row_secured_modules m on m.slug = e.module)));
 --! EndIncluded modules/row_secured_modules.sql
+--! Included install/restriction_policies.sql
+-- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is about
+-- endpoints. Tables that are not here tell of the configuration and of no tenant.
+create policy restricted_logins_see_their_scopes on collecta.events as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or scope = any ((select collecta.visible_scopes(current_user))::text[]));
+create policy restricted_logins_see_their_scopes on collecta.unrouted as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+alter table collecta.delivery_attempts enable row level security;
+create policy restricted_logins_see_their_scopes on collecta.delivery_attempts
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+alter table collecta.delivery_queue enable row level security;
+create policy restricted_logins_see_their_scopes on collecta.delivery_queue
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+
+alter table collecta.endpoints enable row level security;
+create policy restricted_logins_see_their_scopes on collecta.endpoints
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or scope = any ((select collecta.visible_scopes(current_user))::text[]));
+-- The policy of collecta.endpoints holds in these subqueries as well.
+alter table collecta.subscriptions enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.subscriptions
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.endpoint_flow enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.endpoint_flow
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.delivery_rollup enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.delivery_rollup
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.alerts enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.alerts
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or subject in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.operator_actions enable row level security;
+create policy restricted_logins_see_their_actions on collecta.operator_actions
+  for select using ((select collecta.visible_scopes(current_user)) is null or done_by = current_user);
+
+create policy restricted_logins_see_none on collecta.muted_changes as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+create policy restricted_logins_see_none on collecta.routing_trouble as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+create policy restricted_logins_see_none on collecta.inbound_requests as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.inbound_endpoints enable row level security;
+create policy restricted_logins_see_none on collecta.inbound_endpoints
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.inbound_budgets enable row level security;
+create policy restricted_logins_see_none on collecta.inbound_budgets
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.inbound_refusals enable row level security;
+create policy restricted_logins_see_none on collecta.inbound_refusals
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.runners enable row level security;
+create policy restricted_logins_see_none on collecta.runners
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+--! EndIncluded install/restriction_policies.sql
+--! Included outbound/waiting_changes.sql
+-- In place of collecta.outbox itself for readers: a policy on the outbox would fail the writers whose sessions have
+-- row_security = off, pg_restore's among them.
+create view collecta.waiting_changes as
+select o.change_id, o.version, o.operation, o.transaction_id, o.trigger_depth, o.captured_at
+from collecta.outbox o
+where (select collecta.visible_scopes(current_user)) is null;
+comment on view collecta.waiting_changes is
+  'Changes in the outbox, which are not routed yet, without what the rows held. Empty for who is restricted to scopes.';
+--! EndIncluded outbound/waiting_changes.sql
 --! Included outbound/webhook_deliveries.sql
+-- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to what
+-- it reads: then it shows nothing to whom they should.
+create or replace function collecta.is_walled(view_name text) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select not r.rolsuper and not r.rolbypassrls and not pg_has_role(r.oid, e.relowner, 'usage')
+  from pg_catalog.pg_class v
+  join pg_catalog.pg_roles r on r.oid = v.relowner
+  join pg_catalog.pg_class e on e.oid = 'collecta.events'::regclass
+  where v.relnamespace = 'collecta'::regnamespace and v.relname = view_name
+$$;
+comment on function collecta.is_walled(text) is
+  'Whether a view has an owner to whom row security applies. Asked once in a query of the view.';
+
+-- An attempt whose event is hidden by a policy is shown without what it told of the record. A condition on a column of
+-- the event makes this an inner join, which its indexes serve.
 create view collecta.webhook_deliveries as
 select
   a.id, a.event_id, a.endpoint_id, e.module, e.event, e.record_id, a.attempt, a.url,
-  a.request_headers::jsonb as request_headers,
-  case when e.module not in (select slug from collecta.row_secured_modules) then e.body end as request_body, a.outcome,
-  a.response_status, a.response_headers::jsonb as response_headers, a.response_body, a.error,
+  a.request_headers::jsonb as request_headers, e.body as request_body, a.outcome, a.response_status,
+  case when e.event_id is not null then a.response_headers::jsonb end as response_headers,
+  case when e.event_id is not null then a.response_body end as response_body,
+  case when e.event_id is not null then a.error when a.error is not null then 'hidden' end as error,
   a.started_at, a.finished_at, round(extract(epoch from a.finished_at - a.started_at) * 1000, 3) as duration_ms,
   a.lookup_ms, a.connect_ms, a.first_byte_ms, a.total_ms, a.next_attempt_at, a.replay_of,
   e.scope, e.sequence, e.occurred_at, a.routed_at
 from collecta.delivery_attempts a
-join collecta.events e
-  on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at;
+left join collecta.events e
+  on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at
+where (select collecta.is_walled('webhook_deliveries')
+  or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.webhook_deliveries is
   'Every delivery attempt with its event: what was sent, when, and what came back.
 select ... where record_id = ''...'' order by started_at.';
 comment on column collecta.webhook_deliveries.id is 'The attempt; give it to replay_delivery(id).';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
+comment on column collecta.webhook_deliveries.module is
+  'Null, as all that tells of the record or of the receiver''s answer, where row security of the module''s table applies
+to you (collecta.row_secured_modules).';
 comment on column collecta.webhook_deliveries.outcome is
   'delivered; failed (is tried again); blocked (the destination is not allowed; is tried again); exhausted (the last
-attempt, whatever refused it: given up); lost (the runner vanished: no attempt).';
+attempt, whatever refused it: given up); lost (the runner ended before the answer: no attempt).';
 comment on column collecta.webhook_deliveries.sequence is
   'The payload''s: it rises in the order in which a record''s changes happened.';
-comment on column collecta.webhook_deliveries.request_body is
-  'The exact bytes that were sent, as text; null to whom row security of the module''s table applies
-(collecta.row_secured_modules).';
+comment on column collecta.webhook_deliveries.request_body is 'The exact bytes that were sent, as text.';
 comment on column collecta.webhook_deliveries.next_attempt_at is 'When it is tried again; null after the last attempt.';
 comment on column collecta.webhook_deliveries.lookup_ms is
   'Resolving and checking the destination, in milliseconds; null where the runner did not get there.';
@@ -7795,30 +8114,69 @@ comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name 
 --! Included outbound/undelivered.sql
 create view collecta.undelivered as
 select a.id, a.event_id, a.endpoint_id, v.module, v.event, v.record_id, v.sequence, a.attempt, a.url, a.response_status,
-  a.error, a.started_at, a.finished_at, v.occurred_at, a.routed_at
+  case when v.event_id is not null then a.error when a.error is not null then 'hidden' end as error,
+  a.started_at, a.finished_at, v.occurred_at, a.routed_at
 from collecta.delivery_attempts a
-join collecta.endpoints e on e.endpoint_id = a.endpoint_id
-join collecta.events v on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
-where a.outcome = 'exhausted' and e.state <> 'deleted'
+left join collecta.events v
+  on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
+where a.outcome = 'exhausted'
+  and not exists (select from collecta.endpoints e where e.endpoint_id = a.endpoint_id and e.state = 'deleted')
   and not exists (
     select from collecta.delivery_attempts l
     where l.event_id = a.event_id and l.endpoint_id = a.endpoint_id and l.routed_at = a.routed_at
       and l.id > a.id and l.outcome in ('delivered', 'exhausted'))
   and not exists (
     select from collecta.delivery_queue q
-    where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null);
+    where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null)
+  and (select collecta.is_walled('undelivered')
+    or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.undelivered is
   'Deliveries that were given up, and neither delivered nor queued again since: one row each, with the last attempt.
-select collecta.replay_undelivered(); sends them again.';
+select collecta.replay_undelivered(); sends them again. What row security hides is null, as in webhook_deliveries.';
 comment on column collecta.undelivered.id is 'The last attempt; give it to replay_delivery(id).';
 comment on column collecta.undelivered.error is 'Why: what the receiver, the look-up or the guard said last.';
 --! EndIncluded outbound/undelivered.sql
+--! Included install/internal/own_views.sql
+-- A view reads with the rights of its owner, and row security does not apply to the owner of a table. So these views
+-- belong to a role of their own, which nobody logs in as and which owns nothing else: the policies of what they read
+-- apply to whoever reads them, and other than a condition in the view they cost no index.
+create or replace function collecta.own_views() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  viewer constant name := collecta.role_name('collecta_viewer');
+  views constant text[] := array(
+    select format('collecta.%I', c.relname) from pg_catalog.pg_class c
+    where c.relnamespace = 'collecta'::regnamespace and c.relkind = 'v'
+      and c.relname = any (collecta.walled_views()) and c.relowner is distinct from to_regrole(quote_ident(viewer)));
+  view_name text;
+begin
+  if views = '{}' or to_regrole(quote_ident(viewer)) is null or not pg_has_role(current_user, viewer, 'usage') then
+    return;
+  end if;
+  -- A new owner needs CREATE on the schema while it becomes one.
+  execute format('grant create on schema collecta to %I', viewer);
+  foreach view_name in array views loop
+    execute format('alter view %s owner to %I', view_name, viewer);
+  end loop;
+  execute format('revoke create on schema collecta from %I', viewer);
+end
+$$;
+comment on function collecta.own_views() is 'Hands collecta.walled_views() to collecta_viewer, where that role exists.';
+
+create or replace function collecta.walled_views() returns text[]
+language sql immutable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array['webhook_deliveries', 'undelivered']
+$$;
+comment on function collecta.walled_views() is 'Views whose readers see what policies let them see.';
+--! EndIncluded install/internal/own_views.sql
 --! Included outbound/replay_undelivered.sql
 create or replace function collecta.replay_undelivered(
   endpoint_id text default null, since timestamptz default '-infinity', until timestamptz default 'infinity'
 ) returns bigint
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off
+set search_path = pg_catalog, pg_temp set jit = off set row_security = on
 as $$
 declare
   queued bigint;
@@ -7865,22 +8223,28 @@ begin
            collecta.role_name('collecta_owner')),
     'collecta-webhooks migrate'
   from (
-    select c.oid::regclass::text as name, c.relowner as owner, false as is_written
+    select c.oid::regclass::text as name, c.relowner as owner, false as is_written,
+      c.relname = any (collecta.walled_views()) as is_walled
     from pg_class c
     where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
     union all
-    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+'
+    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+',
+      false
     from pg_proc p
     where p.pronamespace in (select n.oid from pg_namespace n
                              where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
   ) o
   join pg_roles r on r.oid = o.owner
   cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
-  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
-                          collecta.role_name('collecta_writer'))
-    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
-    -- An install without roles of its own belongs to the installer, which should not be a superuser.
-    and (r.rolsuper or o.owner <> schema.owner)
+  where case
+      -- With another owner, the policies of the tables that it reads would not apply.
+      when o.is_walled and to_regrole(quote_ident(collecta.role_name('collecta_viewer'))) is not null
+        then r.rolname <> collecta.role_name('collecta_viewer')
+      else r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
+                             collecta.role_name('collecta_writer'))
+        and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
+        -- An install without roles of its own belongs to the installer, which should not be a superuser.
+        and (r.rolsuper or o.owner <> schema.owner) end
     -- An inbound endpoint may have its own writer role, which must be a NOLOGIN role.
     and not (o.is_written and not r.rolsuper and not r.rolcanlogin)
   having count(*) > 0;
@@ -7931,6 +8295,23 @@ begin
     and has_database_privilege(member.oid, current_database(), 'connect')
     and has_database_privilege(member.oid, other.oid, 'connect')
   group by member.rolname, dispatcher.rolname;
+
+  return query
+  select 'warning', 'restricted login is gone', l.login::text,
+    format('No role has this name%s. One that gets it will be restricted to its scopes.', coalesce(
+      (select format('; it is called %s now and still restricted', r.rolname) from pg_roles r
+       where r.oid = l.login_oid and l.database = collecta.database_identity()), '')),
+    format('select collecta.unrestrict_login(%L);', l.login)
+  from collecta.restricted_logins l
+  where to_regrole(quote_ident(l.login)) is null;
+
+  return query
+  select 'error', 'restriction does not hold', l.login::text,
+    format('%s is restricted to scopes and %s.', l.login, collecta.why_not_restricted(l.login)),
+    format('alter role %I nosuperuser nobypassrls; -- and revoke memberships that give it more; or: '
+           'select collecta.unrestrict_login(%L);', l.login, l.login)
+  from collecta.restricted_logins l
+  where collecta.why_not_restricted(l.login) is not null;
 
   return query
   select 'warning', 'publication for all tables', p.pubname::text,
@@ -8397,14 +8778,17 @@ comment on function collecta.check_inbound() is 'Rows of collecta.health about i
 -- Each topic has its own check function. If one of them fails, the rows of the others are still shown.
 create or replace function collecta.check_health()
 returns table (severity text, problem text, subject text, detail text, hint text)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off set row_security = on
 as $$
 declare
+  scopes constant text[] := collecta.visible_scopes();
   topic text;
 begin
   foreach topic in array array['grants', 'install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
     begin
-      return query execute format('select * from collecta.%I()', 'check_' || topic);
+      return query execute format(
+        'select c.* from collecta.%I() c where $1 is null or c.subject in ('
+        'select e.endpoint_id from collecta.endpoints e where e.scope = any ($1))', 'check_' || topic) using scopes;
     exception when others then
       return query select 'error', 'check failed', topic,
         format('collecta.check_%s() ended with SQLSTATE %s, so nothing is known about this topic.', topic, sqlstate),
@@ -8413,7 +8797,8 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.check_health() is 'Returns the rows of collecta.health.';
+comment on function collecta.check_health() is
+  'Returns the rows of collecta.health. A caller who is restricted to scopes gets those about their endpoints.';
 
 create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
@@ -8435,7 +8820,8 @@ as $$
       ('collecta_delivery_queue_rows', 'delivery_queue',
         (select count(*) from (select from collecta.delivery_queue limit 10001) q)),
       ('collecta_unrouted', 'unrouted', (select count(*) from (select from collecta.unrouted limit 10001) u))
-    ) d (name, relation, counted))
+    ) d (name, relation, counted)
+  ), figure (name, labels, value) as (
   select 'collecta_captured_total', '{}'::jsonb, case when s.is_called then s.last_value / 2 else 0 end::float8
   from collecta.outbox_change_id_seq s
   union all
@@ -8468,6 +8854,12 @@ as $$
   union all
   select 'collecta_health', jsonb_build_object('severity', h.severity, 'problem', h.problem), count(*)::float8
   from collecta.check_health() h group by h.severity, h.problem
+  )
+  -- Who is restricted to scopes sees the figures of their endpoints. check_health() knows of that itself.
+  select f.name, f.labels, f.value
+  from figure f cross join collecta.visible_scopes() scopes
+  where scopes is null or f.name = 'collecta_health'
+    or f.labels ->> 'endpoint' in (select e.endpoint_id from collecta.endpoints e where e.scope = any (scopes))
 $$;
 comment on function collecta.read_figures() is
   'For runners and for who reads: what /metrics says of the database. Depths are exact up to 10,000; beyond that they '
@@ -8523,26 +8915,40 @@ as $$
     -- It has no USAGE on collecta_modules; schema.sql says why.
     ('collecta_capture', 'USAGE', 'schema', 'collecta_rows'),
     ('collecta_writer', 'USAGE', 'schema', 'collecta'),
+    ('collecta_viewer', 'USAGE', 'schema', 'collecta'),
     ('collecta_dispatcher', 'USAGE', 'schema', 'collecta'),
     ('collecta_inbound', 'USAGE', 'schema', 'collecta'),
 
     ('collecta_reader', 'SELECT', 'relation',
-     'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
-      settings installation migrations webhook_deliveries health row_secured_modules
+     'modules module_versions endpoints subscriptions events unrouted muted_changes
+      settings installation migrations webhook_deliveries waiting_changes health row_secured_modules
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
     ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
-    -- The columns old and new are left out, because row security of their table may hide these rows from the reader.
+    -- Columns that say something about a record or a receiver's answer are left out, because row security may hide it
+    -- from the reader. collecta.webhook_deliveries shows it to those who may see it.
     ('collecta_reader', 'SELECT', 'column',
-     'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.trigger_depth outbox.captured_at
-      outbox.context'),
+     'delivery_queue.delivery_id delivery_queue.change_id delivery_queue.due_at delivery_queue.leased_until
+      delivery_queue.routed_at delivery_queue.held_since delivery_queue.position delivery_queue.bytes
+      delivery_queue.attempt delivery_queue.losses delivery_queue.runner delivery_queue.endpoint_id
+      delivery_queue.event_id delivery_queue.payload_role delivery_queue.replay_of'),
+    ('collecta_reader', 'SELECT', 'column',
+     'delivery_attempts.id delivery_attempts.event_id delivery_attempts.payload_role delivery_attempts.routed_at
+      delivery_attempts.endpoint_id delivery_attempts.attempt delivery_attempts.outcome delivery_attempts.url
+      delivery_attempts.request_headers delivery_attempts.response_status delivery_attempts.started_at
+      delivery_attempts.finished_at delivery_attempts.lookup_ms delivery_attempts.connect_ms
+      delivery_attempts.first_byte_ms delivery_attempts.total_ms delivery_attempts.next_attempt_at
+      delivery_attempts.replay_of'),
+    ('collecta_viewer', 'SELECT', 'relation',
+     'delivery_attempts events endpoints delivery_queue row_secured_modules'),
     ('collecta_reader', 'SELECT', 'relation', 'outbox_change_id_seq'),
     ('collecta_capture', 'INSERT', 'relation', 'outbox'),
     ('collecta_capture', 'SELECT', 'relation', 'settings'),
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events is_walled visible_scopes is_in_scope'),
+    ('collecta_viewer', 'EXECUTE', 'function', 'is_walled visible_scopes is_in_scope'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
@@ -8763,9 +9169,9 @@ begin
       'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
       'read_figures',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
-      'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
-      'send_test_event', 'test_inbound_mapping', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
       'write_capture_functions')
   loop
     execute format('alter routine %s %s', entry.routine,
@@ -8781,6 +9187,7 @@ begin
   perform collecta.maintain();
   -- Writes all capture functions again, from the templates of this version.
   perform collecta.resolve_modules(anew => true);
+  perform collecta.own_views();
   perform collecta.restore_grants(exactly => true);
 end
 $$;

@@ -5,7 +5,7 @@ import { connect, type Sql } from '../database/connect.ts';
  * The roles that sql/prepare.sql may have created, without their prefix. Roles belong to the whole server, so other
  * databases may use them too.
  */
-const roles = ['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'];
+const roles = ['owner', 'capture', 'writer', 'viewer', 'dispatcher', 'inbound', 'reader', 'operator'];
 
 export type Plan = {
   /** Our functions that triggers on the user's tables call. Dropping a function drops its triggers. */
