@@ -20,7 +20,6 @@ const checked = [
   'src/log.ts',
   'src/metrics.ts',
   'src/network/',
-  'src/outbound/',
   'src/secrets/',
 ];
 
