@@ -6,9 +6,13 @@ import { badge, choice, facts, filters, type Html, sql as statement, table, text
 import type { Transaction } from './people.ts';
 
 const pageSize = 50;
-/** How many attempts one page looks through for filters that no index knows. */
+/**
+ * How many attempts one page looks through for filters that no index knows. Fewer where each is on a page of its own: those of
+ * one endpoint, and those that did not deliver, lie scattered among the others.
+ */
 const lookAt = 20_000;
 const lookAtEvents = 8_000;
+const lookAtScattered = 4_000;
 const lookInside = 3_000;
 
 export const deliveryFilters = [
@@ -50,8 +54,20 @@ const asUtc = (text: string) => (/[zZ]$|[+-]\d\d:?\d\d$/.test(text) ? text : `${
 
 async function find(sql: Transaction, filter: DeliveryFilter) {
   const { endpoint, module, event, outcome, status, record, id, from, to, contains, before } = filter;
+  // By its id or by its name. What is neither is looked for as an id, and found nowhere.
+  const [known] = endpoint ? await sql`select endpoint_id from collecta.endpoints where name = ${endpoint}` : [];
+  const endpointId = (known?.endpoint_id as string | undefined) ?? endpoint;
   const undelivered = outcome !== undefined && outcome !== '' && outcome !== 'delivered';
-  const limit = contains ? lookInside : module || event ? lookAtEvents : lookAt;
+  const isFiltered = Boolean(outcome && outcome !== 'exhausted') || Boolean(status || module || event || contains);
+  const limit = !isFiltered
+    ? pageSize + 1
+    : contains
+      ? lookInside
+      : endpoint || undelivered
+        ? lookAtScattered
+        : module || event
+          ? lookAtEvents
+          : lookAt;
   // By an index: the attempts of an event, of a record's events, of an endpoint, those that did not deliver, or all of them.
   const source = id
     ? sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
@@ -62,11 +78,11 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
             ${module ? sql`and v.module = ${module}` : sql``} order by v.routed_at desc limit 2000) v
           join collecta.delivery_attempts a on a.event_id = v.event_id and a.routed_at = v.routed_at where true`
       : sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
-          from collecta.delivery_attempts a where true ${undelivered ? sql`and a.outcome <> 'delivered'` : sql``}`;
+          from collecta.delivery_attempts a where true ${undelivered ? sql`and a.outcome <> 'delivered'` : sql``} ${outcome === 'exhausted' ? sql`and a.outcome = 'exhausted'` : sql``}`;
   const looked = await sql`
     with looked as materialized (
       ${source}
-      ${endpoint ? sql`and a.endpoint_id = ${endpoint}` : sql``}
+      ${endpointId ? sql`and a.endpoint_id = ${endpointId}` : sql``}
       ${before ? sql`and a.id < ${before}` : sql``}
       ${from ? sql`and a.id >= collecta.attempt_id_at(${asUtc(from)})` : sql``}
       ${to ? sql`and a.id < collecta.attempt_id_at(${asUtc(to)})` : sql``}
@@ -109,7 +125,7 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
     /** Where the next page begins; undefined where there is none. */
     next: more ? (rows[pageSize - 1]?.id as string) : whole && whole.n >= limit ? (whole.last as string) : undefined,
     lookedAt: Number(whole?.n ?? 0),
-    cut: !more && Number(whole?.n ?? 0) >= limit,
+    cut: isFiltered && !more && Number(whole?.n ?? 0) >= limit,
   };
 }
 
@@ -120,7 +136,7 @@ const momentOf = (id: string) =>
 export async function deliveries(sql: Transaction, base: string, filter: DeliveryFilter): Promise<Html> {
   const problem = problemOf(filter);
   const form = filters(`${base}/deliveries`, [
-    textField('endpoint', 'Endpoint id', filter.endpoint),
+    textField('endpoint', 'Endpoint', filter.endpoint, { placeholder: 'name or id' }),
     textField('module', 'Module', filter.module),
     choice('event', 'Event', filter.event, [['', 'all'], ...events.map(each => [each, each] as const)]),
     choice('outcome', 'Outcome', filter.outcome, [['', 'all'], ...outcomes.map(each => [each, each] as const)]),
@@ -145,7 +161,9 @@ ${table(
     html`${badge(row.outcome)}${row.response_status ? html` <span class="number">${row.response_status}</span>` : ''}${
       row.error && row.outcome !== 'delivered' ? html`<span class="quiet block">${row.error}</span>` : ''
     }`,
-    html`${row.event}<span class="quiet block">${row.module}</span>`,
+    row.event
+      ? html`${row.event}<span class="quiet block">${row.module}</span>`
+      : html`<span class="quiet">hidden from you</span>`,
     row.record_id
       ? html`<a href="${url(`${base}/deliveries`, { record: row.record_id, module: row.module })}"><code class="cut">${row.record_id}</code></a>`
       : '–',
@@ -180,7 +198,7 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
   const [row] = await sql`
     select d.id, d.event_id, d.endpoint_id, d.module, d.event, d.record_id, d.scope, d.url, d.request_body,
       d.occurred_at::text as occurred_at, d.routed_at::text as routed_at, d.replay_of, e.name, e.state,
-      d.request_body is null as hidden, a.payload_role
+      d.event is null as hidden, a.payload_role
     from collecta.webhook_deliveries d
     join collecta.delivery_attempts a on a.id = d.id and a.routed_at = d.routed_at
     left join collecta.endpoints e on e.endpoint_id = d.endpoint_id
@@ -191,7 +209,7 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
       a.response_headers::text as response_headers, a.response_body, a.error, a.started_at::text as started_at,
       a.finished_at::text as finished_at, a.lookup_ms, a.connect_ms, a.first_byte_ms, a.total_ms,
       a.next_attempt_at::text as next_attempt_at, a.replay_of
-    from collecta.delivery_attempts a
+    from collecta.webhook_deliveries a
     where a.event_id = ${row.event_id} and a.endpoint_id = ${row.endpoint_id} and a.routed_at = ${row.routed_at}
     order by a.id limit 200`;
   const others = await sql`
@@ -217,7 +235,7 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
   return html`<p class="actions"><a class="button" href="${url(`${base}/act/replay`, { id })}">Replay</a>
 <a class="button" href="${base}/endpoints/${row.endpoint_id}">Endpoint ${row.name ?? row.endpoint_id}</a></p>
 <ol class="story">
-<li><span class="step">changed</span> <time>${moment(row.occurred_at)}</time> <span>${row.module} <code>${row.record_id ?? ''}</code>, ${row.event}</span></li>
+<li><span class="step">changed</span> <time>${moment(row.occurred_at)}</time> <span>${row.hidden ? 'hidden from you' : html`${row.module} <code>${row.record_id ?? ''}</code>, ${row.event}`}</span></li>
 <li><span class="step">routed</span> <time>${moment(row.routed_at)}</time> <span><code>${row.event_id}</code></span></li>
 ${attempts.map(
   each => html`<li${each.id === id ? html` class="this"` : ''}><span class="step">${each.replay_of && each.attempt === 1 ? 'replayed' : `attempt ${each.attempt}`}</span>
@@ -249,7 +267,7 @@ ${table(
   { empty: 'Nothing was sent.' },
 )}
 <h3>Body</h3>
-${row.hidden ? html`<p class="quiet">Row security of the module's table applies to you, so what its records held is hidden.</p>` : showJson(row.request_body)}
+${row.hidden ? html`<p class="quiet">What the record held is hidden from you: row security of its table applies to you.</p>` : showJson(row.request_body)}
 ${
   row.hidden
     ? ''

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import t, { type Test as Tap } from 'tap';
 import { readConfig } from '../../src/config.ts';
 import { createLog, type Log } from '../../src/log.ts';
@@ -7,6 +8,7 @@ import { healthcheck } from '../../src/operations/healthcheck.ts';
 import { serveOperations } from '../../src/operations/serve.ts';
 import { tail } from '../../src/operations/tail.ts';
 import { freePort, useServer } from '../support/database.ts';
+import { startRunner, until } from '../support/runner.ts';
 
 const server = await useServer();
 
@@ -79,6 +81,29 @@ t.test('health probes and metrics', async t => {
   await t.rejects(get('/livez'), 'stopped');
 });
 
+t.test('the login of the README’s runner sees the figures; depths are exact up to 10,000', async t => {
+  const { sql, url, endpoint } = await prepared();
+  const readme = readFileSync('README.md', 'utf8');
+  const [, login] = /^create role collecta_runner login (.*);$/m.exec(readme)!;
+  await server.admin.unsafe(`create role readme_runner login password 'x' ${login}`);
+  const { get } = await serving(t, url.replace('postgres:postgres@', 'readme_runner:x@'));
+  const [, at] = /^collecta_outbox_rows (\d+)$/m.exec(await (await get('/metrics')).text()) ?? [];
+  t.equal(at, '0');
+  const metric = async (name: string) => {
+    const response = await get('/metrics');
+    t.equal(response.status, 200);
+    return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(await response.text())?.[1]);
+  };
+  await sql`select collecta.pause_endpoint(${endpoint.endpoint_id})`;
+  await sql`insert into orders select n, 'open' from generate_series(2, 3002) n`;
+  t.equal(await metric('collecta_outbox_rows'), 3001, 'though the planner knows of none');
+  t.equal(await metric('collecta_outbox_rows_estimated'), 0);
+  await sql`insert into orders select n, 'open' from generate_series(3003, 15003) n`;
+  t.equal(await metric('collecta_outbox_rows_estimated'), 1);
+  const estimate = await metric('collecta_outbox_rows');
+  t.ok(estimate > 10_000, `an estimate of 15,002: ${estimate}`);
+});
+
 t.test('endpoints beyond the limit share one label', async t => {
   const { sql, url } = await prepared();
   const { get } = await serving(t, url, { COLLECTA_METRICS_ENDPOINTS: '0' });
@@ -101,8 +126,7 @@ t.test('a hundred scrapes cost one query, and leave the probes alive', async t =
   await blocker`lock table collecta.endpoints in access exclusive mode`;
   const scrapes = Array.from({ length: 100 }, () => get('/metrics'));
   const waiting = async () =>
-    (await sql`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%collecta_captured_total%'`)
-      .length;
+    (await sql`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%read_figures%'`).length;
   while ((await waiting()) === 0) await new Promise(done => setTimeout(done, 10));
   const started = performance.now();
   t.equal((await get('/livez')).status, 200);
@@ -181,6 +205,47 @@ t.test('doctor', async t => {
   );
 });
 
+t.test('doctor asks what a login’s roles are for, and nothing else', async t => {
+  const { sql, url } = await prepared();
+  const examine = async (roles: string) => {
+    const name = `doctor_${roles.replace(/collecta_|\W/g, '') || 'nobody'}`;
+    await server.admin.unsafe(`create role ${name} login password 'x' ${roles && `in role ${roles}`}`);
+    const lines: string[] = [];
+    const at = url.replace('postgres:postgres@', `${name}:x@`);
+    const env = { COLLECTA_ALLOW_HTTP: 'true', COLLECTA_ALLOW_DESTINATIONS: '127.0.0.1' };
+    const status = await doctor(readConfig({ DATABASE_URL: at, ...env }), line => lines.push(line));
+    const text = lines.join('\n');
+    return {
+      text,
+      status,
+      asks: {
+        installation: text.includes('this is the database'),
+        notifications: text.includes('notifications come through'),
+        health: text.includes('collecta.health has nothing'),
+        destinations: text.includes('endpoint shop'),
+      },
+    };
+  };
+  await sql`select * from collecta.maintain()`;
+  const nothing = { installation: false, notifications: false, health: false, destinations: false };
+  const runs = { ...nothing, installation: true, notifications: true };
+  for (const [roles, asks] of [
+    ['collecta_dispatcher', runs],
+    ['collecta_inbound', runs],
+    ['collecta_dispatcher, collecta_inbound', runs],
+    ['collecta_reader', { ...nothing, health: true }],
+    ['collecta_operator', { ...nothing, health: true }],
+    ['collecta_dispatcher, collecta_reader', { ...runs, health: true, destinations: true }],
+  ] as const) {
+    const found = await examine(roles);
+    t.strictSame(found.asks, asks, `${roles}: ${found.text}`);
+    t.equal(found.status, 0, `nothing fails for ${roles}`);
+  }
+  const nobody = await examine('');
+  t.equal(nobody.status, 1);
+  t.match(nobody.text, /FAIL/);
+});
+
 t.test('tail follows attempts', async t => {
   const { sql, url, endpoint } = await prepared();
   const record = (outcome: string, status: number) => sql`
@@ -201,4 +266,54 @@ t.test('tail follows attempts', async t => {
   t.match(lines[0], / failed 500 orders record_created 1 attempt 1 /);
   t.match(lines[1], / delivered 200 orders record_created 1 attempt 2 /);
   stop.abort();
+});
+
+t.test('the runbook’s table of sessions names all that pg_stat_activity shows, and nothing else', async t => {
+  const [, section = ''] = readFileSync('docs/runbook.md', 'utf8').split(/^## Sessions$/m);
+  const rows = [...section.matchAll(/^\| (`.*?) \|/gm)].map(([, cell]) => cell as string);
+  const documented = rows.flatMap(cell => [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name as string)).sort();
+  const { sql, url } = await prepared();
+  await sql.unsafe(`drop role if exists eve; create role eve login password 'eve' in role collecta_reader`);
+  const [port, inbound] = [await freePort(), await freePort()];
+  const runner = await startRunner(url, {
+    command: 'run',
+    env: { COLLECTA_OPERATIONS_PORT: String(port), COLLECTA_PORT: String(inbound) },
+  });
+  const origin = `http://127.0.0.1:${port}`;
+  await runner.logged('serving operations');
+  const seen = new Set<string>();
+  const stop = new AbortController();
+  const ended = tail(url, { endpoint: undefined, failed: false, last: 5 }, stop.signal, () => {});
+  await until(
+    'each of them was seen',
+    async () => {
+      await Promise.all([
+        ...['/readyz', '/metrics'].map(path => fetch(origin + path).then(answer => answer.text())),
+        fetch(`http://127.0.0.1:${inbound}/api/webhooks/orders/none`, { method: 'POST', body: '{}' }).then(a =>
+          a.text(),
+        ),
+        fetch(`${origin}/console/login`, {
+          method: 'POST',
+          body: 'name=eve&password=eve',
+          redirect: 'manual',
+          headers: { 'content-type': 'application/x-www-form-urlencoded', 'sec-fetch-site': 'same-origin', origin },
+        }),
+        doctor(readConfig({ DATABASE_URL: url }), () => {}),
+        (async () => {
+          for (let n = 0; n < 20; n++) {
+            const found = await sql`select distinct application_name as name from pg_stat_activity
+              where datname = current_database() and application_name like 'collecta-webhooks%'`;
+            for (const { name } of found) seen.add(name.replace(/^collecta-webhooks ?/, ''));
+            await new Promise(done => setTimeout(done, 20));
+          }
+        })(),
+      ]);
+      return documented.every(name => seen.has(name));
+    },
+    30_000,
+  ).catch(() => {});
+  stop.abort();
+  await ended;
+  await runner.stop();
+  t.strictSame([...seen].sort(), documented);
 });
