@@ -10,7 +10,7 @@ const narrow = [
   'fixtures/install/',
   'fixtures/modules/',
   'fixtures/endpoints/',
-  'fixtures/outbound/1_capture/',
+  'fixtures/outbound/',
   'fixtures/operations/',
   'prepare.sql',
   'repair.sql',

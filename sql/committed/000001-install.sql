@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e32e88648bfcd46490e90e554f46f6a639616943
+--! Hash: sha1:21bbfb047768e2981badc061f7687daf1c1b3d48
 --! Message: Install
 
 --! Included install/schema.sql
@@ -356,19 +356,24 @@ create table collecta.outbox (
   -- No check: each statement that writes here, a user's, would read it from its text again.
   constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
-        autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
+        autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
+        autovacuum_analyze_threshold = 20000);
 comment on table collecta.outbox is
-  'Captured row changes that are not routed yet: written in the user''s own transaction, gone when routed. Usually empty.';
+  'Captured row changes that are not routed yet: written in the user''s own transaction, gone when routed. Usually
+empty.';
 comment on column collecta.outbox.change_id is
-  'The order of routing, and the payload''s sequence. Even: where a key changed, the odd number behind it is the creation.';
+  'The order of routing, and the payload''s sequence. Even: where a key changed, the odd number behind it is the
+creation.';
 comment on column collecta.outbox.version is 'collecta.module_versions under which it was captured.';
 comment on column collecta.outbox.operation is
   'I insert, U update, D delete, T truncate (new holds the count), M muted (new holds operation and count).';
 comment on column collecta.outbox.old is
-  'The row before, as json and not jsonb, so that no value can fail the user''s statement. "$truncated" marks a thin one.';
+  'The row before, as json and not jsonb, so that no value can fail the user''s statement. "$truncated" marks a thin
+one.';
 comment on column collecta.outbox.trigger_depth is
   'Above 1 it was captured inside a trigger, before the statement that fired it: put in order when routed.';
-comment on column collecta.outbox.captured_at is 'Clock time of the statement''s capture: with transaction_id it names the statement.';
+comment on column collecta.outbox.captured_at is
+  'Clock time of the statement''s capture: with transaction_id it names the statement.';
 comment on column collecta.outbox.context is 'collecta.context of the transaction.';
 --! EndIncluded outbound/outbox.sql
 --! Included outbound/events.sql
@@ -400,14 +405,16 @@ $$;
 -- A hash index, since a record's key may be longer than what a btree can hold.
 create index events_by_record on collecta.events using hash (record_id);
 comment on table collecta.events is
-  'What changes meant to subscribers, with the body that is sent. Immutable, kept for settings.retention, partitioned by day of routing.';
+  'What changes meant to subscribers, with the body that is sent. Immutable, kept for settings.retention, partitioned by
+day of routing.';
 comment on column collecta.events.event_id is
   'The payload''s id and the webhook-id header: the same on every attempt and on a replay.';
 comment on column collecta.events.payload_role is
   'Whose body it is: empty, or the payload_role of the endpoints it was made for.';
 comment on column collecta.events.routed_at is 'When it was routed (not occurred): the partition key.';
 comment on column collecta.events.sequence is
-  'The payload''s sequence: it rises in the order in which a record''s changes happened. Events of one change share it.';
+  'The payload''s sequence: it rises in the order in which a record''s changes happened. Events of one change share
+it.';
 comment on column collecta.events.position is 'Order among the events of one change.';
 comment on column collecta.events.record_id is
   'Primary key as text; of a composite key the compact JSON array in key order.';
@@ -441,11 +448,13 @@ create index delivery_queue_replays on collecta.delivery_queue (event_id, endpoi
 comment on table collecta.delivery_queue is
   'Events still to be delivered to an endpoint. Narrow and short-lived; the lease is in no index and pages are left half
 empty, so that a claim is a HOT update.';
-comment on column collecta.delivery_queue.change_id is 'The event''s sequence: with position the order of a record''s rows.';
+comment on column collecta.delivery_queue.change_id is
+  'The event''s sequence: with position the order of a record''s rows.';
 comment on column collecta.delivery_queue.due_at is
   'When it may be sent. infinity: an ordered endpoint''s, behind an earlier change of the same record.';
 comment on column collecta.delivery_queue.leased_until is
-  'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes nothing.';
+  'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes
+nothing.';
 comment on column collecta.delivery_queue.runner is 'The number of the runner that leased it (collecta.runners).';
 comment on column collecta.delivery_queue.record_key is
   'A hash of module and record, for ordered endpoints only: what has the same one is sent one after the other.';
@@ -481,7 +490,8 @@ create table collecta.delivery_attempts (
   next_attempt_at timestamptz,
   replay_of text collate "C",
   constraint delivery_attempts_pkey primary key (id, routed_at),
-  constraint delivery_attempts_outcome_is_known check (outcome in ('delivered', 'failed', 'exhausted', 'blocked', 'lost'))
+  constraint delivery_attempts_outcome_is_known
+    check (outcome in ('delivered', 'failed', 'exhausted', 'blocked', 'lost'))
 ) partition by range (routed_at);
 create index delivery_attempts_by_event on collecta.delivery_attempts (event_id);
 create index delivery_attempts_by_endpoint on collecta.delivery_attempts (endpoint_id, id);
@@ -492,10 +502,12 @@ create index delivery_attempts_not_delivered_by_endpoint
 create index delivery_attempts_exhausted
   on collecta.delivery_attempts (id, endpoint_id) where outcome = 'exhausted';
 create index delivery_attempts_by_time on collecta.delivery_attempts using brin (started_at);
-comment on table collecta.delivery_attempts is 'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
+comment on table collecta.delivery_attempts is
+  'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
 --! EndIncluded outbound/delivery_attempts.sql
 --! Included outbound/unrouted.sql
--- A change that is set aside keeps the outbox's own columns: moving it reads nothing of it, so nothing in it can fail that.
+-- A change that is set aside keeps the outbox's own columns: moving it reads nothing of it, so nothing in it can fail
+-- that.
 create table collecta.unrouted (
   change_id bigint not null,
   position int not null default 0,
@@ -526,9 +538,12 @@ comment on table collecta.unrouted is
 comment on column collecta.unrouted.endpoint_id is
   'The endpoint that alone did not get the event (its filter failed, say); empty: the whole change was set aside.';
 comment on column collecta.unrouted.record_key is
-  'A hash of module and record: an ordered endpoint''s later events of the record wait. Null where the key cannot be read.';
-comment on column collecta.unrouted.operation is 'This column, old, new and context are the outbox''s, of a whole change.';
-comment on column collecta.unrouted.again is 'route_again() was called for it: a runner routes it within a second or two.';
+  'A hash of module and record: an ordered endpoint''s later events of the record wait. Null where the key cannot be
+read.';
+comment on column collecta.unrouted.operation is
+  'This column, old, new and context are the outbox''s, of a whole change.';
+comment on column collecta.unrouted.again is
+  'route_again() was called for it: a runner routes it within a second or two.';
 
 create table collecta.muted_changes (
   change_id bigint not null,
@@ -563,17 +578,20 @@ create table collecta.endpoint_flow (
   constraint endpoint_flow_max_per_second_in_bounds check (max_per_second between 1 and 10000)
 ) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on table collecta.endpoint_flow is
-  'How fast an endpoint may be sent to now. An endpoint without a row here succeeds and is limited by max_in_flight only.';
+  'How fast an endpoint may be sent to now. An endpoint without a row here succeeds and is limited by max_in_flight
+only.';
 comment on column collecta.endpoint_flow.failing_since is
   'End of the first failed attempt after the last success; null while it succeeds.';
-comment on column collecta.endpoint_flow.held_until is 'The receiver answered 429 or 503 with Retry-After: nothing before this.';
+comment on column collecta.endpoint_flow.held_until is
+  'The receiver answered 429 or 503 with Retry-After: nothing before this.';
 comment on column collecta.endpoint_flow.held_at is 'When the last hold began; delivered_since_hold counts from then.';
 comment on column collecta.endpoint_flow.pace is
   'Deliveries in flight at once after a hold or an outage: from 1 it doubles up to max_in_flight, then it is null.';
 comment on column collecta.endpoint_flow.learned_per_second is
   'Requests a second that the receiver was seen to take, until it takes more. Null: nothing was learned.';
 comment on column collecta.endpoint_flow.raised_at is 'When the learned rate was last tried upwards.';
-comment on column collecta.endpoint_flow.max_per_second is 'The endpoint''s option, exact over all runners. Null: no limit.';
+comment on column collecta.endpoint_flow.max_per_second is
+  'The endpoint''s option, exact over all runners. Null: no limit.';
 comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, where a rate limits them.';
 --! EndIncluded outbound/endpoint_flow.sql
 --! Included outbound/runners.sql
@@ -585,7 +603,8 @@ create table collecta.runners (
   constraint runners_pkey primary key (runner)
 );
 comment on table collecta.runners is
-  'Runners that deliver. Each holds a session advisory lock of its number; whose lock is gone for some seconds is dead.';
+  'Runners that deliver. Each holds a session advisory lock of its number; whose lock is gone for some seconds is
+dead.';
 
 create table collecta.routing_trouble (
   singleton boolean not null default true,
@@ -3580,7 +3599,8 @@ begin
           when s.record_id is null or not bool_or(s.broken)
             and (array_agg(s.trigger_depth order by s.slot))[1] = min(s.trigger_depth) then null
           -- Two are the usual case: the statement after what its trigger did.
-          when count(*) = 2 and (array_agg(s.to_state order by s.slot))[2] = (array_agg(s.from_state order by s.slot))[1]
+          when count(*) = 2 and (array_agg(s.to_state order by s.slot))[2]
+              = (array_agg(s.from_state order by s.slot))[1]
             then '{2,1}'::int[]
           when count(*) > 2
             then collecta.chain_changes(array_agg(s.from_state order by s.slot), array_agg(s.to_state order by s.slot),
@@ -3590,7 +3610,8 @@ begin
       group by s.transaction_id, s.module_id, s.record_id) g
     cross join lateral (
       select g.slots[t.place] as slot, g.change_ids[t.i] as change_id, g.operations[t.i] as operation, g.nested
-      from unnest(coalesce(g.path, array(select i from generate_subscripts(g.slots, 1) i))) with ordinality t (i, place)) p
+      from unnest(coalesce(g.path, array(select i from generate_subscripts(g.slots, 1) i)))
+        with ordinality t (i, place)) p
   ), gone as (
     delete from collecta.outbox o
     using (select distinct p.change_id from placed p where p.nested or p.slot <> p.change_id) p
@@ -3863,7 +3884,8 @@ begin
   if kinds <@ without_role then
     return found_some;
   end if;
-  -- An event to which anybody subscribes is written, before scope and filter, with the body of an endpoint without a role.
+  -- An event to which anybody subscribes is written, before scope and filter, with the body of an endpoint without a
+  -- role.
   return array(
     select r from (
       select * from unnest(found_some)
@@ -3928,13 +3950,14 @@ as $$
   join collecta.module_versions v on v.version = o.version
   where o.operation = 'U' and (collecta.read_change(v, o.operation, o.old, o.new)).changes_key
 $$;
-comment on function collecta.changes_of_keys(bigint, int) is 'Updates that change a key, among the changes routed next.';
+comment on function collecta.changes_of_keys(bigint, int) is
+  'Updates that change a key, among the changes routed next.';
 --! EndIncluded outbound/2_route/internal/changes_of_keys.sql
 --! Included outbound/2_route/internal/route_changes.sql
 -- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints
 -- happens here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since
--- what it skipped would be overtaken. It ends by number, bytes and time, so that neither a slow filter nor a large record
--- holds up claims for long.
+-- what it skipped would be overtaken. It ends by number, bytes and time, so that neither a slow filter nor a large
+-- record holds up claims for long.
 -- Change by change into arrays, which are written at the end: one change costs little, and so does each of many.
 create or replace function collecta.route_changes(
   max_changes int default 250,
@@ -4073,7 +4096,8 @@ begin
         deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id, place - 1,
           recipient.endpoint_id, event_id, payload_role,
           case when recipient.ordered then collecta.record_key(reading.slug, reading.record_id) end,
-          octet_length(body), cardinality(events), cardinality(events) >= recipient.free, is_leased)::collecta.routed_delivery;
+          octet_length(body), cardinality(events), cardinality(events) >= recipient.free,
+          is_leased)::collecta.routed_delivery;
       end loop;
       exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
     end loop;
@@ -4109,7 +4133,8 @@ begin
     select json_agg(json_build_object('id', d.delivery_id,
         'lease', (extract(epoch from began + room.lease) * 1000000)::bigint, 'endpoint', d.endpoint_id,
         'event', d.event_id, 'body', (events[d.event]).body, 'awaited', d.awaited)) filter (where d.is_leased),
-      array_agg(d.endpoint_id) filter (where d.is_leased), coalesce(bool_or(d.awaited) filter (where d.is_leased), false),
+      array_agg(d.endpoint_id) filter (where d.is_leased),
+      coalesce(bool_or(d.awaited) filter (where d.is_leased), false),
       coalesce(bool_or(d.is_leased is not true), false),
       array_agg(d.endpoint_id) filter (where d.record_key is not null),
       array_agg(d.record_key) filter (where d.record_key is not null)
@@ -4139,9 +4164,11 @@ end
 $$;
 comment on function collecta.route_changes is
   'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin
-(0: the whole); from settled_change on, a hint for where records are in order, a change may still appear before it; what is visible in in_order is
+(0: the whole); from settled_change on, a hint for where records are in order, a change may still appear before it; what
+is visible in in_order is
 in order (put_in_order). only_change routes one change alone; without_filters, a reason, sets aside what filters would
-have to judge. room: what may be born leased. routed is -1 while another session routes; more: it ended before the outbox
+have to judge. room: what may be born leased. routed is -1 while another session routes; more: it ended before the
+outbox
 did; next_change is the next call''s hint; waiting: more became due than was leased.';
 --! EndIncluded outbound/2_route/internal/route_changes.sql
 --! Included outbound/2_route/runner/first_changes.sql
@@ -4182,8 +4209,10 @@ exception
 end
 $$;
 comment on function collecta.route_change(bigint, text, boolean) is
-  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy while
-another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes nothing.';
+  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy
+while
+another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes
+nothing.';
 --! EndIncluded outbound/2_route/runner/route_change.sql
 --! Included outbound/2_route/runner/set_aside_change.sql
 -- The last resort: by the change's number, reading, casting and indexing nothing of it.
@@ -4265,11 +4294,12 @@ as $$
     where q.record_key is not null and q.due_at = 'infinity') w
 $$;
 comment on function collecta.promote_waiting() is
-  'Makes due whatever waits behind nothing any more: a predecessor was deleted by hand, or an endpoint''s order changed.';
+  'Makes due whatever waits behind nothing any more: a predecessor was deleted by hand, or an endpoint''s order
+changed.';
 --! EndIncluded outbound/4_record/internal/promote_waiting.sql
 --! Included outbound/2_route/internal/take_back.sql
--- In the claim of a runner and not in the operator's transaction, which may stay open: what is taken back has to be routed
--- before anything of its record that waits, so this needs the router's lock.
+-- In the claim of a runner and not in the operator's transaction, which may stay open: what is taken back has to be
+-- routed before anything of its record that waits, so this needs the router's lock.
 create or replace function collecta.take_back() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4287,9 +4317,11 @@ begin
       select a.change_id from collecta.unrouted a where a.again and a.endpoint_id = '' order by a.change_id limit 50)
     returning *
   ), back as (
-    insert into collecta.outbox (change_id, version, operation, old, new, transaction_id, trigger_depth, captured_at, context)
+    insert into collecta.outbox (change_id, version, operation, old, new, transaction_id, trigger_depth, captured_at,
+      context)
     overriding system value
-    select c.change_id, c.version, c.operation, c.old, c.new, c.transaction_id, c.trigger_depth, c.captured_at, c.context
+    select c.change_id, c.version, c.operation, c.old, c.new, c.transaction_id, c.trigger_depth, c.captured_at,
+      c.context
     from change c
     returning change_id
   )
@@ -4355,8 +4387,8 @@ as $$
     where q.ctid = l.row_at
     returning q.*, l.leased_until as lease_ended
   )
-  insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
-    started_at, finished_at, next_attempt_at, replay_of)
+  insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
+    error, started_at, finished_at, next_attempt_at, replay_of)
   select collecta.new_id('dlv'), l.event_id, l.payload_role, l.routed_at, l.endpoint_id, l.attempt + 1, 'lost',
     coalesce(e.url, ''), 'the runner vanished before the result was recorded; this is no attempt',
     l.lease_ended - s.lease, l.lease_ended, greatest(l.due_at, present), l.replay_of
@@ -4369,12 +4401,14 @@ as $$
       and c.relname = to_char(l.routed_at at time zone 'UTC', '"delivery_attempts_"YYYYMMDD'))
 $$;
 comment on function collecta.end_leases(tid[], timestamptz) is
-  'For deliveries whose runner was not heard of again: history says lost, which counts as no attempt, and the delivery may
+  'For deliveries whose runner was not heard of again: history says lost, which counts as no attempt, and the delivery
+may
 be claimed again.';
 --! EndIncluded outbound/3_claim/internal/end_leases.sql
 --! Included outbound/3_claim/internal/mend_queue.sql
 -- What a claim does about once a second, under the claim's lock: it sees which runners died, and puts back what an
--- operator asked for. Operators only mark their wishes, so that no transaction of theirs holds a lock that routing needs.
+-- operator asked for. Operators only mark their wishes, so that no transaction of theirs holds a lock that routing
+-- needs.
 create or replace function collecta.mend_queue(present timestamptz) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -4388,7 +4422,8 @@ begin
     select r.runner, exists (
         select from pg_locks l
         where l.locktype = 'advisory' and l.classid = 1668246639 and l.objid::bigint = r.runner and l.objsubid = 2
-          and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())) as alive
+          and l.granted
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())) as alive
     from collecta.runners r
   ), noted as (
     update collecta.runners r
@@ -4411,7 +4446,8 @@ begin
   into endpoint_ids, record_keys
   from (
     -- Ordered, so that it is read by the index of replays.
-    select * from collecta.delivery_queue q where q.replay_of is not null order by q.event_id, q.endpoint_id offset 0) q;
+    select * from collecta.delivery_queue q where q.replay_of is not null
+    order by q.event_id, q.endpoint_id offset 0) q;
   if endpoint_ids is not null then
     perform collecta.promote_next(endpoint_ids, record_keys);
   end if;
@@ -4455,7 +4491,8 @@ begin
 end
 $$;
 comment on function collecta.flow_limits(timestamptz) is
-  'By endpoint_id of whoever is limited: how many deliveries may be in flight, how many may begin now, and within how many
+  'By endpoint_id of whoever is limited: how many deliveries may be in flight, how many may begin now, and within how
+many
 milliseconds; and when the first of them may begin again.';
 --! EndIncluded outbound/3_claim/internal/flow_limits.sql
 --! Included outbound/3_claim/internal/use_slots.sql
@@ -4486,7 +4523,8 @@ begin
   with gone as (
     delete from collecta.delivery_queue q where q.delivery_id = any (ids) returning *
   )
-  insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id, payload_role,
+  insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
+    payload_role,
     routed_at, reason)
   select g.change_id, g.position, g.endpoint_id, coalesce(e.module, ''), e.record_id, g.record_key, g.event_id,
     g.payload_role, g.routed_at, left(set_aside_deliveries.reason, 1000)
@@ -4499,7 +4537,8 @@ begin
 end
 $$;
 comment on function collecta.set_aside_deliveries(bigint[], text) is
-  'For runners: moves deliveries that cannot be claimed from the queue to collecta.unrouted, each for its endpoint only.';
+  'For runners: moves deliveries that cannot be claimed from the queue to collecta.unrouted, each for its endpoint
+only.';
 --! EndIncluded outbound/3_claim/runner/set_aside_deliveries.sql
 --! Included outbound/3_claim/runner/first_deliveries.sql
 create or replace function collecta.first_deliveries(most int) returns bigint[]
@@ -4523,7 +4562,8 @@ as $$
   where q.delivery_id = read_delivery.id
 $$;
 comment on function collecta.read_delivery(bigint) is
-  'For runners whose claim failed: one delivery''s body as a claim would give it, to find the one that cannot be given.';
+  'For runners whose claim failed: one delivery''s body as a claim would give it, to find the one that cannot be
+given.';
 --! EndIncluded outbound/3_claim/runner/read_delivery.sql
 --! Included outbound/3_claim/runner/hold_lifeline.sql
 create or replace function collecta.hold_lifeline(runner int default null) returns int
@@ -4543,8 +4583,10 @@ begin
 end
 $$;
 comment on function collecta.hold_lifeline(int) is
-  'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock as
-long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to others.';
+  'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock
+as
+long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to
+others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
 --! Included outbound/3_claim/internal/chosen_rows.sql
 create type collecta.chosen_rows as (
@@ -4626,7 +4668,8 @@ begin
 end
 $$;
 comment on function collecta.choose_deliveries(timestamptz, collecta.claim_room, text, jsonb) is
-  'The rows of the queue that are due and may be sent, as many as fit; it begins with the endpoint after after_endpoint.';
+  'The rows of the queue that are due and may be sent, as many as fit; it begins with the endpoint after
+after_endpoint.';
 --! EndIncluded outbound/3_claim/internal/choose_deliveries.sql
 --! Included outbound/3_claim/internal/lease_deliveries.sql
 create or replace function collecta.lease_deliveries(
@@ -4740,7 +4783,8 @@ begin
       room.marks := '{}';
     end if;
   end if;
-  return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut, room.marks,
+  return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
+    room.marks,
     case when chosen.cut then (
       select coalesce(max(id) filter (where id <= coalesce(hints.after_endpoint, '')), max(id))
       from unnest(chosen.endpoint_ids) id) end,
@@ -4798,8 +4842,8 @@ comment on function collecta.next_due_in_ms() is
   'something is already (also where another runner has it), null where nothing is queued.';
 --! EndIncluded outbound/3_claim/runner/next_due_in_ms.sql
 --! Included outbound/3_claim/runner/claim_deliveries.sql
--- Routes, then claims what is due: one round trip. What is rare is a statement or a function of its own, so that it costs
--- a claim of one change nothing; nor do expressions that are evaluated together what several would.
+-- Routes, then claims what is due: one round trip. What is rare is a statement or a function of its own, so that it
+-- costs a claim of one change nothing; nor do expressions that are evaluated together what several would.
 create or replace function collecta.claim_deliveries(
   batch int,
   batch_bytes bigint default 8000000,
@@ -4878,11 +4922,12 @@ begin
   snapshot := pg_current_snapshot();
   found_some := coalesce(routing.routed > 0, false) or endpoint_ids is not null;
   if not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
-    -- Nothing is where something was to be expected. Before it says so, it looks at the whole, for a fifth of the time at
-    -- most.
+    -- Nothing is where something was to be expected. Before it says so, it looks at the whole, for a fifth of the time
+    -- at most.
     hints.whole_at := null;
     hints.mend_due := coalesce(chosen.mend_due, hints.mend_due);
-    return collecta.claim_deliveries(batch, batch_bytes, per_endpoint, environment, runner, hints::text, except_endpoints);
+    return collecta.claim_deliveries(batch, batch_bytes, per_endpoint, environment, runner, hints::text,
+      except_endpoints);
   end if;
   from_change := case when routing.more or routing.next_change > coalesce(hints.from_change, 0) then routing.next_change
     else hints.from_change end;
@@ -4925,12 +4970,15 @@ begin
 end
 $$;
 comment on function collecta.claim_deliveries is
-  'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most (one
+  'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most
+(one
 at least). One row. deliveries: an array of objects with id, lease (its end in microseconds since 1970; it names the
 claim), endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its
-endpoint: give it back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed: changes,
+endpoint: give it back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed:
+changes,
 -1 if another session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due
-waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next call,
+waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next
+call,
 unread; everything: do not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery
 with record_deliveries before its lease has passed, or it is claimed again.';
 --! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
@@ -4954,8 +5002,8 @@ comment on function collecta.release_deliveries(bigint[], bigint[]) is
   'For runners: gives back claimed deliveries that were not begun. It costs no attempt.';
 --! EndIncluded outbound/3_claim/runner/release_deliveries.sql
 --! Included outbound/4_record/internal/note_flow.sql
--- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits for
--- nobody, and the next answers say the same.
+-- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits
+-- for nobody, and the next answers say the same.
 create or replace function collecta.note_flow(
   succeeded text[], deliveries int[], failing text[], held text[], held_until timestamptz[], gone text[]
 ) returns void
@@ -5035,15 +5083,16 @@ begin
 end
 $$;
 comment on function collecta.note_flow(text[], int[], text[], text[], timestamptz[], text[]) is
-  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to take;
+  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to
+take;
 and pauses endpoints whose receiver is gone.';
 --! EndIncluded outbound/4_record/internal/note_flow.sql
 --! Included outbound/4_record/runner/record_deliveries.sql
 -- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
 -- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
--- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it names
--- the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their numbers
--- out again.
+-- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
+-- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
+-- numbers out again.
 create or replace function collecta.record_deliveries(results json) returns int
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -5072,7 +5121,8 @@ begin
       case when r.status in (429, 503) and r.retry_after_s > 0
         then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
           + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
-    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
+    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json,
+      status int,
       response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
       connect_ms real, first_byte_ms real, retry_after_s float8)
   ), locked as materialized (
@@ -5117,7 +5167,8 @@ begin
     select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
       case when m.done and m.outcome <> 'delivered' then 'exhausted' else m.outcome end, coalesce(m.url, ''),
       m.request_headers, m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
-      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.done then m.next_attempt_at end, m.replay_of
+      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms,
+      case when not m.done then m.next_attempt_at end, m.replay_of
     from mine m
   ), by_endpoint as (
     select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
@@ -5149,7 +5200,8 @@ end
 $$;
 comment on function collecta.record_deliveries(json) is
   'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are needed; url, request_headers, status, response_headers, response_body and
+delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are
+needed; url, request_headers, status, response_headers, response_body and
 error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
 took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
@@ -5175,14 +5227,16 @@ begin
     end if;
   elsif outcome = 'lost' then
     update collecta.delivery_queue q set leased_until = null where q.delivery_id = row_at.delivery_id;
-  elsif exists (select from collecta.endpoints e where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
+  elsif exists (select from collecta.endpoints e
+      where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
     update collecta.delivery_queue q
     set attempt = q.attempt + 1, losses = 0, leased_until = null,
       due_at = clock_timestamp() + (
         select e.retry_base * pow(2, row_at.attempt) from collecta.endpoints e where e.endpoint_id = q.endpoint_id)
     where q.delivery_id = row_at.delivery_id;
   else
-    perform collecta.set_aside_deliveries(array[row_at.delivery_id], 'given up; history could not be written: ' || reason);
+    perform collecta.set_aside_deliveries(array[row_at.delivery_id],
+      'given up; history could not be written: ' || reason);
   end if;
   return 1;
 end
@@ -5220,7 +5274,8 @@ begin
   ), still as (
     update collecta.unrouted u set reason = j.reason, set_aside_at = now()
     from judged j
-    where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id and j.reason is not null
+    where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id
+      and j.reason is not null
   ), routable as (
     -- An ordered endpoint's row stays, and its record waits, until a runner takes it back.
     update collecta.unrouted u set again = true
@@ -5262,8 +5317,8 @@ begin
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at,
     record_key, bytes, replay_of)
   select r.sequence, r.position, r.endpoint_id, r.event_id, r.payload_role, r.routed_at,
-    -- Of an ordered record the first one, if nothing of it is queued. No lock is taken on what is: mend_queue sees to it
-    -- that a row which waits for one that is gone becomes due.
+    -- Of an ordered record the first one, if nothing of it is queued. No lock is taken on what is: mend_queue sees to
+    -- it that a row which waits for one that is gone becomes due.
     case when r.record_key is not null and (r.number > 1 or exists (
         select from collecta.delivery_queue q where q.endpoint_id = r.endpoint_id and q.record_key = r.record_key))
       then 'infinity' else clock_timestamp() end,
@@ -5272,7 +5327,8 @@ begin
     select r.*, row_number() over (partition by r.endpoint_id, r.record_key order by r.sequence, r.position) as number
     from (
       select a.id, a.endpoint_id, v.event_id, v.payload_role, v.routed_at, v.sequence, v.position,
-        octet_length(v.body) as bytes, case when e.ordered then collecta.record_key(v.module, v.record_id) end as record_key
+        octet_length(v.body) as bytes,
+        case when e.ordered then collecta.record_key(v.module, v.record_id) end as record_key
       from collecta.delivery_attempts a
       join collecta.endpoints e on e.endpoint_id = a.endpoint_id
       join collecta.events v
@@ -8359,8 +8415,8 @@ comment on view collecta.waiting_changes is
   'Changes in the outbox, which are not routed yet, without what the rows held. Empty for who is restricted to scopes.';
 --! EndIncluded outbound/waiting_changes.sql
 --! Included outbound/webhook_deliveries.sql
--- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to what
--- it reads: then it shows nothing to whom they should.
+-- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to
+-- what it reads: then it shows nothing to whom they should.
 create or replace function collecta.is_walled(view_name text) returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8495,7 +8551,8 @@ begin
 end
 $$;
 comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) is
-  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in a
+  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in
+a
 span of time. Returns how many; what is queued already is not queued twice.';
 --! EndIncluded outbound/replay_undelivered.sql
 --! Included install/internal/check_grants.sql
@@ -8952,15 +9009,18 @@ begin
   select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.',
     'select * from collecta.maintain();'
   from unnest(array['events', 'delivery_attempts']) parent
-  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
+  where to_regclass(format('collecta.%I',
+    parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
 
   -- Three days are made ahead: without the day after tomorrow nothing has been made for a day, and there is a day left.
   return query
   select 'warning', 'partitions are not made ahead', parent,
-    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYY-MM-DD')),
+    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.',
+      to_char(now() at time zone 'UTC' + interval '2 days', 'YYYY-MM-DD')),
     'select * from collecta.maintain(); -- says what fails: an event trigger, a missing right, no runner'
   from unnest(array['events', 'delivery_attempts']) parent
-  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC' + interval '2 days', '_YYYYMMDD'))) is null;
+  where to_regclass(format('collecta.%I',
+    parent || to_char(now() at time zone 'UTC' + interval '2 days', '_YYYYMMDD'))) is null;
 
   -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
   return query
@@ -8973,9 +9033,11 @@ begin
 
   return query
   select 'error', 'routing fails', 'outbox', format('Since %s, last at %s, with SQLSTATE %s: %s', t.since, t.seen_at,
-      t.sqlstate, case when t.sqlstate = '55P03' then 'a lock is held for too long' else 'see collecta.routing_trouble' end),
+      t.sqlstate,
+      case when t.sqlstate = '55P03' then 'a lock is held for too long' else 'see collecta.routing_trouble' end),
     case when t.sqlstate = '55P03'
-      then 'select pid, query from pg_stat_activity where pid in (select unnest(pg_blocking_pids(pid)) from pg_stat_activity);'
+      then 'select pid, query from pg_stat_activity '
+        'where pid in (select unnest(pg_blocking_pids(pid)) from pg_stat_activity);'
       else 'select * from collecta.routing_trouble;' end
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
@@ -9004,14 +9066,17 @@ begin
   where c.place <= 100
   group by c.endpoint_id
   union all
-  select 'warning', 'deliveries were given up', '', format('%s further endpoints gave up deliveries in the last 7 days.', count(*)),
+  select 'warning', 'deliveries were given up', '',
+    format('%s further endpoints gave up deliveries in the last 7 days.', count(*)),
     'select endpoint_id, count(*) from collecta.undelivered where finished_at > now() - interval ''7 days'' group by 1;'
   from concerned c where c.place > 100 having count(*) > 0;
 
   return query
   select 'warning', 'deliveries are lost again and again', q.endpoint_id,
-    format('%s deliveries had their runner vanish 3 times in a row or more: it may be one of them that kills it.', count(*)),
-    format('select event_id, losses, due_at from collecta.delivery_queue where endpoint_id = %L and losses > 2;', q.endpoint_id)
+    format('%s deliveries had their runner vanish 3 times in a row or more: it may be one of them that kills it.',
+      count(*)),
+    format('select event_id, losses, due_at from collecta.delivery_queue where endpoint_id = %L and losses > 2;',
+      q.endpoint_id)
   from collecta.delivery_queue q where q.losses > 2 group by q.endpoint_id;
 
   return query
