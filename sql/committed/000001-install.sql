@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:22b25b1a128bc4dad368ff988ed3cfd4103f203f
+--! Hash: sha1:154a4f0e4f379b805137421e878db01f69fbc0af
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3856,7 +3856,8 @@ declare
   without_role text[];
 begin
   select array_agg(row(array_position(kinds, s.event), e.payload_role, e.endpoint_id, s.after_change_id, e.filter,
-      e.ordered, coalesce(f.free, 0))::collecta.recipient order by array_position(kinds, s.event), e.payload_role, e.endpoint_id),
+      e.ordered, coalesce(f.free, 0))::collecta.recipient
+      order by array_position(kinds, s.event), e.payload_role, e.endpoint_id),
     array_agg(s.event) filter (where e.payload_role = '')
   into found_some, without_role
   from (
