@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:154a4f0e4f379b805137421e878db01f69fbc0af
+--! Hash: sha1:c7aeecb7320bdd8ae0edfd2d5ba82f953d1d2b74
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3937,7 +3937,7 @@ create type collecta.routed_delivery as (
   record_key bigint, -- at an ordered endpoint
   bytes int,
   event int, -- the place of its event among those of the call
-  awaited boolean, -- its endpoint has more than may be in flight
+  free int, -- how many its endpoint may have leased: from there on their records are waited for
   is_leased boolean
 );
 comment on type collecta.routed_delivery is 'A row of the queue before route_changes writes it.';
@@ -4097,8 +4097,7 @@ begin
         deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id, place - 1,
           recipient.endpoint_id, event_id, payload_role,
           case when recipient.ordered then collecta.record_key(reading.slug, reading.record_id) end,
-          octet_length(body), cardinality(events), cardinality(events) >= recipient.free,
-          is_leased)::collecta.routed_delivery;
+          octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
       end loop;
       exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
     end loop;
@@ -4133,9 +4132,9 @@ begin
     )
     select json_agg(json_build_object('id', d.delivery_id,
         'lease', (extract(epoch from began + room.lease) * 1000000)::bigint, 'endpoint', d.endpoint_id,
-        'event', d.event_id, 'body', (events[d.event]).body, 'awaited', d.awaited)) filter (where d.is_leased),
+        'event', d.event_id, 'body', (events[d.event]).body, 'awaited', cardinality(events) >= d.free)) filter (where d.is_leased),
       array_agg(d.endpoint_id) filter (where d.is_leased),
-      coalesce(bool_or(d.awaited) filter (where d.is_leased), false),
+      coalesce(bool_or(cardinality(events) >= d.free) filter (where d.is_leased), false),
       coalesce(bool_or(d.is_leased is not true), false),
       array_agg(d.endpoint_id) filter (where d.record_key is not null),
       array_agg(d.record_key) filter (where d.record_key is not null)
@@ -4166,11 +4165,9 @@ $$;
 comment on function collecta.route_changes is
   'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin
 (0: the whole); from settled_change on, a hint for where records are in order, a change may still appear before it; what
-is visible in in_order is
-in order (put_in_order). only_change routes one change alone; without_filters, a reason, sets aside what filters would
-have to judge. room: what may be born leased. routed is -1 while another session routes; more: it ended before the
-outbox
-did; next_change is the next call''s hint; waiting: more became due than was leased.';
+is visible in in_order is in order (put_in_order). only_change routes one change alone; without_filters, a reason, sets
+aside what filters would have to judge. room: what may be born leased. routed is -1 while another session routes; more:
+it ended before the outbox did; next_change is the next call''s hint; waiting: more became due than was leased.';
 --! EndIncluded outbound/2_route/internal/route_changes.sql
 --! Included outbound/2_route/runner/first_changes.sql
 create or replace function collecta.first_changes(most int) returns bigint[]
