@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c7aeecb7320bdd8ae0edfd2d5ba82f953d1d2b74
+--! Hash: sha1:e7f579dd8ce30dffda4bc8553964915ee1cfc893
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4132,7 +4132,8 @@ begin
     )
     select json_agg(json_build_object('id', d.delivery_id,
         'lease', (extract(epoch from began + room.lease) * 1000000)::bigint, 'endpoint', d.endpoint_id,
-        'event', d.event_id, 'body', (events[d.event]).body, 'awaited', cardinality(events) >= d.free)) filter (where d.is_leased),
+        'event', d.event_id, 'body', (events[d.event]).body, 'awaited', cardinality(events) >= d.free))
+        filter (where d.is_leased),
       array_agg(d.endpoint_id) filter (where d.is_leased),
       coalesce(bool_or(cardinality(events) >= d.free) filter (where d.is_leased), false),
       coalesce(bool_or(d.is_leased is not true), false),
