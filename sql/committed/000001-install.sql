@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e7f579dd8ce30dffda4bc8553964915ee1cfc893
+--! Hash: sha1:a6514d32b85aa86cebd8a7141853a7b544d99313
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3701,12 +3701,13 @@ create or replace function collecta.event_id(
 ) returns text
 language sql stable
 as $$
-  select 'evt_' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint / 1000), 12, '0')
-    || '7' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 3, '0')
-    || '8' || lpad(to_hex(change_id & 268435455), 7, '0')
-    || case operation when 'U' then number::text when 'I' then '4' else '5' end
-    || lpad(to_hex(hashint8extended(transaction_id::text::bigint,
-      change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455), 7, '0')
+  -- Two halves of 64 bits: milliseconds, 7 and the rest of the microseconds; 8, change, kind and a hash.
+  select 'evt_' || lpad(to_hex((((date_part('epoch', captured_at) * 1000000)::bigint / 1000) << 16) + 28672
+      + (date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 16, '0')
+    || to_hex((-8::bigint << 60) + ((change_id & 268435455) << 32)
+      + ((case operation when 'U' then number when 'I' then 4 else 5 end)::bigint << 28)
+      + (hashint8extended(transaction_id::text::bigint,
+        change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455))
 $$;
 comment on function collecta.event_id(bigint, "char", timestamptz, xid8, int) is
   'The id of what a change means: number 1 record_updated, 2 status_change, 3 custom_data_updated.';
