@@ -101,6 +101,7 @@ for (const runtime of runtimes)
       const response = await fetch(`http://127.0.0.1:${port}${path}`, { redirect: 'manual', ...options });
       return { status: response.status, text: await response.text(), headers: response.headers };
     };
+    await runner.logged('serving operations');
     await until('one listens and the other rests', async () => {
       const { text } = await get('/readyz');
       return /1 listening/.test(text) && /1 resting/.test(text);
@@ -163,7 +164,7 @@ for (const runtime of runtimes)
       const sessions = async () => {
         const rows = await a.sql`
       select datname, count(*)::int as sessions from pg_stat_activity
-      where application_name like 'collecta-webhooks%' group by datname`;
+      where application_name like 'collecta-webhooks%' and datname in (${a.name}, ${b.name}) group by datname`;
         return rows.map(row => row.sessions as number);
       };
       await until('three sessions each', async () => (await sessions()).every(count => count <= 3), 30_000, 200);
