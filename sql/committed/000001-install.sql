@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5159d56cd0fd205acf772642be6408408d916e39
+--! Hash: sha1:cc191de1f192ef5a7a810736cc74d0084e8fcddc
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1706,6 +1706,16 @@ begin
         select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
           captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
+        return null;
+      end if;
+      -- One small row that did not change is the most frequent reason to be here. The statement below costs twice this.
+      if exists (
+        select from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
+          (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+        where not exists (select from old_rows offset 1)
+          and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
+          and tg_relid = any (@relations@))
+      then
         return null;
       end if;
       -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables
@@ -8154,8 +8164,12 @@ begin
     collecta.truncate_remedy(c.oid)
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version and v.on_truncate = 'records'
+  join pg_class root on root.oid = m.relation
   cross join lateral (
-    select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
+    select m.relation::oid
+    union all
+    select p.relid::oid from pg_inherits i cross join lateral pg_partition_tree(root.oid) p
+    where root.relkind = 'p' and i.inhparent = root.oid group by p.relid) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
   -- The cheap conditions come first: truncate_problem is slow, and few tables need it.

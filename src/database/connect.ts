@@ -72,32 +72,34 @@ const pinned: Readonly<Record<string, string>> = {
   transform_null_equals: 'off',
 };
 
-/** Whether the server takes them when a session begins, by connection string: a pooler may refuse what it does not know. */
-const takesPinned = new Map<string, Promise<boolean>>();
+/** Settings that servers have from this version on. */
+const pinnedFrom = [{ version: 170_000, settings: { transaction_timeout: '0' } }];
+const namesFrom = pinnedFrom.flatMap(({ settings }) => Object.keys(settings));
+
+/** What the server takes when a session begins, by connection string and host: a pooler may refuse what it does not know. */
+const takesPinned = new Map<string, Promise<Record<string, string>>>();
 
 /** What to begin sessions on `url` with: what is pinned, or nothing where a pooler does not take it. */
-export async function pinnedFor(url: string, target: DatabaseUrl, host: Host): Promise<Record<string, string>> {
-  return (await learnWhetherPinned(url, target, host)) ? pinned : {};
-}
-
-function learnWhetherPinned(url: string, target: DatabaseUrl, host: Host): Promise<boolean> {
-  const known = takesPinned.get(url);
+export function pinnedFor(url: string, target: DatabaseUrl, host: Host): Promise<Record<string, string>> {
+  const key = JSON.stringify([url, host]);
+  const known = takesPinned.get(key);
   if (known) return known;
   const asked = (async () => {
     const sql = open(target, host, { max: 1, connection: pinned } as Options);
     try {
-      await sql`select`;
-      return true;
+      const [row] = await sql`select pg_catalog.current_setting('server_version_num')::pg_catalog.int4 as version`;
+      const newer = pinnedFrom.filter(({ version }) => version <= (row!.version as number));
+      return Object.assign({ ...pinned }, ...newer.map(({ settings }) => settings)) as Record<string, string>;
     } catch (error) {
       // pgbouncer: "unsupported startup parameter". Whatever else is wrong, the session itself will say.
-      if ((error as { code?: string }).code === '08P01') return false;
-      takesPinned.delete(url);
-      return true;
+      if ((error as { code?: string }).code === '08P01') return {};
+      takesPinned.delete(key);
+      return pinned;
     } finally {
       await sql.end({ timeout: 1 });
     }
   })();
-  takesPinned.set(url, asked);
+  takesPinned.set(key, asked);
   return asked;
 }
 
@@ -113,7 +115,7 @@ export function connect(url: string, options: Options = {}): Sql {
       const host = await currentHost(target);
       // The driver reads this object whenever a session begins.
       const settings = sql.options.connection as Record<string, unknown>;
-      for (const name of Object.keys(pinned)) delete settings[name];
+      for (const name of [...Object.keys(pinned), ...namesFrom]) delete settings[name];
       Object.assign(settings, await pinnedFor(url, target, host), options.connection);
       return host;
     });
