@@ -115,7 +115,7 @@ for (const runtime of runtimes)
 
     t.match((await get('/')).text, /href="\/console\/a\/".*href="\/console\/b\/"/);
     t.equal((await get('/console/nobody/')).status, 404);
-    t.match((await get('/console/a/')).text, /\/console\/a\/login/, 'a login of this database');
+    t.match((await get('/console/a/login')).text, /\/console\/a\//, 'a login of this database');
     const login = async (name: string, place: typeof a) => {
       const { status, headers } = await get(`/console/${name}/login`, {
         method: 'POST',
