@@ -46,7 +46,7 @@ export function createDeliverer(options: {
       () => {
         const now = performance.now();
         for (const exchange of inFlight) {
-          if (exchange.signal?.aborted) exchange.end(`stopped while ${exchange.phase}`);
+          if (exchange.signal?.aborted) exchange.abandon();
           else if (now - exchange.started >= deadlineMs)
             exchange.end(`timeout after ${deadlineMs / 1000} s while ${exchange.phase}`);
         }

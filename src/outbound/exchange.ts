@@ -13,9 +13,10 @@ export type DeliveryRequest = {
 /** The result of one POST. Durations are in milliseconds, and null if the exchange did not get that far. */
 export type DeliveryResult = {
   /**
-   * `withdrawn`: nothing was sent, because `signal` was aborted or `mayBegin` returned false. That is not an attempt.
+   * `withdrawn`: nothing was sent, because `signal` was aborted or `mayBegin` returned false. `lost`: `signal` was
+   * aborted before the receiver answered. Neither is an attempt.
    */
-  outcome: 'delivered' | 'failed' | 'blocked' | 'withdrawn';
+  outcome: 'delivered' | 'failed' | 'blocked' | 'withdrawn' | 'lost';
   status: number | null;
   /** Lower-case names; values that carry credentials are masked. */
   responseHeaders: Record<string, string> | null;
@@ -167,6 +168,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
   withdraw(reason: string): void {
     this.result.outcome = 'withdrawn';
     this.end(reason);
+  }
+
+  /** The process stops: settles without waiting any longer for an answer. */
+  abandon(): void {
+    const { status, connectMs } = this.result;
+    if (connectMs === null) this.result.outcome = 'withdrawn';
+    else if (status === null) this.result.outcome = 'lost';
+    this.end(`stopped while ${this.phase}`);
   }
 
   /** Settles once, and closes what is still open. */

@@ -372,7 +372,14 @@ await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 
     digest();
     return Number((await ask(`select ${waiting} as count`))[0].count) === 0;
   };
-  await until('everything is delivered', finished, 420_000, 1_000);
+  await until('everything is delivered', finished, 420_000, 1_000).catch(async error => {
+    const left = await ask(`
+      select e.url, e.state, count(*)::int, min(q.due_at), count(q.leased_until)::int as leased, max(q.attempt) as attempt, f.*
+      from collecta.delivery_queue q
+      join collecta.endpoints e using (endpoint_id) left join collecta.endpoint_flow f using (endpoint_id)
+      group by e.endpoint_id, f.endpoint_id`);
+    throw new Error(`${error.message}; what is left: ${JSON.stringify(left)}`);
+  });
   await pause(500);
   digest();
 

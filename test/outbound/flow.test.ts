@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import t from 'tap';
-import { claimBySql, record, subscribe } from '../support/changes.ts';
+import { type Claimed, claimBySql, record, subscribe } from '../support/changes.ts';
 import { type Sql, useServer } from '../support/database.ts';
 import { createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
 
@@ -21,7 +21,7 @@ const flow = async (sql: Sql) => (await sql`select * from collecta.endpoint_flow
 /** Makes everything that endpoint_flow remembers older, and what was told to wait due. */
 const age = (sql: Sql, by: string) => sql`
   update collecta.endpoint_flow set held_until = held_until - ${by}::interval, held_at = held_at - ${by}::interval,
-    paced_at = paced_at - ${by}::interval, failing_since = failing_since - ${by}::interval,
+    paced_at = paced_at - ${by}::interval, raised_at = raised_at - ${by}::interval, failing_since = failing_since - ${by}::interval,
     next_slot = next_slot - ${by}::interval`;
 const makeDue = (sql: Sql) =>
   sql`update collecta.delivery_queue set due_at = now() - interval '1 s' where leased_until is null`;
@@ -131,6 +131,55 @@ t.test('what a receiver took between two holds becomes its rate, which is tried 
   t.equal((await flow(sql))!.learned_per_second, null, 'and it is forgotten when it is no limit any more');
   t.equal((await flow(sql))!.endpoint_id, endpoint);
 });
+
+t.test(
+  'a later hold lowers the rate by a fifth, a minute without one doubles it, and little traffic teaches nothing',
+  async t => {
+    const { sql } = await prepared();
+    await subscribe(sql, ['record_created'], { max_in_flight: 50 });
+    const rate = async () => (await flow(sql))!.learned_per_second as number | null;
+    const round = async (delivered: number, refused: number) => {
+      await makeDue(sql);
+      const deliveries: Claimed[] = [];
+      // Where a rate is learned already, a claim brings what it has slots for.
+      for (let claims = 0; deliveries.length < delivered + refused && claims < 60; claims++) {
+        await sql`update collecta.endpoint_flow set held_until = now(), pace = null, next_slot = now() - interval '1 minute'`;
+        deliveries.push(...(await claimBySql(sql)).deliveries);
+      }
+      await record(sql, deliveries.slice(0, delivered));
+      await record(sql, deliveries.slice(delivered, delivered + refused), 'failed', { status: 429, retry_after_s: 1 });
+      await sql`update collecta.delivery_queue set leased_until = null`;
+    };
+    await insert(sql, 3);
+    await round(0, 1);
+    await age(sql, '8 s');
+    await round(2, 1);
+    t.equal(await rate(), null, 'two in eight seconds were all that there was to send');
+    await insert(sql, 200);
+    await round(0, 1);
+    await age(sql, '3 s');
+    await round(0, 1);
+    t.equal(await rate(), null, 'a receiver that takes nothing is down, and has no rate');
+    await age(sql, '3 minutes');
+    await round(40, 1);
+    t.equal(await rate(), null, 'what was long ago says nothing of the rate');
+    await age(sql, '2 s');
+    await round(40, 1);
+    const learned = (await rate())!;
+    t.ok(learned > 14 && learned <= 20, `40 in 2 seconds and a bit: ${learned}/s`);
+    await age(sql, '40 s');
+    await round(1, 1);
+    const raised = learned * 1.1;
+    t.ok(Math.abs((await rate())! - raised * 0.8) < 0.01, `a hold at ${raised}/s leaves ${await rate()}/s`);
+    await age(sql, '61 s');
+    await round(1, 0);
+    t.ok(Math.abs((await rate())! - raised * 1.6) < 0.01, `a minute without one makes it ${await rate()}/s`);
+    await sql`update collecta.endpoint_flow set learned_per_second = 1.1`;
+    await age(sql, '11 s');
+    await round(1, 1);
+    t.ok((await rate())! >= 1, `and it never falls below 1: ${await rate()}/s`);
+  },
+);
 
 t.test('Retry-After: 0 asks for no wait: it is an attempt like any other', async t => {
   const { sql } = await prepared();

@@ -229,3 +229,26 @@ t.test('an operator’s open transaction holds up no other endpoint', async t =>
   await until('the failing one goes on', async () => (await queued(sql, failing.id)) === 0, 30_000, 100);
   t.equal((await runner.stop()).status, 0);
 });
+
+t.test('what a stopping runner did not wait for uses up no attempt, and is no failure of the receiver', async t => {
+  const { sql } = await prepared();
+  const id = await subscribe(sql, ['record_created'], { retry_max: 0 });
+  await insert(sql, 1, 1);
+  const { deliveries } = await claimBySql(sql);
+  t.equal(await record(sql, deliveries, 'lost', { error: 'stopped while waiting for the response' }), 1);
+  t.match([...(await attempts(sql, id))], [{ attempt: 1, outcome: 'lost' }]);
+  t.match([...(await sql`select from collecta.endpoint_flow where failing_since is not null`)], []);
+  const again = (await claimBySql(sql)).deliveries;
+  t.equal(again.length, 1, 'it is due at once');
+  const { id: delivery, lease } = again[0]!;
+  await sql`select collecta.record_outcome(${delivery}, ${lease}, 'lost', 'no partition')`;
+  t.equal((await sql`select from collecta.unrouted`).length, 0, 'nor where history cannot be written');
+  await record(sql, (await claimBySql(sql)).deliveries);
+  t.match(
+    [...(await attempts(sql, id))],
+    [
+      { attempt: 1, outcome: 'lost' },
+      { attempt: 1, outcome: 'delivered' },
+    ],
+  );
+});
