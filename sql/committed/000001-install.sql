@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:07fcd4bb3faa1c6e1e9a7d8a08f76d96581e4d23
+--! Hash: sha1:cc71ae8f555ebf3e56ea0d00c6c854f1eabaf5f7
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1324,12 +1324,13 @@ comment on function collecta.written_owner(text) is
 --! EndIncluded install/internal/own_function.sql
 --! Included install/internal/function_hash.sql
 -- It has no SET clause, so that PostgreSQL can inline it into a query over many functions. It uses names and not OIDs,
--- so that the hash is the same in a restored database.
+-- so that the hash is the same in a restored database. The source is hashed by itself, because the text of a row
+-- doubles each quote in it.
 create or replace function collecta.function_hash(f pg_catalog.pg_proc) returns text
 language sql stable
 as $$
-  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, f.prosrc, f.prosecdef, f.proconfig, f.proacl, f.provolatile,
-    f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
+  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, pg_catalog.md5(f.prosrc), f.prosecdef, f.proconfig, f.proacl,
+    f.provolatile, f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
 $$;
 comment on function collecta.function_hash(pg_catalog.pg_proc) is
   'Returns a hash of what a function does and who may call it. A changed hash shows that somebody altered the '
@@ -1674,6 +1675,7 @@ as $template$ select $body$
 #variable_conflict use_variable
 declare
   captured_at constant timestamptz := clock_timestamp();
+  is_allowed boolean := true;
 begin
   @unless_allowed@
   -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
@@ -1728,6 +1730,7 @@ as $template$ select $body$
 #variable_conflict use_variable
 declare
   captured_at constant timestamptz := clock_timestamp();
+  is_allowed boolean := true;
 begin
   @unless_allowed@
   -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
@@ -1761,6 +1764,16 @@ begin
         select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
           captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
+        return null;
+      end if;
+      -- One small row that did not change is the most frequent reason to be here. The statement below costs twice this.
+      if exists (
+        select from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
+          (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+        where not exists (select from old_rows offset 1)
+          and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
+          and tg_relid = any (@relations@))
+      then
         return null;
       end if;
       -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables
@@ -1803,6 +1816,7 @@ as $template$ select $body$
 #variable_conflict use_variable
 declare
   captured_at constant timestamptz := clock_timestamp();
+  is_allowed boolean := true;
 begin
   @unless_allowed@
   -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
@@ -1856,6 +1870,7 @@ as $template$ select $body$
 -- Captures TRUNCATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 declare
   captured_at constant timestamptz := clock_timestamp();
+  is_allowed boolean := true;
 begin
   @unless_allowed@
   if current_setting('collecta.muted', true) = 'on' then
@@ -1914,17 +1929,18 @@ as $template$ select $body$-- Rights of ours that somebody revoked are no reason
   -- of the next one cannot be looked up. The last one is computed when it is planned, and names whatever the rest calls, so
   -- that it is planned again when a right on that changes.
   if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
-    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
-    return null;
+    is_allowed := false;
   elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
-    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
-    return null;
+    is_allowed := false;
   elsif (case when collecta.can_capture(@capturer@, @module_id@) then false when true then true
       else 'collecta.outbox'::regclass = 0 or collecta.captured_context() = collecta.with_traceparent('', '')
         or collecta.mask_escapes(null::json) is null
         or collecta.unmask_escapes(null) is null or collecta.pick_columns(null, null, null) is null
         or collecta_rows.row_@module_id@(null, null) is null or collecta.relations_to_capture(0, '', '', '') is null
         or collecta.omitted_columns(0, '{}', '{}') is null end) then
+    is_allowed := false;
+  end if;
+  if not is_allowed then
     raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
     return null;
   end if;$body$ $template$;
@@ -8450,6 +8466,8 @@ as $$
 declare
   capturer constant name := collecta.capturing_role();
   missing text;
+  identity constant text := collecta.database_identity();
+  on_citus constant boolean := to_regclass('pg_catalog.pg_dist_partition') is not null;
   before constant jsonb := collecta.enter_citus();
 begin
   return query select * from collecta.check_shards();
@@ -8517,7 +8535,7 @@ begin
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
   join pg_class c on c.oid = m.relation
-  where v.exclude_columns <> '{}' and v.database = collecta.database_identity()
+  where v.exclude_columns <> '{}' and v.database = identity
     and collecta.unresolved_columns(v) <> '{}';
 
   return query
@@ -8528,7 +8546,7 @@ begin
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
   join pg_class c on c.oid = m.relation
-  where v.database <> collecta.database_identity();
+  where v.database <> identity;
 
   return query
   select 'error', 'capture function was altered', m.slug,
@@ -8549,13 +8567,23 @@ begin
     from collecta.modules m
     join pg_class c on c.oid = m.relation
     cross join lateral collecta.module_members(m.relation) p
+    where c.relkind <> 'r' or on_citus
+    union all
+    -- Nearly all of them are plain tables, which need no look-up of their parts.
+    select m.slug, m.module_id, c.oid, true
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation
+    where c.relkind = 'r' and not on_citus
   ), standing as (
     select member.slug, member.relid, member.is_root, c.relkind, task, t.tgenabled,
-      (t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', member.module_id, task))) as is_ours
+      -- Joined by names, and not by to_regproc, which takes a hundred times as long for thousands of functions.
+      (t.tgfoid = f.oid) as is_ours
     from member
     join pg_class c on c.oid = member.relid and c.relkind in ('r', 'p')
     cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
     left join pg_trigger t on t.tgrelid = member.relid and t.tgname = 'collecta_capture_' || task
+    left join pg_proc f on f.pronamespace = 'collecta_modules'::regnamespace
+      and f.proname = format('capture_%s_%s', member.module_id, task)
     where not (task = 'truncate' and c.relkind = 'p')
   )
   select p.severity, p.problem, s.slug, format(p.detail, s.relid::regclass, s.lacking),
@@ -8586,7 +8614,9 @@ begin
     string_agg(format('drop trigger %I on %s;', t.tgname, t.tgrelid::regclass), ' ' order by t.tgname)
   from collecta.modules m
   cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
-  join pg_trigger t on t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', m.module_id, task))
+  join pg_proc f on f.pronamespace = 'collecta_modules'::regnamespace
+    and f.proname = format('capture_%s_%s', m.module_id, task)
+  join pg_trigger t on t.tgfoid = f.oid
   where t.tgrelid <> m.relation and t.tgrelid not in (select p.relid from collecta.module_members(m.relation) p)
   group by m.slug, t.tgrelid;
 
@@ -8613,8 +8643,12 @@ begin
     collecta.truncate_remedy(c.oid)
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version and v.on_truncate = 'records'
+  join pg_class root on root.oid = m.relation
   cross join lateral (
-    select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
+    select m.relation::oid
+    union all
+    select p.relid::oid from pg_inherits i cross join lateral pg_partition_tree(root.oid) p
+    where root.relkind = 'p' and i.inhparent = root.oid group by p.relid) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
   -- The cheap conditions come first: truncate_problem is slow, and few tables need it.
