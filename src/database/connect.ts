@@ -78,7 +78,7 @@ const pinnedSettings: Readonly<Record<string, string>> = {
 const newerSettings = [{ version: 170_000, settings: { transaction_timeout: '0' } }];
 const newerNames = newerSettings.flatMap(({ settings }) => Object.keys(settings));
 
-/** By connection string and host: the settings that a session can start with. A pooler refuses what it does not know. */
+/** By connection string and host: the settings that a session can start with. A pooler refuses what it does not know */
 const acceptedSettings = new Map<string, Promise<Record<string, string>>>();
 
 /** The settings to start sessions on `url` with: the pinned ones, or none if a pooler refuses them. */
