@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:cc71ae8f555ebf3e56ea0d00c6c854f1eabaf5f7
+--! Hash: sha1:3f365d4218f843b4a40797de6e4dcd651b21f635
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1008,8 +1008,9 @@ comment on function collecta.captured_context() is
   'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/can_capture.sql
--- Declared immutable on purpose, as relations_to_capture: it is computed when a session plans the statement that calls it, and
--- so again whenever a right on what the statement names is granted or revoked, and costs nothing when rows are captured.
+-- Declared immutable on purpose, like relations_to_capture. A session computes it when it plans the statement that
+-- calls it, and again whenever a right on what the statement names is granted or revoked. It costs nothing when rows
+-- are captured.
 create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1329,8 +1330,8 @@ comment on function collecta.written_owner(text) is
 create or replace function collecta.function_hash(f pg_catalog.pg_proc) returns text
 language sql stable
 as $$
-  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, pg_catalog.md5(f.prosrc), f.prosecdef, f.proconfig, f.proacl,
-    f.provolatile, f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
+  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, pg_catalog.md5(f.prosrc), f.prosecdef, f.proconfig,
+    f.proacl, f.provolatile, f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
 $$;
 comment on function collecta.function_hash(pg_catalog.pg_proc) is
   'Returns a hash of what a function does and who may call it. A changed hash shows that somebody altered the '
@@ -1925,9 +1926,10 @@ comment on function collecta.capture_otherwise_template() is
 --! Included outbound/1_capture/templates/unless_allowed.sql
 create or replace function collecta.capture_unless_allowed_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
-as $template$ select $body$-- Rights of ours that somebody revoked are no reason to fail the writer. In three steps, since without the first a name
-  -- of the next one cannot be looked up. The last one is computed when it is planned, and names whatever the rest calls, so
-  -- that it is planned again when a right on that changes.
+as $template$ select $body$-- If rights of ours were revoked, the writer must not fail. There are three steps, because
+  -- without the right that one step asks for, the names in the next step cannot be looked up. The last step is computed
+  -- when it is planned. It names whatever the function calls, so that PostgreSQL plans it again when a right on one of
+  -- these changes.
   if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
     is_allowed := false;
   elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
@@ -8681,7 +8683,8 @@ begin
   select string_agg(lacking.statement, '; ' order by lacking.statement) into missing
   from (
     select format('grant %s on %s to %I', g.privilege, case g.kind when 'schema' then format('schema %I', g.object)
-        when 'relation' then format('collecta.%I', g.object) else format('function %s', p.oid::regprocedure) end, capturer)
+        when 'relation' then format('collecta.%I', g.object)
+        else format('function %s', p.oid::regprocedure) end, capturer)
     from collecta.designed_grants() g
     left join pg_catalog.pg_proc p
       on g.kind = 'function' and p.pronamespace = 'collecta'::regnamespace and p.proname = g.object
@@ -8696,8 +8699,8 @@ begin
   ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
-      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are not '
-      'captured, or in part, and those are lost.', missing || ';';
+      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are '
+      'not captured, or only in part, and those are lost.', missing || ';';
   end if;
   perform collecta.leave_citus(before);
 end
@@ -8718,7 +8721,7 @@ begin
   return query
   select 'warning', 'endpoint fails', e.endpoint_id, format('No delivery succeeded since %s.', f.failing_since),
     format('select started_at, outcome, response_status, error from collecta.webhook_deliveries '
-           'where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
+           'where endpoint_id = %L order by id desc limit 5;', e.endpoint_id)
   from collecta.endpoints e
   join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
   where e.state = 'active' and f.failing_since < now() - interval '10 minutes';
@@ -8746,13 +8749,15 @@ begin
   from unnest(array['events', 'delivery_attempts']) parent
   where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
 
-  -- Three days are made ahead: without the day after tomorrow nothing has been made for a day, and there is a day left.
+  -- Partitions for three days are made ahead. If the one for the day after tomorrow is missing, nothing has been made for
+  -- a day, and there is a day left.
   return query
   select 'warning', 'partitions are not made ahead', parent,
-    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYY-MM-DD')),
+    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', day),
     'select * from collecta.maintain(); -- says what fails: an event trigger, a missing right, no runner'
-  from unnest(array['events', 'delivery_attempts']) parent
-  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC' + interval '2 days', '_YYYYMMDD'))) is null;
+  from unnest(array['events', 'delivery_attempts']) parent,
+    (select (now() at time zone 'UTC')::date + 2) tomorrow_but_one (day)
+  where to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is null;
 
   -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
   return query

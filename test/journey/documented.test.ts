@@ -1,4 +1,7 @@
-/** Every statement and every command of README, docs/operations.md and docs/runbook.md works with exactly the role that they name. */
+/**
+ * Every statement and every command of README, docs/operations.md and docs/runbook.md works with exactly the role that
+ * they name.
+ */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import t from 'tap';
