@@ -4,6 +4,7 @@
 --!include install/settings.sql
 --!include install/installation.sql
 --!include modules/modules.sql
+--!include modules/module_tables.sql
 --!include operations/alert_events.sql
 --!include endpoints/endpoints.sql
 --!include outbound/outbox.sql
@@ -104,6 +105,8 @@
 --!include outbound/internal/queue_replays.sql
 --!include outbound/replay_delivery.sql
 --!include outbound/send_test_event.sql
+--!include operations/internal/acting_role.sql
+--!include install/restricted_logins.sql
 --!include operations/delivery_rollup.sql
 --!include operations/observation.sql
 --!include operations/operator_actions.sql
@@ -113,7 +116,6 @@
 --!include operations/internal/raise_alerts.sql
 --!include operations/attempt_id_at.sql
 --!include operations/body_contains.sql
---!include operations/internal/acting_role.sql
 --!include operations/internal/latency_step.sql
 --!include operations/internal/fold_rollup.sql
 --!include operations/note_action.sql
@@ -156,8 +158,11 @@
 --!include inbound/test_inbound_mapping.sql
 
 --!include modules/row_secured_modules.sql
+--!include install/restriction_policies.sql
+--!include outbound/waiting_changes.sql
 --!include outbound/webhook_deliveries.sql
 --!include outbound/undelivered.sql
+--!include install/internal/own_views.sql
 --!include outbound/replay_undelivered.sql
 --!include install/internal/check_grants.sql
 --!include install/internal/check_install.sql

@@ -29,7 +29,7 @@ t.test('a function lies in the folder that says who may call it', async t => {
     from pg_proc p where p.pronamespace = 'collecta'::regnamespace order by 1`;
   t.ok(functions.length > 50);
   // SQL that is written for a module or an endpoint runs as these two, which may execute what it calls.
-  const writes = (role: string) => role === 'collecta_capture' || role === 'collecta_writer';
+  const writes = (role: string) => /^collecta_(capture|writer|viewer)$/.test(role);
   const runs = (role: string) => role === 'collecta_dispatcher' || role === 'collecta_inbound';
   // A process that only serves the console shows the same figures as a runner.
   const readsToo = (name: string, role: string) => name === 'read_figures' && role === 'collecta_reader';
