@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9ca886f5e33068de0eaf706a51f1351f39dd4bcb
+--! Hash: sha1:860ae6f3c715a0649e020f027298974f7f66f062
 --! Message: Install
 
 --! Included install/schema.sql
@@ -9048,8 +9048,8 @@ begin
   from unnest(array['events', 'delivery_attempts']) parent
   where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
 
-  -- Partitions for three days are made ahead. If the one for the day after tomorrow is missing, nothing has been made for
-  -- a day, and there is a day left.
+  -- Partitions for three days are made ahead. If the one for the day after tomorrow is missing, nothing has been made
+  -- for a day, and there is a day left.
   return query
   select 'warning', 'partitions are not made ahead', parent,
     format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', day),
