@@ -29,7 +29,7 @@ export async function readRollup(sql: Transaction, endpointId: string, span: Spa
     with binned as materialized (
       select extract(epoch from date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch'))::float8 as at, r.*
       from collecta.delivery_rollup r
-      where ${total === 'own' ? sql`endpoint_id <> ''` : sql`endpoint_id = ${endpointId}`} and starts_at >= now() - ${interval}::text::interval
+      where ${total === 'own' ? sql`endpoint_id = any (array(select e.endpoint_id from collecta.endpoints e))` : sql`endpoint_id = ${endpointId}`} and starts_at >= now() - ${interval}::text::interval
     )
     select at, o.kind, o.key, sum(o.n)::float8 as n
     from binned b
