@@ -9,7 +9,7 @@ import { type Fact, progress } from './rounds.ts';
 
 const repeats = 5;
 
-/** How long the pages of the console take on a database with millions of attempts, over 30 days and 10,000 endpoints. */
+/** How long the console's pages take on a database with millions of attempts over 30 days and 10,000 endpoints. */
 export const views = ({ size: attempts = 1_000_000 }: Options): Promise<Outcome> =>
   inLab(['fsync=off', 'synchronous_commit=off', 'full_page_writes=off'], async lab => {
     const { url, sql } = await lab.database();
@@ -23,7 +23,9 @@ export const views = ({ size: attempts = 1_000_000 }: Options): Promise<Outcome>
 /** The median of five requests of each page, and the slowest of the first ones, in milliseconds. */
 export async function measureViews(url: string, sql: Sql): Promise<Fact[]> {
   await sql.unsafe(`do $$ begin
-    if to_regrole('bench_reader') is null then create role bench_reader login password 'bench' in role collecta_reader; end if;
+    if to_regrole('bench_reader') is null then
+      create role bench_reader login password 'bench' in role collecta_reader;
+    end if;
   end $$`);
   const site = createConsole(readConfig({ DATABASE_URL: url, COLLECTA_OPERATIONS_PORT: '1' }), createLog('error'));
   const origin = 'http://127.0.0.1:1';
