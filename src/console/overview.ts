@@ -140,7 +140,7 @@ function showHealth(base: string, health: Finding[]): Html {
   for (const row of health)
     alike.set(`${row.severity} ${row.problem}`, [...(alike.get(`${row.severity} ${row.problem}`) ?? []), row]);
   const one = ({ subject, detail, hint, name, endpoint_id }: Finding) =>
-    html`<li><p>${endpoint_id ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>` : html`<code>${subject}</code>`} ${detail}</p>${statement(hint)}</li>`;
+    html`<li><p>${endpoint_id ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>` : html`<code>${subject}</code>`}: ${detail}</p>${statement(hint)}</li>`;
   return html`${[...alike.values()].map(rows => {
     const [first] = rows as [Finding];
     const further = rows.slice(2);
