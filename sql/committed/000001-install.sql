@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8997a5e7dc1fccca8eedcec799fa88ea065a6fe5
+--! Hash: sha1:69b43418014a727b0d4c7f3b9f2e87a7215ddbc7
 --! Message: Install
 
 --! Included install/schema.sql
@@ -8745,7 +8745,7 @@ begin
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
 
-  -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 100,
+  -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 20,
   -- and one for all others.
   return query
   with concerned as materialized (
@@ -8757,15 +8757,28 @@ begin
     where e.state <> 'deleted'
   )
   select 'warning', 'deliveries were given up', c.endpoint_id,
-    format('%s%s in the last 7 days; the last at %s.', case when count(*) > 100 then 'more than ' end,
-      least(count(*), 100), max(u.finished_at)),
+    format('%s%s in the last 7 days; the last at %s.', case when count(*) > 20 then 'more than ' end,
+      least(count(*), 20), max(u.finished_at)),
     format('select id, event, record_id, error from collecta.undelivered where endpoint_id = %L order by id limit 20; '
            'select collecta.replay_undelivered(%L);', c.endpoint_id, c.endpoint_id)
   from concerned c
   cross join lateral (
-    select u.finished_at from collecta.undelivered u
-    where u.endpoint_id = c.endpoint_id and u.id >= collecta.attempt_id_at(now() - interval '7 days')
-    order by u.id desc limit 101) u
+    -- As collecta.undelivered says it, but one attempt after the other from the last one on, until there are enough:
+    -- hence OFFSET, and subqueries that cannot become joins.
+    select a.finished_at
+    from (
+      select a.* from collecta.delivery_attempts a
+      where a.endpoint_id = c.endpoint_id and a.outcome = 'exhausted'
+        and a.id >= collecta.attempt_id_at(now() - interval '7 days')
+      order by a.id desc offset 0) a
+    where (
+        select true from collecta.delivery_attempts l
+        where l.event_id = a.event_id and l.endpoint_id = a.endpoint_id and l.routed_at = a.routed_at
+          and l.id > a.id and l.outcome in ('delivered', 'exhausted') limit 1) is null
+      and (
+        select true from collecta.delivery_queue q
+        where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null limit 1) is null
+    limit 21) u
   where c.place <= 100
   group by c.endpoint_id
   union all
