@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:cab7f1e8930176e6013043dc9e22b38878a79755
+--! Hash: sha1:40657ed332e720d08a15131224899c0f3105a0ec
 --! Message: Install
 
 --! Included install/schema.sql
@@ -8822,7 +8822,8 @@ begin
   group by c.endpoint_id
   union all
   select 'warning', 'deliveries were given up', '', format('%s further endpoints gave up deliveries in the last 7 days.', count(*)),
-    'select endpoint_id, count(*) from collecta.undelivered where finished_at > now() - interval ''7 days'' group by 1;'
+    'select endpoint_id, count(*) from collecta.undelivered '
+    'where id >= collecta.attempt_id_at(now() - interval ''7 days'') group by 1;'
   from concerned c where c.place > 100 having count(*) > 0;
 
   return query
