@@ -251,7 +251,7 @@ t.test('a statement_timeout that ends while many rows are captured', async t => 
     return captured!.thin === true;
   }
   const before: Record<string, string> = {
-    'insert into wide select n, repeat('a', 100), repeat('b', 100) from generate_series(1, 30000) n':
+    "insert into wide select n, repeat('a', 100), repeat('b', 100) from generate_series(1, 30000) n":
       'delete from wide',
     'update wide set a = md5(a || random())': 'select',
     'delete from wide': `insert into wide select n, repeat('a', 100), repeat('b', 100) from generate_series(1, 30000) n
