@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a47877a901c702fb0a8fbc997a6b8b401b3a2c76
+--! Hash: sha1:07fcd4bb3faa1c6e1e9a7d8a08f76d96581e4d23
 --! Message: Install
 
 --! Included install/schema.sql
@@ -474,10 +474,12 @@ create table collecta.delivery_attempts (
 ) partition by range (routed_at);
 create index delivery_attempts_by_event on collecta.delivery_attempts (event_id);
 create index delivery_attempts_by_endpoint on collecta.delivery_attempts (endpoint_id, id);
--- What needs a person is rare: these two cost an attempt that delivers nothing.
+-- What needs a person is rare: these cost an attempt that delivers nothing.
 create index delivery_attempts_not_delivered on collecta.delivery_attempts (id) where outcome <> 'delivered';
 create index delivery_attempts_not_delivered_by_endpoint
   on collecta.delivery_attempts (endpoint_id, id) where outcome <> 'delivered';
+create index delivery_attempts_exhausted
+  on collecta.delivery_attempts (id, endpoint_id) where outcome = 'exhausted';
 create index delivery_attempts_by_time on collecta.delivery_attempts using brin (started_at);
 comment on table collecta.delivery_attempts is 'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
 --! EndIncluded outbound/delivery_attempts.sql
@@ -5240,24 +5242,41 @@ comment on function collecta.unrestrict_login(text) is 'Takes restrict_login() b
 create table collecta.delivery_rollup (
   endpoint_id text collate "C" not null,
   starts_at timestamptz not null,
-  outcome text collate "C" not null,
-  answer_step smallint not null,
-  receipt_step smallint not null,
-  attempts bigint not null,
-  constraint delivery_rollup_pkey primary key (endpoint_id, starts_at, outcome, answer_step, receipt_step)
+  delivered bigint not null default 0,
+  failed bigint not null default 0,
+  exhausted bigint not null default 0,
+  blocked bigint not null default 0,
+  lost bigint not null default 0,
+  answers jsonb not null default '{}',
+  receipts jsonb not null default '{}',
+  constraint delivery_rollup_pkey primary key (endpoint_id, starts_at)
 );
 create index delivery_rollup_by_time on collecta.delivery_rollup (starts_at);
 comment on table collecta.delivery_rollup is
   'Counts of delivery attempts, which observe() writes. For each endpoint they are by minute for two hours, by hour '
-  'for eight days, and by day until settings.rollup_retention. For all endpoints together they are by minute for two '
-  'days, then likewise. Every attempt is counted in one row of its endpoint and in one row of the total.';
+  'for eight days, and by day until settings.rollup_retention. For all endpoints together they are by minute for a '
+  'day, then likewise. Every attempt is counted in one row of its endpoint and in one row of the total.';
 comment on column collecta.delivery_rollup.endpoint_id is 'Empty: all endpoints together.';
 comment on column collecta.delivery_rollup.starts_at is 'The beginning of the minute, hour or day, in UTC.';
-comment on column collecta.delivery_rollup.answer_step is
-  'How long the attempts took: at most 2^(step/2) milliseconds. -1: it was not measured.';
-comment on column collecta.delivery_rollup.receipt_step is
-  'The time from the capture of the change to its delivery: at most 2^(step/2) milliseconds. -1: it was not delivered.';
+comment on column collecta.delivery_rollup.answers is
+  'How long the attempts took: {"11": 40} says that 40 took at most 2^(11/2) milliseconds, and more than 2^(10/2).';
+comment on column collecta.delivery_rollup.receipts is
+  'The time from the capture of the change to its delivery, counted in the same way.';
 --! EndIncluded operations/delivery_rollup.sql
+--! Included operations/internal/add_counts.sql
+create or replace function collecta.add_counts(counts jsonb, more jsonb) returns jsonb
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_object_agg(c.key, c.n), '{}')
+  from (
+    select e.key, sum(e.value::bigint) as n
+    from (select * from jsonb_each_text(counts) union all select * from jsonb_each_text(more)) e group by e.key) c
+$$;
+comment on function collecta.add_counts(jsonb, jsonb) is 'Two histograms of collecta.delivery_rollup as one.';
+
+create aggregate collecta.sum_counts(jsonb) (sfunc = collecta.add_counts, stype = jsonb, initcond = '{}');
+comment on aggregate collecta.sum_counts(jsonb) is 'Histograms of collecta.delivery_rollup as one.';
+--! EndIncluded operations/internal/add_counts.sql
 --! Included operations/observation.sql
 create table collecta.observation (
   singleton boolean not null default true,
@@ -5553,22 +5572,31 @@ begin
   with folded as (
     delete from collecta.delivery_rollup r
     where r.endpoint_id <> '' and r.starts_at >= before - interval '2 hours' and r.starts_at < hour - interval '2 hours'
-      or r.endpoint_id = '' and r.starts_at >= before - interval '2 days' and r.starts_at < hour - interval '2 days'
+      or r.endpoint_id = '' and r.starts_at >= before - interval '25 hours' and r.starts_at < hour - interval '25 hours'
     returning r.*
   )
-  insert into collecta.delivery_rollup (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
-  select f.endpoint_id, date_trunc('hour', f.starts_at), f.outcome, f.answer_step, f.receipt_step, sum(f.attempts)
-  from folded f group by 1, 2, 3, 4, 5
-  on conflict on constraint delivery_rollup_pkey do update set attempts = delivery_rollup.attempts + excluded.attempts;
+  insert into collecta.delivery_rollup as r
+    (endpoint_id, starts_at, delivered, failed, exhausted, blocked, lost, answers, receipts)
+  select f.endpoint_id, date_trunc('hour', f.starts_at), sum(f.delivered), sum(f.failed), sum(f.exhausted),
+    sum(f.blocked), sum(f.lost), collecta.sum_counts(f.answers), collecta.sum_counts(f.receipts)
+  from folded f group by 1, 2
+  -- The hour may be there already, where an attempt was recorded late.
+  on conflict on constraint delivery_rollup_pkey do update
+    set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
+      answers = collecta.add_counts(r.answers, excluded.answers),
+      receipts = collecta.add_counts(r.receipts, excluded.receipts);
   with folded as (
     delete from collecta.delivery_rollup r
     where r.starts_at >= date_trunc('day', before) - interval '8 days'
       and r.starts_at < date_trunc('day', hour) - interval '8 days'
     returning r.*
   )
-  insert into collecta.delivery_rollup (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
-  select f.endpoint_id, date_trunc('day', f.starts_at), f.outcome, f.answer_step, f.receipt_step, sum(f.attempts)
-  from folded f group by 1, 2, 3, 4, 5;
+  insert into collecta.delivery_rollup as r
+    (endpoint_id, starts_at, delivered, failed, exhausted, blocked, lost, answers, receipts)
+  select f.endpoint_id, date_trunc('day', f.starts_at), sum(f.delivered), sum(f.failed), sum(f.exhausted),
+    sum(f.blocked), sum(f.lost), collecta.sum_counts(f.answers), collecta.sum_counts(f.receipts)
+  from folded f group by 1, 2;
   delete from collecta.delivery_rollup r using collecta.settings s
   where r.starts_at < present - greatest(s.rollup_retention, s.retention);
   update collecta.observation o set folded_until = hour;
@@ -5618,12 +5646,41 @@ begin
     from collecta.delivery_attempts a
     where a.id >= collecta.attempt_id_at(counted_from) and a.id < collecta.attempt_id_at(counted_to)
     group by 1, 2, 3, 4, 5
+  ), whole as materialized (
+    select c.endpoint_id, c.minute, c.outcome, c.answer_step, c.receipt_step, c.attempts from counted c
+    union all
+    select '', c.minute, c.outcome, c.answer_step, c.receipt_step, sum(c.attempts) from counted c group by 2, 3, 4, 5
+  ), outcomes as (
+    select w.endpoint_id, w.minute,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'delivered'), 0) as delivered,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'failed'), 0) as failed,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'exhausted'), 0) as exhausted,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'blocked'), 0) as blocked,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'lost'), 0) as lost
+    from whole w group by 1, 2
+  ), answers as (
+    select s.endpoint_id, s.minute, jsonb_object_agg(s.step, s.n) as counts
+    from (select w.endpoint_id, w.minute, w.answer_step as step, sum(w.attempts) as n from whole w
+      where w.answer_step >= 0 group by 1, 2, 3) s
+    group by 1, 2
+  ), receipts as (
+    select s.endpoint_id, s.minute, jsonb_object_agg(s.step, s.n) as counts
+    from (select w.endpoint_id, w.minute, w.receipt_step as step, sum(w.attempts) as n from whole w
+      where w.receipt_step >= 0 group by 1, 2, 3) s
+    group by 1, 2
   )
-  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
-  select c.endpoint_id, c.minute, c.outcome, c.answer_step, c.receipt_step, c.attempts from counted c
-  union all
-  select '', c.minute, c.outcome, c.answer_step, c.receipt_step, sum(c.attempts) from counted c group by 2, 3, 4, 5
-  on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
+  insert into collecta.delivery_rollup as r
+    (endpoint_id, starts_at, delivered, failed, exhausted, blocked, lost, answers, receipts)
+  select o.endpoint_id, o.minute, o.delivered, o.failed, o.exhausted, o.blocked, o.lost, coalesce(a.counts, '{}'),
+    coalesce(p.counts, '{}')
+  from outcomes o
+  left join answers a on a.endpoint_id = o.endpoint_id and a.minute = o.minute
+  left join receipts p on p.endpoint_id = o.endpoint_id and p.minute = o.minute
+  on conflict on constraint delivery_rollup_pkey do update
+    set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
+      answers = collecta.add_counts(r.answers, excluded.answers),
+      receipts = collecta.add_counts(r.receipts, excluded.receipts);
   perform collecta.raise_alerts(counted_from, counted_to);
   perform collecta.fold_rollup(counted_to);
   update collecta.observation o set counted_until = counted_to;
@@ -8681,18 +8738,33 @@ begin
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
 
+  -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 100,
+  -- and one for all others.
   return query
-  select 'warning', 'deliveries were given up', u.endpoint_id,
-    format('%s%s in the last 7 days; the last at %s.', case when count(*) > 1000 then 'more than ' end,
-      least(count(*), 1000), max(u.finished_at)),
+  with concerned as materialized (
+    select e.endpoint_id, g.last, row_number() over (order by g.last desc) as place
+    from (
+      select a.endpoint_id, max(a.id) as last from collecta.delivery_attempts a
+      where a.outcome = 'exhausted' and a.id >= collecta.attempt_id_at(now() - interval '7 days') group by 1) g
+    join collecta.endpoints e on e.endpoint_id = g.endpoint_id
+    where e.state <> 'deleted'
+  )
+  select 'warning', 'deliveries were given up', c.endpoint_id,
+    format('%s%s in the last 7 days; the last at %s.', case when count(*) > 100 then 'more than ' end,
+      least(count(*), 100), max(u.finished_at)),
     format('select id, event, record_id, error from collecta.undelivered where endpoint_id = %L order by id limit 20; '
-           'select collecta.replay_undelivered(%L);', u.endpoint_id, u.endpoint_id)
-  from collecta.endpoints e
+           'select collecta.replay_undelivered(%L);', c.endpoint_id, c.endpoint_id)
+  from concerned c
   cross join lateral (
-    select u.endpoint_id, u.finished_at from collecta.undelivered u
-    where u.endpoint_id = e.endpoint_id and u.routed_at > now() - interval '7 days' limit 1001) u
-  where e.state <> 'deleted'
-  group by u.endpoint_id;
+    select u.finished_at from collecta.undelivered u
+    where u.endpoint_id = c.endpoint_id and u.id >= collecta.attempt_id_at(now() - interval '7 days')
+    order by u.id desc limit 101) u
+  where c.place <= 100
+  group by c.endpoint_id
+  union all
+  select 'warning', 'deliveries were given up', '', format('%s further endpoints gave up deliveries in the last 7 days.', count(*)),
+    'select endpoint_id, count(*) from collecta.undelivered where finished_at > now() - interval ''7 days'' group by 1;'
+  from concerned c where c.place > 100 having count(*) > 0;
 
   return query
   select 'warning', 'deliveries are lost again and again', q.endpoint_id,
