@@ -5,24 +5,24 @@ import type { Transaction } from './people.ts';
 
 type Arguments = Record<string, string | undefined>;
 
-/** What an action would touch; `n` is exact up to `previewLimit`. */
+/** The rows that an action would affect. Their number `n` is exact up to `previewLimit`. */
 type Preview = { n: number; rows?: Html };
 
 type Action = {
   title: string;
-  /** What it does, for somebody who is about to do it. */
+  /** What the action does, for the person who is about to run it. */
   about: string;
-  /** Arguments that have to be there. */
+  /** The arguments that must be given. */
   needs: readonly string[];
-  /** Arguments that can be changed before it runs: name, label, value unless given. */
+  /** The arguments that can be changed before it runs: name, label, and default value. */
   asks?: readonly (readonly [name: string, label: string, standard: string])[];
-  /** The statement, with its values quoted by PostgreSQL: what is shown is what runs. */
+  /** The statement, with values quoted by PostgreSQL. The same text is shown and run. */
   statement(sql: Transaction, given: Arguments): Promise<string>;
-  /** How much it would touch, where that may be much. */
+  /** The rows that it would affect, for actions that may affect many. */
   preview?(sql: Transaction, given: Arguments): Promise<Preview>;
-  /** Where its result can be looked at. */
+  /** The path of the page that shows the result. */
   after(given: Arguments, result: string | null): readonly [path: string, text: string];
-  /** The result is shown once and must not be kept. */
+  /** The result is a secret, which is shown once and must not be stored. */
   secret?: true;
 };
 
@@ -36,7 +36,8 @@ export const actions: Readonly<Record<string, Action>> = {
   replay: {
     title: 'Replay a delivery',
     about:
-      'Sends the event of this attempt to its endpoint again: the same bytes under the same webhook-id. One that is still queued becomes due now.',
+      'Sends the event of this attempt to its endpoint again, with the same bytes and the same webhook-id. If it is ' +
+      'still queued, it becomes due now.',
     needs: ['id'],
     statement: (sql, { id }) =>
       made(sql`select format('select collecta.replay_delivery(%L);', ${id!}::text) as statement`),
@@ -114,7 +115,8 @@ export const actions: Readonly<Record<string, Action>> = {
   rotate: {
     title: 'Rotate the secret',
     about:
-      'Makes a new secret, which is shown once. Until the overlap ends webhook-signature carries both, and X-Webhook-Signature the old one’s. After a leak: 0.',
+      'Creates a new secret, which is shown once. Until the overlap ends, webhook-signature has a signature with ' +
+      'each secret, and X-Webhook-Signature is made with the old one. After a leak, use 0.',
     needs: ['endpoint'],
     asks: [['overlap', 'Overlap', '24 hours']],
     statement: (sql, { endpoint, overlap }) =>
@@ -184,7 +186,7 @@ function argumentsOf(action: Action, given: Arguments): Arguments {
 
 const isMany = (preview: Preview | undefined) => preview !== undefined && preview.n > 1;
 
-/** The page before an action: what it does, the statement that will run, what it touches. */
+/** The page before an action. It shows what the action does, the statement, and the affected rows. */
 export async function propose(
   sql: Transaction,
   base: string,
@@ -223,10 +225,10 @@ ${
 }`;
 }
 
-/** Why an action did not run, to be shown with its page. */
+/** Says why an action did not run. Its page shows the message. */
 export class NotRun extends Error {}
 
-/** Runs it, and writes it down in the same transaction. */
+/** Runs an action, and records it in collecta.operator_actions in the same transaction. */
 export async function perform(sql: Transaction, base: string, action: Action, form: Arguments): Promise<Html> {
   const given = argumentsOf(action, form);
   const statement = await action.statement(sql, given);
@@ -239,7 +241,7 @@ export async function perform(sql: Transaction, base: string, action: Action, fo
   const [row] = (await sql.unsafe(statement)) as unknown as Record<string, unknown>[];
   const value = Object.values(row ?? {})[0];
   const result = value === null || value === undefined ? null : String(value);
-  // A function that says how many it touched is believed; every other one touches one.
+  // Some functions return how many rows they affected. All others affect one.
   const touched = preview && result !== null && /^\d+$/.test(result) ? result : '1';
   await sql`select collecta.note_action(${statement}, ${touched}::text::bigint)`;
   const [path, text] = action.after(given, action.secret ? null : result);

@@ -5,7 +5,7 @@ import type { Html } from './page.ts';
 const width = 120;
 const height = 26;
 
-/** A small picture of a series, `failed` in front of `all`: its text says what the picture shows. */
+/** A small bar chart with the bars of `failed` in front of those of `all`. `label` says in words what it shows. */
 export function sparkline(all: number[], failed: number[], label: string): Html {
   const top = Math.max(1, ...all);
   const step = width / Math.max(1, all.length);
@@ -24,7 +24,8 @@ const plotWidth = 640;
 const plotHeight = 150;
 
 /**
- * A plot: an SVG made here, which the page's module replaces by one that can be zoomed, and the figures as a table behind it.
+ * A chart: an SVG that is rendered here, and a table of the figures. The page's script replaces the SVG with a chart
+ * that can be zoomed.
  */
 export function plot({ title, unit, times, series, stacked = false }: Plot): Html {
   const totals = times.map((_, i) => series.reduce((sum, { values }) => sum + (values[i] ?? 0), 0));
@@ -80,7 +81,10 @@ export function plot({ title, unit, times, series, stacked = false }: Plot): Htm
 </figure>`;
 }
 
-/** One attempt on one line: look-up, connection, wait for the first byte, rest. `longest` is the width of the line. */
+/**
+ * One attempt as a line with its phases: look-up, connection, wait for the first byte, rest. `longest` is the duration,
+ * in milliseconds, of a line of full width.
+ */
 export function phases(
   attempt: {
     lookup_ms: number | null;

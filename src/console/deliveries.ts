@@ -7,8 +7,8 @@ import type { Transaction } from './people.ts';
 
 const pageSize = 50;
 /**
- * How many attempts one page looks through for filters that no index knows. Fewer where each is on a page of its own: those of
- * one endpoint, and those that did not deliver, lie scattered among the others.
+ * How many attempts one page reads to find those that match a filter without an index. For one endpoint and for failed
+ * attempts it is fewer, because these are scattered over many pages of the table.
  */
 const lookAt = 20_000;
 const lookAtEvents = 8_000;
@@ -33,7 +33,7 @@ export type DeliveryFilter = Partial<Record<(typeof deliveryFilters)[number], st
 const outcomes = ['delivered', 'failed', 'exhausted', 'blocked', 'lost'] as const;
 const events = ['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated', 'test'];
 
-/** What is wrong with a filter, for the person who wrote it. */
+/** Says what is wrong with a filter. The message is shown to the person who entered it. */
 export function problemOf(filter: DeliveryFilter): string | undefined {
   for (const name of ['from', 'to'] as const)
     if (filter[name] && Number.isNaN(Date.parse(asUtc(filter[name]))))
@@ -54,7 +54,7 @@ const asUtc = (text: string) => (/[zZ]$|[+-]\d\d:?\d\d$/.test(text) ? text : `${
 
 async function find(sql: Transaction, filter: DeliveryFilter) {
   const { endpoint, module, event, outcome, status, record, id, from, to, contains, before } = filter;
-  // By its id or by its name. What is neither is looked for as an id, and found nowhere.
+  // An endpoint is given by its id or its name. Any other text is used as an id, which matches nothing.
   const [known] = endpoint ? await sql`select endpoint_id from collecta.endpoints where name = ${endpoint}` : [];
   const endpointId = (known?.endpoint_id as string | undefined) ?? endpoint;
   const undelivered = outcome !== undefined && outcome !== '' && outcome !== 'delivered';
@@ -68,7 +68,8 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
         : module || event
           ? lookAtEvents
           : lookAt;
-  // By an index: the attempts of an event, of a record's events, of an endpoint, those that did not deliver, or all of them.
+  // An index finds the attempts of an event, of a record's events, of an endpoint, those that were not delivered, or
+  // all of them.
   const source = id
     ? sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
         from collecta.delivery_attempts a where a.event_id = ${id}`
@@ -122,14 +123,14 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
   const whole = looked[0];
   return {
     rows: rows.slice(0, pageSize),
-    /** Where the next page begins; undefined where there is none. */
+    /** Where the next page begins; undefined if there is none. */
     next: more ? (rows[pageSize - 1]?.id as string) : whole && whole.n >= limit ? (whole.last as string) : undefined,
     lookedAt: Number(whole?.n ?? 0),
     cut: isFiltered && !more && Number(whole?.n ?? 0) >= limit,
   };
 }
 
-/** The moment that the id of an attempt begins with. */
+/** The time with which the id of an attempt begins. */
 const momentOf = (id: string) =>
   new Date(Number.parseInt(id.slice(4, 16), 16)).toISOString().slice(0, 19).replace('T', ' ');
 
@@ -186,7 +187,7 @@ ${table(
 
 const shellQuoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** The request as a command. What is masked in the history is masked here. */
+/** The request as a curl command. Values that are masked in the history are masked here too. */
 export function asCurl(request: { url: string; headers: Record<string, string>; body: string }): string {
   const headers = Object.entries(request.headers).map(([name, value]) => `-H ${shellQuoted(`${name}: ${value}`)}`);
   return ['curl -sS -X POST', ...headers, `--data-binary ${shellQuoted(request.body)}`, shellQuoted(request.url)].join(
@@ -321,7 +322,7 @@ ${
 }`;
 }
 
-/** The fields of `previous` beside those of `record`, as the text they are. */
+/** The fields of `previous` and those of `record` side by side, each as the text that was sent. */
 function changedFields(body: string): { name: string; before: string; after: string | undefined }[] {
   const members = membersOf(body);
   const after = membersOf(members.get('record') ?? '');

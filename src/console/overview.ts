@@ -18,11 +18,14 @@ const backlogLimit = 10_000;
 const isRestricted = async (sql: Transaction): Promise<boolean> =>
   (await sql`select collecta.visible_scopes() is not null as restricted`)[0]!.restricted;
 
-/** Counts of one endpoint ('' is all of them) in bins: by outcome, by how long answers took, and by how long receipts took. */
+/**
+ * Counts of the attempts of one endpoint, or of all for '', per interval of time: by outcome, by the step of the answer
+ * time, and by the step of the time to receipt.
+ */
 export async function readRollup(sql: Transaction, endpointId: string, span: Span) {
   const { interval } = spans[span];
   const total = endpointId !== '' ? undefined : (await isRestricted(sql)) ? 'own' : 'all';
-  // What an endpoint did is kept by the minute for two hours only.
+  // The counts of an endpoint are kept by minute for only two hours.
   const bin = span === 'day' && total !== 'all' ? 3_600 : spans[span].bin;
   // The total of all endpoints is hidden from a login that is restricted to scopes: it sees the sum of its own.
   const rows = (await sql`
@@ -134,7 +137,7 @@ type Finding = {
   endpoint_id: string | null;
 };
 
-/** Rows with the same problem stand together: two of them in full, the others when somebody asks. */
+/** Groups rows with the same problem. Two of them are shown, and the others when the group is opened. */
 function showHealth(base: string, health: Finding[]): Html {
   const alike = new Map<string, Finding[]>();
   for (const row of health)
@@ -156,7 +159,8 @@ function showHealth(base: string, health: Finding[]): Html {
 
 export async function overview(sql: Transaction, base: string, span: Span): Promise<Html> {
   const rollup = await readRollup(sql, '', span);
-  // Whose scope a queue row has is looked up row by row, so a login that is restricted to scopes reads by its endpoints.
+  // The policy of the queue looks up the scope of each row. So a login that is restricted to scopes reads the rows of
+  // its endpoints.
   const ofItsEndpoints = (await isRestricted(sql))
     ? sql`where q.endpoint_id in (select e.endpoint_id from collecta.endpoints e)`
     : sql``;
