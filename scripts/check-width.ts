@@ -12,6 +12,7 @@ const checked = [
   'bench/',
   'src/cli',
   'src/config.ts',
+  'src/console/',
   'src/database/',
   'src/demo/',
   'src/fleet/',
@@ -20,6 +21,7 @@ const checked = [
   'src/log.ts',
   'src/metrics.ts',
   'src/network/',
+  'src/operations/',
   'src/secrets/',
 ];
 

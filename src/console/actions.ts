@@ -64,7 +64,8 @@ export const actions: Readonly<Record<string, Action>> = {
             and u.finished_at >= ${from}::text::timestamptz and u.finished_at < ${to}::text::timestamptz
           limit ${previewLimit + 1}) u`;
       const rows = await sql`
-        select u.id, u.event, u.module, u.record_id, u.finished_at::text as finished_at, u.error from collecta.undelivered u
+        select u.id, u.event, u.module, u.record_id, u.finished_at::text as finished_at, u.error
+          from collecta.undelivered u
         where u.endpoint_id = ${endpoint!}
           and u.finished_at >= ${from}::text::timestamptz and u.finished_at < ${to}::text::timestamptz
         order by u.id limit 10`;
@@ -92,7 +93,8 @@ export const actions: Readonly<Record<string, Action>> = {
     asks: [['reason', 'Why', 'by request']],
     statement: (sql, { endpoint, reason }) =>
       made(
-        sql`select format('select collecta.pause_endpoint(%L, %L);', ${endpoint!}::text, ${reason || 'by request'}::text) as statement`,
+        sql`select format('select collecta.pause_endpoint(%L, %L);', ${endpoint!}::text,
+          ${reason || 'by request'}::text) as statement`,
       ),
     after: ofEndpoint,
   },
@@ -121,7 +123,8 @@ export const actions: Readonly<Record<string, Action>> = {
     asks: [['overlap', 'Overlap', '24 hours']],
     statement: (sql, { endpoint, overlap }) =>
       made(
-        sql`select format('select collecta.rotate_secret(%L, %L);', ${endpoint!}::text, ${overlap || '24 hours'}::text) as statement`,
+        sql`select format('select collecta.rotate_secret(%L, %L);', ${endpoint!}::text,
+          ${overlap || '24 hours'}::text) as statement`,
       ),
     after: ofEndpoint,
     secret: true,
@@ -149,7 +152,8 @@ export const actions: Readonly<Record<string, Action>> = {
       made(sql`select format('select collecta.retry_inbound(%L);', ${id!}::text) as statement`),
     preview: async (sql, { id }) => {
       const [row] = await sql`select count(*)::int as n from (select from collecta.inbound_requests r
-        where r.state = 'failed' and (r.request_id = ${id!} or r.inbound_endpoint_id = ${id!}) limit ${previewLimit + 1}) r`;
+        where r.state = 'failed' and (r.request_id = ${id!} or r.inbound_endpoint_id = ${id!}) limit
+          ${previewLimit + 1}) r`;
       return { n: Number(row?.n ?? 0) };
     },
     after: ({ id }) =>
@@ -219,7 +223,8 @@ ${
         ([each, value]) => html`<input type="hidden" name="${each}" value="${value}">`,
       )}<input type="hidden" name="statement" value="${statement}">${
         isMany(preview)
-          ? html`<label><span>They are many. Type ${n} to go on</span><input name="confirm" inputmode="numeric" autocomplete="off" required></label>`
+          ? html`<label><span>There are many. Type ${n} to continue</span><input name="confirm"
+            inputmode="numeric" autocomplete="off" required></label>`
           : ''
       }<button class="go">Run it</button></form>`
 }`;
@@ -232,11 +237,12 @@ export class NotRun extends Error {}
 export async function perform(sql: Transaction, base: string, action: Action, form: Arguments): Promise<Html> {
   const given = argumentsOf(action, form);
   const statement = await action.statement(sql, given);
-  if (statement !== form.statement) throw new NotRun('The statement is another one than was shown. Look at it again.');
+  if (statement !== form.statement) throw new NotRun('The statement is not the one that was shown. Look at it again.');
   const preview = await action.preview?.(sql, given);
   if (isMany(preview) && form.confirm?.replace(/\s/g, '') !== atMost(preview!.n, previewLimit))
     throw new NotRun(
-      `It concerns ${atMost(preview!.n, previewLimit)} now, and you typed ${form.confirm || 'nothing'}. Look at it again.`,
+      `It affects ${atMost(preview!.n, previewLimit)} now, and you typed ${form.confirm || 'nothing'}. ` +
+        'Look at it again.',
     );
   const [row] = (await sql.unsafe(statement)) as unknown as Record<string, unknown>[];
   const value = Object.values(row ?? {})[0];
@@ -247,6 +253,13 @@ export async function perform(sql: Transaction, base: string, action: Action, fo
   const [path, text] = action.after(given, action.secret ? null : result);
   return html`<p class="well" role="status">Done.</p>
 ${statementOf(statement)}
-${result ? (action.secret ? html`<p>The new secret, shown this once:</p><pre class="secret" tabindex="0">${result}</pre>` : html`<p>It returned <code>${/^\d+$/.test(result) ? count(result) : result}</code>.</p>`) : ''}
+${
+  result
+    ? action.secret
+      ? html`<p>The new secret, which is shown once:</p>
+<pre class="secret" tabindex="0">${result}</pre>`
+      : html`<p>It returned <code>${/^\d+$/.test(result) ? count(result) : result}</code>.</p>`
+    : ''
+}
 <p><a href="${base}${path}">${text}</a></p>`;
 }

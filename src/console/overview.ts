@@ -32,12 +32,14 @@ export async function readRollup(sql: Transaction, endpointId: string, span: Spa
     with binned as materialized (
       select extract(epoch from date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch'))::float8 as at, r.*
       from collecta.delivery_rollup r
-      where ${total === 'own' ? sql`endpoint_id <> ''` : sql`endpoint_id = ${endpointId}`} and starts_at >= now() - ${interval}::text::interval
+      where ${total === 'own' ? sql`endpoint_id <> ''` : sql`endpoint_id = ${endpointId}`}
+        and starts_at >= now() - ${interval}::text::interval
     )
     select at, o.kind, o.key, sum(o.n)::float8 as n
     from binned b
     cross join lateral (values ('outcome', 'delivered', b.delivered), ('outcome', 'failed', b.failed),
-      ('outcome', 'exhausted', b.exhausted), ('outcome', 'blocked', b.blocked), ('outcome', 'lost', b.lost)) o (kind, key, n)
+      ('outcome', 'exhausted', b.exhausted), ('outcome', 'blocked', b.blocked), ('outcome', 'lost', b.lost)) o (kind,
+        key, n)
     where o.n > 0 group by 1, 2, 3
     union all
     select at, 'answer', c.key, sum(c.value::bigint)::float8
@@ -121,11 +123,15 @@ export function tiles(rollup: Rollup): (readonly [string, string | Html])[] {
 export const spanLinks = (path: string, span: Span) =>
   html`<nav class="spans" aria-label="Time">${Object.entries(spans).map(
     ([key, { name }]) =>
-      html`<a href="${url(path, { span: key })}"${key === span ? html` aria-current="true"` : ''}>${name.replace('the last', '').trim()}</a>`,
+      html`<a href="${url(path, { span: key })}"${key === span ? html` aria-current="true"` : ''}>${name
+        .replace('the last', '')
+        .trim()}</a>`,
   )}</nav>`;
 
 export const showTiles = (rows: (readonly [string, string | Html])[], live: string) =>
-  html`<dl class="tiles"${region(live)}>${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  html`<dl class="tiles"${region(live)}>${rows.map(
+    ([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`,
+  )}</dl>`;
 
 type Finding = {
   severity: string;
@@ -143,7 +149,12 @@ function showHealth(base: string, health: Finding[]): Html {
   for (const row of health)
     alike.set(`${row.severity} ${row.problem}`, [...(alike.get(`${row.severity} ${row.problem}`) ?? []), row]);
   const one = ({ subject, detail, hint, name, endpoint_id }: Finding) =>
-    html`<li><p>${endpoint_id ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>` : html`<code>${subject}</code>`} ${detail}</p>${statement(hint)}</li>`;
+    html`<li><p>${
+      endpoint_id
+        ? html`<a
+    href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>`
+        : html`<code>${subject}</code>`
+    } ${detail}</p>${statement(hint)}</li>`;
   return html`${[...alike.values()].map(rows => {
     const [first] = rows as [Finding];
     const further = rows.slice(2);
@@ -166,8 +177,10 @@ export async function overview(sql: Transaction, base: string, span: Span): Prom
     : sql``;
   const [now] = await sql`
     select
-      (select count(*)::int from (select from collecta.delivery_queue q ${ofItsEndpoints} limit ${backlogLimit + 1}) q) as queued,
-      (select count(*)::int from (select change_id from collecta.waiting_changes limit ${backlogLimit + 1}) o) as outbox,
+      (select count(*)::int from (select from collecta.delivery_queue q ${ofItsEndpoints} limit ${backlogLimit + 1}) q)
+        as queued,
+      (select count(*)::int from (select change_id
+        from collecta.waiting_changes limit ${backlogLimit + 1}) o) as outbox,
       (select extract(epoch from now() - captured_at)::float8 * 1000
         from collecta.waiting_changes order by change_id limit 1) as outbox_age_ms,
       (select extract(epoch from now() - min(q.due_at))::float8 * 1000
@@ -190,7 +203,8 @@ ${showTiles(
     ['oldest due', duration(state.due_age_ms)],
     [
       'not routed yet',
-      `${atMost(Number(state.outbox), backlogLimit)}${state.outbox_age_ms === null ? '' : `, oldest ${duration(state.outbox_age_ms)}`}`,
+      atMost(Number(state.outbox), backlogLimit) +
+        (state.outbox_age_ms === null ? '' : `, oldest ${duration(state.outbox_age_ms)}`),
     ],
   ],
   'tiles',
@@ -205,7 +219,9 @@ ${showTiles(
 <div${region('plots')}>${plots(rollup)}</div>
 ${
   Number(state.counted_age_ms) > 180_000
-    ? html`<p class="quiet">Attempts are counted by <code>collecta.observe()</code>, which a runner calls once a minute: it last did so ${duration(state.counted_age_ms)} ago.</p>`
+    ? html`<p class="quiet">Attempts are counted by
+    <code>collecta.observe()</code>, which a runner calls once a minute: it last did so
+    ${duration(state.counted_age_ms)} ago.</p>`
     : ''
 }</section>`;
 }

@@ -78,10 +78,15 @@ export function table(
   const name = (index: number) => (typeof head[index] === 'string' ? head[index] : '');
   return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}"${region(options.live)}>
 <table class="stack" role="table"><caption class="${options.quiet === false ? '' : 'away'}">${caption}</caption>
-<thead role="rowgroup"><tr role="row">${head.map(each => html`<th scope="col" role="columnheader">${each}</th>`)}</tr></thead>
+<thead role="rowgroup"><tr role="row">${head.map(
+    each => html`<th scope="col" role="columnheader">${each}</th>`,
+  )}</tr></thead>
 <tbody role="rowgroup">${rows.map(
     cells =>
-      html`<tr role="row">${cells.map((cell, index) => html`<td role="cell" data-label="${name(index)}">${cell}</td>`)}</tr>`,
+      html`<tr role="row">${cells.map(
+        (cell, index) => html`<td role="cell"
+      data-label="${name(index)}">${cell}</td>`,
+      )}</tr>`,
   )}</tbody>
 </table></div>`;
 }
@@ -100,7 +105,9 @@ export const textField = (
   value: string | undefined,
   attributes: { placeholder?: string; type?: string; wide?: boolean } = {},
 ) =>
-  html`<label class="${attributes.wide ? 'wide' : ''}"><span>${label}</span><input name="${name}" type="${attributes.type ?? 'text'}" value="${value ?? ''}" placeholder="${attributes.placeholder ?? ''}" autocomplete="off" spellcheck="false"></label>`;
+  html`<label class="${attributes.wide ? 'wide' : ''}"><span>${label}</span><input name="${name}"
+  type="${attributes.type ?? 'text'}" value="${value ?? ''}" placeholder="${attributes.placeholder ?? ''}"
+  autocomplete="off" spellcheck="false"></label>`;
 
 export const choice = (
   name: string,

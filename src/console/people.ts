@@ -41,8 +41,10 @@ const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
  * Starts every transaction, so that no setting of the role or the database changes how values are printed or found.
  */
 const settings = `set local search_path = pg_catalog, pg_temp; set local statement_timeout = '${statementTimeout}';
-  set local "TimeZone" = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'postgres'; set local row_security = on;
-  set local standard_conforming_strings = on; set local jit = off; set local max_parallel_workers_per_gather = 0; set local lock_timeout = '2s'`;
+  set local "TimeZone" = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'postgres';
+  set local row_security = on;
+  set local standard_conforming_strings = on; set local jit = off; set local max_parallel_workers_per_gather = 0;
+    set local lock_timeout = '2s'`;
 
 function personOf(pool: Sql, role: string, setRole: boolean): Person {
   const begin = setRole ? `${settings}; set local role ${quoted(role)}` : settings;
@@ -200,7 +202,8 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
         if (!asked)
           throw new Refused(
             403,
-            `The database asks ${name} for no password from here, so the console cannot tell who you are. See pg_hba.conf.`,
+            `The database asks ${name} for no password from here, so the console cannot tell who you are. ` +
+              'See pg_hba.conf.',
           );
       } catch (error) {
         await pool.end({ timeout: 1 }).catch(() => {});

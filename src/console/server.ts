@@ -255,7 +255,11 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       c,
       '/deliveries',
       'Verify a signature',
-      html`<p class="${verdict.ok ? 'well' : 'problem'}" role="status">${verdict.ok ? 'The signature is valid: these bytes were signed with this secret.' : `The signature is not valid: ${verdict.reason}.`}</p>
+      html`<p class="${verdict.ok ? 'well' : 'problem'}" role="status">${
+        verdict.ok
+          ? 'The signature is valid: these bytes were signed with this secret.'
+          : `The signature is not valid: ${verdict.reason}.`
+      }</p>
 <p><a href="${base}/deliveries/${id}">The delivery</a></p>`,
     );
   });
@@ -273,7 +277,9 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       html`<span class="number">${each.attempt}</span>`,
       html`<span class="number">${duration(each.duration_ms)}</span>`,
     ];
-    return html`<tr role="row" data-key="${each.id}">${cells.map((cell, i) => html`<td role="cell" data-label="${tailHead[i] as string}">${cell}</td>`)}</tr>`;
+    return html`<tr role="row" data-key="${each.id}">${cells.map(
+      (cell, i) => html`<td role="cell" data-label="${tailHead[i] as string}">${cell}</td>`,
+    )}</tr>`;
   };
   under.get('/tail', async c => {
     const endpointId = text(c, 'endpoint');
@@ -282,10 +288,16 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       c,
       '/tail',
       'Live tail',
-      html`<p>Attempts as they are recorded, the newest first. Without JavaScript: <a href="${url(`${base}/deliveries`, { endpoint: endpointId })}">deliveries</a>.</p>
+      html`<p>Attempts as they are recorded, the newest first. Without JavaScript:
+      <a href="${url(`${base}/deliveries`, { endpoint: endpointId })}">deliveries</a>.</p>
 ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { placeholder: 'name or id' })])}
 <p class="quiet" id="tail-state" role="status">Not connected.</p>
-<div class="scroll" tabindex="0" role="region" aria-label="Attempts as they are recorded"><table class="stack" role="table" data-tail="${stream}"><caption class="away">Attempts as they are recorded</caption><thead role="rowgroup"><tr role="row">${tailHead.map(each => html`<th scope="col" role="columnheader">${each}</th>`)}</tr></thead><tbody role="rowgroup"></tbody></table></div>`,
+<div class="scroll" tabindex="0" role="region" aria-label="Attempts as they are recorded"><table class="stack"
+role="table" data-tail="${stream}"><caption class="away">Attempts as they are recorded</caption><thead
+role="rowgroup"><tr role="row">${tailHead.map(
+        each => html`<th scope="col" role="columnheader">${each}</th>`,
+      )}</tr></thead><tbody
+  role="rowgroup"></tbody></table></div>`,
     );
   });
   under.get('/tail/events', c => {
@@ -429,7 +441,11 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { place
       return c.html(
         stranger(
           'Not now',
-          html`<p class="problem" role="alert">${unreachable === undefined ? 'Something went wrong: this process’s log says what.' : 'The database cannot be reached now. Try again.'}</p>`,
+          html`<p class="problem" role="alert">${
+            unreachable === undefined
+              ? 'Something went wrong: this process’s log says what.'
+              : 'The database cannot be reached now. Try again.'
+          }</p>`,
         ),
         unreachable === undefined ? 500 : 503,
       );
@@ -444,7 +460,10 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { place
       page(
         siteOf(c as Page),
         'Refused',
-        html`<p class="problem" role="alert">${why}</p>${detail ? html`<p>${detail}</p>` : ''}${hint ? html`<p>What helps:</p><pre class="sql" tabindex="0">${hint}</pre>` : ''}<p class="quiet">SQLSTATE ${code}</p>`,
+        html`<p class="problem" role="alert">${why}</p>${detail ? html`<p>${detail}</p>` : ''}${
+          hint ? html`<p>What helps:</p><pre class="sql" tabindex="0">${hint}</pre>` : ''
+        }<p class="quiet">SQLSTATE
+          ${code}</p>`,
       ),
       status,
     );

@@ -41,12 +41,14 @@ export function createWatch(log: Log) {
       try {
         const rows = await first.person.read(async sql => {
           const [now] = await sql`
-            select collecta.attempt_id_at(clock_timestamp() - interval '5 s') as back, collecta.attempt_id_at(clock_timestamp()) as now`;
+            select collecta.attempt_id_at(clock_timestamp() - interval '5 s') as back,
+              collecta.attempt_id_at(clock_timestamp()) as now`;
           const from = since ?? (now?.now as string);
           // It reads 5 s back, so that an attempt that is committed up to 5 s late is not missed.
           since = now?.back as string;
           return (await sql`
-            select d.id, d.started_at::text as started_at, d.outcome, d.response_status, d.endpoint_id, e.name, d.module, d.event,
+            select d.id, d.started_at::text as started_at, d.outcome, d.response_status, d.endpoint_id, e.name,
+              d.module, d.event,
               d.record_id, d.attempt, d.duration_ms::float8 as duration_ms, d.error
             from (select a.id, a.routed_at from collecta.delivery_attempts a where a.id >= ${from}
               order by a.id desc limit ${rowsATurn}) a

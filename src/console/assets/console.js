@@ -202,10 +202,9 @@ async function draw(root) {
           setCursor: [
             self => {
               const { idx } = self.cursor;
-              figure.title =
-                idx === null || idx === undefined
-                  ? ''
-                  : `${new Date(times[idx] * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC: ${series.map(each => `${each.name} ${show(each.values[idx])}`).join(', ')}`;
+              const at = new Date((times[idx] ?? 0) * 1000).toISOString().slice(0, 16).replace('T', ' ');
+              const values = series.map(each => `${each.name} ${show(each.values[idx])}`).join(', ');
+              figure.title = idx === null || idx === undefined ? '' : `${at} UTC: ${values}`;
             },
           ],
         },
