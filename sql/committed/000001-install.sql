@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e0755d131a8693057dcfa487899d69f44ace1850
+--! Hash: sha1:0bd41e4647d46de6b9408a26ac749d303ca66af3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -971,8 +971,9 @@ as $$
   select case when strpos(document, E'\x7f') = 0 then document
     else replace(replace(document, E'\x7fu', E'\\u'), E'\x7fd', E'\x7f') end
 $$;
-comment on function collecta.mask_escapes(json) is 'Makes a document with \u escapes safe for json_each and ->.';
-comment on function collecta.unmask_escapes(text) is 'Gives back the escapes that mask_escapes hid.';
+comment on function collecta.mask_escapes(json) is
+  'Replaces \u escapes in a document, so that json_each and -> do not refuse it.';
+comment on function collecta.unmask_escapes(text) is 'Restores the escapes that mask_escapes replaced.';
 --! EndIncluded outbound/1_capture/internal/mask_escapes.sql
 --! Included outbound/1_capture/internal/pick_columns.sql
 create or replace function collecta.pick_columns(document json, columns text[], keep boolean) returns json
@@ -984,7 +985,7 @@ as $$
   where (key = any (columns)) = keep
 $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
-  'A row with only these columns (keep), or without them, the rest text for text.';
+  'Returns a row with only these columns (keep), or without them. The text of the other columns does not change.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
 --! Included outbound/1_capture/internal/with_traceparent.sql
 create or replace function collecta.with_traceparent(context text, traceparent text) returns text
@@ -999,7 +1000,8 @@ as $$
     else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
 $$;
 comment on function collecta.with_traceparent(text, text) is
-  'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
+  'Returns collecta.context with the transaction''s collecta.traceparent in it. A value that is not a W3C traceparent '
+  'is left out.';
 --! EndIncluded outbound/1_capture/internal/with_traceparent.sql
 --! Included outbound/1_capture/internal/captured_context.sql
 -- It has no SET clause, so that the planner can inline it into the statement that calls it.
@@ -1012,7 +1014,8 @@ as $$
       nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
 $$;
 comment on function collecta.captured_context() is
-  'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
+  'Returns the context that is stored with the changes of this transaction: collecta.context, with '
+  'collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/can_capture.sql
 -- This is declared immutable on purpose, like relations_to_capture. So it is computed when a session plans the
@@ -1056,7 +1059,8 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
+comment on function collecta.element_type(oid) is
+  'Returns the type that a type is a domain over or an array of, at any depth.';
 
 -- row_to_json calls a type's cast to json with the rights of the capturing role. Only the owner of a type can make such
 -- a cast, and code of an ordinary role must never run in capture. So the kind of a type depends on its owner.
@@ -1092,8 +1096,8 @@ begin
 end
 $$;
 comment on function collecta.type_kind(oid) is
-  'Of a column''s type: built in; trusted (its owner and that of its cast to json are superusers, as with '
-  'extensions); or untrusted, whose values are captured as their text, without any cast.';
+  'Returns the kind of a column''s type: built in; trusted, if its owner and that of its cast to json are superusers, '
+  'as with extensions; or untrusted. Values of untrusted types are captured as their text, without any cast.';
 --! EndIncluded outbound/1_capture/internal/type_kind.sql
 --! Included outbound/1_capture/internal/column_expression.sql
 create or replace function collecta.column_expression(value text, type_id oid, as_text boolean) returns text
@@ -1138,8 +1142,9 @@ begin
 end
 $$;
 comment on function collecta.column_expression(text, oid, boolean) is
-  'The SQL expression that row_to_json turns into what it would make of the value itself, without running code of an '
-  'ordinary role: untrusted types as their text. as_text: all types that are not built in.';
+  'Returns an SQL expression that row_to_json converts as it would convert the column itself, but without running '
+  'code of an ordinary role: values of untrusted types become text. With as_text, values of all types that are not '
+  'built in become text.';
 --! EndIncluded outbound/1_capture/internal/column_expression.sql
 --! Included outbound/1_capture/internal/row_columns.sql
 -- Reads names by number from the catalog caches. Under REPEATABLE READ a query of pg_attribute would show an older name
@@ -1150,7 +1155,8 @@ as $$
   select nullif(a.object_names[3], format('........pg.dropped.%s........', number))
   from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
 $$;
-comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
+comment on function collecta.column_name(oid, smallint) is
+  'Returns the present name of a column; null if the column was dropped.';
 
 -- Declared immutable on purpose. Its arguments are constants, so it is computed when a session plans the statement that
 -- calls it, and again after each DDL on the table. It costs nothing when rows are captured.
@@ -1168,8 +1174,9 @@ exception when others then
 end
 $$;
 comment on function collecta.omitted_columns(oid, text[], smallint[]) is
-  'What is left out of captured rows: the excluded columns by name and by number, so that neither a rename nor a '
-  'column made anew under the name lets one out, and virtual generated columns, of which a trigger sees no value.';
+  'Returns the columns that are left out of captured rows: the excluded ones by name and by number, so that neither a '
+  'rename nor a new column with the same name reveals one, and virtual generated columns, whose values a trigger '
+  'cannot see.';
 
 create or replace function collecta.row_columns(
   relation oid, alias text, omitted text[], as_text boolean default false, wanted text[] default null
@@ -1184,7 +1191,7 @@ as $$
     and a.attname <> all (omitted) and (wanted is null or a.attname = any (wanted))
 $$;
 comment on function collecta.row_columns(oid, text, text[], boolean, text[]) is
-  'The select list that captures a row of a table column by column.';
+  'Returns the select list that captures a row of a table column by column.';
 
 create or replace function collecta.row_size(relation oid, alias text, omitted text[]) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1199,7 +1206,7 @@ as $$
     and a.attname <> all (omitted)
 $$;
 comment on function collecta.row_size(oid, text, text[]) is
-  'The expression that estimates a row''s size before anything is decompressed.';
+  'Returns the expression that estimates a row''s size before anything is decompressed.';
 
 create or replace function collecta.table_layout(relation oid) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1207,7 +1214,7 @@ as $$
   select md5(string_agg(concat_ws(' ', a.attnum, a.atttypid, a.attgenerated, a.attname), ',' order by a.attnum))
   from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
 $$;
-comment on function collecta.table_layout(oid) is 'A table''s columns, as text to compare.';
+comment on function collecta.table_layout(oid) is 'Returns a table''s columns as text, for comparison.';
 --! EndIncluded outbound/1_capture/internal/row_columns.sql
 --! Included outbound/1_capture/internal/relations_to_capture.sql
 create or replace function collecta.sees_old_catalog(relation oid) returns boolean
@@ -1255,8 +1262,8 @@ as $$
     and clock_timestamp() - statement_timestamp() + interval '50 ms' >= current_setting('statement_timeout')::interval
 $$;
 comment on function collecta.writer_timed_out() is
-  'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written '
-  'already.';
+  'Whether the writer''s statement_timeout ended the capture, and not somebody who cancelled the statement. A timeout '
+  'must not fail a statement whose rows are written already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
 -- A generated function runs the user's casts, checks and triggers with the rights of its owner. So its owner is a
@@ -1527,12 +1534,12 @@ begin
 end
 $$;
 comment on function collecta.truncate_problem(oid) is
-  'Why the records of a TRUNCATE cannot be captured one by one; null if they can.';
+  'Returns why the records of a TRUNCATE cannot be captured one by one; null if they can.';
 --! EndIncluded outbound/1_capture/internal/truncate_problem.sql
 --! Included outbound/1_capture/internal/capture_statement.sql
--- The statement that a written capture function runs where its own does not fit: after DDL for which it was not yet
--- written anew, in a restored database, for TRUNCATE, and where rows cannot be paired by position. A column of which
--- nothing is known is not captured.
+-- A generated capture function runs this statement when its own cannot be used: after DDL for which it was not
+-- generated again yet, in a restored database, for TRUNCATE, and if rows cannot be paired by position. A column about
+-- which nothing is known is not captured.
 create or replace function collecta.capture_statement(
   captured_version int, module_id int, relation oid, operation text, thin boolean
 ) returns text
@@ -1618,7 +1625,8 @@ begin
 end
 $$;
 comment on function collecta.capture_statement(int, int, oid, text, boolean) is
-  'The statement that captures an operation on a table as it is now; thin: key, scope and status only.';
+  'Returns the statement that captures an operation on a table as the table is now. With thin it captures only key, '
+  'scope and status.';
 
 create or replace function collecta.row_statement(
   module collecta.module_versions, relation oid, omitted text[], alias text, other text, thin boolean, compared boolean
@@ -1662,7 +1670,7 @@ begin
 end
 $$;
 comment on function collecta.row_statement(collecta.module_versions, oid, text[], text, text, boolean, boolean) is
-  'The expression that captures one row, whole if it is not too large.';
+  'Returns the expression that captures one row, completely if it is not too large.';
 
 create or replace function collecta.key_expression(module collecta.module_versions, relation oid, alias text)
 returns text
@@ -1673,7 +1681,8 @@ as $$
   where a.attrelid = relation and a.attname = any (module.key_columns) and not a.attisdropped
 $$;
 comment on function collecta.key_expression(collecta.module_versions, oid, text) is
-  'A record''s key as text, to pair the old rows of a statement with its new ones.';
+  'Returns the expression for a record''s key as text, by which the old rows of a statement are paired with the new '
+  'ones.';
 --! EndIncluded outbound/1_capture/internal/capture_statement.sql
 --! Included outbound/1_capture/templates/insert.sql
 create or replace function collecta.capture_insert_template() returns text
@@ -1914,7 +1923,7 @@ as $template$ select $body$-- A statement made for the table as it is now. If th
         end;
       end;$body$ $template$;
 comment on function collecta.capture_otherwise_template() is
-  'What the capture functions of an operation have in common.';
+  'The part that the capture functions of all operations have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
 --! Included outbound/1_capture/templates/unless_allowed.sql
 create or replace function collecta.capture_unless_allowed_template() returns text
@@ -1938,7 +1947,8 @@ as $template$ select $body$-- If somebody revoked rights of ours, the writer mus
     raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
     return null;
   end if;$body$ $template$;
-comment on function collecta.capture_unless_allowed_template() is 'How the capture functions of an operation begin.';
+comment on function collecta.capture_unless_allowed_template() is
+  'The beginning of the capture functions of all operations.';
 --! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
@@ -2010,7 +2020,7 @@ as $template$ select $body$begin
       end if;
     end;$body$ $template$;
 comment on function collecta.capture_row_as_text_template() is
-  'The second attempt of collecta_rows.row_<n>, for types with a cast to json: their values as text.';
+  'The second attempt of collecta_rows.row_<n>, for types with a cast to json: it captures their values as text.';
 --! EndIncluded outbound/1_capture/templates/row.sql
 --! Included outbound/1_capture/internal/capture_parts.sql
 create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
@@ -2097,7 +2107,7 @@ begin
 end
 $$;
 comment on function collecta.capture_parts(collecta.module_versions, text[]) is
-  'What the templates of a module''s capture functions are filled with.';
+  'Returns the texts that are filled into the templates of a module''s capture functions, by name.';
 
 create or replace function collecta.capture_inputs(module_id int) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2112,7 +2122,8 @@ as $$
   where m.module_id = capture_inputs.module_id
 $$;
 comment on function collecta.capture_inputs(int) is
-  'What a module''s capture functions depend on besides its subscriptions, to tell whether they must be written anew.';
+  'Returns everything that a module''s capture functions depend on besides its subscriptions. If it has changed, they '
+  'must be generated again.';
 --! EndIncluded outbound/1_capture/internal/capture_parts.sql
 --! Included outbound/1_capture/internal/write_capture_functions.sql
 -- Fills the templates for one module. CREATE OR REPLACE FUNCTION locks no table, so functions are replaced while
@@ -2226,7 +2237,7 @@ begin
 end
 $$;
 comment on function collecta.write_capture_functions(int) is
-  'Writes a module''s capture functions anew; done by everything that changes what they depend on.';
+  'Generates a module''s capture functions again. Everything that changes what they depend on calls it.';
 --! EndIncluded outbound/1_capture/internal/write_capture_functions.sql
 --! Included modules/internal/attach_call.sql
 -- Hints and rows of collecta.health contain this call, and it must run as it stands. So a column that does not exist
