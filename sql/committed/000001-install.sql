@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b46a693003cfb6fdd7ac2c059d1df9ead2b93e29
+--! Hash: sha1:e24e754cfec32f34bdbc3668cac044b64340861d
 --! Message: Install
 
 --! Included install/schema.sql
@@ -5330,7 +5330,9 @@ create table collecta.inbound_endpoints (
   scalar_columns text[] collate "C" not null default '{}',
   writer name not null default 'collecta_writer',
   written_for text collate "C" not null default '',
+  written_version int not null default 0,
   written_hash text collate "C" not null default '',
+  grouped boolean not null default false,
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
   constraint inbound_endpoints_sender_is_known foreign key (sender) references collecta.inbound_senders,
@@ -5368,6 +5370,10 @@ comment on column collecta.inbound_endpoints.scalar_columns is 'Those of them th
 comment on column collecta.inbound_endpoints.written_for is
   'What its functions were written for (module version, unique indexes, column types); they are written anew when it no '
   'longer holds.';
+comment on column collecta.inbound_endpoints.written_version is 'The version of the module in written_for.';
+comment on column collecta.inbound_endpoints.grouped is
+  'Whether several requests may be written in one transaction: not where the table has triggers, rules, row security or '
+  'deferrable constraints of its own, or a record is matched without a unique index.';
 comment on column collecta.inbound_endpoints.written_hash is
   'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written anew.';
 
@@ -6046,7 +6052,9 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 #variable_conflict use_column
 declare
+  input pg_catalog.json;
   v record;
+  record_id pg_catalog.text;
   -- Of the columns that the payload has, where it lacks some: for INSERT and for json_to_record.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
@@ -6055,31 +6063,34 @@ begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
-  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-  if wrong operator(pg_catalog.<>) '{}' then
-    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
-  end if;
-  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
-  @exact@
-  if @complete@ then
-    insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
-  else
-    -- A column that the payload lacks is not named, so that it takes its default.
-    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
-    into given_list, given_definitions
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
-      u (c, type)
-    where (input operator(pg_catalog.->) c) is not null;
-    execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
-          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
-  end if;
-  if record_id is null then
-    raise no_data_found;
-  end if;
+  foreach input in array elements loop
+    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+    if wrong operator(pg_catalog.<>) '{}' then
+      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
+    end if;
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    @exact@
+    if @complete@ then
+      insert into @table@ as t (@list@) select @given_values@ where @shape@
+      returning @key@ into record_id;
+    else
+      -- A column that the payload lacks is not named, so that it takes its default.
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
+      into given_list, given_definitions
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+      execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+    end if;
+    if record_id is null then
+      raise no_data_found;
+    end if;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, 'created'::pg_catalog.text);
+  end loop;
   -- Deferred to the commit, the table's triggers would run with the rights of the session.
   set constraints all immediate;
-  operation := 'created';
-  return next;
 end
 $body$ $template$;
 comment on function collecta.inbound_insert_template() is 'The body of write_inbound_<n> where every payload makes a record.';
@@ -6089,8 +6100,11 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 #variable_conflict use_column
 declare
-  complete constant pg_catalog.bool := @complete@;
+  input pg_catalog.json;
+  complete pg_catalog.bool;
   v record;
+  record_id pg_catalog.text;
+  operation pg_catalog.text;
   -- Of the columns that the payload has, where it lacks some: for INSERT, for json_to_record and for SET.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
@@ -6102,73 +6116,76 @@ begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
-  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-  if wrong operator(pg_catalog.<>) '{}' then
-    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
-  end if;
-  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
-  @exact@
-  @unmatched@
-  @serialise@
-  if not complete then
-    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
-      pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
-        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
-    into given_list, given_definitions, given_assignments
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
-      u (c, type)
-    where (input operator(pg_catalog.->) c) is not null;
-  end if;
-  for attempt in 1 .. 2 loop
-    -- Locked first: where the UPDATE then changes nothing, a trigger or rule has suppressed it, and the record is there.
-    select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
-      pg_catalog.array_agg(m.place) as place
-    into matching
-    from (
-      select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
-      ) limit 2 for no key update of t) m;
-    if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
-      raise too_many_rows;
-    elsif matching.keys is not null then
-      if complete then
-        update @table@ t set @assignments@
-        where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
-        get diagnostics changed = row_count;
-      else
-        execute pg_catalog.format(@update_given@,
-          coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
-          pg_catalog.array_to_string(given_definitions, ', '))
-        using input, matching.leaf[1], matching.place[1];
-        get diagnostics changed = row_count;
-      end if;
-      -- Deferred to the commit, the table's triggers would run with the rights of the session.
-      set constraints all immediate;
-      record_id := matching.keys[1];
-      operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
-      return next;
-      return;
+  foreach input in array elements loop
+    complete := @complete@;
+    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+    if wrong operator(pg_catalog.<>) '{}' then
+      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
     end if;
-    begin
-      if complete then
-        insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
-      else
-        -- A column that the payload lacks is not named, so that it takes its default.
-        execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
-          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    @exact@
+    @unmatched@
+    @serialise@
+    if not complete then
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
+        pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
+          filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
+      into given_list, given_definitions, given_assignments
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+    end if;
+    for attempt in 1 .. 2 loop
+      -- Locked first: where the UPDATE then changes nothing, a trigger or rule has suppressed it, and the record is there.
+      select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
+        pg_catalog.array_agg(m.place) as place
+      into matching
+      from (
+        select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
+        ) and @shape@ limit 2 for no key update of t) m;
+      if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
+        raise too_many_rows;
+      elsif matching.keys is not null then
+        if complete then
+          update @table@ t set @assignments@
+          where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
+          get diagnostics changed = row_count;
+        else
+          execute pg_catalog.format(@update_given@,
+            coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
+            pg_catalog.array_to_string(given_definitions, ', '))
+          using input, matching.leaf[1], matching.place[1];
+          get diagnostics changed = row_count;
+        end if;
+        -- Deferred to the commit, the table's triggers would run with the rights of the session.
+        set constraints all immediate;
+        record_id := matching.keys[1];
+        operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
+        exit;
       end if;
-      if record_id is null then
-        raise no_data_found;
-      end if;
-      set constraints all immediate;
-      operation := 'created';
-      return next;
-      return;
-    exception when unique_violation then
-      -- Either somebody made the record since it was looked for, or it is there and this role may not see or match it.
-      if attempt operator(pg_catalog.=) 2 then
-        raise;
-      end if;
-    end;
+      begin
+        if complete then
+          insert into @table@ as t (@list@) select @given_values@ returning @key@ into record_id;
+        else
+          -- A column that the payload lacks is not named, so that it takes its default.
+          execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+        end if;
+        if record_id is null then
+          raise no_data_found;
+        end if;
+        set constraints all immediate;
+        operation := 'created';
+        exit;
+      exception when unique_violation then
+        -- Either somebody made the record since it was looked for, or it is there and this role may not see or match it.
+        if attempt operator(pg_catalog.=) 2 then
+          raise;
+        end if;
+      end;
+    end loop;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, operation);
   end loop;
 end
 $body$ $template$;
@@ -6212,6 +6229,7 @@ as $$
 declare
   endpoint record;
   parts jsonb;
+  shape text;
   settings text;
   schemas text[]; -- quoted
   name text;
@@ -6219,7 +6237,7 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 8);
-  select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
+  select e.*, v.key_columns, m.current_version, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
     collecta.inbound_match_columns(e.columns, e.match_columns, v.scope_column) as matched
   into strict endpoint
   from collecta.inbound_endpoints e
@@ -6227,11 +6245,16 @@ begin
   join collecta.module_versions v on v.version = m.current_version
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
 
+  shape := format(
+    'collecta.is_inbound_shape(%L::pg_catalog.regclass, %L::pg_catalog.text[], %s, %L::pg_catalog.text)',
+    endpoint.relation, endpoint.columns, endpoint.current_version, endpoint.shape);
   parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns,
+    shape,
       array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m where 'unchecked' = any (m.forms)))
     || jsonb_build_object(
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
+      'shape', shape,
       'serialise', case when endpoint.matched <> '{}'
         and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
         then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end);
@@ -6241,9 +6264,10 @@ begin
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
     || ' set bytea_output = ''hex'' set extra_float_digits = 1';
 
-  name := format('collecta.write_inbound_%s(json)', endpoint.function_number);
-  execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql %s as %L',
-    replace(name, '(json)', '(input json)'), settings, collecta.fill_template(
+  name := format('collecta.write_inbound_%s(json[])', endpoint.function_number);
+  execute format('create or replace function %s language plpgsql %s as %L',
+    replace(name, '(json[])', '(elements json[], out record_ids text[], out operations text[])'), settings,
+    collecta.fill_template(
       case when endpoint.matched = '{}' then collecta.inbound_insert_template() else collecta.inbound_match_template() end,
       parts));
   perform collecta.own_function(name::regprocedure, endpoint.writer);
@@ -6257,7 +6281,8 @@ begin
   hash := hash || collecta.function_hash(name::regprocedure);
 
   update collecta.inbound_endpoints e
-  set written_for = endpoint.shape, written_hash = md5(hash),
+  set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
+    grouped = collecta.can_group_inbound(endpoint.relation) and parts ->> 'serialise' is null,
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
   perform collecta.leave_citus(before);
@@ -6268,7 +6293,7 @@ comment on function collecta.write_inbound_functions(text) is
   'on changed, and when somebody altered or dropped them.';
 
 create or replace function collecta.inbound_template_parts(
-  relation regclass, columns text[], matched text[], key_columns text[], unchecked text[]
+  relation regclass, columns text[], matched text[], key_columns text[], shape text, unchecked text[]
 ) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -6348,15 +6373,16 @@ begin
   return parts || jsonb_build_object('key', key,
     'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
     'insert_given', quote_literal(format(
-      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) returning %s',
-      replace(relation::text, '%', '%%'), replace(key, '%', '%%'))),
+      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) '
+      'where %s returning %s',
+      replace(relation::text, '%', '%%'), replace(shape, '%', '%%'), replace(key, '%', '%%'))),
     'update_given', quote_literal(format(
       'update %s t set %%s from pg_catalog.json_to_record($1) v (%%s) '
       'where t.tableoid operator(pg_catalog.=) $2 and t.ctid operator(pg_catalog.=) $3',
       replace(relation::text, '%', '%%'))));
 end
 $$;
-comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text[]) is
+comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text, text[]) is
   'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
 
 -- PostgreSQL takes 1712131200 for a day of the year 171213, and "now" for the time of the request. As words and bare
@@ -6422,16 +6448,47 @@ $$;
 comment on function collecta.inbound_type_schemas(regclass) is
   'The schemas of the table''s types that have operators of their own (extensions''), which its triggers may need.';
 
+create or replace function collecta.can_group_inbound(relation regclass) returns boolean
+language sql stable
+as $$
+  select c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity
+    and not exists (
+      select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+      where t.tgrelid = relation and not t.tgisinternal and p.pronamespace <> 'collecta_modules'::regnamespace)
+    and not exists (
+      select from pg_catalog.pg_constraint k where k.condeferrable and relation in (k.conrelid, k.confrelid))
+  from pg_catalog.pg_class c where c.oid = relation
+$$;
+comment on function collecta.can_group_inbound(regclass) is
+  'Whether requests that share a transaction write this table as each would alone: nothing of the user''s that runs with '
+  'one record could leave something behind for the next.';
+
 create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
 language sql stable
 as $$
-  select concat_ws(':', relation, version,
+  select concat_ws(':', relation, version, collecta.can_group_inbound(relation),
     (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
     (select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' order by a.attnum)
      from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
 $$;
 comment on function collecta.inbound_shape(regclass, text[], int) is
   'What an inbound endpoint''s functions depend on, as text to compare.';
+
+-- Declared immutable so that it is called when the statement is planned, and costs nothing when it runs. PostgreSQL
+-- plans a statement anew whenever one of its tables, or their indexes or triggers, has changed.
+create or replace function collecta.is_inbound_shape(relation regclass, columns text[], version int, expected text)
+returns boolean
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if collecta.inbound_shape(relation, columns, version) is distinct from expected then
+    raise exception using errcode = 'CW059', message = format('%s has changed', relation);
+  end if;
+  return true;
+end
+$$;
+comment on function collecta.is_inbound_shape(regclass, text[], int, text) is
+  'CW059 where a table is no longer what an inbound endpoint''s function was written for.';
 --! EndIncluded inbound/internal/write_inbound_functions.sql
 --! Included inbound/internal/mend_inbound.sql
 create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
@@ -6513,7 +6570,7 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json), collecta.cast_inbound_%1$s(json, text)', number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text)', number);
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is 'delete_inbound_endpoint''s part in collecta''s own tables.';
@@ -6697,7 +6754,8 @@ begin
   then
     -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
     execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
-    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(endpoint.writer));
+    execute format('grant execute on function collecta.new_id(text), '
+      'collecta.is_inbound_shape(regclass, text[], int, text) to %I', collecta.role_name(endpoint.writer));
   end if;
   perform collecta.write_inbound_functions(inbound_endpoint_id);
   perform pg_notify('collecta_inbound', '');
@@ -6773,7 +6831,7 @@ as $$
     'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
     'requireSignature', e.require_signature, 'maxBodyBytes', e.max_body_bytes, 'rateLimit', e.rate_limit_per_minute,
     'each', e.each, 'eachAlone', e.each_alone, 'maxElements', e.max_elements, 'events', e.events,
-    'digestSeconds', extract(epoch from e.digest_window),
+    'digestSeconds', extract(epoch from e.digest_window), 'grouped', e.grouped,
     'sender', json_build_object('signatures', k.signatures, 'ids', k.ids, 'event', k.event, 'ignored', k.ignored_events,
       'handshakes', k.handshakes, 'contentTypes', k.content_types, 'formField', k.form_field))
   from collecta.inbound_secrets s
@@ -6842,7 +6900,8 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  call constant text := format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', function_number);
+  call constant text := 
+    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1]) w', function_number);
   place int := 0;
   element json;
   answers json[] := array[]::json[];
@@ -7096,6 +7155,70 @@ comment on function collecta.receive_inbound(
   'reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
   'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
+--! Included inbound/runner/accept_inbound.sql
+-- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
+-- written here, several in one transaction and with few statements. Anything else rolls all of it back, and then each
+-- request goes through receive_inbound alone, which handles every case.
+create or replace function collecta.accept_inbound(
+  inbound_endpoint_id text, mapping_version int, elements json[], bodies text[], key_hashes text[], body_digests text[]
+) returns text[]
+-- A request that waits for a lock must not hold up the others of its group for long.
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+as $$
+#variable_conflict use_column
+declare
+  arrived constant timestamptz := clock_timestamp();
+  function_number int;
+  record_ids text[];
+  operations text[];
+  taken int;
+begin
+  -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
+  select e.function_number into function_number
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  where e.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and e.state = 'active'
+    and e.mapping_version = accept_inbound.mapping_version and e.written_version = m.current_version
+    and (e.grouped or cardinality(bodies) = 1)
+    and (select bool_and(pg_try_advisory_xact_lock(1668246637, hashtext(e.inbound_endpoint_id || k)))
+         from unnest(key_hashes || body_digests) k) is not false;
+  if not found or exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.key_hash = any (key_hashes)
+        and r.state in ('accepted', 'partial', 'ignored'))
+    or body_digests is not null and exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.body_digest = any (body_digests)
+        and r.state in ('accepted', 'partial', 'ignored'))
+  then
+    return null;
+  end if;
+  update collecta.inbound_budgets b set taken_at = arrived
+  where b.ctid = any (array(
+    select f.ctid from collecta.inbound_budgets f
+    where f.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and f.taken_at < arrived - interval '60 s'
+    order by f.taken_at desc limit cardinality(bodies)
+    for update skip locked));
+  get diagnostics taken = row_count;
+  if taken < cardinality(bodies) then
+    raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
+  end if;
+  execute 'select w.record_ids, w.operations from collecta.write_inbound_' || function_number || '($1) w'
+  into record_ids, operations using elements;
+  insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+    mapping_version, key_hash, body_digest, body)
+  select collecta.new_id('req'), accept_inbound.inbound_endpoint_id, arrived, 'accepted', u.operation, u.record_id,
+    accept_inbound.mapping_version, u.key_hash, u.body_digest, u.body
+  from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
+    (record_id, operation, key_hash, body_digest, body);
+  return record_ids;
+end
+$$;
+comment on function collecta.accept_inbound(text, int, json[], text[], text[], text[]) is
+  'For the receiving process: writes several ordinary requests of one endpoint in one transaction, each an object of '
+  'mapped values with its body, and keeps them; returns their records'' ids in the same order. Null, or an error: '
+  'nothing was written, and each of them has to go through receive_inbound. key_hashes and body_digests may be null.';
+--! EndIncluded inbound/runner/accept_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
 returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
@@ -7363,23 +7486,6 @@ $$;
 comment on function collecta.retry_inbound(text, timestamptz) is
   'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of collecta.inbound_requests.';
 --! EndIncluded inbound/retry_inbound.sql
---! Included inbound/runner/next_inbound_retries.sql
-create or replace function collecta.next_inbound_retries()
-returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select r.request_id, r.inbound_endpoint_id, e.mapping_version,
-    json_build_object('fields', collecta.inbound_fields(e.mapping), 'each', e.each, 'eachAlone', e.each_alone,
-      'maxElements', e.max_elements), r.body
-  from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
-  where r.state = 'retry'
-  order by r.received_at
-  limit 10
-$$;
-comment on function collecta.next_inbound_retries() is
-  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
-  'each once.';
---! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/internal/form_inbound_value.sql
 -- The forms of src/inbound/payload.ts, for the preview.
 create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
@@ -8172,9 +8278,10 @@ as $$
       maintain wake_runner encodable_characters check_installation sealing_keys'),
     ('collecta_dispatcher', 'EXECUTE', 'function', 'observe'),
     ('collecta_inbound', 'EXECUTE', 'function',
-     'find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
+     'find_inbound_endpoint accept_inbound receive_inbound next_inbound_retries maintain_inbound check_installation '
+     'sealing_keys'),
     -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
-    ('collecta_writer', 'EXECUTE', 'function', 'new_id')
+    ('collecta_writer', 'EXECUTE', 'function', 'new_id is_inbound_shape')
   ) designed (grantee, privilege, kind, objects)
   cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
 $$;
@@ -8362,10 +8469,10 @@ declare
     'set transform_null_equals = off';
 begin
   for entry in
-    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    select p.oid::regprocedure as routine, p.proname in ('accept_inbound', 'receive_inbound', 'test_inbound_mapping') as writes
     from pg_catalog.pg_proc p
     where p.pronamespace = 'collecta'::regnamespace and p.proname in (
-      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'accept_inbound', 'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
