@@ -5,7 +5,7 @@ import { root } from './releases.ts';
 
 const columns = 120;
 /** What has been brought to 120 columns; everything else may still be wider. */
-const narrow = ['fixtures/install/', 'fixtures/operations/', 'prepare.sql', 'repair.sql'];
+const narrow = ['fixtures/inbound/', 'fixtures/install/', 'fixtures/operations/', 'prepare.sql', 'repair.sql'];
 
 const files = (readdirSync(join(root, 'sql'), { recursive: true }) as string[])
   .filter(name => /\.(sql|psql)$/.test(name) && !name.startsWith('committed/') && name !== 'install.psql')

@@ -56,7 +56,8 @@ export const rotateSecretCommand: Command = {
   summary: 'give an endpoint a new secret that the database never sees plain',
   usage: 'ENDPOINT_ID [--overlap INTERVAL]',
   about: `As collecta.rotate_secret, or collecta.rotate_inbound_secret for the id of an inbound endpoint; sealed by
-COLLECTA_SECRET_KEY. Prints the new secret, and nothing else, on standard output.`,
+COLLECTA_SECRET_KEY. A secret that the other side made (Stripe's, say) comes from COLLECTA_SECRET or COLLECTA_SECRET_FILE;
+else one is generated. Prints the new secret, and nothing else, on standard output.`,
   options: {
     overlap: { type: 'string', value: 'INTERVAL', about: 'how long both work (default: 24 hours); 0 after a leak' },
   },
@@ -65,7 +66,7 @@ COLLECTA_SECRET_KEY. Prints the new secret, and nothing else, on standard output
     if (!id || rest.length > 0) throw new UsageError('one endpoint id is expected');
     const config = readConfig(env);
     const { rotateSecret } = await import('../secrets/seal.ts');
-    say(await rotateSecret(config, id, String(options.overlap ?? '24 hours')));
+    say(await rotateSecret(config, id, String(options.overlap ?? '24 hours'), config.secret));
     if (!config.secretKey) complain('The secret is stored plain: COLLECTA_SECRET_KEY is not set.');
     return 0;
   },

@@ -312,7 +312,10 @@ export function createReceiver({
   }
 
   /** The id of the record that an ordinary request makes, together with others of its endpoint; undefined: it is none. */
-  function accept(endpoint: InboundEndpoint, request: Omit<Ordinary, 'resolve' | 'reject'>): Promise<string | undefined> {
+  function accept(
+    endpoint: InboundEndpoint,
+    request: Omit<Ordinary, 'resolve' | 'reject'>,
+  ): Promise<string | undefined> {
     return new Promise((resolve, reject) => {
       endpoint.queue.push({ ...request, resolve, reject });
       const { grouped, writingSince } = endpoint;

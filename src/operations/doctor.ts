@@ -6,6 +6,7 @@ import { status } from '../install/migrate.ts';
 import { createLog } from '../log.ts';
 import { createGuard } from '../outbound/destination.ts';
 import { createWakeup } from '../outbound/wakeup.ts';
+import { createKeyring } from '../secrets/keyring.ts';
 
 /**
  * Looks at everything a delivery needs, from here: a line for each, `ok`, `note` or `FAIL` with what to do. Changes nothing.
@@ -42,6 +43,19 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
       () => tell('ok', 'this is the database that collecta was installed in'),
       error => tell('FAIL', error.message, error.hint),
     );
+
+    if (rights?.dispatches) {
+      const [sealed] = await sql`select collecta.sealing_keys() as keys`;
+      const keyring = createKeyring(config.secretKey);
+      const missing = (sealed!.keys as string[]).filter(keyId => !keyring.has(keyId));
+      if (missing.length > 0)
+        tell(
+          'FAIL',
+          `secrets are sealed by key ${missing.join(', ')}, which is not in COLLECTA_SECRET_KEY`,
+          'Give it that key too, or run collecta-webhooks seal where it is.',
+        );
+      else if (sealed!.keys.length > 0) tell('ok', 'every sealed secret in use can be opened');
+    }
 
     const silent = await new Promise<string | undefined>(done => {
       const finish = (listens: boolean, reason?: string) => {
