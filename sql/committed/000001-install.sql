@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:57c3770e5450bb02209f8f8a802038a7eb36b478
+--! Hash: sha1:23426e2a734c672c8b828fdf2e6569371acd96b8
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6325,7 +6325,7 @@ begin
   settings := 'volatile security definer set search_path = '
     || array_to_string(array['pg_catalog'] || schemas || array['pg_temp'], ', ')
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
-    || ' set bytea_output = ''hex'' set extra_float_digits = 1';
+    || ' set bytea_output = ''hex'' set extra_float_digits = 1 set plan_cache_mode = auto';
 
   name := format('collecta.write_inbound_%s(json[])', endpoint.function_number);
   execute format('create or replace function %s language plpgsql %s as %L',
@@ -6936,7 +6936,7 @@ comment on function collecta.find_inbound_endpoint(text, text) is
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
 --! Included inbound/internal/write_inbound.sql
 create or replace function collecta.earlier_inbound(
-  inbound_endpoint_id text, key_hash text, body_digest text, digest_window interval, body text,
+  inbound_endpoint_id text, key_hash text, body_digest text, check_digest boolean, digest_window interval, body text,
   out same boolean, out record_id text, out results json
 )
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -6956,6 +6956,8 @@ begin
   end if;
   if same is null and body_digest is not null then
     perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || body_digest));
+  end if;
+  if same is null and check_digest then
     select true, r.record_id, r.results into same, record_id, results
     from collecta.inbound_requests r
     where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.body_digest = earlier_inbound.body_digest
@@ -6964,7 +6966,7 @@ begin
   end if;
 end
 $$;
-comment on function collecta.earlier_inbound(text, text, text, interval, text) is
+comment on function collecta.earlier_inbound(text, text, text, boolean, interval, text) is
   'The request that came before with the same key, or within the window with the same body. same is false where the '
   'key came with other JSON and body is not null.';
 
@@ -7126,6 +7128,7 @@ create or replace function collecta.receive_inbound(
   problem_column text default null,
   request_id text default null,
   final boolean default false,
+  check_digest boolean default true,
   out status int,
   out record_id text,
   out results json,
@@ -7194,7 +7197,7 @@ begin
     reason := 'the inbound endpoint was deleted, or its module detached';
   elsif key_hash is not null or body_digest is not null then
     select e.* into earlier
-    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest,
+    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest, check_digest,
       coalesce(endpoint.digest_window, interval '1 day'), case when same_body then receive_inbound.body end) e;
     if earlier.same then
       status := 202;
@@ -7231,7 +7234,9 @@ begin
   insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
   values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
-    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash, body_digest, results,
+    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash,
+    -- A failed one is run again with its digest, as what may be a repetition.
+    case when check_digest or state <> 'failed' then body_digest end, results,
       body)
   on conflict on constraint inbound_requests_pkey do update
     set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id,
@@ -7242,25 +7247,28 @@ begin
 end
 $$;
 comment on function collecta.receive_inbound(
-  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean) is
+  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean, boolean) is
   'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated '
   'id or body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the '
   'request. elements: an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., '
-  '"column": ...}. key_hash and body_digest: by which repetitions are known; same_body: a repeated key must come '
-  'with equal JSON. ignored: an event that becomes no record. status: 202; 404; 409 (the mapping is newer than '
-  'mapping_version: map again); 422 (kept as failed: reason, column_name); 429 (retry_after seconds); 503 (kept; '
-  'deadlock). problem: what mapping found wrong, to be kept. request_id: runs a kept request in state retry again. '
-  'final: keep it even after a deadlock, instead of raising.';
+  '"column": ...}. key_hash and body_digest: by which repetitions are known (check_digest false: kept for later '
+  'requests only); same_body: a repeated key must come with equal JSON. ignored: an event that becomes no record. '
+  'status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, '
+  'column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
+  'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
 --! Included inbound/runner/accept_inbound.sql
 -- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
 -- written here, several in one transaction and with few statements. Anything else rolls all of it back, and then each
 -- request goes through receive_inbound alone, which handles every case.
 create or replace function collecta.accept_inbound(
-  inbound_endpoint_id text, mapping_version int, elements json[], bodies text[], key_hashes text[], body_digests text[]
+  inbound_endpoint_id text, mapping_version int, elements json[], bodies text[], key_hashes text[], body_digests text[],
+  checked_digests text[]
 ) returns text[]
--- A request that waits for a lock must not hold up the others of its group for long.
+-- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
+-- three of the statements anew at each call, since it cannot guess how long the arrays are.
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+  set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -7283,9 +7291,9 @@ begin
       select from collecta.inbound_requests r
       where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.key_hash = any (key_hashes)
         and r.state in ('accepted', 'partial', 'ignored'))
-    or body_digests is not null and exists (
+    or checked_digests is not null and exists (
       select from collecta.inbound_requests r
-      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.body_digest = any (body_digests)
+      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.body_digest = any (checked_digests)
         and r.state in ('accepted', 'partial', 'ignored'))
   then
     return null;
@@ -7311,10 +7319,11 @@ begin
   return record_ids;
 end
 $$;
-comment on function collecta.accept_inbound(text, int, json[], text[], text[], text[]) is
+comment on function collecta.accept_inbound(text, int, json[], text[], text[], text[], text[]) is
   'For the receiving process: writes several ordinary requests of one endpoint in one transaction, each an object of '
   'mapped values with its body, and keeps them; returns their records'' ids in the same order. Null, or an error: '
-  'nothing was written, and each of them has to go through receive_inbound. key_hashes and body_digests may be null.';
+  'nothing was written, and each of them has to go through receive_inbound. The last three may be null. '
+  'checked_digests: those of body_digests that make a request a repetition of an earlier one with the same digest.';
 --! EndIncluded inbound/runner/accept_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()

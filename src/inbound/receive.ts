@@ -121,6 +121,7 @@ type Ordinary = {
   text: string;
   keyHash: string | null;
   bodyDigest: string | null;
+  checkDigest: boolean;
   resolve: (recordId: string | undefined) => void;
   reject: (error: unknown) => void;
 };
@@ -132,7 +133,13 @@ const maxGroupLength = 1024 * 1024;
 const patienceMs = 50;
 
 /** By what a repetition of a request is known, as SHA-256 in hexadecimal. */
-export type Repetition = { keyHash: string | null; sameBody: boolean; bodyDigest: string | null };
+export type Repetition = {
+  keyHash: string | null;
+  sameBody: boolean;
+  bodyDigest: string | null;
+  /** Whether a request with the same digest is the same one; else the digest is kept for those that come later. */
+  checkDigest: boolean;
+};
 
 const accepted = (recordId: string): Outcome => ({
   status: 202,
@@ -290,7 +297,7 @@ export function createReceiver({
   /** One transaction: rate budget, idempotency key, record and kept request. Deadlocks are tried again, then kept. Throws Unavailable. */
   async function write(call: Call): Promise<Outcome> {
     const { endpointId, mappingVersion, batch, mapped, text, repetition, ignored = false, requestId } = call;
-    const { keyHash = null, sameBody = false, bodyDigest = null } = repetition ?? {};
+    const { keyHash = null, sameBody = false, bodyDigest = null, checkDigest = true } = repetition ?? {};
     const elements = batch ? `[${mapped.elements.join(',')}]` : (mapped.elements[0] ?? '{}');
     for (let attempt = 1; ; attempt++) {
       try {
@@ -299,7 +306,8 @@ export function createReceiver({
               from collecta.receive_inbound(${endpointId}, ${mappingVersion},
                 case when ${batch} then array(select e from json_array_elements(${elements}::text::json) e)
                   else array[${elements}::text::json] end, ${text}, ${keyHash}, ${sameBody},
-                ${bodyDigest}, ${ignored}, ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries})`,
+                ${bodyDigest}, ${ignored}, ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries},
+                ${checkDigest})`,
           outcomeRow,
         );
         return outcome!;
@@ -349,7 +357,8 @@ export function createReceiver({
       const [row] = await ask(
         () => sql`select collecta.accept_inbound(${id}, ${mappingVersion},
           ${column(({ values }) => values)}::text[]::json[], ${column(({ text }) => text)}::text[],
-          ${column(({ keyHash }) => keyHash)}::text[], ${column(({ bodyDigest }) => bodyDigest)}::text[]) as ids`,
+          ${column(({ keyHash }) => keyHash)}::text[], ${column(({ bodyDigest }) => bodyDigest)}::text[],
+          ${column(({ bodyDigest, checkDigest }) => (checkDigest ? bodyDigest : null))}::text[]) as ids`,
         z.object({ ids: z.array(z.string()).nullable() }),
       );
       return row!.ids;
@@ -371,8 +380,9 @@ export function createReceiver({
     const { id, mappingVersion, plan } = endpoint;
     const mapped = ignored ? { elements: [], problem: null, column: null } : map(plan, payload);
     if (!ignored && plan.each === null && mapped.problem === null) {
-      const { keyHash, bodyDigest } = repetition;
-      const recordId = await accept(endpoint, { values: mapped.elements[0]!, text: payload.text, keyHash, bodyDigest });
+      const { keyHash, bodyDigest, checkDigest } = repetition;
+      const request = { values: mapped.elements[0]!, text: payload.text, keyHash, bodyDigest, checkDigest };
+      const recordId = await accept(endpoint, request);
       if (recordId !== undefined) return accepted(recordId);
     }
     const outcome = await write({
