@@ -65,7 +65,7 @@ begin
         and (to_regclass('collecta.migrations') is null
              or s.refobjid <> all (trusted || writers || array(
                   select r.oid from pg_catalog.pg_roles r
-                  where r.rolname in (prefix || 'capture', prefix || 'writer')
+                  where r.rolname in (prefix || 'capture', prefix || 'writer', prefix || 'viewer')
                   union all
                   select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'collecta')))
       limit 5
@@ -128,14 +128,15 @@ begin
     end if;
   end if;
   owner_role := prefix || 'owner';
-  foreach role_name in array array['owner', 'capture', 'writer', 'dispatcher', 'inbound', 'reader', 'operator'] loop
+  foreach role_name in array array['owner', 'capture', 'writer', 'viewer', 'dispatcher', 'inbound', 'reader', 'operator']
+  loop
     role_name := prefix || role_name;
     begin
       if to_regrole(quote_ident(role_name)) is null then
         execute format('create role %I nologin', role_name);
       end if;
       -- The installer must be able to act as the owners; who made a role may grant it (16 and later: to itself too).
-      if role_name in (owner_role, prefix || 'capture', prefix || 'writer')
+      if role_name in (owner_role, prefix || 'capture', prefix || 'writer', prefix || 'viewer')
          and not pg_has_role(current_user, role_name, 'usage') then
         execute format('grant %I to current_user', role_name);
       end if;
@@ -156,10 +157,10 @@ begin
         using hint = format('As a role that may: grant %I to %I;', prefix || 'reader', prefix || 'operator');
     end;
   end if;
-  -- The functions that write capture and inbound functions run as the owner and hand them to these two.
+  -- The owner hands written functions to the first two of these, and views to the third.
   begin
     if to_regrole(quote_ident(owner_role)) is not null then
-      foreach role_name in array array['capture', 'writer'] loop
+      foreach role_name in array array['capture', 'writer', 'viewer'] loop
         if to_regrole(quote_ident(prefix || role_name)) is not null
            and not pg_has_role(owner_role, prefix || role_name, 'usage') then
           execute format('grant %I to %I', prefix || role_name, owner_role);

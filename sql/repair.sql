@@ -35,6 +35,8 @@ begin
       from pg_catalog.pg_class c
       where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
         and c.relowner <> to_regrole(quote_ident(owner_role))
+        -- Views of history go on to another role below.
+        and not (c.relkind = 'v' and c.relowner is not distinct from to_regrole(quote_ident(prefix || 'viewer')))
         -- A sequence of a column goes with its table.
         and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::regclass
                         and d.objid = c.oid and d.deptype in ('a', 'i')
@@ -94,6 +96,9 @@ begin
       end loop;
       execute 'select from collecta.restore_rows()';
     end if;
+  end if;
+  if to_regprocedure('collecta.own_views()') is not null then
+    execute 'select from collecta.own_views()';
   end if;
   if to_regprocedure('collecta.restore_grants(boolean)') is not null then
     execute 'select from collecta.restore_grants()';

@@ -1,9 +1,10 @@
 --! Previous: -
---! Hash: sha1:23426e2a734c672c8b828fdf2e6569371acd96b8
+--! Hash: sha1:d5007fe142e9efa83739532348ba1008ed76afbe
 --! Message: Install
 
 --! Included install/schema.sql
--- An install has made the schema already, in sql/prepare.sql; a database that migrations are written in has not.
+-- During an install, sql/prepare.sql has created the schemas already. In the database in which migrations are written
+-- they do not exist yet.
 do $$
 begin
   if to_regnamespace('collecta') is null then
@@ -21,17 +22,18 @@ comment on schema collecta is
   'Webhooks for the tables of this database: changes are captured, routed, delivered and kept for audit. See \df+ '
   'collecta.*';
 
--- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function,
--- but cannot find it, and so neither alter nor drop it.
+-- The generated functions are owned by the roles as which they run. These roles have no USAGE on collecta_modules.
+-- Code that runs as such a role therefore cannot find its function by name, and can neither alter nor drop it.
 comment on schema collecta_modules is
-  'Functions that collecta writes for each module: what the capture triggers call. See \sf '
+  'Functions that collecta generates for each module. The capture triggers call them. See \sf '
   'collecta_modules.capture_1_update';
 comment on schema collecta_rows is
-  'Functions that collecta writes for each module, called for rows that are large or have types that are not built in.';
+  'Functions that collecta generates for each module. The capture functions call them for rows that are large or have '
+  'columns whose type is not built in.';
 --! EndIncluded install/schema.sql
 --! Included install/internal/role_name.sql
--- Roles are a cluster's. `migrate --role-prefix` gives a database roles of its own, and this function remembers the
--- prefix: unlike a row, it is also in a copy of the schema alone.
+-- All databases of a server share its roles. `migrate --role-prefix` gives a database its own roles, and this function
+-- stores the prefix. A row could not, because a copy of the schema without its rows needs the prefix too.
 do $$
 begin
   if to_regprocedure('collecta.role_prefix()') is null then
@@ -40,7 +42,7 @@ begin
   end if;
 end
 $$;
-comment on function collecta.role_prefix() is 'What the names of this install''s roles begin with.';
+comment on function collecta.role_prefix() is 'Returns the prefix of the names of this install''s roles.';
 
 create or replace function collecta.role_name(usual_name text) returns text
 language sql immutable parallel safe security definer set search_path = pg_catalog, pg_temp
@@ -48,7 +50,7 @@ as $$
   select regexp_replace(usual_name, '^collecta_', collecta.role_prefix())
 $$;
 comment on function collecta.role_name(text) is
-  'The name that a role has here: collecta_reader, or with another prefix.';
+  'Returns the name of a role in this install: for collecta_reader the same name, or one with another prefix.';
 --! EndIncluded install/internal/role_name.sql
 
 --! Included install/settings.sql
@@ -72,52 +74,58 @@ create table collecta.settings (
 );
 insert into collecta.settings default values;
 comment on table collecta.settings is
-  'One row: what holds for the whole install. Change it with UPDATE; it is read when used.';
+  'One row with the settings of this install. Change them with UPDATE. They are read each time they are used.';
 comment on column collecta.settings.retention is
-  'How long events and delivery attempts are kept. maintain() drops whole days.';
+  'How long events and delivery attempts are kept. collecta.maintain() drops whole days.';
 comment on column collecta.settings.rollup_retention is
-  'How long the counts in collecta.delivery_rollup are kept, at least as long as the attempts.';
+  'How long the counts in collecta.delivery_rollup are kept. They are kept at least as long as the attempts.';
 comment on column collecta.settings.alert_interval is
-  'At most one alert of a kind about a subject is sent in this time.';
+  'Within this time at most one alert of the same kind about the same subject is sent.';
 comment on column collecta.settings.lease is
-  'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
-  'exchange, '
-  'with a margin to record it.';
+  'After this time a claimed delivery is claimed again if its runner neither recorded nor returned it. It must be '
+  'longer than an exchange, which ends after 30 s, and leave time to record the result.';
 comment on column collecta.settings.max_record_bytes is
-  'A record whose columns together are larger is captured thin: key, scope, status and "truncated": true.';
+  'If a row''s captured columns are larger than this, only its key, scope and status are captured, with "truncated": '
+  'true.';
 comment on column collecta.settings.max_truncate_records is
-  'A TRUNCATE of more records than this sends one record_deleted with a count instead of one for each.';
+  'A TRUNCATE of more records than this sends one record_deleted with a count, instead of one for each record.';
 comment on column collecta.settings.pause_after is
-  'An endpoint that has failed for so long without one success is paused, with its reason.';
+  'An endpoint that has failed for this long without one success is paused.';
 comment on column collecta.settings.notify is
-  'Whether writers wake a sleeping runner by NOTIFY. Null: yes, unless max_prepared_transactions is above 0, since '
-  'PREPARE '
-  'TRANSACTION refuses a transaction that notified. A change holds from the next collecta.maintain() on.';
+  'Whether writers wake a sleeping runner with NOTIFY. Null: yes, unless max_prepared_transactions is above 0, '
+  'because PREPARE TRANSACTION refuses a transaction that has notified. A change takes effect at the next '
+  'collecta.maintain().';
 --! EndIncluded install/settings.sql
 --! Included install/installation.sql
 create table collecta.installation (
   singleton boolean not null default true,
   system_identifier bigint not null,
   database_oid oid not null,
+  branch text collate "C",
+  identity text collate "C" generated always as (
+    system_identifier::text || '/' || database_oid::text || coalesce('/' || branch, '')) stored,
   environment text collate "C",
   delivers boolean not null default true,
   since timestamptz not null default now(),
   constraint installation_pkey primary key (singleton),
   constraint installation_is_one_row check (singleton)
 );
-insert into collecta.installation (system_identifier, database_oid)
-select control.system_identifier, d.oid
+insert into collecta.installation (system_identifier, database_oid, branch)
+select control.system_identifier, d.oid, nullif(current_setting('neon.timeline_id', true), '')
 from pg_control_system() control, pg_database d
 where d.datname = current_database();
 comment on table collecta.installation is
-  'Which database this install delivers for. In a restored or cloned one nothing is claimed until '
-  'collecta.resume_after_restore(), since staging must not send production''s webhooks.';
+  'Which database collecta was installed in. In a restored or cloned database no delivery is claimed until somebody '
+  'calls collecta.resume_after_restore(), so that staging does not send production''s webhooks.';
+comment on column collecta.installation.branch is
+  'The timeline on Neon, where a branch has the system identifier and the database oid of its parent. Null elsewhere.';
+comment on column collecta.installation.identity is
+  'The value of collecta.database_identity() in the database that collecta was installed in.';
 comment on column collecta.installation.environment is
-  'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both '
-  'identifiers, '
-  'from its original. Null: not compared.';
+  'The COLLECTA_ENVIRONMENT of the runners. A physical copy has the same identifiers as its original, so only this '
+  'label tells them apart. Null: it is not compared.';
 comment on column collecta.installation.delivers is
-  'False after collecta.disable_copy(): this database captures nothing and nothing is claimed from it.';
+  'False after collecta.disable_copy(): this database captures nothing, and no delivery is claimed from it.';
 --! EndIncluded install/installation.sql
 --! Included modules/modules.sql
 create table collecta.modules (
@@ -140,8 +148,10 @@ comment on column collecta.modules.attached_as is
   'The table''s name when it was attached: collecta.health sees by it that another table took its place.';
 comment on column collecta.modules.written_for is 'What the capture functions were written for: see capture_inputs.';
 comment on column collecta.modules.written_hash is
-  'The capture functions as they were written; where they are not so any more, collecta.health says so and maintain mends them.';
-comment on column collecta.modules.current_version is 'Its module_versions row in force; captured changes name the version they were captured under.';
+  'The capture functions as they were written; where they are not so any more, collecta.health says so and maintain '
+  'mends them.';
+comment on column collecta.modules.current_version is
+  'Its module_versions row in force; captured changes name the version they were captured under.';
 
 create table collecta.module_versions (
   version int generated always as identity,
@@ -163,11 +173,15 @@ create table collecta.module_versions (
   constraint module_versions_on_truncate_is_known check (on_truncate in ('records', 'ignore', 'refuse'))
 );
 comment on table collecta.module_versions is
-  'How a module was attached, one row each time. A version outlives detach_module until what was captured under it is routed.';
+  'How a module was attached, one row each time. A version outlives detach_module until what was captured under it is '
+  'routed.';
 comment on column collecta.module_versions.key_columns is 'Columns that make record_id, in key order.';
-comment on column collecta.module_versions.exclude_columns is 'Never captured, not even into the outbox: personal data stays in its table.';
-comment on column collecta.module_versions.ignore_columns is 'In the payload, but a change of these alone is none (updated_at).';
-comment on column collecta.module_versions.on_truncate is 'records: a record_deleted for each (above settings.max_truncate_records one with a count); ignore; refuse.';
+comment on column collecta.module_versions.exclude_columns is
+  'Never captured, not even into the outbox: personal data stays in its table.';
+comment on column collecta.module_versions.ignore_columns is
+  'In the payload, but a change of these alone is none (updated_at).';
+comment on column collecta.module_versions.on_truncate is
+  'records: a record_deleted for each (above settings.max_truncate_records one with a count); ignore; refuse.';
 comment on column collecta.module_versions.key_is_named is
   'Whether attach_module was given key_columns. If not, the key is the primary key.';
 comment on column collecta.module_versions.column_numbers is
@@ -175,6 +189,43 @@ comment on column collecta.module_versions.column_numbers is
 comment on column collecta.module_versions.database is
   'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
 --! EndIncluded modules/modules.sql
+--! Included modules/module_tables.sql
+-- The history of a module outlives its table and its attachment. The name is kept because an OID that is gone may be
+-- another table's later.
+create table collecta.module_tables (
+  slug text collate "C" not null,
+  relation regclass not null,
+  named text collate "C" not null,
+  row_secured boolean not null,
+  constraint module_tables_pkey primary key (slug, relation)
+);
+comment on table collecta.module_tables is
+  'Tables that are or were attached, and their partitions that have row security: collecta.row_secured_modules hides by '
+  'it what their records held. Written by attach_module, detach_module and maintain().';
+comment on column collecta.module_tables.row_secured is
+  'Whether the table had row security when it was last looked at. Once the table is dropped, this decides.';
+
+create or replace function collecta.remember_module_tables() returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  insert into collecta.module_tables as t (slug, relation, named, row_secured)
+  select distinct on (m.slug, c.oid) m.slug, c.oid, format('%I.%I', n.nspname, c.relname), c.relrowsecurity
+  from (
+    select v.slug, v.relation, null as named from collecta.module_versions v
+    union all
+    select k.slug, k.relation, k.named from collecta.module_tables k
+  ) m
+  cross join lateral (
+    select m.relation::oid as relid union select p.relid::oid from pg_partition_tree(m.relation) p) tree
+  join pg_catalog.pg_class c on c.oid = tree.relid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where case when c.oid = m.relation then m.named is null or m.named = format('%I.%I', n.nspname, c.relname)
+    else c.relrowsecurity end
+  on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
+    where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
+$$;
+comment on function collecta.remember_module_tables() is 'Keeps collecta.module_tables.';
+--! EndIncluded modules/module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -183,7 +234,7 @@ as $$
     'inbound.failing', 'queue.stale']
 $$;
 comment on function collecta.alert_events() is
-  'Events about collecta itself, that an endpoint can subscribe to beside those of records.';
+  'Returns the events about collecta itself. An endpoint can subscribe to them as to the events of records.';
 --! EndIncluded operations/alert_events.sql
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
@@ -212,26 +263,39 @@ create table collecta.endpoints (
     and events <@ (array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']
       || collecta.alert_events())),
   constraint endpoints_modules_are_some check (modules <> '{}' and array_position(modules, null) is null),
-  constraint endpoints_url_is_http check (url ~ '^https?://[^/?#@[:space:]]+([/?][^#[:space:]]*)?$' and length(url) <= 2048),
+  constraint endpoints_url_is_http check (
+    url ~ '^https?://[^/?#@[:space:]]+([/?][^#[:space:]]*)?$' and length(url) <= 2048),
   constraint endpoints_retry_max_in_bounds check (retry_max between 0 and 20),
   constraint endpoints_retry_base_in_bounds check (retry_base between interval '0.1 s' and interval '1 day'),
   constraint endpoints_max_in_flight_in_bounds check (max_in_flight between 1 and 10000),
   constraint endpoints_headers_are_an_object check (jsonb_typeof(headers) = 'object')
 );
-comment on table collecta.endpoints is 'Destinations. Made with create_endpoint; deleted ones keep their row, their id is never used again.';
-comment on column collecta.endpoints.name is 'Makes create_endpoint idempotent: the same name updates and returns the same endpoint.';
-comment on column collecta.endpoints.modules is 'Slugs; null is all modules, future ones included.';
-comment on column collecta.endpoints.state is 'active; paused (keeps queueing, nothing is dropped); deleted (its history stays).';
-comment on column collecta.endpoints.paused_reason is 'Why it is paused: by whom was asked, a 410, or failing for settings.pause_after.';
-comment on column collecta.endpoints.filter is 'SQL/JSON path predicate over the payload (jsonb_path_match); only events for which it is true are queued.';
-comment on column collecta.endpoints.scope is 'Only events of records whose scope column equals this.';
-comment on column collecta.endpoints.ordered is 'Per record one delivery at a time, in the order of the changes.';
-comment on column collecta.endpoints.payload_role is 'The payload keeps only columns that this role may SELECT (column grants; row policies are not evaluated). Empty: all captured columns.';
-comment on column collecta.endpoints.headers is 'Extra request headers; the values of those that may carry credentials are masked here.';
-comment on column collecta.endpoints.retry_max is 'Retries after the first attempt: 5 means six attempts in all.';
-comment on column collecta.endpoints.retry_base is 'Wait after the first failed attempt; each further one doubles it.';
-comment on column collecta.endpoints.max_in_flight is 'Deliveries in flight at once, over all runners.';
-comment on column collecta.endpoints.after_change_id is 'The outbox''s sequence when the endpoint was made: it gets what was captured after.';
+comment on table collecta.endpoints is
+  'Destinations of webhooks. collecta.create_endpoint creates them. The row of a deleted endpoint stays, and its id '
+  'is never used again.';
+comment on column collecta.endpoints.name is
+  'Makes create_endpoint idempotent: a call with the same name updates and returns the same endpoint.';
+comment on column collecta.endpoints.modules is 'Slugs of modules. Null: all modules, future ones included.';
+comment on column collecta.endpoints.state is
+  'active; paused (its deliveries wait in the queue); deleted (its history stays).';
+comment on column collecta.endpoints.paused_reason is
+  'Why the endpoint is paused: the reason given to pause_endpoint, a 410, or failures for settings.pause_after.';
+comment on column collecta.endpoints.filter is
+  'An SQL/JSON path predicate over the payload (jsonb_path_match). Only events for which it is true are delivered.';
+comment on column collecta.endpoints.scope is 'Only events of records whose scope column has this value are delivered.';
+comment on column collecta.endpoints.ordered is
+  'Whether the events of each record are delivered one at a time, in the order of the changes.';
+comment on column collecta.endpoints.payload_role is
+  'The payload has only the columns that this role may SELECT. Table and column privileges count; row security is not '
+  'evaluated. Empty: all captured columns.';
+comment on column collecta.endpoints.headers is
+  'Extra request headers. The values of headers that may carry credentials are masked here.';
+comment on column collecta.endpoints.retry_max is 'Number of retries after the first attempt. 5 means six attempts.';
+comment on column collecta.endpoints.retry_base is
+  'The wait after the first failed attempt. It doubles after each further one.';
+comment on column collecta.endpoints.max_in_flight is 'Most deliveries in flight at once, over all runners.';
+comment on column collecta.endpoints.after_change_id is
+  'The last change_id of the outbox when the endpoint was created. It gets only changes captured after that.';
 
 create table collecta.endpoint_secrets (
   endpoint_id text collate "C" not null,
@@ -240,15 +304,23 @@ create table collecta.endpoint_secrets (
   previous_until timestamptz,
   headers jsonb not null default '{}',
   constraint endpoint_secrets_pkey primary key (endpoint_id),
-  constraint endpoint_secrets_belong_to_an_endpoint foreign key (endpoint_id) references collecta.endpoints on delete cascade
+  constraint endpoint_secrets_belong_to_an_endpoint
+    foreign key (endpoint_id) references collecta.endpoints on delete cascade
 );
--- ANALYZE would copy values into pg_statistic.
-alter table collecta.endpoint_secrets alter secret set statistics 0, alter previous_secret set statistics 0, alter headers set statistics 0;
+-- Otherwise ANALYZE would copy secrets into pg_statistic.
+alter table collecta.endpoint_secrets alter secret set statistics 0, alter previous_secret set statistics 0,
+  alter headers set statistics 0;
 comment on table collecta.endpoint_secrets is
-  'Signing secrets and request headers, apart from what readers may select. Plain, or sealed by `collecta-webhooks seal` with a key that the database never sees.';
-comment on column collecta.endpoint_secrets.secret is 'As it was shown, or sealed: sealed:v1:<key id>:<base64 of nonce and AES-256-GCM ciphertext, bound to the endpoint_id>.';
-comment on column collecta.endpoint_secrets.headers is 'Extra request headers, name to value; or, sealed, a string.';
-comment on column collecta.endpoint_secrets.previous_secret is 'During rotate_secret''s overlap: webhook-signature carries both, X-Webhook-Signature this one.';
+  'Signing secrets and request headers, in their own table because readers may not select them. They are plain, or '
+  'sealed by `collecta-webhooks seal` with a key that is never in the database.';
+comment on column collecta.endpoint_secrets.secret is
+  'The plain secret, or a sealed one: sealed:v1:<key id>:<base64 of nonce and AES-256-GCM ciphertext, which is bound '
+  'to the endpoint_id>.';
+comment on column collecta.endpoint_secrets.headers is
+  'Extra request headers: an object from name to value, or a string if they are sealed.';
+comment on column collecta.endpoint_secrets.previous_secret is
+  'The old secret during the overlap of rotate_secret. Then webhook-signature has a signature with each secret, and '
+  'X-Webhook-Signature is made with the old one.';
 
 create table collecta.subscriptions (
   module_id int not null,
@@ -257,12 +329,15 @@ create table collecta.subscriptions (
   scope text collate "C",
   after_change_id bigint not null,
   constraint subscriptions_pkey primary key (module_id, event, endpoint_id),
-  constraint subscriptions_belong_to_an_endpoint foreign key (endpoint_id) references collecta.endpoints on delete cascade
+  constraint subscriptions_belong_to_an_endpoint
+    foreign key (endpoint_id) references collecta.endpoints on delete cascade
 );
 create index subscriptions_by_scope on collecta.subscriptions (module_id, event, scope);
 comment on table collecta.subscriptions is
-  'Which endpoint gets which event of which module: endpoints.events x modules, written out so that routing is an index look-up. Kept by the endpoint functions.';
-comment on column collecta.subscriptions.scope is 'The endpoint''s scope: ten thousand tenants'' endpoints on one module cost what one does.';
+  'Which endpoint gets which event of which module. It has a row for each combination, so that routing is an index '
+  'look-up. The endpoint functions maintain it.';
+comment on column collecta.subscriptions.scope is
+  'The endpoint''s scope. It is indexed, so that ten thousand tenants'' endpoints of one module cost no more than one.';
 --! EndIncluded endpoints/endpoints.sql
 --! Included outbound/outbox.sql
 create table collecta.outbox (
@@ -468,6 +543,7 @@ create table collecta.endpoint_flow (
   pace int,
   paced_at timestamptz,
   learned_per_second real,
+  raised_at timestamptz,
   max_per_second int,
   next_slot timestamptz,
   constraint endpoint_flow_pkey primary key (endpoint_id),
@@ -482,7 +558,8 @@ comment on column collecta.endpoint_flow.held_at is 'When the last hold began; d
 comment on column collecta.endpoint_flow.pace is
   'Deliveries in flight at once after a hold or an outage: from 1 it doubles up to max_in_flight, then it is null.';
 comment on column collecta.endpoint_flow.learned_per_second is
-  'What the receiver took between two holds, a little less: requests a second until it takes more.';
+  'Requests a second that the receiver was seen to take, until it takes more. Null: nothing was learned.';
+comment on column collecta.endpoint_flow.raised_at is 'When the learned rate was last tried upwards.';
 comment on column collecta.endpoint_flow.max_per_second is 'The endpoint''s option, exact over all runners. Null: no limit.';
 comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, where a rate limits them.';
 --! EndIncluded outbound/endpoint_flow.sql
@@ -511,7 +588,7 @@ comment on table collecta.routing_trouble is
 --! EndIncluded outbound/runners.sql
 
 --! Included install/new_id.sql
--- UUIDv7 layout (RFC 9562) as 32 hexadecimal digits behind a prefix: 48 bits of milliseconds, version, 74 random bits.
+-- A prefix and a UUIDv7 (RFC 9562) as 32 hexadecimal digits: 48 bits of milliseconds, the version, 74 random bits.
 create or replace function collecta.new_id(prefix text) returns text
 language sql volatile parallel safe
 as $$
@@ -519,46 +596,59 @@ as $$
     || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14)
 $$;
 comment on function collecta.new_id(text) is
-  'A time-ordered, globally unique id such as rec_019ab3...: for a column default, default collecta.new_id(''rec''). '
-  'Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
+  'Returns a time-ordered, globally unique id such as rec_019ab3... for use as a column default: default '
+  'collecta.new_id(''rec''). Roles that insert need USAGE on the schema collecta and EXECUTE on this function.';
 --! EndIncluded install/new_id.sql
 --! Included endpoints/internal/new_secret.sql
 create or replace function collecta.new_secret() returns text
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-  select 'whsec_' || encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64')
+  select 'whsec_' || encode(sha256(
+    uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64')
 $$;
-comment on function collecta.new_secret() is 'whsec_ and 32 random bytes in base64 (366 random bits, hashed).';
+comment on function collecta.new_secret() is
+  'Returns whsec_ and 32 random bytes in base64. The bytes are the SHA-256 of 366 random bits.';
 
-create or replace function collecta.rotate_secret(endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
+create or replace function collecta.rotate_secret(
+  endpoint_id text,
+  overlap interval default '24 hours',
+  secret text default null
+) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  fresh constant text := coalesce(rotate_secret.secret, collecta.new_secret());
+  new_secret constant text := coalesce(rotate_secret.secret, collecta.new_secret());
 begin
   perform collecta.check_endpoint_id(rotate_secret.endpoint_id);
   if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
-    raise exception using errcode = 'CW016', message = format('the overlap cannot be %s', coalesce(overlap::text, 'null')),
-      detail = 'It is how long receivers have to change over.', hint = 'Between ''0'' (after a leak) and ''90 days''.';
-  elsif not collecta.is_secret(fresh) then
+    raise exception using errcode = 'CW016',
+      message = format('the overlap cannot be %s', coalesce(overlap::text, 'null')),
+      detail = 'During the overlap receivers can change from the old secret to the new one.',
+      hint = 'Choose a time between ''0'' (after a leak) and ''90 days''.';
+  elsif not collecta.is_secret(new_secret) then
     raise exception using errcode = 'CW014', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+      detail = 'A secret has 1 to 512 printable characters. After whsec_ there must be base64.',
+      hint = 'Leave it out, and a good one is generated and returned.';
   end if;
   update collecta.endpoint_secrets s
-  set secret = fresh,
+  set secret = new_secret,
     previous_secret = case when overlap > interval '0' then s.secret end,
     previous_until = case when overlap > interval '0' then now() + overlap end
   where s.endpoint_id = rotate_secret.endpoint_id;
-  return fresh;
+  return new_secret;
 end
 $$;
 comment on function collecta.rotate_secret(text, interval, text) is
-  'Gives an endpoint a new secret, generated unless given, and returns it. Until the overlap ends webhook-signature carries a signature by each, X-Webhook-Signature one by the old secret. overlap => ''0'' after a leak: the old one signs nothing more. A generated one is stored plain: collecta-webhooks rotate-secret makes one that never was.';
+  'Gives an endpoint a new secret and returns it. If none is given, one is generated. Until the overlap ends, '
+  'webhook-signature has a signature with each secret, and X-Webhook-Signature is made with the old one. Use overlap '
+  '=> ''0'' after a leak: then the old secret is not used any more. The secret is stored in plain text; '
+  'collecta-webhooks rotate-secret seals it before it is stored.';
 --! EndIncluded endpoints/internal/new_secret.sql
 --! Included operations/runner/wake_runner.sql
--- What a writer's capture ends with, for the functions that queue something themselves: NOTIFY only if a runner sleeps
--- (it then holds the lock exclusively), so that a busy database pays nothing for it.
+-- Functions that queue deliveries themselves call this, as capture does at its end. It notifies only if a runner
+-- sleeps, so that a busy database does not pay for notifications. A sleeping runner holds this advisory lock
+-- exclusively.
 create or replace function collecta.wake_runner() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -568,7 +658,7 @@ begin
   end if;
 end
 $$;
-comment on function collecta.wake_runner() is 'Wakes a sleeping runner at commit.';
+comment on function collecta.wake_runner() is 'Wakes a sleeping runner when the transaction commits.';
 
 create or replace function collecta.notifies() returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -579,59 +669,61 @@ as $$
     current_setting('max_prepared_transactions')::int = 0)
 $$;
 comment on function collecta.notifies() is
-  'Whether writers may NOTIFY: what collecta.notify of the session says, else settings.notify, else false where '
-  'prepared '
-  'transactions are possible.';
+  'Whether writers may NOTIFY: the session''s setting collecta.notify if it is set, else settings.notify if it is not '
+  'null, else whether max_prepared_transactions is 0.';
 --! EndIncluded operations/runner/wake_runner.sql
 --! Included install/internal/database_identity.sql
 create or replace function collecta.database_identity() returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select control.system_identifier || '/' || d.oid
+    || coalesce('/' || nullif(current_setting('neon.timeline_id', true), ''), '')
   from pg_control_system() control, pg_database d
   where d.datname = current_database()
 $$;
 comment on function collecta.database_identity() is
-  'What tells this database from a restored or cloned copy: the server''s system identifier and the database''s oid.';
+  'Returns what distinguishes this database from a restored or cloned copy: the server''s system identifier, the '
+  'database''s oid, and on Neon the timeline, which differs between a branch and its parent.';
 --! EndIncluded install/internal/database_identity.sql
 --! Included install/runner/check_installation.sql
 create or replace function collecta.check_installation(environment text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  known collecta.installation;
-  -- Which database this is does not change within a session, which so asks only once.
-  present text := current_setting('collecta.identity', true);
+  installation collecta.installation;
+  -- The identity cannot change within a session, so it is determined once and kept in this setting.
+  identity text := current_setting('collecta.identity', true);
 begin
-  if coalesce(present, '') = '' then
-    present := collecta.database_identity();
-    perform set_config('collecta.identity', present, false);
+  if coalesce(identity, '') = '' then
+    identity := collecta.database_identity();
+    perform set_config('collecta.identity', identity, false);
   end if;
-  select * into known from collecta.installation;
+  select * into installation from collecta.installation;
   if not found then
     raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
       detail = 'It looks like a copy of the schema alone. Nothing is claimed.', hint = 'collecta-webhooks migrate';
   end if;
-  if not known.delivers then
+  if not installation.delivers then
     raise exception using errcode = 'CW040', message = 'this copy of a database is not to deliver',
       detail = 'Somebody called collecta.disable_copy() here. Nothing is captured and nothing is claimed.',
       hint = 'If it is to deliver after all: select collecta.resume_after_restore();';
   end if;
-  if known.system_identifier || '/' || known.database_oid = present then
-    if known.environment is null and environment is not null then
+  if installation.identity = identity then
+    if installation.environment is null and environment is not null then
       update collecta.installation i set environment = check_installation.environment where i.environment is null;
       return;
     end if;
-    if known.environment is not distinct from environment then
+    if installation.environment is not distinct from environment then
       return;
     end if;
     raise exception using errcode = 'CW040',
-      message = format('this database delivers for environment %L, this runner is of %s', known.environment,
+      message = format('this database delivers for environment %L, this runner is of %s', installation.environment,
                        coalesce(quote_literal(environment), 'none')),
-      detail = 'A physical copy of a database differs from its original by the label only. Nothing is claimed.',
+      detail = 'Only this label tells a physical copy of a database from its original. Nothing is claimed.',
       hint = case
         when environment is null
-          then format('Start the runner with COLLECTA_ENVIRONMENT=%s, if it is that one.', known.environment)
+          then format('If the runner belongs to that environment, start it with COLLECTA_ENVIRONMENT=%s.',
+                      installation.environment)
         else format('If this database is to deliver for it: select collecta.resume_after_restore(%L);', environment)
         end;
   end if;
@@ -643,89 +735,90 @@ begin
 end
 $$;
 comment on function collecta.check_installation(text) is
-  'Raises CW040 in a database that is a copy of the one collecta was installed in, or where the runner''s environment'
-  ' is '
-  'another.';
+  'Raises CW040 if this database is a copy of the one that collecta was installed in, or delivers for another '
+  'environment than the runner''s.';
 --! EndIncluded install/runner/check_installation.sql
 --! Included install/runner/encodable_characters.sql
 create or replace function collecta.encodable_characters(characters bytea) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  place int := 1;
+  byte_position int := 1;
   size int;
-  found text := '';
+  encodable text := '';
 begin
   if getdatabaseencoding() in ('UTF8', 'SQL_ASCII') then
     return null;
   end if;
-  while place <= length(characters) loop
+  while byte_position <= length(characters) loop
     size := case
-      when get_byte(characters, place - 1) >= 240 then 4
-      when get_byte(characters, place - 1) >= 224 then 3
+      when get_byte(characters, byte_position - 1) >= 240 then 4
+      when get_byte(characters, byte_position - 1) >= 224 then 3
       else 2
     end;
     begin
-      found := found || convert_from(substring(characters from place for size), 'UTF8');
+      encodable := encodable || convert_from(substring(characters from byte_position for size), 'UTF8');
     exception when untranslatable_character or character_not_in_repertoire then
       null;
     end;
-    place := place + size;
+    byte_position := byte_position + size;
   end loop;
-  return found;
+  return encodable;
 end
 $$;
 comment on function collecta.encodable_characters(bytea) is
-  'Which of these characters (in UTF-8, above ASCII) this database''s encoding can hold; null where it can hold all. '
-  'The runner escapes the others before it records an answer that has them.';
+  'Returns those of the characters, given in UTF-8 and all of them above ASCII, that the database''s encoding has; '
+  'null if it has all of them. The runner escapes the others before it records an answer.';
 --! EndIncluded install/runner/encodable_characters.sql
 --! Included install/resume_after_restore.sql
 create or replace function collecta.resume_after_restore(environment text default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
 begin
   if not exists (select from collecta.settings) then
     raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
       detail = 'It looks like a copy of the schema alone.', hint = 'collecta-webhooks migrate';
   end if;
   perform collecta.restore_grants();
-  insert into collecta.installation as i (system_identifier, database_oid, environment)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, resume_after_restore.environment)
+  insert into collecta.installation as i (system_identifier, database_oid, branch, environment)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), resume_after_restore.environment)
   on conflict on constraint installation_pkey do update
   set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
+    branch = excluded.branch,
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
-  -- Also where disable_copy() emptied them.
+  -- disable_copy() may have emptied the capture functions, so they are all written again.
   perform collecta.resolve_modules(anew => true);
   perform collecta.mend_inbound();
   perform collecta.wake_runner();
 end
 $$;
 comment on function collecta.resume_after_restore(text) is
-  'Says that this database, restored or cloned or upgraded, is the one to deliver. Endpoints, queue and secrets are '
-  'those of '
-  'the original: look at them first.';
+  'Makes this database, which was restored, cloned or upgraded, the one that delivers. Its endpoints, queue and '
+  'secrets are those of the original, so check them first.';
 
 create or replace function collecta.disable_copy(physical_copy boolean default false) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
   module record;
 begin
   if not physical_copy and exists (
-    select from collecta.installation i where i.system_identifier || '/' || i.database_oid = identity
+    select from collecta.installation i where i.identity = present
   ) then
     raise exception using errcode = 'CW042', message = 'this database is not known to be a copy',
       detail = 'It is the one that collecta delivers for, or a physical copy of that one. Its queue would be lost.',
-      hint = 'In a physical copy: select collecta.disable_copy(physical_copy => true);';
+      hint = 'If it is a physical copy: select collecta.disable_copy(physical_copy => true);';
   end if;
-  insert into collecta.installation (system_identifier, database_oid, delivers)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid, false)
+  insert into collecta.installation (system_identifier, database_oid, branch, delivers)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), false)
   on conflict on constraint installation_pkey do update
   set delivers = false, since = now();
-  -- Capture functions become empty ones, which needs no lock on any table.
+  -- The capture functions become empty. Dropping the triggers would need a lock on each table; this needs none.
   for module in select m.module_id from collecta.modules m order by m.module_id loop
     perform collecta.write_capture_functions(module.module_id);
   end loop;
@@ -734,14 +827,15 @@ begin
 end
 $$;
 comment on function collecta.disable_copy(boolean) is
-  'For a copy that shall never deliver, such as a test database: nothing is captured and nothing is claimed from now '
-  'on, and '
-  'what was queued is dropped. Endpoints and history stay. resume_after_restore() takes it back.';
+  'Makes this database a copy that never delivers, for example a test database. From now on it captures no changes '
+  'and no delivery is claimed. The queue and the outbox are emptied; endpoints and history stay. '
+  'resume_after_restore() makes it deliver again.';
 --! EndIncluded install/resume_after_restore.sql
 
 --! Included modules/internal/module_members.sql
--- On Citus a module may be a distributed table. Its rows are in shards: tables of their own on the nodes where they are
--- placed, whose triggers fire there. The catalogs are Citus's, and are missing where it is not installed: hence EXECUTE.
+-- On Citus a module may be a distributed table. Its rows are in shards, which are tables of their own on the nodes
+-- where they are placed, and only the shards' triggers fire. The catalogs are read by EXECUTE, because they do not
+-- exist where Citus is not installed.
 create or replace function collecta.is_distributed(relation regclass) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -777,12 +871,13 @@ begin
     to_regclass('pg_catalog.pg_dist_placement'), to_regclass('pg_catalog.pg_dist_node')) using relation;
 end
 $$;
-comment on function collecta.shards_of(regclass) is 'The placed shards of a distributed table, and which of them are on this node.';
+comment on function collecta.shards_of(regclass) is
+  'The placed shards of a distributed table, and which of them are on this node.';
 
 create or replace function collecta.placed_shards(relation regclass) returns setof regclass
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  -- A long name is cut before the number of its shard, and such a shard is found by the number alone.
+  -- Citus shortens a long table name before it appends the shard's number; such a shard is found by its number alone.
   select coalesce(
     to_regclass(format('%s.%I', c.relnamespace::regnamespace, c.relname || '_' || s.shard_id)),
     (select l.oid from pg_catalog.pg_class l
@@ -814,11 +909,12 @@ begin
 end
 $$;
 comment on function collecta.module_members(regclass) is
-  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this node.';
+  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this '
+  'node.';
 
--- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. What works on shards, or
--- makes something of ours, enters here and leaves with what this returned: a function's SET clause would have to be
--- written by a superuser where Citus is absent.
+-- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. A function that
+-- works on shards or makes objects of ours calls enter_citus() first and gives its result to leave_citus() at the end.
+-- A SET clause on the function cannot do it: where Citus is absent, only a superuser may write one for its settings.
 create or replace function collecta.enter_citus() returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -849,14 +945,16 @@ $$;
 comment on function collecta.leave_citus(jsonb) is 'Puts back what enter_citus found.';
 --! EndIncluded modules/internal/module_members.sql
 --! Included outbound/1_capture/internal/mask_escapes.sql
--- PostgreSQL's json functions refuse \u0000 and lone surrogates, which a json column may hold. With \u hidden as DEL u (and
--- DEL, which json does not escape, as DEL d), such a document can be taken apart and its pieces put together again, escapes
--- and all, digit for digit. E'' because these run under any session's standard_conforming_strings.
+-- A json column may hold \u0000 and lone surrogates, which PostgreSQL's json functions refuse. The document is masked:
+-- \u becomes DEL u, and DEL itself, which json does not escape, becomes DEL d. Then it can be taken apart and its
+-- pieces put together again with every escape and digit as it was. The literals are E'' because these functions run
+-- under any session's standard_conforming_strings.
 create or replace function collecta.mask_escapes(document json) returns json
 language sql immutable parallel safe
 as $$
   select case when strpos(document::text, E'\\u') = 0 and strpos(document::text, E'\x7f') = 0 then document
-    else regexp_replace(replace(document::text, E'\x7f', E'\x7fd'), E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u', E'\\1\x7fu', 'g')::json end
+    else regexp_replace(replace(document::text, E'\x7f', E'\x7fd'), E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u', E'\\1\x7fu',
+      'g')::json end
 $$;
 create or replace function collecta.unmask_escapes(document text) returns text
 language sql immutable parallel safe
@@ -885,7 +983,8 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select case
     when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
-    when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$' then format('{"traceparent":"%s"}', traceparent)
+    when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
+      then format('{"traceparent":"%s"}', traceparent)
     when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
       then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
     else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
@@ -894,7 +993,7 @@ comment on function collecta.with_traceparent(text, text) is
   'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
 --! EndIncluded outbound/1_capture/internal/with_traceparent.sql
 --! Included outbound/1_capture/internal/captured_context.sql
--- Without SET: it becomes part of the statement that calls it.
+-- It has no SET clause, so that the planner can inline it into the statement that calls it.
 create or replace function collecta.captured_context() returns text
 language sql stable
 as $$
@@ -906,6 +1005,28 @@ $$;
 comment on function collecta.captured_context() is
   'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
+--! Included outbound/1_capture/internal/can_capture.sql
+-- Declared immutable on purpose, as relations_to_capture: it is computed when a session plans the statement that calls it, and
+-- so again whenever a right on what the statement names is granted or revoked, and costs nothing when rows are captured.
+create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return has_table_privilege(capturer, 'collecta.outbox', 'insert')
+    and not exists (
+      select from pg_catalog.pg_proc p
+      where (p.pronamespace = 'collecta'::regnamespace and p.proname in (
+          'captured_context', 'with_traceparent', 'pick_columns', 'mask_escapes', 'unmask_escapes', 'omitted_columns',
+          'relations_to_capture')
+        or p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module_id)))
+        and not has_function_privilege(capturer, p.oid, 'execute'));
+exception when others then
+  return false;
+end
+$$;
+comment on function collecta.can_capture(name, int) is
+  'Whether the capturing role has the rights without which the capture functions of a module cannot run.';
+--! EndIncluded outbound/1_capture/internal/can_capture.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 create or replace function collecta.element_type(type_id oid) returns oid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -927,8 +1048,8 @@ end
 $$;
 comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
 
--- row_to_json calls a type's cast to json as whoever captures. Only the owner of a type can make such a cast, so what
--- matters is whose the type is: code of an ordinary role must never run in capture.
+-- row_to_json calls a type's cast to json with the rights of the capturing role. Only the owner of a type can make such
+-- a cast, and code of an ordinary role must never run in capture. So the kind of a type depends on its owner.
 create or replace function collecta.type_kind(type_id oid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -936,7 +1057,7 @@ declare
   type pg_catalog.pg_type;
   by_superuser boolean;
 begin
-  -- Numbers below are the server's own (FirstNormalObjectId). It looks for no cast of those.
+  -- OIDs below 16384 (FirstNormalObjectId) are built in, and row_to_json looks for no cast of those.
   if type_id < 16384 then
     return 'built in';
   end if;
@@ -971,7 +1092,7 @@ as $$
 declare
   type pg_catalog.pg_type;
   element pg_catalog.pg_type;
-  -- concat calls the type's output function, which only a superuser can make, and no cast.
+  -- concat calls the type's output function, which only a superuser can make, and no cast of an ordinary role.
   written text := 'concat(' || value || ')';
 begin
   if type_id < 16384 or not as_text and collecta.type_kind(type_id) <> 'untrusted' then
@@ -992,7 +1113,8 @@ begin
     if element.typtype = 'c' and not as_text then
       written := 'case when array_ndims(' || value || ') = 1 then array_to_json((select array_agg('
         || collecta.column_expression('"collecta elements".element', element.oid, false)
-        || ') from (select unnest(' || value || ') as element) "collecta elements")) else to_json(' || written || ') end';
+        || ') from (select unnest(' || value || ') as element) "collecta elements")) else to_json(' || written
+        || ') end';
     end if;
   elsif type.typtype = 'c' and not as_text then
     select '(select coalesce("collecta fields".*) from (select ' || coalesce(string_agg(
@@ -1001,7 +1123,7 @@ begin
     into written
     from pg_catalog.pg_attribute a where a.attrelid = type.typrelid and a.attnum > 0 and not a.attisdropped;
   end if;
-  -- num_nulls, since a composite value whose fields are all null "is null".
+  -- num_nulls and not IS NULL, which is also true of a composite value whose fields are all null.
   return 'case when num_nulls(' || value || ') = 0 then ' || written || ' end';
 end
 $$;
@@ -1010,8 +1132,8 @@ comment on function collecta.column_expression(text, oid, boolean) is
   'ordinary role: untrusted types as their text. as_text: all types that are not built in.';
 --! EndIncluded outbound/1_capture/internal/column_expression.sql
 --! Included outbound/1_capture/internal/row_columns.sql
--- Number by number from the catalog's caches: under REPEATABLE READ a query of pg_attribute shows an older name than the
--- row to be captured has.
+-- Reads names by number from the catalog caches. Under REPEATABLE READ a query of pg_attribute would show an older name
+-- than the row to be captured has.
 create or replace function collecta.column_name(relation oid, number smallint) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -1020,8 +1142,8 @@ as $$
 $$;
 comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
 
--- Declared immutable on purpose: with constants for arguments it is computed when a session plans the statement that calls
--- it, and so again after each DDL on the table, and costs nothing when rows are captured.
+-- Declared immutable on purpose. Its arguments are constants, so it is computed when a session plans the statement that
+-- calls it, and again after each DDL on the table. It costs nothing when rows are captured.
 create or replace function collecta.omitted_columns(relation oid, names text[], numbers smallint[]) returns text[]
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1036,8 +1158,8 @@ exception when others then
 end
 $$;
 comment on function collecta.omitted_columns(oid, text[], smallint[]) is
-  'What is left out of captured rows: the excluded columns by name and by number, so that neither a rename nor a column '
-  'made anew under the name lets one out, and virtual generated columns, of which a trigger sees no value.';
+  'What is left out of captured rows: the excluded columns by name and by number, so that neither a rename nor a '
+  'column made anew under the name lets one out, and virtual generated columns, of which a trigger sees no value.';
 
 create or replace function collecta.row_columns(
   relation oid, alias text, omitted text[], as_text boolean default false, wanted text[] default null
@@ -1089,8 +1211,10 @@ $$;
 comment on function collecta.sees_old_catalog(oid) is
   'Whether the transaction''s snapshot is older than the last DDL on a table (REPEATABLE READ, SERIALIZABLE).';
 
--- Declared immutable on purpose, as omitted_columns: a session looks again after each DDL on the table, and only then.
-create or replace function collecta.relations_to_capture(relation oid, database text, how text, layout text) returns oid[]
+-- Declared immutable on purpose, like omitted_columns: a session calls it when it plans, and so again after each DDL on
+-- the table, but not for each statement.
+create or replace function collecta.relations_to_capture(relation oid, database text, how text, layout text)
+returns oid[]
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -1109,9 +1233,9 @@ exception when others then
 end
 $$;
 comment on function collecta.relations_to_capture(oid, text, text, text) is
-  'Which tables'' rows a written capture function may capture. None where it does not know the table as it is now: after a '
-  'restore, or DDL that needs it to be written anew. how: rows (whole rows of built-in types), rows without (the same, '
-  'without omitted columns), columns (column by column, as in layout).';
+  'Which tables'' rows a written capture function may capture. None where it does not know the table as it is now: '
+  'after a restore, or DDL that needs it to be written anew. how: rows (whole rows of built-in types), rows without '
+  '(the same, without omitted columns), columns (column by column, as in layout).';
 --! EndIncluded outbound/1_capture/internal/relations_to_capture.sql
 --! Included outbound/1_capture/internal/writer_timed_out.sql
 create or replace function collecta.writer_timed_out() returns boolean
@@ -1121,12 +1245,14 @@ as $$
     and clock_timestamp() - statement_timestamp() + interval '50 ms' >= current_setting('statement_timeout')::interval
 $$;
 comment on function collecta.writer_timed_out() is
-  'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written already.';
+  'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written '
+  'already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
--- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
--- that can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each
--- change of a schema's rights makes every session plan everything anew: so it is done once for many functions.
+-- A generated function runs the user's casts, checks and triggers with the rights of its owner. So its owner is a
+-- NOLOGIN role that has only the rights for this and can read no secret. To become the owner, a role needs CREATE on
+-- the schema, which it gets only for that moment. Each change of a schema's privileges makes all sessions discard their
+-- plans, so this is done once for many functions.
 create or replace function collecta.own_functions(functions regprocedure[], owner_name text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1154,15 +1280,15 @@ begin
 end
 $$;
 comment on function collecta.own_functions(regprocedure[], text) is
-  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody '
-  'else.';
+  'Makes a least-privileged role the owner of generated functions, if that role exists, and revokes EXECUTE from all '
+  'others.';
 
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.own_functions(array[function_id], owner_name)
 $$;
-comment on function collecta.own_function(regprocedure, text) is 'own_functions for one.';
+comment on function collecta.own_function(regprocedure, text) is 'Calls own_functions for one function.';
 
 create or replace function collecta.revoke_execute(function_id regprocedure) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -1170,7 +1296,7 @@ as $$
 declare
   holders text[]; -- roles, quoted
 begin
-  -- PUBLIC has it by default, and others by ALTER DEFAULT PRIVILEGES.
+  -- PUBLIC may execute a new function by default, and ALTER DEFAULT PRIVILEGES may have granted it to others.
   select array_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end) into holders
   from pg_catalog.pg_proc p
   cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
@@ -1180,7 +1306,8 @@ begin
   end if;
 end
 $$;
-comment on function collecta.revoke_execute(regprocedure) is 'Leaves a function to its owner alone.';
+comment on function collecta.revoke_execute(regprocedure) is
+  'Revokes EXECUTE on a function from everybody but its owner.';
 
 create or replace function collecta.written_owner(owner_name text) returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1190,11 +1317,12 @@ as $$
   from (select collecta.role_name(owner_name)::name as name) role
 $$;
 comment on function collecta.written_owner(text) is
-  'Who owns a written function: the role made for it, or the installer where that role is not there.';
+  'Returns the role that should own a generated function: the role for that purpose, or the current role if that one '
+  'does not exist or cannot be used.';
 --! EndIncluded install/internal/own_function.sql
 --! Included install/internal/function_hash.sql
--- Without SET, so that it becomes part of the query that asks for many. By names and not by OIDs, so that it holds in a
--- restored database too.
+-- It has no SET clause, so that PostgreSQL can inline it into a query over many functions. It uses names and not OIDs,
+-- so that the hash is the same in a restored database.
 create or replace function collecta.function_hash(f pg_catalog.pg_proc) returns text
 language sql stable
 as $$
@@ -1202,14 +1330,15 @@ as $$
     f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
 $$;
 comment on function collecta.function_hash(pg_catalog.pg_proc) is
-  'What a function does and who may call it, to notice that somebody altered it.';
+  'Returns a hash of what a function does and who may call it. A changed hash shows that somebody altered the '
+  'function.';
 
 create or replace function collecta.function_hash(function_id regprocedure) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select collecta.function_hash(p) from pg_catalog.pg_proc p where p.oid = function_id
 $$;
-comment on function collecta.function_hash(regprocedure) is 'The same of one, by its number.';
+comment on function collecta.function_hash(regprocedure) is 'Returns the hash of the function with this oid.';
 --! EndIncluded install/internal/function_hash.sql
 --! Included install/internal/fill_template.sql
 create or replace function collecta.fill_template(template text, parts jsonb) returns text
@@ -1219,7 +1348,8 @@ as $$
   from unnest(string_to_array(template, '@')) with ordinality p (piece, place)
 $$;
 comment on function collecta.fill_template(text, jsonb) is
-  'Replaces each @name@ of a template by that member of parts, in one pass: what a part holds is not looked into.';
+  'Replaces each @name@ in a template with the member of parts of that name. It does so in one pass, so an @name@ '
+  'inside a part is not replaced.';
 --! EndIncluded install/internal/fill_template.sql
 --! Included modules/internal/resolve_modules.sql
 create or replace function collecta.column_numbers(module collecta.module_versions, names text[]) returns smallint[]
@@ -1246,8 +1376,8 @@ comment on function collecta.unresolved_columns(collecta.module_versions) is
   'Excluded columns of which nobody knows where they are: neither a column of that name nor its number. Until that is '
   'mended nothing but key, scope and status is captured.';
 
--- What refers to a column by name or number is looked at again, and capture functions that do not fit any more are written
--- anew. For migrate, maintain and resume_after_restore.
+-- Looks up again every column that is referred to by name or number, and writes capture functions anew that do not fit
+-- any more. migrate, maintain and resume_after_restore call it.
 create or replace function collecta.resolve_modules(anew boolean default false) returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1271,7 +1401,7 @@ begin
         select
           collecta.follow_columns(module.v, (module.v).exclude_columns) as exclude_columns,
           collecta.follow_columns(module.v, (module.v).ignore_columns) as ignore_columns,
-          -- In another database than the one that they were noted in, old numbers mean nothing.
+          -- Column numbers that were noted in another database mean nothing in this one.
           case when (module.v).database = identity then (module.v).column_numbers else '{}' end as known) was
       cross join lateral (
         select was.exclude_columns, was.ignore_columns, was.known || coalesce((
@@ -1298,8 +1428,8 @@ begin
 end
 $$;
 comment on function collecta.resolve_modules(boolean) is
-  'Finds each module''s columns again, after DDL or in a restored database, and mends its capture functions; says for which '
-  'modules it wrote them. anew: all of them, as after an upgrade.';
+  'Finds each module''s columns again, after DDL or in a restored database, and mends its capture functions; says for '
+  'which modules it wrote them. anew: all of them, as after an upgrade.';
 
 create or replace function collecta.follow_columns(module collecta.module_versions, names text[]) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1318,7 +1448,8 @@ as $$
   select m.module_id, jsonb_object_agg(w.task, w.hash)
   from collecta.modules m
   left join (
-    select substring(p.proname from '[0-9]+')::int as module_id, coalesce(substring(p.proname from '[a-z]+$'), 'row') as task,
+    select substring(p.proname from '[0-9]+')::int as module_id,
+      coalesce(substring(p.proname from '[a-z]+$'), 'row') as task,
       collecta.function_hash(p) as hash
     from pg_catalog.pg_proc p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace
@@ -1331,8 +1462,9 @@ comment on function collecta.capture_hashes() is
   'The modules'' capture functions as they are now, to compare with what was written.';
 --! EndIncluded modules/internal/resolve_modules.sql
 --! Included outbound/1_capture/internal/truncate_problem.sql
--- TRUNCATE's records are read as the capturing role. What may run or hide rows there: rights, row security, and functions
--- of ordinary roles in indexes, statistics and policies, which the planner may call.
+-- The records of a TRUNCATE are read as the capturing role. This looks for what would hide rows from it or run foreign
+-- code as it: missing rights, row security, and functions of ordinary roles in indexes, statistics and policies, which
+-- the planner may call.
 create or replace function collecta.truncate_problem(relation oid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1364,7 +1496,8 @@ begin
     select 'pg_catalog.pg_class'::regclass, i.indexrelid from pg_catalog.pg_index i
     where i.indrelid = relation and (i.indexprs is not null or i.indpred is not null)
     union all
-    select 'pg_catalog.pg_statistic_ext'::regclass, s.oid from pg_catalog.pg_statistic_ext s where s.stxrelid = relation and s.stxexprs is not null
+    select 'pg_catalog.pg_statistic_ext'::regclass, s.oid from pg_catalog.pg_statistic_ext s
+    where s.stxrelid = relation and s.stxexprs is not null
     union all
     select 'pg_catalog.pg_policy'::regclass, p.oid from pg_catalog.pg_policy p
     where p.polrelid = relation and class.relrowsecurity
@@ -1386,8 +1519,9 @@ comment on function collecta.truncate_problem(oid) is
   'Why the records of a TRUNCATE cannot be captured one by one; null if they can.';
 --! EndIncluded outbound/1_capture/internal/truncate_problem.sql
 --! Included outbound/1_capture/internal/capture_statement.sql
--- What a written capture function runs where its own text does not do: after DDL that it was not yet written anew for,
--- in a restored database, for TRUNCATE, and where pairing by position is impossible. Nothing that is unknown is captured.
+-- The statement that a written capture function runs where its own does not fit: after DDL for which it was not yet
+-- written anew, in a restored database, for TRUNCATE, and where rows cannot be paired by position. A column of which
+-- nothing is known is not captured.
 create or replace function collecta.capture_statement(
   captured_version int, module_id int, relation oid, operation text, thin boolean
 ) returns text
@@ -1403,18 +1537,20 @@ declare
   old_row text;
   new_row text;
 begin
-  -- A transaction whose snapshot is older than the version sees the one before; then its key and status must do.
+  -- A transaction whose snapshot is older than the version sees an earlier version; then only key and status are
+  -- captured.
   select v.* into module from collecta.module_versions v
   where v.version = captured_version or v.module_id = module_id
   order by v.version = captured_version desc, v.version desc limit 1;
   root := (select m.relation from collecta.modules m where m.module_id = module_id);
-  -- The trigger stands on another table: restored from another database, or a partition that was detached.
+  -- The trigger is on a table of another module: it was restored from another database, or its partition was detached.
   if module.version is null or root is null
     or relation not in (select m.relid from collecta.module_members(root) m)
   then
     return nothing;
   end if;
-  omitted := collecta.omitted_columns(root, module.exclude_columns, collecta.column_numbers(module, module.exclude_columns));
+  omitted := collecta.omitted_columns(
+    root, module.exclude_columns, collecta.column_numbers(module, module.exclude_columns));
   if operation = 'TRUNCATE' and (thin or collecta.truncate_problem(relation) is not null) then
     return format('insert into collecta.outbox (version, operation, new, captured_at, context)
       values (%s, ''T'', ''{"count":null}'', $1, %s)', captured_version, context);
@@ -1422,8 +1558,10 @@ begin
   thin := thin or module.version <> captured_version or collecta.sees_old_catalog(root)
     or module.exclude_columns <> '{}' and (module.database <> collecta.database_identity()
       or collecta.unresolved_columns(module) <> '{}');
-  old_row := collecta.row_statement(module, root, omitted, '"collecta old"', '"collecta new"', thin, operation = 'UPDATE');
-  new_row := collecta.row_statement(module, root, omitted, '"collecta new"', '"collecta old"', thin, operation = 'UPDATE');
+  old_row := collecta.row_statement(
+    module, root, omitted, '"collecta old"', '"collecta new"', thin, operation = 'UPDATE');
+  new_row := collecta.row_statement(
+    module, root, omitted, '"collecta new"', '"collecta old"', thin, operation = 'UPDATE');
   return format(case operation
     when 'INSERT' then '
       insert into collecta.outbox (version, operation, new, captured_at, context)
@@ -1478,20 +1616,22 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   thin_row constant text := format(
-    '(select row_to_json(coalesce("collecta thin".*)) from (select %strue as "$truncated", %s as "$custom_data_changed") "collecta thin")',
-    -- As text, since under an old snapshot the columns' types are not known.
+    '(select row_to_json(coalesce("collecta thin".*)) '
+    'from (select %strue as "$truncated", %s as "$custom_data_changed") "collecta thin")',
+    -- As text, because the columns' types are not known under an old snapshot.
     collecta.row_columns(relation, alias, omitted, true,
       module.key_columns || module.status_column || module.scope_column) || ', ',
     case when compared and exists (select from pg_catalog.pg_attribute a where a.attrelid = relation
         and a.attname = module.custom_data_column and a.attname <> all (omitted) and not a.attisdropped)
-      then format('coalesce(row(%1$s.%3$I)::record *<> row(%2$s.%3$I)::record, false)', alias, other, module.custom_data_column)
+      then format('coalesce(row(%1$s.%3$I)::record *<> row(%2$s.%3$I)::record, false)', alias, other,
+        module.custom_data_column)
       else 'false' end);
 begin
   if thin then
     return thin_row;
   end if;
-  -- Types that are not built in may have values that fail: where the written row function is for the columns as they are,
-  -- it guards each row, and one such value costs the other rows of the statement nothing.
+  -- A value of a type that is not built in may fail. If the written row function fits the columns as they are, it is
+  -- used, because it guards each row, and such a value does not affect the other rows of the statement.
   if exists (
       select from pg_catalog.pg_attribute a
       where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
@@ -1501,7 +1641,8 @@ begin
       where p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module.module_id))
         and strpos(p.prosrc, collecta.table_layout(relation)) > 0)
   then
-    return format('collecta_rows.row_%s(%s.*, %s.*)', module.module_id, alias, case when compared then other else alias end);
+    return format('collecta_rows.row_%s(%s.*, %s.*)', module.module_id, alias,
+      case when compared then other else alias end);
   end if;
   return format('case when %1$s <= %2$s then '
     '(select row_to_json(coalesce("collecta all".*)) from (select %3$s) "collecta all") else %4$s end',
@@ -1512,7 +1653,8 @@ $$;
 comment on function collecta.row_statement(collecta.module_versions, oid, text[], text, text, boolean, boolean) is
   'The expression that captures one row, whole if it is not too large.';
 
-create or replace function collecta.key_expression(module collecta.module_versions, relation oid, alias text) returns text
+create or replace function collecta.key_expression(module collecta.module_versions, relation oid, alias text)
+returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select 'array[' || string_agg(format('concat(%s.%I)', alias, a.attname), ', ' order by a.attname) || ']::text'
@@ -1531,14 +1673,25 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
-  -- In this context a whole row must be named by an alias that no column of the table has.
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
+  -- A whole row can be named here only by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, new, captured_at, context)
   select @version@, 'I', @inserted_row@,
     captured_at, collecta.captured_context()
   from new_rows "collecta new"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be told; FOUND is false if nothing was captured.
+  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
   if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if not found then
       if current_setting('collecta.muted', true) = 'on' then
@@ -1574,8 +1727,20 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
-  -- Most updates change one small row. Paired by nothing at all and planned for two rows, whatever the session's first
-  -- statement had, it costs a third less. coalesce(x.*) is the row even where a column has the alias's name.
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
+  -- Most updates change one small row. This statement pairs without a join condition and is always planned for two
+  -- rows, so a plan that was cached for many rows does not slow it down: it costs a third less than the general one
+  -- below. coalesce(x.*) is the row even if a column is named like the alias.
   insert into collecta.outbox (version, operation, old, new, captured_at, context)
   select @version@, 'U', @old_row@, @new_row@,
     captured_at, collecta.captured_context()
@@ -1586,7 +1751,7 @@ begin
     and (o.r *<> n.r) is not false@key_changed@
     and current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be told; FOUND is false if nothing was captured.
+  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
   if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if not found then
       if current_setting('collecta.muted', true) = 'on' then
@@ -1596,13 +1761,15 @@ begin
         from new_rows having count(*) > 0;
         return null;
       end if;
-      -- Paired by position and not by key, since foreign-key actions put one record into both tables twice. A strict
-      -- WHERE would turn FULL JOIN into an inner join, whose cached plan for a few rows is a nested loop for many.
+      -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables
+      -- twice. A strict WHERE condition would turn FULL JOIN into an inner join, whose plan may be cached as a nested
+      -- loop and is then slow for many rows.
       insert into collecta.outbox (version, operation, old, new, captured_at, context)
       select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
         captured_at, collecta.captured_context()
       from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
-      full join (select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
+      full join (
+        select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
         on n.position = o.position
       where (o.r *<> n.r) is not false@key_changed@
         and tg_relid = any (@relations@)@same_count@
@@ -1635,14 +1802,25 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
-  -- In this context a whole row must be named by an alias that no column of the table has.
+  @unless_allowed@
+  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
+  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
+    if exists (select from old_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
+      @capture_otherwise@
+      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+        perform pg_notify('collecta_wake', '');
+      end if;
+      return null;
+    end if;
+  end if;
+  -- A whole row can be named here only by an alias that no column of the table has.
   insert into collecta.outbox (version, operation, old, captured_at, context)
   select @version@, 'D', @deleted_row@,
     captured_at, collecta.captured_context()
   from old_rows "collecta old"
   where current_setting('collecta.muted', true) is distinct from 'on'
     and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be told; FOUND is false if nothing was captured.
+  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
   if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if not found then
       if current_setting('collecta.muted', true) = 'on' then
@@ -1677,6 +1855,7 @@ as $template$ select $body$
 declare
   captured_at constant timestamptz := clock_timestamp();
 begin
+  @unless_allowed@
   if current_setting('collecta.muted', true) = 'on' then
     insert into collecta.outbox (version, operation, new, captured_at, context)
     values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
@@ -1699,8 +1878,8 @@ as $template$ select $body$
 -- Refuses TRUNCATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 begin
   raise exception using errcode = 'CW030', message = format('TRUNCATE of %s is refused', tg_relid::regclass),
-    detail = 'It is attached as module @slug@ with on_truncate => ''refuse'': TRUNCATE deletes every record at once, and '
-      'subscribers of record_deleted would not be told of each.',
+    detail = 'It is attached as module @slug@ with on_truncate => ''refuse'': TRUNCATE deletes every record at once, '
+      'and subscribers of record_deleted would not be told of each.',
     hint = format('delete from %s;', tg_relid::regclass);
 end
 $body$ $template$;
@@ -1723,16 +1902,40 @@ as $template$ select $body$-- A statement made for the table as it is now. If th
           raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
         end;
       end;$body$ $template$;
-comment on function collecta.capture_otherwise_template() is 'What the capture functions of an operation have in common.';
+comment on function collecta.capture_otherwise_template() is
+  'What the capture functions of an operation have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
+--! Included outbound/1_capture/templates/unless_allowed.sql
+create or replace function collecta.capture_unless_allowed_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$-- Rights of ours that somebody revoked are no reason to fail the writer. In three steps, since without the first a name
+  -- of the next one cannot be looked up. The last one is computed when it is planned, and names whatever the rest calls, so
+  -- that it is planned again when a right on that changes.
+  if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  elsif (case when collecta.can_capture(@capturer@, @module_id@) then false when true then true
+      else 'collecta.outbox'::regclass = 0 or collecta.captured_context() = collecta.with_traceparent('', '')
+        or collecta.mask_escapes(null::json) is null
+        or collecta.unmask_escapes(null) is null or collecta.pick_columns(null, null, null) is null
+        or collecta_rows.row_@module_id@(null, null) is null or collecta.relations_to_capture(0, '', '', '') is null
+        or collecta.omitted_columns(0, '{}', '{}') is null end) then
+    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
+    return null;
+  end if;$body$ $template$;
+comment on function collecta.capture_unless_allowed_template() is 'How the capture functions of an operation begin.';
+--! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
--- Captures one row of module @slug@ that row_to_json alone must not be trusted with: of more than 4 kB as stored (it is
--- compressed, so up to 255 times that), or with types that are not built in. Written by
--- collecta.write_capture_functions(@module_id@) for the columns @layout@; do not edit.
--- What the names do not fit any more, because a column was renamed, is caught: nothing here may fail the writer.
+-- Captures one row of module @slug@ for which row_to_json alone is not safe: it has more than 4 kB as stored
+-- (compressed, so it may be up to 255 times as large), or types that are not built in. Written by
+-- collecta.write_capture_functions(@module_id@) for the columns @layout@; do not edit. An error, such as a column name
+-- that does not fit any more after a rename, is caught, because nothing here may fail the writer's statement.
 declare
   size_limit bigint;
   size bigint := pg_column_size(captured);
@@ -1756,7 +1959,7 @@ begin
           return document;
         end if;
       exception when others or query_canceled then
-        -- Too large to be written down at all, a value that has no JSON, or no time left.
+        -- The document is too large, a value cannot be written as JSON, or the writer's time is over.
         if sqlstate = '57014' and not collecta.writer_timed_out() then
           raise;
         end if;
@@ -1810,15 +2013,15 @@ declare
   kinds constant text[] := array(
     select collecta.type_kind(a.atttypid) from pg_catalog.pg_attribute a
     where a.attrelid = root and a.attnum > 0 and not a.attisdropped);
-  -- Whole rows, so that a column can be added, renamed or dropped without failing a writer; column by column only where a
-  -- type needs care.
+  -- Rows are captured as a whole, so that adding, renaming or dropping a column fails no writer. Column by column they
+  -- are captured only where a column's type needs care.
   how constant text := case when kinds && '{trusted,untrusted}' then 'columns'
     when omitted <> '{}' then 'rows without' else 'rows' end;
   relations constant text := case when collecta.unresolved_columns(module) <> '{}' then '''{}''::oid[]'
     else format('collecta.relations_to_capture(%s, %L, %L, %s)', root, module.database, how,
       case how when 'columns' then quote_literal(layout) else 'null' end) end;
   captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
-  -- # stands for the row, ~ for the other one of an update.
+  -- In these texts # stands for the row, and ~ for the other row of an update.
   small constant text := case when how = 'columns' then captured_row else 'row_to_json(#)' end;
   large constant text := case when how = 'columns' then captured_row
     else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else row_to_json(#) end' end;
@@ -1826,13 +2029,14 @@ declare
   without constant text := case when how = 'rows without'
     then format(', collecta.omitted_columns(%s, %L, %L), false)', root, module.exclude_columns, numbers) else '' end;
   document constant text := '(select row_to_json(coalesce("collecta all".*)) from (select %s) "collecta all")%s';
-  -- What PostGIS makes of POINT(NaN 1) is no JSON: where a cast makes it, it is parsed.
+  -- A cast to json may return text that is no JSON (PostGIS does for POINT(NaN 1)), so its result is parsed.
   parsed constant text := case when kinds && '{trusted}' and exists (
       select from pg_catalog.pg_cast c
       where c.casttarget = 'json'::regtype and c.castfunc <> 0 and c.castsource >= 16384) then '::text::json' end;
 begin
   return jsonb_build_object(
     'module_id', module.module_id,
+    'capturer', quote_literal(collecta.capturing_role()),
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
@@ -1842,7 +2046,7 @@ begin
     'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
     'inserted_row', picked || replace(replace(large, '#', '"collecta new".*'), '~', '"collecta new".*') || without,
     'deleted_row', picked || replace(replace(large, '#', '"collecta old".*'), '~', '"collecta old".*') || without,
-    -- Where nobody subscribes to updates, only a changed key, which is a delete and a create, means anything.
+    -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
         || case when module.custom_data_column is not null then 'custom_data_updated' end)
@@ -1850,7 +2054,7 @@ begin
           string_agg(format('collecta.mask_escapes(row_to_json(o.r)) ->> %L', k), ', '),
           string_agg(format('collecta.mask_escapes(row_to_json(n.r)) ->> %L', k), ', '))
         from unnest(module.key_columns) k) end,
-    -- A partition's BEFORE INSERT trigger that drops a moved row leaves more old rows than new ones.
+    -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
     'same_count', case when (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root)
       then E'\n        and (select count(*) from old_rows) = (select count(*) from new_rows)' end,
     'may_notify', case
@@ -1861,7 +2065,7 @@ begin
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
       then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
-    -- The text of an untrusted enum comes without any cast and cannot fail: it needs no exception block.
+    -- The text of an untrusted enum is read without a cast and cannot fail, so it needs no exception block.
     'return_small', case when how = 'columns' and not kinds && '{trusted}' and not exists (
         select from pg_catalog.pg_attribute a
         join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
@@ -1871,7 +2075,7 @@ begin
     'document_as_text', case when kinds && '{trusted}' then
       collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
         format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
-    -- Cast, or it is parsed as a row comparison, which *<> is not.
+    -- Without the casts to record it would be parsed as a row comparison, for which *<> does not exist.
     'custom_data_changed', case when module.custom_data_column is null then 'false'
       else format('row(captured.%1$I)::record *<> row(other.%1$I)::record', module.custom_data_column) end,
     'thin_columns', coalesce(collecta.row_columns(root, 'captured', omitted, false, thin) || ', ', ''),
@@ -1899,10 +2103,12 @@ comment on function collecta.capture_inputs(int) is
   'What a module''s capture functions depend on besides its subscriptions, to tell whether they must be written anew.';
 --! EndIncluded outbound/1_capture/internal/capture_parts.sql
 --! Included outbound/1_capture/internal/write_capture_functions.sql
--- Fills the templates for one module. CREATE OR REPLACE locks no table: functions are swapped under running writers.
+-- Fills the templates for one module. CREATE OR REPLACE FUNCTION locks no table, so functions are replaced while
+-- writers run.
 --
--- The trigger functions run as collecta_capture, which owns them and so could alter them, if it could find them: it has
--- no USAGE on collecta_modules. What they call by name stands in collecta and collecta_rows and belongs to somebody else.
+-- The trigger functions run as collecta_capture, which also owns them. Code that runs as this role cannot find and
+-- alter them, because it has no USAGE on collecta_modules. The functions that they call by name are in collecta and
+-- collecta_rows and belong to another role.
 create or replace function collecta.write_capture_functions(module_id int) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set check_function_bodies = off
 as $$
@@ -1934,14 +2140,15 @@ begin
     return;
   end if;
   before := collecta.enter_citus();
-  -- By a look at the index for each, or ten thousand endpoints would be read for the next one.
+  -- One look into the index for each event. A plain EXISTS over all events could read ten thousand endpoints' rows.
   select coalesce(array_agg(event), '{}') into subscribed
   from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
   where exists (select from collecta.subscriptions s
                 where s.module_id = write_capture_functions.module_id and s.event = event.event)
-    -- A copy that is not to deliver captures nothing.
+    -- A restored or cloned database that must not deliver captures nothing.
     and (select i.delivers from collecta.installation i);
-  parts := collecta.capture_parts((select v from collecta.module_versions v where v.version = module.version), subscribed);
+  parts := collecta.capture_parts(
+    (select v from collecta.module_versions v where v.version = module.version), subscribed);
 
   name := format('collecta_rows.row_%s(record, record)', module_id);
   source := collecta.fill_template(collecta.capture_row_template(), parts);
@@ -1953,7 +2160,8 @@ begin
     execute format('create or replace function %s returns json language plpgsql stable as %L',
       replace(name, '(record, record)', '(captured record, other record)'), source);
     perform collecta.revoke_execute(name::regprocedure);
-    if to_regrole(quote_ident(capturer)) <> (select p.proowner from pg_catalog.pg_proc p where p.oid = name::regprocedure) then
+    if to_regrole(quote_ident(capturer)) <> (
+        select p.proowner from pg_catalog.pg_proc p where p.oid = name::regprocedure) then
       execute format('grant execute on function %s to %I', name, capturer);
     end if;
     written := true;
@@ -1968,23 +2176,24 @@ begin
           when 'update' then subscribed <> '{}'
           when 'delete' then subscribed && '{record_deleted}'
           else subscribed && '{record_deleted}' and module.on_truncate = 'records' end
-        -- Nobody wants to know: nothing is looked up, computed or written.
+        -- Nobody subscribes to this operation: the function looks up, computes and writes nothing.
         then E'begin\n  return null;\nend'
       when operation = 'insert' then collecta.capture_insert_template()
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
-    source := collecta.fill_template(source, parts || jsonb_build_object('capture_otherwise',
-      collecta.fill_template(collecta.capture_otherwise_template(),
+    source := collecta.fill_template(source, parts || jsonb_build_object(
+      'unless_allowed', collecta.fill_template(collecta.capture_unless_allowed_template(), parts),
+      'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
         parts || jsonb_build_object('operation', upper(operation collate "C")))));
-    -- Ten thousand endpoints on one module change nothing after the first.
+    -- A function that would stay the same is not written again: of ten thousand endpoints only the first changes it.
     continue when exists (
       select from pg_catalog.pg_proc p
       where p.oid = to_regprocedure(name) and p.prosrc = source
         and module.written_hash -> operation = to_jsonb(collecta.function_hash(p.oid)));
     execute format('create or replace function %s returns trigger language plpgsql volatile %s as %L', name,
-      -- An empty one is called with nothing to set up. pg_temp last: else a type that the writer makes there stands
-      -- before pg_catalog's and runs with the owner's rights.
+      -- An empty function has no settings that would have to be set up at each call. pg_temp comes last in search_path;
+      -- otherwise a type that the writer makes there would hide pg_catalog's and run with the owner's rights.
       case when source not like '%outbox%' and source not like '%capture_statement%' then '' else settings
         || case operation when 'truncate' then ' set row_security = on set constraint_exclusion = off' else '' end end,
       source);
@@ -2008,8 +2217,8 @@ comment on function collecta.write_capture_functions(int) is
   'Writes a module''s capture functions anew; done by everything that changes what they depend on.';
 --! EndIncluded outbound/1_capture/internal/write_capture_functions.sql
 --! Included modules/internal/attach_call.sql
--- Hints and collecta.health print it: the call can be run as it stands, so what is not a column any more is not in it, or
--- under its new name where that is known.
+-- Hints and rows of collecta.health contain this call, and it must run as it stands. So a column that does not exist
+-- any more is left out, and a renamed one appears under its new name where that is known.
 create or replace function collecta.attach_call(
   relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
   exclude_columns text[], ignore_columns text[], key_columns text[], on_truncate text
@@ -2042,7 +2251,7 @@ as $$
       || module.ignore_columns || module.key_columns) c
   )
   select collecta.attach_call(module.relation, module.slug,
-    -- Said, since null would leave it as it was.
+    -- An empty string takes the column away; null would leave it as it was.
     case when module.status_column is not null then
       coalesce((select max(n.name) from now n where n.configured = module.status_column), '') end,
     case when module.custom_data_column is not null then
@@ -2114,7 +2323,7 @@ begin
   if why is not null then
     hint := case
       when class.relkind in ('v', 'm') then (
-        -- The first table under it.
+        -- The first table that the view reads.
         select collecta.attach_call(d.refobjid::regclass, slug, null, null, null, null, null, null, null)
         from pg_catalog.pg_rewrite r
         join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
@@ -2139,8 +2348,10 @@ begin
   where (m.slug = check_module.slug) <> (m.relation = check_module.relation) limit 1;
   if found then
     raise exception using errcode = 'CW005', message = format('%s and slug %L cannot be combined', relation, slug),
-      detail = format('%s is attached as module %L; a table has one slug and a slug one table.', other.relation, other.slug),
-      hint = format('select collecta.detach_module(%L); -- then the same call again, or choose another slug', other.slug);
+      detail = format('%s is attached as module %L; a table has one slug and a slug one table.',
+        other.relation, other.slug),
+      hint = format('select collecta.detach_module(%L); -- then the same call again, or choose another slug',
+        other.slug);
   end if;
   if on_truncate is null or on_truncate not in ('records', 'ignore', 'refuse') then
     raise exception using errcode = 'CW004', message = format('on_truncate cannot be %L', on_truncate),
@@ -2149,8 +2360,8 @@ begin
         exclude_columns, ignore_columns, key_columns, 'records');
   end if;
 
-  -- The key: the primary key, or a named unique one that is checked at once and holds no null. A deferrable key lets a
-  -- create be captured before the delete that made room for it.
+  -- The key is the primary key, or a named unique key that is checked immediately and holds no null. A deferrable key
+  -- would let a create be captured before the delete that made room for it.
   if key_columns is null then
     keys := (select k.columns from collecta.keys_of(relation) k where k.is_primary);
   elsif exists (select from collecta.keys_of(relation) k
@@ -2164,7 +2375,8 @@ begin
         else format('(%s) is not a key of %s', array_to_string(key_columns, ', '), relation) end,
       detail = case when exists (select from pg_catalog.pg_index i
           where i.indrelid = relation and i.indisunique and not i.indimmediate)
-        then 'A deferrable key does not do: a create could be captured before the delete that made room for it. ' else '' end
+        then 'A deferrable key does not do: a create could be captured before the delete that made room for it. '
+        else '' end
         || 'A key is a unique constraint or index over columns that are not null, not partial and not deferrable.',
       hint = coalesce(
         (select collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
@@ -2173,10 +2385,12 @@ begin
         collecta.add_key_call(relation));
   end if;
 
-  configured := array_remove(keys || nullif(status_column, '') || nullif(custom_data_column, '') || nullif(scope_column, ''), null);
+  configured := array_remove(
+    keys || nullif(status_column, '') || nullif(custom_data_column, '') || nullif(scope_column, ''), null);
   known := array(select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = relation and a.attnum > 0 and not a.attisdropped order by a.attnum);
-  wrong := array(select c from unnest(configured || exclude_columns || ignore_columns) c where c <> all (known) or c is null);
+  wrong := array(
+    select c from unnest(configured || exclude_columns || ignore_columns) c where c <> all (known) or c is null);
   if wrong <> '{}' then
     raise exception using errcode = 'CW004',
       message = format('%s has no column %s', relation, array_to_string(wrong, ', ', 'null')),
@@ -2194,7 +2408,8 @@ begin
       message = format('column %s is configured and excluded at once', array_to_string(wrong, ', ')),
       detail = 'Key, status, custom data and scope columns are needed to route a change.',
       hint = collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column,
-        array(select c from unnest(exclude_columns) c where c <> all (wrong)), ignore_columns, key_columns, on_truncate);
+        array(select c from unnest(exclude_columns) c where c <> all (wrong)), ignore_columns, key_columns,
+        on_truncate);
   end if;
   wrong := array(select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = relation and a.attgenerated = 'v' and not a.attisdropped);
@@ -2272,9 +2487,11 @@ as $$
 declare
   saved int;
 begin
-  -- As in subscribe_endpoint: an endpoint of all modules that is being made sees this module, or this sees the endpoint.
+  -- The same lock as in subscribe_endpoint. If an endpoint of all modules is being made at the same time, either it
+  -- sees this module or this call sees the endpoint.
   perform pg_advisory_xact_lock(1668246636, 5);
-  insert into collecta.modules as m (slug, relation, attached_as) values (save_module.slug, save_module.relation, relation)
+  insert into collecta.modules as m (slug, relation, attached_as)
+  values (save_module.slug, save_module.relation, relation)
   on conflict on constraint modules_slug_is_unique do update set attached_at = now(), attached_as = excluded.attached_as
   returning m.module_id into saved;
   with made as (
@@ -2294,12 +2511,14 @@ begin
   from collecta.endpoints e cross join lateral unnest(e.events) event
   where e.state <> 'deleted' and (e.modules is null or save_module.slug = any (e.modules))
   on conflict do nothing;
+  perform collecta.remember_module_tables();
   perform collecta.write_capture_functions(saved);
   return saved;
 end
 $$;
 comment on function collecta.save_module(regclass, text, text, text, text, text[], text[], text[], boolean, text) is
-  'attach_module''s part in collecta''s own tables: a new version of the module, its subscriptions, its capture functions.';
+  'attach_module''s part in collecta''s own tables: a new version of the module, its subscriptions, its capture '
+  'functions.';
 
 create or replace function collecta.forget_module(module_id int) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2309,9 +2528,11 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
+  perform collecta.remember_module_tables();
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
-    execute format('drop function if exists collecta_modules.%I()', format('capture_%s_%s', forget_module.module_id, task));
+    execute format('drop function if exists collecta_modules.%I()',
+      format('capture_%s_%s', forget_module.module_id, task));
   end loop;
   execute format('drop function if exists collecta_rows.%I(record, record)', format('row_%s', forget_module.module_id));
   perform collecta.leave_citus(before);
@@ -2327,8 +2548,9 @@ as $$
 begin
   if collecta.is_distributed(relation) then
     raise exception using errcode = 'CW002', message = format('%s cannot be attached as a whole', relation),
-      detail = format('Citus keeps its rows in shards, and triggers of the table itself never fire. Each node with shards '
-        'has an install of its own, on which its shards are attached. Its shards are on: %s.', collecta.shard_nodes(relation)),
+      detail = format('Citus keeps its rows in shards, and triggers of the table itself never fire. Each node with '
+        'shards has an install of its own, on which its shards are attached. Its shards are on: %s.',
+        collecta.shard_nodes(relation)),
       hint = collecta.attach_shards_call(relation, slug) || ' -- on each of these nodes';
   end if;
 end
@@ -2353,8 +2575,9 @@ $$;
 comment on function collecta.attach_shards_call(regclass, text) is 'A call of attach_shards, as text.';
 --! EndIncluded modules/internal/refuse_distributed.sql
 --! Included modules/internal/attach_triggers.sql
--- A row written directly to a partition fires no trigger of the parent, and TRUNCATE fires those of parent and leaves alike:
--- so every member of the tree has the three, and the leaves alone have TRUNCATE's. As the caller, who needs TRIGGER.
+-- A row that is written directly to a partition fires no trigger of the parent, so every member of the tree gets the
+-- triggers for INSERT, UPDATE and DELETE. TRUNCATE fires the triggers of parent and leaves alike, so only the leaves
+-- get the one for TRUNCATE. It runs as the caller, who needs TRIGGER on the tables.
 create or replace function collecta.attach_triggers(relation regclass, module_id int, on_truncate text) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -2432,7 +2655,8 @@ begin
   end if;
 end
 $$;
-comment on function collecta.let_capture_read(regclass) is 'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
+comment on function collecta.let_capture_read(regclass) is
+  'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
 
 create or replace function collecta.truncate_remedy(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2442,7 +2666,8 @@ as $$
       format('grant usage on schema %s to %I; grant select on %s to %2$I;', c.relnamespace::regnamespace,
         collecta.capturing_role(), truncate_remedy.relation)
     when problem like 'row security%' then
-      format('create policy collecta_capture_reads on %s for select to %I using (true);', truncate_remedy.relation, collecta.capturing_role())
+      format('create policy collecta_capture_reads on %s for select to %I using (true);',
+        truncate_remedy.relation, collecta.capturing_role())
     else coalesce(
       (select collecta.attach_call(m.relation, v.slug, v.status_column, v.custom_data_column, v.scope_column,
          v.exclude_columns, v.ignore_columns, case when v.key_is_named then v.key_columns end, 'ignore')
@@ -2450,12 +2675,15 @@ as $$
        where m.relation = truncate_remedy.relation
          or truncate_remedy.relation in (select p.relid from pg_partition_tree(m.relation) p)),
       format('select collecta.attach_module(%L, %L, on_truncate => ''ignore'');', truncate_remedy.relation,
-        coalesce(nullif(btrim(left(regexp_replace(lower(c.relname::text collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''),
+        coalesce(
+          nullif(btrim(left(regexp_replace(lower(c.relname::text collate "C"), '[^a-z0-9_]+', '-', 'g'), 63), '-_'),
+            ''),
           'module'))) end
   from pg_catalog.pg_class c cross join collecta.truncate_problem(truncate_remedy.relation) problem
   where c.oid = truncate_remedy.relation
 $$;
-comment on function collecta.truncate_remedy(regclass) is 'The statement that lets the records of a TRUNCATE be captured.';
+comment on function collecta.truncate_remedy(regclass) is
+  'The statement that lets the records of a TRUNCATE be captured.';
 
 create or replace function collecta.refuse_slug(slug text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2484,7 +2712,7 @@ create or replace function collecta.attach_relation(
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Null means as it is; what is there already is by its present name.
+  -- An argument that is null stays as it was, by the present names of its columns.
   before collecta.module_versions;
   present constant text[] := array(select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = relation and a.attnum > 0 and not a.attisdropped);
@@ -2503,13 +2731,14 @@ begin
   on_truncate := coalesce(on_truncate, before.on_truncate, 'records');
   if exclude_columns is null then
     exclude_columns := coalesce(collecta.follow_columns(before, before.exclude_columns), '{}');
-    -- A column that was dropped stays excluded, should one of that name be made again.
+    -- A dropped column stays in the list, so that a new column of the same name is excluded too.
     gone := array(select c from unnest(exclude_columns) c where c <> all (present));
     exclude_columns := array(select c from unnest(exclude_columns) c where c = any (present));
   end if;
   if ignore_columns is null then
     ignore_columns := array(
-      select c from unnest(coalesce(collecta.follow_columns(before, before.ignore_columns), '{}')) c where c = any (present));
+      select c from unnest(coalesce(collecta.follow_columns(before, before.ignore_columns), '{}')) c
+      where c = any (present));
   end if;
   keys := collecta.check_module(relation, slug, status_column, custom_data_column, scope_column,
     exclude_columns, ignore_columns, key_columns, on_truncate);
@@ -2549,12 +2778,12 @@ begin
 end
 $$;
 comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and slug '
-  'again changes what is given and leaves what is null; a column is taken away by '''', a list by ''{}''. status_column and '
-  'custom_data_column make status_change and custom_data_updated; scope_column is what an endpoint''s scope is compared '
-  'with; exclude_columns are never captured; a change of ignore_columns alone is none; key_columns name a unique, not null '
-  'key instead of the primary key; on_truncate is records (the default), ignore or refuse. Returns the module''s number. '
-  'Errors CW002 to CW006 say what to do.';
+  'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and '
+  'slug again changes what is given and leaves what is null; a column is taken away by '''', a list by ''{}''. '
+  'status_column and custom_data_column make status_change and custom_data_updated; scope_column is what an '
+  'endpoint''s scope is compared with; exclude_columns are never captured; a change of ignore_columns alone is none; '
+  'key_columns name a unique, not null key instead of the primary key; on_truncate is records (the default), ignore '
+  'or refuse. Returns the module''s number. Errors CW002 to CW006 say what to do.';
 
 create or replace function collecta.attach_partitions(slug text) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2599,7 +2828,8 @@ begin
 end
 $$;
 comment on function collecta.detach_module(text) is
-  'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still routes; history stays.';
+  'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still '
+  'routes; history stays.';
 --! EndIncluded modules/attach_module.sql
 --! Included modules/attach_shards.sql
 create or replace function collecta.attach_shards(
@@ -2620,7 +2850,8 @@ declare
 begin
   if not collecta.is_distributed(relation) then
     raise exception using errcode = 'CW002', message = format('%s has no shards', relation),
-      detail = 'It is not a distributed table of Citus.', hint = format('select collecta.attach_module(%L, %L);', relation, slug);
+      detail = 'It is not a distributed table of Citus.',
+      hint = format('select collecta.attach_module(%L, %L);', relation, slug);
   end if;
   if not exists (select from collecta.module_members(relation)) then
     raise exception using errcode = 'CW002', message = format('no shard of %s is on this node', relation),
@@ -2634,24 +2865,32 @@ begin
 end
 $$;
 comment on function collecta.attach_shards(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. Needs '
-  'TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
+  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. '
+  'Needs TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
 --! EndIncluded modules/attach_shards.sql
 
 --! Included endpoints/internal/check_endpoint.sql
 create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  scopes constant text[] := collecta.visible_scopes();
 begin
-  if not exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id and e.state <> 'deleted') then
+  if not exists (
+    select from collecta.endpoints e
+    where e.endpoint_id = check_endpoint_id.endpoint_id and e.state <> 'deleted'
+      and (scopes is null or e.scope = any (scopes))
+  ) then
     raise exception using errcode = 'CW010', message = format('there is no endpoint %L', endpoint_id),
-      detail = case when exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id)
+      detail = case when scopes is not null then 'You are restricted to the endpoints of your scopes.'
+        when exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id)
         then 'It was deleted.' else 'No endpoint ever had this id.' end,
       hint = 'select endpoint_id, name, url from collecta.endpoints where state <> ''deleted'';';
   end if;
 end
 $$;
-comment on function collecta.check_endpoint_id(text) is 'CW010 unless the endpoint exists.';
+comment on function collecta.check_endpoint_id(text) is
+  'Raises CW010 if there is no such endpoint, it was deleted, or the caller is restricted to other scopes.';
 
 create or replace function collecta.check_endpoint(
   url text, events text[], modules text[], secret text, filter text, payload_role text, headers jsonb
@@ -2659,93 +2898,112 @@ create or replace function collecta.check_endpoint(
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
+  event_names constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
     'custom_data_updated'] || collecta.alert_events();
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
-  -- https://fetch.spec.whatwg.org/#port-blocking: the runner refuses to connect to these (src/outbound/destination.ts).
-  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,'
-    '110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,'
-    '587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,'
-    '6697,10080}')::int[];
+  -- The blocked ports of https://fetch.spec.whatwg.org/#port-blocking, which the runner refuses to connect to
+  -- (src/outbound/destination.ts).
+  blocked_ports constant int[] := (
+    '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,110,111,113,115,117,119,123,'
+    '135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,587,601,636,989,990,993,'
+    '995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,6697,10080}')::int[];
   wrong text;
 begin
   wrong := case
     when url is null then 'it is null'
     when length(url) > 2048 then 'it is longer than 2048 characters'
     when url !~ '^https?://' then 'it does not begin with https:// or http://'
-    when url ~ '[[:space:][:cntrl:]\\]' collate "C" then 'it holds white space or a backslash'
-    when url ~ '#' then 'it has a fragment (#...), which is never sent'
-    when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
-    when url !~ '^https?://[^/?]' then 'it names no host'
+    when url ~ '[[:space:][:cntrl:]\\]' collate "C" then 'it contains white space or a backslash'
+    when url ~ '#' then 'it has a fragment (#...), which would not be sent'
+    when url ~ '^https?://[^/?]*@' then 'it contains a user name or password'
+    when url !~ '^https?://[^/?]' then 'it has no host'
     when url !~ '^https?://([^/?:\[\]%<>^|"`{}]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$'
       or port > 65535 then 'its host or port is malformed'
-    when port = any (blocked_ports) then format('port %s belongs to another protocol than HTTP', port)
+    when port = any (blocked_ports) then format('port %s is reserved for another protocol than HTTP', port)
   end;
   if wrong is not null then
-    raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint', detail = format('The URL cannot be used: %s.', wrong),
-      hint = 'Give it like https://hooks.example.com/orders; put credentials into headers => ''{"authorization": "..."}''.';
+    raise exception using errcode = 'CW011', message = 'not a valid URL for an endpoint',
+      detail = format('The URL cannot be used: %s.', wrong),
+      hint = 'Write it like https://hooks.example.com/orders, and put credentials into '
+             'headers => ''{"authorization": "..."}''.';
   end if;
   select string_agg(coalesce(quote_literal(e), 'null'), ', ') into wrong
-  from unnest(events) e where e is null or e <> all (known);
+  from unnest(events) e where e is null or e <> all (event_names);
   if wrong is not null or coalesce(events, '{}') = '{}' then
-    raise exception using errcode = 'CW012', message = coalesce('unknown event ' || wrong, 'an endpoint needs at least one event'),
-      detail = format('Events: %s.', array_to_string(known, ', ')), hint = 'events => ''{record_created,record_updated}''';
+    raise exception using errcode = 'CW012',
+      message = coalesce('unknown event ' || wrong, 'an endpoint needs at least one event'),
+      detail = format('Events: %s.', array_to_string(event_names, ', ')),
+      hint = 'events => ''{record_created,record_updated}''';
   end if;
   select string_agg(coalesce(quote_literal(m), 'null'), ', ') into wrong
   from unnest(modules) m where m is null or not exists (select from collecta.modules known where known.slug = m);
   if wrong is not null or modules = '{}' then
-    raise exception using errcode = 'CW013', message = coalesce('unknown module ' || wrong, 'an empty list of modules subscribes to nothing'),
-      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m), 'No table is attached.'),
-      hint = 'modules => null is all modules; or attach the table: select collecta.attach_module(''schema.table'', ''slug'');';
+    raise exception using errcode = 'CW013',
+      message = coalesce('unknown module ' || wrong, 'an empty list of modules subscribes to nothing'),
+      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m),
+                        'No table is attached.'),
+      hint = 'modules => null means all modules. To attach a table: '
+             'select collecta.attach_module(''schema.table'', ''slug'');';
   end if;
   if not collecta.is_secret(secret) then
     raise exception using errcode = 'CW014', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64, and one that begins with sealed: is what collecta-webhooks made.',
-      hint = 'Leave it out: a good one is generated and returned.';
+      detail = 'A secret has 1 to 512 printable characters. After whsec_ there must be base64. Only collecta-webhooks '
+               'makes secrets that begin with sealed:.',
+      hint = 'Leave it out, and a good one is generated and returned.';
   end if;
   if filter <> '' then
     begin
       perform filter::jsonpath;
     exception when others then
-      raise exception using errcode = 'CW015', message = 'the filter is no SQL/JSON path', detail = sqlerrm,
-        hint = 'A predicate over the payload: filter => ''$.record.quantity > 10''';
+      raise exception using errcode = 'CW015', message = 'the filter is not a valid SQL/JSON path', detail = sqlerrm,
+        hint = 'Write a predicate over the payload: filter => ''$.record.quantity > 10''';
     end;
   end if;
   if payload_role <> '' and to_regrole(quote_ident(payload_role)) is null then
     raise exception using errcode = 'CW016', message = format('there is no role %L', payload_role),
-      detail = 'The payload keeps the columns that this role may select.', hint = format('create role %I nologin; grant select (...) on ... to %I;', payload_role, payload_role);
+      detail = 'The payload has only the columns that this role may select.',
+      hint = format('create role %I nologin; grant select (...) on ... to %I;', payload_role, payload_role);
   end if;
   if jsonb_typeof(headers) is distinct from 'object' then
     raise exception using errcode = 'CW016', message = 'headers must be an object of strings',
-      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')), hint = 'headers => ''{"authorization": "Bearer ..."}''';
+      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')),
+      hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
-    or lower(h.key collate "C") ~
-      '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
+    or lower(h.key collate "C") ~ (
+      '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|'
+      'webhook-.*|x-webhook-signature|user-agent|accept-encoding)$')
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
-      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, Content-*, Transfer-Encoding, Connection, the signature''s ...); values are strings of printable ASCII without line breaks.',
+      detail = 'A name must be an HTTP token, and must not be a header that the runner sets or that belongs to one '
+               'connection (Host, Content-*, Transfer-Encoding, Connection, the signature headers ...). A value must '
+               'be a string of printable ASCII without line breaks.',
       hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
 end
 $$;
 comment on function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb) is
-  'Refuses, each with its hint, what an endpoint cannot have. It looks at a URL''s shape only: where it leads is the runner''s to judge.';
+  'Raises CW011 to CW016 if an option of an endpoint is not valid. It checks only the form of the URL. The runner '
+  'checks where it leads.';
 
 create or replace function collecta.is_secret(secret text) returns boolean
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select secret is null or case
-    when secret like 'sealed:%' then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
-    when secret like 'whsec\_%' then length(secret) <= 512 and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}(==)?|[A-Za-z0-9+/]{3}=?)$'
+    when secret like 'sealed:%'
+      then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
+    when secret like 'whsec\_%' then length(secret) <= 512
+      and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}(==)?|[A-Za-z0-9+/]{3}=?)$'
     else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
 $$;
-comment on function collecta.is_secret(text) is 'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed one can be opened only the runner knows.';
+comment on function collecta.is_secret(text) is
+  'Whether a text can be a signing secret: printable characters, base64 after whsec_, and the right form after '
+  'sealed:. Only the runner can tell whether a sealed one can be opened.';
 
--- The rule of src/outbound/dispatcher.ts, which masks the same in the history.
+-- src/outbound/record.ts masks the same headers in the history.
 create or replace function collecta.mask_headers(headers jsonb) returns jsonb
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -2754,10 +3012,13 @@ as $$
       or h.value ~* '^(basic|bearer|digest|token|apikey) ' collate "C" then '***' else h.value end), '{}')
   from jsonb_each_text(headers) h
 $$;
-comment on function collecta.mask_headers(jsonb) is 'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
+comment on function collecta.mask_headers(jsonb) is
+  'Returns request headers as readers may see them. The value is *** if the name or the value of a header looks like '
+  'a credential.';
 --! EndIncluded endpoints/internal/check_endpoint.sql
 --! Included endpoints/internal/subscribe_endpoint.sql
--- Writes out an endpoint's subscriptions and swaps the capture functions of the modules for which that changes something.
+-- Updates the rows of collecta.subscriptions for an endpoint, and writes the capture functions of the affected modules
+-- again.
 create or replace function collecta.subscribe_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2765,7 +3026,8 @@ as $$
 declare
   affected int[];
 begin
-  -- Subscriptions and the functions written from them change together, one session at a time.
+  -- The capture functions are generated from the subscriptions. This lock makes both change together, in one session at
+  -- a time.
   perform pg_advisory_xact_lock(1668246636, 5);
   with wanted as (
     select m.module_id, event, e.endpoint_id, e.scope
@@ -2773,35 +3035,36 @@ begin
     cross join lateral unnest(e.events) event
     join collecta.modules m on e.modules is null or m.slug = any (e.modules)
     where e.endpoint_id = subscribe_endpoint.endpoint_id and e.state <> 'deleted'
-      -- Alerts are of no module.
+      -- Alerts belong to no module.
       and event <> all (collecta.alert_events())
     group by 1, 2, 3, 4
-  ), gone as (
+  ), deleted as (
     delete from collecta.subscriptions s
     where s.endpoint_id = subscribe_endpoint.endpoint_id
-      -- A detached module's last changes may not be routed yet.
+      -- The last changes of a detached module may not be routed yet, so its subscriptions are kept.
       and exists (select from collecta.modules m where m.module_id = s.module_id)
       and not exists (select from wanted w where w.module_id = s.module_id and w.event = s.event)
     returning s.module_id
-  ), made as (
+  ), saved as (
     insert into collecta.subscriptions as s (module_id, event, endpoint_id, scope, after_change_id)
     select module_id, event, endpoint_id, scope, collecta.last_change_id() from wanted
     on conflict on constraint subscriptions_pkey do update set scope = excluded.scope
     returning s.module_id
   )
   select array_agg(distinct module_id) into affected
-  from (select module_id from gone union all select module_id from made) m;
+  from (select module_id from deleted union all select module_id from saved) m;
   perform collecta.write_capture_functions(module_id) from unnest(affected) module_id;
 end
 $$;
-comment on function collecta.subscribe_endpoint(text) is 'Brings subscriptions and capture functions up to an endpoint''s events and modules.';
+comment on function collecta.subscribe_endpoint(text) is
+  'Updates subscriptions and capture functions to an endpoint''s events and modules.';
 
 create or replace function collecta.last_change_id() returns bigint
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select case when is_called then last_value else 0 end from collecta.outbox_change_id_seq
 $$;
-comment on function collecta.last_change_id() is 'The last change_id that was given out.';
+comment on function collecta.last_change_id() is 'Returns the last change_id that the outbox has used.';
 --! EndIncluded endpoints/internal/subscribe_endpoint.sql
 --! Included endpoints/internal/limit_endpoint.sql
 create or replace function collecta.limit_endpoint(endpoint_id text, max_per_second int) returns void
@@ -2813,7 +3076,8 @@ as $$
     or exists (select from collecta.endpoint_flow f where f.endpoint_id = limit_endpoint.endpoint_id)
   on conflict on constraint endpoint_flow_pkey do update set max_per_second = excluded.max_per_second
 $$;
-comment on function collecta.limit_endpoint(text, int) is 'Sets or takes away an endpoint''s max_per_second.';
+comment on function collecta.limit_endpoint(text, int) is
+  'Sets an endpoint''s max_per_second, or removes it if null is given.';
 --! EndIncluded endpoints/internal/limit_endpoint.sql
 --! Included endpoints/create_endpoint.sql
 create or replace function collecta.create_endpoint(
@@ -2837,18 +3101,20 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  perform collecta.check_endpoint(create_endpoint.url, create_endpoint.events, create_endpoint.modules, create_endpoint.secret,
-    create_endpoint.filter, create_endpoint.payload_role, create_endpoint.headers);
-  insert into collecta.endpoints as e (endpoint_id, name, url, events, modules, filter, scope, ordered, payload_role, headers,
-    retry_max, retry_base, max_in_flight, after_change_id)
-  values (collecta.new_id('ep'), create_endpoint.name, create_endpoint.url, create_endpoint.events, create_endpoint.modules,
-    nullif(create_endpoint.filter, '')::jsonpath, create_endpoint.scope, create_endpoint.ordered, coalesce(create_endpoint.payload_role, ''),
-    collecta.mask_headers(create_endpoint.headers), create_endpoint.retry_max, create_endpoint.retry_base, create_endpoint.max_in_flight,
-    collecta.last_change_id())
+  perform collecta.check_endpoint(create_endpoint.url, create_endpoint.events, create_endpoint.modules,
+    create_endpoint.secret, create_endpoint.filter, create_endpoint.payload_role, create_endpoint.headers);
+  insert into collecta.endpoints as e (endpoint_id, name, url, events, modules, filter, scope, ordered, payload_role,
+    headers, retry_max, retry_base, max_in_flight, after_change_id)
+  values (collecta.new_id('ep'), create_endpoint.name, create_endpoint.url, create_endpoint.events,
+    create_endpoint.modules, nullif(create_endpoint.filter, '')::jsonpath, create_endpoint.scope,
+    create_endpoint.ordered, coalesce(create_endpoint.payload_role, ''),
+    collecta.mask_headers(create_endpoint.headers), create_endpoint.retry_max, create_endpoint.retry_base,
+    create_endpoint.max_in_flight, collecta.last_change_id())
   on conflict on constraint endpoints_name_is_unique do update
-    set url = excluded.url, events = excluded.events, modules = excluded.modules, filter = excluded.filter, scope = excluded.scope,
-      ordered = excluded.ordered, payload_role = excluded.payload_role, headers = excluded.headers,
-      retry_max = excluded.retry_max, retry_base = excluded.retry_base, max_in_flight = excluded.max_in_flight
+    set url = excluded.url, events = excluded.events, modules = excluded.modules, filter = excluded.filter,
+      scope = excluded.scope, ordered = excluded.ordered, payload_role = excluded.payload_role,
+      headers = excluded.headers, retry_max = excluded.retry_max, retry_base = excluded.retry_base,
+      max_in_flight = excluded.max_in_flight
   returning e.endpoint_id into create_endpoint.endpoint_id;
   insert into collecta.endpoint_secrets as s (endpoint_id, secret, headers)
   values (create_endpoint.endpoint_id, coalesce(create_endpoint.secret, collecta.new_secret()), create_endpoint.headers)
@@ -2859,8 +3125,16 @@ begin
   perform collecta.subscribe_endpoint(create_endpoint.endpoint_id);
 end
 $$;
-comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int, int) is
-  'Makes a destination and returns its id and the secret in force (generated as whsec_... when not given; shown here and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: wait after the first failure, doubled each time. max_in_flight: deliveries at once; max_per_second: requests in any second (null: no limit), both over all runners. Errors CW010 to CW016 say what to do.';
+comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb,
+  interval, int, int) is
+  'Creates a destination. Returns its id and its secret, which only this function and rotate_secret show. If no '
+  'secret is given, one is generated. events: record_created, record_updated, record_deleted, status_change, '
+  'custom_data_updated. modules: slugs; null means all modules, future ones included. name makes the call idempotent: '
+  'if an endpoint of that name exists, it is updated and returned. filter: an SQL/JSON path predicate over the '
+  'payload, e.g. $.record.quantity > 10. headers: extra request headers; readers of collecta.endpoints see those that '
+  'may carry credentials only masked. retry_base: the wait after the first failure, doubled after each further one. '
+  'max_in_flight: most deliveries at once. max_per_second: most requests in any second (null: no limit). Both limits '
+  'hold over all runners. The hints of the errors CW010 to CW016 say what to do.';
 
 create or replace function collecta.update_endpoint(
   endpoint_id text,
@@ -2892,7 +3166,8 @@ begin
     events = coalesce(update_endpoint.events, e.events),
     modules = case when all_modules then null else coalesce(update_endpoint.modules, e.modules) end,
     retry_max = coalesce(update_endpoint.retry_max, e.retry_max),
-    filter = case when update_endpoint.filter = '' then null else coalesce(update_endpoint.filter::jsonpath, e.filter) end,
+    filter = case when update_endpoint.filter = '' then null
+      else coalesce(update_endpoint.filter::jsonpath, e.filter) end,
     scope = case when update_endpoint.scope = '' then null else coalesce(update_endpoint.scope, e.scope) end,
     ordered = coalesce(update_endpoint.ordered, e.ordered),
     payload_role = coalesce(update_endpoint.payload_role, e.payload_role),
@@ -2907,8 +3182,10 @@ begin
   perform collecta.subscribe_endpoint(update_endpoint.endpoint_id);
 end
 $$;
-comment on function collecta.update_endpoint(text, text, text[], text[], int, text, text, boolean, text, jsonb, interval, int, boolean, int) is
-  'Changes what is given and leaves what is null. filter, scope and payload_role are taken away by '''', max_per_second by 0; modules by all_modules => true.';
+comment on function collecta.update_endpoint(text, text, text[], text[], int, text, text, boolean, text, jsonb,
+  interval, int, boolean, int) is
+  'Changes the options that are given and keeps those that are null. To remove filter, scope or payload_role, pass '
+  '''''; to remove max_per_second, pass 0; to subscribe to all modules, pass all_modules => true.';
 
 create or replace function collecta.delete_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2920,13 +3197,14 @@ begin
   perform collecta.subscribe_endpoint(delete_endpoint.endpoint_id);
   delete from collecta.endpoint_secrets s where s.endpoint_id = delete_endpoint.endpoint_id;
   delete from collecta.unrouted u where u.endpoint_id = delete_endpoint.endpoint_id;
-  -- What is in flight finishes and is recorded; a lease that lapses is swept by maintain().
+  -- Deliveries in flight finish and are recorded. If their lease lapses instead, maintain() deletes them.
   delete from collecta.delivery_queue q
   where q.endpoint_id = delete_endpoint.endpoint_id and (q.leased_until is null or q.leased_until < now());
 end
 $$;
 comment on function collecta.delete_endpoint(text) is
-  'Ends an endpoint: nothing more is queued or sent, its secret is gone; its row and its history stay.';
+  'Deletes an endpoint: no more deliveries are queued or sent to it, and its secret is deleted. Its row and its '
+  'history stay.';
 --! EndIncluded endpoints/create_endpoint.sql
 --! Included endpoints/pause_endpoint.sql
 create or replace function collecta.pause_endpoint(endpoint_id text, reason text default 'by request') returns void
@@ -2939,7 +3217,8 @@ begin
   where e.endpoint_id = pause_endpoint.endpoint_id;
 end
 $$;
-comment on function collecta.pause_endpoint(text, text) is 'Stops deliveries to an endpoint; it keeps queueing and nothing is dropped.';
+comment on function collecta.pause_endpoint(text, text) is
+  'Stops deliveries to an endpoint. New events for it wait in the queue.';
 
 create or replace function collecta.resume_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -2955,7 +3234,8 @@ begin
   perform collecta.wake_runner();
 end
 $$;
-comment on function collecta.resume_endpoint(text) is 'Takes deliveries to a paused endpoint up again, with what was queued meanwhile.';
+comment on function collecta.resume_endpoint(text) is
+  'Resumes deliveries to a paused endpoint, including those that were queued meanwhile.';
 --! EndIncluded endpoints/pause_endpoint.sql
 
 --! Included outbound/2_route/internal/record_id.sql
@@ -4110,6 +4390,28 @@ comment on function collecta.hold_lifeline(int) is
   'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock as
 long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
+--! Included outbound/3_claim/runner/next_due_in_ms.sql
+create or replace function collecta.next_due_in_ms() returns bigint
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when exists (select from collecta.outbox) or first.due_at <= clock_timestamp() then 0
+    else ceil(extract(epoch from first.due_at - clock_timestamp()) * 1000)
+  end::bigint
+  from (
+    select min(greatest(q.due_at, f.held_until)) as due_at
+    from collecta.endpoints e
+    left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
+    cross join lateral (
+      select q.due_at from collecta.delivery_queue q
+      where q.endpoint_id = e.endpoint_id and q.due_at < 'infinity'
+      order by q.due_at limit 1) q
+    where e.state = 'active') first
+$$;
+comment on function collecta.next_due_in_ms() is
+  'For runners that close their sessions while nothing is due: in how many milliseconds something will be, 0 where '
+  'something is already (also where another runner has it), null where nothing is queued.';
+--! EndIncluded outbound/3_claim/runner/next_due_in_ms.sql
 --! Included outbound/3_claim/runner/claim_deliveries.sql
 -- Routes, then claims what is due: one round trip. Fair: endpoints take their turns, each with what its max_in_flight and
 -- its flow leave it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those without
@@ -4164,7 +4466,7 @@ declare
   snapshot pg_snapshot;
 begin
   -- check_installation says why, and remembers for the session which database this is.
-  select s.lease, i.system_identifier || '/' || i.database_oid = current_setting('collecta.identity', true)
+  select s.lease, i.identity = current_setting('collecta.identity', true)
     and i.environment is not distinct from environment
   into lease, known
   from collecta.settings s, collecta.installation i;
@@ -4427,17 +4729,19 @@ begin
       pace = case when f.paced_at > present - interval '0.5 s' then f.pace
         when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
       paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
-      -- What was learned is tried upwards, and forgotten when it is no limit any more.
-      learned_per_second = case when f.held_at > present - interval '10 s' then f.learned_per_second
-        when f.learned_per_second < 1000 then f.learned_per_second * 1.1 end,
-      held_at = case when f.held_at > present - interval '10 s' then f.held_at else present end
+      -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
+      -- From 1,000 on it is no limit any more.
+      learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
+        else nullif(least(1000,
+          f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
+      raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
     from unnest(succeeded, note_flow.deliveries) s (endpoint_id, deliveries), collecta.endpoints e
     where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
       and f.endpoint_id in (
         select l.endpoint_id from collecta.endpoint_flow l
         where l.endpoint_id = any (succeeded)
           and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
-            or l.held_at > present - interval '5 minutes')
+            or l.held_at > present - interval '10 s')
         order by l.endpoint_id for update skip locked);
   end if;
   if failing is not null or held is not null then
@@ -4458,12 +4762,21 @@ begin
     update collecta.endpoint_flow f
     set held_until = greatest(f.held_until, h.held_until),
       pace = 1, paced_at = present,
-      -- Several answers of one moment are one hold. What was delivered since the last one tells what the receiver takes.
-      learned_per_second = case when f.held_until > present or f.delivered_since_hold = 0
-          or f.held_at < present - interval '5 minutes' then f.learned_per_second
-        when f.held_at is not null then f.delivered_since_hold / greatest(extract(epoch from present - f.held_at), 0.1) end,
+      -- Several answers of one moment are one hold. A second hold soon after the first one says what the receiver
+      -- takes: as many as were delivered since the first. A later one asks for a little less. Where nothing more was
+      -- due, or nothing was delivered since the last hold, it was not the rate that was refused.
+      learned_per_second = case
+        when f.held_until > present or f.delivered_since_hold = 0 or not exists (
+            select from collecta.delivery_queue q
+            where q.endpoint_id = h.id and q.due_at <= present and q.leased_until is null)
+          then f.learned_per_second
+        when f.held_at > present - interval '10 s'
+          then greatest(f.delivered_since_hold / greatest(extract(epoch from present - f.held_at), 0.1), 1)
+        when f.learned_per_second > 1.25 then f.learned_per_second * 0.8
+        else f.learned_per_second end,
       delivered_since_hold = case when f.held_until > present then f.delivered_since_hold else 0 end,
-      held_at = case when f.held_until > present then f.held_at else present end
+      held_at = case when f.held_until > present then f.held_at else present end,
+      raised_at = present
     from (select id, max(until) as held_until from unnest(held, note_flow.held_until) h (id, until) group by id) h
     where f.endpoint_id = h.id
       and f.endpoint_id in (select l.endpoint_id from collecta.endpoint_flow l where l.endpoint_id = any (held)
@@ -4511,7 +4824,8 @@ begin
     select r.*, 'epoch'::timestamptz + r.lease * interval '1 us' as leased_until, row_number() over () as number,
       present - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
       present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
-      case when r.status in (429, 503) and r.retry_after_s >= 0
+      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
+      case when r.status in (429, 503) and r.retry_after_s > 0
         then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
           + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
     from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
@@ -4528,14 +4842,16 @@ begin
       where q.delivery_id = r.id and q.leased_until = r.leased_until
       for update) q
   ), mine as materialized (
-    select l.*, l.outcome = 'delivered' or not l.is_held and l.attempt > l.retry_max or l.state = 'deleted' as done,
+    select l.*, l.outcome = 'delivered' or l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one.
       case when l.is_held then l.held_until
+        when l.outcome = 'lost' then present
         else l.finished_at + l.retry_base * pow(2, l.attempt - 1) end as next_attempt_at
     from (
-      select l.*, e.retry_max, e.retry_base, e.state,
-        l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
-      from locked l
+      select l.*, not l.is_held and l.outcome <> 'lost' as counts, e.retry_max, e.retry_base, e.state
+      from (
+        select l.*, l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
+        from locked l) l
       -- Read only where it is needed.
       left join lateral (
         select e.retry_max, e.retry_base, e.state from collecta.endpoints e
@@ -4546,7 +4862,7 @@ begin
     update collecta.delivery_queue q
     -- Never before rows in flight: claims find these as the first max_in_flight that are due.
     set due_at = greatest(m.next_attempt_at, clock_timestamp()), leased_until = null, losses = 0,
-      attempt = case when m.is_held then q.attempt else m.attempt end,
+      attempt = case when m.counts then m.attempt else q.attempt end,
       held_since = case when m.held_until is not null then coalesce(q.held_since, present) else q.held_since end
     from mine m
     where q.ctid = m.row_at and not m.done
@@ -4561,12 +4877,13 @@ begin
     from mine m
   ), by_endpoint as (
     select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
-      max(m.held_until) as held_until, bool_or(m.status = 410) as gone
+      bool_or(m.outcome <> 'lost') as answered, max(m.held_until) as held_until, bool_or(m.status = 410) as gone
     from mine m group by m.endpoint_id
   )
   select (select count(*) from mine),
     array_agg(b.endpoint_id) filter (where b.delivered > 0), array_agg(b.delivered) filter (where b.delivered > 0),
-    array_agg(b.endpoint_id) filter (where b.delivered = 0), array_agg(b.endpoint_id) filter (where b.held_until is not null),
+    array_agg(b.endpoint_id) filter (where b.delivered = 0 and b.answered),
+    array_agg(b.endpoint_id) filter (where b.held_until is not null),
     array_agg(b.held_until) filter (where b.held_until is not null), array_agg(b.endpoint_id) filter (where b.gone),
     o.endpoint_ids, o.record_keys
   into recorded, succeeded, delivered, failing, held, held_until, gone, ordered_endpoints, ordered_records
@@ -4588,7 +4905,7 @@ end
 $$;
 comment on function collecta.record_deliveries(json) is
   'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed or blocked. Only these are needed; url, request_headers, status, response_headers, response_body and
+delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are needed; url, request_headers, status, response_headers, response_body and
 error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
 took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
@@ -4612,6 +4929,8 @@ begin
     if row_at.record_key is not null then
       perform collecta.promote_next(array[row_at.endpoint_id], array[row_at.record_key]);
     end if;
+  elsif outcome = 'lost' then
+    update collecta.delivery_queue q set leased_until = null where q.delivery_id = row_at.delivery_id;
   elsif exists (select from collecta.endpoints e where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
     update collecta.delivery_queue q
     set attempt = q.attempt + 1, losses = 0, leased_until = null,
@@ -4633,10 +4952,11 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  scopes constant text[] := collecta.visible_scopes();
   changes int := 0;
   deliveries int;
 begin
-  if route_again.endpoint_id is null then
+  if route_again.endpoint_id is null and scopes is null then
     update collecta.unrouted u set again = true where u.endpoint_id = '' and u.version is not null;
     get diagnostics changes = row_count;
   end if;
@@ -4652,6 +4972,7 @@ begin
       select t.matches, t.reason from collecta.try_filter(v.body, e.filter) t where e.filter is not null) f
     where u.endpoint_id <> '' and not u.again
       and (route_again.endpoint_id is null or u.endpoint_id = route_again.endpoint_id)
+      and (scopes is null or v.scope = any (scopes))
   ), still as (
     update collecta.unrouted u set reason = j.reason, set_aside_at = now()
     from judged j
@@ -4712,7 +5033,7 @@ begin
       join collecta.endpoints e on e.endpoint_id = a.endpoint_id
       join collecta.events v
         on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
-      where a.id = any (ids)) r) r;
+      where a.id = any (ids) and e.state <> 'deleted') r) r;
   get diagnostics queued = row_count;
   return queued;
 end
@@ -4725,15 +5046,23 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  scopes constant text[] := collecta.visible_scopes();
   replayed collecta.delivery_attempts;
 begin
-  select a.* into replayed from collecta.delivery_attempts a where a.id = replay_delivery.id;
+  select a.* into replayed from collecta.delivery_attempts a
+  where a.id = replay_delivery.id
+    and (scopes is null or collecta.is_in_scope(a.event_id, a.payload_role, a.routed_at, scopes));
   if not found then
     raise exception using errcode = 'CW020', message = format('there is no delivery %L', id),
       detail = 'Attempts are kept for settings.retention.',
       hint = 'select id, outcome, started_at from collecta.webhook_deliveries order by started_at desc limit 20;';
   end if;
-  perform collecta.check_endpoint_id(replayed.endpoint_id);
+  -- Who is restricted to scopes may replay what went to an endpoint without one.
+  if scopes is null or not exists (
+    select from collecta.endpoints e where e.endpoint_id = replayed.endpoint_id and e.state <> 'deleted'
+  ) then
+    perform collecta.check_endpoint_id(replayed.endpoint_id);
+  end if;
   update collecta.delivery_queue q
   set due_at = least(q.due_at, clock_timestamp())
   where q.endpoint_id = replayed.endpoint_id and q.event_id = replayed.event_id
@@ -4764,8 +5093,9 @@ declare
     '{"message":"A test event of collecta-webhooks."}', null, null, null, false);
 begin
   perform collecta.check_endpoint_id(send_test_event.endpoint_id);
-  insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
-  values (made, present, sequence, 0, 'test', 'test', present, body);
+  insert into collecta.events (event_id, routed_at, sequence, position, module, event, scope, occurred_at, body)
+  values (made, present, sequence, 0, 'test', 'test',
+    (select e.scope from collecta.endpoints e where e.endpoint_id = send_test_event.endpoint_id), present, body);
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at, bytes)
   values (sequence, 0, send_test_event.endpoint_id, made, present, present, octet_length(body));
   perform collecta.wake_runner();
@@ -4776,6 +5106,136 @@ comment on function collecta.send_test_event(text) is
   'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where
 event_id = ''...''.';
 --! EndIncluded outbound/send_test_event.sql
+--! Included operations/internal/acting_role.sql
+-- In a security definer function, current_user is the owner of the function. This returns its caller.
+create or replace function collecta.acting_role() returns name
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
+$$;
+comment on function collecta.acting_role() is
+  'Returns the role that the session has set with SET ROLE, or else its login. It does so inside a security definer '
+  'function too.';
+--! EndIncluded operations/internal/acting_role.sql
+--! Included install/restricted_logins.sql
+create table collecta.restricted_logins (
+  login name not null,
+  login_oid oid not null,
+  database text collate "C" not null,
+  scopes text[] collate "C" not null,
+  restricted_at timestamptz not null default now(),
+  constraint restricted_logins_pkey primary key (login)
+);
+comment on table collecta.restricted_logins is
+  'Roles that see of collecta what belongs to their scopes (tenants), and nothing else. Written by restrict_login().';
+comment on column collecta.restricted_logins.login is
+  'Roles are the cluster''s: in a restored copy, a role of this name is restricted. The restriction holds for members '
+  'that inherit its rights, too.';
+comment on column collecta.restricted_logins.login_oid is 'Keeps a role restricted that is renamed.';
+comment on column collecta.restricted_logins.database is 'Where login_oid holds.';
+comment on column collecta.restricted_logins.scopes is 'Values of a module''s scope column.';
+
+-- Who asks is any of three: the login, the role of SET ROLE, and the owner of a security definer function. So neither SET
+-- ROLE nor a function of somebody else's lifts a restriction. Where several apply, each of them narrows.
+create or replace function collecta.visible_scopes(asker name default current_user) returns text[]
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select from collecta.restricted_logins) then
+    return null;
+  end if;
+  return (
+    with asking as (
+      select r.oid
+      from pg_catalog.pg_roles r
+      where r.rolname in (asker, session_user, collecta.acting_role()) and not r.rolsuper
+        and not pg_has_role(r.oid, current_user, 'usage') -- the owner of collecta, as whom this function runs
+    ), applying as (
+      select l.login, l.scopes from collecta.restricted_logins l
+      where exists (
+        select from pg_catalog.pg_roles named join asking on pg_has_role(asking.oid, named.oid, 'usage')
+        where named.rolname = l.login or named.oid = l.login_oid and l.database = collecta.database_identity())
+    )
+    select case when exists (select from applying) then array(
+      select s.scope from applying cross join lateral (select distinct unnest(applying.scopes) as scope) s
+      group by s.scope having count(*) = (select count(*) from applying)) end);
+end
+$$;
+comment on function collecta.visible_scopes(name) is
+  'The scopes that you are restricted to by restrict_login(); null: you are not.';
+
+create or replace function collecta.is_in_scope(event_id text, payload_role text, routed_at timestamptz, scopes text[])
+returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from collecta.events e
+    where e.event_id = is_in_scope.event_id and e.payload_role = is_in_scope.payload_role
+      and e.routed_at = is_in_scope.routed_at and e.scope = any (scopes));
+end
+$$;
+comment on function collecta.is_in_scope(text, text, timestamptz, text[]) is
+  'Whether an event belongs to one of these scopes. Policies ask it for those who are restricted.';
+
+create or replace function collecta.why_not_restricted(login name) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when r.rolsuper then 'is a superuser'
+    when r.rolbypassrls then 'has BYPASSRLS'
+    when pg_has_role(r.oid, s.nspowner, 'usage') then format('has the rights of %s, who owns collecta', s.nspowner::regrole)
+    when power.rolname is not null then format('has the rights of %s', power.rolname) end
+  from pg_catalog.pg_roles r
+  join pg_catalog.pg_namespace s on s.nspname = 'collecta'
+  left join pg_catalog.pg_roles power on pg_has_role(r.oid, power.oid, 'member') and power.rolname in (
+    collecta.role_name('collecta_dispatcher'), collecta.role_name('collecta_inbound'),
+    collecta.role_name('collecta_viewer'), collecta.role_name('collecta_capture'))
+  where r.rolname = login
+  order by power.rolname limit 1
+$$;
+comment on function collecta.why_not_restricted(name) is
+  'Why a restriction of this role would not hold; null where it does.';
+
+create or replace function collecta.restrict_login(login text, scopes text[]) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  reason constant text := collecta.why_not_restricted(login::name);
+begin
+  if to_regrole(quote_ident(login)) is null then
+    raise exception using errcode = 'CW043', message = format('there is no role %L', login),
+      detail = 'A restriction is bound to a role by its name.', hint = format('create role %I login;', login);
+  end if;
+  if scopes is null or array_position(scopes, null) is not null then
+    raise exception using errcode = 'CW043', message = 'scopes are null',
+      detail = 'A restricted login sees the records whose scope column has one of these values.',
+      hint = format('select collecta.restrict_login(%L, %L);', login, '{acme}');
+  end if;
+  if reason is not null then
+    raise exception using errcode = 'CW043', message = format('%s %s: a restriction would not hold', login, reason),
+      detail = 'Row security does not apply to such a role, or it can read deliveries in another way.',
+      hint = format('create role %I login in role %I; -- and restrict that one', login || '_of_one_scope',
+        collecta.role_name('collecta_reader'));
+  end if;
+  insert into collecta.restricted_logins as l (login, login_oid, database, scopes)
+  values (login, to_regrole(quote_ident(login)), collecta.database_identity(), scopes)
+  on conflict on constraint restricted_logins_pkey do update
+  set login_oid = excluded.login_oid, database = excluded.database, scopes = excluded.scopes, restricted_at = now();
+end
+$$;
+comment on function collecta.restrict_login(text, text[]) is
+  'From now on this role, and whoever inherits its rights, sees of collecta only what belongs to these scopes (tenants), '
+  'and an operator acts on nothing else. Called again, it replaces the scopes.';
+
+create or replace function collecta.unrestrict_login(login text) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  delete from collecta.restricted_logins l where l.login = unrestrict_login.login::name
+$$;
+comment on function collecta.unrestrict_login(text) is 'Takes restrict_login() back.';
+--! EndIncluded install/restricted_logins.sql
 --! Included operations/delivery_rollup.sql
 create table collecta.delivery_rollup (
   endpoint_id text collate "C" not null,
@@ -4788,15 +5248,15 @@ create table collecta.delivery_rollup (
 );
 create index delivery_rollup_by_time on collecta.delivery_rollup (starts_at);
 comment on table collecta.delivery_rollup is
-  'Delivery attempts counted by observe(): for each endpoint by the minute for two hours, by the hour for '
-  'eight days and by the day until settings.rollup_retention; for all endpoints together by the minute for two '
-  'days. Every attempt is in one row of its endpoint and in one of the total.';
+  'Counts of delivery attempts, which observe() writes. For each endpoint they are by minute for two hours, by hour '
+  'for eight days, and by day until settings.rollup_retention. For all endpoints together they are by minute for two '
+  'days, then likewise. Every attempt is counted in one row of its endpoint and in one row of the total.';
 comment on column collecta.delivery_rollup.endpoint_id is 'Empty: all endpoints together.';
-comment on column collecta.delivery_rollup.starts_at is 'Beginning of the minute, hour or day (UTC).';
+comment on column collecta.delivery_rollup.starts_at is 'The beginning of the minute, hour or day, in UTC.';
 comment on column collecta.delivery_rollup.answer_step is
-  'How long the attempts took: at most 2^(step/2) milliseconds. -1: not measured.';
+  'How long the attempts took: at most 2^(step/2) milliseconds. -1: it was not measured.';
 comment on column collecta.delivery_rollup.receipt_step is
-  'From the capture of the change to its delivery: at most 2^(step/2) milliseconds. -1: not delivered.';
+  'The time from the capture of the change to its delivery: at most 2^(step/2) milliseconds. -1: it was not delivered.';
 --! EndIncluded operations/delivery_rollup.sql
 --! Included operations/observation.sql
 create table collecta.observation (
@@ -4807,7 +5267,7 @@ create table collecta.observation (
   constraint observation_is_one_row check (singleton)
 );
 insert into collecta.observation default values;
-comment on table collecta.observation is 'One row: how far observe() has counted the attempts.';
+comment on table collecta.observation is 'One row that says up to which time observe() has counted the attempts.';
 --! EndIncluded operations/observation.sql
 --! Included operations/operator_actions.sql
 create table collecta.operator_actions (
@@ -4820,19 +5280,24 @@ create table collecta.operator_actions (
   constraint operator_actions_pkey primary key (action_id)
 );
 comment on table collecta.operator_actions is
-  'What was done from the console: who, when, by which statement. Kept until somebody deletes it.';
+  'What was done in the console: who did it, when, and with which statement. Rows are kept until somebody deletes '
+  'them.';
 comment on column collecta.operator_actions.done_by is 'The role that acted.';
 comment on column collecta.operator_actions.login is
-  'Who logged in to PostgreSQL: the same, or the console''s own login where a proxy names the person.';
-comment on column collecta.operator_actions.touched is 'How many deliveries, requests or changes it concerned.';
+  'The role that logged in to PostgreSQL. It is the same, or the console''s own login if a proxy names the person.';
+comment on column collecta.operator_actions.touched is 'How many deliveries, requests or changes were affected.';
 --! EndIncluded operations/operator_actions.sql
 --! Included operations/secret_overlaps.sql
-create view collecta.secret_overlaps as
+create view collecta.secret_overlaps with (security_barrier) as
 select s.endpoint_id, s.previous_until
 from collecta.endpoint_secrets s
-where s.previous_until > now();
+where s.previous_until > now()
+  and ((select collecta.visible_scopes(current_user)) is null
+    or s.endpoint_id in (select e.endpoint_id from collecta.endpoints e
+      where e.scope = any ((select collecta.visible_scopes(current_user))::text[])));
 comment on view collecta.secret_overlaps is
-  'Endpoints whose secret was rotated and whose old one still signs, and until when. No secret is in it.';
+  'Endpoints whose secret was rotated and whose old secret still signs, with the end of the overlap. It contains no '
+  'secret.';
 --! EndIncluded operations/secret_overlaps.sql
 --! Included operations/alerts.sql
 create table collecta.alerts (
@@ -4846,16 +5311,19 @@ create table collecta.alerts (
   constraint alerts_pkey primary key (kind, subject)
 );
 comment on table collecta.alerts is
-  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and '
-  'so on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
-comment on column collecta.alerts.subject is 'An endpoint, a module, an inbound endpoint; empty: the outbox.';
-comment on column collecta.alerts.sent_state is 'The state that the last alert told of.';
+  'The state of everything that observe() sends alerts about. Endpoints that subscribe to endpoint.failing, '
+  'queue.stale and so on get an event when a state changes, and at most one of the same kind about the same subject '
+  'within settings.alert_interval.';
+comment on column collecta.alerts.subject is
+  'The id of an endpoint or inbound endpoint, or a module. Empty: the outbox.';
+comment on column collecta.alerts.sent_state is 'The state that the last alert reported.';
 comment on column collecta.alerts.pending is
-  'How many happened since the last alert: deliveries given up, changes set aside, requests that failed.';
+  'How many deliveries were given up, changes set aside or requests failed since the last alert.';
 comment on column collecta.alerts.sent is 'When an alert of each event was last sent.';
 --! EndIncluded operations/alerts.sql
 --! Included operations/internal/send_alert.sql
--- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of.
+-- An alert about an endpoint is not sent to that endpoint, because it would wait behind the deliveries it is about. An
+-- endpoint with a scope or a payload_role gets no alerts, because they name endpoints and modules of all tenants.
 create or replace function collecta.send_alert(event text, subject text, detail jsonb) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4863,9 +5331,11 @@ as $$
 declare
   recipients constant text[] := array(
     select e.endpoint_id from collecta.endpoints e
-    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject order by 1);
-  made constant text := collecta.new_id('evt');
-  stamp constant timestamptz := clock_timestamp();
+    where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject
+      and e.scope is null and e.payload_role = ''
+    order by 1);
+  event_id constant text := collecta.new_id('evt');
+  sent_at constant timestamptz := clock_timestamp();
   change bigint;
 begin
   if recipients = '{}' then
@@ -4873,12 +5343,12 @@ begin
   end if;
   change := nextval('collecta.outbox_change_id_seq');
   insert into collecta.events (event_id, routed_at, sequence, position, module, event, record_id, occurred_at, body)
-  values (made, stamp, change, 0, 'collecta', event, nullif(subject, ''), stamp,
-    format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', made, event,
-      to_char(stamp at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+  values (event_id, sent_at, change, 0, 'collecta', event, nullif(subject, ''), sent_at,
+    format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', event_id,
+      event, to_char(sent_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
       coalesce(to_json(nullif(subject, ''))::text, 'null'), detail));
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
-  select change, 0, r, made, stamp, stamp from unnest(recipients) r;
+  select change, 0, r, event_id, sent_at, sent_at from unnest(recipients) r;
   perform collecta.wake_runner();
 end
 $$;
@@ -4886,9 +5356,9 @@ comment on function collecta.send_alert(text, text, jsonb) is
   'Queues one alert for every endpoint that subscribes to it.';
 --! EndIncluded operations/internal/send_alert.sql
 --! Included operations/internal/raise_alerts.sql
--- The part of observe() that looks for what changed since it last looked, in the attempts that were recorded from one
--- moment to another. It reads the attempts that did not deliver, by their partial index, and of the endpoints concerned
--- the last that did.
+-- Looks for changes of state in the attempts that were recorded from counted_from to counted_to, and sends alerts about
+-- them. It reads the attempts that were not delivered, by their partial index, and for the endpoints concerned the last
+-- attempt that was delivered.
 create or replace function collecta.raise_alerts(counted_from timestamptz, counted_to timestamptz) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4896,16 +5366,21 @@ declare
   first_id constant text := collecta.attempt_id_at(counted_from);
   last_id constant text := collecta.attempt_id_at(counted_to);
   wait constant interval := (select alert_interval from collecta.settings);
+  present constant timestamptz := clock_timestamp();
+  -- More alerts than this of one event at once become one, so that an outage of ten thousand receivers does not cause
+  -- ten thousand webhooks.
+  apart constant int := 20;
   alert record;
-  event text;
 begin
   if not exists (select from collecta.endpoints e
       where e.state <> 'deleted' and e.events && collecta.alert_events()) then
     return;
   end if;
+  delete from collecta.alerts a using collecta.endpoints e
+  where a.kind in ('endpoint', 'delivery', 'queue') and e.endpoint_id = a.subject and e.state = 'deleted';
 
-  -- An endpoint is paused; or failing, once a delivery has used half of its retries; or well again, with the first
-  -- success after that.
+  -- An endpoint is paused, or failing once a delivery has used half of its retries, or well again with the first
+  -- success after that. A lost attempt says nothing about its endpoint, since it was the runner that vanished.
   insert into collecta.alerts as a (kind, subject, state, detail)
   select 'endpoint', c.endpoint_id, c.state,
     jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
@@ -4918,7 +5393,7 @@ begin
     left join lateral (
       select max(f.id) as id from collecta.delivery_attempts f
       where f.endpoint_id = e.endpoint_id and f.id >= first_id and f.id < last_id and f.outcome <> 'delivered'
-        and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
+        and f.outcome <> 'lost' and f.attempt >= greatest(1, ceil(e.retry_max / 2.0))) bad on true
     left join lateral (
       select d.id from collecta.delivery_attempts d
       where d.endpoint_id = e.endpoint_id and d.id >= first_id and d.id < last_id and d.outcome = 'delivered'
@@ -4934,7 +5409,7 @@ begin
   on conflict on constraint alerts_pkey do update set state = excluded.state, detail = excluded.detail
   where a.state <> excluded.state;
 
-  -- What happened, and how often. Alerts that were given up are not told of by alerts.
+  -- Counts what happened. There is no alert about an alert that was given up.
   insert into collecta.alerts as a (kind, subject, pending, detail)
   select 'delivery', f.endpoint_id, count(*),
     jsonb_build_object('endpoint_id', f.endpoint_id, 'name', min(e.name), 'last_event_id', max(f.event_id))
@@ -4962,7 +5437,8 @@ begin
   where e.state <> 'deleted' and f.n > 0
   on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
 
-  -- What waits too long: of an active endpoint due for five minutes, or not routed for a minute.
+  -- Finds what waits too long: a delivery of an active endpoint that is due for five minutes, or a change that is not
+  -- routed for a minute.
   insert into collecta.alerts as a (kind, subject, state, detail)
   select 'queue', s.subject, 'stale', s.detail
   from (
@@ -4988,29 +5464,42 @@ begin
       where o.captured_at < counted_to - interval '1 minute'));
 
   for alert in
-    select a.* from collecta.alerts a where a.state <> a.sent_state or a.pending > 0
-    order by a.kind, a.subject for update
+    with told as (
+      update collecta.alerts a
+      set sent_state = a.state, pending = 0,
+        sent = case when c.event is null then a.sent else a.sent || jsonb_build_object(c.event, present) end
+      from (
+        select k.kind, k.subject, k.pending,
+          case k.kind
+            when 'endpoint' then case k.state when 'well' then 'endpoint.recovered' else 'endpoint.' || k.state end
+            when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
+            when 'inbound' then 'inbound.failing'
+            when 'queue' then case k.state when 'stale' then 'queue.stale' end end as event
+        from collecta.alerts k where k.state <> k.sent_state or k.pending > 0) c
+      where a.kind = c.kind and a.subject = c.subject
+        and coalesce((a.sent ->> c.event)::timestamptz <= present - wait, true)
+      returning c.event, a.subject, c.pending,
+        a.detail || case when c.pending > 0 then jsonb_build_object('count', c.pending) else '{}' end as detail
+    ), numbered as (
+      select t.*, count(*) over (partition by t.event) as subjects,
+        row_number() over (partition by t.event order by t.subject) as number
+      from told t where t.event is not null
+    )
+    select n.event, n.subject, n.detail from numbered n where n.subjects <= apart
+    union all
+    select n.event, '', jsonb_build_object('subjects', n.subjects,
+      'first', jsonb_agg(n.detail order by n.number) filter (where n.number <= apart))
+      || case when sum(n.pending) > 0 then jsonb_build_object('count', sum(n.pending)) else '{}' end
+    from numbered n where n.subjects > apart group by n.event, n.subjects
+    order by 1, 2
   loop
-    event := case alert.kind
-      when 'endpoint' then case alert.state when 'well' then 'endpoint.recovered' else 'endpoint.' || alert.state end
-      when 'delivery' then 'delivery.exhausted' when 'change' then 'change.set_aside'
-      when 'inbound' then 'inbound.failing'
-      when 'queue' then case alert.state when 'stale' then 'queue.stale' end end;
-    continue when (alert.sent ->> event)::timestamptz > clock_timestamp() - wait;
-    if event is not null then
-      perform collecta.send_alert(event, alert.subject,
-        alert.detail || case when alert.pending > 0 then jsonb_build_object('count', alert.pending) else '{}' end);
-    end if;
-    update collecta.alerts a
-    set sent_state = a.state, pending = 0,
-      sent = case when event is null then a.sent else a.sent || jsonb_build_object(event, clock_timestamp()) end
-    where a.kind = alert.kind and a.subject = alert.subject;
+    perform collecta.send_alert(alert.event, alert.subject, alert.detail);
   end loop;
 end
 $$;
 comment on function collecta.raise_alerts(timestamptz, timestamptz) is
-  'The part of observe that sends alerts: on a change only, and at most one of a kind about a subject in '
-  'settings.alert_interval.';
+  'Sends alerts about changes of state, at most one of the same kind about the same subject within '
+  'settings.alert_interval. More than 20 alerts of one event at once become one alert. observe() calls it.';
 --! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
@@ -5019,7 +5508,8 @@ as $$
   select 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0')
 $$;
 comment on function collecta.attempt_id_at(timestamptz) is
-  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(...) reads by the primary key.';
+  'Returns the lowest id of an attempt recorded at a moment. A condition webhook_deliveries.id >= attempt_id_at(...) '
+  'reads by the primary key.';
 --! EndIncluded operations/attempt_id_at.sql
 --! Included operations/body_contains.sql
 create or replace function collecta.body_contains(body text, fragment jsonb) returns boolean
@@ -5028,35 +5518,28 @@ as $$
 begin
   return body::jsonb @> fragment;
 exception when others then
-  return false; -- A body may hold what jsonb refuses: \u0000, a number of 200,000 digits.
+  return false; -- A body may contain what jsonb refuses, such as \u0000 or a number of 200,000 digits.
 end
 $$;
 comment on function collecta.body_contains(text, jsonb) is
-  'Whether a payload contains a piece of JSON, as jsonb''s @> says; false of one that jsonb cannot hold.';
+  'Whether a payload contains a piece of JSON, according to the operator @> of jsonb. False for a payload that cannot '
+  'be converted to jsonb.';
 --! EndIncluded operations/body_contains.sql
---! Included operations/internal/acting_role.sql
--- The caller of a security definer function: current_user is its owner there.
-create or replace function collecta.acting_role() returns name
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
-$$;
-comment on function collecta.acting_role() is
-  'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
---! EndIncluded operations/internal/acting_role.sql
 --! Included operations/internal/latency_step.sql
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
-  -- 2 / ln(2)
+  -- The factor is 2 / ln(2).
   select case when ms is null then -1 when ms <= 1 then 0
     else least(63, ceil(ln(ms) * 2.8853900817779268::float8)) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
-  'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
+  'Returns the step of a duration in collecta.delivery_rollup: the lowest whose limit, 2^(step/2) milliseconds, is '
+  'not exceeded. -1 for null.';
 --! EndIncluded operations/internal/latency_step.sql
 --! Included operations/internal/fold_rollup.sql
--- Once an hour: minutes become hours, hours become days, and what is past rollup_retention goes.
+-- Once an hour it merges old minutes into hours and old hours into days, and deletes what is older than
+-- rollup_retention.
 create or replace function collecta.fold_rollup(present timestamptz) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
 as $$
@@ -5091,7 +5574,7 @@ begin
   update collecta.observation o set folded_until = hour;
 end
 $$;
-comment on function collecta.fold_rollup(timestamptz) is 'observe''s part that keeps collecta.delivery_rollup small.';
+comment on function collecta.fold_rollup(timestamptz) is 'Keeps collecta.delivery_rollup small. observe() calls it.';
 --! EndIncluded operations/internal/fold_rollup.sql
 --! Included operations/note_action.sql
 create or replace function collecta.note_action(statement text, touched bigint) returns void
@@ -5101,13 +5584,12 @@ as $$
   values (collecta.acting_role(), session_user, note_action.statement, note_action.touched)
 $$;
 comment on function collecta.note_action(text, bigint) is
-  'Writes a statement of the caller down in collecta.operator_actions, in the same transaction as the '
-  'statement itself.';
+  'Writes a statement of the caller into collecta.operator_actions, in the same transaction as the statement itself.';
 --! EndIncluded operations/note_action.sql
 --! Included operations/runner/observe.sql
--- Attempts are read by id, which begins with the time of recording, and only those recorded at least 15 s ago: a
--- runner's statement that records attempts is cancelled after 10 s, so nothing can commit behind the mark. One caller
--- at a time; a second one does nothing.
+-- Attempts are read by id, which begins with the time of recording. Only those recorded at least 15 s ago are counted.
+-- A runner's statement that records attempts is cancelled after 10 s, so no attempt with an older id can be committed
+-- later. If another session is counting, this returns at once.
 create or replace function collecta.observe() returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
 as $$
@@ -5119,13 +5601,14 @@ begin
     return false;
   end if;
   select o.counted_until into counted_from from collecta.observation o;
-  -- After a long pause an hour at a time.
+  -- After a long pause it counts one hour per call.
   counted_to := least(date_trunc('milliseconds', clock_timestamp()) - interval '15 s',
     counted_from + interval '1 hour');
   if counted_to <= counted_from then
     return false;
   end if;
-  -- Cheap expressions, since they are evaluated for each attempt: date_part and not extract, which computes in numeric.
+  -- These expressions are evaluated for each attempt, so they must be cheap. date_part returns float8; extract would
+  -- compute in numeric.
   with counted as materialized (
     select a.endpoint_id, date_bin('1 minute', a.finished_at, 'epoch') as minute, a.outcome,
       collecta.latency_step(a.total_ms) as answer_step,
@@ -5148,12 +5631,13 @@ begin
 end
 $$;
 comment on function collecta.observe() is
-  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: '
-  'there is more, call it again.';
+  'Adds the attempts recorded since the last call to collecta.delivery_rollup, and sends alerts. Runners call it once '
+  'a minute. Returns true if there is more to count; then call it again.';
 --! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
--- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks nobody out
--- (CREATE ... PARTITION OF would). An old one is dropped under a short lock_timeout, or left for the next call.
+-- Events and attempts are partitioned by the day of routing. A new partition is created as a table and then attached,
+-- which blocks no reader or writer as CREATE ... PARTITION OF would. An old partition is dropped with a short
+-- lock_timeout, or left for the next call.
 create or replace function collecta.maintain() returns table (done text, subject text)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set lock_timeout = '100ms'
@@ -5173,15 +5657,20 @@ begin
   foreach parent in array array['events', 'delivery_attempts'] loop
     for day in select generate_series(current_date, current_date + 3, interval '1 day')::date loop
       continue when to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is not null;
-      execute format('create table collecta.%I '
-                     '(like collecta.%I including defaults including constraints including comments)',
-                     parent || to_char(day, '_YYYYMMDD'), parent);
-      execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
-        parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
-      done := 'made partition';
+      -- An event trigger of the user's may refuse it. What else there is to do does not wait for that.
+      begin
+        execute format('create table collecta.%I '
+                       '(like collecta.%I including defaults including constraints including comments)',
+                       parent || to_char(day, '_YYYYMMDD'), parent);
+        execute format('alter table collecta.%I attach partition collecta.%I for values from (%L) to (%L)',
+          parent, parent || to_char(day, '_YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+        done := 'made partition';
+        made := true;
+      exception when others then
+        done := format('failed to make partition: %s (%s)', sqlerrm, sqlstate);
+      end;
       subject := parent || to_char(day, '_YYYYMMDD');
       return next;
-      made := true;
     end loop;
     for partition in
       select c.relname, to_date(right(c.relname, 8), 'YYYYMMDD') as day
@@ -5189,7 +5678,7 @@ begin
       where i.inhparent = format('collecta.%I', parent)::regclass and c.relname ~ '_[0-9]{8}$'
     loop
       continue when partition.day + 1 > now() - keep;
-      -- What is queued or set aside still needs its event.
+      -- A delivery that is queued or set aside still needs its event.
       continue when exists (select from collecta.delivery_queue q
           where q.routed_at >= partition.day::timestamptz and q.routed_at < (partition.day + 1)::timestamptz)
         or exists (select from collecta.unrouted u
@@ -5197,25 +5686,30 @@ begin
       begin
         execute format('drop table collecta.%I', partition.relname);
         done := 'dropped partition';
-      exception when lock_not_available then
-        done := 'left for next time, somebody is reading it';
+      exception
+        when lock_not_available then
+          done := 'left for next time, somebody is reading it';
+        when others then
+          done := format('failed to drop partition: %s (%s)', sqlerrm, sqlstate);
       end;
       subject := partition.relname;
       return next;
     end loop;
   end loop;
 
-  -- What DDL or a restore changed, and what was altered by somebody. Not while somebody attaches or subscribes.
+  -- Generated functions are written again if DDL, a restore or a person changed something. This is skipped while
+  -- another session attaches a module or changes subscriptions.
   if pg_try_advisory_xact_lock(1668246636, 5) then
     return query select 'wrote capture functions', r from collecta.resolve_modules() r;
     return query select 'attached shards', r from collecta.attach_moved_shards() r;
   end if;
 
-  -- Default privileges of the owner may have given rights on the new tables.
+  -- Default privileges of the owner may have granted something on the new tables.
   if made then
     perform collecta.restore_grants();
   end if;
 
+  perform collecta.remember_module_tables();
   delete from collecta.muted_changes m where m.captured_at < now() - keep;
   delete from collecta.delivery_queue q using collecta.endpoints e
   where e.endpoint_id = q.endpoint_id and e.state = 'deleted' and (q.leased_until is null or q.leased_until < now());
@@ -5243,9 +5737,8 @@ begin
 end
 $$;
 comment on function collecta.maintain() is
-  'For runners, at start and every ten minutes: makes partitions ahead, drops those past settings.retention, and '
-  'pauses '
-  'endpoints that have failed for settings.pause_after. Returns what it did.';
+  'Creates partitions for the next days, drops those older than settings.retention, and pauses endpoints that have '
+  'failed for settings.pause_after. Runners call it when they start and every ten minutes. Returns what it did.';
 --! EndIncluded operations/runner/maintain.sql
 
 --! Included inbound/internal/signature_rule.sql
@@ -5499,12 +5992,16 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(array_agg(distinct split_part(v.sealed, ':', 3)), '{}')
   from (
-    select unnest(array[s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}']) as sealed from collecta.endpoint_secrets s
+    select unnest(array[
+      s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}']) as sealed
+    from collecta.endpoint_secrets s
     union all
-    select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end]) from collecta.inbound_secrets s) v
+    select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end])
+    from collecta.inbound_secrets s) v
   where v.sealed like 'sealed:%'
 $$;
-comment on function collecta.sealing_keys() is 'For runners: the ids of the keys by which secrets in use are sealed.';
+comment on function collecta.sealing_keys() is
+  'Returns the ids of the keys that sealed the secrets in use. Runners check that they have these keys.';
 --! EndIncluded endpoints/runner/sealing_keys.sql
 
 --! Included inbound/internal/read_inbound_mapping.sql
@@ -5988,8 +6485,10 @@ begin
       -- Not by format(), which writes a null as nothing: where none is missing, there is nothing to say about it.
       detail = concat_ws('; ', 'Column ' || wrong,
         'Column ' || missing || ' must not be null, has no default and is not mapped') || '.',
-      hint = coalesce('Map it, or: alter table ' || target.relation::text || ' alter column '
-        || split_part(missing, ', ', 1) || ' set default ...;', format('\d %s', target.relation));
+      hint = case when missing is not null
+        then format('Map it, or: alter table %s alter column %s set default ...;', target.relation,
+                    split_part(missing, ', ', 1))
+        else format('\d %s', target.relation) end;
   end if;
 
   select string_agg(format('%I', c), ', ') into wrong
@@ -6603,11 +7102,15 @@ create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_i
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (select from collecta.inbound_endpoints e
-    where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted') then
+  -- Inbound endpoints have no scope: who is restricted to scopes sees none.
+  if collecta.visible_scopes() is not null or not exists (
+    select from collecta.inbound_endpoints e
+    where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted'
+  ) then
     raise exception using errcode = 'CW050', message = format('there is no inbound endpoint %L', inbound_endpoint_id),
-      detail = case when exists (select from collecta.inbound_endpoints e
-        where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
+      detail = case when collecta.visible_scopes() is not null then 'You are restricted to scopes, and it has none.'
+        when exists (select from collecta.inbound_endpoints e
+          where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
         then 'It was deleted.' else 'No inbound endpoint ever had this id.' end,
       hint = 'select inbound_endpoint_id, module, state from collecta.inbound_endpoints where state <> ''deleted'';';
   end if;
@@ -7591,7 +8094,8 @@ as $$
 declare
   queued bigint;
 begin
-  if not exists (select from collecta.inbound_requests r where r.request_id = id) then
+  if collecta.visible_scopes() is not null
+    or not exists (select from collecta.inbound_requests r where r.request_id = id) then
     perform collecta.check_inbound_endpoint_id(id);
   end if;
   update collecta.inbound_requests r set state = 'retry'
@@ -7668,53 +8172,171 @@ comment on function collecta.test_inbound_mapping(text, json) is
 --! EndIncluded inbound/test_inbound_mapping.sql
 
 --! Included modules/row_secured_modules.sql
--- A copy of a record must not tell what row security keeps from who reads it: its policies cannot be asked about a record that
--- may be gone, so to whom they apply the contents of such modules are hidden as a whole. Owners, BYPASSRLS and superusers see all.
+-- A copy of a record must not tell what row security keeps from who reads it. Its policies cannot be asked about a record
+-- that may be gone, so the contents of such modules are hidden as a whole from those to whom the policies apply. A table
+-- that is gone is treated as if its policies still applied; so is one whose name is another one's now.
 create view collecta.row_secured_modules as
-select distinct v.slug, v.relation::regclass as relation
-from collecta.module_versions v join pg_class c on c.oid = v.relation
-where c.relrowsecurity and row_security_active(c.oid);
+select distinct m.slug, m.relation
+from (
+  select v.slug, v.relation, null::text as named, false as row_secured from collecta.module_versions v
+  union all
+  select t.slug, t.relation, t.named, t.row_secured from collecta.module_tables t
+) m
+left join (pg_class c join pg_namespace n on n.oid = c.relnamespace) on c.oid = m.relation
+where not (select pg_has_role(current_user, e.relowner, 'usage')
+           from pg_class e where e.oid = 'collecta.events'::regclass)
+  and case
+    when c.oid is null or m.named <> quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+      then (m.row_secured or coalesce(c.relrowsecurity, false)) and row_security_active('collecta.events'::regclass)
+    else c.relrowsecurity and row_security_active(c.oid)
+      or c.relkind = 'p' and exists (
+        select from pg_partition_tree(c.oid) p join pg_class leaf on leaf.oid = p.relid
+        where leaf.relrowsecurity and row_security_active(leaf.oid)) end;
 comment on view collecta.row_secured_modules is
-  'Modules on whose table row security applies to you: their events, and what was received into them, are hidden from you, and request_body is null.';
+  'Modules whose table, or a partition of it, has row security that applies to you, or had it and is gone. What their
+records held is hidden from you: their events, what was received into them, what was set aside, and what receivers
+answered. Of their deliveries you see time, endpoint and outcome.';
 
--- Our functions run as the owner, to whom these do not apply. None on the outbox: the writers' sessions may have row_security = off.
+-- The names of these modules, for policies: as an array it is computed once for a query, whatever the number of rows.
+-- Our functions run as the owner of the tables, to whom the policies do not apply. There is none on the outbox, since
+-- the sessions of writers may have row_security = off, nor on the attempts: there, columns are not granted.
 alter table collecta.events enable row level security;
 create policy events_of_row_secured_modules_are_hidden on collecta.events
-  for select using (module not in (select slug from collecta.row_secured_modules));
+  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
 alter table collecta.unrouted enable row level security;
 create policy changes_of_row_secured_modules_are_hidden on collecta.unrouted
-  for select using (module not in (select slug from collecta.row_secured_modules));
+  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
+alter table collecta.muted_changes enable row level security;
+create policy changes_of_row_secured_modules_are_hidden on collecta.muted_changes
+  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
+-- Its reason may quote a row of any module.
+alter table collecta.routing_trouble enable row level security;
+create policy trouble_is_hidden_where_a_module_is on collecta.routing_trouble
+  for select using (not exists (select from collecta.row_secured_modules));
 alter table collecta.inbound_requests enable row level security;
 create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_requests
-  for select using (inbound_endpoint_id not in (
-    select e.inbound_endpoint_id from collecta.inbound_endpoints e join collecta.row_secured_modules m on m.slug = e.module));
+  for select using (inbound_endpoint_id <> all (array(
+    select e.inbound_endpoint_id from collecta.inbound_endpoints e
+    join collecta.row_secured_modules m on m.slug = e.module)));
 --! EndIncluded modules/row_secured_modules.sql
+--! Included install/restriction_policies.sql
+-- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is about
+-- endpoints. Tables that are not here tell of the configuration and of no tenant.
+create policy restricted_logins_see_their_scopes on collecta.events as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or scope = any ((select collecta.visible_scopes(current_user))::text[]));
+create policy restricted_logins_see_their_scopes on collecta.unrouted as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+alter table collecta.delivery_attempts enable row level security;
+create policy restricted_logins_see_their_scopes on collecta.delivery_attempts
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+alter table collecta.delivery_queue enable row level security;
+create policy restricted_logins_see_their_scopes on collecta.delivery_queue
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+
+alter table collecta.endpoints enable row level security;
+create policy restricted_logins_see_their_scopes on collecta.endpoints
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or scope = any ((select collecta.visible_scopes(current_user))::text[]));
+-- The policy of collecta.endpoints holds in these subqueries as well.
+alter table collecta.subscriptions enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.subscriptions
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.endpoint_flow enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.endpoint_flow
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.delivery_rollup enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.delivery_rollup
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.alerts enable row level security;
+create policy restricted_logins_see_their_endpoints on collecta.alerts
+  for select using ((select collecta.visible_scopes(current_user)) is null
+    or subject in (select e.endpoint_id from collecta.endpoints e));
+alter table collecta.operator_actions enable row level security;
+create policy restricted_logins_see_their_actions on collecta.operator_actions
+  for select using ((select collecta.visible_scopes(current_user)) is null or done_by = current_user);
+
+create policy restricted_logins_see_none on collecta.muted_changes as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+create policy restricted_logins_see_none on collecta.routing_trouble as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+create policy restricted_logins_see_none on collecta.inbound_requests as restrictive
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.inbound_endpoints enable row level security;
+create policy restricted_logins_see_none on collecta.inbound_endpoints
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.inbound_budgets enable row level security;
+create policy restricted_logins_see_none on collecta.inbound_budgets
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.inbound_refusals enable row level security;
+create policy restricted_logins_see_none on collecta.inbound_refusals
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+alter table collecta.runners enable row level security;
+create policy restricted_logins_see_none on collecta.runners
+  for select using ((select collecta.visible_scopes(current_user)) is null);
+--! EndIncluded install/restriction_policies.sql
+--! Included outbound/waiting_changes.sql
+-- In place of collecta.outbox itself for readers: a policy on the outbox would fail the writers whose sessions have
+-- row_security = off, pg_restore's among them.
+create view collecta.waiting_changes as
+select o.change_id, o.version, o.operation, o.transaction_id, o.trigger_depth, o.captured_at
+from collecta.outbox o
+where (select collecta.visible_scopes(current_user)) is null;
+comment on view collecta.waiting_changes is
+  'Changes in the outbox, which are not routed yet, without what the rows held. Empty for who is restricted to scopes.';
+--! EndIncluded outbound/waiting_changes.sql
 --! Included outbound/webhook_deliveries.sql
+-- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to what
+-- it reads: then it shows nothing to whom they should.
+create or replace function collecta.is_walled(view_name text) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select not r.rolsuper and not r.rolbypassrls and not pg_has_role(r.oid, e.relowner, 'usage')
+  from pg_catalog.pg_class v
+  join pg_catalog.pg_roles r on r.oid = v.relowner
+  join pg_catalog.pg_class e on e.oid = 'collecta.events'::regclass
+  where v.relnamespace = 'collecta'::regnamespace and v.relname = view_name
+$$;
+comment on function collecta.is_walled(text) is
+  'Whether a view has an owner to whom row security applies. Asked once in a query of the view.';
+
+-- An attempt whose event is hidden by a policy is shown without what it told of the record. A condition on a column of
+-- the event makes this an inner join, which its indexes serve.
 create view collecta.webhook_deliveries as
 select
   a.id, a.event_id, a.endpoint_id, e.module, e.event, e.record_id, a.attempt, a.url,
-  a.request_headers::jsonb as request_headers,
-  case when e.module not in (select slug from collecta.row_secured_modules) then e.body end as request_body, a.outcome,
-  a.response_status, a.response_headers::jsonb as response_headers, a.response_body, a.error,
+  a.request_headers::jsonb as request_headers, e.body as request_body, a.outcome, a.response_status,
+  case when e.event_id is not null then a.response_headers::jsonb end as response_headers,
+  case when e.event_id is not null then a.response_body end as response_body,
+  case when e.event_id is not null then a.error when a.error is not null then 'hidden' end as error,
   a.started_at, a.finished_at, round(extract(epoch from a.finished_at - a.started_at) * 1000, 3) as duration_ms,
   a.lookup_ms, a.connect_ms, a.first_byte_ms, a.total_ms, a.next_attempt_at, a.replay_of,
   e.scope, e.sequence, e.occurred_at, a.routed_at
 from collecta.delivery_attempts a
-join collecta.events e
-  on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at;
+left join collecta.events e
+  on e.event_id = a.event_id and e.payload_role = a.payload_role and e.routed_at = a.routed_at
+where (select collecta.is_walled('webhook_deliveries')
+  or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.webhook_deliveries is
   'Every delivery attempt with its event: what was sent, when, and what came back.
 select ... where record_id = ''...'' order by started_at.';
 comment on column collecta.webhook_deliveries.id is 'The attempt; give it to replay_delivery(id).';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
+comment on column collecta.webhook_deliveries.module is
+  'Null, as all that tells of the record or of the receiver''s answer, where row security of the module''s table applies
+to you (collecta.row_secured_modules).';
 comment on column collecta.webhook_deliveries.outcome is
   'delivered; failed (is tried again); blocked (the destination is not allowed; is tried again); exhausted (the last
-attempt, whatever refused it: given up); lost (the runner vanished: no attempt).';
+attempt, whatever refused it: given up); lost (the runner ended before the answer: no attempt).';
 comment on column collecta.webhook_deliveries.sequence is
   'The payload''s: it rises in the order in which a record''s changes happened.';
-comment on column collecta.webhook_deliveries.request_body is
-  'The exact bytes that were sent, as text; null to whom row security of the module''s table applies
-(collecta.row_secured_modules).';
+comment on column collecta.webhook_deliveries.request_body is 'The exact bytes that were sent, as text.';
 comment on column collecta.webhook_deliveries.next_attempt_at is 'When it is tried again; null after the last attempt.';
 comment on column collecta.webhook_deliveries.lookup_ms is
   'Resolving and checking the destination, in milliseconds; null where the runner did not get there.';
@@ -7724,30 +8346,69 @@ comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name 
 --! Included outbound/undelivered.sql
 create view collecta.undelivered as
 select a.id, a.event_id, a.endpoint_id, v.module, v.event, v.record_id, v.sequence, a.attempt, a.url, a.response_status,
-  a.error, a.started_at, a.finished_at, v.occurred_at, a.routed_at
+  case when v.event_id is not null then a.error when a.error is not null then 'hidden' end as error,
+  a.started_at, a.finished_at, v.occurred_at, a.routed_at
 from collecta.delivery_attempts a
-join collecta.endpoints e on e.endpoint_id = a.endpoint_id
-join collecta.events v on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
-where a.outcome = 'exhausted' and e.state <> 'deleted'
+left join collecta.events v
+  on v.event_id = a.event_id and v.payload_role = a.payload_role and v.routed_at = a.routed_at
+where a.outcome = 'exhausted'
+  and not exists (select from collecta.endpoints e where e.endpoint_id = a.endpoint_id and e.state = 'deleted')
   and not exists (
     select from collecta.delivery_attempts l
     where l.event_id = a.event_id and l.endpoint_id = a.endpoint_id and l.routed_at = a.routed_at
       and l.id > a.id and l.outcome in ('delivered', 'exhausted'))
   and not exists (
     select from collecta.delivery_queue q
-    where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null);
+    where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null)
+  and (select collecta.is_walled('undelivered')
+    or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.undelivered is
   'Deliveries that were given up, and neither delivered nor queued again since: one row each, with the last attempt.
-select collecta.replay_undelivered(); sends them again.';
+select collecta.replay_undelivered(); sends them again. What row security hides is null, as in webhook_deliveries.';
 comment on column collecta.undelivered.id is 'The last attempt; give it to replay_delivery(id).';
 comment on column collecta.undelivered.error is 'Why: what the receiver, the look-up or the guard said last.';
 --! EndIncluded outbound/undelivered.sql
+--! Included install/internal/own_views.sql
+-- A view reads with the rights of its owner, and row security does not apply to the owner of a table. So these views
+-- belong to a role of their own, which nobody logs in as and which owns nothing else: the policies of what they read
+-- apply to whoever reads them, and other than a condition in the view they cost no index.
+create or replace function collecta.own_views() returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  viewer constant name := collecta.role_name('collecta_viewer');
+  views constant text[] := array(
+    select format('collecta.%I', c.relname) from pg_catalog.pg_class c
+    where c.relnamespace = 'collecta'::regnamespace and c.relkind = 'v'
+      and c.relname = any (collecta.walled_views()) and c.relowner is distinct from to_regrole(quote_ident(viewer)));
+  view_name text;
+begin
+  if views = '{}' or to_regrole(quote_ident(viewer)) is null or not pg_has_role(current_user, viewer, 'usage') then
+    return;
+  end if;
+  -- A new owner needs CREATE on the schema while it becomes one.
+  execute format('grant create on schema collecta to %I', viewer);
+  foreach view_name in array views loop
+    execute format('alter view %s owner to %I', view_name, viewer);
+  end loop;
+  execute format('revoke create on schema collecta from %I', viewer);
+end
+$$;
+comment on function collecta.own_views() is 'Hands collecta.walled_views() to collecta_viewer, where that role exists.';
+
+create or replace function collecta.walled_views() returns text[]
+language sql immutable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array['webhook_deliveries', 'undelivered']
+$$;
+comment on function collecta.walled_views() is 'Views whose readers see what policies let them see.';
+--! EndIncluded install/internal/own_views.sql
 --! Included outbound/replay_undelivered.sql
 create or replace function collecta.replay_undelivered(
   endpoint_id text default null, since timestamptz default '-infinity', until timestamptz default 'infinity'
 ) returns bigint
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set jit = off
+set search_path = pg_catalog, pg_temp set jit = off set row_security = on
 as $$
 declare
   queued bigint;
@@ -7771,7 +8432,7 @@ comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) 
 span of time. Returns how many; what is queued already is not queued twice.';
 --! EndIncluded outbound/replay_undelivered.sql
 --! Included install/internal/check_grants.sql
--- Reads the catalogs only: it works where the owner of collecta has lost rights on its own tables.
+-- It reads only the system catalogs, so it works even if the owner of collecta has lost rights on its own tables.
 create or replace function collecta.check_grants()
 returns table (severity text, problem text, subject text, detail text, hint text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
@@ -7779,42 +8440,49 @@ as $$
 begin
   return query
   select 'error', 'privileges are not as designed', min(d.object collate "C"),
-    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
+    format('%s objects have privileges for roles that should have none, or lack some for roles that should have them: '
+           '%s.', count(*),
            string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
     'select * from collecta.restore_grants();'
   from (select differing.object, row_number() over (order by differing.object collate "C") as place
         from collecta.differing_grants() differing) d
   having count(*) > 0;
 
-  -- After a restore without the roles everything belongs to whoever restored it.
+  -- After a restore without the roles, everything belongs to the role that restored it.
   return query
   select 'error', 'objects have the wrong owner', min(o.name collate "C"),
-    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
+    format('%s objects do not belong to %s, the role as which collecta''s functions should run.', count(*),
            collecta.role_name('collecta_owner')),
     'collecta-webhooks migrate'
   from (
-    select c.oid::regclass::text as name, c.relowner as owner, false as is_written
+    select c.oid::regclass::text as name, c.relowner as owner, false as is_written,
+      c.relname = any (collecta.walled_views()) as is_walled
     from pg_class c
     where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
     union all
-    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+'
+    select p.oid::regprocedure::text, p.proowner, p.proname ~ '^(write|cast)_inbound_[0-9]+',
+      false
     from pg_proc p
     where p.pronamespace in (select n.oid from pg_namespace n
                              where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
   ) o
   join pg_roles r on r.oid = o.owner
   cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
-  where r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
-                          collecta.role_name('collecta_writer'))
-    and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
-    -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
-    and (r.rolsuper or o.owner <> schema.owner)
-    -- An inbound endpoint may have a writer of its own, which is a role that nobody logs in as.
+  where case
+      -- With another owner, the policies of the tables that it reads would not apply.
+      when o.is_walled and to_regrole(quote_ident(collecta.role_name('collecta_viewer'))) is not null
+        then r.rolname <> collecta.role_name('collecta_viewer')
+      else r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
+                             collecta.role_name('collecta_writer'))
+        and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
+        -- An install without roles of its own belongs to the installer, which should not be a superuser.
+        and (r.rolsuper or o.owner <> schema.owner) end
+    -- An inbound endpoint may have its own writer role, which must be a NOLOGIN role.
     and not (o.is_written and not r.rolsuper and not r.rolcanlogin)
   having count(*) > 0;
 end
 $$;
-comment on function collecta.check_grants() is 'Rows of collecta.health about owners and privileges.';
+comment on function collecta.check_grants() is 'Returns the rows of collecta.health about owners and privileges.';
 --! EndIncluded install/internal/check_grants.sql
 --! Included install/internal/check_install.sql
 create or replace function collecta.check_install()
@@ -7824,31 +8492,33 @@ as $$
 begin
   return query
   select 'error', 'rows are missing', current_database()::text,
-    'This looks like a copy of the schema alone: triggers capture, and nothing knows what to do with the changes.',
+    'This looks like a copy of the schema without its rows: the triggers capture changes, but there are no modules and '
+    'endpoints to route them to.',
     'collecta-webhooks migrate'
   where not exists (select from collecta.installation) or not exists (select from collecta.settings);
 
   return query
   select 'info', 'this copy does not deliver', current_database()::text,
     format('Since %s: collecta.disable_copy() was called.', i.since),
-    'select collecta.resume_after_restore(); -- if it is to deliver after all'
+    'select collecta.resume_after_restore(); -- if this database is to deliver after all'
   from collecta.installation i where not i.delivers;
 
   return query
   select 'error', 'database is a copy', current_database()::text,
-    'collecta was installed in another database. Nothing is claimed here.',
+    'collecta was installed in another database. No delivery is claimed here.',
     'select collecta.resume_after_restore();'
   from collecta.installation i
-  where i.delivers and i.system_identifier || '/' || i.database_oid <> collecta.database_identity();
+  where i.delivers and i.identity <> collecta.database_identity();
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
-    format('%s is a member of %s and may connect here and to %s: a runner with its URL could send what is queued in '
-           'either.', member.rolname, dispatcher.rolname, string_agg(distinct other.datname::text, ', ')),
+    format('%s is a member of %s and may connect to this database and to %s. So a runner that uses this login could '
+           'send what is queued in any of them.', member.rolname, dispatcher.rolname,
+           string_agg(distinct other.datname::text, ', ')),
     format('revoke connect on database %I from public; -- and grant it to the logins of this database',
            current_database())
   from pg_roles dispatcher
-  -- pg_shdepend tells which databases have privileges of the role in them.
+  -- pg_shdepend says in which databases the role has privileges.
   join pg_shdepend used on used.refclassid = 'pg_authid'::regclass and used.refobjid = dispatcher.oid
   join pg_database other on other.oid = used.dbid and other.datname <> current_database()
   join pg_roles member on member.rolcanlogin and not member.rolsuper
@@ -7859,13 +8529,31 @@ begin
   group by member.rolname, dispatcher.rolname;
 
   return query
+  select 'warning', 'restricted login is gone', l.login::text,
+    format('No role has this name%s. One that gets it will be restricted to its scopes.', coalesce(
+      (select format('; it is called %s now and still restricted', r.rolname) from pg_roles r
+       where r.oid = l.login_oid and l.database = collecta.database_identity()), '')),
+    format('select collecta.unrestrict_login(%L);', l.login)
+  from collecta.restricted_logins l
+  where to_regrole(quote_ident(l.login)) is null;
+
+  return query
+  select 'error', 'restriction does not hold', l.login::text,
+    format('%s is restricted to scopes and %s.', l.login, collecta.why_not_restricted(l.login)),
+    format('alter role %I nosuperuser nobypassrls; -- and revoke memberships that give it more; or: '
+           'select collecta.unrestrict_login(%L);', l.login, l.login)
+  from collecta.restricted_logins l
+  where collecta.why_not_restricted(l.login) is not null;
+
+  return query
   select 'warning', 'publication for all tables', p.pubname::text,
-    'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
+    'It includes collecta''s tables. Each new partition stops the subscriber until the table exists there.',
     format('drop publication %I; -- and create one that names its tables', p.pubname)
   from pg_publication p where p.puballtables;
 end
 $$;
-comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
+comment on function collecta.check_install() is
+  'Returns the rows of collecta.health about the database and the install.';
 --! EndIncluded install/internal/check_install.sql
 --! Included modules/internal/check_shards.sql
 create or replace function collecta.check_shards()
@@ -7925,8 +8613,8 @@ begin
 end
 $$;
 comment on function collecta.attach_moved_shards() is
-  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose owner '
-  'needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
+  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose '
+  'owner needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
 --! EndIncluded modules/internal/check_shards.sql
 --! Included modules/internal/check_modules.sql
 create or replace function collecta.check_modules()
@@ -7968,7 +8656,9 @@ begin
   cross join lateral (
     select array(
       select name from unnest(v.key_columns || v.status_column || v.custom_data_column || v.scope_column) name
-      where not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = name and not a.attisdropped)
+      where not exists (
+        select from pg_attribute a
+        where a.attrelid = m.relation and a.attname = name and not a.attisdropped)
         and name is not null) as names) gone
   where gone.names <> '{}';
 
@@ -7985,14 +8675,16 @@ begin
     where case when v.key_is_named then k.columns @> v.key_columns and k.columns <@ v.key_columns else k.is_primary end
     limit 1) keys on true
   where (keys.columns is null or not v.key_is_named and keys.columns <> v.key_columns)
-    -- A renamed key column has its own row.
+    -- A renamed key column is reported by a row of its own, above.
     and not exists (select from unnest(v.key_columns) name
-      where not exists (select from pg_attribute a where a.attrelid = m.relation and a.attname = name and not a.attisdropped));
+      where not exists (
+        select from pg_attribute a
+        where a.attrelid = m.relation and a.attname = name and not a.attisdropped));
 
   return query
   select 'error', 'excluded column is unknown', m.slug,
-    format('Of %s nobody knows where it is since the database was restored. Until it is attached again, only key, scope and '
-      'status of its records are captured.', array_to_string(collecta.unresolved_columns(v), ', ')),
+    format('The database was restored, and nobody knows where the column %s is. Until the module is attached again, '
+      'only key, scope and status of its records are captured.', array_to_string(collecta.unresolved_columns(v), ', ')),
     collecta.attach_call(m.relation, m.slug, v.status_column, v.custom_data_column, v.scope_column,
       coalesce(nullif(array(select name from unnest(v.exclude_columns) name
         where name <> all (collecta.unresolved_columns(v))), '{}'), '{}'), v.ignore_columns,
@@ -8000,12 +8692,13 @@ begin
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
   join pg_class c on c.oid = m.relation
-  where v.exclude_columns <> '{}' and v.database = collecta.database_identity() and collecta.unresolved_columns(v) <> '{}';
+  where v.exclude_columns <> '{}' and v.database = collecta.database_identity()
+    and collecta.unresolved_columns(v) <> '{}';
 
   return query
   select 'error', 'columns are not looked up', m.slug,
-    'The database was restored since it was attached. Until its columns are looked up again, only key, scope and status of '
-      'its records are captured if it has exclude_columns.',
+    'The database was restored since it was attached. Until its columns are looked up again, only key, scope and '
+      'status of its records are captured if it has exclude_columns.',
     'select * from collecta.maintain();'
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
@@ -8025,8 +8718,9 @@ begin
 
   return query
   with member as (
-    -- A row can be written to a shard in no other way, as to a table that is no partition.
-    select m.slug, m.module_id, p.relid::oid as relid, p.relid = m.relation or collecta.is_distributed(m.relation) as is_root
+    -- A shard, like a table without partitions, is only ever written to directly, so it needs all triggers itself.
+    select m.slug, m.module_id, p.relid::oid as relid,
+      p.relid = m.relation or collecta.is_distributed(m.relation) as is_root
     from collecta.modules m
     join pg_class c on c.oid = m.relation
     cross join lateral collecta.module_members(m.relation) p
@@ -8041,12 +8735,14 @@ begin
   )
   select p.severity, p.problem, s.slug, format(p.detail, s.relid::regclass, s.lacking),
     case when s.is_complete
-      then (select string_agg(format('alter table %s enable trigger collecta_capture_%s;', s.relid::regclass, task), ' ')
+      then (select string_agg(format('alter table %s enable trigger collecta_capture_%s;', s.relid::regclass, task),
+          ' ')
         from unnest(s.disabled) task)
       else format('select collecta.attach_partitions(%L);', s.slug) end
   from (
     select slug, relid, is_root or bool_or(is_ours) is true as is_attached, bool_and(is_ours is true) as is_complete,
-      string_agg(task, ', ' order by task collate "C") filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
+      string_agg(task, ', ' order by task collate "C")
+        filter (where is_ours is not true or tgenabled not in ('O', 'A')) as lacking,
       array_agg(task) filter (where tgenabled not in ('O', 'A')) as disabled
     from standing
     group by slug, relid, is_root) s
@@ -8060,8 +8756,8 @@ begin
 
   return query
   select 'error', 'trigger of another table', m.slug,
-    format('%s has triggers of a module that it does not belong to: it was restored from another database, or is a partition '
-      'that was detached. They capture nothing.', t.tgrelid::regclass),
+    format('%s has triggers of a module that it does not belong to: it was restored from another database, or is a '
+      'partition that was detached. They capture nothing.', t.tgrelid::regclass),
     string_agg(format('drop trigger %I on %s;', t.tgname, t.tgrelid::regclass), ' ' order by t.tgname)
   from collecta.modules m
   cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
@@ -8092,10 +8788,11 @@ begin
     collecta.truncate_remedy(c.oid)
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version and v.on_truncate = 'records'
-  cross join lateral (select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
+  cross join lateral (
+    select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
-  -- Few tables have anything to look at closely.
+  -- The cheap conditions come first: truncate_problem is slow, and few tables need it.
   where (c.relrowsecurity or not has_table_privilege(capturer, c.oid, 'select')
       or not has_schema_privilege(capturer, c.relnamespace, 'usage')
       or exists (select from pg_index i where i.indrelid = c.oid and (i.indexprs is not null or i.indpred is not null))
@@ -8105,40 +8802,43 @@ begin
 
   return query
   select p.severity, p.problem, m.slug, format(p.detail, a.attname, k.castfunc::regprocedure),
-    format('select proname, proowner::regrole from pg_catalog.pg_proc where oid = %L::regprocedure;', k.castfunc::regprocedure)
+    format('select proname, proowner::regrole from pg_catalog.pg_proc where oid = %L::regprocedure;',
+      k.castfunc::regprocedure)
   from collecta.modules m
   join pg_attribute a on a.attrelid = m.relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
   join pg_type t on t.oid = a.atttypid
-  join pg_cast k on k.castsource in (t.oid, t.typelem, t.typbasetype) and k.casttarget = 'json'::regtype and k.castfunc <> 0
+  join pg_cast k on k.castsource in (t.oid, t.typelem, t.typbasetype) and k.casttarget = 'json'::regtype
+    and k.castfunc <> 0
   cross join lateral (
-    select 'warning', 'cast to json is not used', 'Column %s is captured as its text: its type''s cast to json, %s, or the '
-      'type belongs to an ordinary role, whose code does not run in capture.'
+    select 'warning', 'cast to json is not used',
+      'Column %s is captured as its text: its type''s cast to json, %s, or the type belongs to an ordinary role, whose '
+      'code does not run in capture.'
     where collecta.type_kind(a.atttypid) = 'untrusted'
     union all
-    select 'info', 'values may be captured as text', 'Column %s is captured through the cast to json of its type, %s; a '
-      'value that this refuses, as its text.'
+    select 'info', 'values may be captured as text',
+      'Column %s is captured through the cast to json of its type, %s; a value that this refuses, as its text.'
     where collecta.type_kind(a.atttypid) = 'trusted') p (severity, problem, detail);
 
-  select string_agg(privilege, '; ') into missing
+  select string_agg(lacking.statement, '; ' order by lacking.statement) into missing
   from (
-    select 'grant usage on schema collecta, collecta_rows to ' || quote_ident(capturer) as privilege
-    where not (has_schema_privilege(capturer, 'collecta', 'usage') and has_schema_privilege(capturer, 'collecta_rows', 'usage'))
+    select format('grant %s on %s to %I', g.privilege, case g.kind when 'schema' then format('schema %I', g.object)
+        when 'relation' then format('collecta.%I', g.object) else format('function %s', p.oid::regprocedure) end, capturer)
+    from collecta.designed_grants() g
+    left join pg_catalog.pg_proc p
+      on g.kind = 'function' and p.pronamespace = 'collecta'::regnamespace and p.proname = g.object
+    where g.grantee = collecta.role_name('collecta_capture')
+      and not case g.kind when 'schema' then has_schema_privilege(capturer, g.object, g.privilege)
+        when 'relation' then has_table_privilege(capturer, format('collecta.%I', g.object), g.privilege)
+        else has_function_privilege(capturer, p.oid, g.privilege) end
     union all
-    select 'grant insert on collecta.outbox to ' || quote_ident(capturer)
-    where not has_table_privilege(capturer, 'collecta.outbox', 'insert')
-    union all
-    select 'grant select on collecta.settings to ' || quote_ident(capturer)
-    where not has_table_privilege(capturer, 'collecta.settings', 'select')
-    union all
-    select format('grant execute on function %s to %I', name::regprocedure, capturer)
-    from unnest(array['collecta.pick_columns(json, text[], boolean)', 'collecta.mask_escapes(json)',
-      'collecta.unmask_escapes(text)', 'collecta.omitted_columns(oid, text[], smallint[])',
-      'collecta.relations_to_capture(oid, text, text, text)', 'collecta.capture_statement(int, int, oid, text, boolean)',
-      'collecta.writer_timed_out()']) name
-    where not has_function_privilege(capturer, name, 'execute')) p;
+    select format('grant execute on function %s to %I', p.oid::regprocedure, capturer)
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta_rows'::regnamespace and not has_function_privilege(capturer, p.oid, 'execute')
+  ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
-      'Rights of the capturing role were revoked: changes are captured in part, or writers fail.', missing || ';';
+      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are not '
+      'captured, or in part, and those are lost.', missing || ';';
   end if;
   perform collecta.leave_citus(before);
 end
@@ -8157,7 +8857,7 @@ begin
   from collecta.endpoints e where e.state = 'paused';
 
   return query
-  select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', f.failing_since),
+  select 'warning', 'endpoint fails', e.endpoint_id, format('No delivery succeeded since %s.', f.failing_since),
     format('select started_at, outcome, response_status, error from collecta.webhook_deliveries '
            'where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
   from collecta.endpoints e
@@ -8167,12 +8867,13 @@ begin
   return query
   select 'warning', 'receiver asks to wait', f.endpoint_id,
     format('It answered 429 or 503 with Retry-After; nothing is sent before %s.', f.held_until),
-    format('select held_at, held_until, learned_per_second from collecta.endpoint_flow where endpoint_id = %L;', f.endpoint_id)
+    format('select held_at, held_until, learned_per_second from collecta.endpoint_flow where endpoint_id = %L;',
+           f.endpoint_id)
   from collecta.endpoint_flow f
   where f.held_until > now() + interval '1 minute';
 end
 $$;
-comment on function collecta.check_endpoints() is 'Rows of collecta.health about endpoints.';
+comment on function collecta.check_endpoints() is 'Returns the rows of collecta.health about endpoints.';
 --! EndIncluded endpoints/internal/check_endpoints.sql
 --! Included outbound/internal/check_outbound.sql
 create or replace function collecta.check_outbound()
@@ -8185,6 +8886,14 @@ begin
     'select * from collecta.maintain();'
   from unnest(array['events', 'delivery_attempts']) parent
   where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
+
+  -- Three days are made ahead: without the day after tomorrow nothing has been made for a day, and there is a day left.
+  return query
+  select 'warning', 'partitions are not made ahead', parent,
+    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYY-MM-DD')),
+    'select * from collecta.maintain(); -- says what fails: an event trigger, a missing right, no runner'
+  from unnest(array['events', 'delivery_attempts']) parent
+  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC' + interval '2 days', '_YYYYMMDD'))) is null;
 
   -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
   return query
@@ -8299,17 +9008,20 @@ $$;
 comment on function collecta.check_inbound() is 'Rows of collecta.health about inbound endpoints.';
 --! EndIncluded inbound/internal/check_inbound.sql
 --! Included operations/health.sql
--- Each topic knows what can be wrong with it and has a check function of its own. One that fails hides no other's rows.
+-- Each topic has its own check function. If one of them fails, the rows of the others are still shown.
 create or replace function collecta.check_health()
 returns table (severity text, problem text, subject text, detail text, hint text)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off set row_security = on
 as $$
 declare
+  scopes constant text[] := collecta.visible_scopes();
   topic text;
 begin
   foreach topic in array array['grants', 'install', 'modules', 'endpoints', 'outbound', 'inbound'] loop
     begin
-      return query execute format('select * from collecta.%I()', 'check_' || topic);
+      return query execute format(
+        'select c.* from collecta.%I() c where $1 is null or c.subject in ('
+        'select e.endpoint_id from collecta.endpoints e where e.scope = any ($1))', 'check_' || topic) using scopes;
     exception when others then
       return query select 'error', 'check failed', topic,
         format('collecta.check_%s() ended with SQLSTATE %s, so nothing is known about this topic.', topic, sqlstate),
@@ -8318,29 +9030,92 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.check_health() is 'What collecta.health shows.';
+comment on function collecta.check_health() is
+  'Returns the rows of collecta.health. A caller who is restricted to scopes gets those about their endpoints.';
 
 create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
-  'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
+  'Problems that need a DBA, each with the statement that helps. If there is no row, nothing needs attention.';
 --! EndIncluded operations/health.sql
+--! Included operations/runner/read_figures.sql
+-- A scrape costs about the same on a million queued rows as on none: rows are counted up to 10,000, ages are index
+-- look-ups, and attempts are read by the key.
+create or replace function collecta.read_figures() returns table (name text, labels jsonb, value float8)
+language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+  with depth as (
+    select d.name, d.counted > 10000 as estimated,
+      case when d.counted > 10000
+        then greatest(d.counted, pg_stat_get_live_tuples(format('collecta.%I', d.relation)::regclass)) else d.counted
+        end as depth
+    from (values
+      ('collecta_outbox_rows', 'outbox', (select count(*) from (select from collecta.outbox limit 10001) o)),
+      ('collecta_delivery_queue_rows', 'delivery_queue',
+        (select count(*) from (select from collecta.delivery_queue limit 10001) q)),
+      ('collecta_unrouted', 'unrouted', (select count(*) from (select from collecta.unrouted limit 10001) u))
+    ) d (name, relation, counted)
+  ), figure (name, labels, value) as (
+  select 'collecta_captured_total', '{}'::jsonb, case when s.is_called then s.last_value / 2 else 0 end::float8
+  from collecta.outbox_change_id_seq s
+  union all
+  select 'collecta_outbox_oldest_seconds', '{}', coalesce(extract(epoch from now()
+    - (select o.captured_at from collecta.outbox o order by o.change_id limit 1)), 0)::float8
+  union all
+  select d.name, '{}', d.depth::float8 from depth d
+  union all
+  select d.name || '_estimated', '{}', d.estimated::int::float8 from depth d
+  union all
+  select 'collecta_due_oldest_seconds', jsonb_build_object('endpoint', e.endpoint_id),
+    greatest(extract(epoch from now() - q.due_at), 0)::float8
+  from collecta.endpoints e
+  cross join lateral (
+    select q.due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id order by q.due_at limit 1) q
+  where e.state <> 'deleted' and q.due_at < now()
+  union all
+  select 'collecta_endpoints', jsonb_build_object('state', e.state), count(*)::float8
+  from collecta.endpoints e group by e.state
+  union all
+  select 'collecta_endpoint_info', jsonb_build_object('endpoint', e.endpoint_id, 'name', coalesce(e.name, '')), 1
+  from collecta.endpoints e where e.state <> 'deleted'
+  union all
+  select 'collecta_attempts_last_minute', jsonb_build_object('outcome', a.outcome), count(*)::float8
+  from collecta.delivery_attempts a
+  where a.id >= collecta.attempt_id_at(now() - interval '1 minute') group by a.outcome
+  union all
+  select 'collecta_inbound_requests_failed', '{}', count(*)::float8
+  from (select from collecta.inbound_requests r where r.state = 'failed' limit 10001) r
+  union all
+  select 'collecta_health', jsonb_build_object('severity', h.severity, 'problem', h.problem), count(*)::float8
+  from collecta.check_health() h group by h.severity, h.problem
+  )
+  -- Who is restricted to scopes sees the figures of their endpoints. check_health() knows of that itself.
+  select f.name, f.labels, f.value
+  from figure f cross join collecta.visible_scopes() scopes
+  where scopes is null or f.name = 'collecta_health'
+    or f.labels ->> 'endpoint' in (select e.endpoint_id from collecta.endpoints e where e.scope = any (scopes))
+$$;
+comment on function collecta.read_figures() is
+  'For runners and for who reads: what /metrics says of the database. Depths are exact up to 10,000; beyond that they '
+  'are estimates, and the figure that ends in _estimated is 1.';
+--! EndIncluded operations/runner/read_figures.sql
 --! Included install/internal/restore_rows.sql
--- What an install has rows of from the beginning, for a copy of the schema alone; called where collecta.installation is
--- empty.
+-- A copy of the schema without its rows lacks the rows that an install creates. This inserts them. sql/repair.sql calls
+-- it if collecta.installation is empty.
 create or replace function collecta.restore_rows() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  identity constant text := collecta.database_identity();
+  present constant text := collecta.database_identity();
   written record;
 begin
   insert into collecta.settings default values on conflict on constraint settings_pkey do nothing;
   insert into collecta.observation default values on conflict on constraint observation_pkey do nothing;
   perform collecta.save_sender_presets();
-  insert into collecta.installation (system_identifier, database_oid)
-  values (split_part(identity, '/', 1)::bigint, split_part(identity, '/', 2)::oid)
+  insert into collecta.installation (system_identifier, database_oid, branch)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''))
   on conflict on constraint installation_pkey do nothing;
-  -- Written for modules of the other database: their numbers will be given anew.
+  -- These functions were generated for modules of the other database. Modules of this one will get the same numbers.
   for written in
     select p.oid::regprocedure as id
     from pg_catalog.pg_proc p
@@ -8356,11 +9131,11 @@ begin
 end
 $$;
 comment on function collecta.restore_rows() is
-  'Makes a fresh install of a copy of the schema alone. migrate calls it after dropping the triggers that the copy '
-  'has.';
+  'Turns a copy of the schema without its rows into a fresh install. The installer calls it after it has dropped the '
+  'triggers of the copy.';
 --! EndIncluded install/internal/restore_rows.sql
 --! Included install/internal/designed_grants.sql
--- Deny by default: what is not listed here is its owner's alone. Owners have all rights on what they own.
+-- Access is denied by default: only the owner of an object may use it, except for the privileges that are listed here.
 create or replace function collecta.designed_grants()
 returns table (grantee text, privilege text, kind text, object text)
 language sql immutable security definer set search_path = pg_catalog, pg_temp
@@ -8370,55 +9145,72 @@ as $$
     ('collecta_reader', 'USAGE', 'schema', 'collecta'),
     ('collecta_operator', 'USAGE', 'schema', 'collecta'),
     ('collecta_capture', 'USAGE', 'schema', 'collecta'),
-    -- And not on collecta_modules: see schema.sql.
+    -- It has no USAGE on collecta_modules; schema.sql says why.
     ('collecta_capture', 'USAGE', 'schema', 'collecta_rows'),
     ('collecta_writer', 'USAGE', 'schema', 'collecta'),
+    ('collecta_viewer', 'USAGE', 'schema', 'collecta'),
     ('collecta_dispatcher', 'USAGE', 'schema', 'collecta'),
     ('collecta_inbound', 'USAGE', 'schema', 'collecta'),
 
     ('collecta_reader', 'SELECT', 'relation',
-     'modules module_versions endpoints subscriptions events delivery_queue delivery_attempts unrouted muted_changes
-      settings installation migrations webhook_deliveries health row_secured_modules
+     'modules module_versions endpoints subscriptions events unrouted muted_changes
+      settings installation migrations webhook_deliveries waiting_changes health row_secured_modules
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
     ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
-    -- Not old and new, which row security of their table may keep from the reader.
+    -- Columns that say something about a record or a receiver's answer are left out, because row security may hide it
+    -- from the reader. collecta.webhook_deliveries shows it to those who may see it.
     ('collecta_reader', 'SELECT', 'column',
-     'outbox.change_id outbox.version outbox.operation outbox.transaction_id outbox.trigger_depth outbox.captured_at
-      outbox.context'),
+     'delivery_queue.delivery_id delivery_queue.change_id delivery_queue.due_at delivery_queue.leased_until
+      delivery_queue.routed_at delivery_queue.held_since delivery_queue.position delivery_queue.bytes
+      delivery_queue.attempt delivery_queue.losses delivery_queue.runner delivery_queue.endpoint_id
+      delivery_queue.event_id delivery_queue.payload_role delivery_queue.replay_of'),
+    ('collecta_reader', 'SELECT', 'column',
+     'delivery_attempts.id delivery_attempts.event_id delivery_attempts.payload_role delivery_attempts.routed_at
+      delivery_attempts.endpoint_id delivery_attempts.attempt delivery_attempts.outcome delivery_attempts.url
+      delivery_attempts.request_headers delivery_attempts.response_status delivery_attempts.started_at
+      delivery_attempts.finished_at delivery_attempts.lookup_ms delivery_attempts.connect_ms
+      delivery_attempts.first_byte_ms delivery_attempts.total_ms delivery_attempts.next_attempt_at
+      delivery_attempts.replay_of'),
+    ('collecta_viewer', 'SELECT', 'relation',
+     'delivery_attempts events endpoints delivery_queue row_secured_modules'),
     ('collecta_reader', 'SELECT', 'relation', 'outbox_change_id_seq'),
     ('collecta_capture', 'INSERT', 'relation', 'outbox'),
     ('collecta_capture', 'SELECT', 'relation', 'settings'),
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events is_walled visible_scopes is_in_scope'),
+    ('collecta_viewer', 'EXECUTE', 'function', 'is_walled visible_scopes is_in_scope'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
     ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
+     'can_capture pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
      'writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
       set_aside_change first_deliveries read_delivery set_aside_deliveries
       maintain wake_runner encodable_characters check_installation sealing_keys'),
-    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'observe next_due_in_ms'),
+    ('collecta_dispatcher', 'EXECUTE', 'function', 'read_figures'),
+    ('collecta_reader', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_inbound', 'EXECUTE', 'function',
-     'find_inbound_endpoint accept_inbound receive_inbound next_inbound_retries maintain_inbound check_installation '
-     'sealing_keys'),
-    -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
+     'read_figures
+      find_inbound_endpoint accept_inbound receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
+    -- The inserting role evaluates a column default such as collecta.new_id('rec').
     ('collecta_writer', 'EXECUTE', 'function', 'new_id is_inbound_shape')
   ) designed (grantee, privilege, kind, objects)
   cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
 $$;
 comment on function collecta.designed_grants() is
-  'Who may do what with the objects of this schema, besides their owners. Objects are named without the schema.';
+  'Returns the privileges that roles other than the owners have on the objects of collecta. The names of the objects '
+  'are without the schema.';
 --! EndIncluded install/internal/designed_grants.sql
 --! Included install/internal/restore_grants.sql
 -- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
--- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
+-- that function. DBAs grant these two to roles of their own, so they are kept unless `exactly` is true.
 create or replace function collecta.compared_grants(exactly boolean) returns table (
   object text, kind text, id oid, schema_name name, object_name name, attribute name, grantee oid, privilege text,
   is_owner boolean, is_actual boolean, is_designed boolean)
@@ -8476,7 +9268,7 @@ as $$
       and o.name = split_part(d.object, '.', 1)
     where r.oid <> o.owner
     union
-    -- What is written for modules and called by name.
+    -- The generated functions that capture functions call by name.
     select o.kind, o.id, ''::name, r.oid, 'EXECUTE', false
     from object o join pg_catalog.pg_roles r on r.rolname = collecta.role_name('collecta_capture')
     where o.kind = 'function' and o.schema_name = 'collecta_rows' and r.oid <> o.owner
@@ -8488,7 +9280,8 @@ as $$
   join object o using (kind, id)
 $$;
 comment on function collecta.compared_grants(boolean) is
-  'Each privilege on an object of ours that somebody has, or should have by collecta.designed_grants().';
+  'Returns each privilege on an object of collecta that a role has, or should have according to '
+  'collecta.designed_grants().';
 
 create or replace function collecta.differing_grants(exactly boolean default false) returns table (object text)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
@@ -8496,7 +9289,8 @@ as $$
   select distinct c.object from collecta.compared_grants(exactly) c where c.is_actual <> c.is_designed
 $$;
 comment on function collecta.differing_grants(boolean) is
-  'Objects of ours whose privileges are not what collecta.designed_grants() says. restore_grants() mends them.';
+  'Returns the objects of collecta whose privileges differ from collecta.designed_grants(). restore_grants() repairs '
+  'them.';
 
 create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -8504,7 +9298,7 @@ as $$
 declare
   entry record;
 begin
-  -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
+  -- Without this lock, two sessions that change one object's privileges would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 9);
   for entry in
     with compared as (
@@ -8512,7 +9306,7 @@ begin
         coalesce(r.rolname, 'public') as role_name
       from collecta.compared_grants(exactly) c left join pg_catalog.pg_roles r on r.oid = c.grantee
     )
-    -- Everything is taken from everybody, the owner included, and what is designed given anew.
+    -- First all privileges are revoked from all roles, including the owner. Then the designed ones are granted.
     select distinct 1 as step, c.object, c.kind, c.id, c.schema_name, c.object_name, ''::name as attribute, c.role_name,
       '' as privilege
     from compared c where c.differs and c.is_actual
@@ -8569,21 +9363,20 @@ begin
 end
 $$;
 comment on function collecta.restore_grants(boolean) is
-  'Sets the privileges on everything of ours to what collecta.designed_grants() says. Returns what it had to change.';
+  'Sets the privileges on all objects of collecta to what collecta.designed_grants() says. Returns the objects that '
+  'it changed.';
 --! EndIncluded install/internal/restore_grants.sql
 --! Included install/restored_grants.sql
--- pg_restore fills materialized views after everything else, privileges included. Where a role is missing, it could not
--- set the privileges of the functions, and PostgreSQL's default lets everybody execute them: filling this view takes
--- that back.
+-- If a role is missing, pg_restore cannot restore the privileges of our functions, and PostgreSQL's default lets
+-- everybody execute them. pg_restore fills materialized views last, so filling this view then revokes that.
 create materialized view collecta.restored_grants as select restored.object from collecta.restore_grants() restored;
 comment on materialized view collecta.restored_grants is
-  'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
-  'pg_restore.';
+  'The objects whose privileges were restored when this view was filled: at the install, or at the end of pg_restore.';
 --! EndIncluded install/restored_grants.sql
 --! Included install/pin_settings.sql
--- What a role or database is set to reaches every function that it calls. What other roles call pins what it relies on;
--- what only such functions call has their settings. So the cost, some microseconds, is paid once a call from outside.
--- Run at the end of every migration.
+-- A function runs with the settings of the calling role and database, which may be unusual. So the functions that other
+-- roles call get the settings that their code relies on. Functions that only these call inherit them. A call from
+-- outside costs some microseconds more. This runs at the end of every migration.
 do $$
 declare
   entry record;
@@ -8591,7 +9384,8 @@ declare
     'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
     'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
     'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
-  -- They write into the user's tables, whose defaults and triggers see the receiving login's dates and times.
+  -- These functions write into the user's tables. Their defaults and triggers must see the DateStyle, TimeZone and
+  -- similar settings of the login that receives.
   pins_of_inbound constant text :=
     'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
     'set transform_null_equals = off';
@@ -8604,12 +9398,14 @@ begin
       'accept_inbound', 'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
-      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_inbound_retries',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
+      'next_inbound_retries',
       'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'read_figures',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
-      'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
-      'send_test_event', 'test_inbound_mapping', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
       'write_capture_functions')
   loop
     execute format('alter routine %s %s', entry.routine,
@@ -8619,12 +9415,13 @@ end
 $$;
 --! EndIncluded install/pin_settings.sql
 --! Included install/grants.sql
--- The end of every migration. Whatever default privileges gave is taken back.
+-- The last step of every migration. restore_grants revokes what default privileges have granted on new objects.
 do $$
 begin
   perform collecta.maintain();
-  -- By the templates of this version.
+  -- Writes all capture functions again, from the templates of this version.
   perform collecta.resolve_modules(anew => true);
+  perform collecta.own_views();
   perform collecta.restore_grants(exactly => true);
 end
 $$;

@@ -4,6 +4,7 @@
 --!include install/settings.sql
 --!include install/installation.sql
 --!include modules/modules.sql
+--!include modules/module_tables.sql
 --!include operations/alert_events.sql
 --!include endpoints/endpoints.sql
 --!include outbound/outbox.sql
@@ -27,6 +28,7 @@
 --!include outbound/1_capture/internal/pick_columns.sql
 --!include outbound/1_capture/internal/with_traceparent.sql
 --!include outbound/1_capture/internal/captured_context.sql
+--!include outbound/1_capture/internal/can_capture.sql
 --!include outbound/1_capture/internal/type_kind.sql
 --!include outbound/1_capture/internal/column_expression.sql
 --!include outbound/1_capture/internal/row_columns.sql
@@ -43,6 +45,7 @@
 --!include outbound/1_capture/templates/delete.sql
 --!include outbound/1_capture/templates/truncate.sql
 --!include outbound/1_capture/templates/otherwise.sql
+--!include outbound/1_capture/templates/unless_allowed.sql
 --!include outbound/1_capture/templates/row.sql
 --!include outbound/1_capture/internal/capture_parts.sql
 --!include outbound/1_capture/internal/write_capture_functions.sql
@@ -92,6 +95,7 @@
 --!include outbound/3_claim/runner/first_deliveries.sql
 --!include outbound/3_claim/runner/read_delivery.sql
 --!include outbound/3_claim/runner/hold_lifeline.sql
+--!include outbound/3_claim/runner/next_due_in_ms.sql
 --!include outbound/3_claim/runner/claim_deliveries.sql
 --!include outbound/3_claim/runner/release_deliveries.sql
 --!include outbound/4_record/internal/note_flow.sql
@@ -101,6 +105,8 @@
 --!include outbound/internal/queue_replays.sql
 --!include outbound/replay_delivery.sql
 --!include outbound/send_test_event.sql
+--!include operations/internal/acting_role.sql
+--!include install/restricted_logins.sql
 --!include operations/delivery_rollup.sql
 --!include operations/observation.sql
 --!include operations/operator_actions.sql
@@ -110,7 +116,6 @@
 --!include operations/internal/raise_alerts.sql
 --!include operations/attempt_id_at.sql
 --!include operations/body_contains.sql
---!include operations/internal/acting_role.sql
 --!include operations/internal/latency_step.sql
 --!include operations/internal/fold_rollup.sql
 --!include operations/note_action.sql
@@ -153,8 +158,11 @@
 --!include inbound/test_inbound_mapping.sql
 
 --!include modules/row_secured_modules.sql
+--!include install/restriction_policies.sql
+--!include outbound/waiting_changes.sql
 --!include outbound/webhook_deliveries.sql
 --!include outbound/undelivered.sql
+--!include install/internal/own_views.sql
 --!include outbound/replay_undelivered.sql
 --!include install/internal/check_grants.sql
 --!include install/internal/check_install.sql
@@ -164,6 +172,7 @@
 --!include outbound/internal/check_outbound.sql
 --!include inbound/internal/check_inbound.sql
 --!include operations/health.sql
+--!include operations/runner/read_figures.sql
 --!include install/internal/restore_rows.sql
 --!include install/internal/designed_grants.sql
 --!include install/internal/restore_grants.sql

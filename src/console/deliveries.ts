@@ -145,7 +145,9 @@ ${table(
     html`${badge(row.outcome)}${row.response_status ? html` <span class="number">${row.response_status}</span>` : ''}${
       row.error && row.outcome !== 'delivered' ? html`<span class="quiet block">${row.error}</span>` : ''
     }`,
-    html`${row.event}<span class="quiet block">${row.module}</span>`,
+    row.event
+      ? html`${row.event}<span class="quiet block">${row.module}</span>`
+      : html`<span class="quiet">hidden from you</span>`,
     row.record_id
       ? html`<a href="${url(`${base}/deliveries`, { record: row.record_id, module: row.module })}"><code class="cut">${row.record_id}</code></a>`
       : '–',
@@ -180,7 +182,7 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
   const [row] = await sql`
     select d.id, d.event_id, d.endpoint_id, d.module, d.event, d.record_id, d.scope, d.url, d.request_body,
       d.occurred_at::text as occurred_at, d.routed_at::text as routed_at, d.replay_of, e.name, e.state,
-      d.request_body is null as hidden, a.payload_role
+      d.event is null as hidden, a.payload_role
     from collecta.webhook_deliveries d
     join collecta.delivery_attempts a on a.id = d.id and a.routed_at = d.routed_at
     left join collecta.endpoints e on e.endpoint_id = d.endpoint_id
@@ -191,7 +193,7 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
       a.response_headers::text as response_headers, a.response_body, a.error, a.started_at::text as started_at,
       a.finished_at::text as finished_at, a.lookup_ms, a.connect_ms, a.first_byte_ms, a.total_ms,
       a.next_attempt_at::text as next_attempt_at, a.replay_of
-    from collecta.delivery_attempts a
+    from collecta.webhook_deliveries a
     where a.event_id = ${row.event_id} and a.endpoint_id = ${row.endpoint_id} and a.routed_at = ${row.routed_at}
     order by a.id limit 200`;
   const others = await sql`
@@ -217,7 +219,7 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
   return html`<p class="actions"><a class="button" href="${url(`${base}/act/replay`, { id })}">Replay</a>
 <a class="button" href="${base}/endpoints/${row.endpoint_id}">Endpoint ${row.name ?? row.endpoint_id}</a></p>
 <ol class="story">
-<li><span class="step">changed</span> <time>${moment(row.occurred_at)}</time> <span>${row.module} <code>${row.record_id ?? ''}</code>, ${row.event}</span></li>
+<li><span class="step">changed</span> <time>${moment(row.occurred_at)}</time> <span>${row.hidden ? 'hidden from you' : html`${row.module} <code>${row.record_id ?? ''}</code>, ${row.event}`}</span></li>
 <li><span class="step">routed</span> <time>${moment(row.routed_at)}</time> <span><code>${row.event_id}</code></span></li>
 ${attempts.map(
   each => html`<li${each.id === id ? html` class="this"` : ''}><span class="step">${each.replay_of && each.attempt === 1 ? 'replayed' : `attempt ${each.attempt}`}</span>
@@ -249,7 +251,7 @@ ${table(
   { empty: 'Nothing was sent.' },
 )}
 <h3>Body</h3>
-${row.hidden ? html`<p class="quiet">Row security of the module's table applies to you, so what its records held is hidden.</p>` : showJson(row.request_body)}
+${row.hidden ? html`<p class="quiet">What the record held is hidden from you: row security of its table applies to you.</p>` : showJson(row.request_body)}
 ${
   row.hidden
     ? ''

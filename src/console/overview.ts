@@ -17,18 +17,23 @@ const backlogLimit = 10_000;
 
 type Bin = { at: number; outcome: string | null; answer_step: number | null; receipt_step: number | null; n: number };
 
+const isRestricted = async (sql: Transaction): Promise<boolean> =>
+  (await sql`select collecta.visible_scopes() is not null as restricted`)[0]!.restricted;
+
 /** Counts of one endpoint ('' is all of them) in bins: by outcome, by how long answers took, and by how long receipts took. */
 export async function readRollup(sql: Transaction, endpointId: string, span: Span) {
   const { interval } = spans[span];
+  const total = endpointId !== '' ? undefined : (await isRestricted(sql)) ? 'own' : 'all';
   // What an endpoint did is kept by the minute for two hours only.
-  const bin = span === 'day' && endpointId !== '' ? 3_600 : spans[span].bin;
+  const bin = span === 'day' && total !== 'all' ? 3_600 : spans[span].bin;
+  // The total of all endpoints is hidden from a login that is restricted to scopes: it sees the sum of its own.
   const rows = (await sql`
     select extract(epoch from at)::float8 as at, outcome, answer_step, receipt_step, sum(n)::float8 as n
     from (
       select date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch') as at, outcome, answer_step, receipt_step,
         sum(attempts) as n
       from collecta.delivery_rollup
-      where endpoint_id = ${endpointId} and starts_at >= now() - ${interval}::text::interval
+      where ${total === 'own' ? sql`endpoint_id <> ''` : sql`endpoint_id = ${endpointId}`} and starts_at >= now() - ${interval}::text::interval
       group by 1, 2, 3, 4) binned
     group by grouping sets ((binned.at, outcome), (binned.at, answer_step), (binned.at, receipt_step))`) as unknown as Bin[];
   const now = Math.floor(Date.now() / 1_000 / bin) * bin;
@@ -115,12 +120,16 @@ export const showTiles = (rows: (readonly [string, string | Html])[], live: stri
 
 export async function overview(sql: Transaction, base: string, span: Span): Promise<Html> {
   const rollup = await readRollup(sql, '', span);
+  // Whose scope a queue row has is looked up row by row, so a login that is restricted to scopes reads by its endpoints.
+  const ofItsEndpoints = (await isRestricted(sql))
+    ? sql`where q.endpoint_id in (select e.endpoint_id from collecta.endpoints e)`
+    : sql``;
   const [now] = await sql`
     select
-      (select count(*)::int from (select from collecta.delivery_queue limit ${backlogLimit + 1}) q) as queued,
-      (select count(*)::int from (select change_id from collecta.outbox limit ${backlogLimit + 1}) o) as outbox,
+      (select count(*)::int from (select from collecta.delivery_queue q ${ofItsEndpoints} limit ${backlogLimit + 1}) q) as queued,
+      (select count(*)::int from (select change_id from collecta.waiting_changes limit ${backlogLimit + 1}) o) as outbox,
       (select extract(epoch from now() - captured_at)::float8 * 1000
-        from collecta.outbox order by change_id limit 1) as outbox_age_ms,
+        from collecta.waiting_changes order by change_id limit 1) as outbox_age_ms,
       (select extract(epoch from now() - min(q.due_at))::float8 * 1000
         from collecta.endpoints e
         cross join lateral (select due_at from collecta.delivery_queue q where q.endpoint_id = e.endpoint_id

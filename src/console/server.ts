@@ -244,7 +244,9 @@ export function createConsole(config: ConsoleConfig, log: Log) {
     const cells = [
       html`<a class="time" href="${base}/deliveries/${each.id}">${moment(each.started_at)}</a>`,
       html`${badge(each.outcome)} <span class="number">${each.response_status ?? ''}</span>`,
-      html`${each.event}<span class="quiet block">${each.module}</span>`,
+      each.event
+        ? html`${each.event}<span class="quiet block">${each.module}</span>`
+        : html`<span class="quiet">hidden from you</span>`,
       html`<code class="cut">${each.record_id ?? ''}</code>`,
       html`<a href="${base}/endpoints/${each.endpoint_id}">${each.name ?? each.endpoint_id}</a>`,
       html`<span class="number">${each.attempt}</span>`,

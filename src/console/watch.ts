@@ -9,8 +9,8 @@ export type Attempt = {
   response_status: number | null;
   endpoint_id: string;
   name: string | null;
-  module: string;
-  event: string;
+  module: string | null;
+  event: string | null;
   record_id: string | null;
   attempt: number;
   duration_ms: number | null;

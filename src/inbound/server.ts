@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import type { Config } from '../config.ts';
 import { connect } from '../database/connect.ts';
 import { openPool } from '../database/pool.ts';
+import type { Rest } from '../database/rest.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 import { countInbound } from '../metrics.ts';
@@ -25,6 +26,8 @@ export type ReceiveConfig = Pick<
   'databaseUrl' | 'listenUrl' | 'host' | 'port' | 'trustedProxies' | 'pollIntervalMs' | 'stopTimeoutMs'
 > & { secretKey?: string | undefined; publicUrl?: string | undefined };
 
+export type InboundOptions = { rest?: Rest | undefined; idle?: boolean; listens?: boolean };
+
 /** Inbound of one database. */
 export type Inbound = {
   answer: Answer;
@@ -35,7 +38,8 @@ export type Inbound = {
 
 /**
  * Opens inbound of a database that is installed. `idle`: it may be idle for long, so it keeps no session open then, and looks
- * for what it was not told of every ten minutes. `listens: false`: somebody else listens and calls `changed`.
+ * for what it was not told of every ten minutes. `listens: false`: somebody else listens and calls `changed`. With `rest`
+ * it is idle, does not listen, and looks when its longest time has passed and when it is told that there is work.
  */
 export function openInbound(
   config: Pick<
@@ -43,7 +47,7 @@ export function openInbound(
     'databaseUrl' | 'listenUrl' | 'trustedProxies' | 'pollIntervalMs' | 'secretKey' | 'publicUrl'
   >,
   log: Log,
-  { idle = false, listens = true } = {},
+  { rest, idle = rest !== undefined, listens = rest === undefined }: InboundOptions = {},
 ): Inbound {
   const closing = new AbortController();
   const { signal } = closing;
@@ -63,8 +67,10 @@ export function openInbound(
     log.warn('inbound hears no notifications', { code: (error as { code?: string }).code });
   });
 
+  rest?.onWake(changed, signal);
+
   async function keepUp(): Promise<void> {
-    const lookEveryMs = idle ? idleUpkeepMs : Math.max(config.pollIntervalMs, 1000);
+    const lookEveryMs = rest?.longestMs ?? (idle ? idleUpkeepMs : Math.max(config.pollIntervalMs, 1000));
     for (let maintained = 0; !signal.aborted; ) {
       try {
         await receiver.runRetries(signal);
@@ -87,8 +93,21 @@ export function openInbound(
   }
   const keepingUp = keepUp();
 
+  const answer = createInbound({
+    receiver,
+    log,
+    trustedProxies: config.trustedProxies,
+    publicUrl: config.publicUrl,
+  });
   return {
-    answer: createInbound({ receiver, log, trustedProxies: config.trustedProxies, publicUrl: config.publicUrl }),
+    answer: !rest
+      ? answer
+      : async request => {
+          const answered = await answer(request);
+          // What was written may have to be delivered.
+          if (answered.status < 300) rest.noteWork();
+          return answered;
+        },
     changed,
     async close() {
       closing.abort();
@@ -138,11 +157,12 @@ export async function receive(
   {
     onListening = () => {},
     onAnswer = countInbound,
-  }: { onListening?: (port: number) => void; onAnswer?: (status: number) => void } = {},
+    rest,
+  }: { onListening?: (port: number) => void; onAnswer?: (status: number) => void; rest?: Rest | undefined } = {},
 ): Promise<void> {
   await waitUntilInstalled(config.databaseUrl, log, signal);
   if (signal.aborted) return;
-  const inbound = openInbound(config, log);
+  const inbound = openInbound(config, log, { rest });
   try {
     await serveInbound(config, inbound.answer, log, signal, onListening, onAnswer);
   } finally {

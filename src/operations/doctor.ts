@@ -1,6 +1,6 @@
 import ky from 'ky';
 import type { Config } from '../config.ts';
-import { connect, describeDatabase, whyUnreachable } from '../database/connect.ts';
+import { connect, describeDatabase, type Sql, whyUnreachable } from '../database/connect.ts';
 import { readOnlyServer } from '../database/errors.ts';
 import { status } from '../install/migrate.ts';
 import { createLog } from '../log.ts';
@@ -8,13 +8,75 @@ import { createGuard } from '../outbound/destination.ts';
 import { createWakeup } from '../outbound/wakeup.ts';
 import { createKeyring } from '../secrets/keyring.ts';
 
+type Tell = (verdict: 'ok' | 'note' | 'FAIL', what: string, hint?: string) => void;
+
+/** What a process needs that delivers or receives. */
+async function checkRunner(config: Config, sql: Sql, tell: Tell): Promise<void> {
+  await sql`select collecta.check_installation(${config.environment ?? null})`.then(
+    () => tell('ok', 'this is the database that collecta was installed in'),
+    error => tell('FAIL', error.message, error.hint),
+  );
+  const keyring = createKeyring(config.secretKey);
+  const [sealed] = await sql`select collecta.sealing_keys() as keys`;
+  const missing = (sealed!.keys as string[]).filter(keyId => !keyring.has(keyId));
+  if (missing.length > 0)
+    tell(
+      'FAIL',
+      `the key of sealed secrets is missing: ${missing.join(', ')}`,
+      'Set COLLECTA_SECRET_KEY as runners have it.',
+    );
+
+  const silent = await new Promise<string | undefined>(done => {
+    const finish = (listens: boolean, reason?: string) => {
+      clearTimeout(timer);
+      wakeup.close().then(() => done(listens ? undefined : (reason ?? 'no answer')));
+    };
+    const timer = setTimeout(() => finish(false), 6_000);
+    const log = createLog('error', () => {});
+    const wakeup = createWakeup(config.listenUrl, log, { onWake: () => {}, onListening: finish });
+  });
+  if (silent === undefined) tell('ok', 'notifications come through');
+  else
+    tell(
+      'note',
+      `no notification comes through (${silent}): changes wait up to ${config.pollIntervalMs} ms`,
+      'Behind a transaction pooler set COLLECTA_LISTEN_URL to a direct connection.',
+    );
+}
+
+async function checkHealth(sql: Sql, tell: Tell): Promise<void> {
+  const problems = await sql`select * from collecta.health`;
+  if (problems.length === 0) tell('ok', 'collecta.health has nothing to say');
+  for (const { severity, problem, subject, detail, hint } of problems)
+    tell(severity === 'error' ? 'FAIL' : 'note', `${problem}: ${subject}. ${detail}`, hint);
+}
+
+/** Whether deliveries may go where endpoints lead: from here, and by this process's settings. */
+async function checkDestinations(config: Config, sql: Sql, tell: Tell): Promise<void> {
+  const guard = createGuard(config);
+  const endpoints = await sql`
+    select endpoint_id, name, url from collecta.endpoints where state <> 'deleted' order by created_at limit 100`;
+  for (const { endpoint_id, name, url } of endpoints) {
+    const verdict = await guard.check(url);
+    const endpoint = `endpoint ${name ?? endpoint_id}`;
+    if (verdict.allowed) tell('ok', `${endpoint}: ${new URL(url).host} is allowed (${verdict.addresses.join(', ')})`);
+    else
+      tell(
+        'FAIL',
+        `${endpoint}: blocked, ${verdict.reason}`,
+        'If you mean it: COLLECTA_ALLOW_HTTP, COLLECTA_ALLOW_DESTINATIONS.',
+      );
+  }
+}
+
 /**
- * Looks at everything a delivery needs, from here: a line for each, `ok`, `note` or `FAIL` with what to do. Changes nothing.
- * Resolves to 1 if anything failed.
+ * Looks at everything that this login is for, from here: a line for each, `ok`, `note` or `FAIL` with what to do. A runner's login
+ * is asked what a runner needs, one that reads what health says, one that does both also whether destinations are allowed.
+ * Changes nothing. Resolves to 1 if anything failed.
  */
 export async function doctor(config: Config, say: (line: string) => void): Promise<number> {
   let failed = false;
-  const tell = (verdict: 'ok' | 'note' | 'FAIL', what: string, hint?: string) => {
+  const tell: Tell = (verdict, what, hint) => {
     failed ||= verdict === 'FAIL';
     say(`${verdict.padEnd(4)}  ${what}${hint ? `\n      ${hint}` : ''}`);
   };
@@ -35,73 +97,30 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
     }
     tell('ok', 'collecta is up to date');
 
-    const [rights] = await sql`select
-      has_function_privilege('collecta.maintain()', 'execute') as dispatches, has_table_privilege('collecta.webhook_deliveries', 'select') as reads`;
-    if (rights?.dispatches) tell('ok', `${server?.user} may dispatch`);
-    else tell('FAIL', `${server?.user} may not dispatch`, `grant collecta_dispatcher to ${server?.user};`);
-    await sql`select collecta.check_installation(${config.environment ?? null})`.then(
-      () => tell('ok', 'this is the database that collecta was installed in'),
-      error => tell('FAIL', error.message, error.hint),
-    );
-
-    if (rights?.dispatches) {
-      const [sealed] = await sql`select collecta.sealing_keys() as keys`;
-      const keyring = createKeyring(config.secretKey);
-      const missing = (sealed!.keys as string[]).filter(keyId => !keyring.has(keyId));
-      if (missing.length > 0)
-        tell(
-          'FAIL',
-          `secrets are sealed by key ${missing.join(', ')}, which is not in COLLECTA_SECRET_KEY`,
-          'Give it that key too, or run collecta-webhooks seal where it is.',
-        );
-      else if (sealed!.keys.length > 0) tell('ok', 'every sealed secret in use can be opened');
+    // Not by name: to look one up needs USAGE on the schema, which a login without any of our roles does not have.
+    const [may] = await sql`
+      select coalesce(bool_or(proname = 'claim_deliveries' and granted), false) as dispatch,
+        coalesce(bool_or(proname = 'receive_inbound' and granted), false) as receive,
+        coalesce(bool_or(proname = 'check_health' and granted), false) as read,
+        coalesce(bool_or(proname = 'pause_endpoint' and granted), false) as operate
+      from (
+        select p.proname, has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute') as granted
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'collecta') p`;
+    const tasks = (['dispatch', 'receive', 'read', 'operate'] as const).filter(task => may?.[task]);
+    if (tasks.length === 0) {
+      const roles = ['collecta_dispatcher', 'collecta_inbound', 'collecta_reader', 'collecta_operator'];
+      tell(
+        'FAIL',
+        `${server?.user} has no role of collecta`,
+        `grant ${roles.slice(0, 2).join(', ')} to ${server?.user}; -- a runner; or ${roles.slice(2).join(' or ')}: a person`,
+      );
+      return 1;
     }
-
-    const silent = await new Promise<string | undefined>(done => {
-      const finish = (listens: boolean, reason?: string) => {
-        clearTimeout(timer);
-        wakeup.close().then(() => done(listens ? undefined : (reason ?? 'no answer')));
-      };
-      const timer = setTimeout(() => finish(false), 6_000);
-      const log = createLog('error', () => {});
-      const wakeup = createWakeup(config.listenUrl, log, { onWake: () => {}, onListening: finish });
-    });
-    if (silent === undefined) tell('ok', 'notifications come through');
-    else
-      tell(
-        'note',
-        `no notification comes through (${silent}): changes wait up to ${config.pollIntervalMs} ms`,
-        'Behind a transaction pooler set COLLECTA_LISTEN_URL to a direct connection.',
-      );
-
-    if (rights?.reads) {
-      for (const { severity, problem, subject, detail, hint } of await sql`select * from collecta.health`)
-        tell(severity === 'error' ? 'FAIL' : 'note', `${problem}: ${subject}. ${detail}`, hint);
-      const guard = createGuard(config);
-      for (const {
-        endpoint_id,
-        name,
-        url,
-      } of await sql`select endpoint_id, name, url from collecta.endpoints where state <> 'deleted' order by created_at limit 100`) {
-        const verdict = await guard.check(url);
-        if (verdict.allowed)
-          tell(
-            'ok',
-            `endpoint ${name ?? endpoint_id}: ${new URL(url).host} is allowed (${verdict.addresses.join(', ')})`,
-          );
-        else
-          tell(
-            'FAIL',
-            `endpoint ${name ?? endpoint_id}: blocked, ${verdict.reason}`,
-            `If you mean it: COLLECTA_ALLOW_HTTP, COLLECTA_ALLOW_DESTINATIONS.`,
-          );
-      }
-    } else
-      tell(
-        'note',
-        `${server?.user} may not read health and endpoints: not looked at`,
-        `grant collecta_reader to ${server?.user};`,
-      );
+    tell('ok', `${server?.user} may ${tasks.join(', ')}`);
+    if (may?.dispatch || may?.receive) await checkRunner(config, sql, tell);
+    if (may?.read) await checkHealth(sql, tell);
+    else tell('note', `${server?.user} may not read health and endpoints: not looked at`);
+    if (may?.dispatch && may.read) await checkDestinations(config, sql, tell);
   } catch (error) {
     const { message, hint } = error as { message: string; hint?: string };
     tell('FAIL', `database ${describeDatabase(config.databaseUrl)}: ${whyUnreachable(error) ?? message}`, hint);

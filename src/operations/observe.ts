@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Config } from '../config.ts';
 import { openPool } from '../database/pool.ts';
+import type { Rest } from '../database/rest.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 
@@ -10,9 +11,9 @@ const patienceMs = 60_000;
 
 /**
  * Calls collecta.observe() once a minute until `signal` aborts: it counts attempts for the console and sends alerts. Of several
- * processes one does it at a time, and the others find nothing left to do.
+ * processes one does it at a time, and the others find nothing left to do. Not while `rest` lasts.
  */
-export async function observe(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+export async function observe(config: Config, log: Log, signal: AbortSignal, rest?: Rest): Promise<void> {
   // The dispatcher beside it says what both wait for.
   await waitUntilInstalled(config.databaseUrl, { ...log, warn: () => {} }, signal);
   const sql = openPool(config.databaseUrl, {
@@ -25,6 +26,7 @@ export async function observe(config: Config, log: Log, signal: AbortSignal): Pr
   // Many databases of one process are not asked in the same moment.
   await pause(Math.random() * firstWithinMs, undefined, { signal }).catch(() => {});
   while (!signal.aborted) {
+    await rest?.over(signal);
     try {
       const [row] = await sql`select collecta.observe() as more`;
       if (row?.more) continue;

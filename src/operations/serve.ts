@@ -1,10 +1,12 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Config } from '../config.ts';
 import { openPool } from '../database/pool.ts';
+import type { Rest } from '../database/rest.ts';
 import type { Log } from '../log.ts';
 import { limitEndpointLabels, whySilent } from '../metrics.ts';
-import { readMetrics } from './metrics.ts';
+import { readFigures, showMetrics } from './metrics.ts';
 
 const patienceMs = 2_000;
 const maxConnections = 500;
@@ -17,14 +19,16 @@ export type Site = {
 
 /**
  * Serves on COLLECTA_OPERATIONS_HOST and COLLECTA_OPERATIONS_PORT until `signal` aborts: /livez (this process runs), /readyz
- * (the database answers and is the one to deliver from), /metrics (needs collecta_reader), and what `openSite`
- * makes for all other paths. Without the port it only waits for the signal. Whoever can reach the port sees the three paths without a login, so they name no database.
+ * (the database answers and is the one to deliver from), /metrics, and what `openSite`
+ * makes for all other paths. Without the port it only waits for the signal. Whoever can reach the port sees the three paths without
+ * a login, so they name no database. With `rest` it does not ask a database that may sleep, and POST /wake ends the rest.
  */
 export async function serveOperations(
   config: Config,
   log: Log,
   signal: AbortSignal,
   openSite?: (config: Config, log: Log) => Site,
+  rest?: Rest,
 ): Promise<void> {
   const { operationsPort: port, operationsHost: host } = config;
   if (signal.aborted) return;
@@ -32,17 +36,25 @@ export async function serveOperations(
   limitEndpointLabels(config.metricsEndpoints);
   // A session each: slow metrics do not make this process look as if it were not ready.
   const open = (purpose: string) =>
-    openPool(config.databaseUrl, { purpose, max: 1, idle_timeout: 60, prepare: false, patienceMs, graceMs: 0 });
+    openPool(config.databaseUrl, {
+      purpose,
+      max: 1,
+      idle_timeout: rest ? 1 : 60,
+      prepare: false,
+      patienceMs,
+      graceMs: 0,
+    });
   const probe = open('probe');
   const scrape = open('metrics');
   const answers: Record<string, () => Promise<string>> = {
     '/livez': async () => 'ok\n',
     '/readyz': shared(async () => {
+      if (rest?.resting) return 'ok\nresting: the database is not asked\n';
       await probe`select collecta.check_installation(${config.environment ?? null})`;
       // Ready all the same: polling delivers. The reason may name a host: it is for the log.
       return whySilent() === undefined ? 'ok\n' : `ok\nno notification comes through: polling\n`;
     }),
-    '/metrics': shared(() => readMetrics(scrape)),
+    '/metrics': shared(async () => showMetrics(rest?.resting ? [] : await readFigures(scrape))),
   };
 
   const site = openSite?.(config, log);
@@ -50,6 +62,7 @@ export async function serveOperations(
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = request.url?.split('?', 1)[0] ?? '';
     const probed = answers[path];
+    if (path === '/wake' && rest && config.wakeToken) return answerWake(request, response, config.wakeToken, rest.wake);
     if (!probed && site) return await site.handle(request, response);
     response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8');
     if (!probed) {
@@ -88,6 +101,23 @@ export async function serveOperations(
   server.close();
   server.closeAllConnections();
   await Promise.all([site?.close(), probe.end({ timeout: 1 }), scrape.end({ timeout: 1 })]);
+}
+
+/** Calls `wake` for whoever brings the token, and answers. */
+export function answerWake(
+  { method, headers }: IncomingMessage,
+  response: ServerResponse,
+  token: string,
+  wake: () => void,
+): void {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  if (method !== 'POST') response.writeHead(405, { allow: 'POST' }).end();
+  else if (!timingSafeEqual(digest(headers.authorization ?? ''), digest(`Bearer ${token}`)))
+    response.writeHead(401, { 'www-authenticate': 'Bearer' }).end();
+  else {
+    wake();
+    response.writeHead(204).end();
+  }
 }
 
 /** All who ask while an answer is being made get that one: a hundred scrapes at once cost one. */

@@ -1,6 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { connect } from '../database/connect.ts';
 
+/** A receiver or a record may have sent what steers a terminal or breaks the line: it is written as an escape. */
+const printable = (text: string) =>
+  text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, each => `\\u{${each.codePointAt(0)!.toString(16)}}`);
+
 /**
  * Follows collecta.webhook_deliveries: a line for each attempt as it is recorded, `last` earlier ones first, until `signal`
  * aborts. Read by id, which is in the order of recording; an id that committed late by up to 5 s is not missed.
@@ -36,7 +40,9 @@ export async function tail(
         seen.add(row.id);
         const status = row.response_status ?? '-';
         say(
-          `${row.at} ${row.outcome} ${status} ${row.module} ${row.event} ${row.record_id ?? '-'} attempt ${row.attempt} ${row.ms} ms ${row.endpoint_id} ${row.id}${row.error ? `  ${row.error}` : ''}`,
+          printable(
+            `${row.at} ${row.outcome} ${status} ${row.module ?? '-'} ${row.event ?? '-'} ${row.record_id ?? '-'} attempt ${row.attempt} ${row.ms} ms ${row.endpoint_id} ${row.id}${row.error ? `  ${row.error}` : ''}`,
+          ),
         );
       }
       await pause(1_000, undefined, { signal });

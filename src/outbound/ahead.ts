@@ -3,21 +3,21 @@ import type { Delivery, Room } from './claim.ts';
 import type { Places } from './places.ts';
 
 /**
- * What is claimed and not begun, so that requests never wait for the database. Endpoints take turns. Three things end the wait
- * of a delivery here: it begins; its lease would end before its request could, or its
- * turn at an endpoint with a rate is over (it is given back); or its endpoint turns out
- * to be slow while memory is short (given back too).
+ * Deliveries that are claimed and have not begun. They are claimed ahead so that requests never wait for the database.
+ * Endpoints take turns. A delivery leaves in one of two ways: its request begins, or it is given back to the queue. It
+ * is given back when its request could no longer end within the lease, when its turn at an endpoint with a rate is
+ * over, and when its endpoint turns out to be slow while memory is short.
  */
 export type Ahead = {
   add(deliveries: readonly Delivery[]): void;
   /** Takes one delivery of each endpoint that may begin one, in turn, until none may. */
   take(begin: (delivery: Delivery) => void): void;
-  /** Takes out what must be given back now. */
+  /** Takes out the deliveries that must be given back now. */
   takeOverdue(): Delivery[];
   takeAll(): Delivery[];
   /** What the next claim may bring. */
   readonly room: Room;
-  /** Whether there is room for so much that a claim is worth its round trip. */
+  /** Whether there is enough room to make a claim worth its round trip. */
   readonly worthAClaim: boolean;
   /** Whether an endpoint that the last claim left out may be claimed for again. */
   readonly wantsMore: boolean;
@@ -25,14 +25,17 @@ export type Ahead = {
 };
 
 const maxDeliveries = 300;
-/** Of one slow endpoint: enough to go on with, and no reason to claim more of it. */
+/** How many deliveries of one slow endpoint wait here at most. It is enough to keep that endpoint busy. */
 const maxOfSlow = 20;
 const maxClaimBytes = 8 * 1024 * 1024;
 
 type Waiting = { delivery: Delivery; bytes: number; beginBefore: number; beginBeforeClock: number };
 type Queue = { waiting: Waiting[]; bytes: number };
 
-/** `maxBytes` bounds the bodies that are here and in flight together, `waitMs` says how long a delivery may wait here. */
+/**
+ * `maxBytes` bounds the bodies that wait here and those in flight, together. `waitMs` is how long a delivery may wait
+ * here.
+ */
 export function createAhead(
   places: Places,
   share: Share,
@@ -42,7 +45,10 @@ export function createAhead(
 ): Ahead {
   const queues = new Map<string, Queue>(); // by endpoint: the first in the map is served next
   const limit = Math.min(maxDeliveries, Math.max(concurrency * 6, 30));
-  /** Endpoints whose deliveries were given back for lack of memory, with the size of the first. They are not claimed for now. */
+  /**
+   * Endpoints whose deliveries were given back for lack of memory, with the size of the first one. Claims leave them
+   * out.
+   */
   const setBack = new Map<string, number>();
   let count = 0;
   let total = 0; // bytes
@@ -65,7 +71,7 @@ export function createAhead(
 
   const spare = () => Math.min(maxBytes - total - places.bytes(), share.spareBytes);
 
-  /** What waits for slow receivers takes no room from the others. */
+  /** How many more deliveries fit. Deliveries that wait for slow receivers are not counted. */
   function freeRows(): number {
     let waiting = 0;
     for (const [endpointId, queue] of queues) if (!places.isSlow(endpointId)) waiting += queue.waiting.length;
@@ -78,7 +84,7 @@ export function createAhead(
     return bytes + places.bytes(endpointId) >= most || (places.isSlow(endpointId) && waiting.length >= maxOfSlow);
   }
 
-  let leftOut = 0; // endpoints, by the last claim
+  let leftOut = 0; // how many endpoints the last claim left out
   function except(): string[] {
     for (const [endpointId, bytes] of setBack) if (!places.isHeldBack(endpointId, bytes)) setBack.delete(endpointId);
     const holding = new Set([...queues.keys(), ...places.endpoints()]);
@@ -90,7 +96,7 @@ export function createAhead(
       const [now, clock] = [performance.now(), Date.now()];
       for (const delivery of deliveries) {
         const bytes = Buffer.byteLength(delivery.body);
-        // By two clocks: one stands still while the machine sleeps, the other may be set.
+        // Two clocks are asked, since one stands still while the machine sleeps and the other may be set.
         const leftMs = Math.min(
           waitMs() - (now - delivery.claimedAt),
           delivery.beginWithinMs ?? Number.POSITIVE_INFINITY,
@@ -108,20 +114,20 @@ export function createAhead(
         if (places.full) return;
         if (!places.mayBegin(endpointId, queue.waiting[0]!.bytes)) continue;
         const [next] = takeFirst(endpointId, queue, 1);
-        // Behind the others, where this loop comes by again.
+        // The endpoint goes to the end of the map, which this loop reaches later.
         if (queues.delete(endpointId)) queues.set(endpointId, queue);
         begin(next!);
       }
     },
     takeOverdue() {
       const [now, clock] = [performance.now(), Date.now()];
-      const short = spare() < maxClaimBytes;
+      const memoryIsShort = spare() < maxClaimBytes;
       const overdue: Delivery[] = [];
       for (const [endpointId, queue] of queues) {
         const { waiting } = queue;
         const stuck = places.isSlow(endpointId) || places.isHeldBack(endpointId, waiting[0]!.bytes);
-        if (short && stuck) setBack.set(endpointId, waiting[0]!.bytes);
-        let old = short && stuck ? waiting.length : 0;
+        if (memoryIsShort && stuck) setBack.set(endpointId, waiting[0]!.bytes);
+        let old = memoryIsShort && stuck ? waiting.length : 0;
         while (old < waiting.length && (waiting[old]!.beginBefore <= now || waiting[old]!.beginBeforeClock <= clock))
           old++;
         if (old > 0) overdue.push(...takeFirst(endpointId, queue, old));

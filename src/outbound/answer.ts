@@ -1,4 +1,4 @@
-// What a receiver answered, or why it did not, in the form in which it goes into the history.
+// Turns what a receiver answered, or why it did not answer, into what the history stores.
 
 const maxRetryAfterSeconds = 86_400;
 const credentialHeader = /cookie|auth|token|secret|passw|api-?key|signature/;
@@ -13,7 +13,9 @@ const explained: Readonly<Record<string, string>> = {
   ERR_ASSERTION: 'malformed HTTP response',
 };
 
-/** The cause of a failed exchange. The messages that are passed on hold header names and addresses, never a value, a path or a body. */
+/**
+ * Why an exchange failed. These messages hold header names and addresses, and never a header's value, a path or a body.
+ */
 export function explain(error: Error & { code?: string }): string {
   const { code = error.name, message } = error;
   if (error.name === 'HTTPParserError') return `malformed HTTP response${message.match(/ \(.*\)$/)?.[0] ?? ''}`;
@@ -21,7 +23,7 @@ export function explain(error: Error & { code?: string }): string {
   return explained[code] ?? (code.startsWith('ERR_SSL_') ? `TLS: ${code}` : `${code}: ${message}`.slice(0, 200));
 }
 
-/** What Retry-After asks for, in seconds from 0 to a day; null where it says nothing that can be read. */
+/** What Retry-After asks for, in seconds from 0 to a day; null if it is absent or malformed. */
 export function retryAfter(value: string | undefined): number | null {
   let seconds = Number.NaN;
   if (value && /^-?\d+$/.test(value)) seconds = Number(value);
@@ -36,14 +38,14 @@ export function maskedHeaders(headers: Record<string, string | string[]>): Recor
   return shown;
 }
 
-/** The content-length that a response announces: null without one, and where several disagree. */
+/** The content-length that a response announces; null if there is none, or if several disagree. */
 export function announcedLength(header: string | string[] | undefined): number | null {
   const values = new Set([header ?? []].flat().flatMap(value => value.split(',').map(each => each.trim())));
   const [value] = values;
   return values.size === 1 && /^\d{1,15}$/.test(value!) ? Number(value) : null;
 }
 
-/** The body as PostgreSQL can store it; last lines in brackets say where it was cut or cleaned. */
+/** The body as PostgreSQL can store it. Lines in brackets at its end say that it was cut or cleaned. */
 export function responseText(chunks: Buffer[], cutAfter: number | null): string {
   const bytes = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
   // In stream mode the decoder leaves out a character that the cut split.

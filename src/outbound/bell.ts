@@ -1,11 +1,11 @@
-/** The loop's one condition: something may have changed. Rung by notifications, recorded deliveries, freed room and the end. */
+/** Ends the dispatcher's wait. Notifications, recorded deliveries, freed room and the stop ring it. */
 export type Bell = {
   ring(): void;
   /** Whether it was rung since `listen`. */
   readonly rung: boolean;
-  /** From here on only what happens now counts. */
+  /** Forgets earlier rings. */
   listen(): void;
-  /** Comes back after `ms`, or when it is rung; at once if it was since `listen`. */
+  /** Resolves after `ms`, or when the bell is rung; at once if it was rung since `listen`. */
   wait(ms: number): Promise<void>;
 };
 

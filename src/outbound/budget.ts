@@ -1,25 +1,25 @@
 /**
- * What all dispatchers of one process share: the places for requests, and the bytes of the bodies in memory. A dispatcher that
- * finds no place free stands in line for the next one, behind those that came before. So a database with a long queue takes all
- * the places that nobody else wants, and no more than its turn of those that others want too.
+ * The places for requests and the bytes of bodies in memory, which all dispatchers of one process share. A dispatcher
+ * that finds no free place waits in line for the next one. So a database with a long queue uses the places that nobody
+ * else wants, and takes turns for the others.
  */
 export type Budget = {
-  /** `onPlace` is called when a place is free for one that has stood in line. */
+  /** `onPlace` is called when it is this dispatcher's turn for a free place. */
   join(onPlace: () => void): Share;
 };
 
 export type Share = {
-  /** Whether a place is free. If not, this one stands in line from now on. */
+  /** Whether a place is free. If none is, this dispatcher waits in line from now on. */
   mayTake(): boolean;
   take(): void;
   giveBack(): void;
-  /** One more request is in flight, or one fewer: those that need no place count too. */
+  /** Adds to the number of requests in flight, also those that need no place. */
   count(change: number): void;
   /** Whether there may be more requests that need no place. */
   readonly mayAdd: boolean;
-  /** More bytes of bodies are in memory, or fewer. */
+  /** Adds to the bytes of bodies in memory. */
   hold(change: number): void;
-  /** More of them are in flight to receivers that have not shown that they answer quickly, or fewer. */
+  /** Adds to the bytes in flight to receivers that have not yet answered quickly. */
   hang(change: number): void;
   readonly spareBytes: number;
   readonly spareHangingBytes: number;
@@ -27,7 +27,7 @@ export type Share = {
   leave(): void;
 };
 
-/** To slow receivers, whose requests need no place. */
+/** How many requests may be in flight, for each place: those to slow receivers need no place. */
 export const slowRequestsForEachPlace = 10;
 
 export function createBudget(places: number, bytes: number): Budget {

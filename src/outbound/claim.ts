@@ -34,8 +34,9 @@ export type Delivery = {
 export type Room = { deliveries: number; bytes: number; perEndpoint: number; except?: string[] };
 
 /**
- * When to look again. `now`: there is more than fitted. `soon`: something was found, nothing more is known. `when_recorded`: what
- * is due waits for what is in flight. `wait`: after `waitMs`. `sleep`: everything was looked at and nothing is there.
+ * When to look again. `now`: there is more than fitted. `soon`: something was found, nothing more is known.
+ * `when_recorded`: what is due waits for what is in flight. `wait`: after `waitMs`. `sleep`: everything was looked at
+ * and nothing is there.
  */
 export type Next = 'now' | 'soon' | 'when_recorded' | 'wait' | 'sleep';
 
@@ -91,8 +92,8 @@ export type ClaimerOptions = {
 };
 
 /**
- * Calls collecta.claim_deliveries and hands its cursor back. When routing fails, or the claim itself, the isolator finds out
- * whether a change is to blame.
+ * Calls collecta.claim_deliveries and hands its cursor back. When routing fails, or the claim itself, the isolator
+ * finds out whether a change is to blame.
  */
 export function createClaimer(
   pool: Pool,
@@ -131,8 +132,8 @@ export function createClaimer(
   async function call({ deliveries, bytes, perEndpoint, except = [] }: Room, everything: boolean) {
     // Cancelled by the pool and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
     const [row] = await pool.within(patienceMs)`
-      select * from collecta.claim_deliveries(${deliveries}, ${bytes}, ${perEndpoint}, ${environment}, ${runner()}, ${cursor},
-        ${except}, ${everything})`;
+      select * from collecta.claim_deliveries(${deliveries}, ${bytes}, ${perEndpoint}, ${environment}, ${runner()},
+        ${cursor}, ${except}, ${everything})`;
     return claimRow.parse(row);
   }
 

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { buildConnector, Client, type Dispatcher } from 'undici';
 
-/** What an exchange needs to know of the connection that carries it. */
+/** What an exchange needs to know about its connection. */
 export type Line = {
   socket: Socket | null;
   /** Whether an earlier exchange went over the socket that is open now. */
@@ -14,7 +14,7 @@ export type Line = {
   begin(): void;
 };
 
-/** Options of a dispatch that wants to know its connection. */
+/** Dispatch options of a request that wants to know its connection. */
 export type LineOptions = Dispatcher.DispatchOptions & { onLine: (line: Line) => void };
 
 const continueLine = /^HTTP\/1\.1 100/;
@@ -22,20 +22,21 @@ const continueLength = 'HTTP/1.1 100'.length;
 const none = Buffer.alloc(0);
 
 /**
- * Lets the client skip `100 Continue`. RFC 9110 asks a client to skip interim answers that it did not ask for, and undici does so
- * for all of them but 100, at which it closes the connection. So a 100 is turned into a 102, which undici skips.
- * `pass` returns what may be parsed now; what could still become a 100 is kept for the next call.
+ * Lets the client skip `100 Continue`. RFC 9110 asks clients to skip interim answers that they did not ask for. undici
+ * does so for every interim answer except 100, where it closes the connection. This filter turns a 100 into a 102,
+ * which undici skips.
+ * `pass` returns the bytes that may be parsed now. It keeps bytes that could still become a 100 for the next call.
  */
 export function createContinueFilter() {
-  let place: 'status line' | 'interim head' | 'answer' = 'answer';
+  let reading: 'status line' | 'interim head' | 'answer' = 'answer';
   let kept: Buffer = none;
 
-  /** One step through `bytes`: how many of them may pass. 0: more must come before that can be told. */
+  /** Goes one step through `bytes` and returns how many may pass; 0 if that depends on bytes that have not arrived. */
   function step(bytes: Buffer): number {
-    if (place === 'answer') return bytes.length;
-    if (place === 'interim head') {
+    if (reading === 'answer') return bytes.length;
+    if (reading === 'interim head') {
       const end = bytes.indexOf('\r\n\r\n');
-      if (end >= 0) place = 'status line';
+      if (end >= 0) reading = 'status line';
       // The last three bytes may be the beginning of the blank line that ends the head.
       return end >= 0 ? end + 4 : Math.max(0, bytes.length - 3);
     }
@@ -43,21 +44,21 @@ export function createContinueFilter() {
     if (start.length < continueLength && 'HTTP/1.1 100'.startsWith(start)) return 0;
     if (continueLine.test(start)) {
       bytes.write('102', continueLength - 3, 'latin1');
-      place = 'interim head';
+      reading = 'interim head';
       return continueLength;
     }
-    place = 'answer';
+    reading = 'answer';
     return bytes.length;
   }
 
   return {
-    /** The next bytes are the beginning of an answer. */
+    /** Says that the next bytes begin an answer. */
     begin(): void {
-      place = 'status line';
+      reading = 'status line';
       kept = none;
     },
     pass(chunk: Buffer): Buffer {
-      if (place === 'answer') return chunk;
+      if (reading === 'answer') return chunk;
       let rest: Buffer = Buffer.concat([kept, chunk]);
       const passed: Buffer[] = [];
       for (let length = -1; length !== 0 && rest.length > 0; ) {
@@ -97,7 +98,7 @@ export class Connection extends Client {
           if (error !== null) return callback(error, null);
           line.socket = socket;
           line.used = false;
-          // The parser takes bytes by read(): the one place where every byte of an answer passes, over TLS or not.
+          // The parser takes its bytes by read(), so every byte of an answer passes here, with TLS or without.
           const read = socket.read.bind(socket);
           socket.read = (size?: number) => {
             const chunk = read(size) as Buffer | null;
@@ -105,7 +106,7 @@ export class Connection extends Client {
             line.received += chunk.length;
             return filter.pass(chunk);
           };
-          // The parser gives back what follows an answer after which the connection is closed.
+          // The parser puts back the bytes that follow an answer, if the connection closes after that answer.
           const unshift = socket.unshift.bind(socket);
           socket.unshift = (chunk: Buffer) => {
             line.surplus = chunk.length > 0;

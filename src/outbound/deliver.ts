@@ -14,11 +14,13 @@ export type Deliverer = {
 };
 
 /**
- * The delivery client. `deliver` sends one POST to an address that the guard has checked; it never throws: whatever the
- * receiver does is a result. Only a 2xx is delivered, even if its body then breaks off or meets the deadline, which
- * spans the whole exchange (`error` is set). No redirects, no decompression, no cookies. Header names are lower case.
- * `signal` ends an exchange within 100 ms; `close` waits for those in flight. `origins` are connections that are shared with
- * other deliverers, which `close` leaves open; without them `connections` of its own are made for each receiver.
+ * The delivery client. `deliver` sends one POST to an address that the guard has checked. It never throws: whatever the
+ * receiver does becomes a result. The outcome is `delivered` for a 2xx only, also if its body then breaks off or takes
+ * longer than the deadline, which spans the whole exchange (`error` says so). It follows no redirects, decompresses
+ * nothing and keeps no cookies. Header names are lower case. `signal` ends an exchange within 100 ms. `close` waits for
+ * those in flight.
+ * `origins` are connections that other deliverers share; `close` leaves them open. Without `origins`, the deliverer
+ * opens up to `connections` of its own to each receiver.
  */
 export function createDeliverer(options: {
   guard: Guard;
@@ -33,10 +35,10 @@ export function createDeliverer(options: {
   const own = options.origins ? undefined : createOrigins({ ...options, deadlineMs });
   const origins = options.origins ?? own!;
   const inFlight = new Set<Exchange>();
-  /** Connections for a request whose first one had ended. */
+  /** Connections of requests that are sent again because their first connection had ended. */
   const single = new Set<Client>();
 
-  // All deadlines are equally long, so one timer over what is in flight serves them all. An idle deliverer has none.
+  // All deadlines are equally long, so one timer checks everything in flight. An idle deliverer has no timer.
   let sweep: NodeJS.Timeout | undefined;
   function watch(): void {
     if (sweep !== undefined) return;
@@ -44,7 +46,7 @@ export function createDeliverer(options: {
       () => {
         const now = performance.now();
         for (const exchange of inFlight) {
-          if (exchange.signal?.aborted) exchange.end(`stopped while ${exchange.phase}`);
+          if (exchange.signal?.aborted) exchange.abandon();
           else if (now - exchange.started >= deadlineMs)
             exchange.end(`timeout after ${deadlineMs / 1000} s while ${exchange.phase}`);
         }
@@ -114,7 +116,7 @@ export function createDeliverer(options: {
       });
     },
     async close() {
-      // Shared connections stay open; nothing but what is under way here is waited for.
+      // Shared connections stay open, so only this deliverer's requests are waited for.
       if (own) await Promise.all([own.close(), ...Array.from(single, each => each.close().catch(() => {}))]);
       else while (inFlight.size > 0) await new Promise(done => setTimeout(done, 50));
       clearInterval(sweep);

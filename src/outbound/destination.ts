@@ -19,12 +19,12 @@ export type Allowed = {
   addresses: string[];
   lookupMs: number;
 };
-/** `unresolved`: the host has no address now. That is the network's failure, not a refusal of the destination. */
+/** `unresolved`: the host has no address now. This is a failure of the network, and no refusal of the destination. */
 export type Refused = { allowed: false; reason: string; addresses: string[]; unresolved?: true };
 export type Verdict = Allowed | Refused;
 export type Guard = { check(url: string): Promise<Verdict> };
 
-// https://fetch.spec.whatwg.org/#port-blocking, whose list collecta.check_endpoint has too.
+// The list of https://fetch.spec.whatwg.org/#port-blocking. collecta.check_endpoint has the same list.
 const blockedPorts = new Set(
   `0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 115 117 119 123 135
   137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 989 990 993 995 1719
@@ -47,11 +47,14 @@ function parseUrl(text: string, allowHttp: boolean): URL | string {
 }
 
 /**
- * The destination guard. `check` never throws: it answers with a URL and the only addresses that may be connected to,
- * or with the reason; `lookupMs` is 0 where no look-up was waited for. A host with one special-purpose address among good ones, with more than 64, or without any is
- * refused; so is one whose look-up fails. `allowDestinations` (CIDRs, addresses, host names) exempts exactly these from
- * the address rule, and throws if malformed. Look-ups are shared and kept for `cacheMs`; of one host there is
- * one in flight at a time, since `dns.lookup` has four threads for all. `dnsServers` (`host:port`) needs no thread.
+ * The destination guard. `check` never throws. It returns the URL and the only addresses that may be connected to, or
+ * the reason of the refusal. It refuses a host whose look-up fails, a host without an address or with more than 64, and
+ * a host with a special-purpose address, also if its other addresses are public. `allowDestinations` (CIDRs, addresses,
+ * host names) exempts exactly these from the rule about addresses; a malformed entry throws.
+ *
+ * Look-ups are shared and kept for `cacheMs`. One host has one look-up in flight at a time, because `dns.lookup` has
+ * four threads for the whole process; `dnsServers` (`host:port`) are asked without a thread. `lookupMs` is 0 if the
+ * look-up was already there.
  */
 export function createGuard(options: {
   allowHttp: boolean;
@@ -74,7 +77,7 @@ export function createGuard(options: {
       allowedHosts.add(entry.toLowerCase());
     else throw new Error(`neither an address, a CIDR nor a host name: ${entry}`);
   }
-  // Two tries on either runtime end before our own limit does.
+  // Both tries end before our own limit does, on Node and on Deno.
   const resolver = new dns.promises.Resolver({ timeout: Math.ceil(lookupTimeoutMs / 4), tries: 2 });
   if (dnsServers.length > 0) resolver.setServers(dnsServers);
 
@@ -96,9 +99,9 @@ export function createGuard(options: {
   };
 
   function lookUp(host: string): Lookup {
-    const known = lookups.get(host);
+    const cached = lookups.get(host);
     const started = performance.now();
-    if (known !== undefined && known.until > started) return known;
+    if (cached !== undefined && cached.until > started) return cached;
     const failed = (reason: string) => ({ addresses: [], reason, ms: performance.now() - started });
     const lookup = { until: started + longestLookupMs } as Lookup;
     lookup.answer = new Promise(done => {
@@ -120,7 +123,8 @@ export function createGuard(options: {
   function refusal(address: string): string | null {
     const given = parseAddress(address);
     if (given === null) return `${address} is not a plain address`;
-    // By what a gateway would connect to: an entry of the allow-list that names the prefix opens nothing behind it.
+    // The gateway connects to the IPv4 address inside, so that one is judged. An allow-list entry for the prefix opens
+    // nothing.
     const parsed = throughNat64(given, nat64Networks);
     const special = specialNetworks.find(range => within(parsed, range));
     if (special === undefined || allowedNetworks.some(network => within(parsed, network))) return null;
@@ -142,8 +146,9 @@ export function createGuard(options: {
   }
 
   function check(text: string): Promise<Verdict> {
-    const known = verdicts.get(text);
-    if (known !== undefined && (known.lookup === null || known.lookup.until > performance.now())) return known.verdict;
+    const cached = verdicts.get(text);
+    if (cached !== undefined && (cached.lookup === null || cached.lookup.until > performance.now()))
+      return cached.verdict;
     const url = parseUrl(text, allowHttp);
     if (typeof url === 'string') return Promise.resolve({ allowed: false, reason: url, addresses: [] });
     const host = url.hostname.replace(/^\[|\]$/g, '');

@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts';
 import { whyUnreachable } from '../database/errors.ts';
 import { openPool } from '../database/pool.ts';
+import type { Rest } from '../database/rest.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 import { countRouted, showListening } from '../metrics.ts';
@@ -8,7 +9,7 @@ import { createKeyring } from '../secrets/keyring.ts';
 import { createAhead } from './ahead.ts';
 import { createBell } from './bell.ts';
 import { type Budget, createBudget } from './budget.ts';
-import { createClaimer } from './claim.ts';
+import { type Claim, createClaimer } from './claim.ts';
 import { createDeliverer } from './deliver.ts';
 import { createGuard } from './destination.ts';
 import { createLifeline } from './lifeline.ts';
@@ -22,33 +23,73 @@ import { createUpkeep } from './upkeep.ts';
 import { createWakeup } from './wakeup.ts';
 
 export const deadlineMs = 30_000;
-/** From the end of a request to the end of its lease: time to record it. */
+/** The time between the end of a request and the end of its lease, for recording it. */
 const marginMs = 5_000;
-/** No partition takes the row: maintain() makes it. */
+/** The SQLSTATE of a row that no partition takes. maintain() creates the partition. */
 const noPartition = '23514';
-/** Of bodies, claimed ahead and in flight, of the whole process. Memory is about three times that: a string, and the bytes that are being sent. */
+/**
+ * Bounds the bodies of the whole process, claimed ahead and in flight. The memory used is about three times as much,
+ * since each body is a string and the bytes that are being sent.
+ */
 export const maxBodyBytes = 64 * 1024 * 1024;
 
-/** What a dispatcher that is one of several in its process has in common with the others, and tells whoever began it. */
+/** What several dispatchers of one process share, and how they report to the code that started them. */
 export type Shared = {
   budget: Budget;
   origins: Origins;
-  /** What else is to be heard on its listening session, by channel. */
+  /** Further channels to listen to on the listening session. */
   channels?: Readonly<Record<string, () => void>>;
   onListening: (listens: boolean, reason?: string) => void;
 };
 
+/** Shorter rests are not worth closing and opening sessions. */
+const shortestRestMs = 1_000;
+
 /**
- * Runs until `signal` aborts: claim → sign → POST → record, each waiting for none of the others. Then it claims no more, lets
- * what is under way finish within `config.stopTimeoutMs`, gives back what was not begun, and resolves.
+ * Delivers until `signal` aborts. With `rest` it delivers until nothing has been due for a while, and closes every
+ * session. It begins again when the rest ends: when the next delivery is due, when somebody notes work, or after
+ * COLLECTA_IDLE_INTERVAL_HOURS.
  */
-export async function dispatch(config: Config, log: Log, signal: AbortSignal, shared?: Shared): Promise<void> {
-  await waitUntilInstalled(config.databaseUrl, log, signal);
-  if (signal.aborted) return;
+export async function dispatch(
+  config: Config,
+  log: Log,
+  signal: AbortSignal,
+  shared?: Shared,
+  rest?: Rest,
+): Promise<void> {
+  while (!signal.aborted) {
+    const restMs = await runDispatcher(config, log, signal, shared, rest);
+    if (!rest || signal.aborted) return;
+    const since = performance.now();
+    if (restMs > 0) {
+      log.info('resting: nothing is due and all sessions are closed', { at_most_ms: restMs });
+      await rest.during(restMs, signal);
+      log.info('the rest is over', { after_ms: Math.round(performance.now() - since) });
+    }
+  }
+}
+
+/**
+ * Runs until `signal` aborts: claim → sign → POST → record. None of these steps waits for another one. When `signal`
+ * aborts, the dispatcher stops claiming, lets the requests under way finish within `config.stopTimeoutMs`, gives back
+ * the deliveries that have not begun, and resolves. With `rest` it also ends when nothing has been due for
+ * `config.idleAfterMs`, and resolves to the number of milliseconds for which nothing will be due.
+ */
+async function runDispatcher(
+  config: Config,
+  log: Log,
+  stopping: AbortSignal,
+  shared?: Shared,
+  rest?: Rest,
+): Promise<number> {
+  await waitUntilInstalled(config.databaseUrl, log, stopping);
+  if (stopping.aborted) return 0;
+  const idle = new AbortController();
+  const signal = AbortSignal.any([stopping, idle.signal]);
   const { concurrency, pollIntervalMs, environment, databaseUrl, listenUrl, stopTimeoutMs } = config;
   const onpooler = () => log.info('a transaction pooler is in between: statements are not prepared');
-  // Idle, a runner has three sessions: this one, which has the plans of a claim (made anew, they are 40 ms of somebody's
-  // latency), the one that listens, and the standing one. What records and maintains opens and closes as needed.
+  // An idle runner has three sessions: this one, which keeps the plans of a claim (planning again takes 40 ms), the one
+  // that listens, and the standing one. The sessions that record and maintain open and close as needed.
   const claims = openPool(databaseUrl, { max: 1, onpooler, purpose: 'claim' });
   const sql = openPool(databaseUrl, { max: 3, idle_timeout: 10, purpose: 'record' });
   const keyring = createKeyring(config.secretKey);
@@ -80,14 +121,14 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
     },
   });
   const sender = createSender(deliverer, places, {
-    // A runner that was frozen comes back with requests that somebody else has sent by now.
+    // A runner that was frozen must not send what another runner has sent in the meantime.
     mayBegin: ({ claimedAt }) => performance.now() - claimedAt < leaseMs - marginMs,
     record: recorder.add,
     giveBack,
     abandon: abandon.signal,
   });
 
-  /** Begins what may begin, and gives back what waited too long. */
+  /** Begins the deliveries that may begin, and gives back those that waited too long. */
   function pump(): void {
     if (signal.aborted) return;
     giveBack(ahead.takeOverdue());
@@ -108,7 +149,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
       onWake: bell.ring,
       onListening: (listens, reason) => {
         onListening(listens, reason);
-        // Behind a transaction pooler a session's lock would be somebody else's.
+        // Behind a transaction pooler, other clients would share a session's lock. There nothing listens either.
         if (listens) lifeline.hold();
       },
       ...(channels && { channels }),
@@ -117,6 +158,22 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
   );
   const callOthers = () => sql`select collecta.wake_runner()`.catch(() => {});
   const rhythm = createRhythm(bell, wakeup, pollIntervalMs, callOthers);
+  rest?.onWake(bell.ring, signal);
+  let quietSince: number | undefined;
+  let restMs = 0;
+
+  /** Ends this run if nothing has been due for long enough, here or anywhere, and nothing will be for a while. */
+  async function endIfIdle(found: Claim): Promise<void> {
+    const quiet = found.next === 'sleep' && places.requests === 0 && ahead.count === 0 && !recorder.busy;
+    if (!quiet) quietSince = undefined;
+    else quietSince ??= performance.now();
+    if (quietSince === undefined || performance.now() - quietSince < config.idleAfterMs) return;
+    const [row] = await sql`select collecta.next_due_in_ms()::float8 as ms`;
+    const ms = Math.min((row?.ms as number | null) ?? Number.POSITIVE_INFINITY, rest?.longestMs ?? 0);
+    if (ms < shortestRestMs) return;
+    restMs = ms;
+    idle.abort();
+  }
   const stop = createStop(signal, stopTimeoutMs);
   log.info('dispatching', { concurrency, poll_interval_ms: pollIntervalMs, environment });
 
@@ -129,6 +186,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
       continue;
     }
     try {
+      rest?.look();
       const found = await stop.before(claim(ahead.room, { everything: rhythm.everything }));
       leaseMs = found.leaseMs;
       countRouted(found.routed);
@@ -139,6 +197,7 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
         await giveBack(found.locked);
         await upkeep.waitForKeys();
       }
+      if (rest) await endIfIdle(found);
       await rhythm.after(found);
     } catch (error) {
       const { code, hint, message } = error as Record<'code' | 'hint', string | undefined> & Error;
@@ -158,9 +217,10 @@ export async function dispatch(config: Config, log: Log, signal: AbortSignal, sh
   await Promise.race([recorder.drained(), new Promise(done => setTimeout(done, 5_000).unref())]);
   await Promise.allSettled([deliverer.close(), sql.end({ timeout: 5 }), claims.end({ timeout: 5 })]);
   log.info('stopped');
+  return restMs;
 }
 
-/** A database that does not answer holds up the stop no longer than a receiver does. */
+/** Keeps a database that does not answer from delaying the stop any longer than a receiver could. */
 function createStop(signal: AbortSignal, timeoutMs: number) {
   let overdue: Error | undefined;
   let giveUp = (_: Error) => {};

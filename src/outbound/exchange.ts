@@ -10,27 +10,30 @@ export type DeliveryRequest = {
   mayBegin?: () => boolean;
 };
 
-/** What one POST came to. Durations are milliseconds, null where the exchange did not get that far. */
+/** The result of one POST. Durations are in milliseconds, and null if the exchange did not get that far. */
 export type DeliveryResult = {
-  /** `withdrawn`: nothing was sent, because `signal` was aborted or `mayBegin` said no. That is not an attempt. */
-  outcome: 'delivered' | 'failed' | 'blocked' | 'withdrawn';
+  /**
+   * `withdrawn`: nothing was sent, because `signal` was aborted or `mayBegin` returned false. `lost`: `signal` was
+   * aborted before the receiver answered. Neither is an attempt.
+   */
+  outcome: 'delivered' | 'failed' | 'blocked' | 'withdrawn' | 'lost';
   status: number | null;
   /** Lower-case names; values that carry credentials are masked. */
   responseHeaders: Record<string, string> | null;
-  /** Fit for PostgreSQL's text; last lines in brackets say where it was cut or cleaned. */
+  /** As PostgreSQL can store it. Lines in brackets at its end say that it was cut or cleaned. */
   responseBody: string | null;
   error: string | null;
-  /** Only where a 429 or 503 asks for it, 0 to 86400. */
+  /** From 0 to 86400; only a 429 or 503 has it. */
   retryAfterSeconds: number | null;
   lookupMs: number | null;
-  /** The wait for a connection: next to nothing where one was open. */
+  /** How long it waited for a connection; almost 0 if one was open. */
   connectMs: number | null;
-  /** From then to the response's head. */
+  /** From then until the response's head had arrived. */
   firstByteMs: number | null;
   totalMs: number;
 };
 
-/** The result of a delivery that could not even be tried. */
+/** The result of a delivery that could not be tried. */
 export const notSent = (error: string): DeliveryResult => ({
   outcome: 'failed',
   status: null,
@@ -48,12 +51,13 @@ type Controller = Dispatcher.DispatchController;
 
 const maxInformational = 16;
 const ended = new Error('the exchange has ended');
-/** How a connection ends whose other side was already gone. */
+/** The errors of a connection whose other side had already closed it. */
 const goneCodes = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'ECONNABORTED', 'EPIPE']);
 
 /**
- * One POST from the look-up to the end of the response's body: the handler of an undici dispatch. It settles once. `again`
- * sends the request on a new connection.
+ * One POST, from the look-up to the end of the response's body. It is the handler of an undici dispatch and settles
+ * once.
+ * `again` sends the request on a new connection.
  */
 export class Exchange implements Dispatcher.DispatchHandler {
   readonly result = notSent('');
@@ -102,7 +106,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onRequestStart(controller: Controller): void {
     this.#controller = controller;
     if (this.settle !== null && !this.mayBegin()) this.withdraw('it came too late to be sent');
-    // What ended while it waited for a connection is recorded as failed: it must not be sent any more.
+    // An exchange that ended while it waited for a connection is recorded as failed, and must not be sent any more.
     if (this.settle === null) {
       controller.abort(ended);
       return;
@@ -133,7 +137,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
-    // The rest of what has arrived is parsed first: bytes beyond the announced length break the connection.
+    // Bytes that have arrived are parsed first. Bytes beyond the announced length break the connection.
     queueMicrotask(() => {
       const errored = this.#line?.socket?.errored as { code?: string } | null | undefined;
       const goesOn = this.#line?.surplus || (errored && errored.code !== 'UND_ERR_INFO');
@@ -142,8 +146,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_: Controller | undefined, error: Error & { code?: string }): void {
-    // A receiver may close a connection that waits for the next request. It has then seen nothing of this one, or of the same
-    // event's id: it goes out once more, on a new connection and within the same deadline.
+    // A receiver may close a connection that waits for the next request. The request then goes out once more, on a new
+    // connection and within the same deadline. If the receiver has seen it after all, it recognises the event's id.
     const unanswered = this.#reused && this.#line?.received === 0 && goneCodes.has(error.code ?? '');
     const { again } = this;
     if (this.settle !== null && unanswered && again !== null) {
@@ -152,19 +156,29 @@ export class Exchange implements Dispatcher.DispatchHandler {
       again();
       return;
     }
-    const short = this.#announced !== null && this.#read < this.#announced;
+    const isCutShort = this.#announced !== null && this.#read < this.#announced;
     this.end(
-      short ? `the response ended after ${this.#read} of ${this.#announced} bytes; ${explain(error)}` : explain(error),
+      isCutShort
+        ? `the response ended after ${this.#read} of ${this.#announced} bytes; ${explain(error)}`
+        : explain(error),
     );
   }
 
-  /** Settles before anything was sent, as something that is not an attempt. */
+  /** Settles before anything was sent. That is not an attempt. */
   withdraw(reason: string): void {
     this.result.outcome = 'withdrawn';
     this.end(reason);
   }
 
-  /** Settles, once, and tears down what is still open. */
+  /** The process stops: settles without waiting any longer for an answer. */
+  abandon(): void {
+    const { status, connectMs } = this.result;
+    if (connectMs === null) this.result.outcome = 'withdrawn';
+    else if (status === null) this.result.outcome = 'lost';
+    this.end(`stopped while ${this.phase}`);
+  }
+
+  /** Settles once, and closes what is still open. */
   end(error: string | null): void {
     const { settle, result } = this;
     if (settle === null) return;

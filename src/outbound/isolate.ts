@@ -15,8 +15,9 @@ const triesAlone = 3;
 type Fault = { code: string; reason: string };
 
 /**
- * Finds the one change that routing fails for, or the one delivery that cannot be claimed, and sets it aside by its number.
- * What holds everybody up is nobody's fault: a change is set aside for time only if others pass and it alone does not.
+ * Finds the one change that routing fails for, or the one delivery that cannot be claimed, and sets it aside by its
+ * number. What holds everybody up is nobody's fault: a change is set aside for time only if others pass and it alone
+ * does not.
  */
 export function createIsolator(pool: Pool, log: Log, patienceMs: number) {
   const within = pool.within(patienceMs);
@@ -107,7 +108,9 @@ export function createIsolator(pool: Pool, log: Log, patienceMs: number) {
     return moved;
   }
 
-  /** Whether something was set aside: then the next claim may succeed. Throws only where the database cannot be reached. */
+  /**
+   * Whether something was set aside: then the next claim may succeed. Throws only where the database cannot be reached.
+   */
   return async function isolate(code: string): Promise<boolean> {
     if (outage.test(code)) return false;
     return (await isolateChange()) || (await isolateDelivery());

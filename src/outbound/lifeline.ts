@@ -7,11 +7,11 @@ const triesOfOneNumber = 10;
 const stillHeld = '55P03';
 
 /**
- * A runner's sign of life: an advisory lock on its number, which each claim notes in the leases it takes. The lock ends with the
- * process, whatever ends it, and other runners then take over its leases within seconds. A frozen or cut-off runner keeps
- * the lock until its leases have ended.
+ * The lifeline shows other runners that this one lives. It is an advisory lock on the runner's number, and each lease
+ * notes that number. When the process ends, for whatever reason, the server releases the lock, and other runners take
+ * over its leases within seconds. A frozen or cut-off runner keeps the lock until its leases have ended.
  *
- * `runner` is null while the lock is not held: what is claimed then is taken over when its lease ends, and not before.
+ * `runner` is null while the lock is not held. A delivery that is claimed then is taken over when its lease ends.
  */
 export type Lifeline = {
   readonly runner: number | null;
@@ -32,7 +32,7 @@ export function createLifeline(session: StandingSession, leaseMs: () => number, 
     if (taking || !wanted) return;
     taking = true;
     for (let tries = 1; !held && !signal.aborted; tries++) {
-      // The server may hold the lock for our last session until it notices that this has ended.
+      // The server may hold the lock for our former session until it notices that this session has ended.
       if (tries > triesOfOneNumber) number = null;
       try {
         const { ends } = session;
@@ -44,7 +44,7 @@ export function createLifeline(session: StandingSession, leaseMs: () => number, 
             pg_catalog.set_config('tcp_keepalives_count', ${String(count)}, false),
             pg_catalog.set_config('tcp_user_timeout', ${String(userTimeoutMs)}, false)`;
         number = row!.runner as number;
-        // The session may have ended behind its answer.
+        // The session may have ended after it answered.
         held = session.ends === ends;
         if (held) log.info('lifeline held', { runner: number });
       } catch (error) {

@@ -4,20 +4,20 @@ import { type Client, Pool } from 'undici';
 import { Connection } from './connection.ts';
 import type { Allowed } from './destination.ts';
 
-/** The connections to one receiver at the addresses that the guard has checked. */
+/** The connections to one receiver, at the addresses that the guard has checked. */
 export type Origin = {
   pool: Pool;
   /** Requests that are under way. */
   exchanges: number;
   /** When the last one ended. */
   lastUsed: number;
-  /** A connection beside those of the pool. */
+  /** Opens a connection outside the pool. */
   connect: () => Client;
 };
 
 /**
- * The open connections to all receivers. Several deliverers may share them, since they are kept apart by what was checked: a
- * connection is never reused for a host that now resolves to something else.
+ * The open connections to all receivers, by host and checked addresses. Several deliverers may share them: a connection
+ * is never reused for a host that resolves to other addresses by now.
  */
 export type Origins = {
   of(checked: Allowed): Origin;
@@ -34,7 +34,7 @@ export function createOrigins({
   maxResponseHeaderBytes = 16_384,
 }: {
   deadlineMs: number;
-  /** To one receiver; null: as many as there are requests. */
+  /** How many connections to one receiver; null: as many as there are requests. */
   connections?: number | null;
   maxResponseHeaderBytes?: number;
 }): Origins {
@@ -59,7 +59,7 @@ export function createOrigins({
       if (found !== undefined) return found;
       if (origins.size >= maxOrigins) for (const [other, idle] of origins) if (retire(other, idle)) break;
       const pinned = addresses.map(address => ({ address, family: net.isIP(address) }));
-      // The name without the dot that ends an absolute one: TLS does not take it (RFC 6066).
+      // TLS takes a host name without the trailing dot of an absolute name (RFC 6066).
       const servername = /\.$/.test(url.hostname) ? url.hostname.slice(0, -1) : undefined;
       const connect: NonNullable<Pool.Options['connect']> = {
         timeout: Math.min(10_000, deadlineMs),

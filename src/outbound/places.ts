@@ -1,31 +1,34 @@
 import { type Share, slowRequestsForEachPlace } from './budget.ts';
 
 /**
- * Who may begin a request now. COLLECTA_CONCURRENCY places are shared by all endpoints that answer quickly; one endpoint takes
- * four fifths of them at most. A request that takes longer than a second gives its place back, so that a slow receiver delays
- * nobody else; from then on its endpoint needs no place, until an answer of it is quick again.
+ * Decides which endpoint may begin a request now. A request needs a place, and there are COLLECTA_CONCURRENCY of them.
+ * All endpoints that answer quickly share them; one endpoint takes four fifths at most. A request that takes longer
+ * than a second gives its place back, so that a slow receiver delays nobody else. From then on its endpoint needs no
+ * place, until it answers quickly again.
  *
- * Bytes are bounded as well, since a receiver that hangs keeps a body in memory for half a minute. Endpoints that have not
- * shown here that they answer quickly may have `hangingBytes` of bodies in flight between them.
+ * Bytes are bounded as well, because a receiver that hangs keeps a body in memory for half a minute. All endpoints that
+ * have not yet answered quickly may have `hangingBytes` of bodies in flight together.
  *
- * The process's places and bytes are shared with the dispatchers of other databases, through `share`.
+ * The dispatchers of other databases in this process share the places and the bytes, through `share`.
  */
 export type Places = {
   /** Whether a request with a body of so many bytes may begin. */
   mayBegin(endpointId: string, bytes: number): boolean;
   /** Whether it may not because too many bytes are in flight to receivers that may hang. */
   isHeldBack(endpointId: string, bytes: number): boolean;
-  /** Takes what a request needs. What it returns gives that back, and is told how long the answer took; null without one. */
+  /**
+   * Takes what a request needs. The returned function gives it back; its argument is how long the answer took, or null.
+   */
   begin(endpointId: string, bytes: number): (tookMs: number | null) => void;
   /** Whether its last request was slow. */
   isSlow(endpointId: string): boolean;
   /** Whether its last request was quick. */
   isQuick(endpointId: string): boolean;
-  /** Whether nothing may begin but requests of slow endpoints. */
+  /** Whether only requests of slow endpoints may begin. */
   readonly full: boolean;
   /** Bytes of the bodies in flight, of all endpoints or of one. */
   bytes(endpointId?: string): number;
-  /** Those that have a request in flight. */
+  /** The endpoints that have a request in flight. */
   endpoints(): Iterable<string>;
   readonly requests: number;
   close(): void;
@@ -33,7 +36,7 @@ export type Places = {
 
 const slowAfterMs = 1_000;
 const watchEveryMs = 250;
-/** A body that is not worth holding a receiver back that nobody knows yet. */
+/** A body of at most this size is sent at once even to a receiver that has not answered yet. */
 const smallBytes = 16 * 1024;
 
 type Request = { endpointId: string; bytes: number; startedAt: number; hasPlace: boolean };
@@ -83,7 +86,7 @@ export function createPlaces(share: Share, concurrency: number, hangingBytes: nu
     share.hold(change);
   }
 
-  // While nothing is in flight there is nothing to watch.
+  // The timer runs only while something is in flight.
   let watch: NodeJS.Timeout | undefined;
   function look(): void {
     const before = performance.now() - slowAfterMs;

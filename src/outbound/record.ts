@@ -4,6 +4,7 @@ import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import type { Delivery, Endpoint } from './claim.ts';
 import type { DeliveryResult } from './deliver.ts';
+import { headersWithoutEcho, isCredential, withoutEcho } from './echo.ts';
 
 export type Finished = {
   delivery: Delivery;
@@ -25,9 +26,6 @@ const maxStatements = 2;
 /** Not the result's fault: it is tried again as it is. */
 const outage = /^(08|25|40|53|55|57|58)/;
 
-const credentialName = /auth|cookie|token|secret|passw|key|session|signature|credential/i;
-const credentialValue = /^(basic|bearer|digest|token|apikey) /i;
-
 /** An endpoint's own request headers as history shows them: those that may carry credentials are masked, as in SQL. */
 const shownHeaders = new WeakMap<Endpoint, Record<string, string>>();
 function headersOf(endpoint: Endpoint): Record<string, string> {
@@ -35,7 +33,7 @@ function headersOf(endpoint: Endpoint): Record<string, string> {
   if (!shown) {
     shown = {};
     for (const [name, value] of Object.entries(endpoint.headers))
-      shown[name] = credentialName.test(name) || credentialValue.test(value) ? '***' : value;
+      shown[name] = isCredential(name, value) ? '***' : value;
     shown['content-type'] = 'application/json';
     shownHeaders.set(endpoint, shown);
   }
@@ -55,9 +53,11 @@ function recordOf({ delivery, startedAt, signed, result }: Finished, now: number
     url: delivery.endpoint.url,
     request_headers: { ...headersOf(delivery.endpoint), ...signed },
     status: result.status ?? undefined,
-    response_headers: result.responseHeaders ?? undefined,
-    response_body: result.responseBody ?? undefined,
-    error: result.error ?? undefined,
+    response_headers: result.responseHeaders
+      ? headersWithoutEcho(result.responseHeaders, delivery.endpoint)
+      : undefined,
+    response_body: result.responseBody === null ? undefined : withoutEcho(result.responseBody, delivery.endpoint),
+    error: result.error === null ? undefined : withoutEcho(result.error, delivery.endpoint),
     age_ms: micro(now - startedAt),
     total_ms: micro(result.totalMs),
     lookup_ms: micro(result.lookupMs),
@@ -75,7 +75,9 @@ const clean = (text: string) =>
 
 /** What can be recorded of a result that as a whole cannot. */
 function sparseRecordOf({ delivery, startedAt, result }: Finished, now: number, reason: string) {
-  const error = clean(`${result.error ? `${result.error}; ` : ''}recorded without headers and body: ${reason}`);
+  const error = clean(
+    `${result.error ? `${withoutEcho(result.error, delivery.endpoint)}; ` : ''}recorded without headers and body: ${reason}`,
+  );
   const { id, lease, endpoint } = delivery;
   const { outcome, status, totalMs, retryAfterSeconds } = result;
   return {
@@ -85,10 +87,10 @@ function sparseRecordOf({ delivery, startedAt, result }: Finished, now: number, 
 }
 
 /**
- * Records finished attempts by collecta.record_deliveries: in batches of what gathers within 20 ms, sooner when there are 200
- * or another delivery waits for one. A batch that cannot be recorded is halved until the one result that cannot is alone, and
- * of that one is recorded what can be. An outage is waited for until the lease ends, after which somebody else has the
- * delivery and the fence would refuse the result anyway.
+ * Records finished attempts by collecta.record_deliveries: in batches of what gathers within 20 ms, sooner when there
+ * are 200 or another delivery waits for one. A batch that cannot be recorded is halved until the one result that cannot
+ * is alone, and of that one is recorded what can be. An outage is waited for until the lease ends, after which somebody
+ * else has the delivery and the fence would refuse the result anyway.
  */
 export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: RecorderOptions) {
   const gathered: Finished[] = [];

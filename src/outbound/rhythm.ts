@@ -2,23 +2,25 @@ import type { Bell } from './bell.ts';
 import type { Wakeup } from './wakeup.ts';
 
 /**
- * When the runner looks into the database again. The rhythm is always in one of these modes, and each claim leads to the next:
+ * Decides when the runner claims again. The rhythm is always in one of these modes, and each claim leads to the next
+ * mode:
  *
- * - `busy`: the claim found work, so there may be more. The next claim follows as soon as there is room for what it may bring.
- *   From the third of them on the wake lock is let go, so that writers stop notifying a runner that looks by itself; and
- *   when there was more than one claim takes, the other runners are called, once a second at most.
- * - `lingering`: the claim found work, and the wake lock is still held. Whoever commits from now on notifies; only a change
- *   that was overtaken may be left. The next claim comes in 10 ms, or with a notification. So single changes do not cost a
- *   lock and an unlock each.
- * - `saturated`: what is due may not begin before something in flight has been recorded, here or by another runner. Recording
- *   it rings the bell; in between the runner looks after 1, 2, 4 … 50 ms, or within the poll interval if writers notify.
- * - `waiting`: there will be something at a known time.
- * - `drowsy`: nothing was found anywhere. The runner tries to make writers notify. If a writer in flight thinks it awake, it
- *   looks again after 1, 2, 4 … 50 ms.
- * - `checking`: writers notify from now on. One more claim looks at everything, in case something came before that.
- * - `asleep`: nothing is there, and every writer notifies, us or another runner that sleeps. The next claim comes with the bell,
- *   or after the poll interval, which is the guarantee: whatever happens, nothing waits longer. Where notifications do not
- *   come through, this is polling.
+ * - `busy`: the claim found work, so there may be more. The next claim follows as soon as there is room for what it
+ *   may bring. After three such claims in a row the runner releases the wake lock, so that writers stop notifying it.
+ *   If more was due than one claim takes, the runner wakes the other runners, once a second at most.
+ * - `lingering`: the claim found work, and the runner still holds the wake lock, so writers notify. The next claim
+ *   follows after 10 ms, or with a notification. Taking and releasing the lock for each single change would cost more.
+ * - `saturated`: deliveries are due that may begin only after something in flight was recorded, here or by another
+ *   runner. Recording it here rings the bell. Otherwise the runner looks after 1, 2, 4 … 50 ms, or within the poll
+ *   interval if writers notify.
+ * - `waiting`: the next delivery is due at a known time.
+ * - `drowsy`: nothing was found. The runner tries to take the wake lock, so that writers notify. If an open
+ *   transaction of a writer has seen the runner awake, the runner looks again after 1, 2, 4 … 50 ms.
+ * - `checking`: writers notify from now on. One more claim looks at everything, in case something was committed
+ *   before that.
+ * - `asleep`: nothing is due, and every writer notifies this runner or another one that sleeps. The next claim
+ *   follows when the bell rings, or after the poll interval: nothing ever waits longer than that. Where notifications
+ *   do not come through, this is polling.
  */
 type Mode = 'busy' | 'lingering' | 'saturated' | 'waiting' | 'drowsy' | 'checking' | 'asleep';
 
@@ -42,7 +44,7 @@ const longestFailurePauseMs = 5_000;
 export function createRhythm(bell: Bell, wakeup: Wakeup, pollIntervalMs: number, callOthers: () => void): Rhythm {
   let mode: Mode = 'checking';
   let busyClaims = 0;
-  let shortWaits = 0; // 1, 2, 4 … ms
+  let shortWaits = 0; // how many waits of 1, 2, 4 … ms in a row
   let failures = 0;
   let calledOthersAt = Number.NEGATIVE_INFINITY;
 

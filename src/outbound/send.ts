@@ -10,13 +10,16 @@ import type { Finished } from './record.ts';
 import { startSpan, traceparentOf } from './trace.ts';
 
 export type Sender = {
-  /** Signs, sends and hands over to be recorded. What was not sent is given back. Never rejects. */
+  /**
+   * Signs and sends one delivery, and hands its result over to be recorded. Gives it back if it was not sent. Never
+   * rejects.
+   */
   begin(delivery: Delivery, onEnd: () => void): void;
-  /** Comes back when nothing is under way. */
+  /** Resolves when no request is under way. */
   idle(): Promise<unknown>;
 };
 
-/** `mayBegin` is asked right before the first byte of a request, `abandon` ends those under way. */
+/** `mayBegin` is asked right before the first byte of a request is written. `abandon` ends the requests under way. */
 export function createSender(
   { deliver }: Pick<Deliverer, 'deliver'>,
   places: Places,
@@ -66,7 +69,9 @@ export function createSender(
   };
 }
 
-/** Gives claimed deliveries back, so that somebody else may have them at once. Costs no attempt. Never rejects. */
+/**
+ * Gives claimed deliveries back to the queue, where any runner may claim them at once. Costs no attempt. Never rejects.
+ */
 export function createGiveBack(sql: Query, log: Log) {
   return async (deliveries: readonly Pick<Delivery, 'id' | 'lease'>[]): Promise<void> => {
     if (deliveries.length === 0) return;

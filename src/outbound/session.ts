@@ -1,13 +1,14 @@
 import { openPool, type Query } from '../database/pool.ts';
 
 /**
- * The one session of a runner that stays open as long as the runner lives, for the locks that others look at: the wake lock
- * (wakeup.ts) and the lifeline (lifeline.ts). Their end must not go unnoticed, hence `onEnd`.
+ * The one session that a runner keeps open all the time. It holds the locks that other sessions look at: the wake lock
+ * (wakeup.ts) and the lifeline (lifeline.ts). `onEnd` tells when they are lost.
  */
 export type StandingSession = {
   query: Query;
-  /** Called when the session has ended, or may have: the locks are gone. */
+  /** Adds a listener that is called when the session has ended, or may have ended. */
   onEnd(listener: () => void): void;
+  /** How many times the session has ended so far. */
   readonly ends: number;
   end(): Promise<void>;
 };
@@ -43,9 +44,9 @@ export function openStandingSession(url: string): StandingSession {
 }
 
 /**
- * How long the server keeps the session of a host that has vanished: longer than any lease of that host lasts, so that nobody
- * takes over what a runner that is only cut off may still be sending; and not the hours that TCP would take by itself, during
- * which writers would go on notifying a runner that is gone.
+ * How long the server keeps the session of a host that has vanished. It is longer than any lease, so that nobody takes
+ * over a delivery that a runner may still be sending while it is only cut off. It is shorter than TCP's default of
+ * hours, during which writers would notify a runner that no longer exists.
  */
 export const keepalivesFor = (leaseMs: number) => ({
   idleSeconds: Math.ceil(leaseMs / 1000),

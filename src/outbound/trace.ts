@@ -14,11 +14,11 @@ const form = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/;
 const tracer = trace.getTracer('collecta-webhooks');
 
 /**
- * The W3C traceparent of the transaction that made the change: `traceparent` in the payload's context, which is what the
- * writer set. Undefined where there is none, or none that is well formed.
+ * The W3C traceparent of the transaction that made the change: `traceparent` in the payload's context, which is what
+ * the writer set. Undefined where there is none, or none that is well formed.
  */
 export function traceparentOf(body: string): string | undefined {
-  // Almost no payload has one: only those that may are parsed.
+  // Almost no payload has one, so only those that may have one are parsed.
   if (!body.includes('"traceparent"')) return undefined;
   try {
     const given: unknown = JSON.parse(body).context?.traceparent;
@@ -29,8 +29,8 @@ export function traceparentOf(body: string): string | undefined {
 }
 
 /**
- * A span for one attempt, where the process has an OpenTelemetry SDK; nothing otherwise. It is linked to the writer's span
- * and not its child: the delivery may come hours after that trace ended.
+ * A span for one attempt, where the process has an OpenTelemetry SDK; nothing otherwise. It is linked to the writer's
+ * span and not its child: the delivery may come hours after that trace ended.
  */
 export function startSpan(attempt: {
   endpointId: string;

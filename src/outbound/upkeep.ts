@@ -7,11 +7,17 @@ import type { Keyring } from '../secrets/keyring.ts';
 const maintainEveryMs = 600_000;
 const retryKeysMs = 5_000;
 
-/** What a runner does beside delivering: the database's maintenance, and waiting for the keys of sealed secrets. */
+/** The work of a runner beside delivering: it maintains the database and waits for the keys of sealed secrets. */
 export type Upkeep = {
-  /** Makes partitions ahead, drops what is past its retention, pauses what failed for days. Also every ten minutes. */
+  /**
+   * Creates partitions ahead, drops expired ones, and pauses endpoints that failed for days. Runs every ten minutes
+   * too.
+   */
   maintain(): Promise<void>;
-  /** Comes back when the key of every secret in use is here, or `signal` is aborted: deliveries wait, rather than fail. */
+  /**
+   * Resolves when the key of every secret in use is present, or `signal` aborts. Deliveries wait meanwhile, and none
+   * fails.
+   */
   waitForKeys(): Promise<void>;
   close(): void;
 };
@@ -21,7 +27,8 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
     try {
       const patient = sql.within(maintainEveryMs);
       for (const { done, subject } of await patient`select done, subject from collecta.maintain()`)
-        log.info('maintained', { done, subject });
+        if ((done as string).startsWith('failed')) log.warn('maintenance did not succeed', { done, subject });
+        else log.info('maintained', { done, subject });
     } catch (error) {
       log.warn('maintenance failed, it is tried again', { message: (error as Error).message });
     }

@@ -10,18 +10,23 @@ const retestMs = 60_000;
 const retryMs = 1_000;
 
 /**
- * The sleep handshake. Writers notify only while a runner sleeps: they try the wake lock shared, a sleeping runner holds it
- * exclusively. So a runner that found nothing tries the lock; granted, no writer is in flight that thought it awake; it
- * looks once more over the whole and sleeps, and now every writer notifies. Not granted: a writer is in flight, or another
- * runner sleeps already. Nothing blocks: a session that waits for a lock would hear no notification until it ends.
+ * The handshake before a runner sleeps. Writers notify only while a runner sleeps. A sleeping runner holds the wake
+ * lock exclusively, and each writer tries to take it shared: where that fails, the writer notifies.
+ *
+ * A runner that found nothing tries the lock. If it is granted, no open transaction believes that the runner is awake:
+ * the runner looks at everything once more and sleeps. If it is refused, a writer's transaction is open, or another
+ * runner sleeps already. Nobody ever waits for the lock, because a session that waits for a lock receives no
+ * notifications.
  */
 export type Wakeup = {
-  /** Tries to make writers notify. `held`: they do now. `elsewhere`: they do, for another runner that sleeps. */
+  /**
+   * Tries to make writers notify. `held`: they notify this runner. `elsewhere`: they notify another one that sleeps.
+   */
   trySleep(): Promise<'held' | 'elsewhere' | 'refused'>;
-  /** Writers need not notify any more. */
+  /** Releases the lock, so that writers do not notify any more. */
   letGo(): Promise<void>;
   readonly holds: boolean;
-  /** Whether notifications come through at all; without them polling does it all. */
+  /** Whether notifications come through. Without them the runner polls. */
   readonly listens: boolean;
   close(): Promise<void>;
 };
@@ -29,9 +34,9 @@ export type Wakeup = {
 export type WakeupEvents = {
   /** Something may have changed. */
   onWake: () => void;
-  /** Notifications come through from now on, or do not, with the reason. */
+  /** Called with true when notifications come through, and with false and the reason when they no longer do. */
   onListening?: (listens: boolean, reason?: string) => void;
-  /** What else is to be heard on the same session, by channel. */
+  /** Further channels to listen to on the same session. */
   channels?: Readonly<Record<string, () => void>> | undefined;
 };
 
@@ -44,7 +49,7 @@ export function createWakeup(
   let holds = false;
   let listens = false;
   let connection = 0;
-  let told: string | undefined; // the last reason in the log why nothing is heard
+  let loggedReason: string | undefined; // why nothing is heard, as it was last logged
   let testHeard = () => {};
   const testChannel = `collecta_test_${crypto.randomUUID().replaceAll('-', '')}`;
   const closing = new AbortController();
@@ -64,8 +69,8 @@ export function createWakeup(
     lost(reason: string, retryInMs: number): void {
       connection = 0;
       const event = listens ? 'listening was interrupted, polling meanwhile' : 'cannot listen yet, polling';
-      if (reason !== told) log.warn(event, { message: reason, retry_in_ms: retryInMs });
-      told = reason;
+      if (reason !== loggedReason) log.warn(event, { message: reason, retry_in_ms: retryInMs });
+      loggedReason = reason;
       if (listens) onWake();
       listens = false;
       onListening(false, reason);
@@ -74,7 +79,10 @@ export function createWakeup(
   const heard = { ...channels, collecta_wake: onWake, [testChannel]: () => testHeard() };
   const listener = createListener(listenUrl, heard, events);
 
-  /** Through a transaction pooler nothing is heard: found out by notifying oneself, again each minute until it is. */
+  /**
+   * Notifies itself to find out whether notifications come through (a transaction pooler drops them). Tries each
+   * minute.
+   */
   async function testWhileConnected(tested: number): Promise<void> {
     const current = () => tested === connection && !signal.aborted;
     for (let first = true; current() && !listens; first = false) {
@@ -93,7 +101,7 @@ export function createWakeup(
       }
       if ((await heard) && current()) {
         listens = true;
-        told = undefined;
+        loggedReason = undefined;
         log.info('listening');
         onListening(true);
         onWake();
@@ -124,14 +132,14 @@ export function createWakeup(
             where locktype = 'advisory' and classid = ${lockClass} and objid = ${wakeLock} and mode = 'ExclusiveLock'
               and granted and pid <> pg_catalog.pg_backend_pid() and database =
                 (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())) as elsewhere`;
-      // The session may have ended behind its answer, and the lock with it.
+      // The session may have ended after it answered, and the lock with it.
       holds = row?.granted === true && session.ends === ends;
       return holds ? 'held' : row?.elsewhere === true ? 'elsewhere' : 'refused';
     },
     async letGo() {
       if (!holds) return;
       holds = false;
-      // Other runners sleep because we held it: they would hear no writer any more.
+      // Other runners sleep because this one held the lock, and no writer would notify them any more.
       await session.query`
         select pg_catalog.pg_advisory_unlock(${lockClass}, ${wakeLock}), pg_catalog.pg_notify('collecta_wake', '')`;
     },

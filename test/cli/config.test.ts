@@ -30,6 +30,10 @@ t.test('the documented defaults', async t => {
     databases: undefined,
     concurrency: 50,
     pollIntervalMs: 1000,
+    idle: 'keep',
+    idleAfterMs: 60_000,
+    idleIntervalHours: 12,
+    wakeToken: undefined,
     stopTimeoutMs: 10_000,
     allowHttp: false,
     allowDestinations: [],
@@ -99,6 +103,9 @@ t.test('an error names the variable, what is wrong and an example', async t => {
     COLLECTA_LISTEN_URL: 'postgres://u@h/d?sslmode=on',
     COLLECTA_CONCURRENCY: '0',
     COLLECTA_POLL_INTERVAL_MS: '1s',
+    COLLECTA_IDLE: 'sleep',
+    COLLECTA_IDLE_AFTER_MS: '5',
+    COLLECTA_IDLE_INTERVAL_HOURS: '72',
     COLLECTA_STOP_TIMEOUT_MS: '-1',
     COLLECTA_ALLOW_HTTP: 'yes',
     COLLECTA_ALLOW_DESTINATIONS: '10.0.0.0/33',
@@ -191,7 +198,13 @@ t.test('_FILE forms', async t => {
   t.match(problems({ DATABASE_URL_FILE: file('bad', 'mysql://u:sekret@h') }), /^DATABASE_URL is not a PostgreSQL URL/);
   t.strictSame(
     variableNames.filter(name => name.endsWith('_FILE')),
-    ['DATABASE_URL_FILE', 'COLLECTA_LISTEN_URL_FILE', 'COLLECTA_SECRET_KEY_FILE', 'COLLECTA_SECRET_FILE'],
+    [
+      'DATABASE_URL_FILE',
+      'COLLECTA_LISTEN_URL_FILE',
+      'COLLECTA_WAKE_TOKEN_FILE',
+      'COLLECTA_SECRET_KEY_FILE',
+      'COLLECTA_SECRET_FILE',
+    ],
   );
 });
 
@@ -200,6 +213,7 @@ t.test('no secret is echoed', async t => {
     DATABASE_URL: 'postgres://u:sekret@h:x/d',
     COLLECTA_LISTEN_URL: 'sekret',
     COLLECTA_SECRET: 'sekret',
+    COLLECTA_WAKE_TOKEN: 'sekret',
     COLLECTA_SECRET_KEY: 'sekret',
   };
   t.notMatch(problems({ ...secrets, COLLECTA_PORT: 'x' }), 'sekret');

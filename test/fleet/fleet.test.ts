@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import t from 'tap';
 import { freePort, useServer } from '../support/database.ts';
-import { attachWorkOrders, createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
+import { attachWorkOrders, createEndpoint, runtimes, startReceiver, startRunner, until } from '../support/runner.ts';
 
 const { database, server } = await useServer();
 const receiver = await startReceiver();
@@ -78,37 +78,111 @@ t.test('many databases in one process: delivered, one down disturbs none, added 
   t.notMatch(runner.output(), /postgres:postgres/, 'no password in the log');
 });
 
-t.test('idle, a database has three sessions at most; a server that comes back is served again', async t => {
-  const [a, b] = [await prepared('/idle-a'), await prepared('/idle-b')];
-  list({ a: a.url, b: b.url });
-  const runner = await startRunner('', {
-    command: 'run',
-    env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0' },
+for (const runtime of runtimes)
+  t.test(`${runtime}: the port has a console and figures for each database, and POST /NAME/wake`, async t => {
+    const [a, b] = [await prepared(`/port-a-${runtime}`), await prepared(`/port-b-${runtime}`)];
+    await a.sql.unsafe(`select collecta.pause_endpoint('${a.endpoint.id}')`);
+    await a.write(3);
+    const release = { COLLECTA_IDLE: 'release', COLLECTA_IDLE_AFTER_MS: '200' };
+    list({ a: a.url, b: { DATABASE_URL: b.url, ...release } });
+    const port = await freePort();
+    const runner = await startRunner('', {
+      runtime,
+      command: 'run',
+      env: {
+        DATABASE_URL: '',
+        COLLECTA_DATABASES: file,
+        COLLECTA_PORT: '0',
+        COLLECTA_OPERATIONS_PORT: `${port}`,
+        COLLECTA_WAKE_TOKEN: '0123456789abcdef',
+      },
+    });
+    const get = async (path: string, options: RequestInit = {}) => {
+      const response = await fetch(`http://127.0.0.1:${port}${path}`, { redirect: 'manual', ...options });
+      return { status: response.status, text: await response.text(), headers: response.headers };
+    };
+    await until('one listens and the other rests', async () => {
+      const { text } = await get('/readyz');
+      return /1 listening/.test(text) && /1 resting/.test(text);
+    });
+    await until('the figures of a', async () => /^collecta_figures_age_seconds\{/m.test((await get('/metrics')).text));
+    const { text: metrics } = await get('/metrics');
+    t.match(metrics, /^collecta_delivery_queue_rows\{database="a"\} 3$/m);
+    t.match(metrics, /^collecta_endpoints\{.*database="a".*\} 1$/m);
+    t.notMatch(metrics, /collecta_outbox_rows\{database="b"\}/, 'b rests, and is not asked');
+    t.match(metrics, /^collecta_fleet_database\{database="b",state="resting"\} 1$/m);
+
+    t.match((await get('/')).text, /href="\/console\/a\/".*href="\/console\/b\/"/);
+    t.equal((await get('/console/nobody/')).status, 404);
+    t.match((await get('/console/a/')).text, /\/console\/a\/login/, 'a login of this database');
+    const login = async (name: string, place: typeof a) => {
+      const { status, headers } = await get(`/console/${name}/login`, {
+        method: 'POST',
+        headers: {
+          origin: `http://127.0.0.1:${port}`,
+          'sec-fetch-site': 'same-origin',
+          'content-type': 'application/x-www-form-urlencoded',
+        },
+        body: 'name=postgres&password=postgres',
+      });
+      t.equal(status, 303);
+      const cookie = headers.get('set-cookie')!;
+      t.match(cookie, new RegExp(`Path=/console/${name};`, 'i'), 'the cookie is for this console alone');
+      const page = await get(`/console/${name}/endpoints`, { headers: { cookie: cookie.split(';')[0]! } });
+      t.match(page.text, place.endpoint.id);
+      return cookie.split(';')[0]!;
+    };
+    const cookie = await login('a', a);
+    await login('b', b);
+    const other = await get('/console/b/endpoints', { headers: { cookie } });
+    t.notMatch(other.text, b.endpoint.id, 'a session at a is none at b');
+
+    await b.write();
+    const wake = (path: string, token: string) =>
+      get(path, { method: 'POST', headers: { authorization: `Bearer ${token}` } });
+    t.equal((await wake('/b/wake', 'wrong')).status, 401);
+    t.equal((await wake('/nobody/wake', '0123456789abcdef')).status, 404);
+    t.equal((await wake('/b/wake', '0123456789abcdef')).status, 204);
+    await received(b.path, 1);
+    t.equal((await runner.stop()).status, 0);
   });
-  await Promise.all([a.write(), b.write()]);
-  await received('/idle-a', 1);
-  const sessions = async () => {
-    const rows = await a.sql`
+
+for (const runtime of runtimes)
+  t.test(
+    `${runtime}: idle, a database has three sessions at most; a server that comes back is served again`,
+    async t => {
+      const [a, b] = [await prepared(`/idle-a-${runtime}`), await prepared(`/idle-b-${runtime}`)];
+      list({ a: a.url, b: b.url });
+      const runner = await startRunner('', {
+        command: 'run',
+        runtime,
+        env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0' },
+      });
+      await Promise.all([a.write(), b.write()]);
+      await received(a.path, 1);
+      const sessions = async () => {
+        const rows = await a.sql`
       select datname, count(*)::int as sessions from pg_stat_activity
       where application_name like 'collecta-webhooks%' group by datname`;
-    return rows.map(row => row.sessions as number);
-  };
-  await until('three sessions each', async () => (await sessions()).every(count => count <= 3), 30_000, 200);
-  for (let looks = 0; looks < 10; looks++) {
-    const counts = await sessions();
-    t.ok(counts.length === 2 && counts.every(count => count <= 3), `sessions: ${counts}`);
-    await pause(200);
-  }
-  await server.restart('fast', 500);
-  await until('b answers again', () =>
-    b.write().then(
-      () => true,
-      () => false,
-    ),
+        return rows.map(row => row.sessions as number);
+      };
+      await until('three sessions each', async () => (await sessions()).every(count => count <= 3), 30_000, 200);
+      for (let looks = 0; looks < 10; looks++) {
+        const counts = await sessions();
+        t.ok(counts.length === 2 && counts.every(count => count <= 3), `sessions: ${counts}`);
+        await pause(200);
+      }
+      await server.restart('fast', 500);
+      await until('b answers again', () =>
+        b.write().then(
+          () => true,
+          () => false,
+        ),
+      );
+      await received(b.path, 2);
+      t.equal((await runner.stop()).status, 0);
+    },
   );
-  await received('/idle-b', 2);
-  t.equal((await runner.stop()).status, 0);
-});
 
 t.test('inbound: the path names the database, or the host', async t => {
   const [a, b] = [await prepared('/in-a'), await prepared('/in-b')];
@@ -154,26 +228,28 @@ t.test('inbound: the path names the database, or the host', async t => {
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('one database’s long queue to slow receivers leaves the others their turns', async t => {
-  const long = await prepared('/long', { answers: Array(4000).fill({ delayMs: 200 }) });
-  const short = await prepared('/short');
-  list({ long: long.url, short: short.url });
-  const runner = await startRunner('', {
-    command: 'run',
-    env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0', COLLECTA_CONCURRENCY: '4' },
+for (const runtime of runtimes)
+  t.test(`${runtime}: one database’s long queue to slow receivers leaves the others their turns`, async t => {
+    const long = await prepared(`/long-${runtime}`, { answers: Array(4000).fill({ delayMs: 200 }) });
+    const short = await prepared(`/short-${runtime}`);
+    list({ long: long.url, short: short.url });
+    const runner = await startRunner('', {
+      runtime,
+      command: 'run',
+      env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0', COLLECTA_CONCURRENCY: '4' },
+    });
+    await until('both listen', () => runner.log.filter(({ event }) => event === 'listening').length >= 2);
+    await long.write(400);
+    await received(long.path, 8);
+    const before = performance.now();
+    await short.write(10);
+    await received(short.path, 10);
+    const took = performance.now() - before;
+    const others = receiver.to(long.path).length;
+    t.ok(others < 400, `the long queue is not through (${others})`);
+    t.ok(took < 8_000, `ten deliveries took ${Math.round(took)} ms beside a queue of 20 s`);
+    t.equal((await runner.stop()).status, 0);
   });
-  await until('both listen', () => runner.log.filter(({ event }) => event === 'listening').length >= 2);
-  await long.write(400);
-  await received('/long', 8);
-  const before = performance.now();
-  await short.write(10);
-  await received('/short', 10);
-  const took = performance.now() - before;
-  const others = receiver.to('/long').length;
-  t.ok(others < 400, `the long queue is not through (${others})`);
-  t.ok(took < 8_000, `ten deliveries took ${Math.round(took)} ms beside a queue of 20 s`);
-  t.equal((await runner.stop()).status, 0);
-});
 
 t.test('settings that contradict each other are refused', async t => {
   list({});

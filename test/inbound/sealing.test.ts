@@ -114,10 +114,10 @@ for (const [sender, request] of Object.entries(senders))
     const lines: string[] = [];
     const config = (secretKey: string) => readConfig({ DATABASE_URL: databaseUrl, COLLECTA_SECRET_KEY: secretKey });
     t.equal(await doctor(config(key), line => lines.push(line)), 1);
-    t.match(lines.join('\n'), new RegExp(`FAIL {2}secrets are sealed by key ${keyId(newer)}`));
+    t.match(lines.join('\n'), new RegExp(`FAIL {2}the key of sealed secrets is missing: ${keyId(newer)}`));
     lines.length = 0;
     await doctor(config(newer), line => lines.push(line));
-    t.match(lines.join('\n'), /ok {4}every sealed secret in use can be opened/);
+    t.notMatch(lines.join('\n'), /key of sealed secrets/);
     for (const { lines: log } of receivers)
       for (const secret of [first, second, third]) t.notOk(log.join('').includes(secret), 'no secret in the log');
     await Promise.all(receivers.map(each => each.stop()));

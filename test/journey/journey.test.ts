@@ -533,10 +533,13 @@ for (const runtime of runtimes)
     t.ok(stopped.ms < 5_000, `a hanging receiver does not hold it: ${stopped.ms} ms`);
     const failed = (await history(sql, id)).slice(rows.length);
     t.ok(
-      failed.length >= 1 && failed.every(({ outcome, error }) => outcome === 'failed' && /stopped/.test(error)),
-      'its attempts say why they failed',
+      failed.length >= 1 && failed.every(({ outcome, error }) => outcome === 'lost' && /stopped/.test(error)),
+      'history says that nobody waited for the answer',
     );
-    t.ok((await inQueue(sql, id)).every(({ leased_until }) => leased_until === null));
+    t.ok(
+      (await inQueue(sql, id)).every(({ attempt, leased_until }) => attempt === 0 && leased_until === null),
+      'which uses up no attempt',
+    );
   });
 
 for (const runtime of runtimes)

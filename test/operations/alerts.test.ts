@@ -1,7 +1,9 @@
+import postgres from 'postgres';
 import t from 'tap';
 import { type Sql, useServer } from '../support/database.ts';
+import { until } from '../support/runner.ts';
 
-const { database } = await useServer();
+const { server, database } = await useServer();
 
 /** Two modules' worth of nothing but what the alerts need: an endpoint that is watched, and one that is told. */
 async function prepared() {
@@ -181,6 +183,132 @@ t.test('alerts about an endpoint that alerts go to do not loop', async t => {
     await observe();
     t.strictSame([...(await alerts(sql, told)), ...(await alerts(sql, second))], [], 'both fail on, and it is quiet');
   }
+});
+
+t.test(
+  'an endpoint that flaps every minute is told of once in each interval, and its last state is told in the end',
+  async t => {
+    const { sql, attempt, observe, alerts } = await prepared();
+    const found: string[] = [];
+    for (let minute = 0; minute < 60; minute++) {
+      await attempt(minute % 2 === 0 ? 'failed' : 'delivered', 3);
+      await observe();
+      found.push(...(await alerts()).map(({ event }) => event));
+      await sql`update collecta.alerts
+      set sent = (select coalesce(jsonb_object_agg(key, (value #>> '{}')::timestamptz - interval '1 minute'), '{}') from jsonb_each(sent))`;
+    }
+    for (const event of ['endpoint.failing', 'endpoint.recovered']) {
+      const times = found.filter(each => each === event).length;
+      t.ok(times > 1 && times <= 6, `${event}: ${times} in an hour of ten-minute intervals`);
+    }
+    await later(sql);
+    await observe();
+    found.push(...(await alerts()).map(({ event }) => event));
+    t.equal(found.at(-1), 'endpoint.recovered', 'as it is now');
+  },
+);
+
+t.test('thousands that fail at once are one alert of each kind, and cost seconds at most', async t => {
+  const { sql, told } = await prepared();
+  await sql.unsafe(`
+    insert into collecta.endpoints (endpoint_id, name, url, events, after_change_id)
+    select 'ep_' || lpad(n::text, 32, '0'), 'n-' || n, 'https://x.example/', '{record_created}', 0 from generate_series(1, 5000) n;
+    insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
+    select 'evt_' || n, now(), n, 0, 'orders', 'record_created', now(), '{}' from generate_series(1, 5000) n;
+    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at, finished_at)
+    select collecta.new_id('dlv'), 'evt_' || n, now(), 'ep_' || lpad(n::text, 32, '0'), 6, 'exhausted', 'https://x.example/', now(), now()
+    from generate_series(1, 5000) n`);
+  const began = Date.now();
+  await observe(sql);
+  const took = Date.now() - began;
+  t.ok(took < 20_000, `${took} ms`);
+  const found = await alerts(sql, told);
+  t.match(found, [
+    { event: 'delivery.exhausted', subject: null, record: { subjects: 5000, count: 5000 } },
+    { event: 'endpoint.failing', subject: null, record: { subjects: 5000 } },
+  ]);
+  t.equal(found.length, 2);
+  t.equal(found[1]?.record.first.length, 20);
+  t.match(found[1]?.record.first[0], { endpoint_id: `ep_${'1'.padStart(32, '0')}`, name: 'n-1', state: 'failing' });
+  await observe(sql);
+  t.strictSame(await alerts(sql, told), []);
+});
+
+t.test('a lost attempt is the runner’s, and no failure of its endpoint', async t => {
+  const { sql, watched, attempt, observe, alerts } = await prepared();
+  await sql`update collecta.endpoints set retry_max = 1 where endpoint_id = ${watched}`;
+  await attempt('lost', 1);
+  await observe();
+  t.strictSame(await alerts(), []);
+  await attempt('failed', 1);
+  await observe();
+  t.match(await alerts(), [{ event: 'endpoint.failing' }]);
+});
+
+t.test('what failed until pause_after is paused by upkeep, and told', async t => {
+  const { sql, watched, observe, alerts } = await prepared();
+  await sql`insert into collecta.endpoint_flow (endpoint_id, failing_since) values (${watched}, now() - interval '30 days')`;
+  await sql`select from collecta.maintain()`;
+  await observe();
+  t.match(await alerts(), [
+    { event: 'endpoint.paused', subject: watched, record: { reason: /failed without one success/ } },
+  ]);
+});
+
+t.test('endpoints that are deleted, those told and those told of', async t => {
+  const { sql, watched, told, attempt, observe, alerts } = await prepared();
+  await attempt('failed', 3);
+  await observe();
+  await attempt('delivered');
+  await observe();
+  await attempt('failed', 3);
+  await observe();
+  t.equal((await alerts()).length, 2, 'the third waits for the interval');
+  await sql`select collecta.delete_endpoint(${watched})`;
+  await later(sql);
+  await observe();
+  t.strictSame(await alerts(), [], 'nothing is told of an endpoint that is gone');
+  t.strictSame([...(await sql`select from collecta.alerts where subject = ${watched}`)], []);
+  await sql`select collecta.delete_endpoint(${told})`;
+  const [{ endpoint_id: other } = {}] =
+    await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', '{record_created}', name => 'other')`;
+  await attempt('failed', 3, other);
+  await observe();
+  t.strictSame([...(await sql`select from collecta.delivery_queue`)], [], 'and nobody is told any more');
+});
+
+t.test('an endpoint of one tenant, or with a payload_role, is told nothing of the others', async t => {
+  const { sql, told, attempt, observe } = await prepared();
+  const events = ['endpoint.failing'];
+  const [{ endpoint_id: tenant } = {}] =
+    await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', ${events}, name => 'acme', scope => 'acme')`;
+  const [{ endpoint_id: narrow } = {}] =
+    await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', ${events}, name => 'narrow', payload_role => 'pg_monitor')`;
+  await attempt('failed', 3);
+  await observe();
+  t.equal((await alerts(sql, told)).length, 1);
+  t.strictSame([...(await alerts(sql, tenant)), ...(await alerts(sql, narrow))], []);
+});
+
+t.test('a database that restarts while an alert is made: it is sent once, afterwards', async t => {
+  const { sql, url, told, attempt } = await prepared();
+  await attempt('failed', 3);
+  await sql`update collecta.delivery_attempts set id = 'dlv_' || lpad(to_hex(('x' || substr(id, 5, 12))::bit(48)::bigint - 30000), 12, '0') || substr(id, 17)`;
+  await sql`update collecta.observation set counted_until = now() - interval '40 s'`;
+  const other = postgres(url, { max: 1, onnotice: () => {} });
+  await other.unsafe('begin; select collecta.observe()');
+  await server.restart('immediate');
+  await other.end({ timeout: 1 }).catch(() => {});
+  await until('the server is back', async () => (await sql`select`.catch(() => undefined)) !== undefined);
+  t.strictSame(await alerts(sql, told), [], 'nothing was committed');
+  await sql`select collecta.observe()`;
+  t.match(
+    (await alerts(sql, told)).map(({ event }) => event),
+    ['endpoint.failing'],
+  );
+  t.match(await sql`select sum(attempts)::int as n from collecta.delivery_rollup where endpoint_id <> ''`, [{ n: 1 }]);
+  await sql`select collecta.observe()`;
+  t.strictSame(await alerts(sql, told), []);
 });
 
 t.test('they are webhooks like others: subscribed to, signed, and no module is captured for them', async t => {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import t, { type Test as Tap } from 'tap';
 import { readConfig } from '../../src/config.ts';
 import { createLog, type Log } from '../../src/log.ts';
@@ -79,6 +80,29 @@ t.test('health probes and metrics', async t => {
   await t.rejects(get('/livez'), 'stopped');
 });
 
+t.test('the login of the README’s runner sees the figures; depths are exact up to 10,000', async t => {
+  const { sql, url, endpoint } = await prepared();
+  const readme = readFileSync('README.md', 'utf8');
+  const [, login] = /^create role collecta_runner login (.*);$/m.exec(readme)!;
+  await server.admin.unsafe(`create role readme_runner login password 'x' ${login}`);
+  const { get } = await serving(t, url.replace('postgres:postgres@', 'readme_runner:x@'));
+  const [, at] = /^collecta_outbox_rows (\d+)$/m.exec(await (await get('/metrics')).text()) ?? [];
+  t.equal(at, '0');
+  const metric = async (name: string) => {
+    const response = await get('/metrics');
+    t.equal(response.status, 200);
+    return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(await response.text())?.[1]);
+  };
+  await sql`select collecta.pause_endpoint(${endpoint.endpoint_id})`;
+  await sql`insert into orders select n, 'open' from generate_series(2, 3002) n`;
+  t.equal(await metric('collecta_outbox_rows'), 3001, 'though the planner knows of none');
+  t.equal(await metric('collecta_outbox_rows_estimated'), 0);
+  await sql`insert into orders select n, 'open' from generate_series(3003, 15003) n`;
+  t.equal(await metric('collecta_outbox_rows_estimated'), 1);
+  const estimate = await metric('collecta_outbox_rows');
+  t.ok(estimate > 10_000, `an estimate of 15,002: ${estimate}`);
+});
+
 t.test('endpoints beyond the limit share one label', async t => {
   const { sql, url } = await prepared();
   const { get } = await serving(t, url, { COLLECTA_METRICS_ENDPOINTS: '0' });
@@ -101,8 +125,7 @@ t.test('a hundred scrapes cost one query, and leave the probes alive', async t =
   await blocker`lock table collecta.endpoints in access exclusive mode`;
   const scrapes = Array.from({ length: 100 }, () => get('/metrics'));
   const waiting = async () =>
-    (await sql`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%collecta_captured_total%'`)
-      .length;
+    (await sql`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%read_figures%'`).length;
   while ((await waiting()) === 0) await new Promise(done => setTimeout(done, 10));
   const started = performance.now();
   t.equal((await get('/livez')).status, 200);
@@ -179,6 +202,47 @@ t.test('doctor', async t => {
     (await examine({ DATABASE_URL: 'postgres://nobody@127.0.0.1:1/none' })).text,
     /FAIL {2}database 127\.0\.0\.1:1\/none/,
   );
+});
+
+t.test('doctor asks what a login’s roles are for, and nothing else', async t => {
+  const { sql, url } = await prepared();
+  const examine = async (roles: string) => {
+    const name = `doctor_${roles.replace(/collecta_|\W/g, '') || 'nobody'}`;
+    await server.admin.unsafe(`create role ${name} login password 'x' ${roles && `in role ${roles}`}`);
+    const lines: string[] = [];
+    const at = url.replace('postgres:postgres@', `${name}:x@`);
+    const env = { COLLECTA_ALLOW_HTTP: 'true', COLLECTA_ALLOW_DESTINATIONS: '127.0.0.1' };
+    const status = await doctor(readConfig({ DATABASE_URL: at, ...env }), line => lines.push(line));
+    const text = lines.join('\n');
+    return {
+      text,
+      status,
+      asks: {
+        installation: text.includes('this is the database'),
+        notifications: text.includes('notifications come through'),
+        health: text.includes('collecta.health has nothing'),
+        destinations: text.includes('endpoint shop'),
+      },
+    };
+  };
+  await sql`select * from collecta.maintain()`;
+  const nothing = { installation: false, notifications: false, health: false, destinations: false };
+  const runs = { ...nothing, installation: true, notifications: true };
+  for (const [roles, asks] of [
+    ['collecta_dispatcher', runs],
+    ['collecta_inbound', runs],
+    ['collecta_dispatcher, collecta_inbound', runs],
+    ['collecta_reader', { ...nothing, health: true }],
+    ['collecta_operator', { ...nothing, health: true }],
+    ['collecta_dispatcher, collecta_reader', { ...runs, health: true, destinations: true }],
+  ] as const) {
+    const found = await examine(roles);
+    t.strictSame(found.asks, asks, `${roles}: ${found.text}`);
+    t.equal(found.status, 0, `nothing fails for ${roles}`);
+  }
+  const nobody = await examine('');
+  t.equal(nobody.status, 1);
+  t.match(nobody.text, /FAIL/);
 });
 
 t.test('tail follows attempts', async t => {

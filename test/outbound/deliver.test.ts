@@ -216,7 +216,7 @@ t.test('a signal ends an exchange, or prevents it', async t => {
   );
   await pause(100);
   stop.abort();
-  for (const result of await under) t.match(result, { outcome: 'failed', error: /^stopped while waiting/ });
+  for (const result of await under) t.match(result, { outcome: 'lost', error: /^stopped while waiting/ });
   t.ok(performance.now() - started < 600);
   const before = requests;
   t.match(await deliverer.deliver({ url: origin, headers, body: '{}' }, stop.signal), {

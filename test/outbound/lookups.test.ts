@@ -45,15 +45,26 @@ t.test('documented look-ups', async t => {
     .flatMap(block => block.replace(/--.*$/gm, '').split(/;\s*(?:\n|$)/))
     .filter(query => /^\s*select[^;]*from collecta\.(webhook_deliveries|events)/.test(query));
   t.ok(queries.length >= 4, `${queries.length} queries of the history`);
-  const readsAll = async (query: string) => {
-    const plan = (await sql.unsafe(`explain ${query}`)).map(row => row['QUERY PLAN']).join('\n');
-    return /Seq Scan on (events|delivery_attempts)_\d+ .*rows=\d{6}/.test(plan) && plan;
-  };
-  t.ok(
-    await readsAll('select id from collecta.webhook_deliveries order by error limit 10'),
-    'what has no index is seen',
-  );
-  for (const query of queries) t.notOk(await readsAll(query), query.trim().slice(0, 200));
+  await admin.unsafe(`
+    create role looks_up login in role collecta_reader; create role looks_up_one login in role collecta_reader`);
+  await sql.unsafe(`
+    create table secured (id int primary key);
+    select collecta.attach_module('secured', 'secured', on_truncate => 'ignore');
+    alter table secured enable row level security;
+    select collecta.restrict_login('looks_up_one', '{acme}')`);
+  for (const role of ['postgres', 'looks_up', 'looks_up_one'])
+    await sql.begin(async tx => {
+      await tx.unsafe(`set local role ${role}`);
+      const readsAll = async (query: string) => {
+        const plan = (await tx.unsafe(`explain ${query}`)).map(row => row['QUERY PLAN']).join('\n');
+        return /Seq Scan on (events|delivery_attempts)_\d+ .*rows=\d{6}/.test(plan) && plan;
+      };
+      t.ok(
+        await readsAll('select id from collecta.webhook_deliveries order by error limit 10'),
+        `${role}: what has no index is seen`,
+      );
+      for (const query of queries) t.notOk(await readsAll(query), `${role}: ${query.trim().slice(0, 200)}`);
+    });
 });
 
 t.test('tail works as collecta_reader, and asks for no more', async t => {

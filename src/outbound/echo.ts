@@ -1,0 +1,96 @@
+// A receiver may answer with what it was sent, or with the secret that it was told: none of it goes into the history.
+
+import type { Endpoint } from './claim.ts';
+
+const credentialName = /auth|cookie|token|secret|passw|key|session|signature|credential/i;
+const credentialValue = /^(basic|bearer|digest|token|apikey) /i;
+
+/** Whether a request header may carry credentials, as in SQL. */
+export const isCredential = (name: string, value: string): boolean =>
+  credentialName.test(name) || credentialValue.test(value);
+
+const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+
+/**
+ * Shorter ones occur inside words by chance, so they are looked for between other characters than letters and digits.
+ */
+const longEnough = 8;
+const asPattern = (text: string) =>
+  text.length >= longEnough ? escaped(text) : `(?<![A-Za-z0-9])${escaped(text)}(?![A-Za-z0-9])`;
+
+/** The endpoint's secrets, and what its credential headers hold: whole, without a scheme, and what Basic encodes. */
+function valuesOf({ keys, headers }: Endpoint): string[] {
+  const values: string[] = [];
+  for (const { raw } of keys) {
+    const secret = raw.export().toString();
+    values.push(secret, secret.replace(/^whsec_/, ''));
+  }
+  for (const [name, value] of Object.entries(headers)) {
+    if (!isCredential(name, value)) continue;
+    values.push(value);
+    const [scheme, ...rest] = value.trim().split(/\s+/);
+    const credentials = rest.join(' ');
+    if (credentials !== '') values.push(credentials);
+    if (/^basic$/i.test(scheme!)) {
+      const plain = Buffer.from(credentials, 'base64').toString();
+      values.push(plain, plain.slice(plain.indexOf(':') + 1));
+    }
+    // A cookie's parts, and others that are name=value.
+    for (const part of value.split(/[;,]\s*/)) values.push(part.slice(part.indexOf('=') + 1));
+  }
+  return values;
+}
+
+/** As it is, and as JSON, a URL, HTML and base64 write it. */
+const formsOf = (value: string): string[] => {
+  const json = JSON.stringify(value).slice(1, -1);
+  const html = value.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+  const base64 = Buffer.from(value).toString('base64');
+  return [value, json, json.replaceAll('/', '\\/'), encodeURIComponent(value), html, base64];
+};
+
+type Echo = { pattern: RegExp; forms: string[] } | null;
+const echoes = new WeakMap<Endpoint, Echo>();
+
+function echoOf(endpoint: Endpoint): Echo {
+  let echo = echoes.get(endpoint);
+  if (echo === undefined) {
+    const forms = [...new Set(valuesOf(endpoint).flatMap(formsOf))].filter(form => form.trim() !== '');
+    // The longest first, so that no value is masked in part.
+    forms.sort((a, b) => b.length - a.length);
+    echo = forms.length === 0 ? null : { pattern: new RegExp(forms.map(asPattern).join('|'), 'g'), forms };
+    echoes.set(endpoint, echo);
+  }
+  return echo;
+}
+
+const cutMark = /\n\[cut after \d+ bytes\](\n\[cleaned: [^\n]*\])?$/;
+
+/**
+ * A text that a receiver sent, without the endpoint's credentials. Where it was cut, neither is a beginning of one
+ * left.
+ */
+export function withoutEcho(text: string, endpoint: Endpoint): string {
+  const echo = text === '' ? null : echoOf(endpoint);
+  if (echo === null) return text;
+  const mark = text.match(cutMark)?.[0] ?? '';
+  let body = text.slice(0, text.length - mark.length).replace(echo.pattern, '***');
+  if (mark !== '') {
+    const cut = Math.max(0, ...echo.forms.map(form => beginningAtEnd(body, form)));
+    if (cut > 0) body = `${body.slice(0, -cut)}***`;
+  }
+  return body + mark;
+}
+
+/** How many characters of `form`, four or more, `text` ends with. */
+function beginningAtEnd(text: string, form: string): number {
+  for (let length = Math.min(form.length - 1, text.length); length >= 4; length--)
+    if (text.endsWith(form.slice(0, length))) return length;
+  return 0;
+}
+
+export function headersWithoutEcho(headers: Record<string, string>, endpoint: Endpoint): Record<string, string> {
+  const shown: Record<string, string> = {};
+  for (const name in headers) shown[withoutEcho(name, endpoint)] = withoutEcho(headers[name]!, endpoint);
+  return shown;
+}

@@ -1,0 +1,72 @@
+import t from 'tap';
+import { openConsole } from '../support/console.ts';
+import { useServer } from '../support/database.ts';
+import { allThatIsShown, whereIs } from '../support/reading.ts';
+import { until } from '../support/runner.ts';
+import { twoTenants } from '../support/tenants.ts';
+
+const { admin, database } = await useServer();
+
+t.test('a login that is restricted to a tenant sees that tenant only, on every page', async t => {
+  const { url, sql } = await database();
+  await admin.unsafe(`
+    create role acme_operator login password 'x' in role collecta_operator;
+    create role any_operator login password 'x' in role collecta_operator`);
+  const tenants = await twoTenants(sql);
+  await sql`select collecta.restrict_login('acme_operator', '{acme}')`;
+  const paths = [
+    '', '?span=day', 'endpoints', 'endpoints?state=active', 'deliveries', 'deliveries?outcome=exhausted',
+    'deliveries?module=orders', 'deliveries?record=beta-1', 'deliveries?contains={}', 'tail', 'modules', 'inbound',
+    'inbound/req_beta', 'unrouted', 'actions', 'act/route-again', `act/retry-inbound?id=${tenants.inbound}`,
+    ...[tenants.acme, tenants.beta, tenants.everybody].flatMap(id => [
+      `endpoints/${id}`, `deliveries?endpoint=${id}`, `unrouted?endpoint=${id}`, `act/replay-given-up?endpoint=${id}`,
+    ]),
+    ...tenants.attempts.flatMap(({ id, event_id }) => [`deliveries/${id}`, `deliveries?id=${event_id}`]),
+  ]; // biome-ignore format: a list
+  // What a page repeats of its own address is no answer.
+  const asked = (path: string, text: string) => {
+    for (const value of [tenants.beta, tenants.inbound, 'beta-1'])
+      if (path.includes(value)) text = text.replaceAll(value, '');
+    return text;
+  };
+  const shownTo = async (name: string) =>
+    (await allThatIsShown({ url, name }, paths, t)).map(({ where, text }) => ({ where, text: asked(where, text) }));
+  const everything = whereIs(await shownTo('any_operator'), tenants.markersOfBeta);
+  for (const page of ['', 'endpoints', 'deliveries', 'inbound', 'unrouted', 'actions'])
+    t.ok(
+      everything.includes(`console ${page}`),
+      `who is not restricted sees the other tenant on ${page || 'overview'}`,
+    );
+  const shown = await shownTo('acme_operator');
+  t.strictSame(whereIs(shown, tenants.markersOfBeta), []);
+  const own = whereIs(shown, ['acme-', tenants.acme, '111,111', '111 111']);
+  for (const page of ['', 'endpoints', 'deliveries', 'unrouted', `endpoints/${tenants.acme}`])
+    t.ok(own.includes(`console ${page}`), `and its own on ${page || 'overview'}`);
+  t.ok(own.includes('tail'), 'and in tail');
+
+  const { client, origin } = await openConsole(t, url);
+  const person = client();
+  await person.login('acme_operator', 'x');
+  t.equal((await person.send(`/console/endpoints/${tenants.beta}`)).status, 404);
+  t.equal((await person.send(`/console/deliveries/${tenants.attemptOfBeta}`)).status, 404);
+
+  // The live tail.
+  const stream = await person.send('/console/tail/events');
+  t.equal(stream.status, 200, origin);
+  let received = '';
+  const reading = (async () => {
+    for await (const part of stream.body!.pipeThrough(new TextDecoderStream())) {
+      received += part;
+      if (received.includes('event: attempts')) break;
+    }
+  })();
+  await until('it is connected', () => received.includes('event: ready'));
+  await sql`
+    insert into collecta.delivery_attempts
+    select (jsonb_populate_record(null::collecta.delivery_attempts, to_jsonb(a) || jsonb_build_object(
+      'id', collecta.new_id('dlv'), 'started_at', now(), 'finished_at', now()))).*
+    from collecta.delivery_attempts a join collecta.events v on v.event_id = a.event_id order by v.scope desc`;
+  await reading;
+  t.match(received, 'acme-1');
+  t.notMatch(received, 'beta');
+});
