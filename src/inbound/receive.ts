@@ -1,4 +1,4 @@
-import { setTimeout as pause } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
@@ -336,7 +336,10 @@ export function createReceiver({
     while (endpoint.queue.length > 0) {
       const since = now();
       endpoint.writingSince = since;
+      // Those that were answered together come again together: the first of them waits for the others that are there.
+      if (endpoint.grouped) await nextTurn();
       const group = takeGroup(endpoint);
+      if (group.length === 0) break;
       try {
         const recordIds = await writeGroup(endpoint, group);
         for (const [place, { resolve }] of group.entries()) resolve(recordIds?.[place]);
