@@ -43,6 +43,8 @@ function isDestination(entry: string): boolean {
   return /^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$/i.test(entry) && !/(^|\.)\d+$/.test(entry);
 }
 
+const isNetwork = (entry: string) => /^[0-9a-f:./]+$/i.test(entry) && isDestination(entry);
+
 function isResolver(entry: string): boolean {
   const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(entry) ?? [];
   return isIP(entry) > 0 || (isIP(bracketed ?? plain ?? '') > 0 && Number(port ?? 53) <= 65535);
@@ -194,6 +196,12 @@ export const variables = {
       'header in which a proxy names the person; the console acts as the role of that name (default: people log in)',
     example: 'X-Forwarded-User',
   }),
+  COLLECTA_CONSOLE_TRUST_FROM: variable({
+    read: list(isNetwork, 'addresses and networks'),
+    about: 'the proxies that COLLECTA_CONSOLE_TRUST_HEADER is believed from',
+    default: '127.0.0.0/8,::1',
+    example: '10.0.3.17,10.1.0.0/16',
+  }),
   COLLECTA_METRICS_ENDPOINTS: variable({
     read: wholeNumber(0, 10_000),
     about: 'how many endpoints have their own label in the metrics; all others share "other"',
@@ -306,6 +314,7 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     operationsPort: get('COLLECTA_OPERATIONS_PORT'),
     consolePath: withDefault('COLLECTA_CONSOLE_PATH'),
     consoleTrustHeader: get('COLLECTA_CONSOLE_TRUST_HEADER'),
+    consoleTrustFrom: withDefault('COLLECTA_CONSOLE_TRUST_FROM'),
     metricsEndpoints: withDefault('COLLECTA_METRICS_ENDPOINTS'),
     environment: get('COLLECTA_ENVIRONMENT'),
     secretKey: get('COLLECTA_SECRET_KEY'),
