@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3f365d4218f843b4a40797de6e4dcd651b21f635
+--! Hash: sha1:142fe979a68e6c2c137bd38d2834150d1de5c549
 --! Message: Install
 
 --! Included install/schema.sql
@@ -5850,14 +5850,16 @@ create table collecta.inbound_senders (
   constraint inbound_senders_content_types_are_known check (content_types <@ '{json,form,text}')
 );
 comment on table collecta.inbound_senders is
-  'How well-known senders sign, number and introduce their requests: one row each, taken by create_inbound_endpoint(sender '
-  '=> ...). Insert a row for a sender of your own; an upgrade replaces the shipped ones only.';
+  'How well-known senders sign, number and introduce their requests: one row each, taken by '
+  'create_inbound_endpoint(sender => ...). Insert a row for a sender of your own; an upgrade replaces the shipped '
+  'ones only.';
 comment on column collecta.inbound_senders.signatures is
   'The ways in which a request can be signed; one that matches is enough. Each is an object: in (where the signature '
-  'stands: header:<name> or a path into the body), separator and prefix (of one signature among several), encoding (hex, '
-  'base64, or plain: the secret itself), hash (sha256, sha1, sha512), key (text: the secret''s UTF-8 bytes; base64: what '
-  'stands in base64 after whsec_), signed (a template of {body}, {timestamp}, {id}, {url}, {form} and {$.path}), id and '
-  'timestamp (where they stand; signature:<prefix> is inside the signature''s header), max_age (seconds, 300).';
+  'stands: header:<name> or a path into the body), separator and prefix (of one signature among several), encoding '
+  '(hex, base64, or plain: the secret itself), hash (sha256, sha1, sha512), key (text: the secret''s UTF-8 bytes; '
+  'base64: what stands in base64 after whsec_), signed (a template of {body}, {timestamp}, {id}, {url}, {form} and '
+  '{$.path}), id and timestamp (where they stand; signature:<prefix> is inside the signature''s header), max_age '
+  '(seconds, 300).';
 comment on column collecta.inbound_senders.ids is
   'Where the id stands that a repeated request has again: header:<name> or a path. The first that is there counts.';
 comment on column collecta.inbound_senders.event is 'Where the event''s name stands: header:<name> or a path.';
@@ -5871,7 +5873,8 @@ comment on column collecta.inbound_senders.content_types is
   'Of json, form (application/x-www-form-urlencoded, its fields become an object) and text (JSON sent as text/plain).';
 comment on column collecta.inbound_senders.form_field is 'The field of a form that holds the payload as JSON.';
 comment on column collecta.inbound_senders.each is 'The array in the payload whose elements are the records.';
-comment on column collecta.inbound_senders.shipped is 'Whether an upgrade may replace the row. Leave it out in rows of your own.';
+comment on column collecta.inbound_senders.shipped is
+  'Whether an upgrade may replace the row. Leave it out in rows of your own.';
 --! EndIncluded inbound/inbound_senders.sql
 --! Included inbound/inbound_endpoints.sql
 create table collecta.inbound_endpoints (
@@ -5898,27 +5901,37 @@ create table collecta.inbound_endpoints (
   scalar_columns text[] collate "C" not null default '{}',
   writer name not null default 'collecta_writer',
   written_for text collate "C" not null default '',
+  written_version int not null default 0,
   written_hash text collate "C" not null default '',
+  grouped boolean not null default false,
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
   constraint inbound_endpoints_sender_is_known foreign key (sender) references collecta.inbound_senders,
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
 );
 comment on table collecta.inbound_endpoints is
-  'Where payloads come in and become records of a module. Made with create_inbound_endpoint; deleted ones keep their row, their id is never used again.';
-comment on column collecta.inbound_endpoints.module is 'The slug in its URL. It answers only while that module is attached to the same table.';
-comment on column collecta.inbound_endpoints.mapping is 'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": true}}.';
-comment on column collecta.inbound_endpoints.mapping_version is 'Counts changes: a request that was mapped by an older version is mapped again.';
-comment on column collecta.inbound_endpoints.match_columns is 'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
+  'Where payloads come in and become records of a module. Made with create_inbound_endpoint; deleted ones keep their '
+  'row, their id is never used again.';
+comment on column collecta.inbound_endpoints.module is
+  'The slug in its URL. It answers only while that module is attached to the same table.';
+comment on column collecta.inbound_endpoints.mapping is
+  'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": '
+  'true}}.';
+comment on column collecta.inbound_endpoints.mapping_version is
+  'Counts changes: a request that was mapped by an older version is mapped again.';
+comment on column collecta.inbound_endpoints.match_columns is
+  'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
 comment on column collecta.inbound_endpoints.match_where is
   'Only records of which this is true can be matched: an SQL expression over the table''s columns.';
 comment on column collecta.inbound_endpoints.state is 'active; paused (answers 404, as if it were not there); deleted.';
-comment on column collecta.inbound_endpoints.rate_limit_per_minute is 'Requests in any span of 60 seconds, over all runners.';
+comment on column collecta.inbound_endpoints.rate_limit_per_minute is
+  'Requests in any span of 60 seconds, over all runners.';
 comment on column collecta.inbound_endpoints.sender is
   'The row of inbound_senders that says how its requests are signed and numbered.';
 comment on column collecta.inbound_endpoints.require_signature is
   'true: a signature is asked for; standard: one that covers id and time; false: only where there is a secret.';
-comment on column collecta.inbound_endpoints.each is 'The array whose elements are the records; null: the payload is one.';
+comment on column collecta.inbound_endpoints.each is
+  'The array whose elements are the records; null: the payload is one.';
 comment on column collecta.inbound_endpoints.each_alone is
   'Whether an element that cannot be written leaves the others alone; else all of a payload are written, or none.';
 comment on column collecta.inbound_endpoints.max_elements is 'More elements than this in one payload are refused.';
@@ -5926,18 +5939,24 @@ comment on column collecta.inbound_endpoints.events is
   'The events that become records; null: all but the sender''s ignored ones. Others are answered and kept as ignored.';
 comment on column collecta.inbound_endpoints.keep_ignored is 'Whether ignored events are kept in inbound_requests.';
 comment on column collecta.inbound_endpoints.digest_window is
-  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id nor a '
-  'time; 0: never.';
-comment on column collecta.inbound_endpoints.function_number is 'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
+  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id '
+  'nor a time; 0: never.';
+comment on column collecta.inbound_endpoints.function_number is
+  'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
 comment on column collecta.inbound_endpoints.scalar_columns is 'Those of them that take no object or array.';
 comment on column collecta.inbound_endpoints.written_for is
-  'What its functions were written for (module version, unique indexes, column types); they are written anew when it no '
-  'longer holds.';
+  'What its functions were written for (module version, unique indexes, column types); they are written anew when it '
+  'no longer holds.';
+comment on column collecta.inbound_endpoints.written_version is 'The version of the module in written_for.';
+comment on column collecta.inbound_endpoints.grouped is
+  'Whether several requests may be written in one transaction: not where the table has triggers, rules, row security '
+  'or deferrable constraints of its own, or a record is matched without a unique index.';
 comment on column collecta.inbound_endpoints.written_hash is
-  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written anew.';
+  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written '
+  'anew.';
 
 create table collecta.inbound_secrets (
   inbound_endpoint_id text collate "C" not null,
@@ -5948,13 +5967,17 @@ create table collecta.inbound_secrets (
   previous_secret text collate "C",
   previous_secret_until timestamptz,
   constraint inbound_secrets_pkey primary key (inbound_endpoint_id),
-  constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade,
+  constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id)
+    references collecta.inbound_endpoints on delete cascade,
   constraint inbound_secrets_token_is_unique unique (token_hash)
 );
-create index inbound_secrets_by_previous_token on collecta.inbound_secrets (previous_token_hash) where previous_token_hash is not null;
+create index inbound_secrets_by_previous_token on collecta.inbound_secrets (previous_token_hash)
+  where previous_token_hash is not null;
 alter table collecta.inbound_secrets alter secret set statistics 0, alter previous_secret set statistics 0;
-comment on table collecta.inbound_secrets is 'Hashes of tokens and the signing secrets, plain or sealed, apart from what readers may select.';
-comment on column collecta.inbound_secrets.token_hash is 'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
+comment on table collecta.inbound_secrets is
+  'Hashes of tokens and the signing secrets, plain or sealed, apart from what readers may select.';
+comment on column collecta.inbound_secrets.token_hash is
+  'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
 
 -- One row for each request that a minute allows: a request takes any row that was not taken within 60 seconds. No two
 -- requests share a row within 60 seconds, so no span of 60 seconds holds more of them than rows, whatever the clock's
@@ -5964,10 +5987,12 @@ create table collecta.inbound_budgets (
   slot int not null,
   taken_at timestamptz not null default '-infinity',
   constraint inbound_budgets_pkey primary key (inbound_endpoint_id, slot),
-  constraint inbound_budgets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade
+  constraint inbound_budgets_belong_to_an_endpoint foreign key (inbound_endpoint_id)
+    references collecta.inbound_endpoints on delete cascade
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 create index inbound_budgets_by_time on collecta.inbound_budgets (inbound_endpoint_id, taken_at);
-comment on table collecta.inbound_budgets is 'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
+comment on table collecta.inbound_budgets is
+  'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
 --! EndIncluded inbound/inbound_endpoints.sql
 --! Included inbound/inbound_requests.sql
 create table collecta.inbound_requests (
@@ -5989,28 +6014,39 @@ create table collecta.inbound_requests (
   results json,
   body text collate "C" not null,
   constraint inbound_requests_pkey primary key (request_id),
-  constraint inbound_requests_state_is_known check (state in ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored'))
+  constraint inbound_requests_state_is_known
+    check (state in ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored'))
 );
 create unique index inbound_requests_key_is_used_once on collecta.inbound_requests (inbound_endpoint_id, key_hash)
   where state in ('accepted', 'partial', 'ignored') and key_hash is not null;
 create index inbound_requests_by_digest on collecta.inbound_requests (inbound_endpoint_id, body_digest, received_at)
   where state in ('accepted', 'partial', 'ignored') and body_digest is not null;
 create index inbound_requests_to_retry on collecta.inbound_requests (received_at) where state = 'retry';
-create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at) where state = 'failed';
+create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at)
+  where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
-  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
+  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... '
+  'where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
-  'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
-comment on column collecta.inbound_requests.operation is 'created, updated, or unchanged (the record matched, and a trigger or rule suppressed the UPDATE).';
+  'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no '
+  'record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); '
+  'duplicate (its idempotency key was used by another request meanwhile).';
+comment on column collecta.inbound_requests.operation is
+  'created, updated, or unchanged (the record matched, and a trigger or rule suppressed the UPDATE).';
 comment on column collecta.inbound_requests.reason is 'Why it could not be written, as the sender was told.';
-comment on column collecta.inbound_requests.error is 'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
-comment on column collecta.inbound_requests.key_hash is 'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and writes nothing.';
+comment on column collecta.inbound_requests.error is
+  'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
+comment on column collecta.inbound_requests.key_hash is
+  'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and '
+  'writes nothing.';
 comment on column collecta.inbound_requests.body_digest is
-  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a while.';
+  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a '
+  'while.';
 comment on column collecta.inbound_requests.results is
   'Of a batch: for each element its recordId and operation, or its detail and column.';
-comment on column collecta.inbound_requests.body is 'The request''s payload as it came; of a form, its fields as a JSON object.';
+comment on column collecta.inbound_requests.body is
+  'The request''s payload as it came; of a form, its fields as a JSON object.';
 
 create table collecta.inbound_refusals (
   day date not null,
@@ -6020,8 +6056,10 @@ create table collecta.inbound_refusals (
   constraint inbound_refusals_pkey primary key (day, inbound_endpoint_id, status)
 );
 comment on table collecta.inbound_refusals is
-  'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every few seconds, so that a flood writes nothing per request.';
-comment on column collecta.inbound_refusals.inbound_endpoint_id is 'Empty where the URL led to none (404, 405, and the limit per address).';
+  'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every '
+  'few seconds, so that a flood writes nothing per request.';
+comment on column collecta.inbound_refusals.inbound_endpoint_id is
+  'Empty where the URL led to none (404, 405, and the limit per address).';
 --! EndIncluded inbound/inbound_requests.sql
 --! Included endpoints/runner/sealing_keys.sql
 create or replace function collecta.sealing_keys() returns text[]
@@ -6047,12 +6085,15 @@ create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
-      and path collate "C" ~ '^\$\$?(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+      and path collate "C" ~ '^\$\$?(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|'
+        '\[(0|[1-9][0-9]{0,5})\]){0,16}$'
     then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
-          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
+          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g')
+            with ordinality m (step, place)) end
 $$;
 comment on function collecta.inbound_path_steps(text) is
-  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
+  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything '
+  'else.';
 
 create or replace function collecta.read_inbound_mapping(mapping jsonb)
 returns table (
@@ -6066,39 +6107,48 @@ declare
 begin
   if jsonb_typeof(mapping) is distinct from 'object' or mapping = '{}' then
     raise exception using errcode = 'CW052', message = 'a mapping is an object with at least one entry',
-      hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
+      hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", '
+        '"required": true}}''';
   end if;
   for entry in
-    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key collate "C"
+    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind
+      from jsonb_each(mapping) m order by m.key collate "C"
   loop
     wrong := case
       when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
-      when not entry.short and entry.kind <> 'object' then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
+      when not entry.short and entry.kind <> 'object'
+        then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
       when entry.short then null
       when entry.value - '{path,as,default,required,constant,whole}'::text[] <> '{}'
         then 'it has a member that is none of path, as, default, required, constant, whole'
       when (entry.value ? 'path')::int + (entry.value ? 'constant')::int + (entry.value ? 'whole')::int <> 1
         then 'it needs exactly one of path, constant and whole'
       when entry.value ? 'whole' and entry.value -> 'whole' <> 'true' then 'whole can only be true'
-      when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean' then 'required is true or false'
-      when not entry.value ? 'path' and entry.value ?| '{as,default,required}' then 'as, default and required need a path'
+      when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean'
+        then 'required is true or false'
+      when not entry.value ? 'path' and entry.value ?| '{as,default,required}'
+        then 'as, default and required need a path'
       when entry.value ? 'as' and not (case jsonb_typeof(entry.value -> 'as') when 'array' then entry.value -> 'as'
           else jsonb_build_array(entry.value -> 'as') end
           <@ '["epoch_seconds", "epoch_milliseconds", "empty_as_null", "unchecked"]')
         then 'as is epoch_seconds, epoch_milliseconds, empty_as_null or unchecked, or a list of them'
-      when entry.value ? 'default' and entry.value -> 'required' = 'true' then 'what has a default is never missing: leave out default or required'
+      when entry.value ? 'default' and entry.value -> 'required' = 'true'
+        then 'what has a default is never missing: leave out default or required'
       when jsonb_typeof(entry.value -> 'path') <> 'string' then 'its path is no string'
     end;
     column_name := case when entry.short then entry.value #>> '{}' else entry.key end;
     path := case when entry.short then entry.key when entry.value ? 'whole' then '$' else entry.value ->> 'path' end;
     steps := collecta.inbound_path_steps(path);
     if wrong is null and path is not null and steps is null then
-      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
+      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 '
+        'characters; no wildcards, filters or slices)', left(path, 100));
     end if;
     if wrong is not null then
-      raise exception using errcode = 'CW052', message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
+      raise exception using errcode = 'CW052',
+        message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
         detail = format('Because %s.', wrong),
-        hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
+        hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": '
+          'true}}''';
     end if;
     required := coalesce((entry.value -> 'required')::boolean, false);
     fallback := entry.value -> 'default';
@@ -6110,13 +6160,15 @@ begin
 end
 $$;
 comment on function collecta.read_inbound_mapping(jsonb) is
-  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., "default": ..., "required": ...}. Refuses with CW052 what is not of them.';
+  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., '
+  '"default": ..., "required": ...}. Refuses with CW052 what is not of them.';
 --! EndIncluded inbound/internal/read_inbound_mapping.sql
 --! Included inbound/internal/inbound_fields.sql
 create or replace function collecta.inbound_fields(mapping jsonb) returns json
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
+  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback,
+    'constant', constant,
     'hasFallback', fallback is not null, 'forms', forms) order by column_name collate "C")
   from collecta.read_inbound_mapping(mapping)
 $$;
@@ -6141,8 +6193,10 @@ begin
         then 'a signature has a member that is none of in, separator, prefix, encoding, hash, key, signed, id, '
           'timestamp, max_age'
       when not collecta.is_inbound_source(signature ->> 'in') then 'in is header:<name> or a path'
-      when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain') then 'encoding is hex, base64 or plain'
-      when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512') then 'hash is sha256, sha1 or sha512'
+      when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain')
+        then 'encoding is hex, base64 or plain'
+      when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512')
+        then 'hash is sha256, sha1 or sha512'
       when coalesce(signature ->> 'key', 'text') not in ('text', 'base64') then 'key is text or base64'
       when signature ->> 'encoding' is distinct from 'plain'
         and coalesce(signature ->> 'signed', '') !~ '\{(body|form|timestamp|id|\$[^}]*)\}' collate "C"
@@ -6180,7 +6234,8 @@ as $$
     or collecta.inbound_path_steps(replace(source, '[*]', '')) is not null, false)
 $$;
 comment on function collecta.is_inbound_source(text) is
-  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any element.';
+  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any '
+  'element.';
 
 drop trigger if exists collecta_check_sender on collecta.inbound_senders;
 create trigger collecta_check_sender before insert or update on collecta.inbound_senders
@@ -6327,12 +6382,13 @@ set about = excluded.about, documentation = excluded.documentation, signatures =
   each = excluded.each
 where known.shipped;
 $presets$;
-comment on function collecta.save_sender_presets() is 'Writes the presets that are shipped into collecta.inbound_senders.';
+comment on function collecta.save_sender_presets() is
+  'Writes the presets that are shipped into collecta.inbound_senders.';
 
 do $$ begin perform collecta.save_sender_presets(); end $$;
 --! EndIncluded inbound/internal/save_sender_presets.sql
 --! Included inbound/internal/equality_of.sql
--- Equality as the type's default operator class means it, read from the catalog: for citext and other types of extensions
+-- Equality as the type's default operator class means it, read from the catalog: for citext and other extensions' types
 -- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
 -- whether it exists would plan a statement on the table, which runs code of the table's owner.
 create or replace function collecta.equality_of(type_id oid, out operator text, out operand_cast text)
@@ -6384,11 +6440,12 @@ begin
 end
 $$;
 comment on function collecta.equality_of(oid) is
-  'The equality operator of a type''s default btree or hash operator class, as SQL, and the cast that its operands need. '
-  'Null where the type has none.';
+  'The equality operator of a type''s default btree or hash operator class, as SQL, and the cast that its operands '
+  'need. Null where the type has none.';
 --! EndIncluded inbound/internal/equality_of.sql
 --! Included inbound/internal/unique_keys.sql
-create or replace function collecta.unique_keys(relation regclass, columns text[], out predicate text) returns setof text
+create or replace function collecta.unique_keys(relation regclass, columns text[], out predicate text)
+  returns setof text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select pg_get_expr(i.indpred, i.indrelid)
@@ -6421,8 +6478,8 @@ as $$
       or collecta.plain_predicate(k.predicate) = collecta.plain_predicate(is_unique_key.match_where))
 $$;
 comment on function collecta.is_unique_key(regclass, text[], text) is
-  'Whether a valid unique index that is checked at once stands on exactly these columns, over all records or over those '
-  'of match_where.';
+  'Whether a valid unique index that is checked at once stands on exactly these columns, over all records or over '
+  'those of match_where.';
 
 create or replace function collecta.infer_match_where(relation regclass, columns text[]) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -6437,10 +6494,12 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select exists (select from pg_catalog.pg_class c where c.oid = relation and c.relrowsecurity)
 $$;
-comment on function collecta.hides_records(regclass) is 'Whether row security could hide records from an inbound endpoint''s writer.';
+comment on function collecta.hides_records(regclass) is
+  'Whether row security could hide records from an inbound endpoint''s writer.';
 --! EndIncluded inbound/internal/unique_keys.sql
 --! Included inbound/internal/check_inbound_mapping.sql
--- Looks into the catalog only: to plan or run anything on the table as the caller would run its owner's code as the DBA.
+-- Looks into the catalog only. Planning or running anything on the table as the caller would run its owner's code as
+-- the DBA.
 create or replace function collecta.check_inbound_mapping(
   module text, mapping jsonb, match_columns text[], inout match_where text, out relation regclass
 )
@@ -6460,7 +6519,8 @@ begin
   where m.slug = module;
   if not found or target.is_gone then
     raise exception using errcode = 'CW051', message = case when target.is_gone
-        then format('the table of module %L was dropped', module) else format('there is no module %L to receive into', module) end,
+        then format('the table of module %L was dropped', module)
+          else format('there is no module %L to receive into', module) end,
       detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m) || '.',
         'No table is attached.'),
       hint = concat(case when target.is_gone then format('select collecta.detach_module(%L); ', module) end,
@@ -6497,6 +6557,7 @@ begin
     and a.attname <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r);
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
+      -- Not by format(), which writes a null as nothing: where none is missing, there is nothing to say about it.
       detail = concat_ws('; ', 'Column ' || wrong,
         'Column ' || missing || ' must not be null, has no default and is not mapped') || '.',
       hint = case when missing is not null
@@ -6515,7 +6576,8 @@ begin
         mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
   end if;
   matched := collecta.inbound_match_columns(
-    array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'), target.scope_column);
+    array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'),
+      target.scope_column);
   if matched = '{}' then
     if match_where is not null then
       raise exception using errcode = 'CW054', message = 'match_where needs match_columns',
@@ -6528,7 +6590,8 @@ begin
   join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = c and not a.attisdropped
   where (select e.operator from collecta.equality_of(a.atttypid) e) is null;
   if wrong is not null then
-    raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
+    raise exception using errcode = 'CW054',
+      message = format('a match column of %s cannot be compared', target.relation),
       detail = format('The type of %s has no equality operator that indexes could use.', wrong),
       hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
   end if;
@@ -6548,8 +6611,8 @@ begin
 end
 $$;
 comment on function collecta.check_inbound_mapping(text, jsonb, text[], text) is
-  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table and match_where, '
-  'which is read from the partial unique index on the match columns where it is not given.';
+  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table and '
+  'match_where, which is read from the partial unique index on the match columns where it is not given.';
 --! EndIncluded inbound/internal/check_inbound_mapping.sql
 --! Included inbound/internal/check_inbound_writer.sql
 -- The code attached to a table runs as the writer with all that the writer may do: so tables of different owners do not
@@ -6605,12 +6668,14 @@ as $$
 begin
   perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
   if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
-    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap), detail = 'It is from ''0'' (after a leak) to ''90 days''.',
+    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap),
+      detail = 'It is from ''0'' (after a leak) to ''90 days''.',
       hint = format('select collecta.rotate_inbound_token(%L, overlap => ''24 hours'');', inbound_endpoint_id);
   end if;
 end
 $$;
-comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
+comment on function collecta.check_inbound_overlap(text, interval) is
+  'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
 --! EndIncluded inbound/internal/check_inbound_overlap.sql
 --! Included inbound/internal/inbound_templates.sql
 -- The guard that each begins with: code that runs as the writer owns these functions there and could make them SECURITY
@@ -6620,7 +6685,9 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 #variable_conflict use_column
 declare
+  input pg_catalog.json;
   v record;
+  record_id pg_catalog.text;
   -- Of the columns that the payload has, where it lacks some: for INSERT and for json_to_record.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
@@ -6629,42 +6696,49 @@ begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
-  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-  if wrong operator(pg_catalog.<>) '{}' then
-    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
-  end if;
-  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
-  @exact@
-  if @complete@ then
-    insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
-  else
-    -- A column that the payload lacks is not named, so that it takes its default.
-    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
-    into given_list, given_definitions
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
-      u (c, type)
-    where (input operator(pg_catalog.->) c) is not null;
-    execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
-          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
-  end if;
-  if record_id is null then
-    raise no_data_found;
-  end if;
+  foreach input in array elements loop
+    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+    if wrong operator(pg_catalog.<>) '{}' then
+      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
+    end if;
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    @exact@
+    if @complete@ then
+      insert into @table@ as t (@list@) select @given_values@ where @shape@
+      returning @key@ into record_id;
+    else
+      -- A column that the payload lacks is not named, so that it takes its default.
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
+      into given_list, given_definitions
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+      execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+    end if;
+    if record_id is null then
+      raise no_data_found;
+    end if;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, 'created'::pg_catalog.text);
+  end loop;
   -- Deferred to the commit, the table's triggers would run with the rights of the session.
   set constraints all immediate;
-  operation := 'created';
-  return next;
 end
 $body$ $template$;
-comment on function collecta.inbound_insert_template() is 'The body of write_inbound_<n> where every payload makes a record.';
+comment on function collecta.inbound_insert_template() is
+  'The body of write_inbound_<n> where every payload makes a record.';
 
 create or replace function collecta.inbound_match_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 #variable_conflict use_column
 declare
-  complete constant pg_catalog.bool := @complete@;
+  input pg_catalog.json;
+  complete pg_catalog.bool;
   v record;
+  record_id pg_catalog.text;
+  operation pg_catalog.text;
   -- Of the columns that the payload has, where it lacks some: for INSERT, for json_to_record and for SET.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
@@ -6676,73 +6750,77 @@ begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
-  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-  if wrong operator(pg_catalog.<>) '{}' then
-    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
-  end if;
-  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
-  @exact@
-  @unmatched@
-  @serialise@
-  if not complete then
-    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
-      pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
-        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
-    into given_list, given_definitions, given_assignments
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
-      u (c, type)
-    where (input operator(pg_catalog.->) c) is not null;
-  end if;
-  for attempt in 1 .. 2 loop
-    -- Locked first: where the UPDATE then changes nothing, a trigger or rule has suppressed it, and the record is there.
-    select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
-      pg_catalog.array_agg(m.place) as place
-    into matching
-    from (
-      select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
-      ) limit 2 for no key update of t) m;
-    if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
-      raise too_many_rows;
-    elsif matching.keys is not null then
-      if complete then
-        update @table@ t set @assignments@
-        where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
-        get diagnostics changed = row_count;
-      else
-        execute pg_catalog.format(@update_given@,
-          coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
-          pg_catalog.array_to_string(given_definitions, ', '))
-        using input, matching.leaf[1], matching.place[1];
-        get diagnostics changed = row_count;
-      end if;
-      -- Deferred to the commit, the table's triggers would run with the rights of the session.
-      set constraints all immediate;
-      record_id := matching.keys[1];
-      operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
-      return next;
-      return;
+  foreach input in array elements loop
+    complete := @complete@;
+    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+    if wrong operator(pg_catalog.<>) '{}' then
+      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
     end if;
-    begin
-      if complete then
-        insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
-      else
-        -- A column that the payload lacks is not named, so that it takes its default.
-        execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
-          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    @exact@
+    @unmatched@
+    @serialise@
+    if not complete then
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
+        pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
+          filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
+      into given_list, given_definitions, given_assignments
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+    end if;
+    for attempt in 1 .. 2 loop
+      -- Locked first. Where the UPDATE then changes nothing, a trigger or rule has suppressed it: the record is there.
+      select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
+        pg_catalog.array_agg(m.place) as place
+      into matching
+      from (
+        select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
+        ) and @shape@ limit 2 for no key update of t) m;
+      if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
+        raise too_many_rows;
+      elsif matching.keys is not null then
+        if complete then
+          update @table@ t set @assignments@
+          where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
+          get diagnostics changed = row_count;
+        else
+          execute pg_catalog.format(@update_given@,
+            coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
+            pg_catalog.array_to_string(given_definitions, ', '))
+          using input, matching.leaf[1], matching.place[1];
+          get diagnostics changed = row_count;
+        end if;
+        -- Deferred to the commit, the table's triggers would run with the rights of the session.
+        set constraints all immediate;
+        record_id := matching.keys[1];
+        operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
+        exit;
       end if;
-      if record_id is null then
-        raise no_data_found;
-      end if;
-      set constraints all immediate;
-      operation := 'created';
-      return next;
-      return;
-    exception when unique_violation then
-      -- Either somebody made the record since it was looked for, or it is there and this role may not see or match it.
-      if attempt operator(pg_catalog.=) 2 then
-        raise;
-      end if;
-    end;
+      begin
+        if complete then
+          insert into @table@ as t (@list@) select @given_values@ returning @key@ into record_id;
+        else
+          -- A column that the payload lacks is not named, so that it takes its default.
+          execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+        end if;
+        if record_id is null then
+          raise no_data_found;
+        end if;
+        set constraints all immediate;
+        operation := 'created';
+        exit;
+      exception when unique_violation then
+        -- Either somebody made the record since it was looked for, or it is there and this role may
+        -- not see or match it.
+        if attempt operator(pg_catalog.=) 2 then
+          raise;
+        end if;
+      end;
+    end loop;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, operation);
   end loop;
 end
 $body$ $template$;
@@ -6786,6 +6864,7 @@ as $$
 declare
   endpoint record;
   parts jsonb;
+  shape text;
   settings text;
   schemas text[]; -- quoted
   name text;
@@ -6793,7 +6872,8 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 8);
-  select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
+  select e.*, v.key_columns, m.current_version,
+    collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
     collecta.inbound_match_columns(e.columns, e.match_columns, v.scope_column) as matched
   into strict endpoint
   from collecta.inbound_endpoints e
@@ -6801,11 +6881,17 @@ begin
   join collecta.module_versions v on v.version = m.current_version
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
 
+  shape := format(
+    'collecta.is_inbound_shape(%L::pg_catalog.regclass, %L::pg_catalog.text[], %s, %L::pg_catalog.text)',
+    endpoint.relation, endpoint.columns, endpoint.current_version, endpoint.shape);
   parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns,
-      array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m where 'unchecked' = any (m.forms)))
+    shape,
+      array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
+        where 'unchecked' = any (m.forms)))
     || jsonb_build_object(
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
+      'shape', shape,
       'serialise', case when endpoint.matched <> '{}'
         and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
         then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end);
@@ -6813,12 +6899,14 @@ begin
   settings := 'volatile security definer set search_path = '
     || array_to_string(array['pg_catalog'] || schemas || array['pg_temp'], ', ')
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
-    || ' set bytea_output = ''hex'' set extra_float_digits = 1';
+    || ' set bytea_output = ''hex'' set extra_float_digits = 1 set plan_cache_mode = auto';
 
-  name := format('collecta.write_inbound_%s(json)', endpoint.function_number);
-  execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql %s as %L',
-    replace(name, '(json)', '(input json)'), settings, collecta.fill_template(
-      case when endpoint.matched = '{}' then collecta.inbound_insert_template() else collecta.inbound_match_template() end,
+  name := format('collecta.write_inbound_%s(json[])', endpoint.function_number);
+  execute format('create or replace function %s language plpgsql %s as %L',
+    replace(name, '(json[])', '(elements json[], out record_ids text[], out operations text[])'), settings,
+    collecta.fill_template(
+      case when endpoint.matched = '{}' then collecta.inbound_insert_template()
+        else collecta.inbound_match_template() end,
       parts));
   perform collecta.own_function(name::regprocedure, endpoint.writer);
   hash := hash || collecta.function_hash(name::regprocedure);
@@ -6831,18 +6919,19 @@ begin
   hash := hash || collecta.function_hash(name::regprocedure);
 
   update collecta.inbound_endpoints e
-  set written_for = endpoint.shape, written_hash = md5(hash),
+  set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
+    grouped = collecta.can_group_inbound(endpoint.relation) and parts ->> 'serialise' is null,
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
   perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
-  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they depend '
-  'on changed, and when somebody altered or dropped them.';
+  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they '
+  'depend on changed, and when somebody altered or dropped them.';
 
 create or replace function collecta.inbound_template_parts(
-  relation regclass, columns text[], matched text[], key_columns text[], unchecked text[]
+  relation regclass, columns text[], matched text[], key_columns text[], shape text, unchecked text[]
 ) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -6909,7 +6998,8 @@ begin
                           where a.attrelid = relation and a.attname = c and not a.attisdropped))),
       hint = 'select collecta.update_inbound_endpoint(inbound_endpoint_id, mapping => ''...'') takes a mended mapping.';
   elsif unequal is not null then
-    raise exception using errcode = 'CW054', message = format('a record of %s cannot be matched by %s', relation, unequal),
+    raise exception using errcode = 'CW054',
+      message = format('a record of %s cannot be matched by %s', relation, unequal),
       detail = 'Its type has no equality operator that indexes could use.',
       hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
   end if;
@@ -6922,15 +7012,16 @@ begin
   return parts || jsonb_build_object('key', key,
     'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
     'insert_given', quote_literal(format(
-      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) returning %s',
-      replace(relation::text, '%', '%%'), replace(key, '%', '%%'))),
+      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) '
+      'where %s returning %s',
+      replace(relation::text, '%', '%%'), replace(shape, '%', '%%'), replace(key, '%', '%%'))),
     'update_given', quote_literal(format(
       'update %s t set %%s from pg_catalog.json_to_record($1) v (%%s) '
       'where t.tableoid operator(pg_catalog.=) $2 and t.ctid operator(pg_catalog.=) $3',
       replace(relation::text, '%', '%%'))));
 end
 $$;
-comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text[]) is
+comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text, text[]) is
   'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
 
 -- PostgreSQL takes 1712131200 for a day of the year 171213, and "now" for the time of the request. As words and bare
@@ -6940,7 +7031,8 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce((
     select format(' or exists (select from pg_catalog.json_array_elements(case '
-      'pg_catalog.json_typeof(input operator(pg_catalog.->) %1$L) when ''array'' then input operator(pg_catalog.->) %1$L '
+      'pg_catalog.json_typeof(input operator(pg_catalog.->) %1$L) when ''array'' then input operator(pg_catalog.->) '
+        '%1$L '
       'else pg_catalog.json_build_array(input operator(pg_catalog.->) %1$L) end) e (x) '
       'where (e.x operator(pg_catalog.#>>) ''{}'') operator(pg_catalog.~) %2$L collate pg_catalog."C"%3$s)',
       column_name, '(?i)(^|[^a-z])(' || k.words || ')([^a-z]|$)|' || k.forms,
@@ -6996,16 +7088,47 @@ $$;
 comment on function collecta.inbound_type_schemas(regclass) is
   'The schemas of the table''s types that have operators of their own (extensions''), which its triggers may need.';
 
+create or replace function collecta.can_group_inbound(relation regclass) returns boolean
+language sql stable
+as $$
+  select c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity
+    and not exists (
+      select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+      where t.tgrelid = relation and not t.tgisinternal and p.pronamespace <> 'collecta_modules'::regnamespace)
+    and not exists (
+      select from pg_catalog.pg_constraint k where k.condeferrable and relation in (k.conrelid, k.confrelid))
+  from pg_catalog.pg_class c where c.oid = relation
+$$;
+comment on function collecta.can_group_inbound(regclass) is
+  'Whether requests that share a transaction write this table as each would alone: nothing of the user''s that runs '
+  'with one record could leave something behind for the next.';
+
 create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
 language sql stable
 as $$
-  select concat_ws(':', relation, version,
+  select concat_ws(':', relation, version, collecta.can_group_inbound(relation),
     (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
     (select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' order by a.attnum)
      from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
 $$;
 comment on function collecta.inbound_shape(regclass, text[], int) is
   'What an inbound endpoint''s functions depend on, as text to compare.';
+
+-- Declared immutable so that it is called when the statement is planned, and costs nothing when it runs. PostgreSQL
+-- plans a statement anew whenever one of its tables, or their indexes or triggers, has changed.
+create or replace function collecta.is_inbound_shape(relation regclass, columns text[], version int, expected text)
+returns boolean
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if collecta.inbound_shape(relation, columns, version) is distinct from expected then
+    raise exception using errcode = 'CW059', message = format('%s has changed', relation);
+  end if;
+  return true;
+end
+$$;
+comment on function collecta.is_inbound_shape(regclass, text[], int, text) is
+  'CW059 where a table is no longer what an inbound endpoint''s function was written for.';
 --! EndIncluded inbound/internal/write_inbound_functions.sql
 --! Included inbound/internal/mend_inbound.sql
 create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
@@ -7025,8 +7148,8 @@ as $$
     and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash
 $$;
 comment on function collecta.broken_inbound_endpoints() is
-  'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do that to '
-  'those of its own writer.';
+  'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
+  'that to those of its own writer.';
 
 create or replace function collecta.mend_inbound() returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7046,7 +7169,8 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.mend_inbound() is 'Writes the functions of broken inbound endpoints anew; returns their ids.';
+comment on function collecta.mend_inbound() is
+  'Writes the functions of broken inbound endpoints anew; returns their ids.';
 --! EndIncluded inbound/internal/mend_inbound.sql
 --! Included inbound/internal/set_inbound_state.sql
 create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
@@ -7060,7 +7184,8 @@ begin
   ) then
     raise exception using errcode = 'CW050', message = format('there is no inbound endpoint %L', inbound_endpoint_id),
       detail = case when collecta.visible_scopes() is not null then 'You are restricted to scopes, and it has none.'
-        when exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
+        when exists (select from collecta.inbound_endpoints e
+          where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
         then 'It was deleted.' else 'No inbound endpoint ever had this id.' end,
       hint = 'select inbound_endpoint_id, module, state from collecta.inbound_endpoints where state <> ''deleted'';';
   end if;
@@ -7083,7 +7208,8 @@ begin
   return number;
 end
 $$;
-comment on function collecta.set_inbound_state(text, text) is 'The part of pausing, resuming and deleting in collecta''s own tables.';
+comment on function collecta.set_inbound_state(text, text) is
+  'The part of pausing, resuming and deleting in collecta''s own tables.';
 
 create or replace function collecta.forget_inbound_endpoint(inbound_endpoint_id text, number int) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7092,10 +7218,12 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json), collecta.cast_inbound_%1$s(json, text)', number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text)',
+    number);
 end
 $$;
-comment on function collecta.forget_inbound_endpoint(text, int) is 'delete_inbound_endpoint''s part in collecta''s own tables.';
+comment on function collecta.forget_inbound_endpoint(text, int) is
+  'delete_inbound_endpoint''s part in collecta''s own tables.';
 --! EndIncluded inbound/internal/set_inbound_state.sql
 --! Included inbound/internal/grant_inbound.sql
 -- As the caller, who must own the table: the writer gets exactly the columns that endpoints map, and no others.
@@ -7194,7 +7322,8 @@ comment on function collecta.grant_inbound(regclass, int) is
 --! EndIncluded inbound/internal/grant_inbound.sql
 --! Included inbound/internal/save_inbound_endpoint.sql
 create or replace function collecta.save_inbound_endpoint(
-  endpoint collecta.inbound_endpoints, secret text, out inbound_endpoint_id text, out token text, out function_number int
+  endpoint collecta.inbound_endpoints, secret text, out inbound_endpoint_id text, out token text,
+    out function_number int
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7208,25 +7337,30 @@ begin
     when sender.sender is null then format('%L is no sender; there are %s', endpoint.sender,
       (select string_agg(k.sender, ', ' order by k.sender) from collecta.inbound_senders k))
     when endpoint.require_signature is null then 'require_signature is true, false or standard'
-    when endpoint.require_signature <> 'false' and sender.signatures = '[]' then format('%s signs nothing', sender.sender)
-    when secret is not null and sender.signatures = '[]' then format('%s signs nothing: leave the secret out', sender.sender)
+    when endpoint.require_signature <> 'false' and sender.signatures = '[]'
+      then format('%s signs nothing', sender.sender)
+    when secret is not null and sender.signatures = '[]'
+      then format('%s signs nothing: leave the secret out', sender.sender)
     when endpoint.require_signature = 'standard'
       and not exists (select from jsonb_array_elements(sender.signatures) s where s ?& '{id,timestamp}'::text[])
       then format('no signature of %s covers an id and a time', sender.sender)
     when not collecta.is_inbound_secret(secret, sender.signatures)
       then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out '
         'and say require_signature => true for a generated one'
-    when (endpoint.rate_limit_per_minute between 1 and 60000) is not true then 'rate_limit_per_minute is from 1 to 60000'
+    when (endpoint.rate_limit_per_minute between 1 and 60000) is not true
+      then 'rate_limit_per_minute is from 1 to 60000'
     when (endpoint.max_body_bytes between 1 and 67108864) is not true then 'max_body_bytes is from 1 to 67108864'
     when (endpoint.max_elements between 1 and 100000) is not true then 'max_elements is from 1 to 100000'
-    when endpoint.each is not null and collecta.inbound_path_steps(endpoint.each) is null then 'each is a path: $.alerts'
+    when endpoint.each is not null and collecta.inbound_path_steps(endpoint.each) is null
+      then 'each is a path: $.alerts'
     when endpoint.events is not null and sender.event is null
       then format('the sender %s does not say where the name of an event stands; insert one of your own into '
         'collecta.inbound_senders', sender.sender)
     when endpoint.events = '{}' or array_position(endpoint.events, null) > 0 then 'events is null or names events'
     when endpoint.digest_window < interval '0' or endpoint.digest_window > interval '30 days'
       then 'digest_window is from 0 to 30 days'
-    when endpoint.each_alone is null or endpoint.keep_ignored is null then 'each_alone and keep_ignored are true or false'
+    when endpoint.each_alone is null or endpoint.keep_ignored is null
+      then 'each_alone and keep_ignored are true or false'
   end;
   if wrong is not null then
     raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
@@ -7238,13 +7372,15 @@ begin
     order by m.column_name collate "C");
   if endpoint.inbound_endpoint_id is null then
     token := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
-    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, match_where,
+    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns,
+      match_where,
       sender, require_signature, each, each_alone, max_elements, events, keep_ignored, digest_window,
       rate_limit_per_minute, max_body_bytes, columns, writer)
     values (collecta.new_id('inb'), endpoint.module, endpoint.relation, endpoint.mapping,
       coalesce(endpoint.match_columns, '{}'), endpoint.match_where, endpoint.sender, endpoint.require_signature,
       endpoint.each, endpoint.each_alone, endpoint.max_elements, endpoint.events, endpoint.keep_ignored,
-      endpoint.digest_window, endpoint.rate_limit_per_minute, endpoint.max_body_bytes, endpoint.columns, endpoint.writer)
+      endpoint.digest_window, endpoint.rate_limit_per_minute, endpoint.max_body_bytes, endpoint.columns,
+        endpoint.writer)
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
     insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
     values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
@@ -7276,14 +7412,16 @@ begin
   then
     -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
     execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
-    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(endpoint.writer));
+    execute format('grant execute on function collecta.new_id(text), '
+      'collecta.is_inbound_shape(regclass, text[], int, text) to %I', collecta.role_name(endpoint.writer));
   end if;
   perform collecta.write_inbound_functions(inbound_endpoint_id);
   perform pg_notify('collecta_inbound', '');
 end
 $$;
 comment on function collecta.save_inbound_endpoint(collecta.inbound_endpoints, text) is
-  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables: a row without an id is new.';
+  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables: a row without an id is '
+  'new.';
 
 create or replace function collecta.is_inbound_secret(secret text, signatures jsonb) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -7317,17 +7455,20 @@ comment on function collecta.try_inbound_match(text) is
   'Prepares the match of an inbound endpoint as its writer, so that a wrong match_where is refused when it is given.';
 --! EndIncluded inbound/internal/save_inbound_endpoint.sql
 --! Included inbound/internal/inbound_cast_problem.sql
-create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json) returns text
+create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json)
+  returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   col record;
   kind constant text := json_typeof("values" -> column_name);
 begin
-  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns) and kind in ('object', 'array') as structured
+  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns)
+    and kind in ('object', 'array') as structured
   into col
   from collecta.inbound_endpoints e
-  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name and not a.attisdropped
+  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name
+    and not a.attisdropped
   where e.inbound_endpoint_id = inbound_cast_problem.inbound_endpoint_id;
   if not found or kind is null then
     return null;
@@ -7336,12 +7477,15 @@ begin
     execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number) using "values", column_name;
     return null;
   end if;
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind
+    when kind = 'null' then kind else 'this ' || kind end, col.type);
 exception when others then
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind
+    when kind = 'null' then kind else 'this ' || kind end, col.type);
 end
 $$;
-comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
+comment on function collecta.inbound_cast_problem(text, text, json) is
+  'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
 --! EndIncluded inbound/internal/inbound_cast_problem.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
@@ -7349,10 +7493,11 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'id', e.inbound_endpoint_id, 'mappingVersion', e.mapping_version, 'fields', collecta.inbound_fields(e.mapping),
-    'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
+    'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end],
+      null),
     'requireSignature', e.require_signature, 'maxBodyBytes', e.max_body_bytes, 'rateLimit', e.rate_limit_per_minute,
     'each', e.each, 'eachAlone', e.each_alone, 'maxElements', e.max_elements, 'events', e.events,
-    'digestSeconds', extract(epoch from e.digest_window),
+    'digestSeconds', extract(epoch from e.digest_window), 'grouped', e.grouped,
     'sender', json_build_object('signatures', k.signatures, 'ids', k.ids, 'event', k.event, 'ignored', k.ignored_events,
       'handshakes', k.handshakes, 'contentTypes', k.content_types, 'formField', k.form_field))
   from collecta.inbound_secrets s
@@ -7364,11 +7509,12 @@ as $$
       or s.previous_token_hash = find_inbound_endpoint.token_hash and s.previous_token_until > now())
 $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
-  'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
+  'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the '
+  'same work.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
 --! Included inbound/internal/write_inbound.sql
 create or replace function collecta.earlier_inbound(
-  inbound_endpoint_id text, key_hash text, body_digest text, digest_window interval, body text,
+  inbound_endpoint_id text, key_hash text, body_digest text, check_digest boolean, digest_window interval, body text,
   out same boolean, out record_id text, out results json
 )
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -7388,6 +7534,8 @@ begin
   end if;
   if same is null and body_digest is not null then
     perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || body_digest));
+  end if;
+  if same is null and check_digest then
     select true, r.record_id, r.results into same, record_id, results
     from collecta.inbound_requests r
     where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.body_digest = earlier_inbound.body_digest
@@ -7396,9 +7544,9 @@ begin
   end if;
 end
 $$;
-comment on function collecta.earlier_inbound(text, text, text, interval, text) is
-  'The request that came before with the same key, or within the window with the same body. same is false where the key '
-  'came with other JSON and body is not null.';
+comment on function collecta.earlier_inbound(text, text, text, boolean, interval, text) is
+  'The request that came before with the same key, or within the window with the same body. same is false where the '
+  'key came with other JSON and body is not null.';
 
 create or replace function collecta.is_same_json(a text, b text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -7412,7 +7560,8 @@ $$;
 comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
 
 create or replace function collecta.write_inbound(
-  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, elements json[], done json,
+  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, elements json[],
+    done json,
   final boolean,
   out state text, out record_id text, out operation text, out results json, out code text, out message text,
   out reason text, out column_name text
@@ -7421,7 +7570,8 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  call constant text := format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', function_number);
+  call constant text :=
+    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1]) w', function_number);
   place int := 0;
   element json;
   answers json[] := array[]::json[];
@@ -7448,7 +7598,8 @@ begin
         end if;
         begin
           if (element ->> 'problem') is not null then
-            raise exception using errcode = 'CW060', message = element ->> 'problem', column = coalesce(element ->> 'column', '');
+            raise exception using errcode = 'CW060', message = element ->> 'problem',
+              column = coalesce(element ->> 'column', '');
           end if;
           execute call into record_id, operation using element -> 'values';
           answers := answers || json_build_object('recordId', record_id, 'operation', operation);
@@ -7461,7 +7612,8 @@ begin
             reason = constraint_name;
           select f.* into failure
           from collecta.inbound_failure(inbound_endpoint_id, code, message, column_name, reason, element -> 'values') f;
-          answers := answers || json_build_object('recordId', null, 'detail', failure.reason, 'column', failure.column_name);
+          answers := answers || json_build_object('recordId', null, 'detail', failure.reason, 'column',
+            failure.column_name);
         end;
       end loop;
       record_id := null;
@@ -7501,8 +7653,8 @@ begin
 end
 $$;
 comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, json[], json, boolean) is
-  'Writes one record, or those of a batch in their order: all or none, or with alone each that can be. done: the results '
-  'of an earlier try, whose records are not written again.';
+  'Writes one record, or those of a batch in their order: all or none, or with alone each that can be. done: the '
+  'results of an earlier try, whose records are not written again.';
 
 create or replace function collecta.inbound_failure(
   inbound_endpoint_id text, code text, message text, inout column_name text, constraint_name text, "values" json,
@@ -7529,7 +7681,8 @@ begin
       format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
     when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
     when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
-    when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
+    when code = 'P0003' then format('more than one record has the same %s',
+      array_to_string(endpoint.match_columns, ', '))
     when code in ('P0001', 'P0002') then 'a trigger of the table refuses the record'
   end;
   reason := coalesce(reason, format('the table cannot take the record (SQLSTATE %s)', code));
@@ -7553,6 +7706,7 @@ create or replace function collecta.receive_inbound(
   problem_column text default null,
   request_id text default null,
   final boolean default false,
+  check_digest boolean default true,
   out status int,
   out record_id text,
   out results json,
@@ -7621,7 +7775,7 @@ begin
     reason := 'the inbound endpoint was deleted, or its module detached';
   elsif key_hash is not null or body_digest is not null then
     select e.* into earlier
-    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest,
+    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest, check_digest,
       coalesce(endpoint.digest_window, interval '1 day'), case when same_body then receive_inbound.body end) e;
     if earlier.same then
       status := 202;
@@ -7638,7 +7792,8 @@ begin
 
   if reason is null and not ignored then
     select w.* into written
-    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale, endpoint.each is null,
+    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale,
+      endpoint.each is null,
       endpoint.each_alone, elements, done, final) w;
     reason := written.reason;
     column_name := written.column_name;
@@ -7657,24 +7812,97 @@ begin
   insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
   values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
-    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash, body_digest, results, body)
+    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash,
+    -- A failed one is run again with its digest, as what may be a repetition.
+    case when check_digest or state <> 'failed' then body_digest end, results,
+      body)
   on conflict on constraint inbound_requests_pkey do update
-    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id, reason = excluded.reason,
+    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id,
+      reason = excluded.reason,
       column_name = excluded.column_name, sqlstate = excluded.sqlstate, error = excluded.error,
       mapping_version = excluded.mapping_version, results = excluded.results, attempts = r.attempts + 1,
       finished_at = clock_timestamp();
 end
 $$;
 comment on function collecta.receive_inbound(
-  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean) is
-  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated id or '
-  'body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the request. elements: '
-  'an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., "column": ...}. key_hash and '
-  'body_digest: by which repetitions are known; same_body: a repeated key must come with equal JSON. ignored: an event that '
-  'becomes no record. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: '
-  'reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
+  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean, boolean) is
+  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated '
+  'id or body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the '
+  'request. elements: an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., '
+  '"column": ...}. key_hash and body_digest: by which repetitions are known (check_digest false: kept for later '
+  'requests only); same_body: a repeated key must come with equal JSON. ignored: an event that becomes no record. '
+  'status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, '
+  'column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
   'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
+--! Included inbound/runner/accept_inbound.sql
+-- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
+-- written here, several in one transaction and with few statements. Anything else rolls all of it back, and then each
+-- request goes through receive_inbound alone, which handles every case.
+create or replace function collecta.accept_inbound(
+  inbound_endpoint_id text, mapping_version int, elements json[], bodies text[], key_hashes text[], body_digests text[],
+  checked_digests text[]
+) returns text[]
+-- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
+-- three of the statements anew at each call, since it cannot guess how long the arrays are.
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  arrived constant timestamptz := clock_timestamp();
+  function_number int;
+  record_ids text[];
+  operations text[];
+  taken int;
+begin
+  -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
+  select e.function_number into function_number
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  where e.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and e.state = 'active'
+    and e.mapping_version = accept_inbound.mapping_version and e.written_version = m.current_version
+    and (e.grouped or cardinality(bodies) = 1)
+    and (select bool_and(pg_try_advisory_xact_lock(1668246637, hashtext(e.inbound_endpoint_id || k)))
+         from unnest(key_hashes || body_digests) k) is not false;
+  if not found or exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.key_hash = any (key_hashes)
+        and r.state in ('accepted', 'partial', 'ignored'))
+    or checked_digests is not null and exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.body_digest = any (checked_digests)
+        and r.state in ('accepted', 'partial', 'ignored'))
+  then
+    return null;
+  end if;
+  update collecta.inbound_budgets b set taken_at = arrived
+  where b.ctid = any (array(
+    select f.ctid from collecta.inbound_budgets f
+    where f.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and f.taken_at < arrived - interval '60 s'
+    order by f.taken_at desc limit cardinality(bodies)
+    for update skip locked));
+  get diagnostics taken = row_count;
+  if taken < cardinality(bodies) then
+    raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
+  end if;
+  execute 'select w.record_ids, w.operations from collecta.write_inbound_' || function_number || '($1) w'
+  into record_ids, operations using elements;
+  insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+    mapping_version, key_hash, body_digest, body)
+  select collecta.new_id('req'), accept_inbound.inbound_endpoint_id, arrived, 'accepted', u.operation, u.record_id,
+    accept_inbound.mapping_version, u.key_hash, u.body_digest, u.body
+  from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
+    (record_id, operation, key_hash, body_digest, body);
+  return record_ids;
+end
+$$;
+comment on function collecta.accept_inbound(text, int, json[], text[], text[], text[], text[]) is
+  'For the receiving process: writes several ordinary requests of one endpoint in one transaction, each an object of '
+  'mapped values with its body, and keeps them; returns their records'' ids in the same order. Null, or an error: '
+  'nothing was written, and each of them has to go through receive_inbound. The last three may be null. '
+  'checked_digests: those of body_digests that make a request a repetition of an earlier one with the same digest.';
+--! EndIncluded inbound/runner/accept_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
 returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
@@ -7689,8 +7917,8 @@ as $$
   limit 10
 $$;
 comment on function collecta.next_inbound_retries() is
-  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
-  'each once.';
+  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound '
+  'runs each once.';
 --! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/runner/maintain_inbound.sql
 create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
@@ -7718,7 +7946,8 @@ begin
 end
 $$;
 comment on function collecta.maintain_inbound(json) is
-  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
+  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after '
+  'settings.retention.';
 --! EndIncluded inbound/runner/maintain_inbound.sql
 --! Included inbound/create_inbound_endpoint.sql
 create or replace function collecta.create_inbound_endpoint(
@@ -7783,15 +8012,17 @@ begin
 end
 $$;
 comment on function collecta.create_inbound_endpoint(
-  text, jsonb, text[], text, text, text, text, collecta.signature_rule, int, int, text[], boolean, boolean, int, interval,
+  text, jsonb, text[], text, text, text, text, collecta.signature_rule, int, int, text[], boolean, boolean, int,
+    interval,
   name) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here '
-  'only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "as": '
-  '"empty_as_null", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. '
-  'match_columns: a record that equals the payload in these is updated, else one is made; match_where limits which. sender: '
-  'a row of inbound_senders, how requests are signed and numbered. each: the array whose elements are the records. A secret '
-  'is always enforced; require_signature => true generates one, ''standard'' asks for a signature over id and time. Needs '
-  'the table''s ownership. Errors CW051 to CW057 say what to do.';
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown '
+  'here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": '
+  '"$.payload.sku", "as": "empty_as_null", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, '
+  '{"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one '
+  'is made; match_where limits which. sender: a row of inbound_senders, how requests are signed and numbered. each: '
+  'the array whose elements are the records. A secret is always enforced; require_signature => true generates one, '
+  '''standard'' asks for a signature over id and time. Needs the table''s ownership. Errors CW051 to CW057 say what '
+  'to do.';
 
 create or replace function collecta.update_inbound_endpoint(
   inbound_endpoint_id text,
@@ -7841,8 +8072,8 @@ end
 $$;
 comment on function collecta.update_inbound_endpoint(
   text, jsonb, text[], text, text, int, int, text[], boolean, boolean, int, interval) is
-  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, '
-  'types, a new unique index.';
+  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed '
+  'columns, types, a new unique index.';
 --! EndIncluded inbound/create_inbound_endpoint.sql
 --! Included inbound/pause_inbound_endpoint.sql
 create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
@@ -7850,7 +8081,8 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.set_inbound_state(inbound_endpoint_id, 'paused')
 $$;
-comment on function collecta.pause_inbound_endpoint(text) is 'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
+comment on function collecta.pause_inbound_endpoint(text) is
+  'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
 
 create or replace function collecta.resume_inbound_endpoint(inbound_endpoint_id text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7876,10 +8108,12 @@ begin
 end
 $$;
 comment on function collecta.delete_inbound_endpoint(text) is
-  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs the table''s ownership, for the grants.';
+  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs '
+  'the table''s ownership, for the grants.';
 --! EndIncluded inbound/pause_inbound_endpoint.sql
 --! Included inbound/rotate_inbound_token.sql
-create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours')
+  returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -7888,16 +8122,20 @@ declare
 begin
   perform collecta.check_inbound_overlap(rotate_inbound_token.inbound_endpoint_id, overlap);
   update collecta.inbound_secrets s
-  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash, previous_token_until = now() + overlap
+  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash,
+    previous_token_until = now() + overlap
   where s.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id;
   perform pg_notify('collecta_inbound', '');
-  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
+  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e
+    where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
 end
 $$;
 comment on function collecta.rotate_inbound_token(text, interval) is
-  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
+  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => '
+  '''0'' after a leak.';
 
-create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
+create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours',
+  secret text default null) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -7910,7 +8148,8 @@ begin
     where k.sender = (select e.sender from collecta.inbound_endpoints e
                       where e.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id))) then
     raise exception using errcode = 'CW055', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.',
+        hint = 'Leave it out: a good one is generated and returned.';
   end if;
   update collecta.inbound_secrets s
   set secret = fresh, previous_secret = s.secret, previous_secret_until = now() + overlap
@@ -7920,7 +8159,8 @@ begin
 end
 $$;
 comment on function collecta.rotate_inbound_secret(text, interval, text) is
-  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
+  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass '
+  'until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
 --! EndIncluded inbound/rotate_inbound_token.sql
 --! Included inbound/retry_inbound.sql
 create or replace function collecta.retry_inbound(id text, since timestamptz default null) returns bigint
@@ -7934,32 +8174,19 @@ begin
     perform collecta.check_inbound_endpoint_id(id);
   end if;
   update collecta.inbound_requests r set state = 'retry'
-  where r.state in ('failed', 'partial') and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
+  where r.state in ('failed', 'partial')
+    and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
   get diagnostics queued = row_count;
   perform pg_notify('collecta_inbound', 'retry');
   return queued;
 end
 $$;
 comment on function collecta.retry_inbound(text, timestamptz) is
-  'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of collecta.inbound_requests.';
+  'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound '
+  'endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the '
+  'state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of '
+  'collecta.inbound_requests.';
 --! EndIncluded inbound/retry_inbound.sql
---! Included inbound/runner/next_inbound_retries.sql
-create or replace function collecta.next_inbound_retries()
-returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select r.request_id, r.inbound_endpoint_id, e.mapping_version,
-    json_build_object('fields', collecta.inbound_fields(e.mapping), 'each', e.each, 'eachAlone', e.each_alone,
-      'maxElements', e.max_elements), r.body
-  from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
-  where r.state = 'retry'
-  order by r.received_at
-  limit 10
-$$;
-comment on function collecta.next_inbound_retries() is
-  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
-  'each once.';
---! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/internal/form_inbound_value.sql
 -- The forms of src/inbound/payload.ts, for the preview.
 create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
@@ -7968,7 +8195,8 @@ as $$
   select case
     when 'empty_as_null' = any (forms) and value #>> '{}' = '' then 'null'
     when forms && '{epoch_seconds,epoch_milliseconds}' and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
-      then to_json(to_timestamp((value #>> '{}')::numeric / case when 'epoch_seconds' = any (forms) then 1 else 1000 end))
+      then to_json(to_timestamp((value #>> '{}')::numeric / case when 'epoch_seconds' = any (forms) then 1
+        else 1000 end))
     else value end
 $$;
 comment on function collecta.form_inbound_value(json, text[]) is
@@ -7989,7 +8217,8 @@ begin
     select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
       case when f.constant is not null then f.constant::json
         else coalesce(collecta.form_inbound_value(payload #> f.steps, f.forms), f.fallback::json) end as found,
-      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path when f.fallback is not null then 'default' else 'missing' end as source
+      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path
+        when f.fallback is not null then 'default' else 'missing' end as source
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
     left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
@@ -8004,14 +8233,17 @@ begin
       collecta.inbound_cast_problem(test_inbound_mapping.inbound_endpoint_id, field.column_name, input));
     value := null;
     if problem is null and field.found is not null then
-      execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input, field.column_name;
+      execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input,
+        field.column_name;
     end if;
     return next;
   end loop;
 end
 $$;
 comment on function collecta.test_inbound_mapping(text, json) is
-  'What a payload would write, column by column, without writing: where the value comes from (a path, default, constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type prints it, and the problem if it cannot be stored.';
+  'What a payload would write, column by column, without writing: where the value comes from (a path, default, '
+  'constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type '
+  'prints it, and the problem if it cannot be stored.';
 --! EndIncluded inbound/test_inbound_mapping.sql
 
 --! Included modules/row_secured_modules.sql
@@ -8866,7 +9098,8 @@ begin
   select 'error', 'inbound function is broken', b.inbound_endpoint_id,
     format('Of the functions written for module %s: %s. Code attached to a table can do that to its writer''s.',
            e.module, b.problem),
-    format('select collecta.update_inbound_endpoint(%L); -- maintain() and the next request do it too', b.inbound_endpoint_id)
+    format('select collecta.update_inbound_endpoint(%L); -- maintain() and the next request do it too',
+      b.inbound_endpoint_id)
   from collecta.broken_inbound_endpoints() b
   join collecta.inbound_endpoints e on e.inbound_endpoint_id = b.inbound_endpoint_id;
 
@@ -9076,9 +9309,9 @@ as $$
     ('collecta_reader', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_inbound', 'EXECUTE', 'function',
      'read_figures
-      find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
+      find_inbound_endpoint accept_inbound receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- The inserting role evaluates a column default such as collecta.new_id('rec').
-    ('collecta_writer', 'EXECUTE', 'function', 'new_id')
+    ('collecta_writer', 'EXECUTE', 'function', 'new_id is_inbound_shape')
   ) designed (grantee, privilege, kind, objects)
   cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
 $$;
@@ -9269,10 +9502,11 @@ declare
     'set transform_null_equals = off';
 begin
   for entry in
-    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    select p.oid::regprocedure as routine,
+      p.proname in ('accept_inbound', 'receive_inbound', 'test_inbound_mapping') as writes
     from pg_catalog.pg_proc p
     where p.pronamespace = 'collecta'::regnamespace and p.proname in (
-      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'accept_inbound', 'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
