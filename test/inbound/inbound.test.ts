@@ -732,7 +732,7 @@ const saysNothingEmpty = (t: Test, error: Refusal | undefined, name: string) => 
   for (const text of [error?.message, error?.detail, error?.hint])
     t.notMatch(
       text ?? '',
-      /\S {2}\S| [.,;:)]|\( |''''|""|\bnull\b.*must|(column|table|module|endpoint) (must|is|has|not)\b/i,
+      /\S {2}\S| [,;:)]| \.(?!\.)|\( |''''|""|\bnull\b.*must|(column|table|module|endpoint) (must|is|has|not)\b/i,
       name,
     );
 };
