@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:bdf0b5b558ec59abedaea8e4d4a526c7b4f1369a
+--! Hash: sha1:142fe979a68e6c2c137bd38d2834150d1de5c549
 --! Message: Install
 
 --! Included install/schema.sql
@@ -142,17 +142,16 @@ create table collecta.modules (
   constraint modules_relation_is_unique unique (relation),
   constraint modules_slug_is_well_formed check (slug ~ '^[a-z0-9][a-z0-9_-]{0,62}$')
 );
-comment on table collecta.modules is 'Attached tables. attach_module inserts a row, and detach_module deletes it.';
-comment on column collecta.modules.slug is 'The name of the module in payloads and inbound URLs.';
+comment on table collecta.modules is 'Attached tables. A row appears with attach_module and goes with detach_module.';
+comment on column collecta.modules.slug is 'The module''s name in payloads and inbound URLs.';
 comment on column collecta.modules.attached_as is
-  'The table''s name when it was attached. If another table has this name now, collecta.health reports it.';
-comment on column collecta.modules.written_for is
-  'The state from which the capture functions were generated; see capture_inputs.';
+  'The table''s name when it was attached: collecta.health sees by it that another table took its place.';
+comment on column collecta.modules.written_for is 'What the capture functions were written for: see capture_inputs.';
 comment on column collecta.modules.written_hash is
-  'Hashes of the capture functions as they were generated. If a function no longer matches, collecta.health reports '
-  'it and maintain() generates it again.';
+  'The capture functions as they were written; where they are not so any more, collecta.health says so and maintain '
+  'mends them.';
 comment on column collecta.modules.current_version is
-  'The current row of module_versions. Captured changes refer to the version under which they were captured.';
+  'Its module_versions row in force; captured changes name the version they were captured under.';
 
 create table collecta.module_versions (
   version int generated always as identity,
@@ -174,29 +173,25 @@ create table collecta.module_versions (
   constraint module_versions_on_truncate_is_known check (on_truncate in ('records', 'ignore', 'refuse'))
 );
 comment on table collecta.module_versions is
-  'How a module was attached, with a new row each time. After detach_module a version is kept until the changes '
-  'captured under it are routed.';
-comment on column collecta.module_versions.key_columns is
-  'The columns that form the record_id, in the order of the key.';
+  'How a module was attached, one row each time. A version outlives detach_module until what was captured under it is '
+  'routed.';
+comment on column collecta.module_versions.key_columns is 'Columns that make record_id, in key order.';
 comment on column collecta.module_versions.exclude_columns is
-  'Columns that are never captured, not even into the outbox, so that personal data stays in its table.';
+  'Never captured, not even into the outbox: personal data stays in its table.';
 comment on column collecta.module_versions.ignore_columns is
-  'Columns that are in the payload, but whose change alone causes no event, such as updated_at.';
+  'In the payload, but a change of these alone is none (updated_at).';
 comment on column collecta.module_versions.on_truncate is
-  'What a TRUNCATE does. records: it sends one record_deleted for each record, or above settings.max_truncate_records '
-  'one with a count. ignore: it sends nothing. refuse: it raises an error.';
+  'records: a record_deleted for each (above settings.max_truncate_records one with a count); ignore; refuse.';
 comment on column collecta.module_versions.key_is_named is
-  'Whether attach_module was given key_columns. Otherwise the key is the primary key.';
+  'Whether attach_module was given key_columns. If not, the key is the primary key.';
 comment on column collecta.module_versions.column_numbers is
-  'The attribute numbers of the columns that are named in this row, by name. With them a renamed column stays '
-  'excluded or ignored.';
+  'pg_attribute numbers of the columns named here, by name: so a renamed column stays excluded or ignored.';
 comment on column collecta.module_versions.database is
-  'The database (system identifier and oid) in which the attribute numbers are valid. A restored dump has other '
-  'numbers.';
+  'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
 --! EndIncluded modules/modules.sql
 --! Included modules/module_tables.sql
--- The history of a module is kept after its table was dropped or detached. The name is stored because the oid of a
--- dropped table may become that of another table later.
+-- The history of a module outlives its table and its attachment. The name is kept because an OID that is gone may be
+-- another table's later.
 create table collecta.module_tables (
   slug text collate "C" not null,
   relation regclass not null,
@@ -205,10 +200,10 @@ create table collecta.module_tables (
   constraint module_tables_pkey primary key (slug, relation)
 );
 comment on table collecta.module_tables is
-  'Tables that are or were attached, and their partitions that have row security. collecta.row_secured_modules uses '
-  'it to hide the contents of records. attach_module, detach_module and maintain() write it.';
+  'Tables that are or were attached, and their partitions that have row security: collecta.row_secured_modules hides by '
+  'it what their records held. Written by attach_module, detach_module and maintain().';
 comment on column collecta.module_tables.row_secured is
-  'Whether the table had row security when it was last checked. This decides once the table is dropped.';
+  'Whether the table had row security when it was last looked at. Once the table is dropped, this decides.';
 
 create or replace function collecta.remember_module_tables() returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -229,7 +224,7 @@ as $$
   on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
     where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
 $$;
-comment on function collecta.remember_module_tables() is 'Updates collecta.module_tables.';
+comment on function collecta.remember_module_tables() is 'Keeps collecta.module_tables.';
 --! EndIncluded modules/module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
@@ -858,7 +853,7 @@ begin
 end
 $$;
 comment on function collecta.is_distributed(regclass) is
-  'Whether Citus keeps the rows of a table in shards: a distributed, reference or schema-sharded table.';
+  'Whether Citus keeps a table''s rows in shards: a distributed, reference or schema-sharded table.';
 
 create or replace function collecta.shards_of(relation regclass)
 returns table (shard_id bigint, node text, is_here boolean)
@@ -879,7 +874,7 @@ begin
 end
 $$;
 comment on function collecta.shards_of(regclass) is
-  'Returns the placed shards of a distributed table, and which of them are on this node.';
+  'The placed shards of a distributed table, and which of them are on this node.';
 
 create or replace function collecta.placed_shards(relation regclass) returns setof regclass
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -895,8 +890,7 @@ as $$
   where s.is_here
 $$;
 comment on function collecta.placed_shards(regclass) is
-  'Returns the shards of a distributed table on this node. It returns null for a shard that is placed here but does '
-  'not exist.';
+  'The shards of a distributed table on this node; null for one that is placed here and cannot be found.';
 
 create or replace function collecta.module_members(relation regclass) returns table (relid regclass, level int)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -917,8 +911,8 @@ begin
 end
 $$;
 comment on function collecta.module_members(regclass) is
-  'Returns the tables that hold the rows of a module on this server: the table itself and its partitions, or their '
-  'shards on this node.';
+  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this '
+  'node.';
 
 -- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. A function that
 -- works on shards or makes objects of ours calls enter_citus() first and gives its result to leave_citus() at the end.
@@ -941,8 +935,7 @@ begin
 end
 $$;
 comment on function collecta.enter_citus() is
-  'Makes DDL stay on this node and shards visible for the rest of the transaction. Returns the previous settings; '
-  'null without Citus.';
+  'Makes DDL stay on this node and shards visible, for the transaction; returns what was in force. Null without Citus.';
 
 create or replace function collecta.leave_citus(before jsonb) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -951,7 +944,7 @@ begin
   perform set_config(name, value, true) from jsonb_each_text(before) setting (name, value);
 end
 $$;
-comment on function collecta.leave_citus(jsonb) is 'Restores the settings that enter_citus returned.';
+comment on function collecta.leave_citus(jsonb) is 'Puts back what enter_citus found.';
 --! EndIncluded modules/internal/module_members.sql
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- A json column may hold \u0000 and lone surrogates, which PostgreSQL's json functions refuse. The document is masked:
@@ -971,9 +964,8 @@ as $$
   select case when strpos(document, E'\x7f') = 0 then document
     else replace(replace(document, E'\x7fu', E'\\u'), E'\x7fd', E'\x7f') end
 $$;
-comment on function collecta.mask_escapes(json) is
-  'Replaces \u escapes in a document, so that json_each and -> do not refuse it.';
-comment on function collecta.unmask_escapes(text) is 'Restores the escapes that mask_escapes replaced.';
+comment on function collecta.mask_escapes(json) is 'Makes a document with \u escapes safe for json_each and ->.';
+comment on function collecta.unmask_escapes(text) is 'Gives back the escapes that mask_escapes hid.';
 --! EndIncluded outbound/1_capture/internal/mask_escapes.sql
 --! Included outbound/1_capture/internal/pick_columns.sql
 create or replace function collecta.pick_columns(document json, columns text[], keep boolean) returns json
@@ -985,7 +977,7 @@ as $$
   where (key = any (columns)) = keep
 $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
-  'Returns a row with only these columns (keep), or without them. The text of the other columns does not change.';
+  'A row with only these columns (keep), or without them, the rest text for text.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
 --! Included outbound/1_capture/internal/with_traceparent.sql
 create or replace function collecta.with_traceparent(context text, traceparent text) returns text
@@ -1000,8 +992,7 @@ as $$
     else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
 $$;
 comment on function collecta.with_traceparent(text, text) is
-  'Returns collecta.context with the transaction''s collecta.traceparent in it. A value that is not a W3C traceparent '
-  'is left out.';
+  'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
 --! EndIncluded outbound/1_capture/internal/with_traceparent.sql
 --! Included outbound/1_capture/internal/captured_context.sql
 -- It has no SET clause, so that the planner can inline it into the statement that calls it.
@@ -1014,13 +1005,12 @@ as $$
       nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
 $$;
 comment on function collecta.captured_context() is
-  'Returns the context that is stored with the changes of this transaction: collecta.context, with '
-  'collecta.traceparent in it.';
+  'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/can_capture.sql
--- This is declared immutable on purpose, like relations_to_capture. So it is computed when a session plans the
--- statement that calls it, and again after a privilege on an object of that statement was granted or revoked. It costs
--- nothing when rows are captured.
+-- Declared immutable on purpose, like relations_to_capture. A session computes it when it plans the statement that
+-- calls it, and again whenever a right on what the statement names is granted or revoked. It costs nothing when rows
+-- are captured.
 create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1059,8 +1049,7 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.element_type(oid) is
-  'Returns the type that a type is a domain over or an array of, at any depth.';
+comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
 
 -- row_to_json calls a type's cast to json with the rights of the capturing role. Only the owner of a type can make such
 -- a cast, and code of an ordinary role must never run in capture. So the kind of a type depends on its owner.
@@ -1096,8 +1085,8 @@ begin
 end
 $$;
 comment on function collecta.type_kind(oid) is
-  'Returns the kind of a column''s type: built in; trusted, if its owner and that of its cast to json are superusers, '
-  'as with extensions; or untrusted. Values of untrusted types are captured as their text, without any cast.';
+  'Of a column''s type: built in; trusted (its owner and that of its cast to json are superusers, as with extensions); '
+  'or untrusted, whose values are captured as their text, without any cast.';
 --! EndIncluded outbound/1_capture/internal/type_kind.sql
 --! Included outbound/1_capture/internal/column_expression.sql
 create or replace function collecta.column_expression(value text, type_id oid, as_text boolean) returns text
@@ -1142,9 +1131,8 @@ begin
 end
 $$;
 comment on function collecta.column_expression(text, oid, boolean) is
-  'Returns an SQL expression that row_to_json converts as it would convert the column itself, but without running '
-  'code of an ordinary role: values of untrusted types become text. With as_text, values of all types that are not '
-  'built in become text.';
+  'The SQL expression that row_to_json turns into what it would make of the value itself, without running code of an '
+  'ordinary role: untrusted types as their text. as_text: all types that are not built in.';
 --! EndIncluded outbound/1_capture/internal/column_expression.sql
 --! Included outbound/1_capture/internal/row_columns.sql
 -- Reads names by number from the catalog caches. Under REPEATABLE READ a query of pg_attribute would show an older name
@@ -1155,8 +1143,7 @@ as $$
   select nullif(a.object_names[3], format('........pg.dropped.%s........', number))
   from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
 $$;
-comment on function collecta.column_name(oid, smallint) is
-  'Returns the present name of a column; null if the column was dropped.';
+comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
 
 -- Declared immutable on purpose. Its arguments are constants, so it is computed when a session plans the statement that
 -- calls it, and again after each DDL on the table. It costs nothing when rows are captured.
@@ -1174,9 +1161,8 @@ exception when others then
 end
 $$;
 comment on function collecta.omitted_columns(oid, text[], smallint[]) is
-  'Returns the columns that are left out of captured rows: the excluded ones by name and by number, so that neither a '
-  'rename nor a new column with the same name reveals one, and virtual generated columns, whose values a trigger '
-  'cannot see.';
+  'What is left out of captured rows: the excluded columns by name and by number, so that neither a rename nor a '
+  'column made anew under the name lets one out, and virtual generated columns, of which a trigger sees no value.';
 
 create or replace function collecta.row_columns(
   relation oid, alias text, omitted text[], as_text boolean default false, wanted text[] default null
@@ -1191,7 +1177,7 @@ as $$
     and a.attname <> all (omitted) and (wanted is null or a.attname = any (wanted))
 $$;
 comment on function collecta.row_columns(oid, text, text[], boolean, text[]) is
-  'Returns the select list that captures a row of a table column by column.';
+  'The select list that captures a row of a table column by column.';
 
 create or replace function collecta.row_size(relation oid, alias text, omitted text[]) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1206,7 +1192,7 @@ as $$
     and a.attname <> all (omitted)
 $$;
 comment on function collecta.row_size(oid, text, text[]) is
-  'Returns the expression that estimates a row''s size before anything is decompressed.';
+  'The expression that estimates a row''s size before anything is decompressed.';
 
 create or replace function collecta.table_layout(relation oid) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1214,7 +1200,7 @@ as $$
   select md5(string_agg(concat_ws(' ', a.attnum, a.atttypid, a.attgenerated, a.attname), ',' order by a.attnum))
   from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
 $$;
-comment on function collecta.table_layout(oid) is 'Returns a table''s columns as text, for comparison.';
+comment on function collecta.table_layout(oid) is 'A table''s columns, as text to compare.';
 --! EndIncluded outbound/1_capture/internal/row_columns.sql
 --! Included outbound/1_capture/internal/relations_to_capture.sql
 create or replace function collecta.sees_old_catalog(relation oid) returns boolean
@@ -1262,8 +1248,8 @@ as $$
     and clock_timestamp() - statement_timestamp() + interval '50 ms' >= current_setting('statement_timeout')::interval
 $$;
 comment on function collecta.writer_timed_out() is
-  'Whether the writer''s statement_timeout ended the capture, and not somebody who cancelled the statement. A timeout '
-  'must not fail a statement whose rows are written already.';
+  'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written '
+  'already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
 -- A generated function runs the user's casts, checks and triggers with the rights of its owner. So its owner is a
@@ -1378,7 +1364,7 @@ as $$
     where module.column_numbers ? name and module.database = collecta.database_identity())
 $$;
 comment on function collecta.column_numbers(collecta.module_versions, text[]) is
-  'Returns the attribute numbers that columns had when the module was attached, if they are valid in this database.';
+  'The numbers that columns had when the module was attached, where numbers of this database are known.';
 
 create or replace function collecta.unresolved_columns(module collecta.module_versions) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1391,11 +1377,11 @@ as $$
         where a.attrelid = module.relation and a.attname = name and a.attnum > 0 and not a.attisdropped))
 $$;
 comment on function collecta.unresolved_columns(collecta.module_versions) is
-  'Returns the excluded columns that cannot be found, neither by name nor by number. As long as there are any, only '
-  'key, scope and status are captured.';
+  'Excluded columns of which nobody knows where they are: neither a column of that name nor its number. Until that is '
+  'mended nothing but key, scope and status is captured.';
 
--- Looks up again every column that is referred to by name or number, and generates capture functions again that no
--- longer match. migrate, maintain and resume_after_restore call it.
+-- Looks up again every column that is referred to by name or number, and writes capture functions anew that do not fit
+-- any more. migrate, maintain and resume_after_restore call it.
 create or replace function collecta.resolve_modules(anew boolean default false) returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1446,9 +1432,8 @@ begin
 end
 $$;
 comment on function collecta.resolve_modules(boolean) is
-  'Finds the columns of each module again, after DDL or in a restored database, and generates its capture functions '
-  'again if they do not match. Returns the modules for which it did so. With anew it does so for all modules, as '
-  'after an upgrade.';
+  'Finds each module''s columns again, after DDL or in a restored database, and mends its capture functions; says for '
+  'which modules it wrote them. anew: all of them, as after an upgrade.';
 
 create or replace function collecta.follow_columns(module collecta.module_versions, names text[]) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1459,7 +1444,7 @@ as $$
     where name <> all (names))
 $$;
 comment on function collecta.follow_columns(collecta.module_versions, text[]) is
-  'Returns a list of columns, with the present names of those that were renamed.';
+  'A list of columns, and under what names those of them are now that were renamed.';
 
 create or replace function collecta.capture_hashes() returns table (module_id int, hash jsonb)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1478,7 +1463,7 @@ as $$
   group by m.module_id
 $$;
 comment on function collecta.capture_hashes() is
-  'Returns the present hashes of the modules'' capture functions, to compare them with those that were stored.';
+  'The modules'' capture functions as they are now, to compare with what was written.';
 --! EndIncluded modules/internal/resolve_modules.sql
 --! Included outbound/1_capture/internal/truncate_problem.sql
 -- The records of a TRUNCATE are read as the capturing role. This looks for what would hide rows from it or run foreign
@@ -1535,12 +1520,12 @@ begin
 end
 $$;
 comment on function collecta.truncate_problem(oid) is
-  'Returns why the records of a TRUNCATE cannot be captured one by one; null if they can.';
+  'Why the records of a TRUNCATE cannot be captured one by one; null if they can.';
 --! EndIncluded outbound/1_capture/internal/truncate_problem.sql
 --! Included outbound/1_capture/internal/capture_statement.sql
--- A generated capture function runs this statement when its own cannot be used: after DDL for which it was not
--- generated again yet, in a restored database, for TRUNCATE, and if rows cannot be paired by position. A column about
--- which nothing is known is not captured.
+-- The statement that a written capture function runs where its own does not fit: after DDL for which it was not yet
+-- written anew, in a restored database, for TRUNCATE, and where rows cannot be paired by position. A column of which
+-- nothing is known is not captured.
 create or replace function collecta.capture_statement(
   captured_version int, module_id int, relation oid, operation text, thin boolean
 ) returns text
@@ -1626,8 +1611,7 @@ begin
 end
 $$;
 comment on function collecta.capture_statement(int, int, oid, text, boolean) is
-  'Returns the statement that captures an operation on a table as the table is now. With thin it captures only key, '
-  'scope and status.';
+  'The statement that captures an operation on a table as it is now; thin: key, scope and status only.';
 
 create or replace function collecta.row_statement(
   module collecta.module_versions, relation oid, omitted text[], alias text, other text, thin boolean, compared boolean
@@ -1671,7 +1655,7 @@ begin
 end
 $$;
 comment on function collecta.row_statement(collecta.module_versions, oid, text[], text, text, boolean, boolean) is
-  'Returns the expression that captures one row, completely if it is not too large.';
+  'The expression that captures one row, whole if it is not too large.';
 
 create or replace function collecta.key_expression(module collecta.module_versions, relation oid, alias text)
 returns text
@@ -1682,8 +1666,7 @@ as $$
   where a.attrelid = relation and a.attname = any (module.key_columns) and not a.attisdropped
 $$;
 comment on function collecta.key_expression(collecta.module_versions, oid, text) is
-  'Returns the expression for a record''s key as text, by which the old rows of a statement are paired with the new '
-  'ones.';
+  'A record''s key as text, to pair the old rows of a statement with its new ones.';
 --! EndIncluded outbound/1_capture/internal/capture_statement.sql
 --! Included outbound/1_capture/templates/insert.sql
 create or replace function collecta.capture_insert_template() returns text
@@ -1938,7 +1921,7 @@ as $template$ select $body$-- A statement made for the table as it is now. If th
         end;
       end;$body$ $template$;
 comment on function collecta.capture_otherwise_template() is
-  'The part that the capture functions of all operations have in common.';
+  'What the capture functions of an operation have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
 --! Included outbound/1_capture/templates/unless_allowed.sql
 create or replace function collecta.capture_unless_allowed_template() returns text
@@ -1963,8 +1946,7 @@ as $template$ select $body$-- If rights of ours were revoked, the writer must no
     raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
     return null;
   end if;$body$ $template$;
-comment on function collecta.capture_unless_allowed_template() is
-  'The beginning of the capture functions of all operations.';
+comment on function collecta.capture_unless_allowed_template() is 'How the capture functions of an operation begin.';
 --! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
@@ -2036,7 +2018,7 @@ as $template$ select $body$begin
       end if;
     end;$body$ $template$;
 comment on function collecta.capture_row_as_text_template() is
-  'The second attempt of collecta_rows.row_<n>, for types with a cast to json: it captures their values as text.';
+  'The second attempt of collecta_rows.row_<n>, for types with a cast to json: their values as text.';
 --! EndIncluded outbound/1_capture/templates/row.sql
 --! Included outbound/1_capture/internal/capture_parts.sql
 create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
@@ -2123,7 +2105,7 @@ begin
 end
 $$;
 comment on function collecta.capture_parts(collecta.module_versions, text[]) is
-  'Returns the texts that are filled into the templates of a module''s capture functions, by name.';
+  'What the templates of a module''s capture functions are filled with.';
 
 create or replace function collecta.capture_inputs(module_id int) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2138,8 +2120,7 @@ as $$
   where m.module_id = capture_inputs.module_id
 $$;
 comment on function collecta.capture_inputs(int) is
-  'Returns everything that a module''s capture functions depend on besides its subscriptions. If it has changed, they '
-  'must be generated again.';
+  'What a module''s capture functions depend on besides its subscriptions, to tell whether they must be written anew.';
 --! EndIncluded outbound/1_capture/internal/capture_parts.sql
 --! Included outbound/1_capture/internal/write_capture_functions.sql
 -- Fills the templates for one module. CREATE OR REPLACE FUNCTION locks no table, so functions are replaced while
@@ -2253,7 +2234,7 @@ begin
 end
 $$;
 comment on function collecta.write_capture_functions(int) is
-  'Generates a module''s capture functions again. Everything that changes what they depend on calls it.';
+  'Writes a module''s capture functions anew; done by everything that changes what they depend on.';
 --! EndIncluded outbound/1_capture/internal/write_capture_functions.sql
 --! Included modules/internal/attach_call.sql
 -- Hints and rows of collecta.health contain this call, and it must run as it stands. So a column that does not exist
@@ -2274,7 +2255,7 @@ as $$
     ', on_truncate => ' || quote_literal(nullif(on_truncate, 'records')))
 $$;
 comment on function collecta.attach_call(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Returns the text of a call of attach_module.';
+  'A call of attach_module, as text.';
 
 create or replace function collecta.attach_again(module collecta.module_versions) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2305,7 +2286,7 @@ as $$
     module.on_truncate)
 $$;
 comment on function collecta.attach_again(collecta.module_versions) is
-  'Returns the call of attach_module that attaches a module as it is, with the present names of its columns.';
+  'The call of attach_module that attaches a module as it is, by the names that its columns have now.';
 --! EndIncluded modules/internal/attach_call.sql
 --! Included modules/internal/check_module.sql
 create or replace function collecta.check_module(
@@ -2469,7 +2450,7 @@ begin
 end
 $$;
 comment on function collecta.check_module(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Raises an error, with a hint, if attach_module cannot capture the table. Returns the columns of the key.';
+  'Refuses what attach_module cannot capture, each with its hint; returns the key''s columns.';
 
 create or replace function collecta.keys_of(relation regclass) returns table (columns text[], is_primary boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2484,7 +2465,7 @@ as $$
   having bool_and(a.attnotnull)
 $$;
 comment on function collecta.keys_of(regclass) is
-  'Returns the keys that identify the records of a table: unique, not null, not partial and not deferrable.';
+  'The keys that tell a table''s records apart: unique, not null, not partial, not deferrable.';
 
 create or replace function collecta.add_key_call(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2507,15 +2488,14 @@ as $$
       where not exists (select from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = name)
       order by place limit 1) end)
 $$;
-comment on function collecta.add_key_call(regclass) is
-  'Returns the statement that gives a table a primary key, for a hint.';
+comment on function collecta.add_key_call(regclass) is 'The statement that gives a table a primary key, for a hint.';
 
 create or replace function collecta.capturing_role() returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.written_owner('collecta_capture')
 $$;
-comment on function collecta.capturing_role() is 'Returns the role that owns the capture functions; see own_functions.';
+comment on function collecta.capturing_role() is 'Who owns the capture functions: see own_functions.';
 --! EndIncluded modules/internal/check_module.sql
 --! Included modules/internal/save_module.sql
 create or replace function collecta.save_module(
@@ -2557,7 +2537,7 @@ begin
 end
 $$;
 comment on function collecta.save_module(regclass, text, text, text, text, text[], text[], text[], boolean, text) is
-  'Writes collecta''s own tables for attach_module: a new version of the module, its subscriptions, and its capture '
+  'attach_module''s part in collecta''s own tables: a new version of the module, its subscriptions, its capture '
   'functions.';
 
 create or replace function collecta.forget_module(module_id int) returns void
@@ -2579,7 +2559,7 @@ begin
 end
 $$;
 comment on function collecta.forget_module(int) is
-  'Writes collecta''s own tables for detach_module. Subscriptions are kept until the module''s last change is routed.';
+  'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
 --! EndIncluded modules/internal/save_module.sql
 --! Included modules/internal/refuse_distributed.sql
 create or replace function collecta.refuse_distributed(relation regclass, slug text) returns void
@@ -2596,7 +2576,7 @@ begin
 end
 $$;
 comment on function collecta.refuse_distributed(regclass, text) is
-  'Raises CW002 for a distributed table, because attach_module could attach it but its triggers would never fire.';
+  'CW002 for a distributed table, which attach_module would attach and never capture.';
 
 create or replace function collecta.shard_nodes(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2605,14 +2585,14 @@ as $$
   from (select relation as relid union select p.relid from pg_partition_tree(relation) p) t
   cross join lateral collecta.shards_of(t.relid) s
 $$;
-comment on function collecta.shard_nodes(regclass) is 'Returns the nodes that have shards of a distributed table.';
+comment on function collecta.shard_nodes(regclass) is 'The nodes that have shards of a distributed table.';
 
 create or replace function collecta.attach_shards_call(relation regclass, slug text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select format('select collecta.attach_shards(%L, %L);', relation, slug)
 $$;
-comment on function collecta.attach_shards_call(regclass, text) is 'Returns the text of a call of attach_shards.';
+comment on function collecta.attach_shards_call(regclass, text) is 'A call of attach_shards, as text.';
 --! EndIncluded modules/internal/refuse_distributed.sql
 --! Included modules/internal/attach_triggers.sql
 -- A row that is written directly to a partition fires no trigger of the parent, so every member of the tree gets the
@@ -2638,7 +2618,7 @@ begin
     if member.task = 'truncate' and on_truncate = 'records' then
       perform collecta.let_capture_read(member.relation);
     end if;
-    -- An existing trigger is kept, because creating it again would block the table's writers.
+    -- A trigger that is there already is left alone: to make it again would lock out the table's writers.
     continue when exists (
       select from pg_catalog.pg_trigger t
       where t.tgrelid = member.relation and t.tgname = 'collecta_capture_' || member.task
@@ -2665,7 +2645,7 @@ begin
 end
 $$;
 comment on function collecta.attach_triggers(regclass, int, text) is
-  'Creates the missing triggers on a table and its partitions. Returns how many it created.';
+  'Makes the triggers that a table and its partitions lack; returns how many.';
 
 create or replace function collecta.let_capture_read(relation regclass) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2696,7 +2676,7 @@ begin
 end
 $$;
 comment on function collecta.let_capture_read(regclass) is
-  'Grants the rights that capturing a TRUNCATE needs. It runs as the caller of attach_module.';
+  'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
 
 create or replace function collecta.truncate_remedy(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2723,7 +2703,7 @@ as $$
   where c.oid = truncate_remedy.relation
 $$;
 comment on function collecta.truncate_remedy(regclass) is
-  'Returns the statement after which the records of a TRUNCATE can be captured.';
+  'The statement that lets the records of a TRUNCATE be captured.';
 
 create or replace function collecta.refuse_slug(slug text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2735,7 +2715,7 @@ begin
     hint = 'select slug, relation from collecta.modules;';
 end
 $$;
-comment on function collecta.refuse_slug(text) is 'Raises CW001.';
+comment on function collecta.refuse_slug(text) is 'CW001.';
 --! EndIncluded modules/internal/attach_triggers.sql
 --! Included modules/internal/attach_relation.sql
 create or replace function collecta.attach_relation(
@@ -2795,7 +2775,7 @@ begin
 end
 $$;
 comment on function collecta.attach_relation(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Does what attach_module and attach_shards do after they have checked the kind of the table.';
+  'What attach_module and attach_shards do once they have looked at what kind of table it is.';
 --! EndIncluded modules/internal/attach_relation.sql
 --! Included modules/attach_module.sql
 create or replace function collecta.attach_module(
@@ -2818,13 +2798,12 @@ begin
 end
 $$;
 comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes a table a module: its changes become events under this slug. The caller needs TRIGGER on the table. For a '
-  'table that is attached already, it changes the options that are given and keeps those that are null; to remove a '
-  'column pass '''', to remove a list ''{}''. status_column and custom_data_column cause the events status_change and '
-  'custom_data_updated. scope_column is compared with the scope of endpoints. exclude_columns are never captured. If '
-  'only ignore_columns change, there is no event. key_columns name a unique, not null key to use instead of the '
-  'primary key. on_truncate is records (the default), ignore or refuse. Returns the number of the module. The hints '
-  'of the errors CW002 to CW006 say what to do.';
+  'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and '
+  'slug again changes what is given and leaves what is null; a column is taken away by '''', a list by ''{}''. '
+  'status_column and custom_data_column make status_change and custom_data_updated; scope_column is what an '
+  'endpoint''s scope is compared with; exclude_columns are never captured; a change of ignore_columns alone is none; '
+  'key_columns name a unique, not null key instead of the primary key; on_truncate is records (the default), ignore '
+  'or refuse. Returns the module''s number. Errors CW002 to CW006 say what to do.';
 
 create or replace function collecta.attach_partitions(slug text) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2842,8 +2821,7 @@ begin
 end
 $$;
 comment on function collecta.attach_partitions(text) is
-  'Creates the missing triggers on new partitions of a module''s table. The caller needs TRIGGER on them. Returns how '
-  'many triggers it created.';
+  'Makes the triggers that new partitions of a module''s table lack. Needs TRIGGER on them. Returns how many it made.';
 
 create or replace function collecta.detach_module(slug text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2870,8 +2848,8 @@ begin
 end
 $$;
 comment on function collecta.detach_module(text) is
-  'Drops the triggers on a module''s table, and deletes the module. The caller must own the table. Changes that were '
-  'captured before are still routed, and the history stays.';
+  'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still '
+  'routes; history stays.';
 --! EndIncluded modules/attach_module.sql
 --! Included modules/attach_shards.sql
 create or replace function collecta.attach_shards(
@@ -2907,9 +2885,8 @@ begin
 end
 $$;
 comment on function collecta.attach_shards(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes the shards of a distributed table (Citus) that are on this node one module. The arguments are those of '
-  'attach_module. The caller needs TRIGGER on the shards. Call it on each node that has shards. Returns the number of '
-  'shards.';
+  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. '
+  'Needs TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
 --! EndIncluded modules/attach_shards.sql
 
 --! Included endpoints/internal/check_endpoint.sql
@@ -5170,18 +5147,16 @@ create table collecta.restricted_logins (
   constraint restricted_logins_pkey primary key (login)
 );
 comment on table collecta.restricted_logins is
-  'Roles that may see only what belongs to their scopes (tenants). restrict_login() writes it.';
+  'Roles that see of collecta what belongs to their scopes (tenants), and nothing else. Written by restrict_login().';
 comment on column collecta.restricted_logins.login is
-  'The restricted role. Members that inherit its rights are restricted too. In a restored copy, the role of this name '
-  'is restricted.';
-comment on column collecta.restricted_logins.login_oid is
-  'The oid of the role, so that it is still restricted after it was renamed.';
-comment on column collecta.restricted_logins.database is 'The database in which login_oid is valid.';
+  'Roles are the cluster''s: in a restored copy, a role of this name is restricted. The restriction holds for members '
+  'that inherit its rights, too.';
+comment on column collecta.restricted_logins.login_oid is 'Keeps a role restricted that is renamed.';
+comment on column collecta.restricted_logins.database is 'Where login_oid holds.';
 comment on column collecta.restricted_logins.scopes is 'Values of a module''s scope column.';
 
--- Three roles count as the caller: the login, the role of SET ROLE, and the owner of a security definer function. So
--- neither SET ROLE nor a function of another role lifts a restriction. If several restrictions apply, only the scopes
--- that all of them have are visible.
+-- Who asks is any of three: the login, the role of SET ROLE, and the owner of a security definer function. So neither SET
+-- ROLE nor a function of somebody else's lifts a restriction. Where several apply, each of them narrows.
 create or replace function collecta.visible_scopes(asker name default current_user) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5207,7 +5182,7 @@ begin
 end
 $$;
 comment on function collecta.visible_scopes(name) is
-  'Returns the scopes to which restrict_login() has restricted you; null if you are not restricted.';
+  'The scopes that you are restricted to by restrict_login(); null: you are not.';
 
 create or replace function collecta.is_in_scope(event_id text, payload_role text, routed_at timestamptz, scopes text[])
 returns boolean
@@ -5221,7 +5196,7 @@ begin
 end
 $$;
 comment on function collecta.is_in_scope(text, text, timestamptz, text[]) is
-  'Whether an event belongs to one of these scopes. The policies call it for restricted roles.';
+  'Whether an event belongs to one of these scopes. Policies ask it for those who are restricted.';
 
 create or replace function collecta.why_not_restricted(login name) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -5229,8 +5204,7 @@ as $$
   select case
     when r.rolsuper then 'is a superuser'
     when r.rolbypassrls then 'has BYPASSRLS'
-    when pg_has_role(r.oid, s.nspowner, 'usage')
-      then format('has the rights of %s, who owns collecta', s.nspowner::regrole)
+    when pg_has_role(r.oid, s.nspowner, 'usage') then format('has the rights of %s, who owns collecta', s.nspowner::regrole)
     when power.rolname is not null then format('has the rights of %s', power.rolname) end
   from pg_catalog.pg_roles r
   join pg_catalog.pg_namespace s on s.nspname = 'collecta'
@@ -5241,7 +5215,7 @@ as $$
   order by power.rolname limit 1
 $$;
 comment on function collecta.why_not_restricted(name) is
-  'Returns why a restriction would not apply to this role; null if it would.';
+  'Why a restriction of this role would not hold; null where it does.';
 
 create or replace function collecta.restrict_login(login text, scopes text[]) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -5272,15 +5246,15 @@ begin
 end
 $$;
 comment on function collecta.restrict_login(text, text[]) is
-  'Restricts a role, and all roles that inherit its rights, to these scopes (tenants): from now on it sees only what '
-  'belongs to them, and as an operator acts only on that. If you call it again, it replaces the scopes.';
+  'From now on this role, and whoever inherits its rights, sees of collecta only what belongs to these scopes (tenants), '
+  'and an operator acts on nothing else. Called again, it replaces the scopes.';
 
 create or replace function collecta.unrestrict_login(login text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   delete from collecta.restricted_logins l where l.login = unrestrict_login.login::name
 $$;
-comment on function collecta.unrestrict_login(text) is 'Removes the restriction of restrict_login().';
+comment on function collecta.unrestrict_login(text) is 'Takes restrict_login() back.';
 --! EndIncluded install/restricted_logins.sql
 --! Included operations/delivery_rollup.sql
 create table collecta.delivery_rollup (
@@ -5627,8 +5601,7 @@ begin
   -- The hour may be there already, where an attempt was recorded late.
   on conflict on constraint delivery_rollup_pkey do update
     set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
-      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked,
-      lost = r.lost + excluded.lost,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
       answers = collecta.add_counts(r.answers, excluded.answers),
       receipts = collecta.add_counts(r.receipts, excluded.receipts);
   with folded as (
@@ -5723,8 +5696,7 @@ begin
   left join receipts p on p.endpoint_id = o.endpoint_id and p.minute = o.minute
   on conflict on constraint delivery_rollup_pkey do update
     set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
-      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked,
-      lost = r.lost + excluded.lost,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
       answers = collecta.add_counts(r.answers, excluded.answers),
       receipts = collecta.add_counts(r.receipts, excluded.receipts);
   perform collecta.raise_alerts(counted_from, counted_to);
@@ -5878,14 +5850,16 @@ create table collecta.inbound_senders (
   constraint inbound_senders_content_types_are_known check (content_types <@ '{json,form,text}')
 );
 comment on table collecta.inbound_senders is
-  'How well-known senders sign, number and introduce their requests: one row each, taken by create_inbound_endpoint(sender '
-  '=> ...). Insert a row for a sender of your own; an upgrade replaces the shipped ones only.';
+  'How well-known senders sign, number and introduce their requests: one row each, taken by '
+  'create_inbound_endpoint(sender => ...). Insert a row for a sender of your own; an upgrade replaces the shipped '
+  'ones only.';
 comment on column collecta.inbound_senders.signatures is
   'The ways in which a request can be signed; one that matches is enough. Each is an object: in (where the signature '
-  'stands: header:<name> or a path into the body), separator and prefix (of one signature among several), encoding (hex, '
-  'base64, or plain: the secret itself), hash (sha256, sha1, sha512), key (text: the secret''s UTF-8 bytes; base64: what '
-  'stands in base64 after whsec_), signed (a template of {body}, {timestamp}, {id}, {url}, {form} and {$.path}), id and '
-  'timestamp (where they stand; signature:<prefix> is inside the signature''s header), max_age (seconds, 300).';
+  'stands: header:<name> or a path into the body), separator and prefix (of one signature among several), encoding '
+  '(hex, base64, or plain: the secret itself), hash (sha256, sha1, sha512), key (text: the secret''s UTF-8 bytes; '
+  'base64: what stands in base64 after whsec_), signed (a template of {body}, {timestamp}, {id}, {url}, {form} and '
+  '{$.path}), id and timestamp (where they stand; signature:<prefix> is inside the signature''s header), max_age '
+  '(seconds, 300).';
 comment on column collecta.inbound_senders.ids is
   'Where the id stands that a repeated request has again: header:<name> or a path. The first that is there counts.';
 comment on column collecta.inbound_senders.event is 'Where the event''s name stands: header:<name> or a path.';
@@ -5899,7 +5873,8 @@ comment on column collecta.inbound_senders.content_types is
   'Of json, form (application/x-www-form-urlencoded, its fields become an object) and text (JSON sent as text/plain).';
 comment on column collecta.inbound_senders.form_field is 'The field of a form that holds the payload as JSON.';
 comment on column collecta.inbound_senders.each is 'The array in the payload whose elements are the records.';
-comment on column collecta.inbound_senders.shipped is 'Whether an upgrade may replace the row. Leave it out in rows of your own.';
+comment on column collecta.inbound_senders.shipped is
+  'Whether an upgrade may replace the row. Leave it out in rows of your own.';
 --! EndIncluded inbound/inbound_senders.sql
 --! Included inbound/inbound_endpoints.sql
 create table collecta.inbound_endpoints (
@@ -5926,27 +5901,37 @@ create table collecta.inbound_endpoints (
   scalar_columns text[] collate "C" not null default '{}',
   writer name not null default 'collecta_writer',
   written_for text collate "C" not null default '',
+  written_version int not null default 0,
   written_hash text collate "C" not null default '',
+  grouped boolean not null default false,
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
   constraint inbound_endpoints_sender_is_known foreign key (sender) references collecta.inbound_senders,
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
 );
 comment on table collecta.inbound_endpoints is
-  'Where payloads come in and become records of a module. Made with create_inbound_endpoint; deleted ones keep their row, their id is never used again.';
-comment on column collecta.inbound_endpoints.module is 'The slug in its URL. It answers only while that module is attached to the same table.';
-comment on column collecta.inbound_endpoints.mapping is 'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": true}}.';
-comment on column collecta.inbound_endpoints.mapping_version is 'Counts changes: a request that was mapped by an older version is mapped again.';
-comment on column collecta.inbound_endpoints.match_columns is 'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
+  'Where payloads come in and become records of a module. Made with create_inbound_endpoint; deleted ones keep their '
+  'row, their id is never used again.';
+comment on column collecta.inbound_endpoints.module is
+  'The slug in its URL. It answers only while that module is attached to the same table.';
+comment on column collecta.inbound_endpoints.mapping is
+  'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": '
+  'true}}.';
+comment on column collecta.inbound_endpoints.mapping_version is
+  'Counts changes: a request that was mapped by an older version is mapped again.';
+comment on column collecta.inbound_endpoints.match_columns is
+  'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
 comment on column collecta.inbound_endpoints.match_where is
   'Only records of which this is true can be matched: an SQL expression over the table''s columns.';
 comment on column collecta.inbound_endpoints.state is 'active; paused (answers 404, as if it were not there); deleted.';
-comment on column collecta.inbound_endpoints.rate_limit_per_minute is 'Requests in any span of 60 seconds, over all runners.';
+comment on column collecta.inbound_endpoints.rate_limit_per_minute is
+  'Requests in any span of 60 seconds, over all runners.';
 comment on column collecta.inbound_endpoints.sender is
   'The row of inbound_senders that says how its requests are signed and numbered.';
 comment on column collecta.inbound_endpoints.require_signature is
   'true: a signature is asked for; standard: one that covers id and time; false: only where there is a secret.';
-comment on column collecta.inbound_endpoints.each is 'The array whose elements are the records; null: the payload is one.';
+comment on column collecta.inbound_endpoints.each is
+  'The array whose elements are the records; null: the payload is one.';
 comment on column collecta.inbound_endpoints.each_alone is
   'Whether an element that cannot be written leaves the others alone; else all of a payload are written, or none.';
 comment on column collecta.inbound_endpoints.max_elements is 'More elements than this in one payload are refused.';
@@ -5954,18 +5939,24 @@ comment on column collecta.inbound_endpoints.events is
   'The events that become records; null: all but the sender''s ignored ones. Others are answered and kept as ignored.';
 comment on column collecta.inbound_endpoints.keep_ignored is 'Whether ignored events are kept in inbound_requests.';
 comment on column collecta.inbound_endpoints.digest_window is
-  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id nor a '
-  'time; 0: never.';
-comment on column collecta.inbound_endpoints.function_number is 'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
+  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id '
+  'nor a time; 0: never.';
+comment on column collecta.inbound_endpoints.function_number is
+  'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
 comment on column collecta.inbound_endpoints.scalar_columns is 'Those of them that take no object or array.';
 comment on column collecta.inbound_endpoints.written_for is
-  'What its functions were written for (module version, unique indexes, column types); they are written anew when it no '
-  'longer holds.';
+  'What its functions were written for (module version, unique indexes, column types); they are written anew when it '
+  'no longer holds.';
+comment on column collecta.inbound_endpoints.written_version is 'The version of the module in written_for.';
+comment on column collecta.inbound_endpoints.grouped is
+  'Whether several requests may be written in one transaction: not where the table has triggers, rules, row security '
+  'or deferrable constraints of its own, or a record is matched without a unique index.';
 comment on column collecta.inbound_endpoints.written_hash is
-  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written anew.';
+  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written '
+  'anew.';
 
 create table collecta.inbound_secrets (
   inbound_endpoint_id text collate "C" not null,
@@ -5976,13 +5967,17 @@ create table collecta.inbound_secrets (
   previous_secret text collate "C",
   previous_secret_until timestamptz,
   constraint inbound_secrets_pkey primary key (inbound_endpoint_id),
-  constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade,
+  constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id)
+    references collecta.inbound_endpoints on delete cascade,
   constraint inbound_secrets_token_is_unique unique (token_hash)
 );
-create index inbound_secrets_by_previous_token on collecta.inbound_secrets (previous_token_hash) where previous_token_hash is not null;
+create index inbound_secrets_by_previous_token on collecta.inbound_secrets (previous_token_hash)
+  where previous_token_hash is not null;
 alter table collecta.inbound_secrets alter secret set statistics 0, alter previous_secret set statistics 0;
-comment on table collecta.inbound_secrets is 'Hashes of tokens and the signing secrets, plain or sealed, apart from what readers may select.';
-comment on column collecta.inbound_secrets.token_hash is 'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
+comment on table collecta.inbound_secrets is
+  'Hashes of tokens and the signing secrets, plain or sealed, apart from what readers may select.';
+comment on column collecta.inbound_secrets.token_hash is
+  'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
 
 -- One row for each request that a minute allows: a request takes any row that was not taken within 60 seconds. No two
 -- requests share a row within 60 seconds, so no span of 60 seconds holds more of them than rows, whatever the clock's
@@ -5992,10 +5987,12 @@ create table collecta.inbound_budgets (
   slot int not null,
   taken_at timestamptz not null default '-infinity',
   constraint inbound_budgets_pkey primary key (inbound_endpoint_id, slot),
-  constraint inbound_budgets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade
+  constraint inbound_budgets_belong_to_an_endpoint foreign key (inbound_endpoint_id)
+    references collecta.inbound_endpoints on delete cascade
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 create index inbound_budgets_by_time on collecta.inbound_budgets (inbound_endpoint_id, taken_at);
-comment on table collecta.inbound_budgets is 'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
+comment on table collecta.inbound_budgets is
+  'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
 --! EndIncluded inbound/inbound_endpoints.sql
 --! Included inbound/inbound_requests.sql
 create table collecta.inbound_requests (
@@ -6017,28 +6014,39 @@ create table collecta.inbound_requests (
   results json,
   body text collate "C" not null,
   constraint inbound_requests_pkey primary key (request_id),
-  constraint inbound_requests_state_is_known check (state in ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored'))
+  constraint inbound_requests_state_is_known
+    check (state in ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored'))
 );
 create unique index inbound_requests_key_is_used_once on collecta.inbound_requests (inbound_endpoint_id, key_hash)
   where state in ('accepted', 'partial', 'ignored') and key_hash is not null;
 create index inbound_requests_by_digest on collecta.inbound_requests (inbound_endpoint_id, body_digest, received_at)
   where state in ('accepted', 'partial', 'ignored') and body_digest is not null;
 create index inbound_requests_to_retry on collecta.inbound_requests (received_at) where state = 'retry';
-create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at) where state = 'failed';
+create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at)
+  where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
-  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
+  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... '
+  'where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
-  'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
-comment on column collecta.inbound_requests.operation is 'created, updated, or unchanged (the record matched, and a trigger or rule suppressed the UPDATE).';
+  'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no '
+  'record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); '
+  'duplicate (its idempotency key was used by another request meanwhile).';
+comment on column collecta.inbound_requests.operation is
+  'created, updated, or unchanged (the record matched, and a trigger or rule suppressed the UPDATE).';
 comment on column collecta.inbound_requests.reason is 'Why it could not be written, as the sender was told.';
-comment on column collecta.inbound_requests.error is 'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
-comment on column collecta.inbound_requests.key_hash is 'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and writes nothing.';
+comment on column collecta.inbound_requests.error is
+  'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
+comment on column collecta.inbound_requests.key_hash is
+  'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and '
+  'writes nothing.';
 comment on column collecta.inbound_requests.body_digest is
-  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a while.';
+  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a '
+  'while.';
 comment on column collecta.inbound_requests.results is
   'Of a batch: for each element its recordId and operation, or its detail and column.';
-comment on column collecta.inbound_requests.body is 'The request''s payload as it came; of a form, its fields as a JSON object.';
+comment on column collecta.inbound_requests.body is
+  'The request''s payload as it came; of a form, its fields as a JSON object.';
 
 create table collecta.inbound_refusals (
   day date not null,
@@ -6048,8 +6056,10 @@ create table collecta.inbound_refusals (
   constraint inbound_refusals_pkey primary key (day, inbound_endpoint_id, status)
 );
 comment on table collecta.inbound_refusals is
-  'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every few seconds, so that a flood writes nothing per request.';
-comment on column collecta.inbound_refusals.inbound_endpoint_id is 'Empty where the URL led to none (404, 405, and the limit per address).';
+  'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every '
+  'few seconds, so that a flood writes nothing per request.';
+comment on column collecta.inbound_refusals.inbound_endpoint_id is
+  'Empty where the URL led to none (404, 405, and the limit per address).';
 --! EndIncluded inbound/inbound_requests.sql
 --! Included endpoints/runner/sealing_keys.sql
 create or replace function collecta.sealing_keys() returns text[]
@@ -6075,12 +6085,15 @@ create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
-      and path collate "C" ~ '^\$\$?(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+      and path collate "C" ~ '^\$\$?(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|'
+        '\[(0|[1-9][0-9]{0,5})\]){0,16}$'
     then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
-          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
+          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g')
+            with ordinality m (step, place)) end
 $$;
 comment on function collecta.inbound_path_steps(text) is
-  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
+  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything '
+  'else.';
 
 create or replace function collecta.read_inbound_mapping(mapping jsonb)
 returns table (
@@ -6094,39 +6107,48 @@ declare
 begin
   if jsonb_typeof(mapping) is distinct from 'object' or mapping = '{}' then
     raise exception using errcode = 'CW052', message = 'a mapping is an object with at least one entry',
-      hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
+      hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", '
+        '"required": true}}''';
   end if;
   for entry in
-    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key collate "C"
+    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind
+      from jsonb_each(mapping) m order by m.key collate "C"
   loop
     wrong := case
       when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
-      when not entry.short and entry.kind <> 'object' then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
+      when not entry.short and entry.kind <> 'object'
+        then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
       when entry.short then null
       when entry.value - '{path,as,default,required,constant,whole}'::text[] <> '{}'
         then 'it has a member that is none of path, as, default, required, constant, whole'
       when (entry.value ? 'path')::int + (entry.value ? 'constant')::int + (entry.value ? 'whole')::int <> 1
         then 'it needs exactly one of path, constant and whole'
       when entry.value ? 'whole' and entry.value -> 'whole' <> 'true' then 'whole can only be true'
-      when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean' then 'required is true or false'
-      when not entry.value ? 'path' and entry.value ?| '{as,default,required}' then 'as, default and required need a path'
+      when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean'
+        then 'required is true or false'
+      when not entry.value ? 'path' and entry.value ?| '{as,default,required}'
+        then 'as, default and required need a path'
       when entry.value ? 'as' and not (case jsonb_typeof(entry.value -> 'as') when 'array' then entry.value -> 'as'
           else jsonb_build_array(entry.value -> 'as') end
           <@ '["epoch_seconds", "epoch_milliseconds", "empty_as_null", "unchecked"]')
         then 'as is epoch_seconds, epoch_milliseconds, empty_as_null or unchecked, or a list of them'
-      when entry.value ? 'default' and entry.value -> 'required' = 'true' then 'what has a default is never missing: leave out default or required'
+      when entry.value ? 'default' and entry.value -> 'required' = 'true'
+        then 'what has a default is never missing: leave out default or required'
       when jsonb_typeof(entry.value -> 'path') <> 'string' then 'its path is no string'
     end;
     column_name := case when entry.short then entry.value #>> '{}' else entry.key end;
     path := case when entry.short then entry.key when entry.value ? 'whole' then '$' else entry.value ->> 'path' end;
     steps := collecta.inbound_path_steps(path);
     if wrong is null and path is not null and steps is null then
-      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
+      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 '
+        'characters; no wildcards, filters or slices)', left(path, 100));
     end if;
     if wrong is not null then
-      raise exception using errcode = 'CW052', message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
+      raise exception using errcode = 'CW052',
+        message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
         detail = format('Because %s.', wrong),
-        hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
+        hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": '
+          'true}}''';
     end if;
     required := coalesce((entry.value -> 'required')::boolean, false);
     fallback := entry.value -> 'default';
@@ -6138,13 +6160,15 @@ begin
 end
 $$;
 comment on function collecta.read_inbound_mapping(jsonb) is
-  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., "default": ..., "required": ...}. Refuses with CW052 what is not of them.';
+  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., '
+  '"default": ..., "required": ...}. Refuses with CW052 what is not of them.';
 --! EndIncluded inbound/internal/read_inbound_mapping.sql
 --! Included inbound/internal/inbound_fields.sql
 create or replace function collecta.inbound_fields(mapping jsonb) returns json
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
+  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback,
+    'constant', constant,
     'hasFallback', fallback is not null, 'forms', forms) order by column_name collate "C")
   from collecta.read_inbound_mapping(mapping)
 $$;
@@ -6169,8 +6193,10 @@ begin
         then 'a signature has a member that is none of in, separator, prefix, encoding, hash, key, signed, id, '
           'timestamp, max_age'
       when not collecta.is_inbound_source(signature ->> 'in') then 'in is header:<name> or a path'
-      when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain') then 'encoding is hex, base64 or plain'
-      when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512') then 'hash is sha256, sha1 or sha512'
+      when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain')
+        then 'encoding is hex, base64 or plain'
+      when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512')
+        then 'hash is sha256, sha1 or sha512'
       when coalesce(signature ->> 'key', 'text') not in ('text', 'base64') then 'key is text or base64'
       when signature ->> 'encoding' is distinct from 'plain'
         and coalesce(signature ->> 'signed', '') !~ '\{(body|form|timestamp|id|\$[^}]*)\}' collate "C"
@@ -6208,7 +6234,8 @@ as $$
     or collecta.inbound_path_steps(replace(source, '[*]', '')) is not null, false)
 $$;
 comment on function collecta.is_inbound_source(text) is
-  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any element.';
+  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any '
+  'element.';
 
 drop trigger if exists collecta_check_sender on collecta.inbound_senders;
 create trigger collecta_check_sender before insert or update on collecta.inbound_senders
@@ -6355,12 +6382,13 @@ set about = excluded.about, documentation = excluded.documentation, signatures =
   each = excluded.each
 where known.shipped;
 $presets$;
-comment on function collecta.save_sender_presets() is 'Writes the presets that are shipped into collecta.inbound_senders.';
+comment on function collecta.save_sender_presets() is
+  'Writes the presets that are shipped into collecta.inbound_senders.';
 
 do $$ begin perform collecta.save_sender_presets(); end $$;
 --! EndIncluded inbound/internal/save_sender_presets.sql
 --! Included inbound/internal/equality_of.sql
--- Equality as the type's default operator class means it, read from the catalog: for citext and other types of extensions
+-- Equality as the type's default operator class means it, read from the catalog: for citext and other extensions' types
 -- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
 -- whether it exists would plan a statement on the table, which runs code of the table's owner.
 create or replace function collecta.equality_of(type_id oid, out operator text, out operand_cast text)
@@ -6412,11 +6440,12 @@ begin
 end
 $$;
 comment on function collecta.equality_of(oid) is
-  'The equality operator of a type''s default btree or hash operator class, as SQL, and the cast that its operands need. '
-  'Null where the type has none.';
+  'The equality operator of a type''s default btree or hash operator class, as SQL, and the cast that its operands '
+  'need. Null where the type has none.';
 --! EndIncluded inbound/internal/equality_of.sql
 --! Included inbound/internal/unique_keys.sql
-create or replace function collecta.unique_keys(relation regclass, columns text[], out predicate text) returns setof text
+create or replace function collecta.unique_keys(relation regclass, columns text[], out predicate text)
+  returns setof text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select pg_get_expr(i.indpred, i.indrelid)
@@ -6449,8 +6478,8 @@ as $$
       or collecta.plain_predicate(k.predicate) = collecta.plain_predicate(is_unique_key.match_where))
 $$;
 comment on function collecta.is_unique_key(regclass, text[], text) is
-  'Whether a valid unique index that is checked at once stands on exactly these columns, over all records or over those '
-  'of match_where.';
+  'Whether a valid unique index that is checked at once stands on exactly these columns, over all records or over '
+  'those of match_where.';
 
 create or replace function collecta.infer_match_where(relation regclass, columns text[]) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -6465,10 +6494,12 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select exists (select from pg_catalog.pg_class c where c.oid = relation and c.relrowsecurity)
 $$;
-comment on function collecta.hides_records(regclass) is 'Whether row security could hide records from an inbound endpoint''s writer.';
+comment on function collecta.hides_records(regclass) is
+  'Whether row security could hide records from an inbound endpoint''s writer.';
 --! EndIncluded inbound/internal/unique_keys.sql
 --! Included inbound/internal/check_inbound_mapping.sql
--- Looks into the catalog only: to plan or run anything on the table as the caller would run its owner's code as the DBA.
+-- Looks into the catalog only. Planning or running anything on the table as the caller would run its owner's code as
+-- the DBA.
 create or replace function collecta.check_inbound_mapping(
   module text, mapping jsonb, match_columns text[], inout match_where text, out relation regclass
 )
@@ -6488,7 +6519,8 @@ begin
   where m.slug = module;
   if not found or target.is_gone then
     raise exception using errcode = 'CW051', message = case when target.is_gone
-        then format('the table of module %L was dropped', module) else format('there is no module %L to receive into', module) end,
+        then format('the table of module %L was dropped', module)
+          else format('there is no module %L to receive into', module) end,
       detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m) || '.',
         'No table is attached.'),
       hint = concat(case when target.is_gone then format('select collecta.detach_module(%L); ', module) end,
@@ -6525,6 +6557,7 @@ begin
     and a.attname <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r);
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
+      -- Not by format(), which writes a null as nothing: where none is missing, there is nothing to say about it.
       detail = concat_ws('; ', 'Column ' || wrong,
         'Column ' || missing || ' must not be null, has no default and is not mapped') || '.',
       hint = case when missing is not null
@@ -6543,7 +6576,8 @@ begin
         mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
   end if;
   matched := collecta.inbound_match_columns(
-    array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'), target.scope_column);
+    array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'),
+      target.scope_column);
   if matched = '{}' then
     if match_where is not null then
       raise exception using errcode = 'CW054', message = 'match_where needs match_columns',
@@ -6556,7 +6590,8 @@ begin
   join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = c and not a.attisdropped
   where (select e.operator from collecta.equality_of(a.atttypid) e) is null;
   if wrong is not null then
-    raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
+    raise exception using errcode = 'CW054',
+      message = format('a match column of %s cannot be compared', target.relation),
       detail = format('The type of %s has no equality operator that indexes could use.', wrong),
       hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
   end if;
@@ -6576,8 +6611,8 @@ begin
 end
 $$;
 comment on function collecta.check_inbound_mapping(text, jsonb, text[], text) is
-  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table and match_where, '
-  'which is read from the partial unique index on the match columns where it is not given.';
+  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table and '
+  'match_where, which is read from the partial unique index on the match columns where it is not given.';
 --! EndIncluded inbound/internal/check_inbound_mapping.sql
 --! Included inbound/internal/check_inbound_writer.sql
 -- The code attached to a table runs as the writer with all that the writer may do: so tables of different owners do not
@@ -6633,12 +6668,14 @@ as $$
 begin
   perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
   if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
-    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap), detail = 'It is from ''0'' (after a leak) to ''90 days''.',
+    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap),
+      detail = 'It is from ''0'' (after a leak) to ''90 days''.',
       hint = format('select collecta.rotate_inbound_token(%L, overlap => ''24 hours'');', inbound_endpoint_id);
   end if;
 end
 $$;
-comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
+comment on function collecta.check_inbound_overlap(text, interval) is
+  'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
 --! EndIncluded inbound/internal/check_inbound_overlap.sql
 --! Included inbound/internal/inbound_templates.sql
 -- The guard that each begins with: code that runs as the writer owns these functions there and could make them SECURITY
@@ -6648,7 +6685,9 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 #variable_conflict use_column
 declare
+  input pg_catalog.json;
   v record;
+  record_id pg_catalog.text;
   -- Of the columns that the payload has, where it lacks some: for INSERT and for json_to_record.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
@@ -6657,42 +6696,49 @@ begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
-  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-  if wrong operator(pg_catalog.<>) '{}' then
-    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
-  end if;
-  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
-  @exact@
-  if @complete@ then
-    insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
-  else
-    -- A column that the payload lacks is not named, so that it takes its default.
-    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
-    into given_list, given_definitions
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
-      u (c, type)
-    where (input operator(pg_catalog.->) c) is not null;
-    execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
-          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
-  end if;
-  if record_id is null then
-    raise no_data_found;
-  end if;
+  foreach input in array elements loop
+    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+    if wrong operator(pg_catalog.<>) '{}' then
+      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
+    end if;
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    @exact@
+    if @complete@ then
+      insert into @table@ as t (@list@) select @given_values@ where @shape@
+      returning @key@ into record_id;
+    else
+      -- A column that the payload lacks is not named, so that it takes its default.
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
+      into given_list, given_definitions
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+      execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+    end if;
+    if record_id is null then
+      raise no_data_found;
+    end if;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, 'created'::pg_catalog.text);
+  end loop;
   -- Deferred to the commit, the table's triggers would run with the rights of the session.
   set constraints all immediate;
-  operation := 'created';
-  return next;
 end
 $body$ $template$;
-comment on function collecta.inbound_insert_template() is 'The body of write_inbound_<n> where every payload makes a record.';
+comment on function collecta.inbound_insert_template() is
+  'The body of write_inbound_<n> where every payload makes a record.';
 
 create or replace function collecta.inbound_match_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 #variable_conflict use_column
 declare
-  complete constant pg_catalog.bool := @complete@;
+  input pg_catalog.json;
+  complete pg_catalog.bool;
   v record;
+  record_id pg_catalog.text;
+  operation pg_catalog.text;
   -- Of the columns that the payload has, where it lacks some: for INSERT, for json_to_record and for SET.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
@@ -6704,73 +6750,77 @@ begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
-  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-  if wrong operator(pg_catalog.<>) '{}' then
-    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
-  end if;
-  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
-  @exact@
-  @unmatched@
-  @serialise@
-  if not complete then
-    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
-      pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
-        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
-    into given_list, given_definitions, given_assignments
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
-      u (c, type)
-    where (input operator(pg_catalog.->) c) is not null;
-  end if;
-  for attempt in 1 .. 2 loop
-    -- Locked first: where the UPDATE then changes nothing, a trigger or rule has suppressed it, and the record is there.
-    select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
-      pg_catalog.array_agg(m.place) as place
-    into matching
-    from (
-      select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
-      ) limit 2 for no key update of t) m;
-    if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
-      raise too_many_rows;
-    elsif matching.keys is not null then
-      if complete then
-        update @table@ t set @assignments@
-        where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
-        get diagnostics changed = row_count;
-      else
-        execute pg_catalog.format(@update_given@,
-          coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
-          pg_catalog.array_to_string(given_definitions, ', '))
-        using input, matching.leaf[1], matching.place[1];
-        get diagnostics changed = row_count;
-      end if;
-      -- Deferred to the commit, the table's triggers would run with the rights of the session.
-      set constraints all immediate;
-      record_id := matching.keys[1];
-      operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
-      return next;
-      return;
+  foreach input in array elements loop
+    complete := @complete@;
+    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+    if wrong operator(pg_catalog.<>) '{}' then
+      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
     end if;
-    begin
-      if complete then
-        insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
-      else
-        -- A column that the payload lacks is not named, so that it takes its default.
-        execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
-          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    @exact@
+    @unmatched@
+    @serialise@
+    if not complete then
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
+        pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
+          filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
+      into given_list, given_definitions, given_assignments
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+    end if;
+    for attempt in 1 .. 2 loop
+      -- Locked first. Where the UPDATE then changes nothing, a trigger or rule has suppressed it: the record is there.
+      select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
+        pg_catalog.array_agg(m.place) as place
+      into matching
+      from (
+        select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
+        ) and @shape@ limit 2 for no key update of t) m;
+      if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
+        raise too_many_rows;
+      elsif matching.keys is not null then
+        if complete then
+          update @table@ t set @assignments@
+          where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
+          get diagnostics changed = row_count;
+        else
+          execute pg_catalog.format(@update_given@,
+            coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
+            pg_catalog.array_to_string(given_definitions, ', '))
+          using input, matching.leaf[1], matching.place[1];
+          get diagnostics changed = row_count;
+        end if;
+        -- Deferred to the commit, the table's triggers would run with the rights of the session.
+        set constraints all immediate;
+        record_id := matching.keys[1];
+        operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
+        exit;
       end if;
-      if record_id is null then
-        raise no_data_found;
-      end if;
-      set constraints all immediate;
-      operation := 'created';
-      return next;
-      return;
-    exception when unique_violation then
-      -- Either somebody made the record since it was looked for, or it is there and this role may not see or match it.
-      if attempt operator(pg_catalog.=) 2 then
-        raise;
-      end if;
-    end;
+      begin
+        if complete then
+          insert into @table@ as t (@list@) select @given_values@ returning @key@ into record_id;
+        else
+          -- A column that the payload lacks is not named, so that it takes its default.
+          execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+        end if;
+        if record_id is null then
+          raise no_data_found;
+        end if;
+        set constraints all immediate;
+        operation := 'created';
+        exit;
+      exception when unique_violation then
+        -- Either somebody made the record since it was looked for, or it is there and this role may
+        -- not see or match it.
+        if attempt operator(pg_catalog.=) 2 then
+          raise;
+        end if;
+      end;
+    end loop;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, operation);
   end loop;
 end
 $body$ $template$;
@@ -6814,6 +6864,7 @@ as $$
 declare
   endpoint record;
   parts jsonb;
+  shape text;
   settings text;
   schemas text[]; -- quoted
   name text;
@@ -6821,7 +6872,8 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 8);
-  select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
+  select e.*, v.key_columns, m.current_version,
+    collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
     collecta.inbound_match_columns(e.columns, e.match_columns, v.scope_column) as matched
   into strict endpoint
   from collecta.inbound_endpoints e
@@ -6829,11 +6881,17 @@ begin
   join collecta.module_versions v on v.version = m.current_version
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
 
+  shape := format(
+    'collecta.is_inbound_shape(%L::pg_catalog.regclass, %L::pg_catalog.text[], %s, %L::pg_catalog.text)',
+    endpoint.relation, endpoint.columns, endpoint.current_version, endpoint.shape);
   parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns,
-      array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m where 'unchecked' = any (m.forms)))
+    shape,
+      array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
+        where 'unchecked' = any (m.forms)))
     || jsonb_build_object(
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
+      'shape', shape,
       'serialise', case when endpoint.matched <> '{}'
         and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
         then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end);
@@ -6841,12 +6899,14 @@ begin
   settings := 'volatile security definer set search_path = '
     || array_to_string(array['pg_catalog'] || schemas || array['pg_temp'], ', ')
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
-    || ' set bytea_output = ''hex'' set extra_float_digits = 1';
+    || ' set bytea_output = ''hex'' set extra_float_digits = 1 set plan_cache_mode = auto';
 
-  name := format('collecta.write_inbound_%s(json)', endpoint.function_number);
-  execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql %s as %L',
-    replace(name, '(json)', '(input json)'), settings, collecta.fill_template(
-      case when endpoint.matched = '{}' then collecta.inbound_insert_template() else collecta.inbound_match_template() end,
+  name := format('collecta.write_inbound_%s(json[])', endpoint.function_number);
+  execute format('create or replace function %s language plpgsql %s as %L',
+    replace(name, '(json[])', '(elements json[], out record_ids text[], out operations text[])'), settings,
+    collecta.fill_template(
+      case when endpoint.matched = '{}' then collecta.inbound_insert_template()
+        else collecta.inbound_match_template() end,
       parts));
   perform collecta.own_function(name::regprocedure, endpoint.writer);
   hash := hash || collecta.function_hash(name::regprocedure);
@@ -6859,18 +6919,19 @@ begin
   hash := hash || collecta.function_hash(name::regprocedure);
 
   update collecta.inbound_endpoints e
-  set written_for = endpoint.shape, written_hash = md5(hash),
+  set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
+    grouped = collecta.can_group_inbound(endpoint.relation) and parts ->> 'serialise' is null,
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
   perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
-  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they depend '
-  'on changed, and when somebody altered or dropped them.';
+  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they '
+  'depend on changed, and when somebody altered or dropped them.';
 
 create or replace function collecta.inbound_template_parts(
-  relation regclass, columns text[], matched text[], key_columns text[], unchecked text[]
+  relation regclass, columns text[], matched text[], key_columns text[], shape text, unchecked text[]
 ) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -6937,7 +6998,8 @@ begin
                           where a.attrelid = relation and a.attname = c and not a.attisdropped))),
       hint = 'select collecta.update_inbound_endpoint(inbound_endpoint_id, mapping => ''...'') takes a mended mapping.';
   elsif unequal is not null then
-    raise exception using errcode = 'CW054', message = format('a record of %s cannot be matched by %s', relation, unequal),
+    raise exception using errcode = 'CW054',
+      message = format('a record of %s cannot be matched by %s', relation, unequal),
       detail = 'Its type has no equality operator that indexes could use.',
       hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
   end if;
@@ -6950,15 +7012,16 @@ begin
   return parts || jsonb_build_object('key', key,
     'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
     'insert_given', quote_literal(format(
-      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) returning %s',
-      replace(relation::text, '%', '%%'), replace(key, '%', '%%'))),
+      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) '
+      'where %s returning %s',
+      replace(relation::text, '%', '%%'), replace(shape, '%', '%%'), replace(key, '%', '%%'))),
     'update_given', quote_literal(format(
       'update %s t set %%s from pg_catalog.json_to_record($1) v (%%s) '
       'where t.tableoid operator(pg_catalog.=) $2 and t.ctid operator(pg_catalog.=) $3',
       replace(relation::text, '%', '%%'))));
 end
 $$;
-comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text[]) is
+comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text, text[]) is
   'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
 
 -- PostgreSQL takes 1712131200 for a day of the year 171213, and "now" for the time of the request. As words and bare
@@ -6968,7 +7031,8 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce((
     select format(' or exists (select from pg_catalog.json_array_elements(case '
-      'pg_catalog.json_typeof(input operator(pg_catalog.->) %1$L) when ''array'' then input operator(pg_catalog.->) %1$L '
+      'pg_catalog.json_typeof(input operator(pg_catalog.->) %1$L) when ''array'' then input operator(pg_catalog.->) '
+        '%1$L '
       'else pg_catalog.json_build_array(input operator(pg_catalog.->) %1$L) end) e (x) '
       'where (e.x operator(pg_catalog.#>>) ''{}'') operator(pg_catalog.~) %2$L collate pg_catalog."C"%3$s)',
       column_name, '(?i)(^|[^a-z])(' || k.words || ')([^a-z]|$)|' || k.forms,
@@ -7024,16 +7088,47 @@ $$;
 comment on function collecta.inbound_type_schemas(regclass) is
   'The schemas of the table''s types that have operators of their own (extensions''), which its triggers may need.';
 
+create or replace function collecta.can_group_inbound(relation regclass) returns boolean
+language sql stable
+as $$
+  select c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity
+    and not exists (
+      select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+      where t.tgrelid = relation and not t.tgisinternal and p.pronamespace <> 'collecta_modules'::regnamespace)
+    and not exists (
+      select from pg_catalog.pg_constraint k where k.condeferrable and relation in (k.conrelid, k.confrelid))
+  from pg_catalog.pg_class c where c.oid = relation
+$$;
+comment on function collecta.can_group_inbound(regclass) is
+  'Whether requests that share a transaction write this table as each would alone: nothing of the user''s that runs '
+  'with one record could leave something behind for the next.';
+
 create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
 language sql stable
 as $$
-  select concat_ws(':', relation, version,
+  select concat_ws(':', relation, version, collecta.can_group_inbound(relation),
     (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
     (select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' order by a.attnum)
      from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
 $$;
 comment on function collecta.inbound_shape(regclass, text[], int) is
   'What an inbound endpoint''s functions depend on, as text to compare.';
+
+-- Declared immutable so that it is called when the statement is planned, and costs nothing when it runs. PostgreSQL
+-- plans a statement anew whenever one of its tables, or their indexes or triggers, has changed.
+create or replace function collecta.is_inbound_shape(relation regclass, columns text[], version int, expected text)
+returns boolean
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if collecta.inbound_shape(relation, columns, version) is distinct from expected then
+    raise exception using errcode = 'CW059', message = format('%s has changed', relation);
+  end if;
+  return true;
+end
+$$;
+comment on function collecta.is_inbound_shape(regclass, text[], int, text) is
+  'CW059 where a table is no longer what an inbound endpoint''s function was written for.';
 --! EndIncluded inbound/internal/write_inbound_functions.sql
 --! Included inbound/internal/mend_inbound.sql
 create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
@@ -7053,8 +7148,8 @@ as $$
     and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash
 $$;
 comment on function collecta.broken_inbound_endpoints() is
-  'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do that to '
-  'those of its own writer.';
+  'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
+  'that to those of its own writer.';
 
 create or replace function collecta.mend_inbound() returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7074,7 +7169,8 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.mend_inbound() is 'Writes the functions of broken inbound endpoints anew; returns their ids.';
+comment on function collecta.mend_inbound() is
+  'Writes the functions of broken inbound endpoints anew; returns their ids.';
 --! EndIncluded inbound/internal/mend_inbound.sql
 --! Included inbound/internal/set_inbound_state.sql
 create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
@@ -7088,7 +7184,8 @@ begin
   ) then
     raise exception using errcode = 'CW050', message = format('there is no inbound endpoint %L', inbound_endpoint_id),
       detail = case when collecta.visible_scopes() is not null then 'You are restricted to scopes, and it has none.'
-        when exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
+        when exists (select from collecta.inbound_endpoints e
+          where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
         then 'It was deleted.' else 'No inbound endpoint ever had this id.' end,
       hint = 'select inbound_endpoint_id, module, state from collecta.inbound_endpoints where state <> ''deleted'';';
   end if;
@@ -7111,7 +7208,8 @@ begin
   return number;
 end
 $$;
-comment on function collecta.set_inbound_state(text, text) is 'The part of pausing, resuming and deleting in collecta''s own tables.';
+comment on function collecta.set_inbound_state(text, text) is
+  'The part of pausing, resuming and deleting in collecta''s own tables.';
 
 create or replace function collecta.forget_inbound_endpoint(inbound_endpoint_id text, number int) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7120,10 +7218,12 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json), collecta.cast_inbound_%1$s(json, text)', number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text)',
+    number);
 end
 $$;
-comment on function collecta.forget_inbound_endpoint(text, int) is 'delete_inbound_endpoint''s part in collecta''s own tables.';
+comment on function collecta.forget_inbound_endpoint(text, int) is
+  'delete_inbound_endpoint''s part in collecta''s own tables.';
 --! EndIncluded inbound/internal/set_inbound_state.sql
 --! Included inbound/internal/grant_inbound.sql
 -- As the caller, who must own the table: the writer gets exactly the columns that endpoints map, and no others.
@@ -7222,7 +7322,8 @@ comment on function collecta.grant_inbound(regclass, int) is
 --! EndIncluded inbound/internal/grant_inbound.sql
 --! Included inbound/internal/save_inbound_endpoint.sql
 create or replace function collecta.save_inbound_endpoint(
-  endpoint collecta.inbound_endpoints, secret text, out inbound_endpoint_id text, out token text, out function_number int
+  endpoint collecta.inbound_endpoints, secret text, out inbound_endpoint_id text, out token text,
+    out function_number int
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7236,25 +7337,30 @@ begin
     when sender.sender is null then format('%L is no sender; there are %s', endpoint.sender,
       (select string_agg(k.sender, ', ' order by k.sender) from collecta.inbound_senders k))
     when endpoint.require_signature is null then 'require_signature is true, false or standard'
-    when endpoint.require_signature <> 'false' and sender.signatures = '[]' then format('%s signs nothing', sender.sender)
-    when secret is not null and sender.signatures = '[]' then format('%s signs nothing: leave the secret out', sender.sender)
+    when endpoint.require_signature <> 'false' and sender.signatures = '[]'
+      then format('%s signs nothing', sender.sender)
+    when secret is not null and sender.signatures = '[]'
+      then format('%s signs nothing: leave the secret out', sender.sender)
     when endpoint.require_signature = 'standard'
       and not exists (select from jsonb_array_elements(sender.signatures) s where s ?& '{id,timestamp}'::text[])
       then format('no signature of %s covers an id and a time', sender.sender)
     when not collecta.is_inbound_secret(secret, sender.signatures)
       then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out '
         'and say require_signature => true for a generated one'
-    when (endpoint.rate_limit_per_minute between 1 and 60000) is not true then 'rate_limit_per_minute is from 1 to 60000'
+    when (endpoint.rate_limit_per_minute between 1 and 60000) is not true
+      then 'rate_limit_per_minute is from 1 to 60000'
     when (endpoint.max_body_bytes between 1 and 67108864) is not true then 'max_body_bytes is from 1 to 67108864'
     when (endpoint.max_elements between 1 and 100000) is not true then 'max_elements is from 1 to 100000'
-    when endpoint.each is not null and collecta.inbound_path_steps(endpoint.each) is null then 'each is a path: $.alerts'
+    when endpoint.each is not null and collecta.inbound_path_steps(endpoint.each) is null
+      then 'each is a path: $.alerts'
     when endpoint.events is not null and sender.event is null
       then format('the sender %s does not say where the name of an event stands; insert one of your own into '
         'collecta.inbound_senders', sender.sender)
     when endpoint.events = '{}' or array_position(endpoint.events, null) > 0 then 'events is null or names events'
     when endpoint.digest_window < interval '0' or endpoint.digest_window > interval '30 days'
       then 'digest_window is from 0 to 30 days'
-    when endpoint.each_alone is null or endpoint.keep_ignored is null then 'each_alone and keep_ignored are true or false'
+    when endpoint.each_alone is null or endpoint.keep_ignored is null
+      then 'each_alone and keep_ignored are true or false'
   end;
   if wrong is not null then
     raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
@@ -7266,13 +7372,15 @@ begin
     order by m.column_name collate "C");
   if endpoint.inbound_endpoint_id is null then
     token := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
-    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, match_where,
+    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns,
+      match_where,
       sender, require_signature, each, each_alone, max_elements, events, keep_ignored, digest_window,
       rate_limit_per_minute, max_body_bytes, columns, writer)
     values (collecta.new_id('inb'), endpoint.module, endpoint.relation, endpoint.mapping,
       coalesce(endpoint.match_columns, '{}'), endpoint.match_where, endpoint.sender, endpoint.require_signature,
       endpoint.each, endpoint.each_alone, endpoint.max_elements, endpoint.events, endpoint.keep_ignored,
-      endpoint.digest_window, endpoint.rate_limit_per_minute, endpoint.max_body_bytes, endpoint.columns, endpoint.writer)
+      endpoint.digest_window, endpoint.rate_limit_per_minute, endpoint.max_body_bytes, endpoint.columns,
+        endpoint.writer)
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
     insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
     values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
@@ -7304,14 +7412,16 @@ begin
   then
     -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
     execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
-    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(endpoint.writer));
+    execute format('grant execute on function collecta.new_id(text), '
+      'collecta.is_inbound_shape(regclass, text[], int, text) to %I', collecta.role_name(endpoint.writer));
   end if;
   perform collecta.write_inbound_functions(inbound_endpoint_id);
   perform pg_notify('collecta_inbound', '');
 end
 $$;
 comment on function collecta.save_inbound_endpoint(collecta.inbound_endpoints, text) is
-  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables: a row without an id is new.';
+  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables: a row without an id is '
+  'new.';
 
 create or replace function collecta.is_inbound_secret(secret text, signatures jsonb) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -7345,17 +7455,20 @@ comment on function collecta.try_inbound_match(text) is
   'Prepares the match of an inbound endpoint as its writer, so that a wrong match_where is refused when it is given.';
 --! EndIncluded inbound/internal/save_inbound_endpoint.sql
 --! Included inbound/internal/inbound_cast_problem.sql
-create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json) returns text
+create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json)
+  returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   col record;
   kind constant text := json_typeof("values" -> column_name);
 begin
-  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns) and kind in ('object', 'array') as structured
+  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns)
+    and kind in ('object', 'array') as structured
   into col
   from collecta.inbound_endpoints e
-  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name and not a.attisdropped
+  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name
+    and not a.attisdropped
   where e.inbound_endpoint_id = inbound_cast_problem.inbound_endpoint_id;
   if not found or kind is null then
     return null;
@@ -7364,12 +7477,15 @@ begin
     execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number) using "values", column_name;
     return null;
   end if;
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind
+    when kind = 'null' then kind else 'this ' || kind end, col.type);
 exception when others then
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind
+    when kind = 'null' then kind else 'this ' || kind end, col.type);
 end
 $$;
-comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
+comment on function collecta.inbound_cast_problem(text, text, json) is
+  'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
 --! EndIncluded inbound/internal/inbound_cast_problem.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
@@ -7377,10 +7493,11 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'id', e.inbound_endpoint_id, 'mappingVersion', e.mapping_version, 'fields', collecta.inbound_fields(e.mapping),
-    'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
+    'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end],
+      null),
     'requireSignature', e.require_signature, 'maxBodyBytes', e.max_body_bytes, 'rateLimit', e.rate_limit_per_minute,
     'each', e.each, 'eachAlone', e.each_alone, 'maxElements', e.max_elements, 'events', e.events,
-    'digestSeconds', extract(epoch from e.digest_window),
+    'digestSeconds', extract(epoch from e.digest_window), 'grouped', e.grouped,
     'sender', json_build_object('signatures', k.signatures, 'ids', k.ids, 'event', k.event, 'ignored', k.ignored_events,
       'handshakes', k.handshakes, 'contentTypes', k.content_types, 'formField', k.form_field))
   from collecta.inbound_secrets s
@@ -7392,11 +7509,12 @@ as $$
       or s.previous_token_hash = find_inbound_endpoint.token_hash and s.previous_token_until > now())
 $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
-  'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
+  'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the '
+  'same work.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
 --! Included inbound/internal/write_inbound.sql
 create or replace function collecta.earlier_inbound(
-  inbound_endpoint_id text, key_hash text, body_digest text, digest_window interval, body text,
+  inbound_endpoint_id text, key_hash text, body_digest text, check_digest boolean, digest_window interval, body text,
   out same boolean, out record_id text, out results json
 )
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -7416,6 +7534,8 @@ begin
   end if;
   if same is null and body_digest is not null then
     perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || body_digest));
+  end if;
+  if same is null and check_digest then
     select true, r.record_id, r.results into same, record_id, results
     from collecta.inbound_requests r
     where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.body_digest = earlier_inbound.body_digest
@@ -7424,9 +7544,9 @@ begin
   end if;
 end
 $$;
-comment on function collecta.earlier_inbound(text, text, text, interval, text) is
-  'The request that came before with the same key, or within the window with the same body. same is false where the key '
-  'came with other JSON and body is not null.';
+comment on function collecta.earlier_inbound(text, text, text, boolean, interval, text) is
+  'The request that came before with the same key, or within the window with the same body. same is false where the '
+  'key came with other JSON and body is not null.';
 
 create or replace function collecta.is_same_json(a text, b text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -7440,7 +7560,8 @@ $$;
 comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
 
 create or replace function collecta.write_inbound(
-  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, elements json[], done json,
+  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, elements json[],
+    done json,
   final boolean,
   out state text, out record_id text, out operation text, out results json, out code text, out message text,
   out reason text, out column_name text
@@ -7449,7 +7570,8 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  call constant text := format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', function_number);
+  call constant text :=
+    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1]) w', function_number);
   place int := 0;
   element json;
   answers json[] := array[]::json[];
@@ -7476,7 +7598,8 @@ begin
         end if;
         begin
           if (element ->> 'problem') is not null then
-            raise exception using errcode = 'CW060', message = element ->> 'problem', column = coalesce(element ->> 'column', '');
+            raise exception using errcode = 'CW060', message = element ->> 'problem',
+              column = coalesce(element ->> 'column', '');
           end if;
           execute call into record_id, operation using element -> 'values';
           answers := answers || json_build_object('recordId', record_id, 'operation', operation);
@@ -7489,7 +7612,8 @@ begin
             reason = constraint_name;
           select f.* into failure
           from collecta.inbound_failure(inbound_endpoint_id, code, message, column_name, reason, element -> 'values') f;
-          answers := answers || json_build_object('recordId', null, 'detail', failure.reason, 'column', failure.column_name);
+          answers := answers || json_build_object('recordId', null, 'detail', failure.reason, 'column',
+            failure.column_name);
         end;
       end loop;
       record_id := null;
@@ -7529,8 +7653,8 @@ begin
 end
 $$;
 comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, json[], json, boolean) is
-  'Writes one record, or those of a batch in their order: all or none, or with alone each that can be. done: the results '
-  'of an earlier try, whose records are not written again.';
+  'Writes one record, or those of a batch in their order: all or none, or with alone each that can be. done: the '
+  'results of an earlier try, whose records are not written again.';
 
 create or replace function collecta.inbound_failure(
   inbound_endpoint_id text, code text, message text, inout column_name text, constraint_name text, "values" json,
@@ -7557,7 +7681,8 @@ begin
       format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
     when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
     when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
-    when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
+    when code = 'P0003' then format('more than one record has the same %s',
+      array_to_string(endpoint.match_columns, ', '))
     when code in ('P0001', 'P0002') then 'a trigger of the table refuses the record'
   end;
   reason := coalesce(reason, format('the table cannot take the record (SQLSTATE %s)', code));
@@ -7581,6 +7706,7 @@ create or replace function collecta.receive_inbound(
   problem_column text default null,
   request_id text default null,
   final boolean default false,
+  check_digest boolean default true,
   out status int,
   out record_id text,
   out results json,
@@ -7649,7 +7775,7 @@ begin
     reason := 'the inbound endpoint was deleted, or its module detached';
   elsif key_hash is not null or body_digest is not null then
     select e.* into earlier
-    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest,
+    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest, check_digest,
       coalesce(endpoint.digest_window, interval '1 day'), case when same_body then receive_inbound.body end) e;
     if earlier.same then
       status := 202;
@@ -7666,7 +7792,8 @@ begin
 
   if reason is null and not ignored then
     select w.* into written
-    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale, endpoint.each is null,
+    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale,
+      endpoint.each is null,
       endpoint.each_alone, elements, done, final) w;
     reason := written.reason;
     column_name := written.column_name;
@@ -7685,24 +7812,97 @@ begin
   insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
   values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
-    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash, body_digest, results, body)
+    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash,
+    -- A failed one is run again with its digest, as what may be a repetition.
+    case when check_digest or state <> 'failed' then body_digest end, results,
+      body)
   on conflict on constraint inbound_requests_pkey do update
-    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id, reason = excluded.reason,
+    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id,
+      reason = excluded.reason,
       column_name = excluded.column_name, sqlstate = excluded.sqlstate, error = excluded.error,
       mapping_version = excluded.mapping_version, results = excluded.results, attempts = r.attempts + 1,
       finished_at = clock_timestamp();
 end
 $$;
 comment on function collecta.receive_inbound(
-  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean) is
-  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated id or '
-  'body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the request. elements: '
-  'an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., "column": ...}. key_hash and '
-  'body_digest: by which repetitions are known; same_body: a repeated key must come with equal JSON. ignored: an event that '
-  'becomes no record. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: '
-  'reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
+  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean, boolean) is
+  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated '
+  'id or body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the '
+  'request. elements: an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., '
+  '"column": ...}. key_hash and body_digest: by which repetitions are known (check_digest false: kept for later '
+  'requests only); same_body: a repeated key must come with equal JSON. ignored: an event that becomes no record. '
+  'status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, '
+  'column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
   'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
+--! Included inbound/runner/accept_inbound.sql
+-- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
+-- written here, several in one transaction and with few statements. Anything else rolls all of it back, and then each
+-- request goes through receive_inbound alone, which handles every case.
+create or replace function collecta.accept_inbound(
+  inbound_endpoint_id text, mapping_version int, elements json[], bodies text[], key_hashes text[], body_digests text[],
+  checked_digests text[]
+) returns text[]
+-- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
+-- three of the statements anew at each call, since it cannot guess how long the arrays are.
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  arrived constant timestamptz := clock_timestamp();
+  function_number int;
+  record_ids text[];
+  operations text[];
+  taken int;
+begin
+  -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
+  select e.function_number into function_number
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  where e.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and e.state = 'active'
+    and e.mapping_version = accept_inbound.mapping_version and e.written_version = m.current_version
+    and (e.grouped or cardinality(bodies) = 1)
+    and (select bool_and(pg_try_advisory_xact_lock(1668246637, hashtext(e.inbound_endpoint_id || k)))
+         from unnest(key_hashes || body_digests) k) is not false;
+  if not found or exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.key_hash = any (key_hashes)
+        and r.state in ('accepted', 'partial', 'ignored'))
+    or checked_digests is not null and exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.body_digest = any (checked_digests)
+        and r.state in ('accepted', 'partial', 'ignored'))
+  then
+    return null;
+  end if;
+  update collecta.inbound_budgets b set taken_at = arrived
+  where b.ctid = any (array(
+    select f.ctid from collecta.inbound_budgets f
+    where f.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and f.taken_at < arrived - interval '60 s'
+    order by f.taken_at desc limit cardinality(bodies)
+    for update skip locked));
+  get diagnostics taken = row_count;
+  if taken < cardinality(bodies) then
+    raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
+  end if;
+  execute 'select w.record_ids, w.operations from collecta.write_inbound_' || function_number || '($1) w'
+  into record_ids, operations using elements;
+  insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+    mapping_version, key_hash, body_digest, body)
+  select collecta.new_id('req'), accept_inbound.inbound_endpoint_id, arrived, 'accepted', u.operation, u.record_id,
+    accept_inbound.mapping_version, u.key_hash, u.body_digest, u.body
+  from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
+    (record_id, operation, key_hash, body_digest, body);
+  return record_ids;
+end
+$$;
+comment on function collecta.accept_inbound(text, int, json[], text[], text[], text[], text[]) is
+  'For the receiving process: writes several ordinary requests of one endpoint in one transaction, each an object of '
+  'mapped values with its body, and keeps them; returns their records'' ids in the same order. Null, or an error: '
+  'nothing was written, and each of them has to go through receive_inbound. The last three may be null. '
+  'checked_digests: those of body_digests that make a request a repetition of an earlier one with the same digest.';
+--! EndIncluded inbound/runner/accept_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
 returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
@@ -7717,8 +7917,8 @@ as $$
   limit 10
 $$;
 comment on function collecta.next_inbound_retries() is
-  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
-  'each once.';
+  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound '
+  'runs each once.';
 --! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/runner/maintain_inbound.sql
 create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
@@ -7746,7 +7946,8 @@ begin
 end
 $$;
 comment on function collecta.maintain_inbound(json) is
-  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
+  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after '
+  'settings.retention.';
 --! EndIncluded inbound/runner/maintain_inbound.sql
 --! Included inbound/create_inbound_endpoint.sql
 create or replace function collecta.create_inbound_endpoint(
@@ -7811,15 +8012,17 @@ begin
 end
 $$;
 comment on function collecta.create_inbound_endpoint(
-  text, jsonb, text[], text, text, text, text, collecta.signature_rule, int, int, text[], boolean, boolean, int, interval,
+  text, jsonb, text[], text, text, text, text, collecta.signature_rule, int, int, text[], boolean, boolean, int,
+    interval,
   name) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here '
-  'only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "as": '
-  '"empty_as_null", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. '
-  'match_columns: a record that equals the payload in these is updated, else one is made; match_where limits which. sender: '
-  'a row of inbound_senders, how requests are signed and numbered. each: the array whose elements are the records. A secret '
-  'is always enforced; require_signature => true generates one, ''standard'' asks for a signature over id and time. Needs '
-  'the table''s ownership. Errors CW051 to CW057 say what to do.';
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown '
+  'here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": '
+  '"$.payload.sku", "as": "empty_as_null", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, '
+  '{"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one '
+  'is made; match_where limits which. sender: a row of inbound_senders, how requests are signed and numbered. each: '
+  'the array whose elements are the records. A secret is always enforced; require_signature => true generates one, '
+  '''standard'' asks for a signature over id and time. Needs the table''s ownership. Errors CW051 to CW057 say what '
+  'to do.';
 
 create or replace function collecta.update_inbound_endpoint(
   inbound_endpoint_id text,
@@ -7869,8 +8072,8 @@ end
 $$;
 comment on function collecta.update_inbound_endpoint(
   text, jsonb, text[], text, text, int, int, text[], boolean, boolean, int, interval) is
-  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, '
-  'types, a new unique index.';
+  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed '
+  'columns, types, a new unique index.';
 --! EndIncluded inbound/create_inbound_endpoint.sql
 --! Included inbound/pause_inbound_endpoint.sql
 create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
@@ -7878,7 +8081,8 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.set_inbound_state(inbound_endpoint_id, 'paused')
 $$;
-comment on function collecta.pause_inbound_endpoint(text) is 'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
+comment on function collecta.pause_inbound_endpoint(text) is
+  'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
 
 create or replace function collecta.resume_inbound_endpoint(inbound_endpoint_id text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7904,10 +8108,12 @@ begin
 end
 $$;
 comment on function collecta.delete_inbound_endpoint(text) is
-  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs the table''s ownership, for the grants.';
+  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs '
+  'the table''s ownership, for the grants.';
 --! EndIncluded inbound/pause_inbound_endpoint.sql
 --! Included inbound/rotate_inbound_token.sql
-create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours')
+  returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -7916,16 +8122,20 @@ declare
 begin
   perform collecta.check_inbound_overlap(rotate_inbound_token.inbound_endpoint_id, overlap);
   update collecta.inbound_secrets s
-  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash, previous_token_until = now() + overlap
+  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash,
+    previous_token_until = now() + overlap
   where s.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id;
   perform pg_notify('collecta_inbound', '');
-  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
+  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e
+    where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
 end
 $$;
 comment on function collecta.rotate_inbound_token(text, interval) is
-  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
+  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => '
+  '''0'' after a leak.';
 
-create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
+create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours',
+  secret text default null) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -7938,7 +8148,8 @@ begin
     where k.sender = (select e.sender from collecta.inbound_endpoints e
                       where e.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id))) then
     raise exception using errcode = 'CW055', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.',
+        hint = 'Leave it out: a good one is generated and returned.';
   end if;
   update collecta.inbound_secrets s
   set secret = fresh, previous_secret = s.secret, previous_secret_until = now() + overlap
@@ -7948,7 +8159,8 @@ begin
 end
 $$;
 comment on function collecta.rotate_inbound_secret(text, interval, text) is
-  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
+  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass '
+  'until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
 --! EndIncluded inbound/rotate_inbound_token.sql
 --! Included inbound/retry_inbound.sql
 create or replace function collecta.retry_inbound(id text, since timestamptz default null) returns bigint
@@ -7962,32 +8174,19 @@ begin
     perform collecta.check_inbound_endpoint_id(id);
   end if;
   update collecta.inbound_requests r set state = 'retry'
-  where r.state in ('failed', 'partial') and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
+  where r.state in ('failed', 'partial')
+    and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
   get diagnostics queued = row_count;
   perform pg_notify('collecta_inbound', 'retry');
   return queued;
 end
 $$;
 comment on function collecta.retry_inbound(text, timestamptz) is
-  'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of collecta.inbound_requests.';
+  'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound '
+  'endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the '
+  'state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of '
+  'collecta.inbound_requests.';
 --! EndIncluded inbound/retry_inbound.sql
---! Included inbound/runner/next_inbound_retries.sql
-create or replace function collecta.next_inbound_retries()
-returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select r.request_id, r.inbound_endpoint_id, e.mapping_version,
-    json_build_object('fields', collecta.inbound_fields(e.mapping), 'each', e.each, 'eachAlone', e.each_alone,
-      'maxElements', e.max_elements), r.body
-  from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
-  where r.state = 'retry'
-  order by r.received_at
-  limit 10
-$$;
-comment on function collecta.next_inbound_retries() is
-  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
-  'each once.';
---! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/internal/form_inbound_value.sql
 -- The forms of src/inbound/payload.ts, for the preview.
 create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
@@ -7996,7 +8195,8 @@ as $$
   select case
     when 'empty_as_null' = any (forms) and value #>> '{}' = '' then 'null'
     when forms && '{epoch_seconds,epoch_milliseconds}' and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
-      then to_json(to_timestamp((value #>> '{}')::numeric / case when 'epoch_seconds' = any (forms) then 1 else 1000 end))
+      then to_json(to_timestamp((value #>> '{}')::numeric / case when 'epoch_seconds' = any (forms) then 1
+        else 1000 end))
     else value end
 $$;
 comment on function collecta.form_inbound_value(json, text[]) is
@@ -8017,7 +8217,8 @@ begin
     select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
       case when f.constant is not null then f.constant::json
         else coalesce(collecta.form_inbound_value(payload #> f.steps, f.forms), f.fallback::json) end as found,
-      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path when f.fallback is not null then 'default' else 'missing' end as source
+      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path
+        when f.fallback is not null then 'default' else 'missing' end as source
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
     left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
@@ -8032,20 +8233,23 @@ begin
       collecta.inbound_cast_problem(test_inbound_mapping.inbound_endpoint_id, field.column_name, input));
     value := null;
     if problem is null and field.found is not null then
-      execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input, field.column_name;
+      execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input,
+        field.column_name;
     end if;
     return next;
   end loop;
 end
 $$;
 comment on function collecta.test_inbound_mapping(text, json) is
-  'What a payload would write, column by column, without writing: where the value comes from (a path, default, constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type prints it, and the problem if it cannot be stored.';
+  'What a payload would write, column by column, without writing: where the value comes from (a path, default, '
+  'constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type '
+  'prints it, and the problem if it cannot be stored.';
 --! EndIncluded inbound/test_inbound_mapping.sql
 
 --! Included modules/row_secured_modules.sql
--- A copy of a record must not show what row security hides from the reader. Policies cannot be evaluated for a record
--- that may be deleted, so all contents of such a module are hidden from roles to which the policies apply. If the table
--- was dropped, or another table has its name now, its policies are treated as if they still applied.
+-- A copy of a record must not tell what row security keeps from who reads it. Its policies cannot be asked about a record
+-- that may be gone, so the contents of such modules are hidden as a whole from those to whom the policies apply. A table
+-- that is gone is treated as if its policies still applied; so is one whose name is another one's now.
 create view collecta.row_secured_modules as
 select distinct m.slug, m.relation
 from (
@@ -8065,14 +8269,12 @@ where not (select pg_has_role(current_user, e.relowner, 'usage')
         where leaf.relrowsecurity and row_security_active(leaf.oid)) end;
 comment on view collecta.row_secured_modules is
   'Modules whose table, or a partition of it, has row security that applies to you, or had it and is gone. What their
-'
-  'records held is hidden from you: their events, what was received into them, what was set aside, and what receivers
-'
-  'answered. Of their deliveries you see time, endpoint and outcome.';
+records held is hidden from you: their events, what was received into them, what was set aside, and what receivers
+answered. Of their deliveries you see time, endpoint and outcome.';
 
--- Returns the names of these modules for policies. An array is computed once per query, whatever the number of rows.
--- Our functions run as the owner of the tables, to whom the policies do not apply. The outbox has no policy, because
--- the sessions of writers may have row_security = off. The attempts have none either; there, columns are not granted.
+-- The names of these modules, for policies: as an array it is computed once for a query, whatever the number of rows.
+-- Our functions run as the owner of the tables, to whom the policies do not apply. There is none on the outbox, since
+-- the sessions of writers may have row_security = off, nor on the attempts: there, columns are not granted.
 alter table collecta.events enable row level security;
 create policy events_of_row_secured_modules_are_hidden on collecta.events
   for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
@@ -8093,8 +8295,8 @@ create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_req
     join collecta.row_secured_modules m on m.slug = e.module)));
 --! EndIncluded modules/row_secured_modules.sql
 --! Included install/restriction_policies.sql
--- These policies implement collecta.restrict_login(). A table without a scope is hidden completely, unless its rows
--- belong to endpoints. Tables without a policy here contain only configuration and nothing about a tenant.
+-- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is about
+-- endpoints. Tables that are not here tell of the configuration and of no tenant.
 create policy restricted_logins_see_their_scopes on collecta.events as restrictive
   for select using ((select collecta.visible_scopes(current_user)) is null
     or scope = any ((select collecta.visible_scopes(current_user))::text[]));
@@ -8456,7 +8658,7 @@ begin
   where exists (select from collecta.placed_shards(m.relation) s where s is null);
 end
 $$;
-comment on function collecta.check_shards() is 'Returns the rows of collecta.health about distributed tables.';
+comment on function collecta.check_shards() is 'Rows of collecta.health about distributed tables.';
 
 -- A shard that Citus moved here, or made by a split, is a new table without our triggers.
 create or replace function collecta.attach_moved_shards() returns setof text
@@ -8486,9 +8688,8 @@ begin
 end
 $$;
 comment on function collecta.attach_moved_shards() is
-  'Creates the missing triggers on shards that have been moved to this node. Returns the modules concerned. '
-  'maintain() calls it as its owner, who needs TRIGGER on the shards: if it is granted on the distributed table, '
-  'Citus grants it on each shard.';
+  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose '
+  'owner needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
 --! EndIncluded modules/internal/check_shards.sql
 --! Included modules/internal/check_modules.sql
 create or replace function collecta.check_modules()
@@ -8713,11 +8914,9 @@ begin
 
   select string_agg(lacking.statement, '; ' order by lacking.statement) into missing
   from (
-    select format('grant %s on %s to %I', g.privilege,
-      case g.kind when 'schema' then format('schema %I', g.object)
+    select format('grant %s on %s to %I', g.privilege, case g.kind when 'schema' then format('schema %I', g.object)
         when 'relation' then format('collecta.%I', g.object)
-        else format('function %s', p.oid::regprocedure) end,
-      capturer)
+        else format('function %s', p.oid::regprocedure) end, capturer)
     from collecta.designed_grants() g
     left join pg_catalog.pg_proc p
       on g.kind = 'function' and p.pronamespace = 'collecta'::regnamespace and p.proname = g.object
@@ -8732,13 +8931,13 @@ begin
   ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
-      'Its rights were revoked. Writers do not fail, but each statement raises a warning. Until the rights are granted '
-      'again, changes are lost, or captured in part.', missing || ';';
+      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are '
+      'not captured, or only in part, and those are lost.', missing || ';';
   end if;
   perform collecta.leave_citus(before);
 end
 $$;
-comment on function collecta.check_modules() is 'Returns the rows of collecta.health about attached tables.';
+comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
 --! EndIncluded modules/internal/check_modules.sql
 --! Included endpoints/internal/check_endpoints.sql
 create or replace function collecta.check_endpoints()
@@ -8899,7 +9098,8 @@ begin
   select 'error', 'inbound function is broken', b.inbound_endpoint_id,
     format('Of the functions written for module %s: %s. Code attached to a table can do that to its writer''s.',
            e.module, b.problem),
-    format('select collecta.update_inbound_endpoint(%L); -- maintain() and the next request do it too', b.inbound_endpoint_id)
+    format('select collecta.update_inbound_endpoint(%L); -- maintain() and the next request do it too',
+      b.inbound_endpoint_id)
   from collecta.broken_inbound_endpoints() b
   join collecta.inbound_endpoints e on e.inbound_endpoint_id = b.inbound_endpoint_id;
 
@@ -9091,8 +9291,7 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function',
-     'check_health attempt_id_at body_contains alert_events is_walled visible_scopes is_in_scope'),
+    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events is_walled visible_scopes is_in_scope'),
     ('collecta_viewer', 'EXECUTE', 'function', 'is_walled visible_scopes is_in_scope'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
@@ -9110,9 +9309,9 @@ as $$
     ('collecta_reader', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_inbound', 'EXECUTE', 'function',
      'read_figures
-      find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
+      find_inbound_endpoint accept_inbound receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
     -- The inserting role evaluates a column default such as collecta.new_id('rec').
-    ('collecta_writer', 'EXECUTE', 'function', 'new_id')
+    ('collecta_writer', 'EXECUTE', 'function', 'new_id is_inbound_shape')
   ) designed (grantee, privilege, kind, objects)
   cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
 $$;
@@ -9303,10 +9502,11 @@ declare
     'set transform_null_equals = off';
 begin
   for entry in
-    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    select p.oid::regprocedure as routine,
+      p.proname in ('accept_inbound', 'receive_inbound', 'test_inbound_mapping') as writes
     from pg_catalog.pg_proc p
     where p.pronamespace = 'collecta'::regnamespace and p.proname in (
-      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'accept_inbound', 'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
@@ -9316,8 +9516,8 @@ begin
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
-      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint',
-      'wake_runner', 'write_capture_functions')
+      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
+      'write_capture_functions')
   loop
     execute format('alter routine %s %s', entry.routine,
       case when entry.writes then pins_of_inbound else pins end);

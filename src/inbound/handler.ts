@@ -4,8 +4,8 @@ import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import type { Log } from '../log.ts';
 import { formToJson, readPayload } from './mapping.ts';
-import { type InboundEndpoint, type Outcome, type Receiver, Unavailable } from './receive.ts';
-import { answerHandshake, type Readable, read, type Sender, verify } from './senders.ts';
+import { type InboundEndpoint, type Outcome, type Receiver, type Repetition, Unavailable } from './receive.ts';
+import { answerHandshake, type Readable, read, type Sender, type Verified, verify, weakDigest } from './senders.ts';
 
 /** One request, as far as inbound looks at it; header names in lower case, several of one name joined by `, `. */
 export type InboundRequest = {
@@ -178,12 +178,10 @@ export function createInbound({
       if (!payload.ok && payload.status === 400) return refuse(400, `${capitalised(payload.reason)}.`);
       const shaken = answerHandshake(sender, method, readable, 'verified');
       if (shaken !== undefined) return plain(shaken);
-      const replayable = verified !== null && verified.id === null && !verified.timed;
-      const { digestSeconds } = endpoint;
-      const repetition = {
+      const repetition: Repetition = {
         keyHash: key === undefined ? null : sha256(key),
         sameBody: id === undefined,
-        bodyDigest: (digestSeconds === null ? replayable : digestSeconds > 0) ? sha256(readable.body) : null,
+        ...digestFor(endpoint, readable, verified, isText),
       };
       const event = sender.event === null ? undefined : read(sender.event, readable);
       const { events } = endpoint;
@@ -220,6 +218,27 @@ export function createInbound({
       bytesInFlight -= reserved;
     }
   };
+}
+
+/**
+ * The digest by which a repetition of this request is known, and whether this request can itself be one: it can unless its
+ * signature covers its id, or its time and the payload that holds its id. What was signed is hashed, not the body: the same
+ * signature may hold for several spellings of a form.
+ */
+function digestFor(
+  { signatures, digestSeconds }: InboundEndpoint,
+  request: Readable,
+  verified: Verified | null,
+  idIsSigned: boolean,
+): Pick<Repetition, 'bodyDigest' | 'checkDigest'> {
+  if (digestSeconds === 0) return { bodyDigest: null, checkDigest: false };
+  const signed = verified?.ok ? verified : null;
+  if (digestSeconds !== null)
+    return { bodyDigest: (!signed?.timed && signed?.digest) || sha256(request.body), checkDigest: true };
+  if (signed === null) return { bodyDigest: null, checkDigest: false };
+  if (signed.id === null && !(signed.timed && idIsSigned))
+    return { bodyDigest: signed.digest ?? sha256(request.body), checkDigest: true };
+  return { bodyDigest: weakDigest(signatures ?? [], request), checkDigest: false };
 }
 
 const plain = (body: string): InboundAnswer => ({

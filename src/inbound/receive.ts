@@ -1,4 +1,4 @@
-import { setTimeout as pause } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
@@ -29,8 +29,12 @@ export type InboundEndpoint = {
   events: string[] | null;
   /** How long a body's digest is remembered; null: as the signature needs. */
   digestSeconds: number | null;
-  /** Requests of this endpoint that are being read or written. */
-  inFlight: number;
+  /** Whether several requests may be written in one transaction. */
+  grouped: boolean;
+  /** Requests that wait for the group before theirs to be written. */
+  queue: Ordinary[];
+  /** Since when (of `now`) a group is being written; null: none is. */
+  writingSince: number | null;
   /** Until then (of `now`) its rate budget is used up: no need to ask. */
   usedUpUntil: number;
 };
@@ -50,6 +54,7 @@ const endpointRow = planRow.extend({
   rateLimit: z.number(),
   events: z.array(z.string()).nullable(),
   digestSeconds: z.number().nullable(),
+  grouped: z.boolean(),
   sender: senderRow,
 });
 /** A mapping's constants keep their digits, so its part of the JSON is read apart from the rest. */
@@ -110,8 +115,57 @@ const maxCached = 1000;
 const map = (plan: Plan, payload: Payload): Mapped =>
   payload.ok ? mapPayload(plan, payload.document) : { elements: [], problem: payload.reason, column: null };
 
+/** A request that makes one record and needs nothing special; its id is undefined where it does after all. */
+type Ordinary = {
+  values: string;
+  text: string;
+  keyHash: string | null;
+  bodyDigest: string | null;
+  checkDigest: boolean;
+  resolve: (recordId: string | undefined) => void;
+  reject: (error: unknown) => void;
+};
+
+/** Requests and characters that are written in one transaction, at most. */
+const maxGroup = 32;
+const maxGroupLength = 1024 * 1024;
+/** A group that takes longer waits for somebody else, and the next one does not wait for it. */
+const patienceMs = 50;
+
 /** By what a repetition of a request is known, as SHA-256 in hexadecimal. */
-export type Repetition = { keyHash: string | null; sameBody: boolean; bodyDigest: string | null };
+export type Repetition = {
+  keyHash: string | null;
+  sameBody: boolean;
+  bodyDigest: string | null;
+  /** Whether a request with the same digest is the same one; else the digest is kept for those that come later. */
+  checkDigest: boolean;
+};
+
+const accepted = (recordId: string): Outcome => ({
+  status: 202,
+  record_id: recordId,
+  results: null,
+  kept_as: null,
+  reason: null,
+  column_name: null,
+  retry_after: null,
+});
+
+/** The first requests of a queue that can be written together: a repetition waits for the request that it repeats. */
+function takeGroup({ grouped, queue }: InboundEndpoint): Ordinary[] {
+  const seen = new Set<string>();
+  let length = 0;
+  let size = 0;
+  for (const { text, values, keyHash, bodyDigest } of queue) {
+    const hashes = [keyHash, bodyDigest].filter(hash => hash !== null);
+    length += text.length + values.length;
+    if (size > 0 && (!grouped || size === maxGroup || length > maxGroupLength || hashes.some(hash => seen.has(hash))))
+      break;
+    for (const hash of hashes) seen.add(hash);
+    size++;
+  }
+  return queue.splice(0, size);
+}
 
 /** The database's side of inbound: endpoints, cached; one call a request; kept requests run again; refusals counted. */
 export function createReceiver({
@@ -189,7 +243,8 @@ export function createReceiver({
     );
     if (!found?.endpoint) return undefined;
     const row = endpointRow.parse(JSON.parse(found.endpoint));
-    const { id, mappingVersion, sender, maxBodyBytes, rateLimit, events, digestSeconds, requireSignature } = row;
+    const { id, mappingVersion, sender, maxBodyBytes, rateLimit, events, digestSeconds, requireSignature, grouped } =
+      row;
     const keys = openSecrets(row);
     const standard = sender.signatures.filter(scheme => scheme.id !== undefined && scheme.timestamp !== undefined);
     const before = cached?.endpoint.id === id ? cached.endpoint : undefined;
@@ -209,7 +264,9 @@ export function createReceiver({
       rateLimit,
       events,
       digestSeconds,
-      inFlight: 0,
+      grouped,
+      queue: [],
+      writingSince: null,
       usedUpUntil: before?.usedUpUntil ?? 0,
     };
     if (cache.size >= maxCached) cache.delete(cache.keys().next().value!);
@@ -240,7 +297,7 @@ export function createReceiver({
   /** One transaction: rate budget, idempotency key, record and kept request. Deadlocks are tried again, then kept. Throws Unavailable. */
   async function write(call: Call): Promise<Outcome> {
     const { endpointId, mappingVersion, batch, mapped, text, repetition, ignored = false, requestId } = call;
-    const { keyHash = null, sameBody = false, bodyDigest = null } = repetition ?? {};
+    const { keyHash = null, sameBody = false, bodyDigest = null, checkDigest = true } = repetition ?? {};
     const elements = batch ? `[${mapped.elements.join(',')}]` : (mapped.elements[0] ?? '{}');
     for (let attempt = 1; ; attempt++) {
       try {
@@ -249,7 +306,8 @@ export function createReceiver({
               from collecta.receive_inbound(${endpointId}, ${mappingVersion},
                 case when ${batch} then array(select e from json_array_elements(${elements}::text::json) e)
                   else array[${elements}::text::json] end, ${text}, ${keyHash}, ${sameBody},
-                ${bodyDigest}, ${ignored}, ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries})`,
+                ${bodyDigest}, ${ignored}, ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries},
+                ${checkDigest})`,
           outcomeRow,
         );
         return outcome!;
@@ -261,6 +319,60 @@ export function createReceiver({
     }
   }
 
+  /** The id of the record that an ordinary request makes, together with others of its endpoint; undefined: it is none. */
+  function accept(
+    endpoint: InboundEndpoint,
+    request: Omit<Ordinary, 'resolve' | 'reject'>,
+  ): Promise<string | undefined> {
+    return new Promise((resolve, reject) => {
+      endpoint.queue.push({ ...request, resolve, reject });
+      const { grouped, writingSince } = endpoint;
+      if (!grouped || writingSince === null || now() - writingSince > patienceMs) writeQueue(endpoint);
+    });
+  }
+
+  /** Writes what waits, group by group, until nothing does. */
+  async function writeQueue(endpoint: InboundEndpoint): Promise<void> {
+    while (endpoint.queue.length > 0) {
+      const since = now();
+      endpoint.writingSince = since;
+      // Those that were answered together come again together: the first of them waits for the others that are there.
+      if (endpoint.grouped) await nextTurn();
+      const group = takeGroup(endpoint);
+      if (group.length === 0) break;
+      try {
+        const recordIds = await writeGroup(endpoint, group);
+        for (const [place, { resolve }] of group.entries()) resolve(recordIds?.[place]);
+      } catch (error) {
+        for (const { reject } of group) reject(error);
+      }
+      if (endpoint.writingSince !== since) return;
+    }
+    endpoint.writingSince = null;
+  }
+
+  async function writeGroup({ id, mappingVersion }: InboundEndpoint, group: Ordinary[]): Promise<string[] | null> {
+    const column = (value: (request: Ordinary) => string | null) => {
+      const values = group.map(value);
+      return values.some(each => each !== null) ? values : null;
+    };
+    try {
+      const [row] = await ask(
+        () => sql`select collecta.accept_inbound(${id}, ${mappingVersion},
+          ${column(({ values }) => values)}::text[]::json[], ${column(({ text }) => text)}::text[],
+          ${column(({ keyHash }) => keyHash)}::text[], ${column(({ bodyDigest }) => bodyDigest)}::text[],
+          ${column(({ bodyDigest, checkDigest }) => (checkDigest ? bodyDigest : null))}::text[]) as ids`,
+        z.object({ ids: z.array(z.string()).nullable() }),
+      );
+      return row!.ids;
+    } catch (error) {
+      // Nothing was written. What is wrong, and with which of them, is seen when each is written alone.
+      const { code = '' } = error as { code?: string };
+      if (error instanceof Unavailable && !/^(40|55P03)/.test(code)) throw error;
+      return null;
+    }
+  }
+
   /** Maps a payload and writes it; one that cannot be mapped is kept. Throws Unavailable. */
   async function receive(
     endpoint: InboundEndpoint,
@@ -269,11 +381,18 @@ export function createReceiver({
     ignored: boolean,
   ): Promise<Outcome> {
     const { id, mappingVersion, plan } = endpoint;
+    const mapped = ignored ? { elements: [], problem: null, column: null } : map(plan, payload);
+    if (!ignored && plan.each === null && mapped.problem === null) {
+      const { keyHash, bodyDigest, checkDigest } = repetition;
+      const request = { values: mapped.elements[0]!, text: payload.text, keyHash, bodyDigest, checkDigest };
+      const recordId = await accept(endpoint, request);
+      if (recordId !== undefined) return accepted(recordId);
+    }
     const outcome = await write({
       endpointId: id,
       mappingVersion,
       batch: plan.each !== null,
-      mapped: ignored ? { elements: [], problem: null, column: null } : map(plan, payload),
+      mapped,
       text: payload.text,
       repetition,
       ignored,

@@ -120,7 +120,10 @@ function decode(text: string, { encoding, hash }: Signature): Buffer | undefined
   return bytes.length === length && bytes.toString('base64') === text ? bytes : undefined;
 }
 
-export type Verified = { ok: true; id: string | null; timed: boolean } | { ok: false; reason: string };
+/** `digest`: SHA-256 of what was signed; null where the secret itself was sent. */
+export type Verified =
+  | { ok: true; id: string | null; timed: boolean; digest: string | null }
+  | { ok: false; reason: string };
 
 /**
  * Whether any of the sender's signatures holds, over the raw bytes and by any of the keys, compared in constant time.
@@ -154,7 +157,7 @@ function verifyOne(
   const refuse = (reason: string): Verified => ({ ok: false, reason });
   if (scheme.encoding === 'plain') {
     const right = given.every(value => keys.some(({ plain }) => timingSafeEqual(digest(value), plain)));
-    return right ? { ok: true, id: null, timed: false } : refuse(`${name} does not match`);
+    return right ? { ok: true, id: null, timed: false, digest: null } : refuse(`${name} does not match`);
   }
   const items = scheme.separator ? given[0]!.split(scheme.separator).map(item => item.trim()) : [given[0]!];
   const inside = scheme.timestamp?.startsWith('signature:') ? scheme.timestamp.slice('signature:'.length) : undefined;
@@ -184,7 +187,24 @@ function verifyOne(
     const expected = mac.digest();
     return candidates.some(bytes => timingSafeEqual(bytes, expected));
   });
-  return matches ? { ok: true, id: id ?? null, timed: timestamp !== undefined } : refuse(`${name} does not match`);
+  return matches
+    ? { ok: true, id: id ?? null, timed: timestamp !== undefined, digest: digestOf(message) }
+    : refuse(`${name} does not match`);
+}
+
+function digestOf(message: (string | Uint8Array)[]): string {
+  const hash = createHash('sha256');
+  for (const part of message) hash.update(part);
+  return hash.digest('hex');
+}
+
+/**
+ * The digest by which a request would be known if it came again with no more than a signature that covers neither an id nor
+ * a time: whoever has captured it can leave the other headers out. Null where no such signature is accepted.
+ */
+export function weakDigest(signatures: readonly Signature[], request: Readable): string | null {
+  const weak = signatures.find(({ id, timestamp, encoding }) => !id && !timestamp && encoding !== 'plain');
+  return weak ? digestOf(fill(weak.signed, request, {})) : null;
 }
 
 /** The answer to a handshake that this request is, as text; undefined where it is none. Before the body is read only what needs none of it is looked at. */

@@ -192,7 +192,7 @@ export function createInboundServer(answer: Answer, log: Log, onAnswer: (status:
     serve(answer, request, response, onAnswer).catch(error => {
       const { code } = error as { code?: string };
       log[code === 'ECONNRESET' ? 'debug' : 'error']('inbound request ended early', { code });
-      if (!response.headersSent && !request.destroyed) send(request, response, problem(503, 'Something went wrong.'));
+      if (!response.headersSent && !response.destroyed) send(request, response, problem(503, 'Something went wrong.'));
     });
   });
   return server;
