@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:142fe979a68e6c2c137bd38d2834150d1de5c549
+--! Hash: sha1:281ab3bb243668cd3654bbcbc4dad18b24511d8b
 --! Message: Install
 
 --! Included install/schema.sql
@@ -142,16 +142,17 @@ create table collecta.modules (
   constraint modules_relation_is_unique unique (relation),
   constraint modules_slug_is_well_formed check (slug ~ '^[a-z0-9][a-z0-9_-]{0,62}$')
 );
-comment on table collecta.modules is 'Attached tables. A row appears with attach_module and goes with detach_module.';
-comment on column collecta.modules.slug is 'The module''s name in payloads and inbound URLs.';
+comment on table collecta.modules is 'Attached tables. attach_module inserts a row, and detach_module deletes it.';
+comment on column collecta.modules.slug is 'The name of the module in payloads and inbound URLs.';
 comment on column collecta.modules.attached_as is
-  'The table''s name when it was attached: collecta.health sees by it that another table took its place.';
-comment on column collecta.modules.written_for is 'What the capture functions were written for: see capture_inputs.';
+  'The table''s name when it was attached. If another table has this name now, collecta.health reports it.';
+comment on column collecta.modules.written_for is
+  'The state from which the capture functions were generated; see capture_inputs.';
 comment on column collecta.modules.written_hash is
-  'The capture functions as they were written; where they are not so any more, collecta.health says so and maintain '
-  'mends them.';
+  'Hashes of the capture functions as they were generated. If a function no longer matches, collecta.health reports '
+  'it and maintain() generates it again.';
 comment on column collecta.modules.current_version is
-  'Its module_versions row in force; captured changes name the version they were captured under.';
+  'The current row of module_versions. Captured changes refer to the version under which they were captured.';
 
 create table collecta.module_versions (
   version int generated always as identity,
@@ -173,25 +174,29 @@ create table collecta.module_versions (
   constraint module_versions_on_truncate_is_known check (on_truncate in ('records', 'ignore', 'refuse'))
 );
 comment on table collecta.module_versions is
-  'How a module was attached, one row each time. A version outlives detach_module until what was captured under it is '
-  'routed.';
-comment on column collecta.module_versions.key_columns is 'Columns that make record_id, in key order.';
+  'How a module was attached, with a new row each time. After detach_module a version is kept until the changes '
+  'captured under it are routed.';
+comment on column collecta.module_versions.key_columns is
+  'The columns that form the record_id, in the order of the key.';
 comment on column collecta.module_versions.exclude_columns is
-  'Never captured, not even into the outbox: personal data stays in its table.';
+  'Columns that are never captured, not even into the outbox, so that personal data stays in its table.';
 comment on column collecta.module_versions.ignore_columns is
-  'In the payload, but a change of these alone is none (updated_at).';
+  'Columns that are in the payload, but whose change alone causes no event, such as updated_at.';
 comment on column collecta.module_versions.on_truncate is
-  'records: a record_deleted for each (above settings.max_truncate_records one with a count); ignore; refuse.';
+  'What a TRUNCATE does. records: it sends one record_deleted for each record, or above settings.max_truncate_records '
+  'one with a count. ignore: it sends nothing. refuse: it raises an error.';
 comment on column collecta.module_versions.key_is_named is
-  'Whether attach_module was given key_columns. If not, the key is the primary key.';
+  'Whether attach_module was given key_columns. Otherwise the key is the primary key.';
 comment on column collecta.module_versions.column_numbers is
-  'pg_attribute numbers of the columns named here, by name: so a renamed column stays excluded or ignored.';
+  'The attribute numbers of the columns that are named in this row, by name. With them a renamed column stays '
+  'excluded or ignored.';
 comment on column collecta.module_versions.database is
-  'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
+  'The database (system identifier and oid) in which the attribute numbers are valid. A restored dump has other '
+  'numbers.';
 --! EndIncluded modules/modules.sql
 --! Included modules/module_tables.sql
--- The history of a module outlives its table and its attachment. The name is kept because an OID that is gone may be
--- another table's later.
+-- The history of a module is kept after its table was dropped or detached. The name is stored because the oid of a
+-- dropped table may become that of another table later.
 create table collecta.module_tables (
   slug text collate "C" not null,
   relation regclass not null,
@@ -200,10 +205,10 @@ create table collecta.module_tables (
   constraint module_tables_pkey primary key (slug, relation)
 );
 comment on table collecta.module_tables is
-  'Tables that are or were attached, and their partitions that have row security: collecta.row_secured_modules hides by '
-  'it what their records held. Written by attach_module, detach_module and maintain().';
+  'Tables that are or were attached, and their partitions that have row security. collecta.row_secured_modules uses '
+  'it to hide the contents of records. attach_module, detach_module and maintain() write it.';
 comment on column collecta.module_tables.row_secured is
-  'Whether the table had row security when it was last looked at. Once the table is dropped, this decides.';
+  'Whether the table had row security when it was last checked. This decides once the table is dropped.';
 
 create or replace function collecta.remember_module_tables() returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -224,7 +229,7 @@ as $$
   on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
     where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
 $$;
-comment on function collecta.remember_module_tables() is 'Keeps collecta.module_tables.';
+comment on function collecta.remember_module_tables() is 'Updates collecta.module_tables.';
 --! EndIncluded modules/module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
@@ -853,7 +858,7 @@ begin
 end
 $$;
 comment on function collecta.is_distributed(regclass) is
-  'Whether Citus keeps a table''s rows in shards: a distributed, reference or schema-sharded table.';
+  'Whether Citus keeps the rows of a table in shards: a distributed, reference or schema-sharded table.';
 
 create or replace function collecta.shards_of(relation regclass)
 returns table (shard_id bigint, node text, is_here boolean)
@@ -874,7 +879,7 @@ begin
 end
 $$;
 comment on function collecta.shards_of(regclass) is
-  'The placed shards of a distributed table, and which of them are on this node.';
+  'Returns the placed shards of a distributed table, and which of them are on this node.';
 
 create or replace function collecta.placed_shards(relation regclass) returns setof regclass
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -890,7 +895,8 @@ as $$
   where s.is_here
 $$;
 comment on function collecta.placed_shards(regclass) is
-  'The shards of a distributed table on this node; null for one that is placed here and cannot be found.';
+  'Returns the shards of a distributed table on this node. It returns null for a shard that is placed here but does '
+  'not exist.';
 
 create or replace function collecta.module_members(relation regclass) returns table (relid regclass, level int)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -911,8 +917,8 @@ begin
 end
 $$;
 comment on function collecta.module_members(regclass) is
-  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this '
-  'node.';
+  'Returns the tables that hold the rows of a module on this server: the table itself and its partitions, or their '
+  'shards on this node.';
 
 -- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. A function that
 -- works on shards or makes objects of ours calls enter_citus() first and gives its result to leave_citus() at the end.
@@ -935,7 +941,8 @@ begin
 end
 $$;
 comment on function collecta.enter_citus() is
-  'Makes DDL stay on this node and shards visible, for the transaction; returns what was in force. Null without Citus.';
+  'Makes DDL stay on this node and shards visible for the rest of the transaction. Returns the previous settings; '
+  'null without Citus.';
 
 create or replace function collecta.leave_citus(before jsonb) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -944,7 +951,7 @@ begin
   perform set_config(name, value, true) from jsonb_each_text(before) setting (name, value);
 end
 $$;
-comment on function collecta.leave_citus(jsonb) is 'Puts back what enter_citus found.';
+comment on function collecta.leave_citus(jsonb) is 'Restores the settings that enter_citus returned.';
 --! EndIncluded modules/internal/module_members.sql
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- A json column may hold \u0000 and lone surrogates, which PostgreSQL's json functions refuse. The document is masked:
@@ -964,8 +971,9 @@ as $$
   select case when strpos(document, E'\x7f') = 0 then document
     else replace(replace(document, E'\x7fu', E'\\u'), E'\x7fd', E'\x7f') end
 $$;
-comment on function collecta.mask_escapes(json) is 'Makes a document with \u escapes safe for json_each and ->.';
-comment on function collecta.unmask_escapes(text) is 'Gives back the escapes that mask_escapes hid.';
+comment on function collecta.mask_escapes(json) is
+  'Replaces \u escapes in a document, so that json_each and -> do not refuse it.';
+comment on function collecta.unmask_escapes(text) is 'Restores the escapes that mask_escapes replaced.';
 --! EndIncluded outbound/1_capture/internal/mask_escapes.sql
 --! Included outbound/1_capture/internal/pick_columns.sql
 create or replace function collecta.pick_columns(document json, columns text[], keep boolean) returns json
@@ -977,7 +985,7 @@ as $$
   where (key = any (columns)) = keep
 $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
-  'A row with only these columns (keep), or without them, the rest text for text.';
+  'Returns a row with only these columns (keep), or without them. The text of the other columns does not change.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
 --! Included outbound/1_capture/internal/with_traceparent.sql
 create or replace function collecta.with_traceparent(context text, traceparent text) returns text
@@ -992,7 +1000,8 @@ as $$
     else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
 $$;
 comment on function collecta.with_traceparent(text, text) is
-  'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
+  'Returns collecta.context with the transaction''s collecta.traceparent in it. A value that is not a W3C traceparent '
+  'is left out.';
 --! EndIncluded outbound/1_capture/internal/with_traceparent.sql
 --! Included outbound/1_capture/internal/captured_context.sql
 -- It has no SET clause, so that the planner can inline it into the statement that calls it.
@@ -1005,12 +1014,13 @@ as $$
       nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
 $$;
 comment on function collecta.captured_context() is
-  'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
+  'Returns the context that is stored with the changes of this transaction: collecta.context, with '
+  'collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/can_capture.sql
--- Declared immutable on purpose, like relations_to_capture. A session computes it when it plans the statement that
--- calls it, and again whenever a right on what the statement names is granted or revoked. It costs nothing when rows
--- are captured.
+-- This is declared immutable on purpose, like relations_to_capture. So it is computed when a session plans the
+-- statement that calls it, and again after a privilege on an object of that statement was granted or revoked. It costs
+-- nothing when rows are captured.
 create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1049,7 +1059,8 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
+comment on function collecta.element_type(oid) is
+  'Returns the type that a type is a domain over or an array of, at any depth.';
 
 -- row_to_json calls a type's cast to json with the rights of the capturing role. Only the owner of a type can make such
 -- a cast, and code of an ordinary role must never run in capture. So the kind of a type depends on its owner.
@@ -1085,8 +1096,8 @@ begin
 end
 $$;
 comment on function collecta.type_kind(oid) is
-  'Of a column''s type: built in; trusted (its owner and that of its cast to json are superusers, as with extensions); '
-  'or untrusted, whose values are captured as their text, without any cast.';
+  'Returns the kind of a column''s type: built in; trusted, if its owner and that of its cast to json are superusers, '
+  'as with extensions; or untrusted. Values of untrusted types are captured as their text, without any cast.';
 --! EndIncluded outbound/1_capture/internal/type_kind.sql
 --! Included outbound/1_capture/internal/column_expression.sql
 create or replace function collecta.column_expression(value text, type_id oid, as_text boolean) returns text
@@ -1131,8 +1142,9 @@ begin
 end
 $$;
 comment on function collecta.column_expression(text, oid, boolean) is
-  'The SQL expression that row_to_json turns into what it would make of the value itself, without running code of an '
-  'ordinary role: untrusted types as their text. as_text: all types that are not built in.';
+  'Returns an SQL expression that row_to_json converts as it would convert the column itself, but without running '
+  'code of an ordinary role: values of untrusted types become text. With as_text, values of all types that are not '
+  'built in become text.';
 --! EndIncluded outbound/1_capture/internal/column_expression.sql
 --! Included outbound/1_capture/internal/row_columns.sql
 -- Reads names by number from the catalog caches. Under REPEATABLE READ a query of pg_attribute would show an older name
@@ -1143,7 +1155,8 @@ as $$
   select nullif(a.object_names[3], format('........pg.dropped.%s........', number))
   from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
 $$;
-comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
+comment on function collecta.column_name(oid, smallint) is
+  'Returns the present name of a column; null if the column was dropped.';
 
 -- Declared immutable on purpose. Its arguments are constants, so it is computed when a session plans the statement that
 -- calls it, and again after each DDL on the table. It costs nothing when rows are captured.
@@ -1161,8 +1174,9 @@ exception when others then
 end
 $$;
 comment on function collecta.omitted_columns(oid, text[], smallint[]) is
-  'What is left out of captured rows: the excluded columns by name and by number, so that neither a rename nor a '
-  'column made anew under the name lets one out, and virtual generated columns, of which a trigger sees no value.';
+  'Returns the columns that are left out of captured rows: the excluded ones by name and by number, so that neither a '
+  'rename nor a new column with the same name reveals one, and virtual generated columns, whose values a trigger '
+  'cannot see.';
 
 create or replace function collecta.row_columns(
   relation oid, alias text, omitted text[], as_text boolean default false, wanted text[] default null
@@ -1177,7 +1191,7 @@ as $$
     and a.attname <> all (omitted) and (wanted is null or a.attname = any (wanted))
 $$;
 comment on function collecta.row_columns(oid, text, text[], boolean, text[]) is
-  'The select list that captures a row of a table column by column.';
+  'Returns the select list that captures a row of a table column by column.';
 
 create or replace function collecta.row_size(relation oid, alias text, omitted text[]) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1192,7 +1206,7 @@ as $$
     and a.attname <> all (omitted)
 $$;
 comment on function collecta.row_size(oid, text, text[]) is
-  'The expression that estimates a row''s size before anything is decompressed.';
+  'Returns the expression that estimates a row''s size before anything is decompressed.';
 
 create or replace function collecta.table_layout(relation oid) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1200,7 +1214,7 @@ as $$
   select md5(string_agg(concat_ws(' ', a.attnum, a.atttypid, a.attgenerated, a.attname), ',' order by a.attnum))
   from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
 $$;
-comment on function collecta.table_layout(oid) is 'A table''s columns, as text to compare.';
+comment on function collecta.table_layout(oid) is 'Returns a table''s columns as text, for comparison.';
 --! EndIncluded outbound/1_capture/internal/row_columns.sql
 --! Included outbound/1_capture/internal/relations_to_capture.sql
 create or replace function collecta.sees_old_catalog(relation oid) returns boolean
@@ -1248,8 +1262,8 @@ as $$
     and clock_timestamp() - statement_timestamp() + interval '50 ms' >= current_setting('statement_timeout')::interval
 $$;
 comment on function collecta.writer_timed_out() is
-  'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written '
-  'already.';
+  'Whether the writer''s statement_timeout ended the capture, and not somebody who cancelled the statement. A timeout '
+  'must not fail a statement whose rows are written already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
 -- A generated function runs the user's casts, checks and triggers with the rights of its owner. So its owner is a
@@ -1364,7 +1378,7 @@ as $$
     where module.column_numbers ? name and module.database = collecta.database_identity())
 $$;
 comment on function collecta.column_numbers(collecta.module_versions, text[]) is
-  'The numbers that columns had when the module was attached, where numbers of this database are known.';
+  'Returns the attribute numbers that columns had when the module was attached, if they are valid in this database.';
 
 create or replace function collecta.unresolved_columns(module collecta.module_versions) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1377,11 +1391,11 @@ as $$
         where a.attrelid = module.relation and a.attname = name and a.attnum > 0 and not a.attisdropped))
 $$;
 comment on function collecta.unresolved_columns(collecta.module_versions) is
-  'Excluded columns of which nobody knows where they are: neither a column of that name nor its number. Until that is '
-  'mended nothing but key, scope and status is captured.';
+  'Returns the excluded columns that cannot be found, neither by name nor by number. As long as there are any, only '
+  'key, scope and status are captured.';
 
--- Looks up again every column that is referred to by name or number, and writes capture functions anew that do not fit
--- any more. migrate, maintain and resume_after_restore call it.
+-- Looks up again every column that is referred to by name or number, and generates capture functions again that no
+-- longer match. migrate, maintain and resume_after_restore call it.
 create or replace function collecta.resolve_modules(anew boolean default false) returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1432,8 +1446,9 @@ begin
 end
 $$;
 comment on function collecta.resolve_modules(boolean) is
-  'Finds each module''s columns again, after DDL or in a restored database, and mends its capture functions; says for '
-  'which modules it wrote them. anew: all of them, as after an upgrade.';
+  'Finds the columns of each module again, after DDL or in a restored database, and generates its capture functions '
+  'again if they do not match. Returns the modules for which it did so. With anew it does so for all modules, as '
+  'after an upgrade.';
 
 create or replace function collecta.follow_columns(module collecta.module_versions, names text[]) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1444,7 +1459,7 @@ as $$
     where name <> all (names))
 $$;
 comment on function collecta.follow_columns(collecta.module_versions, text[]) is
-  'A list of columns, and under what names those of them are now that were renamed.';
+  'Returns a list of columns, with the present names of those that were renamed.';
 
 create or replace function collecta.capture_hashes() returns table (module_id int, hash jsonb)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1463,7 +1478,7 @@ as $$
   group by m.module_id
 $$;
 comment on function collecta.capture_hashes() is
-  'The modules'' capture functions as they are now, to compare with what was written.';
+  'Returns the present hashes of the modules'' capture functions, to compare them with those that were stored.';
 --! EndIncluded modules/internal/resolve_modules.sql
 --! Included outbound/1_capture/internal/truncate_problem.sql
 -- The records of a TRUNCATE are read as the capturing role. This looks for what would hide rows from it or run foreign
@@ -1520,12 +1535,12 @@ begin
 end
 $$;
 comment on function collecta.truncate_problem(oid) is
-  'Why the records of a TRUNCATE cannot be captured one by one; null if they can.';
+  'Returns why the records of a TRUNCATE cannot be captured one by one; null if they can.';
 --! EndIncluded outbound/1_capture/internal/truncate_problem.sql
 --! Included outbound/1_capture/internal/capture_statement.sql
--- The statement that a written capture function runs where its own does not fit: after DDL for which it was not yet
--- written anew, in a restored database, for TRUNCATE, and where rows cannot be paired by position. A column of which
--- nothing is known is not captured.
+-- A generated capture function runs this statement when its own cannot be used: after DDL for which it was not
+-- generated again yet, in a restored database, for TRUNCATE, and if rows cannot be paired by position. A column about
+-- which nothing is known is not captured.
 create or replace function collecta.capture_statement(
   captured_version int, module_id int, relation oid, operation text, thin boolean
 ) returns text
@@ -1611,7 +1626,8 @@ begin
 end
 $$;
 comment on function collecta.capture_statement(int, int, oid, text, boolean) is
-  'The statement that captures an operation on a table as it is now; thin: key, scope and status only.';
+  'Returns the statement that captures an operation on a table as the table is now. With thin it captures only key, '
+  'scope and status.';
 
 create or replace function collecta.row_statement(
   module collecta.module_versions, relation oid, omitted text[], alias text, other text, thin boolean, compared boolean
@@ -1655,7 +1671,7 @@ begin
 end
 $$;
 comment on function collecta.row_statement(collecta.module_versions, oid, text[], text, text, boolean, boolean) is
-  'The expression that captures one row, whole if it is not too large.';
+  'Returns the expression that captures one row, completely if it is not too large.';
 
 create or replace function collecta.key_expression(module collecta.module_versions, relation oid, alias text)
 returns text
@@ -1666,7 +1682,8 @@ as $$
   where a.attrelid = relation and a.attname = any (module.key_columns) and not a.attisdropped
 $$;
 comment on function collecta.key_expression(collecta.module_versions, oid, text) is
-  'A record''s key as text, to pair the old rows of a statement with its new ones.';
+  'Returns the expression for a record''s key as text, by which the old rows of a statement are paired with the new '
+  'ones.';
 --! EndIncluded outbound/1_capture/internal/capture_statement.sql
 --! Included outbound/1_capture/templates/insert.sql
 create or replace function collecta.capture_insert_template() returns text
@@ -1921,7 +1938,7 @@ as $template$ select $body$-- A statement made for the table as it is now. If th
         end;
       end;$body$ $template$;
 comment on function collecta.capture_otherwise_template() is
-  'What the capture functions of an operation have in common.';
+  'The part that the capture functions of all operations have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
 --! Included outbound/1_capture/templates/unless_allowed.sql
 create or replace function collecta.capture_unless_allowed_template() returns text
@@ -1946,7 +1963,8 @@ as $template$ select $body$-- If rights of ours were revoked, the writer must no
     raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
     return null;
   end if;$body$ $template$;
-comment on function collecta.capture_unless_allowed_template() is 'How the capture functions of an operation begin.';
+comment on function collecta.capture_unless_allowed_template() is
+  'The beginning of the capture functions of all operations.';
 --! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
@@ -2018,7 +2036,7 @@ as $template$ select $body$begin
       end if;
     end;$body$ $template$;
 comment on function collecta.capture_row_as_text_template() is
-  'The second attempt of collecta_rows.row_<n>, for types with a cast to json: their values as text.';
+  'The second attempt of collecta_rows.row_<n>, for types with a cast to json: it captures their values as text.';
 --! EndIncluded outbound/1_capture/templates/row.sql
 --! Included outbound/1_capture/internal/capture_parts.sql
 create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
@@ -2105,7 +2123,7 @@ begin
 end
 $$;
 comment on function collecta.capture_parts(collecta.module_versions, text[]) is
-  'What the templates of a module''s capture functions are filled with.';
+  'Returns the texts that are filled into the templates of a module''s capture functions, by name.';
 
 create or replace function collecta.capture_inputs(module_id int) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2120,7 +2138,8 @@ as $$
   where m.module_id = capture_inputs.module_id
 $$;
 comment on function collecta.capture_inputs(int) is
-  'What a module''s capture functions depend on besides its subscriptions, to tell whether they must be written anew.';
+  'Returns everything that a module''s capture functions depend on besides its subscriptions. If it has changed, they '
+  'must be generated again.';
 --! EndIncluded outbound/1_capture/internal/capture_parts.sql
 --! Included outbound/1_capture/internal/write_capture_functions.sql
 -- Fills the templates for one module. CREATE OR REPLACE FUNCTION locks no table, so functions are replaced while
@@ -2234,7 +2253,7 @@ begin
 end
 $$;
 comment on function collecta.write_capture_functions(int) is
-  'Writes a module''s capture functions anew; done by everything that changes what they depend on.';
+  'Generates a module''s capture functions again. Everything that changes what they depend on calls it.';
 --! EndIncluded outbound/1_capture/internal/write_capture_functions.sql
 --! Included modules/internal/attach_call.sql
 -- Hints and rows of collecta.health contain this call, and it must run as it stands. So a column that does not exist
@@ -2255,7 +2274,7 @@ as $$
     ', on_truncate => ' || quote_literal(nullif(on_truncate, 'records')))
 $$;
 comment on function collecta.attach_call(regclass, text, text, text, text, text[], text[], text[], text) is
-  'A call of attach_module, as text.';
+  'Returns the text of a call of attach_module.';
 
 create or replace function collecta.attach_again(module collecta.module_versions) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2286,7 +2305,7 @@ as $$
     module.on_truncate)
 $$;
 comment on function collecta.attach_again(collecta.module_versions) is
-  'The call of attach_module that attaches a module as it is, by the names that its columns have now.';
+  'Returns the call of attach_module that attaches a module as it is, with the present names of its columns.';
 --! EndIncluded modules/internal/attach_call.sql
 --! Included modules/internal/check_module.sql
 create or replace function collecta.check_module(
@@ -2450,7 +2469,7 @@ begin
 end
 $$;
 comment on function collecta.check_module(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Refuses what attach_module cannot capture, each with its hint; returns the key''s columns.';
+  'Raises an error, with a hint, if attach_module cannot capture the table. Returns the columns of the key.';
 
 create or replace function collecta.keys_of(relation regclass) returns table (columns text[], is_primary boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2465,7 +2484,7 @@ as $$
   having bool_and(a.attnotnull)
 $$;
 comment on function collecta.keys_of(regclass) is
-  'The keys that tell a table''s records apart: unique, not null, not partial, not deferrable.';
+  'Returns the keys that identify the records of a table: unique, not null, not partial and not deferrable.';
 
 create or replace function collecta.add_key_call(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2488,14 +2507,15 @@ as $$
       where not exists (select from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = name)
       order by place limit 1) end)
 $$;
-comment on function collecta.add_key_call(regclass) is 'The statement that gives a table a primary key, for a hint.';
+comment on function collecta.add_key_call(regclass) is
+  'Returns the statement that gives a table a primary key, for a hint.';
 
 create or replace function collecta.capturing_role() returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.written_owner('collecta_capture')
 $$;
-comment on function collecta.capturing_role() is 'Who owns the capture functions: see own_functions.';
+comment on function collecta.capturing_role() is 'Returns the role that owns the capture functions; see own_functions.';
 --! EndIncluded modules/internal/check_module.sql
 --! Included modules/internal/save_module.sql
 create or replace function collecta.save_module(
@@ -2537,7 +2557,7 @@ begin
 end
 $$;
 comment on function collecta.save_module(regclass, text, text, text, text, text[], text[], text[], boolean, text) is
-  'attach_module''s part in collecta''s own tables: a new version of the module, its subscriptions, its capture '
+  'Writes collecta''s own tables for attach_module: a new version of the module, its subscriptions, and its capture '
   'functions.';
 
 create or replace function collecta.forget_module(module_id int) returns void
@@ -2559,7 +2579,7 @@ begin
 end
 $$;
 comment on function collecta.forget_module(int) is
-  'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
+  'Writes collecta''s own tables for detach_module. Subscriptions are kept until the module''s last change is routed.';
 --! EndIncluded modules/internal/save_module.sql
 --! Included modules/internal/refuse_distributed.sql
 create or replace function collecta.refuse_distributed(relation regclass, slug text) returns void
@@ -2576,7 +2596,7 @@ begin
 end
 $$;
 comment on function collecta.refuse_distributed(regclass, text) is
-  'CW002 for a distributed table, which attach_module would attach and never capture.';
+  'Raises CW002 for a distributed table, because attach_module could attach it but its triggers would never fire.';
 
 create or replace function collecta.shard_nodes(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2585,14 +2605,14 @@ as $$
   from (select relation as relid union select p.relid from pg_partition_tree(relation) p) t
   cross join lateral collecta.shards_of(t.relid) s
 $$;
-comment on function collecta.shard_nodes(regclass) is 'The nodes that have shards of a distributed table.';
+comment on function collecta.shard_nodes(regclass) is 'Returns the nodes that have shards of a distributed table.';
 
 create or replace function collecta.attach_shards_call(relation regclass, slug text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select format('select collecta.attach_shards(%L, %L);', relation, slug)
 $$;
-comment on function collecta.attach_shards_call(regclass, text) is 'A call of attach_shards, as text.';
+comment on function collecta.attach_shards_call(regclass, text) is 'Returns the text of a call of attach_shards.';
 --! EndIncluded modules/internal/refuse_distributed.sql
 --! Included modules/internal/attach_triggers.sql
 -- A row that is written directly to a partition fires no trigger of the parent, so every member of the tree gets the
@@ -2618,7 +2638,7 @@ begin
     if member.task = 'truncate' and on_truncate = 'records' then
       perform collecta.let_capture_read(member.relation);
     end if;
-    -- A trigger that is there already is left alone: to make it again would lock out the table's writers.
+    -- An existing trigger is kept, because creating it again would block the table's writers.
     continue when exists (
       select from pg_catalog.pg_trigger t
       where t.tgrelid = member.relation and t.tgname = 'collecta_capture_' || member.task
@@ -2645,7 +2665,7 @@ begin
 end
 $$;
 comment on function collecta.attach_triggers(regclass, int, text) is
-  'Makes the triggers that a table and its partitions lack; returns how many.';
+  'Creates the missing triggers on a table and its partitions. Returns how many it created.';
 
 create or replace function collecta.let_capture_read(relation regclass) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2676,7 +2696,7 @@ begin
 end
 $$;
 comment on function collecta.let_capture_read(regclass) is
-  'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
+  'Grants the rights that capturing a TRUNCATE needs. It runs as the caller of attach_module.';
 
 create or replace function collecta.truncate_remedy(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2703,7 +2723,7 @@ as $$
   where c.oid = truncate_remedy.relation
 $$;
 comment on function collecta.truncate_remedy(regclass) is
-  'The statement that lets the records of a TRUNCATE be captured.';
+  'Returns the statement after which the records of a TRUNCATE can be captured.';
 
 create or replace function collecta.refuse_slug(slug text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2715,7 +2735,7 @@ begin
     hint = 'select slug, relation from collecta.modules;';
 end
 $$;
-comment on function collecta.refuse_slug(text) is 'CW001.';
+comment on function collecta.refuse_slug(text) is 'Raises CW001.';
 --! EndIncluded modules/internal/attach_triggers.sql
 --! Included modules/internal/attach_relation.sql
 create or replace function collecta.attach_relation(
@@ -2775,7 +2795,7 @@ begin
 end
 $$;
 comment on function collecta.attach_relation(regclass, text, text, text, text, text[], text[], text[], text) is
-  'What attach_module and attach_shards do once they have looked at what kind of table it is.';
+  'Does what attach_module and attach_shards do after they have checked the kind of the table.';
 --! EndIncluded modules/internal/attach_relation.sql
 --! Included modules/attach_module.sql
 create or replace function collecta.attach_module(
@@ -2798,12 +2818,13 @@ begin
 end
 $$;
 comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and '
-  'slug again changes what is given and leaves what is null; a column is taken away by '''', a list by ''{}''. '
-  'status_column and custom_data_column make status_change and custom_data_updated; scope_column is what an '
-  'endpoint''s scope is compared with; exclude_columns are never captured; a change of ignore_columns alone is none; '
-  'key_columns name a unique, not null key instead of the primary key; on_truncate is records (the default), ignore '
-  'or refuse. Returns the module''s number. Errors CW002 to CW006 say what to do.';
+  'Makes a table a module: its changes become events under this slug. The caller needs TRIGGER on the table. For a '
+  'table that is attached already, it changes the options that are given and keeps those that are null; to remove a '
+  'column pass '''', to remove a list ''{}''. status_column and custom_data_column cause the events status_change and '
+  'custom_data_updated. scope_column is compared with the scope of endpoints. exclude_columns are never captured. If '
+  'only ignore_columns change, there is no event. key_columns name a unique, not null key to use instead of the '
+  'primary key. on_truncate is records (the default), ignore or refuse. Returns the number of the module. The hints '
+  'of the errors CW002 to CW006 say what to do.';
 
 create or replace function collecta.attach_partitions(slug text) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2821,7 +2842,8 @@ begin
 end
 $$;
 comment on function collecta.attach_partitions(text) is
-  'Makes the triggers that new partitions of a module''s table lack. Needs TRIGGER on them. Returns how many it made.';
+  'Creates the missing triggers on new partitions of a module''s table. The caller needs TRIGGER on them. Returns how '
+  'many triggers it created.';
 
 create or replace function collecta.detach_module(slug text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2848,8 +2870,8 @@ begin
 end
 $$;
 comment on function collecta.detach_module(text) is
-  'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still '
-  'routes; history stays.';
+  'Drops the triggers on a module''s table, and deletes the module. The caller must own the table. Changes that were '
+  'captured before are still routed, and the history stays.';
 --! EndIncluded modules/attach_module.sql
 --! Included modules/attach_shards.sql
 create or replace function collecta.attach_shards(
@@ -2885,8 +2907,9 @@ begin
 end
 $$;
 comment on function collecta.attach_shards(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. '
-  'Needs TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
+  'Makes the shards of a distributed table (Citus) that are on this node one module. The arguments are those of '
+  'attach_module. The caller needs TRIGGER on the shards. Call it on each node that has shards. Returns the number of '
+  'shards.';
 --! EndIncluded modules/attach_shards.sql
 
 --! Included endpoints/internal/check_endpoint.sql
@@ -5147,16 +5170,18 @@ create table collecta.restricted_logins (
   constraint restricted_logins_pkey primary key (login)
 );
 comment on table collecta.restricted_logins is
-  'Roles that see of collecta what belongs to their scopes (tenants), and nothing else. Written by restrict_login().';
+  'Roles that may see only what belongs to their scopes (tenants). restrict_login() writes it.';
 comment on column collecta.restricted_logins.login is
-  'Roles are the cluster''s: in a restored copy, a role of this name is restricted. The restriction holds for members '
-  'that inherit its rights, too.';
-comment on column collecta.restricted_logins.login_oid is 'Keeps a role restricted that is renamed.';
-comment on column collecta.restricted_logins.database is 'Where login_oid holds.';
+  'The restricted role. Members that inherit its rights are restricted too. In a restored copy, the role of this name '
+  'is restricted.';
+comment on column collecta.restricted_logins.login_oid is
+  'The oid of the role, so that it is still restricted after it was renamed.';
+comment on column collecta.restricted_logins.database is 'The database in which login_oid is valid.';
 comment on column collecta.restricted_logins.scopes is 'Values of a module''s scope column.';
 
--- Who asks is any of three: the login, the role of SET ROLE, and the owner of a security definer function. So neither SET
--- ROLE nor a function of somebody else's lifts a restriction. Where several apply, each of them narrows.
+-- Three roles count as the caller: the login, the role of SET ROLE, and the owner of a security definer function. So
+-- neither SET ROLE nor a function of another role lifts a restriction. If several restrictions apply, only the scopes
+-- that all of them have are visible.
 create or replace function collecta.visible_scopes(asker name default current_user) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5182,7 +5207,7 @@ begin
 end
 $$;
 comment on function collecta.visible_scopes(name) is
-  'The scopes that you are restricted to by restrict_login(); null: you are not.';
+  'Returns the scopes to which restrict_login() has restricted you; null if you are not restricted.';
 
 create or replace function collecta.is_in_scope(event_id text, payload_role text, routed_at timestamptz, scopes text[])
 returns boolean
@@ -5196,7 +5221,7 @@ begin
 end
 $$;
 comment on function collecta.is_in_scope(text, text, timestamptz, text[]) is
-  'Whether an event belongs to one of these scopes. Policies ask it for those who are restricted.';
+  'Whether an event belongs to one of these scopes. The policies call it for restricted roles.';
 
 create or replace function collecta.why_not_restricted(login name) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -5204,7 +5229,8 @@ as $$
   select case
     when r.rolsuper then 'is a superuser'
     when r.rolbypassrls then 'has BYPASSRLS'
-    when pg_has_role(r.oid, s.nspowner, 'usage') then format('has the rights of %s, who owns collecta', s.nspowner::regrole)
+    when pg_has_role(r.oid, s.nspowner, 'usage')
+      then format('has the rights of %s, who owns collecta', s.nspowner::regrole)
     when power.rolname is not null then format('has the rights of %s', power.rolname) end
   from pg_catalog.pg_roles r
   join pg_catalog.pg_namespace s on s.nspname = 'collecta'
@@ -5215,7 +5241,7 @@ as $$
   order by power.rolname limit 1
 $$;
 comment on function collecta.why_not_restricted(name) is
-  'Why a restriction of this role would not hold; null where it does.';
+  'Returns why a restriction would not apply to this role; null if it would.';
 
 create or replace function collecta.restrict_login(login text, scopes text[]) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -5246,15 +5272,15 @@ begin
 end
 $$;
 comment on function collecta.restrict_login(text, text[]) is
-  'From now on this role, and whoever inherits its rights, sees of collecta only what belongs to these scopes (tenants), '
-  'and an operator acts on nothing else. Called again, it replaces the scopes.';
+  'Restricts a role, and all roles that inherit its rights, to these scopes (tenants): from now on it sees only what '
+  'belongs to them, and as an operator acts only on that. If you call it again, it replaces the scopes.';
 
 create or replace function collecta.unrestrict_login(login text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   delete from collecta.restricted_logins l where l.login = unrestrict_login.login::name
 $$;
-comment on function collecta.unrestrict_login(text) is 'Takes restrict_login() back.';
+comment on function collecta.unrestrict_login(text) is 'Removes the restriction of restrict_login().';
 --! EndIncluded install/restricted_logins.sql
 --! Included operations/delivery_rollup.sql
 create table collecta.delivery_rollup (
@@ -5601,7 +5627,8 @@ begin
   -- The hour may be there already, where an attempt was recorded late.
   on conflict on constraint delivery_rollup_pkey do update
     set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
-      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked,
+      lost = r.lost + excluded.lost,
       answers = collecta.add_counts(r.answers, excluded.answers),
       receipts = collecta.add_counts(r.receipts, excluded.receipts);
   with folded as (
@@ -5696,7 +5723,8 @@ begin
   left join receipts p on p.endpoint_id = o.endpoint_id and p.minute = o.minute
   on conflict on constraint delivery_rollup_pkey do update
     set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
-      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked,
+      lost = r.lost + excluded.lost,
       answers = collecta.add_counts(r.answers, excluded.answers),
       receipts = collecta.add_counts(r.receipts, excluded.receipts);
   perform collecta.raise_alerts(counted_from, counted_to);
@@ -8247,9 +8275,9 @@ comment on function collecta.test_inbound_mapping(text, json) is
 --! EndIncluded inbound/test_inbound_mapping.sql
 
 --! Included modules/row_secured_modules.sql
--- A copy of a record must not tell what row security keeps from who reads it. Its policies cannot be asked about a record
--- that may be gone, so the contents of such modules are hidden as a whole from those to whom the policies apply. A table
--- that is gone is treated as if its policies still applied; so is one whose name is another one's now.
+-- A copy of a record must not show what row security hides from the reader. Policies cannot be evaluated for a record
+-- that may be deleted, so all contents of such a module are hidden from roles to which the policies apply. If the table
+-- was dropped, or another table has its name now, its policies are treated as if they still applied.
 create view collecta.row_secured_modules as
 select distinct m.slug, m.relation
 from (
@@ -8269,12 +8297,14 @@ where not (select pg_has_role(current_user, e.relowner, 'usage')
         where leaf.relrowsecurity and row_security_active(leaf.oid)) end;
 comment on view collecta.row_secured_modules is
   'Modules whose table, or a partition of it, has row security that applies to you, or had it and is gone. What their
-records held is hidden from you: their events, what was received into them, what was set aside, and what receivers
-answered. Of their deliveries you see time, endpoint and outcome.';
+'
+  'records held is hidden from you: their events, what was received into them, what was set aside, and what receivers
+'
+  'answered. Of their deliveries you see time, endpoint and outcome.';
 
--- The names of these modules, for policies: as an array it is computed once for a query, whatever the number of rows.
--- Our functions run as the owner of the tables, to whom the policies do not apply. There is none on the outbox, since
--- the sessions of writers may have row_security = off, nor on the attempts: there, columns are not granted.
+-- Returns the names of these modules for policies. An array is computed once per query, whatever the number of rows.
+-- Our functions run as the owner of the tables, to whom the policies do not apply. The outbox has no policy, because
+-- the sessions of writers may have row_security = off. The attempts have none either; there, columns are not granted.
 alter table collecta.events enable row level security;
 create policy events_of_row_secured_modules_are_hidden on collecta.events
   for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
@@ -8295,8 +8325,8 @@ create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_req
     join collecta.row_secured_modules m on m.slug = e.module)));
 --! EndIncluded modules/row_secured_modules.sql
 --! Included install/restriction_policies.sql
--- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is about
--- endpoints. Tables that are not here tell of the configuration and of no tenant.
+-- These policies implement collecta.restrict_login(). A table without a scope is hidden completely, unless its rows
+-- belong to endpoints. Tables without a policy here contain only configuration and nothing about a tenant.
 create policy restricted_logins_see_their_scopes on collecta.events as restrictive
   for select using ((select collecta.visible_scopes(current_user)) is null
     or scope = any ((select collecta.visible_scopes(current_user))::text[]));
@@ -8658,7 +8688,7 @@ begin
   where exists (select from collecta.placed_shards(m.relation) s where s is null);
 end
 $$;
-comment on function collecta.check_shards() is 'Rows of collecta.health about distributed tables.';
+comment on function collecta.check_shards() is 'Returns the rows of collecta.health about distributed tables.';
 
 -- A shard that Citus moved here, or made by a split, is a new table without our triggers.
 create or replace function collecta.attach_moved_shards() returns setof text
@@ -8688,8 +8718,9 @@ begin
 end
 $$;
 comment on function collecta.attach_moved_shards() is
-  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose '
-  'owner needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
+  'Creates the missing triggers on shards that have been moved to this node. Returns the modules concerned. '
+  'maintain() calls it as its owner, who needs TRIGGER on the shards: if it is granted on the distributed table, '
+  'Citus grants it on each shard.';
 --! EndIncluded modules/internal/check_shards.sql
 --! Included modules/internal/check_modules.sql
 create or replace function collecta.check_modules()
@@ -8914,9 +8945,11 @@ begin
 
   select string_agg(lacking.statement, '; ' order by lacking.statement) into missing
   from (
-    select format('grant %s on %s to %I', g.privilege, case g.kind when 'schema' then format('schema %I', g.object)
+    select format('grant %s on %s to %I', g.privilege,
+      case g.kind when 'schema' then format('schema %I', g.object)
         when 'relation' then format('collecta.%I', g.object)
-        else format('function %s', p.oid::regprocedure) end, capturer)
+        else format('function %s', p.oid::regprocedure) end,
+      capturer)
     from collecta.designed_grants() g
     left join pg_catalog.pg_proc p
       on g.kind = 'function' and p.pronamespace = 'collecta'::regnamespace and p.proname = g.object
@@ -8931,13 +8964,13 @@ begin
   ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
-      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are '
-      'not captured, or only in part, and those are lost.', missing || ';';
+      'Its rights were revoked. Writers do not fail, but each statement raises a warning. Until the rights are granted '
+      'again, changes are lost, or captured in part.', missing || ';';
   end if;
   perform collecta.leave_citus(before);
 end
 $$;
-comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
+comment on function collecta.check_modules() is 'Returns the rows of collecta.health about attached tables.';
 --! EndIncluded modules/internal/check_modules.sql
 --! Included endpoints/internal/check_endpoints.sql
 create or replace function collecta.check_endpoints()
@@ -9291,7 +9324,8 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events is_walled visible_scopes is_in_scope'),
+    ('collecta_reader', 'EXECUTE', 'function',
+     'check_health attempt_id_at body_contains alert_events is_walled visible_scopes is_in_scope'),
     ('collecta_viewer', 'EXECUTE', 'function', 'is_walled visible_scopes is_in_scope'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
@@ -9516,8 +9550,8 @@ begin
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
-      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
-      'write_capture_functions')
+      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint',
+      'wake_runner', 'write_capture_functions')
   loop
     execute format('alter routine %s %s', entry.routine,
       case when entry.writes then pins_of_inbound else pins end);

@@ -14,28 +14,28 @@ import {
 } from './mapping.ts';
 import { type Sender, type SenderKey, senderKey, senderRow } from './senders.ts';
 
-/** An inbound endpoint as the database has it, ready to be used. */
+/** An inbound endpoint, read from the database and prepared for use. */
 export type InboundEndpoint = {
   id: string;
   mappingVersion: number;
   plan: Plan;
   sender: Sender;
-  /** The signatures of the sender that are accepted here; none where none is asked for. */
+  /** The sender's signatures that are accepted; null if no signature is required. */
   signatures: Sender['signatures'] | null;
   keys: SenderKey[];
   maxBodyBytes: number;
   rateLimit: number;
-  /** Events that become records; null: all but the sender's ignored ones. */
+  /** The events that become records. Null: all except those that the sender's row ignores. */
   events: string[] | null;
-  /** How long a body's digest is remembered; null: as the signature needs. */
+  /** How long a body's digest is stored. Null: as long as the signature requires. */
   digestSeconds: number | null;
   /** Whether several requests may be written in one transaction. */
   grouped: boolean;
-  /** Requests that wait for the group before theirs to be written. */
+  /** Requests that wait until the previous group is written. */
   queue: Ordinary[];
-  /** Since when (of `now`) a group is being written; null: none is. */
+  /** When, by `now`, writing of the current group began; null if none is being written. */
   writingSince: number | null;
-  /** Until then (of `now`) its rate budget is used up: no need to ask. */
+  /** Until when, by `now`, the rate budget is used up. Until then the database is not asked. */
   usedUpUntil: number;
 };
 
@@ -57,7 +57,7 @@ const endpointRow = planRow.extend({
   grouped: z.boolean(),
   sender: senderRow,
 });
-/** A mapping's constants keep their digits, so its part of the JSON is read apart from the rest. */
+/** The mapping is parsed separately from the rest of the JSON, so that its constants keep their digits. */
 const compilePlan = (text: string, { each, eachAlone, maxElements }: z.infer<typeof planRow>): Plan => ({
   mapping: compileMapping((parseLossless(text) as { fields: unknown }).fields),
   each,
@@ -83,10 +83,10 @@ const retryRow = z.object({
   body: z.string(),
 });
 
-/** What `collecta.receive_inbound` answered; `status` null: a retry that another process has run. */
+/** The answer of `collecta.receive_inbound`. `status` is null for a retry that another process has run. */
 export type Outcome = z.infer<typeof outcomeRow>;
 
-/** The database cannot be asked now, or not in time. */
+/** The database does not answer now, or did not answer in time. */
 export class Unavailable extends Error {
   override readonly name = 'Unavailable';
 }
@@ -95,19 +95,22 @@ export type ReceiverOptions = {
   sql: Query;
   log: Log;
   now?: () => number;
-  /** Connections of the pool: no more calls are sent at once. */
+  /** The number of connections of the pool. At most so many calls are sent at once. */
   connections?: number;
-  /** Longest wait for one call: half of it for a connection, half for the answer. */
+  /** The longest wait for one call: half of it for a connection, and half for the answer. */
   deadlineMs?: number;
-  /** Requests that may wait for a connection; more are told to come again. */
+  /** How many requests may wait for a connection. Further ones are refused with Unavailable. */
   maxWaiting?: number;
-  /** COLLECTA_SECRET_KEY, where secrets are sealed. */
+  /** COLLECTA_SECRET_KEY, if secrets are sealed. */
   secretKey?: string | undefined;
-  /** How long an endpoint is used without looking whether it changed; NOTIFY makes it shorter. */
+  /** How long an endpoint is cached. A notification ends this earlier. */
   maxAgeMs?: number;
 };
 
-/** 08 and the driver's own codes: no connection; 40, 55P03: others in the way; 25006: a standby; 53, 57, 58: the server is short of something. */
+/**
+ * SQLSTATEs after which the sender should try again. 08 and the driver's own codes: no connection. 40 and 55P03: a
+ * conflict with other sessions. 25006: a standby. 53, 57 and 58: the server lacks resources.
+ */
 const temporary = /^(08|40|53|57|58|25006|55P03|E[A-Z_]+$|CONNECT)/;
 const maxTries = 3;
 const maxCached = 1000;
@@ -126,18 +129,20 @@ type Ordinary = {
   reject: (error: unknown) => void;
 };
 
-/** Requests and characters that are written in one transaction, at most. */
+/** The most requests, and the most characters, that are written in one transaction. */
 const maxGroup = 32;
 const maxGroupLength = 1024 * 1024;
-/** A group that takes longer waits for somebody else, and the next one does not wait for it. */
+/** If writing a group takes longer, it probably waits for a lock. Then the next group does not wait for it. */
 const patienceMs = 50;
 
-/** By what a repetition of a request is known, as SHA-256 in hexadecimal. */
+/** What identifies a repetition of a request. Hashes are SHA-256 in hexadecimal. */
 export type Repetition = {
   keyHash: string | null;
   sameBody: boolean;
   bodyDigest: string | null;
-  /** Whether a request with the same digest is the same one; else the digest is kept for those that come later. */
+  /**
+   * Whether a request with the same digest counts as a repetition. Otherwise the digest is only stored for later ones.
+   */
   checkDigest: boolean;
 };
 
@@ -151,7 +156,7 @@ const accepted = (recordId: string): Outcome => ({
   retry_after: null,
 });
 
-/** The first requests of a queue that can be written together: a repetition waits for the request that it repeats. */
+/** Takes the first requests of a queue that can be written together. A repetition waits for the request it repeats. */
 function takeGroup({ grouped, queue }: InboundEndpoint): Ordinary[] {
   const seen = new Set<string>();
   let length = 0;
@@ -167,7 +172,10 @@ function takeGroup({ grouped, queue }: InboundEndpoint): Ordinary[] {
   return queue.splice(0, size);
 }
 
-/** The database's side of inbound: endpoints, cached; one call a request; kept requests run again; refusals counted. */
+/**
+ * Calls the database for inbound. It caches endpoints, makes one call per request, runs stored requests again, and
+ * counts refusals.
+ */
 export function createReceiver({
   sql,
   log,
@@ -184,7 +192,7 @@ export function createReceiver({
   const waiting = new Set<() => void>();
   let free = connections;
 
-  /** Comes back when a connection is free, whose turn it then is; throws when none comes free in time. */
+  /** Resolves when it is this request's turn to use a connection. Throws Unavailable if that takes too long. */
   async function takeConnection(): Promise<void> {
     if (free > 0) {
       free--;
@@ -211,8 +219,9 @@ export function createReceiver({
   }
 
   /**
-   * Runs one query within the deadline. One that got no connection was never sent; the database itself gives up a sent
-   * one, whose waits for locks are bounded: so nothing is written after it was answered with 503, but for a server that hangs.
+   * Runs one query within the deadline. A query that got no connection in time is not sent. A query that was sent is
+   * ended by the database, which limits its waits for locks. So nothing is written after an answer of 503, unless the
+   * server hangs.
    */
   async function ask<T>(query: () => PromiseLike<Iterable<unknown>>, row: z.ZodType<T>): Promise<T[]> {
     await takeConnection();
@@ -231,7 +240,7 @@ export function createReceiver({
     }
   }
 
-  /** The active endpoint behind a slug and a token's SHA-256 in hexadecimal. What is not found is not remembered. */
+  /** The active endpoint for a slug and the SHA-256 of a token in hexadecimal. Only endpoints that exist are cached. */
   async function find(slug: string, tokenHash: string): Promise<InboundEndpoint | undefined> {
     const key = `${slug}/${tokenHash}`;
     const cached = cache.get(key);
@@ -294,7 +303,10 @@ export function createReceiver({
     requestId: string | null;
   };
 
-  /** One transaction: rate budget, idempotency key, record and kept request. Deadlocks are tried again, then kept. Throws Unavailable. */
+  /**
+   * Runs one transaction: rate budget, idempotency key, record and stored request. After a deadlock it tries again; if
+   * that fails too, the request is stored as failed. Throws Unavailable.
+   */
   async function write(call: Call): Promise<Outcome> {
     const { endpointId, mappingVersion, batch, mapped, text, repetition, ignored = false, requestId } = call;
     const { keyHash = null, sameBody = false, bodyDigest = null, checkDigest = true } = repetition ?? {};
@@ -312,14 +324,17 @@ export function createReceiver({
         );
         return outcome!;
       } catch (error) {
-        // 23505: under REPEATABLE READ by default, a repeated key is seen only by its index.
+        // 23505: if the default is REPEATABLE READ, only the unique index sees that a key is repeated.
         if (attempt >= maxTries || !/^(40|23505)/.test((error as { code?: string }).code ?? '')) throw error;
         await pause(Math.random() * 20 * 2 ** attempt);
       }
     }
   }
 
-  /** The id of the record that an ordinary request makes, together with others of its endpoint; undefined: it is none. */
+  /**
+   * Writes an ordinary request in a group with others of its endpoint. The record's id; undefined if it is not
+   * ordinary.
+   */
   function accept(
     endpoint: InboundEndpoint,
     request: Omit<Ordinary, 'resolve' | 'reject'>,
@@ -331,12 +346,12 @@ export function createReceiver({
     });
   }
 
-  /** Writes what waits, group by group, until nothing does. */
+  /** Writes the waiting requests in groups until none is left. */
   async function writeQueue(endpoint: InboundEndpoint): Promise<void> {
     while (endpoint.queue.length > 0) {
       const since = now();
       endpoint.writingSince = since;
-      // Those that were answered together come again together: the first of them waits for the others that are there.
+      // Senders that were answered together send again together. The first request waits for the others that have come.
       if (endpoint.grouped) await nextTurn();
       const group = takeGroup(endpoint);
       if (group.length === 0) break;
@@ -366,14 +381,14 @@ export function createReceiver({
       );
       return row!.ids;
     } catch (error) {
-      // Nothing was written. What is wrong, and with which of them, is seen when each is written alone.
+      // Nothing was written. Each request is written alone to find out which one fails, and why.
       const { code = '' } = error as { code?: string };
       if (error instanceof Unavailable && !/^(40|55P03)/.test(code)) throw error;
       return null;
     }
   }
 
-  /** Maps a payload and writes it; one that cannot be mapped is kept. Throws Unavailable. */
+  /** Maps a payload and writes it. A payload that cannot be mapped is stored as failed. Throws Unavailable. */
   async function receive(
     endpoint: InboundEndpoint,
     payload: Payload,
@@ -402,13 +417,14 @@ export function createReceiver({
     return outcome;
   }
 
-  /** Runs requests that `collecta.retry_inbound` queued, oldest first, until none is left that could be run. */
+  /** Runs the requests that `collecta.retry_inbound` queued, oldest first, until none is left that can be run. */
   async function runRetries(signal: AbortSignal): Promise<void> {
     for (let ran = 1; ran > 0 && !signal.aborted; ) {
       ran = 0;
       const rows = await ask(
         () =>
-          sql`select request_id, inbound_endpoint_id, mapping_version, mapping::text, body from collecta.next_inbound_retries()`,
+          sql`select request_id, inbound_endpoint_id, mapping_version, mapping::text, body
+            from collecta.next_inbound_retries()`,
         retryRow,
       );
       for (const row of rows) {
@@ -431,7 +447,7 @@ export function createReceiver({
     }
   }
 
-  /** Counts a request that is refused without being kept. */
+  /** Counts a request that is refused and not stored. */
   function refused(endpointId: string, status: number): void {
     const key = `${endpointId} ${status}`;
     const count = refusals.get(key) ?? { inbound_endpoint_id: endpointId, status, requests: 0 };
@@ -439,7 +455,9 @@ export function createReceiver({
     refusals.set(key, count);
   }
 
-  /** Writes the refusals counted since the last time, and lets the database drop what is past its retention. */
+  /**
+   * Writes the refusals counted since the last call, and makes the database delete what is older than its retention.
+   */
   async function maintain(): Promise<void> {
     const counted = [...refusals.values()];
     refusals.clear();
