@@ -169,8 +169,8 @@ ${table(
       ? html`${row.event}<span class="quiet block">${row.module}</span>`
       : html`<span class="quiet">hidden from you</span>`,
     row.record_id
-      ? html`<a href="${url(`${base}/deliveries`, { record: row.record_id, module: row.module })}"><code
-      class="cut">${row.record_id}</code></a>`
+      ? html`<a href="${url(`${base}/deliveries`, { record: row.record_id, module: row.module })}">
+        <code class="cut">${row.record_id}</code></a>`
       : '–',
     html`<a href="${base}/endpoints/${row.endpoint_id}">${row.name ?? row.endpoint_id}</a>`,
     html`<span class="number">${row.attempt}</span>${row.replay_of ? html` <span class="quiet">replay</span>` : ''}${
@@ -276,8 +276,9 @@ ${
     : ''
 }
 </ol>
-<p class="legend"><span class="key key-lookup">look-up</span><span class="key key-connect">connect</span><span
-class="key key-wait">first byte</span><span class="key key-rest">rest</span></p>
+<p class="legend">
+<span class="key key-lookup">look-up</span><span class="key key-connect">connect</span>
+<span class="key key-wait">first byte</span><span class="key key-rest">rest</span></p>
 ${
   changes.length > 0
     ? html`<section aria-labelledby="changes"><h2 id="changes">What changed</h2>${table(

@@ -159,8 +159,8 @@ export async function inbound(sql: Transaction, base: string, filter: InboundFil
     'Inbound endpoints',
     ['module', 'state', 'mapping', 'failed, kept', 'refused in 7 days', 'what to do'],
     endpoints.map(row => [
-      html`<a href="${url(`${base}/inbound`, { endpoint: row.id })}">${row.module}</a><code
-      class="quiet block cut">${row.id}</code>`,
+      html`<a href="${url(`${base}/inbound`, { endpoint: row.id })}">${row.module}</a>
+        <code class="quiet block cut">${row.id}</code>`,
       badge(row.state),
       html`<code>${row.mapping}</code>${
         row.match_columns.length > 0
