@@ -202,7 +202,7 @@ async function write(): Promise<void> {
       if (/^(40|23)/.test(code)) count('transactions that met another');
       else count('transactions that failed or whose end is not known');
     }
-    await pause(between(20, 160));
+    await pause(between(60, 300));
   }
 }
 
