@@ -74,36 +74,35 @@ const pinnedSettings: Readonly<Record<string, string>> = {
   transform_null_equals: 'off',
 };
 
-/**
- * By connection string: whether a session can start with the pinned settings. A pooler may refuse startup parameters
- * that it does not know.
- */
-const acceptsPinned = new Map<string, Promise<boolean>>();
+/** Settings that only servers from a version on have. */
+const newerSettings = [{ version: 170_000, settings: { transaction_timeout: '0' } }];
+const newerNames = newerSettings.flatMap(({ settings }) => Object.keys(settings));
+
+/** By connection string and host: the settings that a session can start with. A pooler refuses what it does not know */
+const acceptedSettings = new Map<string, Promise<Record<string, string>>>();
 
 /** The settings to start sessions on `url` with: the pinned ones, or none if a pooler refuses them. */
-export async function pinnedFor(url: string, target: DatabaseUrl, host: Host): Promise<Record<string, string>> {
-  return (await testWhetherPinned(url, target, host)) ? pinnedSettings : {};
-}
-
-function testWhetherPinned(url: string, target: DatabaseUrl, host: Host): Promise<boolean> {
-  const cached = acceptsPinned.get(url);
+export function pinnedFor(url: string, target: DatabaseUrl, host: Host): Promise<Record<string, string>> {
+  const key = JSON.stringify([url, host]);
+  const cached = acceptedSettings.get(key);
   if (cached) return cached;
   const answer = (async () => {
     const sql = open(target, host, { max: 1, connection: pinnedSettings } as Options);
     try {
-      await sql`select`;
-      return true;
+      const [row] = await sql`select pg_catalog.current_setting('server_version_num')::pg_catalog.int4 as version`;
+      const newer = newerSettings.filter(({ version }) => version <= (row!.version as number));
+      return Object.assign({ ...pinnedSettings }, ...newer.map(({ settings }) => settings)) as Record<string, string>;
     } catch (error) {
       // PgBouncer reports "unsupported startup parameter" as 08P01. Any other error will come again from the session
       // itself, which reports it.
-      if ((error as { code?: string }).code === '08P01') return false;
-      acceptsPinned.delete(url);
-      return true;
+      if ((error as { code?: string }).code === '08P01') return {};
+      acceptedSettings.delete(key);
+      return pinnedSettings;
     } finally {
       await sql.end({ timeout: 1 });
     }
   })();
-  acceptsPinned.set(url, answer);
+  acceptedSettings.set(key, answer);
   return answer;
 }
 
@@ -120,7 +119,7 @@ export function connect(url: string, options: Options = {}): Sql {
       const host = await currentHost(target);
       // The driver reads this object each time it starts a session, so it is changed in place.
       const settings = sql.options.connection as Record<string, unknown>;
-      for (const name of Object.keys(pinnedSettings)) delete settings[name];
+      for (const name of [...Object.keys(pinnedSettings), ...newerNames]) delete settings[name];
       Object.assign(settings, await pinnedFor(url, target, host), options.connection);
       return host;
     });
