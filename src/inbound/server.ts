@@ -51,7 +51,7 @@ export function openInbound(
 ): Inbound {
   const closing = new AbortController();
   const { signal } = closing;
-  const sessions = { max: connections, connect_timeout: 5, ...(idle && { idle_timeout: 3 }) };
+  const sessions = { max: connections, connect_timeout: 5, purpose: 'receive', ...(idle && { idle_timeout: 3 }) };
   const sql = openPool(config.databaseUrl, sessions);
   const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
   let wake = () => {};
