@@ -7,6 +7,7 @@ import { root } from './releases.ts';
 const columns = 120;
 /** Folders and files that have been brought to 120 columns. */
 const narrow = [
+  'fixtures/inbound/',
   'fixtures/install/',
   'fixtures/modules/',
   'fixtures/endpoints/',

@@ -165,13 +165,13 @@
 --!include inbound/runner/find_inbound_endpoint.sql
 --!include inbound/internal/write_inbound.sql
 --!include inbound/runner/receive_inbound.sql
+--!include inbound/runner/accept_inbound.sql
 --!include inbound/runner/next_inbound_retries.sql
 --!include inbound/runner/maintain_inbound.sql
 --!include inbound/create_inbound_endpoint.sql
 --!include inbound/pause_inbound_endpoint.sql
 --!include inbound/rotate_inbound_token.sql
 --!include inbound/retry_inbound.sql
---!include inbound/runner/next_inbound_retries.sql
 --!include inbound/internal/form_inbound_value.sql
 --!include inbound/test_inbound_mapping.sql
 
