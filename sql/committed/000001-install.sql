@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:611bb394b6d9079fc0c314aa381363388088c804
+--! Hash: sha1:e07777f55eaefbc87286ff22271d5406193884f3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -275,6 +275,9 @@ create table collecta.endpoints (
   constraint endpoints_max_in_flight_in_bounds check (max_in_flight between 1 and 10000),
   constraint endpoints_headers_are_an_object check (jsonb_typeof(headers) = 'object')
 );
+-- Routing asks whether there are any.
+create index endpoints_with_filter on collecta.endpoints (endpoint_id) where filter is not null;
+create index endpoints_in_order on collecta.endpoints (endpoint_id) where ordered;
 comment on table collecta.endpoints is
   'Destinations of webhooks. collecta.create_endpoint creates them. The row of a deleted endpoint stays, and its id '
   'is never used again.';
@@ -355,22 +358,27 @@ create table collecta.outbox (
   trigger_depth int not null default pg_trigger_depth(),
   captured_at timestamptz not null,
   context text collate "C",
-  constraint outbox_pkey primary key (change_id),
-  constraint outbox_operation_is_known check (operation in ('I', 'U', 'D', 'T', 'M'))
+  -- No check: each statement that writes here, a user's, would read it from its text again.
+  constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
-        autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
+        autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
+        autovacuum_analyze_threshold = 20000);
 comment on table collecta.outbox is
-  'Captured row changes that are not routed yet: written in the user''s own transaction, gone when routed. Usually empty.';
+  'Captured row changes that are not routed yet: written in the user''s own transaction, gone when routed. Usually
+empty.';
 comment on column collecta.outbox.change_id is
-  'The order of routing, and the payload''s sequence. Even: where a key changed, the odd number behind it is the creation.';
+  'The order of routing, and the payload''s sequence. Even: where a key changed, the odd number behind it is the
+creation.';
 comment on column collecta.outbox.version is 'collecta.module_versions under which it was captured.';
 comment on column collecta.outbox.operation is
   'I insert, U update, D delete, T truncate (new holds the count), M muted (new holds operation and count).';
 comment on column collecta.outbox.old is
-  'The row before, as json and not jsonb, so that no value can fail the user''s statement. "$truncated" marks a thin one.';
+  'The row before, as json and not jsonb, so that no value can fail the user''s statement. "$truncated" marks a thin
+one.';
 comment on column collecta.outbox.trigger_depth is
   'Above 1 it was captured inside a trigger, before the statement that fired it: put in order when routed.';
-comment on column collecta.outbox.captured_at is 'Clock time of the statement''s capture: with transaction_id it names the statement.';
+comment on column collecta.outbox.captured_at is
+  'Clock time of the statement''s capture: with transaction_id it names the statement.';
 comment on column collecta.outbox.context is 'collecta.context of the transaction.';
 --! EndIncluded outbound/outbox.sql
 --! Included outbound/events.sql
@@ -386,22 +394,32 @@ create table collecta.events (
   scope text collate "C",
   occurred_at timestamptz not null,
   body text collate "C" not null,
-  constraint events_pkey primary key (event_id, payload_role, routed_at),
+  constraint events_pkey primary key (event_id, payload_role, routed_at)
+) partition by range (routed_at);
+do $$
+begin
   -- SQL_ASCII and single-byte encodings keep bytes that have no UTF-8. Each claim would fail at such a body, so that
   -- routing must fail at it first: then the runner sets this change aside. Anything but UTF-8 raises an error here.
-  constraint events_body_can_be_sent check (getdatabaseencoding() = 'UTF8' or convert_to(body, 'UTF8') is not null)
-) partition by range (routed_at);
+  -- Only where it is needed, since a check costs each statement that writes.
+  if getdatabaseencoding() <> 'UTF8' then
+    alter table collecta.events
+      add constraint events_body_can_be_sent check (convert_to(body, 'UTF8') is not null);
+  end if;
+end
+$$;
 -- A hash index, since a record's key may be longer than what a btree can hold.
 create index events_by_record on collecta.events using hash (record_id);
 comment on table collecta.events is
-  'What changes meant to subscribers, with the body that is sent. Immutable, kept for settings.retention, partitioned by day of routing.';
+  'What changes meant to subscribers, with the body that is sent. Immutable, kept for settings.retention, partitioned by
+day of routing.';
 comment on column collecta.events.event_id is
   'The payload''s id and the webhook-id header: the same on every attempt and on a replay.';
 comment on column collecta.events.payload_role is
   'Whose body it is: empty, or the payload_role of the endpoints it was made for.';
 comment on column collecta.events.routed_at is 'When it was routed (not occurred): the partition key.';
 comment on column collecta.events.sequence is
-  'The payload''s sequence: it rises in the order in which a record''s changes happened. Events of one change share it.';
+  'The payload''s sequence: it rises in the order in which a record''s changes happened. Events of one change share
+it.';
 comment on column collecta.events.position is 'Order among the events of one change.';
 comment on column collecta.events.record_id is
   'Primary key as text; of a composite key the compact JSON array in key order.';
@@ -435,11 +453,13 @@ create index delivery_queue_replays on collecta.delivery_queue (event_id, endpoi
 comment on table collecta.delivery_queue is
   'Events still to be delivered to an endpoint. Narrow and short-lived; the lease is in no index and pages are left half
 empty, so that a claim is a HOT update.';
-comment on column collecta.delivery_queue.change_id is 'The event''s sequence: with position the order of a record''s rows.';
+comment on column collecta.delivery_queue.change_id is
+  'The event''s sequence: with position the order of a record''s rows.';
 comment on column collecta.delivery_queue.due_at is
   'When it may be sent. infinity: an ordered endpoint''s, behind an earlier change of the same record.';
 comment on column collecta.delivery_queue.leased_until is
-  'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes nothing.';
+  'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes
+nothing.';
 comment on column collecta.delivery_queue.runner is 'The number of the runner that leased it (collecta.runners).';
 comment on column collecta.delivery_queue.record_key is
   'A hash of module and record, for ordered endpoints only: what has the same one is sent one after the other.';
@@ -475,7 +495,8 @@ create table collecta.delivery_attempts (
   next_attempt_at timestamptz,
   replay_of text collate "C",
   constraint delivery_attempts_pkey primary key (id, routed_at),
-  constraint delivery_attempts_outcome_is_known check (outcome in ('delivered', 'failed', 'exhausted', 'blocked', 'lost'))
+  constraint delivery_attempts_outcome_is_known
+    check (outcome in ('delivered', 'failed', 'exhausted', 'blocked', 'lost'))
 ) partition by range (routed_at);
 create index delivery_attempts_by_event on collecta.delivery_attempts (event_id);
 create index delivery_attempts_by_endpoint on collecta.delivery_attempts (endpoint_id, id);
@@ -486,10 +507,12 @@ create index delivery_attempts_not_delivered_by_endpoint
 create index delivery_attempts_exhausted
   on collecta.delivery_attempts (id, endpoint_id) where outcome = 'exhausted';
 create index delivery_attempts_by_time on collecta.delivery_attempts using brin (started_at);
-comment on table collecta.delivery_attempts is 'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
+comment on table collecta.delivery_attempts is
+  'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
 --! EndIncluded outbound/delivery_attempts.sql
 --! Included outbound/unrouted.sql
--- A change that is set aside keeps the outbox's own columns: moving it reads nothing of it, so nothing in it can fail that.
+-- A change that is set aside keeps the outbox's own columns: moving it reads nothing of it, so nothing in it can fail
+-- that.
 create table collecta.unrouted (
   change_id bigint not null,
   position int not null default 0,
@@ -520,9 +543,12 @@ comment on table collecta.unrouted is
 comment on column collecta.unrouted.endpoint_id is
   'The endpoint that alone did not get the event (its filter failed, say); empty: the whole change was set aside.';
 comment on column collecta.unrouted.record_key is
-  'A hash of module and record: an ordered endpoint''s later events of the record wait. Null where the key cannot be read.';
-comment on column collecta.unrouted.operation is 'This column, old, new and context are the outbox''s, of a whole change.';
-comment on column collecta.unrouted.again is 'route_again() was called for it: a runner routes it within a second or two.';
+  'A hash of module and record: an ordered endpoint''s later events of the record wait. Null where the key cannot be
+read.';
+comment on column collecta.unrouted.operation is
+  'This column, old, new and context are the outbox''s, of a whole change.';
+comment on column collecta.unrouted.again is
+  'route_again() was called for it: a runner routes it within a second or two.';
 
 create table collecta.muted_changes (
   change_id bigint not null,
@@ -557,17 +583,20 @@ create table collecta.endpoint_flow (
   constraint endpoint_flow_max_per_second_in_bounds check (max_per_second between 1 and 10000)
 ) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on table collecta.endpoint_flow is
-  'How fast an endpoint may be sent to now. An endpoint without a row here succeeds and is limited by max_in_flight only.';
+  'How fast an endpoint may be sent to now. An endpoint without a row here succeeds and is limited by max_in_flight
+only.';
 comment on column collecta.endpoint_flow.failing_since is
   'End of the first failed attempt after the last success; null while it succeeds.';
-comment on column collecta.endpoint_flow.held_until is 'The receiver answered 429 or 503 with Retry-After: nothing before this.';
+comment on column collecta.endpoint_flow.held_until is
+  'The receiver answered 429 or 503 with Retry-After: nothing before this.';
 comment on column collecta.endpoint_flow.held_at is 'When the last hold began; delivered_since_hold counts from then.';
 comment on column collecta.endpoint_flow.pace is
   'Deliveries in flight at once after a hold or an outage: from 1 it doubles up to max_in_flight, then it is null.';
 comment on column collecta.endpoint_flow.learned_per_second is
   'Requests a second that the receiver was seen to take, until it takes more. Null: nothing was learned.';
 comment on column collecta.endpoint_flow.raised_at is 'When the learned rate was last tried upwards.';
-comment on column collecta.endpoint_flow.max_per_second is 'The endpoint''s option, exact over all runners. Null: no limit.';
+comment on column collecta.endpoint_flow.max_per_second is
+  'The endpoint''s option, exact over all runners. Null: no limit.';
 comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, where a rate limits them.';
 --! EndIncluded outbound/endpoint_flow.sql
 --! Included outbound/runners.sql
@@ -579,7 +608,8 @@ create table collecta.runners (
   constraint runners_pkey primary key (runner)
 );
 comment on table collecta.runners is
-  'Runners that deliver. Each holds a session advisory lock of its number; whose lock is gone for some seconds is dead.';
+  'Runners that deliver. Each holds a session advisory lock of its number; whose lock is gone for some seconds is
+dead.';
 
 create table collecta.routing_trouble (
   singleton boolean not null default true,
@@ -3334,99 +3364,133 @@ $$;
 comment on function collecta.missing_columns(json, collecta.module_versions, boolean) is
   'Configured columns that a captured row does not have.';
 --! EndIncluded outbound/2_route/internal/missing_columns.sql
+--! Included outbound/2_route/internal/change_reading.sql
+create type collecta.change_reading as (
+  read_by int, -- the module version
+  slug text,
+  scope text,
+  record_id text,
+  changes_key boolean,
+  events text[], -- what it means; of an update the places are those of its three events, null where it is none of it
+  status_from text,
+  status_to text,
+  previous text,
+  truncated boolean,
+  unroutable text -- why it is
+);
+comment on type collecta.change_reading is 'What one outbox row means.';
+--! EndIncluded outbound/2_route/internal/change_reading.sql
 --! Included outbound/2_route/internal/read_change.sql
 -- Reads one captured change by its module's columns. A configured column that the captured row lacks was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
-  -- In: what it was captured under. Out: what it is read by.
-  inout module collecta.module_versions, operation "char", old json, new json,
-  out scope text, out old_id text, out new_id text, out truncated boolean, out previous text, out updated boolean,
-  out status_changed boolean, out custom_data_changed boolean, out status_from text, out status_to text,
-  out unroutable text
-)
--- Under its callers' search_path: a setting costs every call.
+  module collecta.module_versions, operation "char", old json, new json
+) returns collecta.change_reading
+-- Under its callers' search_path: a setting costs every call. So would OUT parameters instead of a named type.
 language plpgsql stable
 as $$
 declare
   safe_old json;
   safe_new json;
   captured json;
+  scope text;
+  old_id text;
+  new_id text;
+  events text[];
+  updated boolean;
+  status_changed boolean;
+  custom_data_changed boolean;
+  status_from text;
+  status_to text;
+  previous text;
+  truncated boolean;
+  unroutable text;
   missing text;
   other collecta.module_versions;
 begin
-  unroutable := case when module.version is null then 'the module version it was captured under is gone'
-    when operation not in ('I', 'U', 'D', 'T', 'M') then 'unknown operation ' || operation::text end;
-  if unroutable is not null or operation in ('M', 'T') then
-    return;
-  end if;
-  safe_old := collecta.mask_escapes(old);
-  safe_new := collecta.mask_escapes(new);
-  captured := coalesce(safe_new, safe_old);
-  if strpos(old::text, '"$truncated"') > 0 or strpos(new::text, '"$truncated"') > 0 then
-    truncated := (safe_old -> '$truncated') is not null or (safe_new -> '$truncated') is not null;
-  end if;
+  <<reading>>
+  begin
+    if module.version is null or operation not in ('I', 'U', 'D') then
+      events := case operation when 'T' then '{record_deleted}'::text[] end;
+      unroutable := case when module.version is null then 'the module version it was captured under is gone'
+        when operation not in ('T', 'M') then 'unknown operation ' || operation::text end;
+      exit reading;
+    end if;
+    safe_old := collecta.mask_escapes(old);
+    safe_new := collecta.mask_escapes(new);
+    captured := coalesce(safe_new, safe_old);
+    if strpos(old::text, '"$truncated"') > 0 or strpos(new::text, '"$truncated"') > 0 then
+      truncated := (safe_old -> '$truncated') is not null or (safe_new -> '$truncated') is not null;
+    end if;
 
-  if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
-    old_id := safe_old ->> module.key_columns[1];
-    new_id := safe_new ->> module.key_columns[1];
-  else
-    old_id := collecta.record_id(safe_old, module.key_columns);
-    new_id := collecta.record_id(safe_new, module.key_columns);
-  end if;
-  if coalesce(new_id, old_id) is null
-      or module.status_column is not null and (captured -> module.status_column) is null
-      or module.scope_column is not null and (captured -> module.scope_column) is null
-      or module.custom_data_column is not null and (captured -> module.custom_data_column) is null then
-    missing := collecta.missing_columns(captured, module, truncated);
-    if missing is not null then
-      select v.* into other
-      from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-      where m.module_id = module.module_id and v.version <> module.version
-        and collecta.missing_columns(captured, v, truncated) is null;
-      if found then
-        module := other;
-      else
-        unroutable := format('column %s is not in the captured row: it was renamed or dropped; '
-          'select collecta.attach_module(%L, %L, ...); then select collecta.route_again();', missing,
-          module.relation::regclass, module.slug);
-      end if;
-      -- Known although unroutable, it holds back the record's later changes at ordered endpoints.
+    if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
+      old_id := safe_old ->> module.key_columns[1];
+      new_id := safe_new ->> module.key_columns[1];
+    else
       old_id := collecta.record_id(safe_old, module.key_columns);
       new_id := collecta.record_id(safe_new, module.key_columns);
     end if;
-  end if;
-  if module.scope_column is not null then
-    scope := collecta.record_id(captured, array[module.scope_column]);
-  end if;
-  if unroutable is not null or operation <> 'U' or old_id <> new_id then
-    return;
-  end if;
+    if coalesce(new_id, old_id) is null
+        or module.status_column is not null and (captured -> module.status_column) is null
+        or module.scope_column is not null and (captured -> module.scope_column) is null
+        or module.custom_data_column is not null and (captured -> module.custom_data_column) is null then
+      missing := collecta.missing_columns(captured, module, truncated);
+      if missing is not null then
+        select v.* into other
+        from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+        where m.module_id = module.module_id and v.version <> module.version
+          and collecta.missing_columns(captured, v, truncated) is null;
+        if found then
+          module := other;
+        else
+          unroutable := format('column %s is not in the captured row: it was renamed or dropped; '
+            'select collecta.attach_module(%L, %L, ...); then select collecta.route_again();', missing,
+            module.relation::regclass, module.slug);
+        end if;
+        -- Known although it is unroutable, it holds back the record's later changes at ordered endpoints.
+        old_id := collecta.record_id(safe_old, module.key_columns);
+        new_id := collecta.record_id(safe_new, module.key_columns);
+      end if;
+    end if;
+    if module.scope_column is not null then
+      scope := collecta.record_id(captured, array[module.scope_column]);
+    end if;
+    if operation <> 'U' or unroutable is not null or old_id <> new_id then
+      events := case when unroutable is null then
+        case operation when 'I' then '{record_created}'::text[] else '{record_deleted}' end end;
+      exit reading;
+    end if;
 
-  if module.status_column is not null then
-    status_from := coalesce(collecta.unmask_escapes((safe_old -> module.status_column)::text), 'null');
-    status_to := coalesce(collecta.unmask_escapes((safe_new -> module.status_column)::text), 'null');
-    status_changed := status_from <> status_to;
-  end if;
-  if truncated then
-    custom_data_changed := coalesce((safe_new ->> '$custom_data_changed')::boolean,
-      (safe_old ->> '$custom_data_changed')::boolean, false);
-    updated := true;
-    previous := '{'
-      || case when status_changed then to_json(module.status_column)::text || ':' || status_from else '' end || '}';
-    return;
-  end if;
-  -- Both rows are of one table: the same columns in the same order.
-  select '{' || string_agg(to_json(c.key)::text || ':' || c.was::text, ',') || '}',
-    coalesce(bool_or(c.key <> all (module.ignore_columns)), false),
-    coalesce(bool_or(c.key = module.custom_data_column), false)
-  into previous, updated, custom_data_changed
-  from rows from (json_each(safe_old), json_each(safe_new)) c (key, was, new_key, is_now)
-  where c.was::text <> c.is_now::text;
-  previous := collecta.unmask_escapes(previous);
+    if module.status_column is not null then
+      status_from := coalesce(collecta.unmask_escapes((safe_old -> module.status_column)::text), 'null');
+      status_to := coalesce(collecta.unmask_escapes((safe_new -> module.status_column)::text), 'null');
+      status_changed := status_from <> status_to;
+    end if;
+    if truncated then
+      custom_data_changed := coalesce((safe_new ->> '$custom_data_changed')::boolean,
+        (safe_old ->> '$custom_data_changed')::boolean, false);
+      updated := true;
+      previous := '{' || case when status_changed
+        then to_json(module.status_column)::text || ':' || status_from else '' end || '}';
+    else
+      -- Both rows are of one table: the same columns in the same order.
+      select '{' || string_agg(to_json(c.key)::text || ':' || c.was::text, ',') || '}',
+        bool_or(c.key <> all (module.ignore_columns)), bool_or(c.key = module.custom_data_column)
+      into previous, updated, custom_data_changed
+      from rows from (json_each(safe_old), json_each(safe_new)) c (key, was, new_key, is_now)
+      where c.was::text <> c.is_now::text;
+      previous := collecta.unmask_escapes(previous);
+    end if;
+    events := array[case when updated then 'record_updated' end, case when status_changed then 'status_change' end,
+      case when custom_data_changed then 'custom_data_updated' end];
+  end;
+  return row(module.version, module.slug, scope, coalesce(new_id, old_id), old_id <> new_id, events, status_from,
+    status_to, previous, truncated, unroutable)::collecta.change_reading;
 end
 $$;
 comment on function collecta.read_change is
-  'What one outbox row means: which record, what changed, and the pieces of its payload.';
+  'What one outbox row means to the module version it was captured under, or to the one in force (read_by): which
+record, which events, and the pieces of its payload. Without events it is muted or unroutable.';
 --! EndIncluded outbound/2_route/internal/read_change.sql
 --! Included outbound/2_route/internal/chain_changes.sql
 -- Each change leads from one state of the record to another, so the order in which they happened is a path that takes
@@ -3516,7 +3580,7 @@ set search_path = pg_catalog, pg_temp
 set enable_nestloop = off set enable_seqscan = on set enable_hashjoin = on set enable_mergejoin = on set jit = off
 as $$
 declare
-  most constant int := 20000;
+  most constant int := 5000;
   seen constant pg_snapshot := pg_current_snapshot();
 begin
   with change as materialized (
@@ -3576,7 +3640,8 @@ begin
           when s.record_id is null or not bool_or(s.broken)
             and (array_agg(s.trigger_depth order by s.slot))[1] = min(s.trigger_depth) then null
           -- Two are the usual case: the statement after what its trigger did.
-          when count(*) = 2 and (array_agg(s.to_state order by s.slot))[2] = (array_agg(s.from_state order by s.slot))[1]
+          when count(*) = 2 and (array_agg(s.to_state order by s.slot))[2]
+              = (array_agg(s.from_state order by s.slot))[1]
             then '{2,1}'::int[]
           when count(*) > 2
             then collecta.chain_changes(array_agg(s.from_state order by s.slot), array_agg(s.to_state order by s.slot),
@@ -3586,7 +3651,8 @@ begin
       group by s.transaction_id, s.module_id, s.record_id) g
     cross join lateral (
       select g.slots[t.place] as slot, g.change_ids[t.i] as change_id, g.operations[t.i] as operation, g.nested
-      from unnest(coalesce(g.path, array(select i from generate_subscripts(g.slots, 1) i))) with ordinality t (i, place)) p
+      from unnest(coalesce(g.path, array(select i from generate_subscripts(g.slots, 1) i)))
+        with ordinality t (i, place)) p
   ), gone as (
     delete from collecta.outbox o
     using (select distinct p.change_id from placed p where p.nested or p.slot <> p.change_id) p
@@ -3676,16 +3742,28 @@ create or replace function collecta.event_id(
 ) returns text
 language sql stable
 as $$
-  select 'evt_' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint / 1000), 12, '0')
-    || '7' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 3, '0')
-    || '8' || lpad(to_hex(change_id & 268435455), 7, '0')
-    || case operation when 'U' then number::text when 'I' then '4' else '5' end
-    || lpad(to_hex(hashint8extended(transaction_id::text::bigint,
-      change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455), 7, '0')
+  -- Two halves of 64 bits: milliseconds, 7 and the rest of the microseconds; 8, change, kind and a hash.
+  select 'evt_' || lpad(to_hex((((date_part('epoch', captured_at) * 1000000)::bigint / 1000) << 16) + 28672
+      + (date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 16, '0')
+    || to_hex((-8::bigint << 60) + ((change_id & 268435455) << 32)
+      + ((case operation when 'U' then number when 'I' then 4 else 5 end)::bigint << 28)
+      + (hashint8extended(transaction_id::text::bigint,
+        change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455))
 $$;
 comment on function collecta.event_id(bigint, "char", timestamptz, xid8, int) is
   'The id of what a change means: number 1 record_updated, 2 status_change, 3 custom_data_updated.';
 --! EndIncluded outbound/2_route/internal/event_id.sql
+--! Included outbound/2_route/internal/event_record.sql
+create or replace function collecta.event_record(operation "char", old json, new json, truncated boolean) returns text
+language sql immutable
+as $$
+  select case
+    when operation = 'T' then 'null'
+    when truncated then collecta.pick_columns(coalesce(new, old), '{$truncated,$custom_data_changed}', false)::text
+    else coalesce(new, old)::text end
+$$;
+comment on function collecta.event_record("char", json, json, boolean) is 'The payload''s record.';
+--! EndIncluded outbound/2_route/internal/event_record.sql
 --! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
   event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
@@ -3732,25 +3810,6 @@ $$;
 comment on function collecta.visible_part(text, collecta.module_versions, text, boolean, text, text) is
   'What a payload_role may see of a payload. A change of which it may see nothing is no event to it.';
 --! EndIncluded outbound/2_route/internal/visible_part.sql
---! Included outbound/2_route/internal/recipients.sql
--- It has no SET clause and one SELECT, so that it becomes part of the query that calls it.
-create or replace function collecta.recipients(module_id int, event text, scope text, change_id bigint)
-returns table (endpoint_id text, payload_role text, filter jsonpath, ordered boolean)
-language sql stable
-as $$
-  select e.endpoint_id, e.payload_role, e.filter, e.ordered
-  from (
-    -- Two looks into the index and no OR, so that ten thousand tenants' endpoints cost what one does.
-    select s.endpoint_id, s.after_change_id from collecta.subscriptions s
-    where s.module_id = recipients.module_id and s.event = recipients.event and s.scope is null
-    union all
-    select s.endpoint_id, s.after_change_id from collecta.subscriptions s
-    where s.module_id = recipients.module_id and s.event = recipients.event and s.scope = recipients.scope) s
-  join collecta.endpoints e on e.endpoint_id = s.endpoint_id
-  where s.after_change_id < recipients.change_id and e.state <> 'deleted'
-$$;
-comment on function collecta.recipients(int, text, text, bigint) is 'Endpoints that subscribe to an event, before filters.';
---! EndIncluded outbound/2_route/internal/recipients.sql
 --! Included outbound/2_route/internal/route_aside.sql
 create or replace function collecta.route_aside(change_ids bigint[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -3767,252 +3826,368 @@ as $$
   )
   insert into collecta.unrouted (change_id, module, record_id, record_key, version, operation, old, new,
     transaction_id, trigger_depth, captured_at, context, reason)
-  select g.change_id, coalesce((r.module).slug, ''), k.record_id,
-    case when k.record_id is not null then collecta.record_key((r.module).slug, k.record_id) end,
+  select g.change_id, coalesce(r.slug, ''), r.record_id,
+    case when r.record_id is not null then collecta.record_key(r.slug, r.record_id) end,
     g.version, g.operation, g.old, g.new, g.transaction_id, g.trigger_depth, g.captured_at, g.context, r.unroutable
   from gone g
   left join collecta.module_versions v on v.version = g.version
   cross join lateral collecta.read_change(v, g.operation, g.old, g.new) r
-  cross join lateral (select coalesce(r.new_id, r.old_id) as record_id) k
   where r.unroutable is not null
 $$;
 comment on function collecta.route_aside(bigint[]) is
   'For changes that are no events: notes what was muted, and sets aside what read_change finds unroutable.';
 --! EndIncluded outbound/2_route/internal/route_aside.sql
+--! Included outbound/2_route/internal/claim_room.sql
+create type collecta.claim_room as (
+  deliveries int, -- so many may be leased, of so many bytes, and so many of one endpoint
+  bytes bigint,
+  per_endpoint int,
+  except_endpoints text[], -- none of these
+  marks jsonb, -- by endpoint: where dead rows of the queue end
+  lease interval,
+  runner int
+);
+comment on type collecta.claim_room is 'What a claim has room for, and what its leases are to be.';
+--! EndIncluded outbound/2_route/internal/claim_room.sql
+--! Included outbound/2_route/internal/routed_changes.sql
+create type collecta.routed_changes as (
+  routed int, -- -1: another session was routing
+  next_change bigint, -- where to begin the next time
+  more boolean, -- it ended before the outbox did
+  in_order pg_snapshot, -- changes visible in it are in order
+  deliveries json, -- born leased
+  endpoint_ids text[], -- of these, one for each
+  bytes bigint, -- of these
+  awaited boolean, -- something waits for their record
+  waiting boolean -- more became due than was leased
+);
+comment on type collecta.routed_changes is 'What route_changes did.';
+--! EndIncluded outbound/2_route/internal/routed_changes.sql
+--! Included outbound/2_route/internal/join_arrays.sql
+create or replace function collecta.join_arrays(one json, other json) returns json
+language sql immutable
+as $$
+  select case when one is null then other when other is null then one
+    else (left(one::text, -1) || ',' || substr(other::text, 2))::json end
+$$;
+comment on function collecta.join_arrays(json, json) is 'One JSON array of two that have elements, or null.';
+--! EndIncluded outbound/2_route/internal/join_arrays.sql
+--! Included outbound/2_route/internal/recipient.sql
+create type collecta.recipient as (
+  place int, -- of its event among those of the change
+  payload_role text,
+  endpoint_id text, -- null: nobody, but the event is to be written
+  after_change_id bigint,
+  filter jsonpath,
+  ordered boolean,
+  free int -- how many of its deliveries may be leased at once
+);
+comment on type collecta.recipient is 'Who gets an event.';
+--! EndIncluded outbound/2_route/internal/recipient.sql
+--! Included outbound/2_route/internal/recipients.sql
+-- What route_changes keeps while module, operation and scope stay the same.
+create or replace function collecta.recipients(
+  module_id int, operation "char", scope text, present timestamptz, room collecta.claim_room
+) returns collecta.recipient[]
+language plpgsql stable
+as $$
+declare
+  kinds constant text[] := case operation when 'I' then '{record_created}'
+    when 'U' then '{record_updated,status_change,custom_data_updated}' else '{record_deleted}' end;
+  found_some collecta.recipient[];
+  without_role text[];
+begin
+  select array_agg(row(array_position(kinds, s.event), e.payload_role, e.endpoint_id, s.after_change_id, e.filter,
+      e.ordered, coalesce(f.free, 0))::collecta.recipient
+      order by array_position(kinds, s.event), e.payload_role, e.endpoint_id),
+    array_agg(s.event) filter (where e.payload_role = '')
+  into found_some, without_role
+  from (
+    -- Two looks into the index and no OR, so that ten thousand tenants' endpoints cost what one does.
+    select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+    where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope is null
+    union all
+    select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+    where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope = recipients.scope) s
+  join collecta.endpoints e on e.endpoint_id = s.endpoint_id
+  left join lateral (
+    -- As many as max_in_flight says may be in flight, if all that is due already is.
+    select e.max_in_flight - (
+      select count(*) from (
+        select from collecta.delivery_queue q
+        where q.endpoint_id = e.endpoint_id and q.due_at <= present
+          and q.due_at >= coalesce((room.marks ->> e.endpoint_id)::timestamptz, '-infinity')
+        limit e.max_in_flight) q) as free
+    where room.deliveries > 0 and e.state = 'active' and not e.ordered and e.endpoint_id <> all (room.except_endpoints)
+      and exists (select from collecta.endpoint_secrets x where x.endpoint_id = e.endpoint_id)
+      and not exists (select from collecta.endpoint_flow f where f.endpoint_id = e.endpoint_id
+        and (f.held_until > present or f.pace is not null or f.max_per_second is not null
+          or f.learned_per_second is not null))) f on true
+  where e.state <> 'deleted';
+  if kinds <@ without_role then
+    return found_some;
+  end if;
+  -- An event to which anybody subscribes is written, before scope and filter, with the body of an endpoint without a
+  -- role.
+  return array(
+    select r from (
+      select * from unnest(found_some)
+      union all
+      select array_position(kinds, s.event), '', null, min(s.after_change_id), null, false, null
+      from collecta.subscriptions s
+      where s.module_id = recipients.module_id and s.event = any (kinds)
+      group by s.event) r
+    order by r.place, r.payload_role, r.endpoint_id);
+end
+$$;
+comment on function collecta.recipients is
+  'Endpoints that subscribe to what an operation means, event by event, before filters.';
+--! EndIncluded outbound/2_route/internal/recipients.sql
+--! Included outbound/2_route/internal/event_body_for_role.sql
+create or replace function collecta.event_body_for_role(
+  payload_role text, event_id text, event text, change collecta.outbox, reading collecta.change_reading
+) returns text
+language plpgsql stable
+as $$
+declare
+  module collecta.module_versions;
+  part record;
+begin
+  select * into module from collecta.module_versions v where v.version = reading.read_by;
+  part := collecta.visible_part(payload_role, module, event, reading.truncated,
+    collecta.event_record(change.operation, change.old, change.new, reading.truncated), reading.previous);
+  if part.is_event then
+    return collecta.event_body(event_id, event, change.change_id, change.captured_at, reading.slug,
+      case when part.key_is_visible then to_json(reading.record_id)::text end, reading.status_from, reading.status_to,
+      part.record, part.previous, change.context, case when change.operation = 'T' then change.new ->> 'count' end,
+      reading.truncated);
+  end if;
+  return null;
+end
+$$;
+comment on function collecta.event_body_for_role is
+  'The payload with what a payload_role may see of it; null where that is nothing of what changed.';
+--! EndIncluded outbound/2_route/internal/event_body_for_role.sql
+--! Included outbound/2_route/internal/routed_delivery.sql
+create type collecta.routed_delivery as (
+  delivery_id bigint,
+  change_id bigint,
+  position int,
+  endpoint_id text,
+  event_id text,
+  payload_role text,
+  record_key bigint, -- at an ordered endpoint
+  bytes int,
+  event int, -- the place of its event among those of the call
+  free int, -- how many its endpoint may have leased: from there on their records are waited for
+  is_leased boolean
+);
+comment on type collecta.routed_delivery is 'A row of the queue before route_changes writes it.';
+--! EndIncluded outbound/2_route/internal/routed_delivery.sql
+--! Included outbound/2_route/internal/changes_of_keys.sql
+create or replace function collecta.changes_of_keys(from_change bigint, most int) returns bigint[]
+language sql stable
+as $$
+  select array_agg(o.change_id)
+  from (select * from collecta.outbox o where o.change_id >= from_change order by o.change_id limit most) o
+  join collecta.module_versions v on v.version = o.version
+  where o.operation = 'U' and (collecta.read_change(v, o.operation, o.old, o.new)).changes_key
+$$;
+comment on function collecta.changes_of_keys(bigint, int) is
+  'Updates that change a key, among the changes routed next.';
+--! EndIncluded outbound/2_route/internal/changes_of_keys.sql
 --! Included outbound/2_route/internal/route_changes.sql
 -- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints
 -- happens here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since
--- what it skipped would be overtaken. A slice ends by number, bytes and time, so that neither a slow filter nor a large
--- record holds up claims for long. It is one statement: for a single change its parts cost less than several would.
--- Queue rows are born leased where the caller has room for them and their endpoint too: what is sent at once need not be
--- looked for again.
+-- what it skipped would be overtaken. It ends by number, bytes and time, so that neither a slow filter nor a large
+-- record holds up claims for long.
+-- Change by change into arrays, which are written at the end: one change costs little, and so does each of many.
 create or replace function collecta.route_changes(
   max_changes int default 250,
   from_change bigint default 0,
   settled_change bigint default 0,
-  inout in_order pg_snapshot default null,
+  in_order pg_snapshot default null,
   only_change bigint default null,
   without_filters text default null,
-  room int default 0,
-  room_bytes bigint default 0,
-  per_endpoint int default 0,
-  lease interval default '0',
-  runner int default null,
-  marks jsonb default '{}',
-  except_endpoints text[] default '{}',
-  out routed int,
-  out next_change bigint,
-  out more boolean,
-  out deliveries json,
-  out endpoint_ids text[],
-  out leased int,
-  out leased_bytes bigint,
-  out awaited boolean
-)
+  room collecta.claim_room default null
+) returns collecta.routed_changes
 language plpgsql volatile security definer
--- Nested loops only: they keep the outbox's order, and take each change when the ones before it are done.
 set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
   began timestamptz;
-  slice record;
-  in_order_for bigint; -- the last change that made us put the outbox in order
+  change collecta.outbox;
+  module collecta.module_versions; -- that the change was captured under
+  reading collecta.change_reading;
+  recipients collecta.recipient[]; -- of an operation on a module in a scope:
+  operation "char";
+  version int;
+  scope text;
+  recipient collecta.recipient;
+  place int; -- the event at hand, whose recipients come one after the other
+  payload_role text;
+  event_id text;
+  body text; -- null: it is no event, or none to this payload_role
+  matches boolean;
+  reason text; -- why its filter cannot tell
+  is_leased boolean;
+  -- What is to be written.
+  events collecta.events[];
+  deliveries collecta.routed_delivery[];
+  taken bigint[];
+  aside bigint[]; -- of these: what is no event (muted, unroutable)
+  bytes bigint;
+  leased int;
+  leased_bytes bigint;
+  stopped_at bigint; -- a change that must be put in order first
+  in_order_for bigint; -- the last one for which that was tried
+  next_change bigint;
+  ordered_endpoints text[];
+  ordered_records bigint[];
+  result collecta.routed_changes;
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    routed := -1;
-    return;
+    result.routed := -1;
+    return result;
   end if;
-  if room > 0 then
-    -- One claim at a time. The slice below is a new statement, and so its snapshot has the last claim in it.
+  if room.deliveries > 0 then
+    -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
     perform pg_advisory_xact_lock(1668246636, 3);
   end if;
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   began := clock_timestamp();
-  routed := 0;
-  if from_change > settled_change and only_change is null
-      and exists (select from collecta.endpoints e where e.ordered and e.state <> 'deleted')
-      and exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change) then
-    -- A writer that took its change_id before the hint and committed after it was overtaken; what it did to an ordered
-    -- record comes first.
-    from_change := settled_change;
+  if from_change > settled_change and only_change is null then
+    if exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change) then
+      -- A writer that took its change_id before the hint and committed after it was overtaken; what it did comes first.
+      from_change := settled_change;
+    end if;
   end if;
 
   loop
-    with change as materialized (
-      select c.*, coalesce((c.reading).new_id, (c.reading).old_id) as record_id,
-        coalesce(bool_or(c.is_stop) over (rows unbounded preceding), false) as is_left
-      from (
-        select o.*,
-          not o.is_in_time or (o.reading).old_id <> (o.reading).new_id
-            or o.trigger_depth > 1 and (in_order is null or not pg_visible_in_snapshot(o.transaction_id, in_order))
-            as is_stop,
-          (o.reading).unroutable is not null or o.operation = 'M' as is_aside
-        from (
-          select o.*, collecta.read_change(case when o.is_in_time then v end, o.operation, o.old, o.new) as reading
-          from (
-            select o.*,
-              -- Asked for each change when the ones before it are done, filters included.
-              row_number() over () = 1 or clock_timestamp() < began + interval '200 ms'
-                and sum(coalesce(octet_length(o.old::text), 0) + coalesce(octet_length(o.new::text), 0))
-                  over (rows unbounded preceding) < 8000000 as is_in_time
-            from (
-              select * from collecta.outbox o
-              where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
-              order by o.change_id limit max_changes) o) o
-          left join collecta.module_versions v on v.version = o.version
-          offset 0) o
-        offset 0) c
-    ), event as materialized (
-      select e.*, row_number() over () as number
-      from (
-        select c.change_id, c.captured_at, ((c.reading).module).module_id, ((c.reading).module).slug, (c.reading).scope,
-          c.record_id, k.kind, k.place, r.payload_role, i.event_id,
-          collecta.event_body(i.event_id, k.kind, c.change_id, c.captured_at, ((c.reading).module).slug,
-            case when coalesce(p.key_is_visible, true) then to_json(c.record_id)::text end, (c.reading).status_from,
-            (c.reading).status_to, coalesce(p.record, t.record), case when r.payload_role = '' then (c.reading).previous
-              else p.previous end, c.context, case when c.operation = 'T' then c.new ->> 'count' end,
-            (c.reading).truncated) as body
-        from change c
-        cross join lateral (
-          select k.kind, k.place
-          from unnest(case c.operation when 'I' then array['record_created'] when 'U' then array[
-              case when (c.reading).updated then 'record_updated' end,
-              case when (c.reading).status_changed then 'status_change' end,
-              case when (c.reading).custom_data_changed then 'custom_data_updated' end]
-            else array['record_deleted'] end) with ordinality k (kind, place)
-          where k.kind is not null) k
-        -- One body for an event, and one more for each payload_role that an endpoint has. It is written when anybody
-        -- subscribes to it, before scope and filter.
-        cross join lateral (
-          select '' as payload_role
-          where exists (select from collecta.subscriptions s where s.module_id = ((c.reading).module).module_id
-            and s.event = k.kind and s.after_change_id < c.change_id)
-          union all
-          select distinct e.payload_role
-          from collecta.recipients(((c.reading).module).module_id, k.kind,
-            (c.reading).scope, c.change_id) e
-          where e.payload_role <> '') r
-        cross join lateral (
-          select collecta.event_id(c.change_id, c.operation, c.captured_at, c.transaction_id, k.place::int)) i (event_id)
-        cross join lateral (
-          select case when c.operation = 'T' then 'null'
-            when (c.reading).truncated
-              then collecta.pick_columns(coalesce(c.new, c.old), '{$truncated,$custom_data_changed}', false)::text
-            else coalesce(c.new, c.old)::text end) t (record)
-        left join lateral (
-          select v.* from collecta.visible_part(r.payload_role, (c.reading).module, k.kind, (c.reading).truncated,
-            t.record, (c.reading).previous) v
-          where r.payload_role <> ''
-          offset 0) p on true
-        where not c.is_left and not c.is_aside and p.is_event is not false
-        offset 0) e
-    ), queue_row as materialized (
-      select q.*, row_number() over () as place_in_slice,
-        sum(q.bytes) over (rows unbounded preceding) as bytes_so_far,
-        nextval('collecta.delivery_queue_delivery_id_seq') as delivery_id
-      from (
-        select v.change_id, v.place, v.event_id, v.payload_role, v.number, octet_length(v.body) as bytes, v.slug,
-          v.record_id, e.endpoint_id, case when e.ordered then collecta.record_key(v.slug, v.record_id) end as record_key,
-          case when e.filter is not null then coalesce(without_filters, f.reason) end as refused
-        from event v
-        cross join lateral collecta.recipients(v.module_id, v.kind, v.scope, v.change_id) e
-        left join lateral (
-          select t.matches, t.reason from collecta.try_filter(v.body, e.filter) t
-          where e.filter is not null and without_filters is null
-          offset 0) f on true
-        where e.payload_role = v.payload_role
-          and (e.filter is null or without_filters is not null or f.matches or f.reason is not null)
-        offset 0) q
-    ), endpoint as materialized (
-      -- As many may be in flight as max_in_flight says, if all that is due already is. An endpoint gets an event once: the
-      -- event's number bounds how many rows of it there are so far.
-      select e.endpoint_id, e.max_in_flight - (
-          select count(*) from (
-            select from collecta.delivery_queue d
-            where d.endpoint_id = e.endpoint_id and d.due_at <= began
-              and d.due_at >= coalesce((marks ->> e.endpoint_id)::timestamptz, '-infinity')
-            limit e.max_in_flight) d) as free
-      from (select distinct q.endpoint_id from queue_row q where room > 0 limit 64) q
-      join collecta.endpoints e on e.endpoint_id = q.endpoint_id
-      where e.state = 'active' and not e.ordered and e.endpoint_id <> all (except_endpoints)
-        and exists (select from collecta.endpoint_secrets s where s.endpoint_id = e.endpoint_id)
-        and not exists (select from collecta.endpoint_flow f where f.endpoint_id = e.endpoint_id
-          and (f.held_until > began or f.pace is not null or f.max_per_second is not null
-            or f.learned_per_second is not null))
-    ), delivery as materialized (
-      select q.*, (select count(*) from event) >= e.free as fills,
-        e.endpoint_id is not null and q.number <= least(e.free, per_endpoint) and q.place_in_slice <= room
-          and q.bytes_so_far - q.bytes < room_bytes as is_leased
-      from queue_row q
-      left join endpoint e on e.endpoint_id = q.endpoint_id
-      where q.refused is null
-    ), gone as (
-      delete from collecta.outbox o
-      where o.change_id = any (array(select c.change_id from change c where not c.is_left and not c.is_aside))
+    for change in
+      select * from collecta.outbox o
+      where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
+      order by o.change_id limit max_changes
+    loop
+      if module.version is distinct from change.version then
+        select * into module from collecta.module_versions v where v.version = change.version;
+      end if;
+      reading := collecta.read_change(module, change.operation, change.old, change.new);
+      if reading.changes_key or change.trigger_depth > 1
+          and (in_order is null or not pg_visible_in_snapshot(change.transaction_id, in_order)) then
+        stopped_at := change.change_id;
+        exit;
+      end if;
+      taken := taken || change.change_id;
+      if reading.events is null then
+        aside := aside || change.change_id;
+        continue;
+      end if;
+      if operation is distinct from change.operation or version is distinct from reading.read_by
+          or scope is distinct from reading.scope then
+        operation := change.operation;
+        version := reading.read_by;
+        scope := reading.scope;
+        recipients := collecta.recipients(module.module_id, operation, scope, began, room);
+      end if;
+
+      place := null;
+      foreach recipient in array coalesce(recipients, '{}') loop
+        continue when reading.events[recipient.place] is null or recipient.after_change_id >= change.change_id;
+        if place is distinct from recipient.place or payload_role <> recipient.payload_role then
+          -- One body for an event, and one more for each payload_role that an endpoint has.
+          place := recipient.place;
+          payload_role := recipient.payload_role;
+          event_id := collecta.event_id(change.change_id, operation, change.captured_at, change.transaction_id, place);
+          if payload_role = '' then
+            body := collecta.event_body(event_id, reading.events[place], change.change_id, change.captured_at,
+              reading.slug, to_json(reading.record_id)::text, reading.status_from, reading.status_to,
+              collecta.event_record(operation, change.old, change.new, reading.truncated), reading.previous,
+              change.context, case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
+          else
+            body := collecta.event_body_for_role(payload_role, event_id, reading.events[place], change, reading);
+          end if;
+          if body is not null then
+            bytes := coalesce(bytes, 0) + octet_length(body);
+            events := events || row(event_id, payload_role, began, change.change_id, place - 1, reading.slug,
+              reading.events[place], reading.record_id, scope, change.captured_at, body)::collecta.events;
+          end if;
+        end if;
+        continue when body is null or recipient.endpoint_id is null;
+        if recipient.filter is not null then
+          matches := false;
+          reason := without_filters;
+          if reason is null then
+            select f.matches, f.reason into matches, reason from collecta.try_filter(body, recipient.filter) f;
+          end if;
+          if reason is not null then
+            insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
+              payload_role, routed_at, reason, set_aside_at)
+            values (change.change_id, place - 1, recipient.endpoint_id, reading.slug, reading.record_id,
+              collecta.record_key(reading.slug, reading.record_id), event_id, payload_role, began, reason, began);
+          end if;
+          continue when not matches;
+        end if;
+        is_leased := cardinality(events) <= least(recipient.free, room.per_endpoint)
+          and coalesce(leased, 0) < room.deliveries and coalesce(leased_bytes, 0) < room.bytes;
+        if is_leased then
+          leased := coalesce(leased, 0) + 1;
+          leased_bytes := coalesce(leased_bytes, 0) + octet_length(body);
+        end if;
+        deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id, place - 1,
+          recipient.endpoint_id, event_id, payload_role,
+          case when recipient.ordered then collecta.record_key(reading.slug, reading.record_id) end,
+          octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
+      end loop;
+      exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
+    end loop;
+    exit when taken is not null or stopped_at is null;
+    if in_order_for = stopped_at then
+      -- Its key was read here and cannot be read there.
+      perform collecta.set_aside_change(stopped_at, 'the order of its statement cannot be told');
+    else
+      in_order := coalesce(
+        collecta.put_in_order(stopped_at, collecta.changes_of_keys(stopped_at, max_changes)), in_order);
+      in_order_for := stopped_at;
+    end if;
+    stopped_at := null;
+  end loop;
+
+  if aside is not null then
+    perform collecta.route_aside(aside);
+  end if;
+  if taken is not null then
+    with gone as (
+      delete from collecta.outbox o where o.change_id = any (taken)
     ), written as (
-      insert into collecta.events (event_id, payload_role, routed_at, sequence, position, module, event, record_id, scope,
-        occurred_at, body)
-      select v.event_id, v.payload_role, began, v.change_id, v.place - 1, v.slug, v.kind, v.record_id, v.scope,
-        v.captured_at, v.body
-      from event v
+      insert into collecta.events select * from unnest(events)
     ), queued as (
       insert into collecta.delivery_queue (delivery_id, change_id, position, endpoint_id, event_id, payload_role,
         routed_at, due_at, record_key, bytes, leased_until, runner)
       overriding system value
-      select d.delivery_id, d.change_id, d.place - 1, d.endpoint_id, d.event_id, d.payload_role, began,
+      select d.delivery_id, d.change_id, d.position, d.endpoint_id, d.event_id, d.payload_role, began,
         case when d.record_key is null then began else 'infinity' end, d.record_key, d.bytes,
-        case when d.is_leased then began + lease end, case when d.is_leased then route_changes.runner end
-      from delivery d
-    ), refused as (
-      insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
-        payload_role, routed_at, reason, set_aside_at)
-      select q.change_id, q.place - 1, q.endpoint_id, q.slug, q.record_id, collecta.record_key(q.slug, q.record_id),
-        q.event_id, q.payload_role, began, q.refused, began
-      from queue_row q where q.refused is not null
+        case when d.is_leased then began + room.lease end, case when d.is_leased then room.runner end
+      from unnest(deliveries) d
     )
-    select c.*, d.* into slice
-    from (
-      select count(*) filter (where not c.is_left)::int as routed, max(c.change_id) filter (where not c.is_left) as last,
-        min(c.change_id) filter (where c.is_left) as stopped_at, count(*) as looked_at,
-        array_agg(c.change_id) filter (where c.is_aside and not c.is_left) as aside,
-        array_agg(c.change_id) filter (where (c.reading).old_id <> (c.reading).new_id) as changes_key
-      from change c) c
-    cross join (
-      select json_agg(json_build_object('id', d.delivery_id, 'lease', (extract(epoch from began + lease) * 1000000)::bigint,
-          'endpoint', d.endpoint_id, 'event', d.event_id, 'body', (select array_agg(v.body) from event v)[d.number],
-          'awaited', d.fills)) filter (where d.is_leased) as deliveries,
-        array_agg(d.endpoint_id) filter (where d.is_leased) as endpoint_ids,
-        count(*) filter (where d.is_leased)::int as leased, sum(d.bytes) filter (where d.is_leased) as leased_bytes,
-        bool_or(d.fills) filter (where d.is_leased) as awaited,
-        array_agg(d.endpoint_id) filter (where d.record_key is not null) as ordered_endpoints,
-        array_agg(d.record_key) filter (where d.record_key is not null) as ordered_records
-      from delivery d) d;
-    exit when slice.routed > 0 or slice.stopped_at is null;
-    if in_order_for = slice.stopped_at then
-      -- Its key was read here and cannot be read there.
-      perform collecta.set_aside_change(slice.stopped_at, 'the order of its statement cannot be told');
-    else
-      in_order := coalesce(collecta.put_in_order(slice.stopped_at, slice.changes_key), in_order);
-      in_order_for := slice.stopped_at;
+    select json_agg(json_build_object('id', d.delivery_id,
+        'lease', (extract(epoch from began + room.lease) * 1000000)::bigint, 'endpoint', d.endpoint_id,
+        'event', d.event_id, 'body', (events[d.event]).body, 'awaited', cardinality(events) >= d.free))
+        filter (where d.is_leased),
+      array_agg(d.endpoint_id) filter (where d.is_leased),
+      coalesce(bool_or(cardinality(events) >= d.free) filter (where d.is_leased), false),
+      coalesce(bool_or(d.is_leased is not true), false),
+      array_agg(d.endpoint_id) filter (where d.record_key is not null),
+      array_agg(d.record_key) filter (where d.record_key is not null)
+    into result.deliveries, result.endpoint_ids, result.awaited, result.waiting, ordered_endpoints, ordered_records
+    from unnest(deliveries) d;
+    if ordered_endpoints is not null then
+      perform collecta.promote_next(ordered_endpoints, ordered_records);
     end if;
-  end loop;
-
-  if slice.aside is not null then
-    perform collecta.route_aside(slice.aside);
-  end if;
-  if slice.ordered_endpoints is not null then
-    perform collecta.promote_next(slice.ordered_endpoints, slice.ordered_records);
-  end if;
-  routed := slice.routed;
-  more := slice.stopped_at is not null or slice.looked_at >= max_changes;
-  next_change := coalesce(slice.last + 1, from_change);
-  deliveries := slice.deliveries;
-  endpoint_ids := slice.endpoint_ids;
-  leased := slice.leased;
-  leased_bytes := coalesce(slice.leased_bytes, 0);
-  awaited := coalesce(slice.awaited, false);
-  if routed = 0 and from_change = 0 and only_change is null and clock_timestamp() > began + interval '5 ms' then
+    next_change := taken[cardinality(taken)] + 1;
+  elsif from_change = 0 and only_change is null and clock_timestamp() > began + interval '5 ms' then
     -- Only dead rows that an old snapshot keeps: their end is known if no writer holds an id among them.
     next_change := collecta.last_change_id() + 1;
     if exists (select from pg_locks l where l.relation = 'collecta.outbox'::regclass and l.mode = 'RowExclusiveLock'
@@ -4021,15 +4196,21 @@ begin
         or exists (select from collecta.outbox o where o.change_id < next_change) then
       next_change := 0;
     end if;
+  else
+    next_change := from_change;
   end if;
+  return row(coalesce(cardinality(taken), 0), next_change,
+    stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
+      or clock_timestamp() > began + interval '200 ms', in_order, result.deliveries, result.endpoint_ids,
+    leased_bytes, result.awaited, result.waiting)::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
   'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin
-(0: the whole); from settled_change on, another hint, a change may still appear before it; what is visible in in_order is
-in order (put_in_order). only_change routes one change alone; without_filters, a reason, sets aside what filters would
-have to judge. room, room_bytes and per_endpoint: how much may be born leased. routed is -1 while another session routes;
-more: the slice ended before the outbox did; next_change is the next call''s hint.';
+(0: the whole); from settled_change on, a hint for where records are in order, a change may still appear before it; what
+is visible in in_order is in order (put_in_order). only_change routes one change alone; without_filters, a reason, sets
+aside what filters would have to judge. room: what may be born leased. routed is -1 while another session routes; more:
+it ended before the outbox did; next_change is the next call''s hint; waiting: more became due than was leased.';
 --! EndIncluded outbound/2_route/internal/route_changes.sql
 --! Included outbound/2_route/runner/first_changes.sql
 create or replace function collecta.first_changes(most int) returns bigint[]
@@ -4069,8 +4250,10 @@ exception
 end
 $$;
 comment on function collecta.route_change(bigint, text, boolean) is
-  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy while
-another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes nothing.';
+  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy
+while
+another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes
+nothing.';
 --! EndIncluded outbound/2_route/runner/route_change.sql
 --! Included outbound/2_route/runner/set_aside_change.sql
 -- The last resort: by the change's number, reading, casting and indexing nothing of it.
@@ -4152,11 +4335,12 @@ as $$
     where q.record_key is not null and q.due_at = 'infinity') w
 $$;
 comment on function collecta.promote_waiting() is
-  'Makes due whatever waits behind nothing any more: a predecessor was deleted by hand, or an endpoint''s order changed.';
+  'Makes due whatever waits behind nothing any more: a predecessor was deleted by hand, or an endpoint''s order
+changed.';
 --! EndIncluded outbound/4_record/internal/promote_waiting.sql
 --! Included outbound/2_route/internal/take_back.sql
--- In the claim of a runner and not in the operator's transaction, which may stay open: what is taken back has to be routed
--- before anything of its record that waits, so this needs the router's lock.
+-- In the claim of a runner and not in the operator's transaction, which may stay open: what is taken back has to be
+-- routed before anything of its record that waits, so this needs the router's lock.
 create or replace function collecta.take_back() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4174,9 +4358,11 @@ begin
       select a.change_id from collecta.unrouted a where a.again and a.endpoint_id = '' order by a.change_id limit 50)
     returning *
   ), back as (
-    insert into collecta.outbox (change_id, version, operation, old, new, transaction_id, trigger_depth, captured_at, context)
+    insert into collecta.outbox (change_id, version, operation, old, new, transaction_id, trigger_depth, captured_at,
+      context)
     overriding system value
-    select c.change_id, c.version, c.operation, c.old, c.new, c.transaction_id, c.trigger_depth, c.captured_at, c.context
+    select c.change_id, c.version, c.operation, c.old, c.new, c.transaction_id, c.trigger_depth, c.captured_at,
+      c.context
     from change c
     returning change_id
   )
@@ -4213,14 +4399,14 @@ create type collecta.claim_cursor as (
   unsettled_xid xid8,
   oldest_xid xid8,
   in_order pg_snapshot, -- changes visible in it were put in order
-  marks jsonb, -- by endpoint: where dead rows of the queue end
-  after_endpoint text, -- whose turn it was last
+  route_due timestamptz, -- after a failure
   whole_at timestamptz, -- when the whole was looked at, and when it is next
   whole_due timestamptz,
   whole_cost interval,
   choose_due timestamptz, -- until then nothing but what is born leased can be due
   mend_due timestamptz,
-  route_due timestamptz -- after a failure
+  marks jsonb, -- by endpoint: where dead rows of the queue end
+  after_endpoint text -- whose turn it was last
 );
 comment on type collecta.claim_cursor is 'claim_deliveries'' hints, handed back unread as text.';
 --! EndIncluded outbound/3_claim/internal/claim_cursor.sql
@@ -4242,8 +4428,8 @@ as $$
     where q.ctid = l.row_at
     returning q.*, l.leased_until as lease_ended
   )
-  insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
-    started_at, finished_at, next_attempt_at, replay_of)
+  insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
+    error, started_at, finished_at, next_attempt_at, replay_of)
   select collecta.new_id('dlv'), l.event_id, l.payload_role, l.routed_at, l.endpoint_id, l.attempt + 1, 'lost',
     coalesce(e.url, ''), 'the runner vanished before the result was recorded; this is no attempt',
     l.lease_ended - s.lease, l.lease_ended, greatest(l.due_at, present), l.replay_of
@@ -4256,12 +4442,14 @@ as $$
       and c.relname = to_char(l.routed_at at time zone 'UTC', '"delivery_attempts_"YYYYMMDD'))
 $$;
 comment on function collecta.end_leases(tid[], timestamptz) is
-  'For deliveries whose runner was not heard of again: history says lost, which counts as no attempt, and the delivery may
+  'For deliveries whose runner was not heard of again: history says lost, which counts as no attempt, and the delivery
+may
 be claimed again.';
 --! EndIncluded outbound/3_claim/internal/end_leases.sql
 --! Included outbound/3_claim/internal/mend_queue.sql
 -- What a claim does about once a second, under the claim's lock: it sees which runners died, and puts back what an
--- operator asked for. Operators only mark their wishes, so that no transaction of theirs holds a lock that routing needs.
+-- operator asked for. Operators only mark their wishes, so that no transaction of theirs holds a lock that routing
+-- needs.
 create or replace function collecta.mend_queue(present timestamptz) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -4275,7 +4463,8 @@ begin
     select r.runner, exists (
         select from pg_locks l
         where l.locktype = 'advisory' and l.classid = 1668246639 and l.objid::bigint = r.runner and l.objsubid = 2
-          and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())) as alive
+          and l.granted
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())) as alive
     from collecta.runners r
   ), noted as (
     update collecta.runners r
@@ -4298,7 +4487,8 @@ begin
   into endpoint_ids, record_keys
   from (
     -- Ordered, so that it is read by the index of replays.
-    select * from collecta.delivery_queue q where q.replay_of is not null order by q.event_id, q.endpoint_id offset 0) q;
+    select * from collecta.delivery_queue q where q.replay_of is not null
+    order by q.event_id, q.endpoint_id offset 0) q;
   if endpoint_ids is not null then
     perform collecta.promote_next(endpoint_ids, record_keys);
   end if;
@@ -4342,7 +4532,8 @@ begin
 end
 $$;
 comment on function collecta.flow_limits(timestamptz) is
-  'By endpoint_id of whoever is limited: how many deliveries may be in flight, how many may begin now, and within how many
+  'By endpoint_id of whoever is limited: how many deliveries may be in flight, how many may begin now, and within how
+many
 milliseconds; and when the first of them may begin again.';
 --! EndIncluded outbound/3_claim/internal/flow_limits.sql
 --! Included outbound/3_claim/internal/use_slots.sql
@@ -4373,7 +4564,8 @@ begin
   with gone as (
     delete from collecta.delivery_queue q where q.delivery_id = any (ids) returning *
   )
-  insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id, payload_role,
+  insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
+    payload_role,
     routed_at, reason)
   select g.change_id, g.position, g.endpoint_id, coalesce(e.module, ''), e.record_id, g.record_key, g.event_id,
     g.payload_role, g.routed_at, left(set_aside_deliveries.reason, 1000)
@@ -4386,7 +4578,8 @@ begin
 end
 $$;
 comment on function collecta.set_aside_deliveries(bigint[], text) is
-  'For runners: moves deliveries that cannot be claimed from the queue to collecta.unrouted, each for its endpoint only.';
+  'For runners: moves deliveries that cannot be claimed from the queue to collecta.unrouted, each for its endpoint
+only.';
 --! EndIncluded outbound/3_claim/runner/set_aside_deliveries.sql
 --! Included outbound/3_claim/runner/first_deliveries.sql
 create or replace function collecta.first_deliveries(most int) returns bigint[]
@@ -4410,7 +4603,8 @@ as $$
   where q.delivery_id = read_delivery.id
 $$;
 comment on function collecta.read_delivery(bigint) is
-  'For runners whose claim failed: one delivery''s body as a claim would give it, to find the one that cannot be given.';
+  'For runners whose claim failed: one delivery''s body as a claim would give it, to find the one that cannot be
+given.';
 --! EndIncluded outbound/3_claim/runner/read_delivery.sql
 --! Included outbound/3_claim/runner/hold_lifeline.sql
 create or replace function collecta.hold_lifeline(runner int default null) returns int
@@ -4430,9 +4624,242 @@ begin
 end
 $$;
 comment on function collecta.hold_lifeline(int) is
-  'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock as
-long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to others.';
+  'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock
+as
+long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to
+others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
+--! Included outbound/3_claim/internal/chosen_rows.sql
+create type collecta.chosen_rows as (
+  row_ats tid[],
+  routed_from timestamptz,
+  routed_to timestamptz,
+  lapsed boolean, -- some have a lease that lapsed
+  endpoint_ids text[],
+  marks jsonb, -- by endpoint: when the first of its rows was due
+  saturated text[], -- endpoints that have as much in flight as they may
+  cut boolean -- more is due than fits
+);
+comment on type collecta.chosen_rows is 'What choose_deliveries found due.';
+--! EndIncluded outbound/3_claim/internal/chosen_rows.sql
+--! Included outbound/3_claim/internal/leased_rows.sql
+create type collecta.leased_rows as (
+  deliveries json,
+  endpoint_ids text[], -- one for each delivery
+  awaited boolean
+);
+comment on type collecta.leased_rows is 'What lease_deliveries leased.';
+--! EndIncluded outbound/3_claim/internal/leased_rows.sql
+--! Included outbound/3_claim/internal/choose_deliveries.sql
+-- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
+-- max_in_flight due rows are those which may be in flight; of them, those without a lease are claimable. So the bound
+-- costs no counter, and holds over replicas since claims come one after the other.
+create or replace function collecta.choose_deliveries(
+  present timestamptz, room collecta.claim_room, after_endpoint text, limits jsonb
+) returns collecta.chosen_rows
+language plpgsql stable
+as $$
+declare
+  chosen collecta.chosen_rows;
+begin
+  -- c.place: the window is read lazily, in the index's order; what comes after the last row taken is not read.
+  select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
+    array_agg(c.endpoint_id) filter (where c.number = 1),
+    jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1),
+    array_agg(c.endpoint_id) filter (where c.place >= c.in_flight),
+    count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
+  into chosen
+  from (
+    select c.*, sum(c.bytes) over (rows unbounded preceding) as bytes_so_far
+    from (
+      select t.endpoint_id, t.in_flight, c.*
+      from (
+        select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
+          (limits -> e.endpoint_id ->> 1)::int as slots
+        from (
+          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+           where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
+          union all
+          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+           where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)) e
+        where e.endpoint_id <> all (room.except_endpoints)) t
+      cross join lateral (
+        select w.*, row_number() over () as number
+        from (
+          select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
+            first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place,
+            sum(q.bytes) over in_turn as endpoint_bytes
+          from collecta.delivery_queue q
+          where q.endpoint_id = t.endpoint_id and q.due_at <= present
+            and q.due_at >= coalesce((room.marks ->> t.endpoint_id)::timestamptz, '-infinity')
+          window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
+          limit t.in_flight) w
+        where (w.leased_until is null or w.leased_until < present)
+          -- One endpoint's large bodies take half of the room at most.
+          and w.endpoint_bytes - w.bytes <= room.bytes / 2
+          -- Of an ordered record: the first one, and nothing while another is under way.
+          and (w.record_key is null or not exists (
+            select from collecta.delivery_queue o
+            where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
+              and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
+        limit least(room.per_endpoint, t.slots)) c
+      limit greatest(room.deliveries, 0)) c) c
+  where c.bytes_so_far - c.bytes < room.bytes;
+  return chosen;
+end
+$$;
+comment on function collecta.choose_deliveries(timestamptz, collecta.claim_room, text, jsonb) is
+  'The rows of the queue that are due and may be sent, as many as fit; it begins with the endpoint after
+after_endpoint.';
+--! EndIncluded outbound/3_claim/internal/choose_deliveries.sql
+--! Included outbound/3_claim/internal/lease_deliveries.sql
+create or replace function collecta.lease_deliveries(
+  chosen collecta.chosen_rows, present timestamptz, room collecta.claim_room, limits jsonb
+) returns collecta.leased_rows
+language plpgsql volatile
+as $$
+#variable_conflict use_variable
+declare
+  result collecta.leased_rows;
+  without_secret text[];
+  without_event bigint[];
+begin
+  -- Endpoints whose secret somebody deleted get nothing.
+  select array_agg(c.endpoint_id) into without_secret
+  from unnest(chosen.endpoint_ids) c (endpoint_id)
+  where not exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id);
+  with taken as (
+    -- By an array of places: one scan, and none for each row.
+    update collecta.delivery_queue q
+    set leased_until = present + room.lease, runner = room.runner
+    where q.ctid = any (array(
+      select c.ctid from collecta.delivery_queue c
+      -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
+      where c.ctid = any (chosen.row_ats) and c.leased_until is null and c.due_at + interval '0' <= present
+        and (without_secret is null or c.endpoint_id <> all (without_secret))
+      for update skip locked))
+    returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id, q.position,
+      q.record_key is not null or coalesce(q.endpoint_id = any (chosen.saturated), false) as awaited
+  )
+  select
+    json_agg(json_build_object('id', t.delivery_id,
+      'lease', (extract(epoch from present + room.lease) * 1000000)::bigint, 'endpoint', t.endpoint_id,
+      'event', t.event_id, 'body', v.body, 'awaited', t.awaited,
+      'begin_within_ms', (limits -> t.endpoint_id ->> 2)::int)) filter (where v.body is not null),
+    array_agg(t.endpoint_id) filter (where v.body is not null), coalesce(bool_or(t.awaited), false),
+    array_agg(t.delivery_id) filter (where v.body is null)
+  into result.deliveries, result.endpoint_ids, result.awaited, without_event
+  from (select * from taken order by due_at, change_id, position) t
+  left join lateral (
+    select e.body from collecta.events e
+    where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
+      -- Known when the statement begins: of the partitions only these are opened.
+      and e.routed_at between chosen.routed_from and chosen.routed_to
+    -- For each by the key, whatever is known of the table's size when the plan is made.
+    offset 0) v on true;
+  if without_event is not null then
+    perform collecta.set_aside_deliveries(without_event, 'its event is gone: the partition was dropped');
+  end if;
+  return result;
+end
+$$;
+comment on function collecta.lease_deliveries is
+  'Leases the chosen rows, but for those which somebody has locked; what runners get of them.';
+--! EndIncluded outbound/3_claim/internal/lease_deliveries.sql
+--! Included outbound/3_claim/internal/due_deliveries.sql
+create type collecta.due_deliveries as (
+  deliveries json,
+  endpoint_ids text[], -- of these, one for each
+  awaited boolean, -- something waits for their record
+  is_saturated boolean, -- an endpoint has as much in flight as it may
+  cut boolean, -- more is due than fits
+  marks jsonb,
+  after_endpoint text,
+  again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
+  chosen_at timestamptz,
+  mend_due timestamptz
+);
+comment on type collecta.due_deliveries is 'What claim_due leased, and hints for the next claim.';
+--! EndIncluded outbound/3_claim/internal/due_deliveries.sql
+--! Included outbound/3_claim/internal/claim_due.sql
+create or replace function collecta.claim_due(
+  hints collecta.claim_cursor, room collecta.claim_room, everything boolean, routed_some boolean
+) returns collecta.due_deliveries
+language plpgsql volatile
+as $$
+#variable_conflict use_variable
+declare
+  present timestamptz;
+  limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
+  again_at timestamptz;
+  chosen collecta.chosen_rows;
+  leased collecta.leased_rows;
+begin
+  -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
+  perform pg_advisory_xact_lock(1668246636, 3);
+  -- After the lock, so that it includes what was routed above and is never before the last claim's.
+  present := clock_timestamp();
+  if everything or coalesce(present not between hints.mend_due - interval '1 s' and hints.mend_due, true) then
+    perform collecta.mend_queue(present);
+    hints.mend_due := present + interval '1 s';
+    delete from collecta.routing_trouble t where routed_some;
+    present := clock_timestamp();
+  end if;
+  if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
+      or f.max_per_second is not null or f.learned_per_second is not null) then
+    select l.limits, l.again_at into limits, again_at from collecta.flow_limits(present) l;
+  end if;
+  chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
+  if chosen.lapsed then
+    perform collecta.end_leases(chosen.row_ats, present);
+    chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
+  end if;
+  if chosen.row_ats is not null then
+    leased := collecta.lease_deliveries(chosen, present, room, limits);
+    if limits is not null and leased.endpoint_ids is not null then
+      again_at := least(again_at, collecta.use_slots(present, leased.endpoint_ids));
+    end if;
+    room.marks := room.marks || chosen.marks;
+    if (select count(*) from jsonb_object_keys(room.marks)) > 100 then
+      room.marks := '{}';
+    end if;
+  end if;
+  return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
+    room.marks,
+    case when chosen.cut then (
+      select coalesce(max(id) filter (where id <= coalesce(hints.after_endpoint, '')), max(id))
+      from unnest(chosen.endpoint_ids) id) end,
+    again_at, present, hints.mend_due)::collecta.due_deliveries;
+end
+$$;
+comment on function collecta.claim_due is 'Claims what is due in the queue: chooses, and leases.';
+--! EndIncluded outbound/3_claim/internal/claim_due.sql
+--! Included outbound/3_claim/internal/note_trouble.sql
+create or replace function collecta.note_trouble(state text, reason text) returns text
+language plpgsql volatile
+as $$
+begin
+  insert into collecta.routing_trouble as t (sqlstate, reason) values (state, note_trouble.reason)
+  on conflict on constraint routing_trouble_pkey
+    do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
+  return state || ' ' || reason;
+end
+$$;
+comment on function collecta.note_trouble(text, text) is 'Why nothing could be routed, for health; a claim answers it.';
+--! EndIncluded outbound/3_claim/internal/note_trouble.sql
+--! Included outbound/3_claim/internal/claim_result.sql
+create type collecta.claim_result as (
+  deliveries json,
+  endpoints json,
+  routed int,
+  lease_ms int,
+  next text,
+  wait_ms int,
+  trouble text,
+  next_cursor text
+);
+comment on type collecta.claim_result is 'What claim_deliveries answers.';
+--! EndIncluded outbound/3_claim/internal/claim_result.sql
 --! Included outbound/3_claim/runner/next_due_in_ms.sql
 create or replace function collecta.next_due_in_ms() returns bigint
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -4456,10 +4883,8 @@ comment on function collecta.next_due_in_ms() is
   'something is already (also where another runner has it), null where nothing is queued.';
 --! EndIncluded outbound/3_claim/runner/next_due_in_ms.sql
 --! Included outbound/3_claim/runner/claim_deliveries.sql
--- Routes, then claims what is due: one round trip. Fair: endpoints take their turns, each with what its max_in_flight and
--- its flow leave it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those without
--- a lease are claimable. So the bound costs no counter, and holds over replicas since claims come one after the other.
--- Small statements rather than one: what is rare costs a claim of one change nothing.
+-- Routes, then claims what is due: one round trip. What is rare is a statement or a function of its own, so that it
+-- costs a claim of one change nothing; nor do expressions that are evaluated together what several would.
 create or replace function collecta.claim_deliveries(
   batch int,
   batch_bytes bigint default 8000000,
@@ -4468,16 +4893,8 @@ create or replace function collecta.claim_deliveries(
   runner int default null,
   cursor text default null,
   except_endpoints text[] default '{}',
-  everything boolean default false,
-  out deliveries json,
-  out endpoints json,
-  out routed int,
-  out lease_ms int,
-  out next text,
-  out wait_ms int,
-  out trouble text,
-  out next_cursor text
-)
+  everything boolean default false
+) returns collecta.claim_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off
 set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
@@ -4489,249 +4906,122 @@ declare
   whole constant boolean := everything or coalesce(began >= hints.whole_due or began < hints.whole_at, true);
   lease interval;
   known boolean; -- that this is the database to deliver for
-  routing record := null;
-  chosen record;
-  limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
-  again_at timestamptz; -- when one of them may have more
-  present timestamptz;
-  room int;
-  room_bytes bigint;
-  state text;
-  reason text;
-  ended boolean := false; -- whether lapsed leases were
-  cut boolean; -- whether more was due than fitted
-  served text[]; -- endpoints of the deliveries
-  claimed json;
-  claimed_awaited boolean := false;
-  taken_endpoints text[];
-  without_event bigint[];
-  found_some boolean;
+  any_ordered boolean;
+  routing collecta.routed_changes;
+  trouble text; -- why nothing could be routed
+  chosen collecta.due_deliveries;
+  endpoint_ids text[]; -- of the deliveries
+  endpoints json;
   snapshot pg_snapshot;
+  from_change bigint;
+  settles boolean;
+  whole_cost interval;
+  found_some boolean;
+  next text;
 begin
   -- check_installation says why, and remembers for the session which database this is.
   select s.lease, i.identity = current_setting('collecta.identity', true)
-    and i.environment is not distinct from environment
-  into lease, known
+      and i.environment is not distinct from environment,
+    exists (select from collecta.endpoints e where e.ordered and e.state <> 'deleted')
+  into lease, known, any_ordered
   from collecta.settings s, collecta.installation i;
   if known is not true then
     perform collecta.check_installation(environment);
   end if;
-  lease_ms := extract(epoch from lease) * 1000;
-  if whole then
-    hints.marks := '{}';
-  end if;
 
   if everything or coalesce(began >= hints.route_due, true) then
     begin
-      routing := collecta.route_changes(250, case when whole then 0 else hints.from_change end,
-        coalesce(hints.settled_change, 0), hints.in_order, null, null, batch, batch_bytes, per_endpoint, lease, runner,
-        hints.marks, except_endpoints);
+      routing := collecta.route_changes(
+        from_change => case when whole then 0 else coalesce(hints.from_change, 0) end,
+        settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
+        in_order => hints.in_order,
+        room => row(batch, batch_bytes, per_endpoint, except_endpoints, case when not whole then hints.marks end, lease,
+          runner)::collecta.claim_room);
     exception when others then
       -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
-      get stacked diagnostics state = returned_sqlstate, reason = message_text;
-      trouble := state || ' ' || reason;
+      trouble := collecta.note_trouble(sqlstate, sqlerrm);
     end;
   end if;
-  if routing is null then
-    select null::int as routed, null::pg_snapshot as in_order, null::bigint as next_change, false as more, null::json as deliveries,
-      null::text[] as endpoint_ids, 0 as leased, 0::bigint as leased_bytes, false as awaited
-    into routing;
+  if whole or routing.waiting or routing.deliveries is null
+      or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
+    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality(routing.endpoint_ids), 0),
+      batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
+      case when whole then '{}' else hints.marks end, lease, runner)::collecta.claim_room, everything,
+      routing.routed > 0);
   end if;
-  if trouble is not null then
-    insert into collecta.routing_trouble as t (sqlstate, reason) values (state, reason)
-    on conflict on constraint routing_trouble_pkey
-      do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
-    hints.route_due := clock_timestamp() + interval '1 s';
-  end if;
-  routed := coalesce(routing.routed, 0);
-  if routed >= 0 and routing.routed is not null then
-    if routing.more or routing.next_change > coalesce(hints.from_change, 0) then
-      hints.from_change := routing.next_change;
-    end if;
-    hints.in_order := routing.in_order;
-    if whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid then
-      hints.settled_change := hints.unsettled_change;
-      hints.unsettled_xid := null;
-    end if;
-  end if;
-  snapshot := pg_current_snapshot();
-  if hints.unsettled_xid is null then
-    hints.unsettled_change := coalesce(hints.from_change, 0);
-    hints.unsettled_xid := pg_snapshot_xmax(snapshot);
-  end if;
-  hints.oldest_xid := pg_snapshot_xmin(snapshot);
-
-  room := batch - coalesce(routing.leased, 0);
-  room_bytes := batch_bytes - coalesce(routing.leased_bytes, 0);
-  deliveries := coalesce(routing.deliveries, '[]');
-  served := routing.endpoint_ids;
-  cut := room <= 0 or room_bytes <= 0;
-  chosen := row(null, null, null, null, null, null, null, null);
-  if whole or room = batch or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
-    -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
-    perform pg_advisory_xact_lock(1668246636, 3);
-    -- After the lock, so that it includes what was routed above and is never before the last claim's.
-    present := clock_timestamp();
-    if everything or coalesce(present not between hints.mend_due - interval '1 s' and hints.mend_due, true) then
-      perform collecta.mend_queue(present);
-      hints.mend_due := present + interval '1 s';
-      delete from collecta.routing_trouble t where routing.routed > 0;
-      present := clock_timestamp();
-    end if;
-    if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
-        or f.max_per_second is not null or f.learned_per_second is not null) then
-      select l.limits, l.again_at into limits, again_at from collecta.flow_limits(present) l;
-    end if;
-
-    loop
-      -- c.place: the window is read lazily, in the index's order; what comes after the last row taken is not read.
-      select array_agg(c.row_at) as row_ats, min(c.routed_at) as routed_from, max(c.routed_at) as routed_to,
-        bool_or(c.leased_until is not null) as lapsed,
-        array_agg(c.endpoint_id) filter (where c.number = 1) as endpoint_ids,
-        jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1) as marks,
-        array_agg(c.endpoint_id) filter (where c.place >= c.in_flight) as saturated,
-        count(*) >= room or bool_or(c.bytes_so_far >= room_bytes) as cut
-      into chosen
-      from (
-        select c.*, sum(c.bytes) over (rows unbounded preceding) as bytes_so_far
-        from (
-          select t.endpoint_id, t.in_flight, c.*
-          from (
-            select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
-              (limits -> e.endpoint_id ->> 1)::int as slots
-            from (
-              (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-               where e.endpoint_id > coalesce(hints.after_endpoint, '') and e.state = 'active' order by e.endpoint_id)
-              union all
-              (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-               where e.endpoint_id <= coalesce(hints.after_endpoint, '') and e.state = 'active' order by e.endpoint_id)) e
-            where e.endpoint_id <> all (except_endpoints)) t
-          cross join lateral (
-            select w.*, row_number() over () as number
-            from (
-              select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
-                first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place,
-                sum(q.bytes) over in_turn as endpoint_bytes
-              from collecta.delivery_queue q
-              where q.endpoint_id = t.endpoint_id and q.due_at <= present
-                and q.due_at >= coalesce((hints.marks ->> t.endpoint_id)::timestamptz, '-infinity')
-              window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
-              limit t.in_flight) w
-            where (w.leased_until is null or w.leased_until < present)
-              -- One endpoint's large bodies take half of the room at most.
-              and w.endpoint_bytes - w.bytes <= room_bytes / 2
-              -- Of an ordered record: the first one, and nothing while another is under way.
-              and (w.record_key is null or not exists (
-                select from collecta.delivery_queue o
-                where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
-                  and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
-            limit least(per_endpoint, t.slots)) c
-          limit greatest(room, 0)) c) c
-      where c.bytes_so_far - c.bytes < room_bytes;
-      exit when chosen.lapsed is not true or ended;
-      perform collecta.end_leases(chosen.row_ats, present);
-      ended := true;
-    end loop;
-
-    if chosen.row_ats is not null then
-      with taken as (
-        -- By an array of places: one scan, and none for each row.
-        update collecta.delivery_queue q
-        set leased_until = present + lease, runner = claim_deliveries.runner
-        where q.ctid = any (array(
-          select c.ctid from collecta.delivery_queue c
-          -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
-          where c.ctid = any (chosen.row_ats) and c.leased_until is null and c.due_at + interval '0' <= present
-            and exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id)
-          for update skip locked))
-        returning q.*
-      ), delivery as (
-        select t.*, v.body, t.record_key is not null or coalesce(t.endpoint_id = any (chosen.saturated), false) as awaited
-        from taken t
-        left join lateral (
-          select e.body from collecta.events e
-          where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
-            -- Known when the statement begins: of the partitions only these are opened.
-            and e.routed_at between chosen.routed_from and chosen.routed_to
-          -- For each by the key, whatever is known of the table's size when the plan is made.
-          offset 0) v on true
-      )
-      select
-        json_agg(json_build_object('id', d.delivery_id, 'lease', (extract(epoch from d.leased_until) * 1000000)::bigint,
-          'endpoint', d.endpoint_id, 'event', d.event_id, 'body', d.body, 'awaited', d.awaited,
-          'begin_within_ms', (limits -> d.endpoint_id ->> 2)::int)
-          order by d.due_at, d.change_id, d.position) filter (where d.body is not null),
-        array_agg(d.endpoint_id) filter (where d.body is not null), coalesce(bool_or(d.awaited), false),
-        array_agg(d.delivery_id) filter (where d.body is null)
-      into claimed, taken_endpoints, claimed_awaited, without_event
-      from delivery d;
-      if without_event is not null then
-        perform collecta.set_aside_deliveries(without_event, 'its event is gone: the partition was dropped');
-      end if;
-      if limits is not null and taken_endpoints is not null then
-        again_at := least(again_at, collecta.use_slots(present, taken_endpoints));
-      end if;
-    end if;
-    hints.after_endpoint := case when chosen.cut then (
-      select coalesce(max(id) filter (where id <= coalesce(hints.after_endpoint, '')), max(id))
-      from unnest(chosen.endpoint_ids) id) end;
-    cut := cut or chosen.cut;
-    if chosen.marks is not null then
-      hints.marks := hints.marks || chosen.marks;
-      if (select count(*) from jsonb_object_keys(hints.marks)) > 100 then
-        hints.marks := '{}';
-      end if;
-    end if;
-    hints.choose_due := case when not cut and chosen.saturated is null then present + interval '50 ms' end;
-    if claimed is not null then
-      deliveries := case when room = batch then claimed
-        else (left(deliveries::text, -1) || ',' || substr(claimed::text, 2))::json end;
-      served := served || taken_endpoints;
-    end if;
-  end if;
-  if coalesce(routing.awaited, false) or claimed_awaited then
-    hints.choose_due := null;
-  end if;
-
-  if served is not null then
+  endpoint_ids := routing.endpoint_ids || chosen.endpoint_ids;
+  if endpoint_ids is not null then
     select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
       'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end))
     into endpoints
     from collecta.endpoints e
     join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
-    where e.endpoint_id = any (served);
+    where e.endpoint_id = any (endpoint_ids);
   end if;
-  endpoints := coalesce(endpoints, '[]');
-  found_some := routed > 0 or served is not null;
-  if whole then
-    hints.whole_at := began;
-    hints.whole_cost := clock_timestamp() - began;
+
+  -- The next claim's hints.
+  snapshot := pg_current_snapshot();
+  found_some := coalesce(routing.routed > 0, false) or endpoint_ids is not null;
+  if not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
+    -- Nothing is where something was to be expected. Before it says so, it looks at the whole, for a fifth of the time
+    -- at most.
+    hints.whole_at := null;
+    hints.mend_due := coalesce(chosen.mend_due, hints.mend_due);
+    return collecta.claim_deliveries(batch, batch_bytes, per_endpoint, environment, runner, hints::text,
+      except_endpoints);
   end if;
-  hints.whole_due := hints.whole_at
-    + case when found_some then greatest(interval '1 s', 20 * hints.whole_cost) else 4 * hints.whole_cost end;
-  wait_ms := ceil(extract(epoch from again_at - clock_timestamp()) * 1000);
+  from_change := case when routing.more or routing.next_change > coalesce(hints.from_change, 0) then routing.next_change
+    else hints.from_change end;
+  settles := whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid;
+  whole_cost := case when whole then clock_timestamp() - began else hints.whole_cost end;
   next := case
-    when cut or coalesce(routing.more, false) then 'now'
+    when routing.more or chosen.cut or cardinality(routing.endpoint_ids) >= batch or routing.bytes >= batch_bytes
+      then 'now'
     when found_some then 'soon'
-    when chosen.saturated is not null then 'when_recorded'
-    when whole and routed >= 0 and trouble is null then 'sleep'
+    when chosen.is_saturated then 'when_recorded'
+    when whole and routing.routed >= 0 then 'sleep'
     else 'wait' end;
-  if next = 'wait' then
-    wait_ms := least(wait_ms, case when trouble is not null then 1000 else 2 end);
-  end if;
-  wait_ms := case when wait_ms is not null then greatest(wait_ms, 1) end;
-  next_cursor := hints::text;
+  return row(
+    coalesce(collecta.join_arrays(routing.deliveries, chosen.deliveries), '[]'),
+    coalesce(endpoints, '[]'),
+    coalesce(routing.routed, 0),
+    extract(epoch from lease) * 1000,
+    next,
+    case when next = 'wait' or chosen.again_at is not null then
+      greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
+        case when next <> 'wait' then null when trouble is not null then 1000 else 2 end)) end,
+    trouble,
+    row(from_change,
+      case when settles then hints.unsettled_change else hints.settled_change end,
+      case when settles or hints.unsettled_xid is null then coalesce(from_change, 0) else hints.unsettled_change end,
+      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(snapshot) else hints.unsettled_xid end,
+      pg_snapshot_xmin(snapshot),
+      case when routing.routed >= 0 then routing.in_order else hints.in_order end,
+      case when trouble is not null then clock_timestamp() + interval '1 s' else hints.route_due end,
+      case when whole then began else hints.whole_at end,
+      case when whole then began else hints.whole_at end + greatest(interval '1 s', 20 * whole_cost),
+      whole_cost,
+      case
+        when routing.awaited or chosen.awaited or chosen.cut or chosen.is_saturated then null
+        else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
+      coalesce(chosen.mend_due, hints.mend_due),
+      case when chosen.chosen_at is null then hints.marks else chosen.marks end,
+      case when chosen.chosen_at is null then hints.after_endpoint else chosen.after_endpoint end
+    )::collecta.claim_cursor::text)::collecta.claim_result;
 end
 $$;
 comment on function collecta.claim_deliveries is
-  'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most (one at
-least). One row. deliveries: an array of objects with id, lease (its end in microseconds since 1970; it names the claim),
-endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its endpoint: give it
-back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed: changes, -1 if another
-session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due waits for what
-is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next call, unread; everything: do
-not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery with record_deliveries before its
-lease has passed, or it is claimed again.';
+  'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most
+(one
+at least). One row. deliveries: an array of objects with id, lease (its end in microseconds since 1970; it names the
+claim), endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its
+endpoint: give it back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed:
+changes,
+-1 if another session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due
+waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next
+call,
+unread; everything: do not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery
+with record_deliveries before its lease has passed, or it is claimed again.';
 --! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
 --! Included outbound/3_claim/runner/release_deliveries.sql
 create or replace function collecta.release_deliveries(ids bigint[], leases bigint[]) returns int
@@ -4753,8 +5043,8 @@ comment on function collecta.release_deliveries(bigint[], bigint[]) is
   'For runners: gives back claimed deliveries that were not begun. It costs no attempt.';
 --! EndIncluded outbound/3_claim/runner/release_deliveries.sql
 --! Included outbound/4_record/internal/note_flow.sql
--- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits for
--- nobody, and the next answers say the same.
+-- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits
+-- for nobody, and the next answers say the same.
 create or replace function collecta.note_flow(
   succeeded text[], deliveries int[], failing text[], held text[], held_until timestamptz[], gone text[]
 ) returns void
@@ -4834,15 +5124,16 @@ begin
 end
 $$;
 comment on function collecta.note_flow(text[], int[], text[], text[], timestamptz[], text[]) is
-  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to take;
+  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to
+take;
 and pauses endpoints whose receiver is gone.';
 --! EndIncluded outbound/4_record/internal/note_flow.sql
 --! Included outbound/4_record/runner/record_deliveries.sql
 -- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
 -- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
--- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it names
--- the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their numbers
--- out again.
+-- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
+-- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
+-- numbers out again.
 create or replace function collecta.record_deliveries(results json) returns int
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -4871,7 +5162,8 @@ begin
       case when r.status in (429, 503) and r.retry_after_s > 0
         then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
           + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
-    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
+    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json,
+      status int,
       response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
       connect_ms real, first_byte_ms real, retry_after_s float8)
   ), locked as materialized (
@@ -4916,7 +5208,8 @@ begin
     select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
       case when m.done and m.outcome <> 'delivered' then 'exhausted' else m.outcome end, coalesce(m.url, ''),
       m.request_headers, m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
-      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.done then m.next_attempt_at end, m.replay_of
+      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms,
+      case when not m.done then m.next_attempt_at end, m.replay_of
     from mine m
   ), by_endpoint as (
     select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
@@ -4948,7 +5241,8 @@ end
 $$;
 comment on function collecta.record_deliveries(json) is
   'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are needed; url, request_headers, status, response_headers, response_body and
+delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are
+needed; url, request_headers, status, response_headers, response_body and
 error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
 took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
@@ -4974,14 +5268,16 @@ begin
     end if;
   elsif outcome = 'lost' then
     update collecta.delivery_queue q set leased_until = null where q.delivery_id = row_at.delivery_id;
-  elsif exists (select from collecta.endpoints e where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
+  elsif exists (select from collecta.endpoints e
+      where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
     update collecta.delivery_queue q
     set attempt = q.attempt + 1, losses = 0, leased_until = null,
       due_at = clock_timestamp() + (
         select e.retry_base * pow(2, row_at.attempt) from collecta.endpoints e where e.endpoint_id = q.endpoint_id)
     where q.delivery_id = row_at.delivery_id;
   else
-    perform collecta.set_aside_deliveries(array[row_at.delivery_id], 'given up; history could not be written: ' || reason);
+    perform collecta.set_aside_deliveries(array[row_at.delivery_id],
+      'given up; history could not be written: ' || reason);
   end if;
   return 1;
 end
@@ -5019,7 +5315,8 @@ begin
   ), still as (
     update collecta.unrouted u set reason = j.reason, set_aside_at = now()
     from judged j
-    where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id and j.reason is not null
+    where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id
+      and j.reason is not null
   ), routable as (
     -- An ordered endpoint's row stays, and its record waits, until a runner takes it back.
     update collecta.unrouted u set again = true
@@ -5061,8 +5358,8 @@ begin
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at,
     record_key, bytes, replay_of)
   select r.sequence, r.position, r.endpoint_id, r.event_id, r.payload_role, r.routed_at,
-    -- Of an ordered record the first one, if nothing of it is queued. No lock is taken on what is: mend_queue sees to it
-    -- that a row which waits for one that is gone becomes due.
+    -- Of an ordered record the first one, if nothing of it is queued. No lock is taken on what is: mend_queue sees to
+    -- it that a row which waits for one that is gone becomes due.
     case when r.record_key is not null and (r.number > 1 or exists (
         select from collecta.delivery_queue q where q.endpoint_id = r.endpoint_id and q.record_key = r.record_key))
       then 'infinity' else clock_timestamp() end,
@@ -5071,7 +5368,8 @@ begin
     select r.*, row_number() over (partition by r.endpoint_id, r.record_key order by r.sequence, r.position) as number
     from (
       select a.id, a.endpoint_id, v.event_id, v.payload_role, v.routed_at, v.sequence, v.position,
-        octet_length(v.body) as bytes, case when e.ordered then collecta.record_key(v.module, v.record_id) end as record_key
+        octet_length(v.body) as bytes,
+        case when e.ordered then collecta.record_key(v.module, v.record_id) end as record_key
       from collecta.delivery_attempts a
       join collecta.endpoints e on e.endpoint_id = a.endpoint_id
       join collecta.events v
@@ -8404,8 +8702,8 @@ comment on view collecta.waiting_changes is
   'Changes in the outbox, which are not routed yet, without what the rows held. Empty for who is restricted to scopes.';
 --! EndIncluded outbound/waiting_changes.sql
 --! Included outbound/webhook_deliveries.sql
--- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to what
--- it reads: then it shows nothing to whom they should.
+-- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to
+-- what it reads: then it shows nothing to whom they should.
 create or replace function collecta.is_walled(view_name text) returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8540,7 +8838,8 @@ begin
 end
 $$;
 comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) is
-  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in a
+  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in
+a
 span of time. Returns how many; what is queued already is not queued twice.';
 --! EndIncluded outbound/replay_undelivered.sql
 --! Included install/internal/check_grants.sql
