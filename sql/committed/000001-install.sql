@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e07777f55eaefbc87286ff22271d5406193884f3
+--! Hash: sha1:93d4e2a6e39daee55919d29db7f26d651eb79363
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4827,8 +4827,8 @@ begin
   return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
     room.marks,
     case when chosen.cut then (
-      select coalesce(max(id) filter (where id <= coalesce(hints.after_endpoint, '')), max(id))
-      from unnest(chosen.endpoint_ids) id) end,
+      select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
+      from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c) end,
     again_at, present, hints.mend_due)::collecta.due_deliveries;
 end
 $$;
