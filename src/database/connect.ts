@@ -83,22 +83,63 @@ export async function pinnedFor(url: string, target: DatabaseUrl, host: Host): P
 function learnWhetherPinned(url: string, target: DatabaseUrl, host: Host): Promise<boolean> {
   const known = takesPinned.get(url);
   if (known) return known;
-  const asked = (async () => {
-    const sql = open(target, host, { max: 1, connection: pinned } as Options);
+  const trySession = async (connection: Record<string, string>): Promise<void> => {
+    const sql = open(target, host, { max: 1, prepare: false, connection } as Options);
     try {
-      await sql`select`;
-      return true;
-    } catch (error) {
-      // pgbouncer: "unsupported startup parameter". Whatever else is wrong, the session itself will say.
-      if ((error as { code?: string }).code === '08P01') return false;
-      takesPinned.delete(url);
-      return true;
+      await refuseOpenSchemas(sql);
     } finally {
       await sql.end({ timeout: 1 });
     }
+  };
+  const asked = (async () => {
+    try {
+      await trySession(pinned);
+      return true;
+    } catch (error) {
+      if (error instanceof OpenSearchPath) throw error;
+      // pgbouncer: "unsupported startup parameter". Whatever else is wrong, the session itself will say.
+      if ((error as { code?: string }).code !== '08P01') {
+        takesPinned.delete(url);
+        return true;
+      }
+    }
+    await trySession({}).catch(error => {
+      if (error instanceof OpenSearchPath) throw error;
+    });
+    return false;
   })();
   takesPinned.set(url, asked);
+  // Asked anew by the next session: a DBA may have mended it.
+  asked.catch(() => takesPinned.delete(url));
   return asked;
+}
+
+/** A session would look names up where others may put functions and operators in the way of ours. */
+class OpenSearchPath extends Error {
+  readonly code = 'OPEN_SEARCH_PATH';
+}
+
+/**
+ * A pooler may refuse a search_path at the start of a session, or drop it (`ignore_startup_parameters`): then names are
+ * looked up where the login's settings say. That does no harm unless others may create something there. Every name in
+ * this statement has its schema.
+ */
+async function refuseOpenSchemas(sql: Sql): Promise<void> {
+  const [row] = await sql`
+    select pg_catalog.string_agg(distinct n.nspname::pg_catalog.text, ', ') as open, current_user::pg_catalog.text as login
+    from pg_catalog.pg_namespace n
+    cross join lateral pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
+    left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) a.grantee
+    where n.nspname operator(pg_catalog.=) any (pg_catalog.current_schemas(false))
+      and a.privilege_type operator(pg_catalog.=) 'CREATE'
+      and (r.rolsuper or r.rolname operator(pg_catalog.=) any (array[current_user, 'pg_database_owner'::pg_catalog.name])
+        or r.oid operator(pg_catalog.=) (select d.datdba from pg_catalog.pg_database d
+          where d.datname operator(pg_catalog.=) pg_catalog.current_database())) is not true`;
+  if (row?.open)
+    throw new OpenSearchPath(
+      `sessions look names up in the schema ${row.open}, where others may create functions, because a pooler does not pass ` +
+        `search_path on; as a DBA: alter role "${row.login}" set search_path = pg_catalog, pg_temp;`,
+    );
 }
 
 /**
