@@ -8,7 +8,7 @@ import { type Sql, useServer } from '../support/database.ts';
 const { admin, database } = await useServer();
 
 /** 20,000 attempts, which the planner takes for 10,000,000: it multiplies rows a page by pages. */
-async function pretendHistory(sql: Sql): Promise<void> {
+async function pretendHistory(sql: Sql): Promise<string[]> {
   await sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
   await subscribe(sql);
   await sql`insert into t values ('rec_1')`;
@@ -33,11 +33,12 @@ async function pretendHistory(sql: Sql): Promise<void> {
   await sql.unsafe(`vacuum analyze ${attempts}`);
   for (const table of [events, attempts])
     await sql`update pg_class set reltuples = 10000000 where oid = ${table!}::regclass`;
+  return [events!, attempts!];
 }
 
 t.test('documented look-ups', async t => {
   const { sql } = await database();
-  await pretendHistory(sql);
+  const large = await pretendHistory(sql);
   const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
   const page = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
   const blocks = [readme, page].flatMap(text => Array.from(text.matchAll(/```sql\n(.*?)```/gs), match => match[1]!));
@@ -57,7 +58,7 @@ t.test('documented look-ups', async t => {
       await tx.unsafe(`set local role ${role}`);
       const readsAll = async (query: string) => {
         const plan = (await tx.unsafe(`explain ${query}`)).map(row => row['QUERY PLAN']).join('\n');
-        return /Seq Scan on (events|delivery_attempts)_\d+ .*rows=\d{6}/.test(plan) && plan;
+        return large.some(table => plan.includes(`Seq Scan on ${table.replace('collecta.', '')} `)) && plan;
       };
       t.ok(
         await readsAll('select id from collecta.webhook_deliveries order by error limit 10'),
