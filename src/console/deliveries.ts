@@ -2,6 +2,7 @@ import { html } from 'hono/html';
 import { phases } from './charts.ts';
 import { count, duration, moment } from './figures.ts';
 import { membersOf, showJson } from './json.ts';
+import { isRestricted } from './overview.ts';
 import { badge, choice, facts, filters, type Html, sql as statement, table, textField, url } from './page.ts';
 import type { Transaction } from './people.ts';
 
@@ -51,7 +52,8 @@ const asUtc = (text: string) => (/[zZ]$|[+-]\d\d:?\d\d$/.test(text) ? text : `${
 async function find(sql: Transaction, filter: DeliveryFilter) {
   const { endpoint, module, event, outcome, status, record, id, from, to, contains, before } = filter;
   const undelivered = outcome !== undefined && outcome !== '' && outcome !== 'delivered';
-  const limit = contains ? lookInside : module || event ? lookAtEvents : lookAt;
+  const restricted = await isRestricted(sql);
+  const limit = contains || restricted ? lookInside : module || event ? lookAtEvents : lookAt;
   // By an index: the attempts of an event, of a record's events, of an endpoint, those that did not deliver, or all of them.
   const source = id
     ? sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
@@ -67,6 +69,7 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
     with looked as materialized (
       ${source}
       ${endpoint ? sql`and a.endpoint_id = ${endpoint}` : sql``}
+      ${restricted && !endpoint && !id && !record ? sql`and a.endpoint_id in (select e.endpoint_id from collecta.endpoints e)` : sql``}
       ${before ? sql`and a.id < ${before}` : sql``}
       ${from ? sql`and a.id >= collecta.attempt_id_at(${asUtc(from)})` : sql``}
       ${to ? sql`and a.id < collecta.attempt_id_at(${asUtc(to)})` : sql``}
@@ -108,6 +111,7 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
     rows: rows.slice(0, pageSize),
     /** Where the next page begins; undefined where there is none. */
     next: more ? (rows[pageSize - 1]?.id as string) : whole && whole.n >= limit ? (whole.last as string) : undefined,
+    restricted,
     lookedAt: Number(whole?.n ?? 0),
     cut: !more && Number(whole?.n ?? 0) >= limit,
   };
@@ -135,8 +139,13 @@ export async function deliveries(sql: Transaction, base: string, filter: Deliver
     }),
   ]);
   if (problem) return html`${form}<p class="problem" role="alert">${problem}</p>`;
-  const { rows, next, lookedAt, cut } = await find(sql, filter);
+  const { rows, next, lookedAt, cut, restricted } = await find(sql, filter);
   return html`${form}
+${
+  restricted
+    ? html`<p class="quiet">You are restricted to scopes: these are deliveries to the endpoints of your scopes. A record or an event id finds those that went to other endpoints.</p>`
+    : ''
+}
 ${table(
   'Delivery attempts, the last one first',
   ['when (UTC)', 'outcome', 'event', 'record', 'endpoint', 'attempt', 'took'],

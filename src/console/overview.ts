@@ -17,7 +17,8 @@ const backlogLimit = 10_000;
 
 type Bin = { at: number; outcome: string | null; answer_step: number | null; receipt_step: number | null; n: number };
 
-const isRestricted = async (sql: Transaction): Promise<boolean> =>
+/** Whether the login is restricted to scopes: whose scope an attempt has is looked up row by row then. */
+export const isRestricted = async (sql: Transaction): Promise<boolean> =>
   (await sql`select collecta.visible_scopes() is not null as restricted`)[0]!.restricted;
 
 /** Counts of one endpoint ('' is all of them) in bins: by outcome, by how long answers took, and by how long receipts took. */
