@@ -12,14 +12,14 @@ const measures: Measure[] = [
 ];
 const deliveries = 4_000;
 
-/** What a long queue, many endpoints, many retries and an old snapshot cost those deliveries that are due. */
+/** How much a long queue, many endpoints, many retries and an old snapshot slow down the deliveries that are due. */
 export const backlog = ({ size: rows = 1_000_000, ...options }: Options): Promise<Outcome> =>
   inLab(['synchronous_commit=off'], async lab => {
     const receiver = await lab.receiver();
     const target = receiver.url;
     const start = (endpoints: number) => startProduct(lab, { target, endpoints, scoped: true });
 
-    /** Queues a change for each number up to `count`, at the endpoint of the tenant that `tenant` says. */
+    /** Queues `count` deliveries. `tenant` is an SQL expression of `g`, from 1 to `count`: whose endpoint gets each. */
     const queue = async (product: Product, count: number, tenant: string) => {
       await pauseEndpoints(product, true);
       await product.sql.unsafe(
@@ -29,7 +29,7 @@ export const backlog = ({ size: rows = 1_000_000, ...options }: Options): Promis
       await pauseEndpoints(product, false);
       await product.sql`vacuum analyze`;
     };
-    /** Delivers some thousand, and stops there. */
+    /** Has some thousand deliveries made, and freezes the runner again. */
     const deliverSome = async ({ sql, runners }: Product) => {
       await sql`checkpoint`;
       await receiver.reset();

@@ -16,7 +16,9 @@ export const drainMeasures: Measure[] = [
 
 export type Place = { lab: Lab; receiver: Receiver };
 
-/** Has the senders deliver what is due, until `finished` says so. The rate counts from the first receipt to the last. */
+/**
+ * Has the senders deliver what is due until `finished` returns true. The rate is from the first receipt to the last.
+ */
 export async function drainOnce(
   { lab, receiver }: Place,
   { sql, senders }: { sql: Sql; senders: Senders },
@@ -51,7 +53,7 @@ export async function drainOnce(
   };
 }
 
-/** Fills the queue while the runners are frozen: with changes that are still to be routed, or with routed ones. */
+/** Writes changes while the runners are frozen. They are either left to be routed, or routed already. */
 export async function fillQueue(product: Product, changes: number, routed: boolean): Promise<void> {
   const { sql } = product;
   if (routed) await pauseEndpoints(product, true);
@@ -87,7 +89,7 @@ async function drainRival(place: Place, rival: Rival, deliveries: number): Promi
   };
 }
 
-/** How fast due deliveries go out: an ideal loop by hand, the job queues, and the product on Node and on Deno. */
+/** How fast due deliveries go out from a hand-written ideal loop, the job queues, and the product on Node and Deno. */
 export const drain = ({ size: deliveries = 5_000, only = '', checkouts, ...options }: Options): Promise<Outcome> =>
   inLab([], async lab => {
     const receiver = await lab.receiver();

@@ -10,7 +10,10 @@ import type { Options, Outcome } from './results.ts';
 import { progress } from './rounds.ts';
 import { quantile } from './statistics.ts';
 
-/** One process that serves many databases: what it holds while they are idle, and how soon it sends a change of any of them. */
+/**
+ * One process that serves many databases: how much memory and how many sessions it uses while they are idle, and how
+ * soon it sends a change of any of them.
+ */
 export const fleet = ({ size: databases = 100, seconds = 20 }: Options): Promise<Outcome> =>
   inLab([`max_connections=${databases * 10 + 50}`, 'shared_buffers=256MB'], async lab => {
     const receiver = await lab.receiver();
@@ -56,7 +59,7 @@ export const fleet = ({ size: databases = 100, seconds = 20 }: Options): Promise
       most.push(Math.max(...(await sessions())));
     }
     const after = used();
-    // A change in one database after the other, each idle until then.
+    // First, one change in one database after the other. Each database is idle until then.
     const writers: Sql[] = [];
     const times: number[] = [];
     for (const [number, name] of names.entries()) {
@@ -69,7 +72,7 @@ export const fleet = ({ size: databases = 100, seconds = 20 }: Options): Promise
       await until('the receipt', async () => (await receiver.count()).count >= 1, { everyMs: 5 });
       times.push((await receiver.receipts())[0]![1] - at);
     }
-    // And a hundred in each of them at once, first with sessions and plans still to be made.
+    // Then a hundred changes in all databases at once. The first time, sessions and plans do not exist yet.
     const burst = async () => {
       await receiver.reset();
       const from = performance.timeOrigin + performance.now();

@@ -1,6 +1,7 @@
-// The least that a delivery loop can do: claim 200 by SKIP LOCKED, sign and POST by undici, 50 at once, and record a batch
-// with one history row each, pipelined. No guard, no routing, no history detail, one endpoint, nothing checked.
-// Mode "route" reads an outbox in one statement, which keeps the event and makes a leased queue row of it.
+// The least that a delivery loop can do. It claims 200 deliveries with SKIP LOCKED, signs and posts them with undici,
+// 50 at once, and records them in batches with one history row each. The steps run at the same time. It has no guard,
+// no routing, no details in the history and only one endpoint, and checks nothing. In mode "route" it reads an outbox
+// in one statement, which stores the event and a leased queue row.
 import { createHmac } from 'node:crypto';
 import postgres from 'postgres';
 import { Agent, request } from 'undici';

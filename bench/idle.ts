@@ -4,7 +4,7 @@ import { cpuSeconds } from './processes.ts';
 import { startProduct } from './product.ts';
 import type { Options, Outcome } from './results.ts';
 
-/** What a runner that has nothing to do asks of the database, after it has delivered something. */
+/** Which queries a runner sends to the database while it has nothing to do, after it has delivered something. */
 export const idle = ({ seconds = 30 }: Options): Promise<Outcome> =>
   inLab([], async lab => {
     const receiver = await lab.receiver();

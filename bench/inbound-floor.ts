@@ -1,5 +1,6 @@
-// The floors of inbound: the same server and driver, nothing checked. One INSERT a request; or, with BENCH_ENDPOINT, the four
-// writes of an accepted request (budget, record, kept request, captured change) by a function written by hand.
+// The floors of inbound: the same server and driver without any checks. Each request does one INSERT. With
+// BENCH_ENDPOINT, a hand-written function does the four writes of an accepted request: budget, record, stored request
+// and captured change.
 import { connect } from '../src/database/connect.ts';
 import { createInboundServer } from '../src/inbound/server.ts';
 import { createLog } from '../src/log.ts';

@@ -20,7 +20,7 @@ const mapping = JSON.stringify({
   '$.payload.station': 'work_center',
 });
 
-/** The port that a starting process writes on a line of its output. */
+/** Reads the port that a process prints on a line of its output when it starts. */
 function portOf(child: ChildProcess): Promise<number> {
   let text = '';
   return new Promise((done, fail) => {
@@ -36,7 +36,7 @@ function portOf(child: ChildProcess): Promise<number> {
 
 let requests = 0;
 
-/** `clients` senders, each with one request under way, for `seconds`; how long each took, in milliseconds. */
+/** Runs `clients` senders for `seconds`, each with one request under way. Returns the milliseconds of each request. */
 async function load(port: number, paths: string[], clients: number, seconds: number): Promise<number[]> {
   const agent = new Agent({ connections: clients, pipelining: 1 });
   const times: number[] = [];
@@ -65,7 +65,7 @@ async function load(port: number, paths: string[], clients: number, seconds: num
 
 type Accepting = Database & { name: string; port: number; paths: string[]; receivers: Senders };
 
-/** The writes of an accepted request, as somebody would write them for this one table. */
+/** The writes of an accepted request, written by hand for this table. */
 const fourWrites = `
   create function four_writes(endpoint text, sku text, qty int, station text, body text, key text) returns text
   language plpgsql as $$
@@ -88,8 +88,9 @@ const fourWrites = `
   end $$`;
 
 /**
- * Accepted requests against the least that can be done: the same server and driver, a handler that parses the JSON and does
- * one INSERT. The product checks the token, the budget and the idempotency key, keeps the request, maps, casts and captures.
+ * Accepted requests, compared with the least that can be done: a handler on the same server and driver that parses the
+ * JSON and does one INSERT. The product also checks the token, the budget and the idempotency key, stores the request,
+ * maps and casts the values, and captures the change.
  */
 export const inbound = ({ seconds = 1.5, only = '', ...options }: Options): Promise<Outcome> =>
   inLab([], async lab => {

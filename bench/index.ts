@@ -1,6 +1,9 @@
-// npm run bench -- [write drain latency route replicas backlog inbound memory idle fleet …]   all of them without a name
-// npm run bench -- compare --with FOLDER [write drain latency route replicas]             this commit with another one
-// npm run bench -- page                                                                 fills the tables of docs/performance.md and docs/fleet.md
+// npm run bench -- [write drain latency route replicas backlog inbound memory idle fleet …]
+//   Runs the named benches, or all of them.
+// npm run bench -- compare --with FOLDER [write drain latency route replicas]
+//   Compares this commit with another one, whose checkout is in FOLDER.
+// npm run bench -- page
+//   Fills the tables of docs/performance.md and docs/fleet.md.
 // Options: --rounds 9 --seed 1 --seconds S --size N --only NAME
 import { parseArgs } from 'node:util';
 import { writePages } from './page.ts';

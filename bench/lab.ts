@@ -10,8 +10,8 @@ export type Sql = postgres.Sql;
 export type Database = { url: string; sql: Sql };
 
 /**
- * A PostgreSQL of its own, durable as in production unless `settings` say otherwise, and all that is started beside it.
- * Everything ends when `work` has.
+ * Starts a PostgreSQL, as durable as in production unless `settings` say otherwise, and calls `work`. Stops the server
+ * and every process that was started with it when `work` has ended.
  */
 export async function inLab<T>(settings: string[], work: (lab: Lab) => Promise<T>): Promise<T> {
   const lab = await openLab(settings);
@@ -46,10 +46,10 @@ async function openLab(settings: string[]) {
   const [file] = await admin`select split_part(pg_read_file('postmaster.pid'), E'\n', 1)::int as pid`;
   let made = 0;
   return {
-    /** The postmaster's: all that the server does is done by its descendants. */
+    /** The pid of the postmaster, from which all other processes of the server descend. */
     serverPid: file!.pid as number,
     connect,
-    /** An empty database. */
+    /** Creates an empty database. */
     async database(): Promise<Database> {
       const name = `bench_${++made}`;
       await admin.unsafe(`create database ${name}`);
@@ -71,7 +71,7 @@ async function openLab(settings: string[]) {
   };
 }
 
-/** Transactions a second: how often `clients` sessions got through the script in `seconds`. */
+/** Transactions per second: how often `clients` sessions ran the script in `seconds`, divided by `seconds`. */
 export function pgbench(url: string, script: string, clients: number, seconds: number): number {
   const folder = mkdtempSync(join(tmpdir(), 'collecta-pgbench-'));
   try {
@@ -88,7 +88,7 @@ export function pgbench(url: string, script: string, clients: number, seconds: n
   }
 }
 
-/** A module's table of ten columns, as in the sample. */
+/** The table of a module, with ten columns as in the sample. */
 export const createTable = (name: string) => `
   create table ${name} (
     id bigint generated always as identity primary key, product_code text, quantity numeric, work_center text,
@@ -108,7 +108,7 @@ export const insertRow = (name: string) => `
   values ('A-4711', 12, 'assembly', 'open', '{"lot": 7, "tags": ["x", "y"]}',
     'a note of some length, as people write them', 99.95)`;
 
-/** One after the other, which `Promise.all` would not do. */
+/** Runs one after the other, which `Promise.all` would not do. */
 export async function inOrder<T, R>(items: T[], work: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = [];
   for (const item of items) results.push(await work(item));

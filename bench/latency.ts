@@ -16,7 +16,7 @@ const measures: Measure[] = [
 
 type Write = (tx: TransactionSql, body: string) => PromiseLike<unknown>;
 
-/** Writes `rate` changes a second in transactions of their own; comes back with the time at which each COMMIT was sent. */
+/** Writes `rate` changes per second, each in its own transaction. Returns the time at which each COMMIT was sent. */
 async function offer(sql: Sql, write: Write, rate: number, seconds: number): Promise<number[]> {
   const started = performance.now();
   const pending: Promise<unknown>[] = [];
@@ -37,7 +37,7 @@ async function offer(sql: Sql, write: Write, rate: number, seconds: number): Pro
 
 type Sender = Database & { name: string; senders: Senders; write: Write; held?: string };
 
-/** The time from the COMMIT to the receipt, in bursts at a steady rate. */
+/** The time from the COMMIT to the receipt, while changes come at a steady rate. */
 export const latency = ({ seconds = 2, only = '', checkouts, ...options }: Options): Promise<Outcome> =>
   inLab([], async lab => {
     const receiver = await lab.receiver();
@@ -56,16 +56,16 @@ export const latency = ({ seconds = 2, only = '', checkouts, ...options }: Optio
     }
 
     const burst = async ({ url, senders, write }: Sender, rate: number, held: boolean) => {
-      // Sessions of this turn only: so all contenders' are equally new.
+      // The sessions are opened for this turn, so that those of all contenders are equally new.
       const sql = lab.connect(url, 8);
       await Promise.all(Array.from({ length: 8 }, () => sql`select 1`));
       senders.resume();
       await receiver.reset();
       const cpu = () => cpuSeconds([lab.serverPid, receiver.pid, ...senders.pids]);
       const holder = lab.connect(url, 1);
-      // A session that has captured a change and does not commit: it will not notify any more.
+      // This session has captured a change and does not commit. It will not notify any more.
       if (held) await holder.unsafe(`begin; insert into work_orders (status) values ('held')`);
-      await pause(1_200); // asleep again
+      await pause(1_200); // until the runner sleeps again
       const before = cpu();
       const committedAt = await offer(sql, write, rate, seconds);
       await until('the last receipt', async () => (await receiver.count()).count >= committedAt.length);

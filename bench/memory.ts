@@ -5,7 +5,7 @@ import type { Options, Outcome } from './results.ts';
 import { progress } from './rounds.ts';
 import { quantile } from './statistics.ts';
 
-/** One statement of a million rows, routed and delivered: what the runner holds in memory meanwhile. */
+/** How much memory the runner uses while it routes and delivers the rows of one large statement. */
 export const memory = ({ size: rows = 1_000_000 }: Options): Promise<Outcome> =>
   inLab(['synchronous_commit=off'], async lab => {
     const receiver = await lab.receiver();

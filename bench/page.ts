@@ -3,8 +3,9 @@ import { load, type Results, root } from './results.ts';
 import { comparisonTable, factTable, ratioTable } from './rounds.ts';
 
 /**
- * Fills what stands between `<!-- bench NAME [TITLE] -->` and `<!-- end -->` with the results of that bench: its facts, the
- * comparison whose title is TITLE, or with `ratios MEASURE PREFIX` all whose titles begin with PREFIX side by side.
+ * Replaces the text between `<!-- bench NAME [TITLE] -->` and `<!-- end -->` with results of that bench. Without a
+ * title these are its facts. With TITLE it is the comparison of that title. With `ratios MEASURE PREFIX` it is one
+ * table of all comparisons whose titles begin with PREFIX.
  */
 export function fillTables(page: string, load: (name: string) => Results | undefined): string {
   return page.replace(/(<!-- bench (\S+) ?(.*?) -->\n)[\s\S]*?(<!-- end -->)/g, (_, open, name, what, close) => {

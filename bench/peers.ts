@@ -1,4 +1,4 @@
-// A job queue that people use, tuned as its documentation says best, doing one signed POST a job, 50 at once.
+// A job queue that people use, tuned as its documentation recommends. Each job does one signed POST, 50 at once.
 import { createHmac } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Logger, run } from 'graphile-worker';
@@ -23,8 +23,8 @@ async function post(payload: unknown): Promise<void> {
 }
 
 if (peer === 'pg-boss') {
-  // Its worker sleeps between two fetches, so its own fetch and complete in three loops are many times as fast.
-  // It has no wake-up: a loop that found nothing asks again after 5 ms.
+  // pg-boss's own worker sleeps between two fetches. Three loops that call its fetch and complete are many times as
+  // fast. It has no notification of new jobs, so a loop that found none asks again after 5 ms.
   const boss = new PgBoss({ connectionString: url, max: 10 });
   boss.on('error', console.error);
   await boss.start();
@@ -48,7 +48,7 @@ if (peer === 'pg-boss') {
     connectionString: url,
     concurrency,
     noHandleSignals: true,
-    // A line for each job would be measured too.
+    // Its log would have a line for each job, and writing it would be measured too.
     logger: new Logger(() => () => {}),
     taskList: { post },
     ...(tuned && {

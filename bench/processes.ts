@@ -26,9 +26,10 @@ function descendants(pids: number[]): Map<number, Times> {
   return new Map([...all].filter(([pid]) => belongs(pid)));
 }
 
-/** CPU seconds so far of these processes and their descendants, those that have ended included. */
+/** The CPU seconds so far of these processes and their descendants, including those that have ended. */
 export function cpuSeconds(pids: number[]): number {
-  // One that ends while /proc is read could be missing both there and among what its parent has reaped: read again then.
+  // A process that ends while /proc is read may be counted neither there nor in its parent's total. Then it is read
+  // again.
   for (let found = descendants(pids); ; ) {
     const again = descendants(pids);
     if (found.size === again.size && [...again.keys()].every(pid => found.has(pid)))
@@ -37,19 +38,19 @@ export function cpuSeconds(pids: number[]): number {
   }
 }
 
-/** CPU milliseconds so far of a process with one thread, such as a session's. */
+/** The CPU milliseconds so far of a process with one thread, such as a session of PostgreSQL. */
 export const cpuMilliseconds = (pid: number) =>
   Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
 
-/** Resident set of a live process. */
+/** The resident set size of a process that is running. */
 export const residentMiB = (pid: number) =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1024;
 
-/** The processes of one contender. Between its turns they are stopped by SIGSTOP, and so cost the others nothing. */
+/** The processes of one contender. SIGSTOP stops them between its turns, so that they do not slow down the others. */
 export type Senders = {
   pids: number[];
   resume(): void;
-  /** Stops them at a moment at which they have no statement and no transaction under way in the database of `sql`. */
+  /** Stops them at a moment when they have no statement and no transaction under way in the database of `sql`. */
   freeze(): Promise<void>;
   kill(): Promise<void>;
 };
@@ -94,7 +95,7 @@ export function senders(children: ChildProcess[], sql: postgres.Sql): Senders {
   };
 }
 
-/** A script of this folder as a process of its own. */
+/** Starts a script of this folder as a process. */
 export function startScript(name: string, ...args: string[]): ChildProcess {
   return spawn(process.execPath, ['--import', 'tsx', `${root}bench/${name}`, ...args], {
     cwd: root,
@@ -102,7 +103,7 @@ export function startScript(name: string, ...args: string[]): ChildProcess {
   });
 }
 
-/** The receiver, a process of its own: answers 200 at once, or after `delayMs`, and counts. */
+/** Starts the receiver as a process. It answers 200 at once, or after `delayMs`, and counts the requests. */
 export async function startReceiver(delayMs = 0) {
   const child = spawn(process.execPath, [`${root}bench/receiver.js`, String(delayMs)], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -115,7 +116,7 @@ export async function startReceiver(delayMs = 0) {
     pid: child.pid!,
     url: `${url}/hook`,
     count: () => get('/count'),
-    /** The numbers of the changes received, each with the time. */
+    /** The numbers of the changes that were received, each with the time. */
     receipts: async () => (await get('/receipts')).receipts,
     reset: () => get('/reset'),
     kill: () => void child.kill('SIGKILL'),

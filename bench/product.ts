@@ -6,12 +6,12 @@ import { root } from './results.ts';
 
 export type Runtime = 'node' | 'deno';
 
-/** This repository, or another commit of it in a folder of its own: driven by its CLI and its public SQL only. */
+/** This repository, or another commit of it in another folder. A bench uses only its CLI and its public SQL. */
 export type Checkout = { name: string; folder: string };
 
 export const thisCheckout: Checkout = { name: 'collecta', folder: root };
 
-/** The checkout in `folder`, built, and named after its commit. */
+/** Builds the checkout in `folder`, and names it after its commit. */
 export function openCheckout(folder: string): Checkout {
   const path = resolve(folder);
   execFileSync('npm', ['run', '--silent', 'build'], { cwd: path, stdio: 'inherit' });
@@ -53,7 +53,7 @@ export type CommandOptions = {
   output?: 'inherit' | 'pipe';
 };
 
-/** A database with the checkout's SQL installed. */
+/** Creates a database with the checkout's SQL installed. */
 export async function installedDatabase(lab: Lab, { folder }: Checkout): Promise<Database> {
   const database = await lab.database();
   execFileSync(process.execPath, [`${folder}/dist/cli.js`, 'migrate'], {
@@ -63,7 +63,7 @@ export async function installedDatabase(lab: Lab, { folder }: Checkout): Promise
   return database;
 }
 
-/** A database whose table work_orders is attached, with endpoints of it and runners. */
+/** A database whose table work_orders is attached, with its endpoints and runners. */
 export type Product = Database & { runners: Senders; endpointIds: string[] };
 
 export type ProductOptions = {
@@ -71,12 +71,15 @@ export type ProductOptions = {
   runtime?: Runtime;
   target: string;
   endpoints?: number;
-  /** Each endpoint gets the rows of a tenant of its own, whose work_center is `tenant-1`, `tenant-2` and so on. */
+  /** Each endpoint gets the rows of one tenant. The tenants are the work_centers `tenant-1`, `tenant-2` and so on. */
   scoped?: boolean;
   runners?: number;
 };
 
-/** Starts the product, has it deliver a thousand changes, so that all code and plans are made, and freezes its runners. */
+/**
+ * Starts the product, has it deliver a thousand changes, so that its code is compiled and its plans are cached, and
+ * freezes its runners.
+ */
 export async function startProduct(
   lab: Lab,
   { checkout = thisCheckout, runtime = 'node', target, endpoints = 1, scoped = false, runners = 1 }: ProductOptions,
@@ -108,7 +111,7 @@ export const isTrue = async (sql: Sql, statement: string) => (await sql.unsafe(s
 export const queueIsEmpty =
   'select not exists (select from collecta.outbox) and not exists (select from collecta.delivery_queue) as done';
 
-/** Pauses all endpoints, whose deliveries then queue, or resumes them. */
+/** Pauses all endpoints, so that their deliveries are queued, or resumes them. */
 export async function pauseEndpoints({ sql, endpointIds }: Product, paused: boolean): Promise<void> {
   await sql.unsafe(
     `select collecta.${paused ? 'pause' : 'resume'}_endpoint(endpoint_id) from unnest($1::text[]) endpoint_id`,
@@ -116,9 +119,9 @@ export async function pauseEndpoints({ sql, endpointIds }: Product, paused: bool
   );
 }
 
-/** Has the runners route what was captured, and freezes them. Comes back with the time that it took, in seconds. */
+/** Has the runners route what was captured, and freezes them. Returns the time that it took, in seconds. */
 export async function routeAll({ sql, runners }: Product): Promise<number> {
-  // Changes are routed in their order: when the last has gone, all have.
+  // Changes are routed in their order, so all of them are routed when the last one is.
   const [last] = await sql`select max(change_id)::text as id from collecta.outbox`;
   if (last!.id === null) return 0;
   const started = performance.now();

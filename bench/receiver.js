@@ -1,4 +1,5 @@
-// Answers 200 to every POST, at once or after a delay, and counts. GET /count, /receipts, /reset.
+// Answers 200 to every POST, at once or after a delay, and counts them. GET /count and /receipts return what it
+// counted, and /reset starts again from 0.
 import { createServer } from 'node:http';
 
 const delayMs = Number(process.argv[2] ?? 0);
@@ -33,7 +34,7 @@ const server = createServer((request, response) => {
     if (count++ === 0) first = now;
     last = now;
     if (request.headers['webhook-id']) ids.add(request.headers['webhook-id']);
-    // A latency benchmark numbers its changes.
+    // The latency bench puts a number into each change.
     const numbered = /"number": ?([0-9]+)/.exec(Buffer.concat(chunks).toString());
     if (numbered) receipts.push([Number(numbered[1]), now]);
     if (delayMs > 0) setTimeout(() => response.end('ok'), delayMs);

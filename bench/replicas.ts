@@ -12,8 +12,8 @@ const loadMeasures: Measure[] = [
 ];
 
 /**
- * One runner and two on the same cores, where the cores are the limit and where waiting for receivers is; and 16 clients
- * that write while two runners deliver.
+ * Compares one runner with two on the same cores, once with the cores as the limit and once with slow receivers as the
+ * limit. Then 16 clients write while two runners deliver.
  */
 export const replicas = ({ seconds = 1, size = 8_000, checkouts, ...options }: Options): Promise<Outcome> =>
   inLab([], async lab => {

@@ -6,22 +6,22 @@ import { type Comparison, comparisonTable, type Fact, factTable } from './rounds
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** What every bench is told, and what it answers. */
+/** The options of every bench. */
 export type Options = {
   rounds?: number;
   seed?: number;
-  /** How long a turn is, where it is a time. */
+  /** The length of a turn, for benches whose turns have a fixed time. */
   seconds?: number;
-  /** How much a turn does, where it is a number of rows or deliveries. */
+  /** The number of rows or deliveries of a turn, for benches whose turns have a fixed amount of work. */
   size?: number;
-  /** Only the contenders whose name contains this, and the base. */
+  /** Measures only the base and the contenders whose name contains this text. */
   only?: string;
-  /** Compare these commits with each other, and with nothing else. */
+  /** Compares these commits with each other, and with nothing else. */
   checkouts?: Checkout[];
 };
 export type Outcome = { comparisons: Comparison[]; facts?: Fact[] };
 
-/** What bench/results/<name>.json holds; the tables of docs/performance.md are made from it. */
+/** The content of bench/results/<name>.json, from which the tables of docs/performance.md are made. */
 export type Results = { machine: string; at: string; comparisons: Comparison[]; facts: Fact[] };
 
 const versionOf = (name: string) =>
@@ -53,7 +53,7 @@ export function save(name: string, { comparisons, facts = [] }: Outcome): void {
   process.stdout.write(text);
 }
 
-/** The last results of a bench; undefined where it has not been run. */
+/** The last results of a bench; undefined if it was never run. */
 export function load(name: string): Results | undefined {
   const file = `${root}bench/results/${name}.json`;
   return existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : undefined;

@@ -6,21 +6,21 @@ import type { Database, Lab } from './lab.ts';
 import { type Senders, startScript, until } from './processes.ts';
 import { isTrue } from './product.ts';
 
-/** A way to deliver that the product is compared with: an ideal loop by hand, or a job queue that people use. */
+/** Something that the product is compared with: a hand-written ideal loop, or a job queue that people use. */
 export type Rival = {
   name: string;
   install(database: Database): Promise<unknown>;
-  /** Sends each job to `target` by a signed POST, at most 50 at once. */
+  /** Starts the process that sends each job to `target` as a signed POST, at most 50 at once. */
   start(url: string, target: string): ChildProcess;
-  /** The statement that writes `count` jobs which are due. */
+  /** The statement that writes `count` jobs that are due. */
   fill(count: number): string;
-  /** The statement whose one column `done` says that nothing is left. */
+  /** The statement whose column `done` is true when no job is left. */
   finished: string;
-  /** Writes one job in the writer's transaction. */
+  /** Writes one job in the transaction of the writer. */
   write(tx: TransactionSql, body: string): PromiseLike<unknown>;
 };
 
-/** A payload such as the product's, as an SQL expression. */
+/** An SQL expression for a payload similar to the product's. */
 const body = `jsonb_build_object('event', 'record_created', 'record', jsonb_build_object('id', g,
   'product_code', 'A-4711', 'quantity', 12, 'work_center', 'assembly', 'status', 'open',
   'custom_data', '{"lot": 7, "tags": ["x", "y"]}'::jsonb, 'note', 'a note of some length, as people write them',
@@ -56,7 +56,8 @@ const graphileWorker = (name: string, script: string): Rival => ({
   install: ({ url }) => runMigrations({ connectionString: url }),
   start: (url, target) => startScript('peers.ts', script, url, target),
   fill: count => `select graphile_worker.add_jobs(array_agg(
-    ('post', (${body})::json, null, now(), 25, null, 0, null)::graphile_worker.job_spec)) from generate_series(1, ${count}) g`,
+      ('post', (${body})::json, null, now(), 25, null, 0, null)::graphile_worker.job_spec))
+    from generate_series(1, ${count}) g`,
   finished: 'select not exists (select from graphile_worker.jobs) as done',
   write: (tx, text) => tx`select from graphile_worker.add_job('post', ${text}::text::json)`,
 });
@@ -81,7 +82,10 @@ export const jobQueues = [
   pgBoss,
 ];
 
-/** A rival in a database of its own. It has done a thousand jobs, so that all code and plans are made, and is frozen. */
+/**
+ * A rival in its own database. It has done a thousand jobs, so that its code is compiled and its plans are cached, and
+ * is frozen.
+ */
 export async function startRival(lab: Lab, rival: Rival, target: string): Promise<Database & { senders: Senders }> {
   const database = await lab.database();
   const { url, sql } = database;

@@ -2,20 +2,20 @@ import { differs, ratios, seeded, shuffled, spread } from './statistics.ts';
 
 export const progress = (line: string) => process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${line}\n`);
 
-/** One of those that are compared. `turn` measures it once, in a second or two. */
+/** One of the systems that are compared. `turn` measures it once, which takes a second or two. */
 export type Contender = { name: string; turn(): Promise<Record<string, number>> };
 
 export type Measure = {
   name: string;
   unit: string;
-  /** Show each contender's ratio to the base, not its median alone. */
+  /** Whether the table shows each contender's ratio to the base beside its median. */
   compared?: true;
 };
 
-/** What rounds found: for each contender and measure one value a round. */
+/** The results of all rounds: for each contender and measure, one value per round. */
 export type Comparison = {
   title: string;
-  /** The contender that the others' ratios are taken to. */
+  /** The contender by whose values those of the others are divided. */
   base: string;
   measures: Measure[];
   seed: number;
@@ -23,9 +23,9 @@ export type Comparison = {
 };
 
 /**
- * Rounds in which each contender has one turn, in an order that is shuffled anew each round. A contender does nothing
- * between its turns, so all stay ready on one server, and a slow phase of the machine meets all of them.
- * A first round, in which everything is new, does not count.
+ * Runs rounds. In each round every contender has one turn, in an order that is shuffled each time, so that a slow phase
+ * of the machine affects all of them. A contender does nothing between its turns, so all of them can stay ready on one
+ * server. One round before the first is not counted, because caches are still empty in it.
  */
 export async function takeTurns(
   contenders: Contender[],
@@ -56,16 +56,16 @@ export async function takeTurns(
   return { title, base, measures, seed, values };
 }
 
-/** A single figure that is compared with nothing. */
+/** Measures a single figure that is not compared with anything. */
 export type Fact = { name: string; value: number; unit: string };
 
 export const format = (value: number) =>
   Math.abs(value) >= 100 ? Math.round(value).toLocaleString('en') : Number(value.toPrecision(3)).toString();
 
-/** Fewer rounds show nothing but that the bench works. */
+/** With fewer rounds no difference is claimed. Such a run only shows that the bench works. */
 export const enoughRounds = 9;
 
-/** `0.83 (0.80 to 0.85)`, or that no difference was found, or with a question mark what too few rounds gave. */
+/** `0.83 (0.80 to 0.85)`, or that no difference was found. After too few rounds there is a question mark. */
 export function describeRatio(comparison: Comparison, contender: string, measure: string): string {
   const { base, values } = comparison;
   if (contender === base) return '1';
@@ -76,7 +76,9 @@ export function describeRatio(comparison: Comparison, contender: string, measure
   return differs(ratio) ? `${ratio.median.toFixed(2)} (${quartiles})` : `no difference (${quartiles})`;
 }
 
-/** A table with a row for each contender: the medians of its measures, and the ratios of those that are compared. */
+/**
+ * A table with a row for each contender: the medians of its measures, and the ratios for measures that are compared.
+ */
 export function comparisonTable(comparison: Comparison): string {
   const { base, measures, values } = comparison;
   const header = measures.flatMap(({ name, unit, compared }) => [
@@ -96,7 +98,9 @@ export function comparisonTable(comparison: Comparison): string {
   ].join('\n');
 }
 
-/** Several comparisons of the same contenders side by side: a column each, with the ratios of one measure. */
+/**
+ * A table of several comparisons of the same contenders. Each comparison is a column with the ratios of one measure.
+ */
 export function ratioTable(comparisons: Comparison[], measure: string): string {
   const contenders = Object.keys(comparisons[0]!.values).filter(name => name !== comparisons[0]!.base);
   return [

@@ -9,7 +9,7 @@ const measures: Measure[] = [
   { name: 'CPU of the server', unit: 'µs a change', compared: true },
 ];
 
-/** Routing alone: the endpoints are paused, so what is routed waits in the queue. */
+/** Measures routing alone. The endpoints are paused, so routed events stay in the queue. */
 export const route = ({ size: changes = 10_000, only = '', checkouts, ...options }: Options): Promise<Outcome> =>
   inLab([], async lab => {
     const receiver = await lab.receiver();

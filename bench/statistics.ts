@@ -1,4 +1,4 @@
-/** The value below which the share `q` of `values` lies, interpolated between the two nearest: 0.5 is the median. */
+/** The quantile `q` of `values`, from 0 to 1, interpolated between the two nearest values. 0.5 gives the median. */
 export function quantile(values: number[], q: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (sorted.length - 1) * q;
@@ -9,23 +9,23 @@ export function quantile(values: number[], q: number): number {
 
 export type Spread = { lower: number; median: number; upper: number };
 
-/** Median and quartiles. */
+/** The median and the two quartiles. */
 export function spread(values: number[]): Spread {
   return { lower: quantile(values, 0.25), median: quantile(values, 0.5), upper: quantile(values, 0.75) };
 }
 
-/** Each round's value over the base's of the same round: what a machine whose speed drifts leaves comparable. */
+/** Divides each round's value by the base's value of the same round, so that a drift of the machine's speed cancels. */
 export function ratios(values: number[], base: number[]): number[] {
   if (values.length !== base.length) throw new Error(`${values.length} rounds cannot be compared with ${base.length}`);
   return values.map((value, round) => value / base[round]!);
 }
 
-/** A difference is claimed only where the quartiles of the ratios do not touch 1. */
+/** Whether there is a difference: the quartiles of the ratios do not include 1. */
 export function differs(ratio: Spread): boolean {
   return ratio.lower > 1 || ratio.upper < 1;
 }
 
-/** Random numbers from 0 to 1 that are the same for the same seed (mulberry32). */
+/** A generator of random numbers from 0 to 1. The same seed gives the same numbers (mulberry32). */
 export function seeded(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

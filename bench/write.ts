@@ -11,7 +11,7 @@ const rows = 20_000;
 type Operation = 'insert' | 'update' | 'delete';
 const operations: Operation[] = ['insert', 'update', 'delete'];
 
-/** Triggers on table `t` written by hand: `body(operation)` is the function's. */
+/** Hand-written triggers on the table `t`. `body(operation)` returns the body of their function. */
 const byHand = (body: (operation: Operation) => string, each: 'statement' | 'row') =>
   operations
     .map(operation => {
@@ -28,7 +28,7 @@ const byHand = (body: (operation: Operation) => string, each: 'statement' | 'row
     })
     .join('\n');
 
-/** The least that can be captured: the record as json in an outbox, and one try of an advisory lock. */
+/** The least that a capture can do: write the record as JSON into an outbox, and try one advisory lock. */
 const floorTrigger = `
   create table floor_outbox (
     change_id bigint generated always as identity primary key, operation "char" not null, old json, new json,
@@ -99,8 +99,8 @@ const statementMeasures: Measure[] = [
 ];
 
 /**
- * What the triggers cost the user's transaction, without a runner: to a writer, none and a busy one are the same.
- * Commits do not wait for the disk, which would hide the difference.
+ * What the triggers cost the user's transaction. There is no runner, since a busy runner makes no difference to a
+ * writer. Commits do not wait for the disk, which would hide the difference.
  */
 export const write = ({ seconds = 1, only = '', checkouts, ...options }: Options): Promise<Outcome> =>
   inLab(['synchronous_commit=off', 'autovacuum=off'], async lab => {
@@ -117,7 +117,7 @@ export const write = ({ seconds = 1, only = '', checkouts, ...options }: Options
       ready.push({ name, url, sql, outbox: found!.outbox ?? '' });
       progress(`ready: ${name}`);
     }
-    /** The table as at the beginning, filled without its triggers. */
+    /** Restores the table's initial content, without firing its triggers. */
     const reset = async ({ sql, outbox }: (typeof ready)[number], filled: number) => {
       await sql.begin(tx =>
         tx.unsafe(`
@@ -150,7 +150,9 @@ export const write = ({ seconds = 1, only = '', checkouts, ...options }: Options
       return { took, 'CPU of the session': cpuMilliseconds(session!.pid) - before };
     };
     const bulk = 'update t set price = price + 1 where id <= 10000';
-    const oneByOne = `do $$ begin for i in 1 .. 1000 loop update t set price = price + 1 where id = i; end loop; end $$`;
+    const oneByOne = `do $$ begin
+      for i in 1 .. 1000 loop update t set price = price + 1 where id = i; end loop;
+    end $$`;
     for (const [title, filled, text, first] of [
       ['INSERT of 10,000 rows', 0, insertRows('t', 10_000), ''],
       ['UPDATE of 10,000 rows', 10_000, bulk, ''],

@@ -1,4 +1,4 @@
-// Packs the package, installs the tarball in an empty folder and uses it there as its user would.
+// Packs the package, installs the tarball in an empty folder, and uses it there as a user would.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,8 +14,9 @@ const admin = postgres(server.url(), { max: 1, onnotice: () => {} });
 const folder = mkdtempSync(join(tmpdir(), 'collecta-package-'));
 let failed = 0;
 
-function check(what: string, holds: boolean, found = '') {
-  console.log(`${holds ? 'ok' : 'NOT OK'} - ${what}${holds ? '' : `\n${found}`}`);
+/** Prints whether a check holds, and `details` if it does not. */
+function check(name: string, holds: boolean, details = '') {
+  console.log(`${holds ? 'ok' : 'NOT OK'} - ${name}${holds ? '' : `\n${details}`}`);
   if (!holds) failed++;
 }
 
@@ -32,13 +33,13 @@ try {
   const [packed] = JSON.parse(
     execFileSync('npm', ['pack', '--json', '--silent', '--pack-destination', folder], { cwd: root, encoding: 'utf8' }),
   );
-  const strangers = packed.files
+  const unexpected = packed.files
     .map(({ path }: { path: string }) => path)
     .filter((path: string) => !/^(dist|src|sql)\/|^(README\.md|LICENSE|CHANGELOG\.md|package\.json)$/.test(path));
   check(
     `the tarball holds only what runs: ${packed.files.length} files, ${Math.ceil(packed.size / 1024)} kB`,
-    strangers.length === 0,
-    strangers.join('\n'),
+    unexpected.length === 0,
+    unexpected.join('\n'),
   );
 
   const install = run('npm', [
@@ -55,12 +56,14 @@ try {
   const shown = run(cli, ['--version']);
   check(`collecta-webhooks --version is ${version}`, shown.text === version, shown.text);
 
-  const program =
-    "import { parseSecret, send, verifySignature, createInboundHandler } from 'collecta-webhooks'; parseSecret('x'); console.log(typeof send)";
+  const program = `
+    import { parseSecret, send, verifySignature, createInboundHandler } from 'collecta-webhooks';
+    parseSecret('x');
+    console.log(typeof send)`;
   const imported = run(process.execPath, ['--input-type=module', '-e', program]);
   check('it can be imported', imported.text === 'function', imported.text);
 
-  // Deno strips no types below node_modules: there it runs dist/, and src/ from a clone or from the unpacked tarball.
+  // Deno does not strip types in node_modules, so there it runs dist/. It runs src/ from the unpacked tarball.
   execFileSync('tar', ['-xzf', packed.filename], { cwd: folder });
   const deno = (script: string): [string, string[]] => [
     join(root, 'node_modules/.bin/deno'),
@@ -75,13 +78,13 @@ try {
       [server.url('way_3'), '-X', '-v', 'ON_ERROR_STOP=1', '-f', join(installed, 'sql/install.psql')],
     ],
   };
-  for (const [index, [what, [program, args]]] of Object.entries(ways).entries()) {
+  for (const [index, [way, [program, args]]] of Object.entries(ways).entries()) {
     await admin.unsafe(`create database way_${index}`);
     const env = { DATABASE_URL: server.url(`way_${index}`) };
     const first = run(program, args, env);
-    check(what, first.status === 0, first.text);
+    check(way, first.status === 0, first.text);
     const again = run(cli, ['migrate'], env);
-    check(`${what}: then up to date`, again.status === 0 && again.text.includes(': 0 applied'), again.text);
+    check(`${way}: then up to date`, again.status === 0 && again.text.includes(': 0 applied'), again.text);
   }
 } finally {
   await admin.end({ timeout: 1 });

@@ -1,5 +1,6 @@
-// Runs plpgsql_check over every function, those that are written for modules and inbound endpoints included. Needs Debian's
-// packages postgresql-15 and postgresql-15-plpgsql-check. Errors, warnings and security warnings have to be none.
+// Runs plpgsql_check over every function, including those that are generated for modules and inbound endpoints. It
+// fails if there is an error, a warning or a security warning. It needs Debian's packages postgresql-15 and
+// postgresql-15-plpgsql-check.
 import postgres from 'postgres';
 import { migrate } from '../src/install/migrate.ts';
 import { startServer } from '../test/support/server.ts';
@@ -16,23 +17,24 @@ try {
     select collecta.attach_module('public.notes', 'notes');
     create table public.lines (a int, b text collate "C", n numeric, primary key (a, b)) partition by list (a);
     create table public.lines_1 partition of public.lines for values in (1);
-    select collecta.attach_module('public.orders', 'orders', 'status', 'custom', 'tenant', exclude_columns => '{secret}',
-      ignore_columns => '{at}');
+    select collecta.attach_module('public.orders', 'orders', 'status', 'custom', 'tenant',
+      exclude_columns => '{secret}', ignore_columns => '{at}');
     select collecta.attach_module('public.lines', 'lines', on_truncate => 'refuse');
     select collecta.create_endpoint('https://example.com/',
       '{record_created,record_updated,record_deleted,status_change,custom_data_updated}');
-    select collecta.create_inbound_endpoint('orders', '{"$.id": "id", "$.status": "status", "$.parts": "parts"}', '{id}');
+    select collecta.create_inbound_endpoint('orders', '{"$.id": "id", "$.status": "status", "$.parts": "parts"}',
+      '{id}');
     select collecta.create_inbound_endpoint('lines', '{"$.a": "a", "$.b": "b", "$.n": "n"}', '{a,b}');
     select collecta.create_inbound_endpoint('notes', '{"$.at": "at", "$.custom": "custom"}')`);
-  // Of a parameter of type record plpgsql_check does not know the columns, and says that it is not assigned yet. So
-  // collecta_rows.row_<n> is checked as a copy whose parameters have the type of the table's rows.
+  // plpgsql_check does not know the columns of a parameter of type record, and reports it as not assigned. So a copy of
+  // collecta_rows.row_<n> is checked whose parameters have the row type of the table.
   const rows = await sql<{ definition: string }[]>`
     select replace(pg_get_functiondef(p.oid), p.proname || '(captured record, other record)',
       format('%s(captured %s, other %2$s)', p.proname, m.relation)) as definition
     from pg_proc p join collecta.modules m on p.proname = 'row_' || m.module_id
     where p.pronamespace = 'collecta_rows'::regnamespace`;
   for (const { definition } of rows) await sql.unsafe(definition);
-  const found = await sql<{ function: string; place: string; level: string; message: string }[]>`
+  const findings = await sql<{ function: string; place: string; level: string; message: string }[]>`
     with function as (
       select p.oid, p.oid::regprocedure::text as name, coalesce(t.tgrelid, 0)::oid as relation,
         coalesce(t.tgoldtable, case when p.prorettype = 'trigger'::regtype then 'old_rows' end)::text as old_table,
@@ -53,9 +55,9 @@ try {
   const [{ functions } = { functions: 0 }] = await sql`
     select count(*)::int as functions from pg_proc p join pg_language l on l.oid = p.prolang
     where l.lanname = 'plpgsql' and p.pronamespace::regnamespace::text like 'collecta%'`;
-  for (const each of found) console.error(`${each.function}, line ${each.place}: ${each.level}: ${each.message}`);
-  console.log(`plpgsql_check: ${functions} functions, ${found.length} findings`);
-  process.exitCode = found.length > 0 || functions < 50 || rows.length < 3 ? 1 : 0;
+  for (const each of findings) console.error(`${each.function}, line ${each.place}: ${each.level}: ${each.message}`);
+  console.log(`plpgsql_check: ${functions} functions, ${findings.length} findings`);
+  process.exitCode = findings.length > 0 || functions < 50 || rows.length < 3 ? 1 : 0;
 } finally {
   await sql.end({ timeout: 1 });
   await server.stop();

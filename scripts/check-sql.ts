@@ -1,10 +1,11 @@
-// Shipped SQL holds only ASCII, since databases of any encoding take it, and its lines have at most 120 columns.
+// Checks that shipped SQL is ASCII, because it must fit databases of every encoding, that its lines have at most 120
+// columns, and that none ends with a space.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './releases.ts';
 
 const columns = 120;
-/** What has been brought to 120 columns; everything else may still be wider. */
+/** Folders and files that have been brought to 120 columns. */
 const narrow = [
   'fixtures/install/',
   'fixtures/modules/',

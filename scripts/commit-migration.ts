@@ -1,8 +1,9 @@
 // npm run sql:commit -- "message"   commits sql/current as the next migration
-// npm run sql:recommit              replaces the last, not yet released migration by sql/current as it is now
+// npm run sql:recommit              replaces the last migration, which is not released yet, with sql/current
 //
-// sql/current keeps its --!include lines after a commit (graphile-migrate would blank it), so that the same source can be
-// recommitted until its release. For the next migration, replace its content. All work is done on a copy of sql/.
+// graphile-migrate would empty sql/current after a commit. Here it keeps its --!include lines, so that the same source
+// can be committed again until it is released. For the next migration, replace its content. The script works on a copy
+// of sql/ and writes only the result into the repository.
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -75,24 +76,24 @@ try {
     recommit ? /^--! Message: (.*)$/m.exec(lastText)?.[1] : message,
   );
 
-  const made = readdirSync(join(folder, 'committed')).find(name => !before.has(name)) as string;
-  const text = readFileSync(join(folder, 'committed', made), 'utf8');
-  if (text === lastText) console.log(`${made} unchanged`);
+  const filename = readdirSync(join(folder, 'committed')).find(name => !before.has(name)) as string;
+  const text = readFileSync(join(folder, 'committed', filename), 'utf8');
+  if (text === lastText) console.log(`${filename} unchanged`);
   else {
-    writeFileSync(join(committedFolder, made), text);
-    console.log(`${made} written`);
+    writeFileSync(join(committedFolder, filename), text);
+    console.log(`${filename} written`);
   }
   execFileSync('npx', ['tsx', join(root, 'scripts/install-psql.ts')], { stdio: 'inherit', cwd: root });
 } catch (error) {
   if (!(error as { _gmlogged?: boolean })._gmlogged) console.error(error);
   process.exitCode = 1;
 } finally {
-  await pause(300); // graphile-migrate keeps its pools for 200 ms, and exits when the server goes first
+  await pause(300); // graphile-migrate keeps its pools open for 200 ms, and exits if the server stops before that
   await server.stop();
   rmSync(directory, { recursive: true, force: true });
 }
 
-/** The text before its includes were put in. */
+/** The source of a committed migration: its --!include lines instead of the included files. */
 function sourceOf(text: string): string {
   return text
     .replace(/^(--! [A-Z].*\n)+/, '')

@@ -1,16 +1,17 @@
-// A database with this version's install, in which a bit of everything has happened, as pg_dump of PostgreSQL 15 writes it.
-// PostgreSQL 14 to 18 restore it. Upgrade tests begin with such a dump of each released version.
+// Dumps a database in which this version is installed and each feature was used once. pg_dump of PostgreSQL 15 writes
+// the dump, which PostgreSQL 14 to 18 can restore. Upgrade tests begin with such a dump of each released version.
 import { execFileSync } from 'node:child_process';
 import postgres from 'postgres';
 import { migrate } from '../src/install/migrate.ts';
 import { startServer } from '../test/support/server.ts';
 
-/** The sample is written for the interface that all versions keep. */
+/** Uses only functions and parameters that every version keeps. */
 const sample = `
   create table public.work_orders (
     id int primary key, status text, custom_data jsonb, tenant text, note text, secret text);
   select collecta.attach_module('public.work_orders', 'work-orders', status_column => 'status',
-    custom_data_column => 'custom_data', scope_column => 'tenant', exclude_columns => '{secret}', ignore_columns => '{note}');
+    custom_data_column => 'custom_data', scope_column => 'tenant', exclude_columns => '{secret}',
+    ignore_columns => '{note}');
   select collecta.create_endpoint('https://example.com/all',
     '{record_created,record_updated,record_deleted,status_change,custom_data_updated}', name => 'all');
   select collecta.create_endpoint('https://example.com/ordered', '{record_updated}', name => 'ordered', ordered => true,

@@ -1,5 +1,5 @@
-// npx tsx scripts/inbound-senders.ts DATABASE_URL   writes the table of senders in docs/inbound.md from the shipped rows
-// of collecta.inbound_senders of an installed database. test/inbound/senders.test.ts compares the two.
+// npx tsx scripts/inbound-senders.ts DATABASE_URL   writes the table of senders in docs/inbound.md, from the rows of
+// collecta.inbound_senders that ship with the install. test/inbound/senders.test.ts compares the two.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import postgres from 'postgres';
@@ -8,16 +8,17 @@ type Scheme = { in: string; prefix?: string; encoding?: string; hash?: string; s
 type Row = Record<string, unknown>;
 
 const code = (text: string) => `\`${text}\``;
-const place = (source: string) => code(source.replace(/^(header|query):/, ''));
+const sourceName = (source: string) => code(source.replace(/^(header|query):/, ''));
 
 /** The table as Markdown. */
 export function table(rows: readonly Row[]): string {
   const lines = rows.map(row => {
     const signatures = (row.signatures as Scheme[]).map(
-      ({ in: at, prefix = '', encoding = 'hex', hash = 'sha256', signed = '', timestamp }) =>
-        encoding === 'plain'
-          ? `${place(at)}: the secret itself`
-          : `${place(at)}: ${prefix ? `${code(prefix)} and ` : ''}${hash}, ${encoding}, of ${code(signed)}${timestamp ? ', with age' : ''}`,
+      ({ in: source, prefix = '', encoding = 'hex', hash = 'sha256', signed = '', timestamp }) => {
+        if (encoding === 'plain') return `${sourceName(source)}: the secret itself`;
+        const value = `${prefix ? `${code(prefix)} and ` : ''}${hash}, ${encoding}, of ${code(signed)}`;
+        return `${sourceName(source)}: ${value}${timestamp ? ', with age' : ''}`;
+      },
     );
     const handshakes = (row.handshakes as { method?: string; answer: string }[]).map(
       ({ method = 'POST', answer }) => `${method}, answered with ${code(answer)}`,
@@ -26,8 +27,8 @@ export function table(rows: readonly Row[]): string {
       code(row.sender as string),
       `[${row.about}](${row.documentation})`,
       signatures.join('; ') || 'none',
-      (row.ids as string[]).map(place).join(', '),
-      row.event ? place(row.event as string) : '',
+      (row.ids as string[]).map(sourceName).join(', '),
+      row.event ? sourceName(row.event as string) : '',
       (row.ignored_events as string[]).map(code).join(', '),
       handshakes.join('; '),
       row.each ? code(row.each as string) : '',

@@ -1,4 +1,5 @@
-// Writes sql/install.psql from sql/committed (or in another such FOLDER); with --check only says whether it is up to date.
+// npx tsx scripts/install-psql.ts [FOLDER] [--check]   writes install.psql in sql/, or in another folder like it, from
+// the files in its folder committed/. With --check it only tells whether install.psql is up to date.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -6,15 +7,15 @@ const folder = process.argv.slice(2).find(argument => !argument.startsWith('-'))
 const sqlFolder = folder ? pathToFileURL(`${folder}/`) : new URL('../sql/', import.meta.url);
 const target = new URL('install.psql', sqlFolder);
 
-const head = String.raw`-- Installs or upgrades collecta with nothing but psql. It can be run again, beside and in turn with
--- "collecta-webhooks migrate":
+const head = String.raw`-- Installs or upgrades collecta with psql alone. It can be run again, and both it and
+-- "collecta-webhooks migrate" can be used for the same database:
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql
--- Written by scripts/install-psql.ts from sql/committed; not edited by hand.
+-- scripts/install-psql.ts writes this file from sql/committed. Do not edit it.
 \set ON_ERROR_STOP on
 \set QUIET on
 \encoding UTF8
 
--- psql -v role_prefix=app1_collecta_ gives this database roles of its own.
+-- With psql -v role_prefix=app1_collecta_ this database gets its own roles.
 \if :{?role_prefix}
 \else
 \set role_prefix ''

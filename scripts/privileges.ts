@@ -8,10 +8,10 @@ import { startServer } from '../test/support/server.ts';
 
 export const path = 'docs/privileges.md';
 
-/** Columns of the page. The owners' rights are in the column Owner: an owner may do everything with what it owns. */
+/** The columns of the page. An owner may do everything with what it owns, which the column Owner shows. */
 const roles = ['reader', 'operator', 'dispatcher', 'inbound', 'capture', 'writer', 'viewer'];
 
-/** Functions are written for each module and inbound endpoint: the page shows those of one. */
+/** One module and one inbound endpoint, because the page shows the functions that are generated for one of each. */
 const sample = `
   create table public.privileges_sample (id int primary key, name text);
   select collecta.attach_module('public.privileges_sample', 'privileges-sample');
@@ -32,7 +32,8 @@ const catalog = `
   ), object as (
     select 'schema' as kind, name, owner, coalesce(acl, acldefault('n', owner)) as acl from schema
     union all
-    select case kind when 'v' then 'view' when 'm' then 'view' when 'S' then 'sequence' else 'table' end, name, owner, acl
+    select case kind when 'v' then 'view' when 'm' then 'view' when 'S' then 'sequence' else 'table' end, name, owner,
+      acl
     from relation
     union all
     select 'column', relation.name || '.' || a.attname, relation.owner, a.attacl
@@ -58,8 +59,8 @@ const catalog = `
   order by object.kind collate "C", object.name collate "C"`;
 
 const members = `
-  select r.rolname::text as role, r.rolcanlogin as login, r.rolsuper or r.rolcreaterole or r.rolcreatedb or r.rolbypassrls
-      or r.rolreplication as special,
+  select r.rolname::text as role, r.rolcanlogin as login,
+    r.rolsuper or r.rolcreaterole or r.rolcreatedb or r.rolbypassrls or r.rolreplication as special,
     coalesce((select pg_catalog.string_agg(of.rolname, ' ' order by of.rolname) from pg_catalog.pg_auth_members m
       join pg_catalog.pg_roles of on of.oid = m.roleid where m.member = r.oid), '') as member_of
   from pg_catalog.pg_roles r where r.rolname like 'collecta\\_%' order by r.rolname collate "C"`;
@@ -72,57 +73,60 @@ export type Row = {
 };
 type Role = { role: string; login: boolean; special: boolean; member_of: string };
 
-/** What the catalog of an installed database says. It makes the sample module and inbound endpoint first. */
+/** Creates the sample module and inbound endpoint, and reads the catalog of the database. */
 export async function readPrivileges(sql: postgres.Sql): Promise<{ rows: Row[]; roles: Role[] }> {
   await sql.unsafe(sample);
   return { rows: [...(await sql.unsafe<Row[]>(catalog))], roles: [...(await sql.unsafe<Role[]>(members))] };
 }
 
-const short = (name: string) => name.replace(/^collecta[._]/, '');
+const withoutPrefix = (name: string) => name.replace(/^collecta[._]/, '');
 const yes = (value: boolean) => (value ? 'yes' : 'no');
 
 function table(rows: Row[]): string {
   const lines = rows.map(({ name, owner, granted }) => {
     const of = (role: string) => granted.filter(each => each.role === role).map(each => each.privilege);
-    const unexpected = granted.filter(({ role }) => !roles.includes(short(role)));
+    const unexpected = granted.filter(({ role }) => !roles.includes(withoutPrefix(role)));
     if (unexpected.length > 0) throw new Error(`${name}: ${JSON.stringify(unexpected)} has no column on the page`);
     const cells = roles.map(role => of(`collecta_${role}`).join(', '));
-    return `| \`${name.replace(/^collecta\./, '')}\` | ${short(owner)} | ${cells.join(' | ')} |`;
+    return `| \`${name.replace(/^collecta\./, '')}\` | ${withoutPrefix(owner)} | ${cells.join(' | ')} |`;
   });
   return `| Object | Owner | ${roles.join(' | ')} |\n|---|---|${'---|'.repeat(roles.length)}\n${lines.join('\n')}\n`;
 }
 
 /** The page as Markdown. */
-export function page({ rows, roles: known }: { rows: Row[]; roles: Role[] }): string {
+export function page({ rows, roles: databaseRoles }: { rows: Row[]; roles: Role[] }): string {
   const of = (...kinds: Row['kind'][]) => table(rows.filter(({ kind }) => kinds.includes(kind)));
   const functions = rows.filter(({ kind }) => kind === 'function');
   const owners = [...new Set(functions.map(({ owner }) => owner))].sort();
-  // One function a line, so that two branches that each add one merge without a conflict.
+  // Each function has its own line, so that two branches that each add one merge without a conflict.
   const ownersOnly = owners.map(owner => {
     const names = functions
       .filter(each => each.owner === owner && each.granted.length === 0)
       .map(({ name }) => `\`${name.replace(/^collecta\./, '')}\``);
     return `- \`${owner}\`:\n  ${names.join(',\n  ')}`;
   });
+  const roleRows = databaseRoles.map(
+    ({ role, login, special, member_of }) => `| \`${role}\` | ${yes(login)} | ${yes(special)} | ${member_of} |`,
+  );
   return `# Privileges
 
 \`npm run privileges\` writes this page from the catalog of a fresh install, and
 [a test](../test/install/privileges.test.ts) compares the two. Do not edit it. [security.md](security.md) says what the
 roles are for.
 
-- A column is the role of that name after \`collecta_\`. An empty cell means that the role has no privilege of its own.
+- The head of a column is a role's name without \`collecta_\`. An empty cell means that the role has no privilege.
 - An owner may do everything with what it owns. Superusers may do everything. No object has a privilege for PUBLIC.
 - Objects without a schema are in \`collecta\`.
-- Functions with a number in their name are written for a module or an inbound endpoint. The page shows those of one
+- Functions with a number in their name are generated for a module or an inbound endpoint. The page shows those of one
   module and one inbound endpoint.
-- A function that only its owner may execute can still run: a trigger fires it, or a function of the same owner calls it.
-- Partitions are not listed: nobody but their owner has a privilege on one.
+- A function that only its owner may execute is called by a trigger, or by another function of the same owner.
+- Partitions are not listed, because only their owner has privileges on them.
 
 ## Roles
 
 | Role | Can log in | Superuser, or may create roles or databases, replicate, or bypass row security | Member of |
 |---|---|---|---|
-${known.map(each => `| \`${each.role}\` | ${yes(each.login)} | ${yes(each.special)} | ${each.member_of} |`).join('\n')}
+${roleRows.join('\n')}
 
 ## Schemas
 

@@ -1,7 +1,8 @@
 // npm run release -- 0.2.0
-// Makes a version of what is checked out: the migrations that no release has yet become released and never change again.
-// Writes package.json, package-lock.json, CHANGELOG.md, sql/released.json and test/install/released/<version>.sql, the dump
-// that upgrade tests start from. Commits and tags nothing. Needs Debian's postgresql-15 (npm run release is done there).
+// Prepares a release of what is checked out. The migrations that no release contains yet become released, and must
+// never change again. The script writes package.json, package-lock.json, CHANGELOG.md, sql/released.json and
+// test/install/released/<version>.sql, the dump that upgrade tests start from. It commits and tags nothing. It needs
+// Debian's package postgresql-15.
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,8 +24,8 @@ if (unreleased.trim() === '') fail('CHANGELOG.md says nothing under "## Unreleas
 execFileSync('npm', ['run', '-s', 'sql:recommit'], { cwd: root, stdio: 'inherit' });
 if (git('status', '--porcelain') !== '') fail('sql/committed was not up to date: look at what changed, and commit it.');
 
-const known = releasedMigrations(releases);
-const added = (await readMigrations()).filter(({ filename }) => !Object.hasOwn(known, filename));
+const alreadyReleased = releasedMigrations(releases);
+const added = (await readMigrations()).filter(({ filename }) => !Object.hasOwn(alreadyReleased, filename));
 releases[version] = Object.fromEntries(added.map(({ filename, hash }) => [filename, hash]));
 writeFileSync(releasedFile, `${JSON.stringify(releases, null, 2)}\n`);
 execFileSync('npm', ['version', version, '--no-git-tag-version', '--allow-same-version'], { cwd: root, stdio: 'pipe' });

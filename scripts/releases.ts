@@ -1,4 +1,5 @@
-// sql/released.json: for each released version the migrations that it added, with their hashes. These never change.
+// Reads sql/released.json. It lists for each released version the migrations that it added, with their hashes. A
+// released migration never changes.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,6 +13,6 @@ export type Releases = Record<string, Record<string, string>>;
 export const readReleases = (): Releases =>
   z.record(z.string(), z.record(z.string(), z.string())).parse(JSON.parse(readFileSync(releasedFile, 'utf8')));
 
-/** filename → hash, of all versions together. */
+/** The hashes of the migrations of all versions, by filename. */
 export const releasedMigrations = (releases: Releases): Record<string, string> =>
   Object.assign({}, ...Object.values(releases));

@@ -1,7 +1,7 @@
-// npm run screenshots             makes the pictures of the console that the README shows, in docs/images/
-// npm run screenshots -- FOLDER   makes every view, light and dark, 1280 and 360 px wide, in a folder, to be looked at
+// npm run screenshots             takes the pictures of the console that README.md shows, into docs/images/
+// npm run screenshots -- FOLDER   takes a picture of every view, light and dark, 1280 and 360 px wide, into FOLDER
 //
-// On a PostgreSQL of its own with made up deliveries. Needs Debian's chromium.
+// It starts its own PostgreSQL with invented deliveries. It needs Debian's package chromium.
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import postgres from 'postgres';
@@ -15,8 +15,8 @@ import { consoleExample } from '../test/support/history.ts';
 import { freePort, startServer } from '../test/support/server.ts';
 
 const folder = process.argv[2] ?? 'docs/images';
-const shown = readFileSync('README.md', 'utf8');
-const isWanted = (file: string) => process.argv[2] !== undefined || shown.includes(`docs/images/${file}`);
+const readme = readFileSync('README.md', 'utf8');
+const isWanted = (file: string) => process.argv[2] !== undefined || readme.includes(`docs/images/${file}`);
 mkdirSync(folder, { recursive: true });
 const server = await startServer(['-c', 'track_functions=pl']);
 const stop = new AbortController();
@@ -62,7 +62,7 @@ try {
           await page.waitForFunction("document.getElementById('tail-state')?.textContent?.startsWith('Connected')");
           await example.happen();
           await page.waitForSelector('[data-tail] tbody tr');
-        } else await page.waitForTimeout(400); // for the plots
+        } else await page.waitForTimeout(400); // until the charts are drawn
         await page.screenshot({
           path: join(folder, file),
           fullPage: width === 360 || name !== 'deliveries',

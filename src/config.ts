@@ -8,7 +8,7 @@ import { parseDatabaseUrl } from './database/url.ts';
 import { isNat64Prefix } from './network/address.ts';
 import { isSealingKey } from './secrets/keyring.ts';
 
-/** What cannot be read from the environment, a line for each variable; never with a secret's value. */
+/** Settings are missing or wrong. The message has a line for each variable, and never the value of a secret. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
@@ -36,12 +36,14 @@ const list = (each: (entry: string) => boolean, expected: string) =>
     )
     .refine(entries => entries.every(each), `must be a comma-separated list of ${expected}`);
 
-/** ipaddr.js reads 010.0.0.0/8 as 8.0.0.0/8: only what net.isIP accepts is an address. */
+/** An address, a CIDR or a host name. net.isIP is asked first, because ipaddr.js reads 010.0.0.0/8 as 8.0.0.0/8. */
 function isDestination(entry: string): boolean {
   if (isIP(entry)) return true;
   if (entry.includes('/')) return isIP(entry.split('/')[0] ?? '') > 0 && ipaddr.isValidCIDR(entry);
   return /^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$/i.test(entry) && !/(^|\.)\d+$/.test(entry);
 }
+
+const isNetwork = (entry: string) => /^[0-9a-f:./]+$/i.test(entry) && isDestination(entry);
 
 function isResolver(entry: string): boolean {
   const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(entry) ?? [];
@@ -51,67 +53,70 @@ function isResolver(entry: string): boolean {
 type Variable<T> = { read: z.ZodType<T, string>; about: string; example: string; default?: string; secret?: true };
 const variable = <T>(definition: Variable<T>) => definition;
 
-/** Every variable that is read: the settings table of --help, and the permissions of Deno. A `secret` one has a `…_FILE` form. */
+/**
+ * All variables that are read. The settings table of --help and Deno's permissions come from this list. A variable with
+ * `secret` can also be in a file, whose path is in the variable with `_FILE` after its name.
+ */
 export const variables = {
   DATABASE_URL: variable({
     read: z.string(),
     about:
-      'PostgreSQL, as psql takes it: a URL or host=… dbname=…, several hosts, service=…; PGHOST and its siblings add to it',
+      'the database, as psql takes it: a URL or host=… dbname=…, several hosts, service=…; PGHOST etc. complete it',
     example: 'postgres://collecta@db.example.com:5432/app?sslmode=verify-full',
     secret: true,
   }),
   COLLECTA_LISTEN_URL: variable({
     read: z.string(),
-    about: 'past a transaction pooler: a direct connection for LISTEN (default: DATABASE_URL)',
+    about: 'direct connection for LISTEN, if DATABASE_URL leads to a transaction pooler (default: DATABASE_URL)',
     example: 'postgres://collecta@db-primary.example.com:5432/app',
     secret: true,
   }),
   COLLECTA_DATABASES: variable({
     read: z.string(),
-    about: 'instead of DATABASE_URL: a file or directory that names many databases (docs/fleet.md)',
+    about: 'file or directory that names many databases, instead of DATABASE_URL (docs/fleet.md)',
     example: '/etc/collecta/databases.json',
   }),
   COLLECTA_CONCURRENCY: variable({
     read: wholeNumber(1, 10_000),
-    about: 'deliveries under way at once',
+    about: 'most deliveries under way at once',
     default: '50',
     example: '100',
   }),
   COLLECTA_POLL_INTERVAL_MS: variable({
     read: wholeNumber(10, 3_600_000),
-    about: 'longest wait of a change when no notification comes through',
+    about: 'how long a change waits at most if notifications do not arrive',
     default: '1000',
     example: '500',
   }),
   COLLECTA_IDLE: variable({
     read: oneOf('keep', 'release'),
-    about:
-      'what idle sessions do: keep open, or release, so that a database which sleeps can sleep (docs/databases.md)',
+    about: 'keep, or release: whether idle sessions are closed, so that a database can sleep (docs/databases.md)',
     default: 'keep',
     example: 'release',
   }),
   COLLECTA_IDLE_AFTER_MS: variable({
     read: wholeNumber(100, 3_600_000),
-    about: 'with COLLECTA_IDLE=release: how long nothing must have been due before sessions are closed',
+    about: 'with COLLECTA_IDLE=release: how long nothing must be due before sessions are closed',
     default: '60000',
     example: '30000',
   }),
   COLLECTA_IDLE_INTERVAL_HOURS: variable({
     read: wholeNumber(1, 48),
     about:
-      'with COLLECTA_IDLE=release: how often the database is looked into even if nothing is due and nobody says so',
+      'with COLLECTA_IDLE=release: how often the database is queried even if nothing is due and nobody calls /wake',
     default: '12',
     example: '24',
   }),
   COLLECTA_WAKE_TOKEN: variable({
     read: z.string().min(16, 'must have at least 16 characters'),
-    about: 'with COLLECTA_IDLE=release: the bearer token of POST /wake on the operations port (default: no such path)',
+    about:
+      'with COLLECTA_IDLE=release: bearer token for POST /wake on the operations port (default: there is no /wake)',
     example: '$(openssl rand -hex 32)',
     secret: true,
   }),
   COLLECTA_STOP_TIMEOUT_MS: variable({
     read: wholeNumber(0, 600_000),
-    about: 'on SIGTERM: how long deliveries under way may take to finish',
+    about: 'how long deliveries under way may take to finish after SIGTERM',
     default: '10000',
     example: '25000',
   }),
@@ -135,7 +140,8 @@ export const variables = {
   }),
   COLLECTA_NAT64_PREFIXES: variable({
     read: list(isNat64Prefix, 'IPv6 networks of 32, 40, 48, 56, 64 or 96 bits'),
-    about: 'NAT64 prefixes of this network, beside 64:ff9b::/96: judged by the IPv4 address inside',
+    about:
+      'NAT64 prefixes of this network, besides 64:ff9b::/96: their addresses are judged by the IPv4 address inside',
     default: '',
     example: '2001:db8:64::/96',
   }),
@@ -153,18 +159,18 @@ export const variables = {
   }),
   COLLECTA_INBOUND_HOST: variable({
     read: z.string(),
-    about: 'of one of many databases: the host name whose inbound requests are for it (docs/fleet.md)',
+    about: 'for one of many databases: the host name whose inbound requests go to this database (docs/fleet.md)',
     example: 'hooks.eu.example.com',
   }),
   COLLECTA_TRUSTED_PROXIES: variable({
     read: wholeNumber(0, 16),
-    about: 'proxies in front of inbound whose X-Forwarded-For is believed',
+    about: 'how many proxies in front of inbound are trusted to write X-Forwarded-For',
     default: '0',
     example: '1',
   }),
   COLLECTA_PUBLIC_URL: variable({
     read: z.string().regex(/^https?:\/\/[^\s?#]+$/),
-    about: 'URL that inbound has for its senders, where one signs it (default: https and the Host header)',
+    about: 'URL under which senders see inbound, for senders that sign it (default: https and the Host header)',
     example: 'https://hooks.example.com',
   }),
   COLLECTA_OPERATIONS_HOST: variable({
@@ -187,18 +193,24 @@ export const variables = {
   COLLECTA_CONSOLE_TRUST_HEADER: variable({
     read: z.string().regex(/^[A-Za-z][A-Za-z0-9-]{0,63}$/, 'must be the name of a header'),
     about:
-      'header in which a proxy names the person: the console acts as the role of that name (default: it asks for a login)',
+      'header in which a proxy names the person; the console acts as the role of that name (default: people log in)',
     example: 'X-Forwarded-User',
+  }),
+  COLLECTA_CONSOLE_TRUST_FROM: variable({
+    read: list(isNetwork, 'addresses and networks'),
+    about: 'the proxies that COLLECTA_CONSOLE_TRUST_HEADER is believed from',
+    default: '127.0.0.0/8,::1',
+    example: '10.0.3.17,10.1.0.0/16',
   }),
   COLLECTA_METRICS_ENDPOINTS: variable({
     read: wholeNumber(0, 10_000),
-    about: 'endpoints that have a label of their own in the metrics; all others share "other"',
+    about: 'how many endpoints have their own label in the metrics; all others share "other"',
     default: '100',
     example: '20',
   }),
   COLLECTA_ENVIRONMENT: variable({
     read: z.string().max(63, 'must be at most 63 characters'),
-    about: 'name of this environment: a database restored from another one sends nothing',
+    about: 'name of this environment; a database that was restored from another environment sends nothing',
     example: 'production',
   }),
   COLLECTA_SECRET_KEY: variable({
@@ -208,7 +220,8 @@ export const variables = {
         text => text.split(',').every(key => isSealingKey(key.trim())),
         'must be 32 bytes in base64, or several such keys with commas between them',
       ),
-    about: 'keys that endpoint secrets are sealed by in the database: the first seals, all open (default: not sealed)',
+    about:
+      'keys that seal endpoint secrets in the database; the first one seals, all of them open (default: not sealed)',
     example: '$(openssl rand -base64 32)',
     secret: true,
   }),
@@ -231,15 +244,15 @@ type Name = keyof typeof variables;
 type Value<N extends Name> = z.infer<(typeof variables)[N]['read']>;
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The names of all variables, `…_FILE` forms included. */
+/** The names of all variables, including those with `_FILE`. */
 export const variableNames: readonly string[] = Object.entries<Variable<unknown>>(variables).flatMap(
   ([name, { secret }]) => (secret ? [name, `${name}_FILE`] : [name]),
 );
 
 function readVariable<N extends Name>(env: Environment, name: N, problems: string[]): Value<N> | undefined {
   const { read, example, secret, default: fallback }: Variable<unknown> = variables[name];
-  const problem = (what: string, variableName: string = name, sample = example) =>
-    problems.push(`${variableName} ${what}, for example ${variableName}=${sample}`);
+  const problem = (reason: string, variableName: string = name, sample = example) =>
+    problems.push(`${variableName} ${reason}, for example ${variableName}=${sample}`);
   const file = secret && env[`${name}_FILE`];
   let text = env[name];
   if (file) {
@@ -258,7 +271,7 @@ function readVariable<N extends Name>(env: Environment, name: N, problems: strin
       return undefined;
     }
   }
-  // Set to nothing is not set: `COLLECTA_PORT=` in a compose file.
+  // An empty variable counts as not set, such as `COLLECTA_PORT=` in a compose file.
   if (!text && fallback === undefined) return undefined;
   const result = read.safeParse(text || fallback);
   if (result.success) return result.data as Value<N>;
@@ -266,7 +279,7 @@ function readVariable<N extends Name>(env: Environment, name: N, problems: strin
   return undefined;
 }
 
-/** Runs `read` with a reader of single variables, and throws all problems at once. */
+/** Calls `read` with a function that reads one variable. Throws ConfigError with all problems if there are any. */
 function collect<T>(
   env: Environment,
   read: (get: <N extends Name>(name: N) => Value<N> | undefined, problems: string[]) => T,
@@ -278,7 +291,7 @@ function collect<T>(
 }
 
 function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
-  // Where there is a default, a missing value is a problem that has been noted: `collect` throws.
+  // A variable with a default is undefined only if its value is wrong. Then there is a problem, and `collect` throws.
   const withDefault = <N extends Name>(name: N) => get(name) as Value<N>;
   return {
     databases: get('COLLECTA_DATABASES'),
@@ -301,6 +314,7 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
     operationsPort: get('COLLECTA_OPERATIONS_PORT'),
     consolePath: withDefault('COLLECTA_CONSOLE_PATH'),
     consoleTrustHeader: get('COLLECTA_CONSOLE_TRUST_HEADER'),
+    consoleTrustFrom: withDefault('COLLECTA_CONSOLE_TRUST_FROM'),
     metricsEndpoints: withDefault('COLLECTA_METRICS_ENDPOINTS'),
     environment: get('COLLECTA_ENVIRONMENT'),
     secretKey: get('COLLECTA_SECRET_KEY'),
@@ -313,18 +327,18 @@ function readAll(get: <N extends Name>(name: N) => Value<N> | undefined) {
 export type Settings = ReturnType<typeof readAll>;
 export type Config = Settings & { databaseUrl: string; listenUrl: string };
 
-/** Settings without the database: for check-url, verify, send. Throws ConfigError. */
+/** Reads the settings of commands such as check-url, verify and send, which need no database. Throws ConfigError. */
 export function readSettings(env: Environment): Settings {
   return collect(env, readAll);
 }
 
-/** All settings, the database's URL among them. Throws ConfigError. */
+/** Reads all settings, including the URL of the database. Throws ConfigError. */
 export function readConfig(env: Environment): Config {
   return collect(env, (get, problems) => {
     const settings = readAll(get);
     const before = problems.length;
     const read = (name: 'DATABASE_URL' | 'COLLECTA_LISTEN_URL') => {
-      // As psql without arguments: the environment may say it all.
+      // As for psql without arguments, libpq's variables alone may name the database.
       const text = get(name) ?? (name === 'DATABASE_URL' && environmentNamesDatabase(env) ? '' : undefined);
       if (text === undefined) return undefined;
       try {
@@ -346,24 +360,23 @@ export function readConfig(env: Environment): Config {
   });
 }
 
-const read: readonly string[] = [...variableNames, ...libpqVariables];
-
-/** This process's environment, only the variables that are read: Deno asks for permission by name. */
+/** The environment of this process. It contains only the variables that are read, since Deno may permit no others. */
 export function fromProcess(): Environment {
-  return Object.fromEntries(read.map(name => [name, readAllowed(name)]));
+  const names = [...variableNames, ...libpqVariables];
+  return Object.fromEntries(names.map(name => [name, readAllowed(name)]));
 }
 
 function readAllowed(name: string): string | undefined {
   try {
     return process.env[name];
   } catch (error) {
-    // A permission that names only ours, and not libpq's.
+    // Deno may have the permission for our variables only, and not for libpq's.
     if (libpqVariables.includes(name)) return undefined;
     throw error;
   }
 }
 
-/** How many letters have to be added, left out or changed to make one word of the other. */
+/** The edit distance of two words: how many letters must be inserted, deleted or replaced. */
 function distance(one: string, other: string): number {
   let row = Array.from({ length: other.length + 1 }, (_, index) => index);
   for (const [i, letter] of Array.from(one).entries()) {
@@ -375,19 +388,19 @@ function distance(one: string, other: string): number {
   return row[other.length]!;
 }
 
-/** A line for each COLLECTA_ variable that nothing reads, with the nearest name that something does. */
+/** A message for each COLLECTA_ variable that is not a setting, with the setting whose name is most similar. */
 export function unknownVariables(names: readonly string[]): string[] {
   return names
     .filter(name => name.startsWith('COLLECTA_') && !variableNames.includes(name))
     .map(name => {
       const bare = (each: string) => each.replace('COLLECTA_', '');
-      const far = (each: string) => distance(bare(name), bare(each));
-      const nearest = variableNames.toSorted((a, b) => far(a) - far(b))[0]!;
+      const distanceTo = (each: string) => distance(bare(name), bare(each));
+      const nearest = variableNames.toSorted((a, b) => distanceTo(a) - distanceTo(b))[0]!;
       return `${name} is not a setting and changes nothing; the nearest is ${nearest}`;
     });
 }
 
-/** The names of all variables of this process; none where it may not ask (Deno). */
+/** The names of all variables of this process; none if Deno does not permit to list them. */
 export function namesInProcess(): string[] {
   try {
     return Object.keys(process.env);

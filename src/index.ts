@@ -1,4 +1,4 @@
-/** What the package offers to programs. Everything else in it may change at any time. */
+/** The API of the package for programs. Everything else in the package may change at any time. */
 export { connect } from './database/connect.ts';
 export { openPool } from './database/pool.ts';
 export { createInboundHandler } from './inbound/handler.ts';

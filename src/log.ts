@@ -1,13 +1,16 @@
 import process from 'node:process';
 import type { LogLevel } from './config.ts';
 
-/** Ids and numbers that find the rows; never a body, a token or a secret. */
+/** What a log line says besides its event: ids that identify rows, and numbers. Never a body, a token or a secret. */
 export type Fields = Readonly<Record<string, string | number | boolean | null | undefined>>;
 export type Log = Record<LogLevel, (event: string, fields?: Fields) => void>;
 
 const levels: LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
-/** One JSON line on standard error for each event at or above `level`: `{"time": …, "level": …, "event": …, …fields}`. */
+/**
+ * A log that writes one JSON line to standard error for each event at or above `level`:
+ * `{"time": …, "level": …, "event": …, …fields}`.
+ */
 export function createLog(level: LogLevel, write: (line: string) => void = line => process.stderr.write(line)): Log {
   const at = (each: LogLevel) => (event: string, fields?: Fields) => {
     if (levels.indexOf(each) < levels.indexOf(level)) return;

@@ -1,8 +1,8 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 /**
- * What this process counts for Prometheus. Each process counts its own: add them up over all of them. What the database
- * knows is read at each scrape (operations/metrics.ts).
+ * The metrics of this process for Prometheus. Each process counts only what it did itself, so sum them over all
+ * processes. The metrics of the database are read from it at each scrape (operations/metrics.ts).
  */
 export const processMetrics = new Registry();
 
@@ -11,20 +11,24 @@ const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 
 const attempts = new Counter({
   name: 'collecta_attempts_total',
-  help: 'Delivery attempts that this process made. The last failed attempt of a delivery is "failed" here: the database decides that it was the last.',
+  help:
+    'Delivery attempts that this process made. The last failed attempt of a delivery is "failed" here too, ' +
+    'because only the database knows that it was the last.',
   labelNames: ['endpoint', 'outcome', 'status_class'] as const,
   registers,
 });
 const answerSeconds = new Histogram({
   name: 'collecta_answer_seconds',
-  help: 'From the beginning of an attempt to the end of the answer, of the attempts that this process made.',
+  help: 'Time from the beginning of an attempt to the end of the answer, for the attempts that this process made.',
   labelNames: ['outcome'] as const,
   buckets: seconds,
   registers,
 });
 const receiptSeconds = new Histogram({
   name: 'collecta_receipt_seconds',
-  help: 'From the capture of a change to the receiver’s 2xx, retries and replays included, of the attempts that this process made. Needs clocks that agree.',
+  help:
+    'Time from the capture of a change to the receiver’s 2xx, with retries and replays, for the attempts that this ' +
+    'process made. The clocks of the database and of this machine must agree.',
   buckets: [...seconds, 60, 300, 3600],
   registers,
 });
@@ -35,7 +39,9 @@ const routed = new Counter({
 });
 const listening = new Gauge({
   name: 'collecta_listening',
-  help: 'Whether notifications come through to this process (1) or it only polls (0): then a change waits up to COLLECTA_POLL_INTERVAL_MS.',
+  help:
+    'Whether this process receives notifications (1) or only polls (0). If it only polls, a change waits up to ' +
+    'COLLECTA_POLL_INTERVAL_MS.',
   registers,
 });
 const inbound = new Counter({
@@ -45,17 +51,17 @@ const inbound = new Counter({
   registers,
 });
 
-// Elsewhere they would read /proc, which Deno asks permission for.
+// The default metrics read /proc, for which Deno asks permission. So they are only collected on Node.
 if (!('Deno' in globalThis)) collectDefaultMetrics({ register: processMetrics });
 
-/** The `limit` endpoints that were served or scraped first keep a label of their own, all others share "other". */
+/** Limits the number of label values: the first `limit` endpoints have their own, all others share "other". */
 const labelled = new Set<string>();
 let endpointLimit = 100;
 export function limitEndpointLabels(limit: number): void {
   endpointLimit = limit;
 }
 
-/** Its own id, or "other". */
+/** The label value of an endpoint: its id, or "other". */
 export function labelOf(endpointId: string): string {
   if (labelled.has(endpointId)) return endpointId;
   if (labelled.size >= endpointLimit) return 'other';
@@ -63,7 +69,7 @@ export function labelOf(endpointId: string): string {
   return endpointId;
 }
 
-/** When the change of an event was captured, in milliseconds since 1970: an event's id begins with it. */
+/** When the change of an event was captured, in milliseconds since 1970. An event's id begins with that time. */
 function capturedAt(eventId: string): number {
   return Number.parseInt(eventId.slice(4, 16), 16);
 }
@@ -86,12 +92,12 @@ export function countAttempt(attempt: {
 }
 
 let silentBecause: string | undefined;
-/** Notes whether notifications come through to this process, and why not. */
+/** Sets whether this process receives notifications, and the reason if it does not. */
 export function showListening(listens: boolean, reason?: string): void {
   listening.set(listens ? 1 : 0);
   silentBecause = listens ? undefined : reason;
 }
-/** Why no notification comes through; undefined where they do, or nothing listens here. */
+/** Why this process receives no notifications; undefined if it does, or if it does not listen for any. */
 export const whySilent = (): string | undefined => silentBecause;
 
 export function countRouted(changes: number): void {

@@ -1,9 +1,10 @@
 --! Previous: -
---! Hash: sha1:c562a823a86b090fdf1d31c787d427d225a2aeeb
+--! Hash: sha1:a2b7edc498a4dc455a65f119cf48575d2a2c6d94
 --! Message: Install
 
 --! Included install/schema.sql
--- An install has made the schema already, in sql/prepare.sql; a database that migrations are written in has not.
+-- During an install, sql/prepare.sql has created the schemas already. In the database in which migrations are written
+-- they do not exist yet.
 do $$
 begin
   if to_regnamespace('collecta') is null then
@@ -21,17 +22,18 @@ comment on schema collecta is
   'Webhooks for the tables of this database: changes are captured, routed, delivered and kept for audit. See \df+ '
   'collecta.*';
 
--- Roles that run a written function have no USAGE on collecta_modules: whatever runs as one of them owns its function,
--- but cannot find it, and so neither alter nor drop it.
+-- The generated functions are owned by the roles as which they run. These roles have no USAGE on collecta_modules.
+-- Code that runs as such a role therefore cannot find its function by name, and can neither alter nor drop it.
 comment on schema collecta_modules is
-  'Functions that collecta writes for each module: what the capture triggers call. See \sf '
+  'Functions that collecta generates for each module. The capture triggers call them. See \sf '
   'collecta_modules.capture_1_update';
 comment on schema collecta_rows is
-  'Functions that collecta writes for each module, called for rows that are large or have types that are not built in.';
+  'Functions that collecta generates for each module. The capture functions call them for rows that are large or have '
+  'columns whose type is not built in.';
 --! EndIncluded install/schema.sql
 --! Included install/internal/role_name.sql
--- Roles are a cluster's. `migrate --role-prefix` gives a database roles of its own, and this function remembers the
--- prefix: unlike a row, it is also in a copy of the schema alone.
+-- All databases of a server share its roles. `migrate --role-prefix` gives a database its own roles, and this function
+-- stores the prefix. A row could not, because a copy of the schema without its rows needs the prefix too.
 do $$
 begin
   if to_regprocedure('collecta.role_prefix()') is null then
@@ -40,7 +42,7 @@ begin
   end if;
 end
 $$;
-comment on function collecta.role_prefix() is 'What the names of this install''s roles begin with.';
+comment on function collecta.role_prefix() is 'Returns the prefix of the names of this install''s roles.';
 
 create or replace function collecta.role_name(usual_name text) returns text
 language sql immutable parallel safe security definer set search_path = pg_catalog, pg_temp
@@ -48,7 +50,7 @@ as $$
   select regexp_replace(usual_name, '^collecta_', collecta.role_prefix())
 $$;
 comment on function collecta.role_name(text) is
-  'The name that a role has here: collecta_reader, or with another prefix.';
+  'Returns the name of a role in this install: for collecta_reader the same name, or one with another prefix.';
 --! EndIncluded install/internal/role_name.sql
 
 --! Included install/settings.sql
@@ -72,27 +74,27 @@ create table collecta.settings (
 );
 insert into collecta.settings default values;
 comment on table collecta.settings is
-  'One row: what holds for the whole install. Change it with UPDATE; it is read when used.';
+  'One row with the settings of this install. Change them with UPDATE. They are read each time they are used.';
 comment on column collecta.settings.retention is
-  'How long events and delivery attempts are kept. maintain() drops whole days.';
+  'How long events and delivery attempts are kept. collecta.maintain() drops whole days.';
 comment on column collecta.settings.rollup_retention is
-  'How long the counts in collecta.delivery_rollup are kept, at least as long as the attempts.';
+  'How long the counts in collecta.delivery_rollup are kept. They are kept at least as long as the attempts.';
 comment on column collecta.settings.alert_interval is
-  'At most one alert of a kind about a subject is sent in this time.';
+  'Within this time at most one alert of the same kind about the same subject is sent.';
 comment on column collecta.settings.lease is
-  'After this time a claimed delivery whose runner was not heard of is claimed again. Longer than the 30 s of an '
-  'exchange, '
-  'with a margin to record it.';
+  'After this time a claimed delivery is claimed again if its runner neither recorded nor returned it. It must be '
+  'longer than an exchange, which ends after 30 s, and leave time to record the result.';
 comment on column collecta.settings.max_record_bytes is
-  'A record whose columns together are larger is captured thin: key, scope, status and "truncated": true.';
+  'If a row''s captured columns are larger than this, only its key, scope and status are captured, with "truncated": '
+  'true.';
 comment on column collecta.settings.max_truncate_records is
-  'A TRUNCATE of more records than this sends one record_deleted with a count instead of one for each.';
+  'A TRUNCATE of more records than this sends one record_deleted with a count, instead of one for each record.';
 comment on column collecta.settings.pause_after is
-  'An endpoint that has failed for so long without one success is paused, with its reason.';
+  'An endpoint that has failed for this long without one success is paused.';
 comment on column collecta.settings.notify is
-  'Whether writers wake a sleeping runner by NOTIFY. Null: yes, unless max_prepared_transactions is above 0, since '
-  'PREPARE '
-  'TRANSACTION refuses a transaction that notified. A change holds from the next collecta.maintain() on.';
+  'Whether writers wake a sleeping runner with NOTIFY. Null: yes, unless max_prepared_transactions is above 0, '
+  'because PREPARE TRANSACTION refuses a transaction that has notified. A change takes effect at the next '
+  'collecta.maintain().';
 --! EndIncluded install/settings.sql
 --! Included install/installation.sql
 create table collecta.installation (
@@ -113,17 +115,17 @@ select control.system_identifier, d.oid, nullif(current_setting('neon.timeline_i
 from pg_control_system() control, pg_database d
 where d.datname = current_database();
 comment on table collecta.installation is
-  'Which database this install delivers for. In a restored or cloned one nothing is claimed until '
-  'collecta.resume_after_restore(), since staging must not send production''s webhooks.';
+  'Which database collecta was installed in. In a restored or cloned database no delivery is claimed until somebody '
+  'calls collecta.resume_after_restore(), so that staging does not send production''s webhooks.';
 comment on column collecta.installation.branch is
-  'On Neon the timeline: a branch has the system identifier and the database oid of its parent. Null elsewhere.';
-comment on column collecta.installation.identity is 'What collecta.database_identity() must say for this to be it.';
+  'The timeline on Neon, where a branch has the system identifier and the database oid of its parent. Null elsewhere.';
+comment on column collecta.installation.identity is
+  'The value of collecta.database_identity() in the database that collecta was installed in.';
 comment on column collecta.installation.environment is
-  'A label (COLLECTA_ENVIRONMENT of the runners): the only thing that tells a physical copy, which keeps both '
-  'identifiers, '
-  'from its original. Null: not compared.';
+  'The COLLECTA_ENVIRONMENT of the runners. A physical copy has the same identifiers as its original, so only this '
+  'label tells them apart. Null: it is not compared.';
 comment on column collecta.installation.delivers is
-  'False after collecta.disable_copy(): this database captures nothing and nothing is claimed from it.';
+  'False after collecta.disable_copy(): this database captures nothing, and no delivery is claimed from it.';
 --! EndIncluded install/installation.sql
 --! Included modules/modules.sql
 create table collecta.modules (
@@ -232,7 +234,7 @@ as $$
     'inbound.failing', 'queue.stale']
 $$;
 comment on function collecta.alert_events() is
-  'Events about collecta itself, that an endpoint can subscribe to beside those of records.';
+  'Returns the events about collecta itself. An endpoint can subscribe to them as to the events of records.';
 --! EndIncluded operations/alert_events.sql
 --! Included endpoints/endpoints.sql
 create table collecta.endpoints (
@@ -269,28 +271,31 @@ create table collecta.endpoints (
   constraint endpoints_headers_are_an_object check (jsonb_typeof(headers) = 'object')
 );
 comment on table collecta.endpoints is
-  'Destinations. Made with create_endpoint; deleted ones keep their row, their id is never used again.';
+  'Destinations of webhooks. collecta.create_endpoint creates them. The row of a deleted endpoint stays, and its id '
+  'is never used again.';
 comment on column collecta.endpoints.name is
-  'Makes create_endpoint idempotent: the same name updates and returns the same endpoint.';
-comment on column collecta.endpoints.modules is 'Slugs; null is all modules, future ones included.';
+  'Makes create_endpoint idempotent: a call with the same name updates and returns the same endpoint.';
+comment on column collecta.endpoints.modules is 'Slugs of modules. Null: all modules, future ones included.';
 comment on column collecta.endpoints.state is
-  'active; paused (keeps queueing, nothing is dropped); deleted (its history stays).';
+  'active; paused (its deliveries wait in the queue); deleted (its history stays).';
 comment on column collecta.endpoints.paused_reason is
-  'Why it is paused: by whom was asked, a 410, or failing for settings.pause_after.';
+  'Why the endpoint is paused: the reason given to pause_endpoint, a 410, or failures for settings.pause_after.';
 comment on column collecta.endpoints.filter is
-  'SQL/JSON path predicate over the payload (jsonb_path_match); only events for which it is true are queued.';
-comment on column collecta.endpoints.scope is 'Only events of records whose scope column equals this.';
-comment on column collecta.endpoints.ordered is 'Per record one delivery at a time, in the order of the changes.';
+  'An SQL/JSON path predicate over the payload (jsonb_path_match). Only events for which it is true are delivered.';
+comment on column collecta.endpoints.scope is 'Only events of records whose scope column has this value are delivered.';
+comment on column collecta.endpoints.ordered is
+  'Whether the events of each record are delivered one at a time, in the order of the changes.';
 comment on column collecta.endpoints.payload_role is
-  'The payload keeps only columns that this role may SELECT (column grants; row policies are not evaluated). Empty: '
-  'all captured columns.';
+  'The payload has only the columns that this role may SELECT. Table and column privileges count; row security is not '
+  'evaluated. Empty: all captured columns.';
 comment on column collecta.endpoints.headers is
-  'Extra request headers; the values of those that may carry credentials are masked here.';
-comment on column collecta.endpoints.retry_max is 'Retries after the first attempt: 5 means six attempts in all.';
-comment on column collecta.endpoints.retry_base is 'Wait after the first failed attempt; each further one doubles it.';
-comment on column collecta.endpoints.max_in_flight is 'Deliveries in flight at once, over all runners.';
+  'Extra request headers. The values of headers that may carry credentials are masked here.';
+comment on column collecta.endpoints.retry_max is 'Number of retries after the first attempt. 5 means six attempts.';
+comment on column collecta.endpoints.retry_base is
+  'The wait after the first failed attempt. It doubles after each further one.';
+comment on column collecta.endpoints.max_in_flight is 'Most deliveries in flight at once, over all runners.';
 comment on column collecta.endpoints.after_change_id is
-  'The outbox''s sequence when the endpoint was made: it gets what was captured after.';
+  'The last change_id of the outbox when the endpoint was created. It gets only changes captured after that.';
 
 create table collecta.endpoint_secrets (
   endpoint_id text collate "C" not null,
@@ -299,21 +304,23 @@ create table collecta.endpoint_secrets (
   previous_until timestamptz,
   headers jsonb not null default '{}',
   constraint endpoint_secrets_pkey primary key (endpoint_id),
-  constraint endpoint_secrets_belong_to_an_endpoint foreign key (endpoint_id)
-    references collecta.endpoints on delete cascade
+  constraint endpoint_secrets_belong_to_an_endpoint
+    foreign key (endpoint_id) references collecta.endpoints on delete cascade
 );
--- Without this, ANALYZE would copy secrets into pg_statistic.
+-- Otherwise ANALYZE would copy secrets into pg_statistic.
 alter table collecta.endpoint_secrets alter secret set statistics 0, alter previous_secret set statistics 0,
   alter headers set statistics 0;
 comment on table collecta.endpoint_secrets is
-  'Signing secrets and request headers, apart from what readers may select. Plain, or sealed by `collecta-webhooks '
-  'seal` with a key that the database never sees.';
+  'Signing secrets and request headers, in their own table because readers may not select them. They are plain, or '
+  'sealed by `collecta-webhooks seal` with a key that is never in the database.';
 comment on column collecta.endpoint_secrets.secret is
-  'As it was shown, or sealed: sealed:v1:<key id>:<base64 of nonce and AES-256-GCM ciphertext, bound to the '
-  'endpoint_id>.';
-comment on column collecta.endpoint_secrets.headers is 'Extra request headers, name to value; or, sealed, a string.';
+  'The plain secret, or a sealed one: sealed:v1:<key id>:<base64 of nonce and AES-256-GCM ciphertext, which is bound '
+  'to the endpoint_id>.';
+comment on column collecta.endpoint_secrets.headers is
+  'Extra request headers: an object from name to value, or a string if they are sealed.';
 comment on column collecta.endpoint_secrets.previous_secret is
-  'During rotate_secret''s overlap: webhook-signature carries both, X-Webhook-Signature this one.';
+  'The old secret during the overlap of rotate_secret. Then webhook-signature has a signature with each secret, and '
+  'X-Webhook-Signature is made with the old one.';
 
 create table collecta.subscriptions (
   module_id int not null,
@@ -322,15 +329,15 @@ create table collecta.subscriptions (
   scope text collate "C",
   after_change_id bigint not null,
   constraint subscriptions_pkey primary key (module_id, event, endpoint_id),
-  constraint subscriptions_belong_to_an_endpoint foreign key (endpoint_id)
-    references collecta.endpoints on delete cascade
+  constraint subscriptions_belong_to_an_endpoint
+    foreign key (endpoint_id) references collecta.endpoints on delete cascade
 );
 create index subscriptions_by_scope on collecta.subscriptions (module_id, event, scope);
 comment on table collecta.subscriptions is
-  'Which endpoint gets which event of which module: endpoints.events x modules, written out so that routing is an '
-  'index look-up. Kept by the endpoint functions.';
+  'Which endpoint gets which event of which module. It has a row for each combination, so that routing is an index '
+  'look-up. The endpoint functions maintain it.';
 comment on column collecta.subscriptions.scope is
-  'The endpoint''s scope: ten thousand tenants'' endpoints on one module cost what one does.';
+  'The endpoint''s scope. It is indexed, so that ten thousand tenants'' endpoints of one module cost no more than one.';
 --! EndIncluded endpoints/endpoints.sql
 --! Included outbound/outbox.sql
 create table collecta.outbox (
@@ -467,10 +474,12 @@ create table collecta.delivery_attempts (
 ) partition by range (routed_at);
 create index delivery_attempts_by_event on collecta.delivery_attempts (event_id);
 create index delivery_attempts_by_endpoint on collecta.delivery_attempts (endpoint_id, id);
--- What needs a person is rare: these two cost an attempt that delivers nothing.
+-- What needs a person is rare: these cost an attempt that delivers nothing.
 create index delivery_attempts_not_delivered on collecta.delivery_attempts (id) where outcome <> 'delivered';
 create index delivery_attempts_not_delivered_by_endpoint
   on collecta.delivery_attempts (endpoint_id, id) where outcome <> 'delivered';
+create index delivery_attempts_exhausted
+  on collecta.delivery_attempts (id, endpoint_id) where outcome = 'exhausted';
 create index delivery_attempts_by_time on collecta.delivery_attempts using brin (started_at);
 comment on table collecta.delivery_attempts is 'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
 --! EndIncluded outbound/delivery_attempts.sql
@@ -581,7 +590,7 @@ comment on table collecta.routing_trouble is
 --! EndIncluded outbound/runners.sql
 
 --! Included install/new_id.sql
--- UUIDv7 layout (RFC 9562) as 32 hexadecimal digits behind a prefix: 48 bits of milliseconds, version, 74 random bits.
+-- A prefix and a UUIDv7 (RFC 9562) as 32 hexadecimal digits: 48 bits of milliseconds, the version, 74 random bits.
 create or replace function collecta.new_id(prefix text) returns text
 language sql volatile parallel safe
 as $$
@@ -589,53 +598,59 @@ as $$
     || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14)
 $$;
 comment on function collecta.new_id(text) is
-  'A time-ordered, globally unique id such as rec_019ab3...: for a column default, default collecta.new_id(''rec''). '
-  'Roles that insert need USAGE on schema collecta and EXECUTE on this function.';
+  'Returns a time-ordered, globally unique id such as rec_019ab3... for use as a column default: default '
+  'collecta.new_id(''rec''). Roles that insert need USAGE on the schema collecta and EXECUTE on this function.';
 --! EndIncluded install/new_id.sql
 --! Included endpoints/internal/new_secret.sql
 create or replace function collecta.new_secret() returns text
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-  select 'whsec_' || encode(
-    sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64')
+  select 'whsec_' || encode(sha256(
+    uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64')
 $$;
-comment on function collecta.new_secret() is 'whsec_ and 32 random bytes in base64 (366 random bits, hashed).';
+comment on function collecta.new_secret() is
+  'Returns whsec_ and 32 random bytes in base64. The bytes are the SHA-256 of 366 random bits.';
 
 create or replace function collecta.rotate_secret(
-  endpoint_id text, overlap interval default '24 hours', secret text default null
+  endpoint_id text,
+  overlap interval default '24 hours',
+  secret text default null
 ) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  fresh constant text := coalesce(rotate_secret.secret, collecta.new_secret());
+  new_secret constant text := coalesce(rotate_secret.secret, collecta.new_secret());
 begin
   perform collecta.check_endpoint_id(rotate_secret.endpoint_id);
   if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
     raise exception using errcode = 'CW016',
       message = format('the overlap cannot be %s', coalesce(overlap::text, 'null')),
-      detail = 'It is how long receivers have to change over.', hint = 'Between ''0'' (after a leak) and ''90 days''.';
-  elsif not collecta.is_secret(fresh) then
+      detail = 'During the overlap receivers can change from the old secret to the new one.',
+      hint = 'Choose a time between ''0'' (after a leak) and ''90 days''.';
+  elsif not collecta.is_secret(new_secret) then
     raise exception using errcode = 'CW014', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.',
-      hint = 'Leave it out: a good one is generated and returned.';
+      detail = 'A secret has 1 to 512 printable characters. After whsec_ there must be base64.',
+      hint = 'Leave it out, and a good one is generated and returned.';
   end if;
   update collecta.endpoint_secrets s
-  set secret = fresh,
+  set secret = new_secret,
     previous_secret = case when overlap > interval '0' then s.secret end,
     previous_until = case when overlap > interval '0' then now() + overlap end
   where s.endpoint_id = rotate_secret.endpoint_id;
-  return fresh;
+  return new_secret;
 end
 $$;
 comment on function collecta.rotate_secret(text, interval, text) is
-  'Gives an endpoint a new secret, generated unless given, and returns it. Until the overlap ends webhook-signature '
-  'carries a signature by each, X-Webhook-Signature one by the old secret. overlap => ''0'' after a leak: the old one '
-  'signs nothing more. A generated one is stored plain: collecta-webhooks rotate-secret makes one that never was.';
+  'Gives an endpoint a new secret and returns it. If none is given, one is generated. Until the overlap ends, '
+  'webhook-signature has a signature with each secret, and X-Webhook-Signature is made with the old one. Use overlap '
+  '=> ''0'' after a leak: then the old secret is not used any more. The secret is stored in plain text; '
+  'collecta-webhooks rotate-secret seals it before it is stored.';
 --! EndIncluded endpoints/internal/new_secret.sql
 --! Included operations/runner/wake_runner.sql
--- What a writer's capture ends with, for the functions that queue something themselves: NOTIFY only if a runner sleeps
--- (it then holds the lock exclusively), so that a busy database pays nothing for it.
+-- Functions that queue deliveries themselves call this, as capture does at its end. It notifies only if a runner
+-- sleeps, so that a busy database does not pay for notifications. A sleeping runner holds this advisory lock
+-- exclusively.
 create or replace function collecta.wake_runner() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -645,7 +660,7 @@ begin
   end if;
 end
 $$;
-comment on function collecta.wake_runner() is 'Wakes a sleeping runner at commit.';
+comment on function collecta.wake_runner() is 'Wakes a sleeping runner when the transaction commits.';
 
 create or replace function collecta.notifies() returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -656,9 +671,8 @@ as $$
     current_setting('max_prepared_transactions')::int = 0)
 $$;
 comment on function collecta.notifies() is
-  'Whether writers may NOTIFY: what collecta.notify of the session says, else settings.notify, else false where '
-  'prepared '
-  'transactions are possible.';
+  'Whether writers may NOTIFY: the session''s setting collecta.notify if it is set, else settings.notify if it is not '
+  'null, else whether max_prepared_transactions is 0.';
 --! EndIncluded operations/runner/wake_runner.sql
 --! Included install/internal/database_identity.sql
 create or replace function collecta.database_identity() returns text
@@ -670,47 +684,48 @@ as $$
   where d.datname = current_database()
 $$;
 comment on function collecta.database_identity() is
-  'What tells this database from a restored or cloned copy: the server''s system identifier, the database''s oid, '
-  'and on Neon the timeline, which a branch does not share with its parent.';
+  'Returns what distinguishes this database from a restored or cloned copy: the server''s system identifier, the '
+  'database''s oid, and on Neon the timeline, which differs between a branch and its parent.';
 --! EndIncluded install/internal/database_identity.sql
 --! Included install/runner/check_installation.sql
 create or replace function collecta.check_installation(environment text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  known collecta.installation;
-  -- Which database this is does not change within a session, which so asks only once.
-  present text := current_setting('collecta.identity', true);
+  installation collecta.installation;
+  -- The identity cannot change within a session, so it is determined once and kept in this setting.
+  identity text := current_setting('collecta.identity', true);
 begin
-  if coalesce(present, '') = '' then
-    present := collecta.database_identity();
-    perform set_config('collecta.identity', present, false);
+  if coalesce(identity, '') = '' then
+    identity := collecta.database_identity();
+    perform set_config('collecta.identity', identity, false);
   end if;
-  select * into known from collecta.installation;
+  select * into installation from collecta.installation;
   if not found then
     raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
       detail = 'It looks like a copy of the schema alone. Nothing is claimed.', hint = 'collecta-webhooks migrate';
   end if;
-  if not known.delivers then
+  if not installation.delivers then
     raise exception using errcode = 'CW040', message = 'this copy of a database is not to deliver',
       detail = 'Somebody called collecta.disable_copy() here. Nothing is captured and nothing is claimed.',
       hint = 'If it is to deliver after all: select collecta.resume_after_restore();';
   end if;
-  if known.identity = present then
-    if known.environment is null and environment is not null then
+  if installation.identity = identity then
+    if installation.environment is null and environment is not null then
       update collecta.installation i set environment = check_installation.environment where i.environment is null;
       return;
     end if;
-    if known.environment is not distinct from environment then
+    if installation.environment is not distinct from environment then
       return;
     end if;
     raise exception using errcode = 'CW040',
-      message = format('this database delivers for environment %L, this runner is of %s', known.environment,
+      message = format('this database delivers for environment %L, this runner is of %s', installation.environment,
                        coalesce(quote_literal(environment), 'none')),
-      detail = 'A physical copy of a database differs from its original by the label only. Nothing is claimed.',
+      detail = 'Only this label tells a physical copy of a database from its original. Nothing is claimed.',
       hint = case
         when environment is null
-          then format('Start the runner with COLLECTA_ENVIRONMENT=%s, if it is that one.', known.environment)
+          then format('If the runner belongs to that environment, start it with COLLECTA_ENVIRONMENT=%s.',
+                      installation.environment)
         else format('If this database is to deliver for it: select collecta.resume_after_restore(%L);', environment)
         end;
   end if;
@@ -722,41 +737,40 @@ begin
 end
 $$;
 comment on function collecta.check_installation(text) is
-  'Raises CW040 in a database that is a copy of the one collecta was installed in, or where the runner''s environment'
-  ' is '
-  'another.';
+  'Raises CW040 if this database is a copy of the one that collecta was installed in, or delivers for another '
+  'environment than the runner''s.';
 --! EndIncluded install/runner/check_installation.sql
 --! Included install/runner/encodable_characters.sql
 create or replace function collecta.encodable_characters(characters bytea) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  place int := 1;
+  byte_position int := 1;
   size int;
-  found text := '';
+  encodable text := '';
 begin
   if getdatabaseencoding() in ('UTF8', 'SQL_ASCII') then
     return null;
   end if;
-  while place <= length(characters) loop
+  while byte_position <= length(characters) loop
     size := case
-      when get_byte(characters, place - 1) >= 240 then 4
-      when get_byte(characters, place - 1) >= 224 then 3
+      when get_byte(characters, byte_position - 1) >= 240 then 4
+      when get_byte(characters, byte_position - 1) >= 224 then 3
       else 2
     end;
     begin
-      found := found || convert_from(substring(characters from place for size), 'UTF8');
+      encodable := encodable || convert_from(substring(characters from byte_position for size), 'UTF8');
     exception when untranslatable_character or character_not_in_repertoire then
       null;
     end;
-    place := place + size;
+    byte_position := byte_position + size;
   end loop;
-  return found;
+  return encodable;
 end
 $$;
 comment on function collecta.encodable_characters(bytea) is
-  'Which of these characters (in UTF-8, above ASCII) this database''s encoding can hold; null where it can hold all. '
-  'The runner escapes the others before it records an answer that has them.';
+  'Returns those of the characters, given in UTF-8 and all of them above ASCII, that the database''s encoding has; '
+  'null if it has all of them. The runner escapes the others before it records an answer.';
 --! EndIncluded install/runner/encodable_characters.sql
 --! Included install/resume_after_restore.sql
 create or replace function collecta.resume_after_restore(environment text default null) returns void
@@ -777,16 +791,15 @@ begin
   set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
     branch = excluded.branch,
     environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
-  -- Also where disable_copy() emptied them.
+  -- disable_copy() may have emptied the capture functions, so they are all written again.
   perform collecta.resolve_modules(anew => true);
   perform collecta.mend_inbound();
   perform collecta.wake_runner();
 end
 $$;
 comment on function collecta.resume_after_restore(text) is
-  'Says that this database, restored or cloned or upgraded, is the one to deliver. Endpoints, queue and secrets are '
-  'those of '
-  'the original: look at them first.';
+  'Makes this database, which was restored, cloned or upgraded, the one that delivers. Its endpoints, queue and '
+  'secrets are those of the original, so check them first.';
 
 create or replace function collecta.disable_copy(physical_copy boolean default false) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -800,14 +813,14 @@ begin
   ) then
     raise exception using errcode = 'CW042', message = 'this database is not known to be a copy',
       detail = 'It is the one that collecta delivers for, or a physical copy of that one. Its queue would be lost.',
-      hint = 'In a physical copy: select collecta.disable_copy(physical_copy => true);';
+      hint = 'If it is a physical copy: select collecta.disable_copy(physical_copy => true);';
   end if;
   insert into collecta.installation (system_identifier, database_oid, branch, delivers)
   values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
     nullif(split_part(present, '/', 3), ''), false)
   on conflict on constraint installation_pkey do update
   set delivers = false, since = now();
-  -- Capture functions become empty ones, which needs no lock on any table.
+  -- The capture functions become empty. Dropping the triggers would need a lock on each table; this needs none.
   for module in select m.module_id from collecta.modules m order by m.module_id loop
     perform collecta.write_capture_functions(module.module_id);
   end loop;
@@ -816,9 +829,9 @@ begin
 end
 $$;
 comment on function collecta.disable_copy(boolean) is
-  'For a copy that shall never deliver, such as a test database: nothing is captured and nothing is claimed from now '
-  'on, and '
-  'what was queued is dropped. Endpoints and history stay. resume_after_restore() takes it back.';
+  'Makes this database a copy that never delivers, for example a test database. From now on it captures no changes '
+  'and no delivery is claimed. The queue and the outbox are emptied; endpoints and history stay. '
+  'resume_after_restore() makes it deliver again.';
 --! EndIncluded install/resume_after_restore.sql
 
 --! Included modules/internal/module_members.sql
@@ -1238,9 +1251,10 @@ comment on function collecta.writer_timed_out() is
   'already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
--- A written function runs the user's casts, checks and triggers with its owner's rights: so its owner is a NOLOGIN role
--- that can do that one thing and read no secret. A new owner needs CREATE on the schema only while it becomes one. Each
--- change of a schema's rights makes every session plan everything anew: so it is done once for many functions.
+-- A generated function runs the user's casts, checks and triggers with the rights of its owner. So its owner is a
+-- NOLOGIN role that has only the rights for this and can read no secret. To become the owner, a role needs CREATE on
+-- the schema, which it gets only for that moment. Each change of a schema's privileges makes all sessions discard their
+-- plans, so this is done once for many functions.
 create or replace function collecta.own_functions(functions regprocedure[], owner_name text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1268,15 +1282,15 @@ begin
 end
 $$;
 comment on function collecta.own_functions(regprocedure[], text) is
-  'Hands written functions to their least-privileged owner, where that role exists, and takes them from everybody '
-  'else.';
+  'Makes a least-privileged role the owner of generated functions, if that role exists, and revokes EXECUTE from all '
+  'others.';
 
 create or replace function collecta.own_function(function_id regprocedure, owner_name text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.own_functions(array[function_id], owner_name)
 $$;
-comment on function collecta.own_function(regprocedure, text) is 'own_functions for one.';
+comment on function collecta.own_function(regprocedure, text) is 'Calls own_functions for one function.';
 
 create or replace function collecta.revoke_execute(function_id regprocedure) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -1284,7 +1298,7 @@ as $$
 declare
   holders text[]; -- roles, quoted
 begin
-  -- PUBLIC has it by default, and others by ALTER DEFAULT PRIVILEGES.
+  -- PUBLIC may execute a new function by default, and ALTER DEFAULT PRIVILEGES may have granted it to others.
   select array_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end) into holders
   from pg_catalog.pg_proc p
   cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
@@ -1294,7 +1308,8 @@ begin
   end if;
 end
 $$;
-comment on function collecta.revoke_execute(regprocedure) is 'Leaves a function to its owner alone.';
+comment on function collecta.revoke_execute(regprocedure) is
+  'Revokes EXECUTE on a function from everybody but its owner.';
 
 create or replace function collecta.written_owner(owner_name text) returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1304,11 +1319,12 @@ as $$
   from (select collecta.role_name(owner_name)::name as name) role
 $$;
 comment on function collecta.written_owner(text) is
-  'Who owns a written function: the role made for it, or the installer where that role is not there.';
+  'Returns the role that should own a generated function: the role for that purpose, or the current role if that one '
+  'does not exist or cannot be used.';
 --! EndIncluded install/internal/own_function.sql
 --! Included install/internal/function_hash.sql
--- Without SET, so that it becomes part of the query that asks for many. By names and not by OIDs, so that it holds in a
--- restored database too.
+-- It has no SET clause, so that PostgreSQL can inline it into a query over many functions. It uses names and not OIDs,
+-- so that the hash is the same in a restored database.
 create or replace function collecta.function_hash(f pg_catalog.pg_proc) returns text
 language sql stable
 as $$
@@ -1316,14 +1332,15 @@ as $$
     f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
 $$;
 comment on function collecta.function_hash(pg_catalog.pg_proc) is
-  'What a function does and who may call it, to notice that somebody altered it.';
+  'Returns a hash of what a function does and who may call it. A changed hash shows that somebody altered the '
+  'function.';
 
 create or replace function collecta.function_hash(function_id regprocedure) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select collecta.function_hash(p) from pg_catalog.pg_proc p where p.oid = function_id
 $$;
-comment on function collecta.function_hash(regprocedure) is 'The same of one, by its number.';
+comment on function collecta.function_hash(regprocedure) is 'Returns the hash of the function with this oid.';
 --! EndIncluded install/internal/function_hash.sql
 --! Included install/internal/fill_template.sql
 create or replace function collecta.fill_template(template text, parts jsonb) returns text
@@ -1333,7 +1350,8 @@ as $$
   from unnest(string_to_array(template, '@')) with ordinality p (piece, place)
 $$;
 comment on function collecta.fill_template(text, jsonb) is
-  'Replaces each @name@ of a template by that member of parts, in one pass: what a part holds is not looked into.';
+  'Replaces each @name@ in a template with the member of parts of that name. It does so in one pass, so an @name@ '
+  'inside a part is not replaced.';
 --! EndIncluded install/internal/fill_template.sql
 --! Included modules/internal/resolve_modules.sql
 create or replace function collecta.column_numbers(module collecta.module_versions, names text[]) returns smallint[]
@@ -2874,7 +2892,7 @@ begin
 end
 $$;
 comment on function collecta.check_endpoint_id(text) is
-  'CW010 unless the endpoint exists, and belongs to a scope of who is restricted to scopes.';
+  'Raises CW010 if there is no such endpoint, it was deleted, or the caller is restricted to other scopes.';
 
 create or replace function collecta.check_endpoint(
   url text, events text[], modules text[], secret text, filter text, payload_role text, headers jsonb
@@ -2882,40 +2900,41 @@ create or replace function collecta.check_endpoint(
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  known constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
+  event_names constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
     'custom_data_updated'] || collecta.alert_events();
   port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
-  -- The runner refuses to connect to these (src/outbound/destination.ts): https://fetch.spec.whatwg.org/#port-blocking.
-  blocked_ports constant int[] := ('{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,'
-    '104,109,110,111,113,115,117,119,123,135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,'
-    '554,556,563,587,601,636,989,990,993,995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,'
-    '6668,6669,6679,6697,10080}')::int[];
+  -- The blocked ports of https://fetch.spec.whatwg.org/#port-blocking, which the runner refuses to connect to
+  -- (src/outbound/destination.ts).
+  blocked_ports constant int[] := (
+    '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,110,111,113,115,117,119,123,'
+    '135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,587,601,636,989,990,993,'
+    '995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,6697,10080}')::int[];
   wrong text;
 begin
   wrong := case
     when url is null then 'it is null'
     when length(url) > 2048 then 'it is longer than 2048 characters'
     when url !~ '^https?://' then 'it does not begin with https:// or http://'
-    when url ~ '[[:space:][:cntrl:]\\]' collate "C" then 'it holds white space or a backslash'
-    when url ~ '#' then 'it has a fragment (#...), which is never sent'
-    when url ~ '^https?://[^/?]*@' then 'it holds a user name or password'
-    when url !~ '^https?://[^/?]' then 'it names no host'
+    when url ~ '[[:space:][:cntrl:]\\]' collate "C" then 'it contains white space or a backslash'
+    when url ~ '#' then 'it has a fragment (#...), which would not be sent'
+    when url ~ '^https?://[^/?]*@' then 'it contains a user name or password'
+    when url !~ '^https?://[^/?]' then 'it has no host'
     when url !~ '^https?://([^/?:\[\]%<>^|"`{}]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$'
       or port > 65535 then 'its host or port is malformed'
-    when port = any (blocked_ports) then format('port %s belongs to another protocol than HTTP', port)
+    when port = any (blocked_ports) then format('port %s is reserved for another protocol than HTTP', port)
   end;
   if wrong is not null then
-    raise exception using errcode = 'CW011', message = 'this is no URL for an endpoint',
+    raise exception using errcode = 'CW011', message = 'not a valid URL for an endpoint',
       detail = format('The URL cannot be used: %s.', wrong),
-      hint = 'Give it like https://hooks.example.com/orders; put credentials into '
-        'headers => ''{"authorization": "..."}''.';
+      hint = 'Write it like https://hooks.example.com/orders, and put credentials into '
+             'headers => ''{"authorization": "..."}''.';
   end if;
   select string_agg(coalesce(quote_literal(e), 'null'), ', ') into wrong
-  from unnest(events) e where e is null or e <> all (known);
+  from unnest(events) e where e is null or e <> all (event_names);
   if wrong is not null or coalesce(events, '{}') = '{}' then
     raise exception using errcode = 'CW012',
       message = coalesce('unknown event ' || wrong, 'an endpoint needs at least one event'),
-      detail = format('Events: %s.', array_to_string(known, ', ')),
+      detail = format('Events: %s.', array_to_string(event_names, ', ')),
       hint = 'events => ''{record_created,record_updated}''';
   end if;
   select string_agg(coalesce(quote_literal(m), 'null'), ', ') into wrong
@@ -2924,27 +2943,27 @@ begin
     raise exception using errcode = 'CW013',
       message = coalesce('unknown module ' || wrong, 'an empty list of modules subscribes to nothing'),
       detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m),
-        'No table is attached.'),
-      hint = 'modules => null is all modules; or attach the table: '
-        'select collecta.attach_module(''schema.table'', ''slug'');';
+                        'No table is attached.'),
+      hint = 'modules => null means all modules. To attach a table: '
+             'select collecta.attach_module(''schema.table'', ''slug'');';
   end if;
   if not collecta.is_secret(secret) then
     raise exception using errcode = 'CW014', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64, and one that '
-        'begins with sealed: is what collecta-webhooks made.',
-      hint = 'Leave it out: a good one is generated and returned.';
+      detail = 'A secret has 1 to 512 printable characters. After whsec_ there must be base64. Only collecta-webhooks '
+               'makes secrets that begin with sealed:.',
+      hint = 'Leave it out, and a good one is generated and returned.';
   end if;
   if filter <> '' then
     begin
       perform filter::jsonpath;
     exception when others then
-      raise exception using errcode = 'CW015', message = 'the filter is no SQL/JSON path', detail = sqlerrm,
-        hint = 'A predicate over the payload: filter => ''$.record.quantity > 10''';
+      raise exception using errcode = 'CW015', message = 'the filter is not a valid SQL/JSON path', detail = sqlerrm,
+        hint = 'Write a predicate over the payload: filter => ''$.record.quantity > 10''';
     end;
   end if;
   if payload_role <> '' and to_regrole(quote_ident(payload_role)) is null then
     raise exception using errcode = 'CW016', message = format('there is no role %L', payload_role),
-      detail = 'The payload keeps the columns that this role may select.',
+      detail = 'The payload has only the columns that this role may select.',
       hint = format('create role %I nologin; grant select (...) on ... to %I;', payload_role, payload_role);
   end if;
   if jsonb_typeof(headers) is distinct from 'object' then
@@ -2955,38 +2974,38 @@ begin
   select string_agg(quote_literal(h.key), ', ') into wrong
   from jsonb_each(headers) h
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
-    or lower(h.key collate "C") ~
+    or lower(h.key collate "C") ~ (
       '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|'
-      'webhook-.*|x-webhook-signature|user-agent|accept-encoding)$'
+      'webhook-.*|x-webhook-signature|user-agent|accept-encoding)$')
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
-      detail = 'Names are HTTP tokens and none of those the runner sets itself or that belong to one connection (Host, '
-        'Content-*, Transfer-Encoding, Connection, the signature''s ...); values are strings of printable ASCII '
-        'without line breaks.',
+      detail = 'A name must be an HTTP token, and must not be a header that the runner sets or that belongs to one '
+               'connection (Host, Content-*, Transfer-Encoding, Connection, the signature headers ...). A value must '
+               'be a string of printable ASCII without line breaks.',
       hint = 'headers => ''{"authorization": "Bearer ..."}''';
   end if;
 end
 $$;
 comment on function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb) is
-  'Refuses, each with its hint, what an endpoint cannot have. It looks at a URL''s shape only: where it leads is the '
-  'runner''s to judge.';
+  'Raises CW011 to CW016 if an option of an endpoint is not valid. It checks only the form of the URL. The runner '
+  'checks where it leads.';
 
 create or replace function collecta.is_secret(secret text) returns boolean
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select secret is null or case
-    when secret like 'sealed:%' then length(secret) <= 4096
-      and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
+    when secret like 'sealed:%'
+      then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
     when secret like 'whsec\_%' then length(secret) <= 512
       and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}(==)?|[A-Za-z0-9+/]{3}=?)$'
     else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
 $$;
 comment on function collecta.is_secret(text) is
-  'Whether this can be a signing secret: printable, base64 after whsec_, well-formed after sealed:. Whether a sealed '
-  'one can be opened only the runner knows.';
+  'Whether a text can be a signing secret: printable characters, base64 after whsec_, and the right form after '
+  'sealed:. Only the runner can tell whether a sealed one can be opened.';
 
--- src/outbound/record.ts masks request headers in the history by the same rule.
+-- src/outbound/record.ts masks the same headers in the history.
 create or replace function collecta.mask_headers(headers jsonb) returns jsonb
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -2996,11 +3015,12 @@ as $$
   from jsonb_each_text(headers) h
 $$;
 comment on function collecta.mask_headers(jsonb) is
-  'Request headers as readers may see them: what may carry credentials, by its name or its value, is ***.';
+  'Returns request headers as readers may see them. The value is *** if the name or the value of a header looks like '
+  'a credential.';
 --! EndIncluded endpoints/internal/check_endpoint.sql
 --! Included endpoints/internal/subscribe_endpoint.sql
--- Writes the rows of collecta.subscriptions for an endpoint, and replaces the capture functions of the modules whose
--- subscribed events change by that.
+-- Updates the rows of collecta.subscriptions for an endpoint, and writes the capture functions of the affected modules
+-- again.
 create or replace function collecta.subscribe_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3008,7 +3028,8 @@ as $$
 declare
   affected int[];
 begin
-  -- One session at a time changes subscriptions together with the capture functions that are written from them.
+  -- The capture functions are generated from the subscriptions. This lock makes both change together, in one session at
+  -- a time.
   perform pg_advisory_xact_lock(1668246636, 5);
   with wanted as (
     select m.module_id, event, e.endpoint_id, e.scope
@@ -3019,33 +3040,33 @@ begin
       -- Alerts belong to no module.
       and event <> all (collecta.alert_events())
     group by 1, 2, 3, 4
-  ), gone as (
+  ), deleted as (
     delete from collecta.subscriptions s
     where s.endpoint_id = subscribe_endpoint.endpoint_id
-      -- The subscriptions of a detached module stay: its last changes may not be routed yet.
+      -- The last changes of a detached module may not be routed yet, so its subscriptions are kept.
       and exists (select from collecta.modules m where m.module_id = s.module_id)
       and not exists (select from wanted w where w.module_id = s.module_id and w.event = s.event)
     returning s.module_id
-  ), made as (
+  ), saved as (
     insert into collecta.subscriptions as s (module_id, event, endpoint_id, scope, after_change_id)
     select module_id, event, endpoint_id, scope, collecta.last_change_id() from wanted
     on conflict on constraint subscriptions_pkey do update set scope = excluded.scope
     returning s.module_id
   )
   select array_agg(distinct module_id) into affected
-  from (select module_id from gone union all select module_id from made) m;
+  from (select module_id from deleted union all select module_id from saved) m;
   perform collecta.write_capture_functions(module_id) from unnest(affected) module_id;
 end
 $$;
 comment on function collecta.subscribe_endpoint(text) is
-  'Brings subscriptions and capture functions up to an endpoint''s events and modules.';
+  'Updates subscriptions and capture functions to an endpoint''s events and modules.';
 
 create or replace function collecta.last_change_id() returns bigint
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select case when is_called then last_value else 0 end from collecta.outbox_change_id_seq
 $$;
-comment on function collecta.last_change_id() is 'The last change_id that was given out.';
+comment on function collecta.last_change_id() is 'Returns the last change_id that the outbox has used.';
 --! EndIncluded endpoints/internal/subscribe_endpoint.sql
 --! Included endpoints/internal/limit_endpoint.sql
 create or replace function collecta.limit_endpoint(endpoint_id text, max_per_second int) returns void
@@ -3057,7 +3078,8 @@ as $$
     or exists (select from collecta.endpoint_flow f where f.endpoint_id = limit_endpoint.endpoint_id)
   on conflict on constraint endpoint_flow_pkey do update set max_per_second = excluded.max_per_second
 $$;
-comment on function collecta.limit_endpoint(text, int) is 'Sets or takes away an endpoint''s max_per_second.';
+comment on function collecta.limit_endpoint(text, int) is
+  'Sets an endpoint''s max_per_second, or removes it if null is given.';
 --! EndIncluded endpoints/internal/limit_endpoint.sql
 --! Included endpoints/create_endpoint.sql
 create or replace function collecta.create_endpoint(
@@ -3087,13 +3109,14 @@ begin
     headers, retry_max, retry_base, max_in_flight, after_change_id)
   values (collecta.new_id('ep'), create_endpoint.name, create_endpoint.url, create_endpoint.events,
     create_endpoint.modules, nullif(create_endpoint.filter, '')::jsonpath, create_endpoint.scope,
-    create_endpoint.ordered, coalesce(create_endpoint.payload_role, ''), collecta.mask_headers(create_endpoint.headers),
-    create_endpoint.retry_max, create_endpoint.retry_base, create_endpoint.max_in_flight, collecta.last_change_id())
+    create_endpoint.ordered, coalesce(create_endpoint.payload_role, ''),
+    collecta.mask_headers(create_endpoint.headers), create_endpoint.retry_max, create_endpoint.retry_base,
+    create_endpoint.max_in_flight, collecta.last_change_id())
   on conflict on constraint endpoints_name_is_unique do update
     set url = excluded.url, events = excluded.events, modules = excluded.modules, filter = excluded.filter,
       scope = excluded.scope, ordered = excluded.ordered, payload_role = excluded.payload_role,
-      headers = excluded.headers,
-      retry_max = excluded.retry_max, retry_base = excluded.retry_base, max_in_flight = excluded.max_in_flight
+      headers = excluded.headers, retry_max = excluded.retry_max, retry_base = excluded.retry_base,
+      max_in_flight = excluded.max_in_flight
   returning e.endpoint_id into create_endpoint.endpoint_id;
   insert into collecta.endpoint_secrets as s (endpoint_id, secret, headers)
   values (create_endpoint.endpoint_id, coalesce(create_endpoint.secret, collecta.new_secret()), create_endpoint.headers)
@@ -3104,15 +3127,16 @@ begin
   perform collecta.subscribe_endpoint(create_endpoint.endpoint_id);
 end
 $$;
-comment on function collecta.create_endpoint(
-  text, text[], text[], text, int, text, text, text, boolean, text, jsonb, interval, int, int) is
-  'Makes a destination and returns its id and the secret in force (generated as whsec_... when not given; shown here '
-  'and by rotate_secret only). events: record_created, record_updated, record_deleted, status_change, '
-  'custom_data_updated. modules null: all, future ones included. A name makes the call idempotent: it updates and '
-  'returns the endpoint of that name. filter: SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. '
-  'headers: extra request headers; whoever reads endpoints sees those that may carry credentials masked. retry_base: '
-  'wait after the first failure, doubled each time. max_in_flight: deliveries at once; max_per_second: requests in '
-  'any second (null: no limit), both over all runners. Errors CW010 to CW016 say what to do.';
+comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb,
+  interval, int, int) is
+  'Creates a destination. Returns its id and its secret, which only this function and rotate_secret show. If no '
+  'secret is given, one is generated. events: record_created, record_updated, record_deleted, status_change, '
+  'custom_data_updated. modules: slugs; null means all modules, future ones included. name makes the call idempotent: '
+  'if an endpoint of that name exists, it is updated and returned. filter: an SQL/JSON path predicate over the '
+  'payload, e.g. $.record.quantity > 10. headers: extra request headers; readers of collecta.endpoints see those that '
+  'may carry credentials only masked. retry_base: the wait after the first failure, doubled after each further one. '
+  'max_in_flight: most deliveries at once. max_per_second: most requests in any second (null: no limit). Both limits '
+  'hold over all runners. The hints of the errors CW010 to CW016 say what to do.';
 
 create or replace function collecta.update_endpoint(
   endpoint_id text,
@@ -3160,10 +3184,10 @@ begin
   perform collecta.subscribe_endpoint(update_endpoint.endpoint_id);
 end
 $$;
-comment on function collecta.update_endpoint(
-  text, text, text[], text[], int, text, text, boolean, text, jsonb, interval, int, boolean, int) is
-  'Changes what is given and leaves what is null. filter, scope and payload_role are taken away by '''', '
-  'max_per_second by 0; modules by all_modules => true.';
+comment on function collecta.update_endpoint(text, text, text[], text[], int, text, text, boolean, text, jsonb,
+  interval, int, boolean, int) is
+  'Changes the options that are given and keeps those that are null. To remove filter, scope or payload_role, pass '
+  '''''; to remove max_per_second, pass 0; to subscribe to all modules, pass all_modules => true.';
 
 create or replace function collecta.delete_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -3175,13 +3199,14 @@ begin
   perform collecta.subscribe_endpoint(delete_endpoint.endpoint_id);
   delete from collecta.endpoint_secrets s where s.endpoint_id = delete_endpoint.endpoint_id;
   delete from collecta.unrouted u where u.endpoint_id = delete_endpoint.endpoint_id;
-  -- Requests in flight finish and are recorded. maintain() removes rows whose lease ends without that.
+  -- Deliveries in flight finish and are recorded. If their lease lapses instead, maintain() deletes them.
   delete from collecta.delivery_queue q
   where q.endpoint_id = delete_endpoint.endpoint_id and (q.leased_until is null or q.leased_until < now());
 end
 $$;
 comment on function collecta.delete_endpoint(text) is
-  'Ends an endpoint: nothing more is queued or sent, its secret is gone; its row and its history stay.';
+  'Deletes an endpoint: no more deliveries are queued or sent to it, and its secret is deleted. Its row and its '
+  'history stay.';
 --! EndIncluded endpoints/create_endpoint.sql
 --! Included endpoints/pause_endpoint.sql
 create or replace function collecta.pause_endpoint(endpoint_id text, reason text default 'by request') returns void
@@ -3195,7 +3220,7 @@ begin
 end
 $$;
 comment on function collecta.pause_endpoint(text, text) is
-  'Stops deliveries to an endpoint; it keeps queueing and nothing is dropped.';
+  'Stops deliveries to an endpoint. New events for it wait in the queue.';
 
 create or replace function collecta.resume_endpoint(endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -3212,7 +3237,7 @@ begin
 end
 $$;
 comment on function collecta.resume_endpoint(text) is
-  'Takes deliveries to a paused endpoint up again, with what was queued meanwhile.';
+  'Resumes deliveries to a paused endpoint, including those that were queued meanwhile.';
 --! EndIncluded endpoints/pause_endpoint.sql
 
 --! Included outbound/2_route/internal/record_id.sql
@@ -5084,14 +5109,15 @@ comment on function collecta.send_test_event(text) is
 event_id = ''...''.';
 --! EndIncluded outbound/send_test_event.sql
 --! Included operations/internal/acting_role.sql
--- The caller of a security definer function: current_user is its owner there.
+-- In a security definer function, current_user is the owner of the function. This returns its caller.
 create or replace function collecta.acting_role() returns name
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name
 $$;
 comment on function collecta.acting_role() is
-  'The role of SET ROLE, or else the login: who asks, inside a security definer function too.';
+  'Returns the role that the session has set with SET ROLE, or else its login. It does so inside a security definer '
+  'function too.';
 --! EndIncluded operations/internal/acting_role.sql
 --! Included install/restricted_logins.sql
 create table collecta.restricted_logins (
@@ -5216,24 +5242,41 @@ comment on function collecta.unrestrict_login(text) is 'Takes restrict_login() b
 create table collecta.delivery_rollup (
   endpoint_id text collate "C" not null,
   starts_at timestamptz not null,
-  outcome text collate "C" not null,
-  answer_step smallint not null,
-  receipt_step smallint not null,
-  attempts bigint not null,
-  constraint delivery_rollup_pkey primary key (endpoint_id, starts_at, outcome, answer_step, receipt_step)
+  delivered bigint not null default 0,
+  failed bigint not null default 0,
+  exhausted bigint not null default 0,
+  blocked bigint not null default 0,
+  lost bigint not null default 0,
+  answers jsonb not null default '{}',
+  receipts jsonb not null default '{}',
+  constraint delivery_rollup_pkey primary key (endpoint_id, starts_at)
 );
 create index delivery_rollup_by_time on collecta.delivery_rollup (starts_at);
 comment on table collecta.delivery_rollup is
-  'Delivery attempts counted by observe(): for each endpoint by the minute for two hours, by the hour for '
-  'eight days and by the day until settings.rollup_retention; for all endpoints together by the minute for two '
-  'days. Every attempt is in one row of its endpoint and in one of the total.';
+  'Counts of delivery attempts, which observe() writes. For each endpoint they are by minute for two hours, by hour '
+  'for eight days, and by day until settings.rollup_retention. For all endpoints together they are by minute for a '
+  'day, then likewise. Every attempt is counted in one row of its endpoint and in one row of the total.';
 comment on column collecta.delivery_rollup.endpoint_id is 'Empty: all endpoints together.';
-comment on column collecta.delivery_rollup.starts_at is 'Beginning of the minute, hour or day (UTC).';
-comment on column collecta.delivery_rollup.answer_step is
-  'How long the attempts took: at most 2^(step/2) milliseconds. -1: not measured.';
-comment on column collecta.delivery_rollup.receipt_step is
-  'From the capture of the change to its delivery: at most 2^(step/2) milliseconds. -1: not delivered.';
+comment on column collecta.delivery_rollup.starts_at is 'The beginning of the minute, hour or day, in UTC.';
+comment on column collecta.delivery_rollup.answers is
+  'How long the attempts took: {"11": 40} says that 40 took at most 2^(11/2) milliseconds, and more than 2^(10/2).';
+comment on column collecta.delivery_rollup.receipts is
+  'The time from the capture of the change to its delivery, counted in the same way.';
 --! EndIncluded operations/delivery_rollup.sql
+--! Included operations/internal/add_counts.sql
+create or replace function collecta.add_counts(counts jsonb, more jsonb) returns jsonb
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_object_agg(c.key, c.n), '{}')
+  from (
+    select e.key, sum(e.value::bigint) as n
+    from (select * from jsonb_each_text(counts) union all select * from jsonb_each_text(more)) e group by e.key) c
+$$;
+comment on function collecta.add_counts(jsonb, jsonb) is 'Two histograms of collecta.delivery_rollup as one.';
+
+create aggregate collecta.sum_counts(jsonb) (sfunc = collecta.add_counts, stype = jsonb, initcond = '{}');
+comment on aggregate collecta.sum_counts(jsonb) is 'Histograms of collecta.delivery_rollup as one.';
+--! EndIncluded operations/internal/add_counts.sql
 --! Included operations/observation.sql
 create table collecta.observation (
   singleton boolean not null default true,
@@ -5243,7 +5286,7 @@ create table collecta.observation (
   constraint observation_is_one_row check (singleton)
 );
 insert into collecta.observation default values;
-comment on table collecta.observation is 'One row: how far observe() has counted the attempts.';
+comment on table collecta.observation is 'One row that says up to which time observe() has counted the attempts.';
 --! EndIncluded operations/observation.sql
 --! Included operations/operator_actions.sql
 create table collecta.operator_actions (
@@ -5256,11 +5299,12 @@ create table collecta.operator_actions (
   constraint operator_actions_pkey primary key (action_id)
 );
 comment on table collecta.operator_actions is
-  'What was done from the console: who, when, by which statement. Kept until somebody deletes it.';
+  'What was done in the console: who did it, when, and with which statement. Rows are kept until somebody deletes '
+  'them.';
 comment on column collecta.operator_actions.done_by is 'The role that acted.';
 comment on column collecta.operator_actions.login is
-  'Who logged in to PostgreSQL: the same, or the console''s own login where a proxy names the person.';
-comment on column collecta.operator_actions.touched is 'How many deliveries, requests or changes it concerned.';
+  'The role that logged in to PostgreSQL. It is the same, or the console''s own login if a proxy names the person.';
+comment on column collecta.operator_actions.touched is 'How many deliveries, requests or changes were affected.';
 --! EndIncluded operations/operator_actions.sql
 --! Included operations/secret_overlaps.sql
 create view collecta.secret_overlaps with (security_barrier) as
@@ -5271,7 +5315,8 @@ where s.previous_until > now()
     or s.endpoint_id in (select e.endpoint_id from collecta.endpoints e
       where e.scope = any ((select collecta.visible_scopes(current_user))::text[])));
 comment on view collecta.secret_overlaps is
-  'Endpoints whose secret was rotated and whose old one still signs, and until when. No secret is in it.';
+  'Endpoints whose secret was rotated and whose old secret still signs, with the end of the overlap. It contains no '
+  'secret.';
 --! EndIncluded operations/secret_overlaps.sql
 --! Included operations/alerts.sql
 create table collecta.alerts (
@@ -5285,17 +5330,19 @@ create table collecta.alerts (
   constraint alerts_pkey primary key (kind, subject)
 );
 comment on table collecta.alerts is
-  'What observe() knows of what it sends alerts about. Endpoints that subscribe to endpoint.failing, queue.stale and '
-  'so on get an event when a state changes, at most one of a kind about a subject in settings.alert_interval.';
-comment on column collecta.alerts.subject is 'An endpoint, a module, an inbound endpoint; empty: the outbox.';
-comment on column collecta.alerts.sent_state is 'The state that the last alert told of.';
+  'The state of everything that observe() sends alerts about. Endpoints that subscribe to endpoint.failing, '
+  'queue.stale and so on get an event when a state changes, and at most one of the same kind about the same subject '
+  'within settings.alert_interval.';
+comment on column collecta.alerts.subject is
+  'The id of an endpoint or inbound endpoint, or a module. Empty: the outbox.';
+comment on column collecta.alerts.sent_state is 'The state that the last alert reported.';
 comment on column collecta.alerts.pending is
-  'How many happened since the last alert: deliveries given up, changes set aside, requests that failed.';
+  'How many deliveries were given up, changes set aside or requests failed since the last alert.';
 comment on column collecta.alerts.sent is 'When an alert of each event was last sent.';
 --! EndIncluded operations/alerts.sql
 --! Included operations/internal/send_alert.sql
--- An alert about an endpoint does not go to that endpoint: it would wait behind what it tells of. An endpoint with a
--- scope or a payload_role gets none, because alerts name the endpoints and modules of everybody.
+-- An alert about an endpoint is not sent to that endpoint, because it would wait behind the deliveries it is about. An
+-- endpoint with a scope or a payload_role gets no alerts, because they name endpoints and modules of all tenants.
 create or replace function collecta.send_alert(event text, subject text, detail jsonb) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5306,8 +5353,8 @@ declare
     where e.state <> 'deleted' and event = any (e.events) and e.endpoint_id <> subject
       and e.scope is null and e.payload_role = ''
     order by 1);
-  made constant text := collecta.new_id('evt');
-  stamp constant timestamptz := clock_timestamp();
+  event_id constant text := collecta.new_id('evt');
+  sent_at constant timestamptz := clock_timestamp();
   change bigint;
 begin
   if recipients = '{}' then
@@ -5315,12 +5362,12 @@ begin
   end if;
   change := nextval('collecta.outbox_change_id_seq');
   insert into collecta.events (event_id, routed_at, sequence, position, module, event, record_id, occurred_at, body)
-  values (made, stamp, change, 0, 'collecta', event, nullif(subject, ''), stamp,
-    format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', made, event,
-      to_char(stamp at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+  values (event_id, sent_at, change, 0, 'collecta', event, nullif(subject, ''), sent_at,
+    format('{"id":"%s","event":"%s","occurred_at":"%s","module":"collecta","record_id":%s,"record":%s}', event_id,
+      event, to_char(sent_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
       coalesce(to_json(nullif(subject, ''))::text, 'null'), detail));
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
-  select change, 0, r, made, stamp, stamp from unnest(recipients) r;
+  select change, 0, r, event_id, sent_at, sent_at from unnest(recipients) r;
   perform collecta.wake_runner();
 end
 $$;
@@ -5328,9 +5375,9 @@ comment on function collecta.send_alert(text, text, jsonb) is
   'Queues one alert for every endpoint that subscribes to it.';
 --! EndIncluded operations/internal/send_alert.sql
 --! Included operations/internal/raise_alerts.sql
--- The part of observe() that looks for what changed since it last looked, in the attempts that were recorded from one
--- moment to another. It reads the attempts that did not deliver, by their partial index, and of the endpoints concerned
--- the last that did.
+-- Looks for changes of state in the attempts that were recorded from counted_from to counted_to, and sends alerts about
+-- them. It reads the attempts that were not delivered, by their partial index, and for the endpoints concerned the last
+-- attempt that was delivered.
 create or replace function collecta.raise_alerts(counted_from timestamptz, counted_to timestamptz) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5339,7 +5386,8 @@ declare
   last_id constant text := collecta.attempt_id_at(counted_to);
   wait constant interval := (select alert_interval from collecta.settings);
   present constant timestamptz := clock_timestamp();
-  -- More of one event at once are one alert: an outage of ten thousand receivers must not become ten thousand webhooks.
+  -- More alerts than this of one event at once become one, so that an outage of ten thousand receivers does not cause
+  -- ten thousand webhooks.
   apart constant int := 20;
   alert record;
 begin
@@ -5350,8 +5398,8 @@ begin
   delete from collecta.alerts a using collecta.endpoints e
   where a.kind in ('endpoint', 'delivery', 'queue') and e.endpoint_id = a.subject and e.state = 'deleted';
 
-  -- An endpoint is paused; or failing, once a delivery has used half of its retries; or well again, with the first
-  -- success after that. A lost attempt says nothing of its endpoint, since the runner vanished.
+  -- An endpoint is paused, or failing once a delivery has used half of its retries, or well again with the first
+  -- success after that. A lost attempt says nothing about its endpoint, since it was the runner that vanished.
   insert into collecta.alerts as a (kind, subject, state, detail)
   select 'endpoint', c.endpoint_id, c.state,
     jsonb_build_object('endpoint_id', c.endpoint_id, 'name', c.name, 'state', c.state, 'reason', c.paused_reason)
@@ -5380,7 +5428,7 @@ begin
   on conflict on constraint alerts_pkey do update set state = excluded.state, detail = excluded.detail
   where a.state <> excluded.state;
 
-  -- What happened, and how often. Alerts that were given up are not told of by alerts.
+  -- Counts what happened. There is no alert about an alert that was given up.
   insert into collecta.alerts as a (kind, subject, pending, detail)
   select 'delivery', f.endpoint_id, count(*),
     jsonb_build_object('endpoint_id', f.endpoint_id, 'name', min(e.name), 'last_event_id', max(f.event_id))
@@ -5408,7 +5456,8 @@ begin
   where e.state <> 'deleted' and f.n > 0
   on conflict on constraint alerts_pkey do update set pending = a.pending + excluded.pending, detail = excluded.detail;
 
-  -- What waits too long: of an active endpoint due for five minutes, or not routed for a minute.
+  -- Finds what waits too long: a delivery of an active endpoint that is due for five minutes, or a change that is not
+  -- routed for a minute.
   insert into collecta.alerts as a (kind, subject, state, detail)
   select 'queue', s.subject, 'stale', s.detail
   from (
@@ -5468,8 +5517,8 @@ begin
 end
 $$;
 comment on function collecta.raise_alerts(timestamptz, timestamptz) is
-  'The part of observe that sends alerts: on a change only, at most one of a kind about a subject in '
-  'settings.alert_interval, and one for all where more than 20 subjects have the same to tell.';
+  'Sends alerts about changes of state, at most one of the same kind about the same subject within '
+  'settings.alert_interval. More than 20 alerts of one event at once become one alert. observe() calls it.';
 --! EndIncluded operations/internal/raise_alerts.sql
 --! Included operations/attempt_id_at.sql
 create or replace function collecta.attempt_id_at(moment timestamptz) returns text
@@ -5478,7 +5527,8 @@ as $$
   select 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0')
 $$;
 comment on function collecta.attempt_id_at(timestamptz) is
-  'Where attempts recorded at a moment begin: webhook_deliveries.id >= attempt_id_at(...) reads by the primary key.';
+  'Returns the lowest id of an attempt recorded at a moment. A condition webhook_deliveries.id >= attempt_id_at(...) '
+  'reads by the primary key.';
 --! EndIncluded operations/attempt_id_at.sql
 --! Included operations/body_contains.sql
 create or replace function collecta.body_contains(body text, fragment jsonb) returns boolean
@@ -5487,25 +5537,28 @@ as $$
 begin
   return body::jsonb @> fragment;
 exception when others then
-  return false; -- A body may hold what jsonb refuses: \u0000, a number of 200,000 digits.
+  return false; -- A body may contain what jsonb refuses, such as \u0000 or a number of 200,000 digits.
 end
 $$;
 comment on function collecta.body_contains(text, jsonb) is
-  'Whether a payload contains a piece of JSON, as jsonb''s @> says; false of one that jsonb cannot hold.';
+  'Whether a payload contains a piece of JSON, according to the operator @> of jsonb. False for a payload that cannot '
+  'be converted to jsonb.';
 --! EndIncluded operations/body_contains.sql
 --! Included operations/internal/latency_step.sql
 create or replace function collecta.latency_step(ms float8) returns smallint
 language sql immutable parallel safe
 as $$
-  -- 2 / ln(2)
+  -- The factor is 2 / ln(2).
   select case when ms is null then -1 when ms <= 1 then 0
     else least(63, ceil(ln(ms) * 2.8853900817779268::float8)) end::smallint
 $$;
 comment on function collecta.latency_step(float8) is
-  'The step of a duration in collecta.delivery_rollup: at most 2^(step/2) milliseconds.';
+  'Returns the step of a duration in collecta.delivery_rollup: the lowest whose limit, 2^(step/2) milliseconds, is '
+  'not exceeded. -1 for null.';
 --! EndIncluded operations/internal/latency_step.sql
 --! Included operations/internal/fold_rollup.sql
--- Once an hour: minutes become hours, hours become days, and what is past rollup_retention goes.
+-- Once an hour it merges old minutes into hours and old hours into days, and deletes what is older than
+-- rollup_retention.
 create or replace function collecta.fold_rollup(present timestamptz) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
 as $$
@@ -5519,28 +5572,37 @@ begin
   with folded as (
     delete from collecta.delivery_rollup r
     where r.endpoint_id <> '' and r.starts_at >= before - interval '2 hours' and r.starts_at < hour - interval '2 hours'
-      or r.endpoint_id = '' and r.starts_at >= before - interval '2 days' and r.starts_at < hour - interval '2 days'
+      or r.endpoint_id = '' and r.starts_at >= before - interval '25 hours' and r.starts_at < hour - interval '25 hours'
     returning r.*
   )
-  insert into collecta.delivery_rollup (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
-  select f.endpoint_id, date_trunc('hour', f.starts_at), f.outcome, f.answer_step, f.receipt_step, sum(f.attempts)
-  from folded f group by 1, 2, 3, 4, 5
-  on conflict on constraint delivery_rollup_pkey do update set attempts = delivery_rollup.attempts + excluded.attempts;
+  insert into collecta.delivery_rollup as r
+    (endpoint_id, starts_at, delivered, failed, exhausted, blocked, lost, answers, receipts)
+  select f.endpoint_id, date_trunc('hour', f.starts_at), sum(f.delivered), sum(f.failed), sum(f.exhausted),
+    sum(f.blocked), sum(f.lost), collecta.sum_counts(f.answers), collecta.sum_counts(f.receipts)
+  from folded f group by 1, 2
+  -- The hour may be there already, where an attempt was recorded late.
+  on conflict on constraint delivery_rollup_pkey do update
+    set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
+      answers = collecta.add_counts(r.answers, excluded.answers),
+      receipts = collecta.add_counts(r.receipts, excluded.receipts);
   with folded as (
     delete from collecta.delivery_rollup r
     where r.starts_at >= date_trunc('day', before) - interval '8 days'
       and r.starts_at < date_trunc('day', hour) - interval '8 days'
     returning r.*
   )
-  insert into collecta.delivery_rollup (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
-  select f.endpoint_id, date_trunc('day', f.starts_at), f.outcome, f.answer_step, f.receipt_step, sum(f.attempts)
-  from folded f group by 1, 2, 3, 4, 5;
+  insert into collecta.delivery_rollup as r
+    (endpoint_id, starts_at, delivered, failed, exhausted, blocked, lost, answers, receipts)
+  select f.endpoint_id, date_trunc('day', f.starts_at), sum(f.delivered), sum(f.failed), sum(f.exhausted),
+    sum(f.blocked), sum(f.lost), collecta.sum_counts(f.answers), collecta.sum_counts(f.receipts)
+  from folded f group by 1, 2;
   delete from collecta.delivery_rollup r using collecta.settings s
   where r.starts_at < present - greatest(s.rollup_retention, s.retention);
   update collecta.observation o set folded_until = hour;
 end
 $$;
-comment on function collecta.fold_rollup(timestamptz) is 'observe''s part that keeps collecta.delivery_rollup small.';
+comment on function collecta.fold_rollup(timestamptz) is 'Keeps collecta.delivery_rollup small. observe() calls it.';
 --! EndIncluded operations/internal/fold_rollup.sql
 --! Included operations/note_action.sql
 create or replace function collecta.note_action(statement text, touched bigint) returns void
@@ -5550,13 +5612,12 @@ as $$
   values (collecta.acting_role(), session_user, note_action.statement, note_action.touched)
 $$;
 comment on function collecta.note_action(text, bigint) is
-  'Writes a statement of the caller down in collecta.operator_actions, in the same transaction as the '
-  'statement itself.';
+  'Writes a statement of the caller into collecta.operator_actions, in the same transaction as the statement itself.';
 --! EndIncluded operations/note_action.sql
 --! Included operations/runner/observe.sql
--- Attempts are read by id, which begins with the time of recording, and only those recorded at least 15 s ago: a
--- runner's statement that records attempts is cancelled after 10 s, so nothing can commit behind the mark. One caller
--- at a time; a second one does nothing.
+-- Attempts are read by id, which begins with the time of recording. Only those recorded at least 15 s ago are counted.
+-- A runner's statement that records attempts is cancelled after 10 s, so no attempt with an older id can be committed
+-- later. If another session is counting, this returns at once.
 create or replace function collecta.observe() returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
 as $$
@@ -5568,13 +5629,14 @@ begin
     return false;
   end if;
   select o.counted_until into counted_from from collecta.observation o;
-  -- After a long pause an hour at a time.
+  -- After a long pause it counts one hour per call.
   counted_to := least(date_trunc('milliseconds', clock_timestamp()) - interval '15 s',
     counted_from + interval '1 hour');
   if counted_to <= counted_from then
     return false;
   end if;
-  -- Cheap expressions, since they are evaluated for each attempt: date_part and not extract, which computes in numeric.
+  -- These expressions are evaluated for each attempt, so they must be cheap. date_part returns float8; extract would
+  -- compute in numeric.
   with counted as materialized (
     select a.endpoint_id, date_bin('1 minute', a.finished_at, 'epoch') as minute, a.outcome,
       collecta.latency_step(a.total_ms) as answer_step,
@@ -5584,12 +5646,41 @@ begin
     from collecta.delivery_attempts a
     where a.id >= collecta.attempt_id_at(counted_from) and a.id < collecta.attempt_id_at(counted_to)
     group by 1, 2, 3, 4, 5
+  ), whole as materialized (
+    select c.endpoint_id, c.minute, c.outcome, c.answer_step, c.receipt_step, c.attempts from counted c
+    union all
+    select '', c.minute, c.outcome, c.answer_step, c.receipt_step, sum(c.attempts) from counted c group by 2, 3, 4, 5
+  ), outcomes as (
+    select w.endpoint_id, w.minute,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'delivered'), 0) as delivered,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'failed'), 0) as failed,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'exhausted'), 0) as exhausted,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'blocked'), 0) as blocked,
+      coalesce(sum(w.attempts) filter (where w.outcome = 'lost'), 0) as lost
+    from whole w group by 1, 2
+  ), answers as (
+    select s.endpoint_id, s.minute, jsonb_object_agg(s.step, s.n) as counts
+    from (select w.endpoint_id, w.minute, w.answer_step as step, sum(w.attempts) as n from whole w
+      where w.answer_step >= 0 group by 1, 2, 3) s
+    group by 1, 2
+  ), receipts as (
+    select s.endpoint_id, s.minute, jsonb_object_agg(s.step, s.n) as counts
+    from (select w.endpoint_id, w.minute, w.receipt_step as step, sum(w.attempts) as n from whole w
+      where w.receipt_step >= 0 group by 1, 2, 3) s
+    group by 1, 2
   )
-  insert into collecta.delivery_rollup as r (endpoint_id, starts_at, outcome, answer_step, receipt_step, attempts)
-  select c.endpoint_id, c.minute, c.outcome, c.answer_step, c.receipt_step, c.attempts from counted c
-  union all
-  select '', c.minute, c.outcome, c.answer_step, c.receipt_step, sum(c.attempts) from counted c group by 2, 3, 4, 5
-  on conflict on constraint delivery_rollup_pkey do update set attempts = r.attempts + excluded.attempts;
+  insert into collecta.delivery_rollup as r
+    (endpoint_id, starts_at, delivered, failed, exhausted, blocked, lost, answers, receipts)
+  select o.endpoint_id, o.minute, o.delivered, o.failed, o.exhausted, o.blocked, o.lost, coalesce(a.counts, '{}'),
+    coalesce(p.counts, '{}')
+  from outcomes o
+  left join answers a on a.endpoint_id = o.endpoint_id and a.minute = o.minute
+  left join receipts p on p.endpoint_id = o.endpoint_id and p.minute = o.minute
+  on conflict on constraint delivery_rollup_pkey do update
+    set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
+      answers = collecta.add_counts(r.answers, excluded.answers),
+      receipts = collecta.add_counts(r.receipts, excluded.receipts);
   perform collecta.raise_alerts(counted_from, counted_to);
   perform collecta.fold_rollup(counted_to);
   update collecta.observation o set counted_until = counted_to;
@@ -5597,12 +5688,13 @@ begin
 end
 $$;
 comment on function collecta.observe() is
-  'For runners, once a minute: adds the attempts recorded since to collecta.delivery_rollup, and sends alerts. True: '
-  'there is more, call it again.';
+  'Adds the attempts recorded since the last call to collecta.delivery_rollup, and sends alerts. Runners call it once '
+  'a minute. Returns true if there is more to count; then call it again.';
 --! EndIncluded operations/runner/observe.sql
 --! Included operations/runner/maintain.sql
--- Events and attempts are partitioned by day of routing. A partition is made apart and attached, which locks nobody out
--- (CREATE ... PARTITION OF would). An old one is dropped under a short lock_timeout, or left for the next call.
+-- Events and attempts are partitioned by the day of routing. A new partition is created as a table and then attached,
+-- which blocks no reader or writer as CREATE ... PARTITION OF would. An old partition is dropped with a short
+-- lock_timeout, or left for the next call.
 create or replace function collecta.maintain() returns table (done text, subject text)
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC' set lock_timeout = '100ms'
@@ -5643,7 +5735,7 @@ begin
       where i.inhparent = format('collecta.%I', parent)::regclass and c.relname ~ '_[0-9]{8}$'
     loop
       continue when partition.day + 1 > now() - keep;
-      -- What is queued or set aside still needs its event.
+      -- A delivery that is queued or set aside still needs its event.
       continue when exists (select from collecta.delivery_queue q
           where q.routed_at >= partition.day::timestamptz and q.routed_at < (partition.day + 1)::timestamptz)
         or exists (select from collecta.unrouted u
@@ -5662,13 +5754,14 @@ begin
     end loop;
   end loop;
 
-  -- What DDL or a restore changed, and what was altered by somebody. Not while somebody attaches or subscribes.
+  -- Generated functions are written again if DDL, a restore or a person changed something. This is skipped while
+  -- another session attaches a module or changes subscriptions.
   if pg_try_advisory_xact_lock(1668246636, 5) then
     return query select 'wrote capture functions', r from collecta.resolve_modules() r;
     return query select 'attached shards', r from collecta.attach_moved_shards() r;
   end if;
 
-  -- Default privileges of the owner may have given rights on the new tables.
+  -- Default privileges of the owner may have granted something on the new tables.
   if made then
     perform collecta.restore_grants();
   end if;
@@ -5701,9 +5794,8 @@ begin
 end
 $$;
 comment on function collecta.maintain() is
-  'For runners, at start and every ten minutes: makes partitions ahead, drops those past settings.retention, and '
-  'pauses '
-  'endpoints that have failed for settings.pause_after. Returns what it did.';
+  'Creates partitions for the next days, drops those older than settings.retention, and pauses endpoints that have '
+  'failed for settings.pause_after. Runners call it when they start and every ten minutes. Returns what it did.';
 --! EndIncluded operations/runner/maintain.sql
 
 --! Included inbound/internal/signature_rule.sql
@@ -5919,15 +6011,16 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(array_agg(distinct split_part(v.sealed, ':', 3)), '{}')
   from (
-    select unnest(array[s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}'])
-      as sealed
+    select unnest(array[
+      s.secret, case when s.previous_until > now() then s.previous_secret end, s.headers #>> '{}']) as sealed
     from collecta.endpoint_secrets s
     union all
     select unnest(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end])
     from collecta.inbound_secrets s) v
   where v.sealed like 'sealed:%'
 $$;
-comment on function collecta.sealing_keys() is 'For runners: the ids of the keys by which secrets in use are sealed.';
+comment on function collecta.sealing_keys() is
+  'Returns the ids of the keys that sealed the secrets in use. Runners check that they have these keys.';
 --! EndIncluded endpoints/runner/sealing_keys.sql
 
 --! Included inbound/internal/read_inbound_mapping.sql
@@ -8179,7 +8272,7 @@ comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) 
 span of time. Returns how many; what is queued already is not queued twice.';
 --! EndIncluded outbound/replay_undelivered.sql
 --! Included install/internal/check_grants.sql
--- Reads the catalogs only: it works where the owner of collecta has lost rights on its own tables.
+-- It reads only the system catalogs, so it works even if the owner of collecta has lost rights on its own tables.
 create or replace function collecta.check_grants()
 returns table (severity text, problem text, subject text, detail text, hint text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
@@ -8187,17 +8280,18 @@ as $$
 begin
   return query
   select 'error', 'privileges are not as designed', min(d.object collate "C"),
-    format('%s objects can be used by roles that should not, or not by roles that should: %s.', count(*),
+    format('%s objects have privileges for roles that should have none, or lack some for roles that should have them: '
+           '%s.', count(*),
            string_agg(d.object, ', ') filter (where d.place <= 5) || case when count(*) > 5 then ' ...' else '' end),
     'select * from collecta.restore_grants();'
   from (select differing.object, row_number() over (order by differing.object collate "C") as place
         from collecta.differing_grants() differing) d
   having count(*) > 0;
 
-  -- After a restore without the roles everything belongs to whoever restored it.
+  -- After a restore without the roles, everything belongs to the role that restored it.
   return query
   select 'error', 'objects have the wrong owner', min(o.name collate "C"),
-    format('%s objects do not belong to %s, as which collecta''s functions should run.', count(*),
+    format('%s objects do not belong to %s, the role as which collecta''s functions should run.', count(*),
            collecta.role_name('collecta_owner')),
     'collecta-webhooks migrate'
   from (
@@ -8215,20 +8309,20 @@ begin
   join pg_roles r on r.oid = o.owner
   cross join (select n.nspowner as owner from pg_namespace n where n.nspname = 'collecta') schema
   where case
-      -- To another owner, the policies of what it reads would not apply.
+      -- With another owner, the policies of the tables that it reads would not apply.
       when o.is_walled and to_regrole(quote_ident(collecta.role_name('collecta_viewer'))) is not null
         then r.rolname <> collecta.role_name('collecta_viewer')
       else r.rolname not in (collecta.role_name('collecta_owner'), collecta.role_name('collecta_capture'),
                              collecta.role_name('collecta_writer'))
         and r.rolname not in (select collecta.role_name(e.writer) from collecta.inbound_endpoints e)
-        -- Without roles of its own, an install belongs to the installer, who should not be a superuser.
+        -- An install without roles of its own belongs to the installer, which should not be a superuser.
         and (r.rolsuper or o.owner <> schema.owner) end
-    -- An inbound endpoint may have a writer of its own, which is a role that nobody logs in as.
+    -- An inbound endpoint may have its own writer role, which must be a NOLOGIN role.
     and not (o.is_written and not r.rolsuper and not r.rolcanlogin)
   having count(*) > 0;
 end
 $$;
-comment on function collecta.check_grants() is 'Rows of collecta.health about owners and privileges.';
+comment on function collecta.check_grants() is 'Returns the rows of collecta.health about owners and privileges.';
 --! EndIncluded install/internal/check_grants.sql
 --! Included install/internal/check_install.sql
 create or replace function collecta.check_install()
@@ -8238,31 +8332,33 @@ as $$
 begin
   return query
   select 'error', 'rows are missing', current_database()::text,
-    'This looks like a copy of the schema alone: triggers capture, and nothing knows what to do with the changes.',
+    'This looks like a copy of the schema without its rows: the triggers capture changes, but there are no modules and '
+    'endpoints to route them to.',
     'collecta-webhooks migrate'
   where not exists (select from collecta.installation) or not exists (select from collecta.settings);
 
   return query
   select 'info', 'this copy does not deliver', current_database()::text,
     format('Since %s: collecta.disable_copy() was called.', i.since),
-    'select collecta.resume_after_restore(); -- if it is to deliver after all'
+    'select collecta.resume_after_restore(); -- if this database is to deliver after all'
   from collecta.installation i where not i.delivers;
 
   return query
   select 'error', 'database is a copy', current_database()::text,
-    'collecta was installed in another database. Nothing is claimed here.',
+    'collecta was installed in another database. No delivery is claimed here.',
     'select collecta.resume_after_restore();'
   from collecta.installation i
   where i.delivers and i.identity <> collecta.database_identity();
 
   return query
   select 'warning', 'a login can claim for two databases', member.rolname::text,
-    format('%s is a member of %s and may connect here and to %s: a runner with its URL could send what is queued in '
-           'either.', member.rolname, dispatcher.rolname, string_agg(distinct other.datname::text, ', ')),
+    format('%s is a member of %s and may connect to this database and to %s. So a runner that uses this login could '
+           'send what is queued in any of them.', member.rolname, dispatcher.rolname,
+           string_agg(distinct other.datname::text, ', ')),
     format('revoke connect on database %I from public; -- and grant it to the logins of this database',
            current_database())
   from pg_roles dispatcher
-  -- pg_shdepend tells which databases have privileges of the role in them.
+  -- pg_shdepend says in which databases the role has privileges.
   join pg_shdepend used on used.refclassid = 'pg_authid'::regclass and used.refobjid = dispatcher.oid
   join pg_database other on other.oid = used.dbid and other.datname <> current_database()
   join pg_roles member on member.rolcanlogin and not member.rolsuper
@@ -8291,12 +8387,13 @@ begin
 
   return query
   select 'warning', 'publication for all tables', p.pubname::text,
-    'It carries collecta''s tables too, and each new partition stops its subscriber until the table exists there.',
+    'It includes collecta''s tables. Each new partition stops the subscriber until the table exists there.',
     format('drop publication %I; -- and create one that names its tables', p.pubname)
   from pg_publication p where p.puballtables;
 end
 $$;
-comment on function collecta.check_install() is 'Rows of collecta.health about the database and the install.';
+comment on function collecta.check_install() is
+  'Returns the rows of collecta.health about the database and the install.';
 --! EndIncluded install/internal/check_install.sql
 --! Included modules/internal/check_shards.sql
 create or replace function collecta.check_shards()
@@ -8600,7 +8697,7 @@ begin
   from collecta.endpoints e where e.state = 'paused';
 
   return query
-  select 'warning', 'endpoint fails', e.endpoint_id, format('Without one success since %s.', f.failing_since),
+  select 'warning', 'endpoint fails', e.endpoint_id, format('No delivery succeeded since %s.', f.failing_since),
     format('select started_at, outcome, response_status, error from collecta.webhook_deliveries '
            'where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
   from collecta.endpoints e
@@ -8611,12 +8708,12 @@ begin
   select 'warning', 'receiver asks to wait', f.endpoint_id,
     format('It answered 429 or 503 with Retry-After; nothing is sent before %s.', f.held_until),
     format('select held_at, held_until, learned_per_second from collecta.endpoint_flow where endpoint_id = %L;',
-      f.endpoint_id)
+           f.endpoint_id)
   from collecta.endpoint_flow f
   where f.held_until > now() + interval '1 minute';
 end
 $$;
-comment on function collecta.check_endpoints() is 'Rows of collecta.health about endpoints.';
+comment on function collecta.check_endpoints() is 'Returns the rows of collecta.health about endpoints.';
 --! EndIncluded endpoints/internal/check_endpoints.sql
 --! Included outbound/internal/check_outbound.sql
 create or replace function collecta.check_outbound()
@@ -8656,18 +8753,33 @@ begin
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
 
+  -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 100,
+  -- and one for all others.
   return query
-  select 'warning', 'deliveries were given up', u.endpoint_id,
-    format('%s%s in the last 7 days; the last at %s.', case when count(*) > 1000 then 'more than ' end,
-      least(count(*), 1000), max(u.finished_at)),
+  with concerned as materialized (
+    select e.endpoint_id, g.last, row_number() over (order by g.last desc) as place
+    from (
+      select a.endpoint_id, max(a.id) as last from collecta.delivery_attempts a
+      where a.outcome = 'exhausted' and a.id >= collecta.attempt_id_at(now() - interval '7 days') group by 1) g
+    join collecta.endpoints e on e.endpoint_id = g.endpoint_id
+    where e.state <> 'deleted'
+  )
+  select 'warning', 'deliveries were given up', c.endpoint_id,
+    format('%s%s in the last 7 days; the last at %s.', case when count(*) > 100 then 'more than ' end,
+      least(count(*), 100), max(u.finished_at)),
     format('select id, event, record_id, error from collecta.undelivered where endpoint_id = %L order by id limit 20; '
-           'select collecta.replay_undelivered(%L);', u.endpoint_id, u.endpoint_id)
-  from collecta.endpoints e
+           'select collecta.replay_undelivered(%L);', c.endpoint_id, c.endpoint_id)
+  from concerned c
   cross join lateral (
-    select u.endpoint_id, u.finished_at from collecta.undelivered u
-    where u.endpoint_id = e.endpoint_id and u.routed_at > now() - interval '7 days' limit 1001) u
-  where e.state <> 'deleted'
-  group by u.endpoint_id;
+    select u.finished_at from collecta.undelivered u
+    where u.endpoint_id = c.endpoint_id and u.id >= collecta.attempt_id_at(now() - interval '7 days')
+    order by u.id desc limit 101) u
+  where c.place <= 100
+  group by c.endpoint_id
+  union all
+  select 'warning', 'deliveries were given up', '', format('%s further endpoints gave up deliveries in the last 7 days.', count(*)),
+    'select endpoint_id, count(*) from collecta.undelivered where finished_at > now() - interval ''7 days'' group by 1;'
+  from concerned c where c.place > 100 having count(*) > 0;
 
   return query
   select 'warning', 'deliveries are lost again and again', q.endpoint_id,
@@ -8750,7 +8862,7 @@ $$;
 comment on function collecta.check_inbound() is 'Rows of collecta.health about inbound endpoints.';
 --! EndIncluded inbound/internal/check_inbound.sql
 --! Included operations/health.sql
--- Each topic knows what can be wrong with it and has a check function of its own. One that fails hides no other's rows.
+-- Each topic has its own check function. If one of them fails, the rows of the others are still shown.
 create or replace function collecta.check_health()
 returns table (severity text, problem text, subject text, detail text, hint text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off set row_security = on
@@ -8773,15 +8885,15 @@ begin
 end
 $$;
 comment on function collecta.check_health() is
-  'What collecta.health shows. To who is restricted to scopes, what concerns their endpoints.';
+  'Returns the rows of collecta.health. A caller who is restricted to scopes gets those about their endpoints.';
 
 create view collecta.health as select * from collecta.check_health();
 comment on view collecta.health is
-  'What needs a DBA, each row with the statement that helps. No row means that nothing does.';
+  'Problems that need a DBA, each with the statement that helps. If there is no row, nothing needs attention.';
 --! EndIncluded operations/health.sql
 --! Included operations/runner/read_figures.sql
--- A scrape costs about the same on a million queued rows as on none: rows are counted up to 10,000, ages are index look-ups, and
--- attempts are read by the key.
+-- A scrape costs about the same on a million queued rows as on none: rows are counted up to 10,000, ages are index
+-- look-ups, and attempts are read by the key.
 create or replace function collecta.read_figures() returns table (name text, labels jsonb, value float8)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -8837,12 +8949,12 @@ as $$
     or f.labels ->> 'endpoint' in (select e.endpoint_id from collecta.endpoints e where e.scope = any (scopes))
 $$;
 comment on function collecta.read_figures() is
-  'For runners and for who reads: what /metrics says of the database. Depths are exact up to 10,000; beyond that they are '
-  'estimates, and the figure that ends in _estimated is 1.';
+  'For runners and for who reads: what /metrics says of the database. Depths are exact up to 10,000; beyond that they '
+  'are estimates, and the figure that ends in _estimated is 1.';
 --! EndIncluded operations/runner/read_figures.sql
 --! Included install/internal/restore_rows.sql
--- What an install has rows of from the beginning, for a copy of the schema alone; called where collecta.installation is
--- empty.
+-- A copy of the schema without its rows lacks the rows that an install creates. This inserts them. sql/repair.sql calls
+-- it if collecta.installation is empty.
 create or replace function collecta.restore_rows() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8857,7 +8969,7 @@ begin
   values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
     nullif(split_part(present, '/', 3), ''))
   on conflict on constraint installation_pkey do nothing;
-  -- Written for modules of the other database: their numbers will be given anew.
+  -- These functions were generated for modules of the other database. Modules of this one will get the same numbers.
   for written in
     select p.oid::regprocedure as id
     from pg_catalog.pg_proc p
@@ -8873,11 +8985,11 @@ begin
 end
 $$;
 comment on function collecta.restore_rows() is
-  'Makes a fresh install of a copy of the schema alone. migrate calls it after dropping the triggers that the copy '
-  'has.';
+  'Turns a copy of the schema without its rows into a fresh install. The installer calls it after it has dropped the '
+  'triggers of the copy.';
 --! EndIncluded install/internal/restore_rows.sql
 --! Included install/internal/designed_grants.sql
--- Deny by default: what is not listed here is its owner's alone. Owners have all rights on what they own.
+-- Access is denied by default: only the owner of an object may use it, except for the privileges that are listed here.
 create or replace function collecta.designed_grants()
 returns table (grantee text, privilege text, kind text, object text)
 language sql immutable security definer set search_path = pg_catalog, pg_temp
@@ -8887,7 +8999,7 @@ as $$
     ('collecta_reader', 'USAGE', 'schema', 'collecta'),
     ('collecta_operator', 'USAGE', 'schema', 'collecta'),
     ('collecta_capture', 'USAGE', 'schema', 'collecta'),
-    -- And not on collecta_modules: see schema.sql.
+    -- It has no USAGE on collecta_modules; schema.sql says why.
     ('collecta_capture', 'USAGE', 'schema', 'collecta_rows'),
     ('collecta_writer', 'USAGE', 'schema', 'collecta'),
     ('collecta_viewer', 'USAGE', 'schema', 'collecta'),
@@ -8900,8 +9012,8 @@ as $$
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
     ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
-    -- Not what tells of a record or of a receiver's answer, which row security may keep from the reader:
-    -- collecta.webhook_deliveries shows it to whom it may be shown.
+    -- Columns that say something about a record or a receiver's answer are left out, because row security may hide it
+    -- from the reader. collecta.webhook_deliveries shows it to those who may see it.
     ('collecta_reader', 'SELECT', 'column',
      'delivery_queue.delivery_id delivery_queue.change_id delivery_queue.due_at delivery_queue.leased_until
       delivery_queue.routed_at delivery_queue.held_since delivery_queue.position delivery_queue.bytes
@@ -8941,17 +9053,18 @@ as $$
     ('collecta_inbound', 'EXECUTE', 'function',
      'read_figures
       find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
-    -- A default such as collecta.new_id('rec') is evaluated by whoever inserts.
+    -- The inserting role evaluates a column default such as collecta.new_id('rec').
     ('collecta_writer', 'EXECUTE', 'function', 'new_id')
   ) designed (grantee, privilege, kind, objects)
   cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
 $$;
 comment on function collecta.designed_grants() is
-  'Who may do what with the objects of this schema, besides their owners. Objects are named without the schema.';
+  'Returns the privileges that roles other than the owners have on the objects of collecta. The names of the objects '
+  'are without the schema.';
 --! EndIncluded install/internal/designed_grants.sql
 --! Included install/internal/restore_grants.sql
 -- A role that inserts into a table with the default collecta.new_id('rec') needs USAGE on the schema and EXECUTE on
--- that function. These two are the DBA's to grant to named roles, and stay unless `exactly` is true.
+-- that function. DBAs grant these two to roles of their own, so they are kept unless `exactly` is true.
 create or replace function collecta.compared_grants(exactly boolean) returns table (
   object text, kind text, id oid, schema_name name, object_name name, attribute name, grantee oid, privilege text,
   is_owner boolean, is_actual boolean, is_designed boolean)
@@ -9009,7 +9122,7 @@ as $$
       and o.name = split_part(d.object, '.', 1)
     where r.oid <> o.owner
     union
-    -- What is written for modules and called by name.
+    -- The generated functions that capture functions call by name.
     select o.kind, o.id, ''::name, r.oid, 'EXECUTE', false
     from object o join pg_catalog.pg_roles r on r.rolname = collecta.role_name('collecta_capture')
     where o.kind = 'function' and o.schema_name = 'collecta_rows' and r.oid <> o.owner
@@ -9021,7 +9134,8 @@ as $$
   join object o using (kind, id)
 $$;
 comment on function collecta.compared_grants(boolean) is
-  'Each privilege on an object of ours that somebody has, or should have by collecta.designed_grants().';
+  'Returns each privilege on an object of collecta that a role has, or should have according to '
+  'collecta.designed_grants().';
 
 create or replace function collecta.differing_grants(exactly boolean default false) returns table (object text)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
@@ -9029,7 +9143,8 @@ as $$
   select distinct c.object from collecta.compared_grants(exactly) c where c.is_actual <> c.is_designed
 $$;
 comment on function collecta.differing_grants(boolean) is
-  'Objects of ours whose privileges are not what collecta.designed_grants() says. restore_grants() mends them.';
+  'Returns the objects of collecta whose privileges differ from collecta.designed_grants(). restore_grants() repairs '
+  'them.';
 
 create or replace function collecta.restore_grants(exactly boolean default false) returns table (object text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -9037,7 +9152,7 @@ as $$
 declare
   entry record;
 begin
-  -- Two sessions that change one object's privileges would fail with "tuple concurrently updated".
+  -- Without this lock, two sessions that change one object's privileges would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 9);
   for entry in
     with compared as (
@@ -9045,7 +9160,7 @@ begin
         coalesce(r.rolname, 'public') as role_name
       from collecta.compared_grants(exactly) c left join pg_catalog.pg_roles r on r.oid = c.grantee
     )
-    -- Everything is taken from everybody, the owner included, and what is designed given anew.
+    -- First all privileges are revoked from all roles, including the owner. Then the designed ones are granted.
     select distinct 1 as step, c.object, c.kind, c.id, c.schema_name, c.object_name, ''::name as attribute, c.role_name,
       '' as privilege
     from compared c where c.differs and c.is_actual
@@ -9102,21 +9217,20 @@ begin
 end
 $$;
 comment on function collecta.restore_grants(boolean) is
-  'Sets the privileges on everything of ours to what collecta.designed_grants() says. Returns what it had to change.';
+  'Sets the privileges on all objects of collecta to what collecta.designed_grants() says. Returns the objects that '
+  'it changed.';
 --! EndIncluded install/internal/restore_grants.sql
 --! Included install/restored_grants.sql
--- pg_restore fills materialized views after everything else, privileges included. Where a role is missing, it could not
--- set the privileges of the functions, and PostgreSQL's default lets everybody execute them: filling this view takes
--- that back.
+-- If a role is missing, pg_restore cannot restore the privileges of our functions, and PostgreSQL's default lets
+-- everybody execute them. pg_restore fills materialized views last, so filling this view then revokes that.
 create materialized view collecta.restored_grants as select restored.object from collecta.restore_grants() restored;
 comment on materialized view collecta.restored_grants is
-  'Objects whose privileges were set when this view was filled: at the install, or at the end of a restore by '
-  'pg_restore.';
+  'The objects whose privileges were restored when this view was filled: at the install, or at the end of pg_restore.';
 --! EndIncluded install/restored_grants.sql
 --! Included install/pin_settings.sql
--- What a role or database is set to reaches every function that it calls. What other roles call pins what it relies on;
--- what only such functions call has their settings. So the cost, some microseconds, is paid once a call from outside.
--- Run at the end of every migration.
+-- A function runs with the settings of the calling role and database, which may be unusual. So the functions that other
+-- roles call get the settings that their code relies on. Functions that only these call inherit them. A call from
+-- outside costs some microseconds more. This runs at the end of every migration.
 do $$
 declare
   entry record;
@@ -9124,7 +9238,8 @@ declare
     'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
     'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
     'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
-  -- They write into the user's tables, whose defaults and triggers see the receiving login's dates and times.
+  -- These functions write into the user's tables. Their defaults and triggers must see the DateStyle, TimeZone and
+  -- similar settings of the login that receives.
   pins_of_inbound constant text :=
     'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
     'set transform_null_equals = off';
@@ -9153,11 +9268,11 @@ end
 $$;
 --! EndIncluded install/pin_settings.sql
 --! Included install/grants.sql
--- The end of every migration. Whatever default privileges gave is taken back.
+-- The last step of every migration. restore_grants revokes what default privileges have granted on new objects.
 do $$
 begin
   perform collecta.maintain();
-  -- By the templates of this version.
+  -- Writes all capture functions again, from the templates of this version.
   perform collecta.resolve_modules(anew => true);
   perform collecta.own_views();
   perform collecta.restore_grants(exactly => true);

@@ -108,6 +108,7 @@
 --!include operations/internal/acting_role.sql
 --!include install/restricted_logins.sql
 --!include operations/delivery_rollup.sql
+--!include operations/internal/add_counts.sql
 --!include operations/observation.sql
 --!include operations/operator_actions.sql
 --!include operations/secret_overlaps.sql

@@ -14,27 +14,27 @@ export type Invocation = {
 
 export type Command = {
   summary: string;
-  /** What follows the command's name. */
+  /** The arguments, as the help shows them after the command's name. */
   usage: string;
   about: string;
   options?: Record<string, { type: 'string' | 'boolean'; value?: string; about: string }>;
-  /** Stops by itself on SIGTERM or SIGINT. */
+  /** Whether it ends in an orderly way when `signal` aborts. */
   stops?: true;
-  /** Writes JSON lines on standard error. */
+  /** Whether it writes JSON lines to standard error. */
   logs?: true;
-  /** Resolves to the exit status: 0 success, 1 a negative answer. */
+  /** Resolves to the exit status: 0 for success, 1 for a negative answer. */
   run: (invocation: Invocation) => Promise<number>;
 };
 
-/** The command line is wrong: its message is printed with the way to the help, and the exit status is 2. */
+/** The command line is wrong. The message is printed together with how to get help, and the exit status is 2. */
 export class UsageError extends Error {}
 
-/** The name of the program, as it is typed. */
+/** The name of the program. */
 export const name = 'collecta-webhooks';
 /** Prints a line on standard error. */
 export const complain = (line: string) => process.stderr.write(`${line}\n`);
 
-/** The bytes of a file, or of standard input where `file` is `-`. */
+/** Reads a file, or standard input if `file` is `-`. Throws UsageError if it cannot be read. */
 export async function readInput(file: string): Promise<Uint8Array> {
   try {
     return file === '-' ? await buffer(process.stdin) : await readFile(file);

@@ -11,7 +11,12 @@ const columns = (rows: string[][]) => {
 };
 
 export function generalHelp(commands: Record<string, Command>): string {
-  const settings = Object.entries<{ about: string; default?: string; secret?: true }>(variables);
+  const settings = Object.entries<{ about: string; default?: string; secret?: true }>(variables).map(
+    ([each, { about, default: fallback, secret }]) => [
+      `${each}${secret ? ' *' : ''}`,
+      `${about}${fallback ? ` [${fallback}]` : ''}`,
+    ],
+  );
   return `${name} ${version()}: webhooks for the tables of an existing PostgreSQL.
 
 Usage: ${name} COMMAND [OPTIONS]
@@ -20,16 +25,18 @@ Usage: ${name} COMMAND [OPTIONS]
 Commands:
 ${columns(Object.entries(commands).map(([each, { summary }]) => [each, summary]))}
 
-Settings, from the environment (those marked * also from the file that e.g. DATABASE_URL_FILE names):
-${columns(settings.map(([each, { about, default: fallback, secret }]) => [`${each}${secret ? ' *' : ''}`, `${about}${fallback ? ` [${fallback}]` : ''}`]))}
+Settings come from the environment. One marked * can also be in a file, which for example DATABASE_URL_FILE names:
+${columns(settings)}
 
-Exit status: 0 success, 1 a negative answer, 2 wrong usage or settings.
+Exit status: 0 for success, 1 for a negative answer, 2 for wrong usage or settings.
 
 First steps:
   export DATABASE_URL='${variables.DATABASE_URL.example}'
   ${name} migrate
-  psql "$DATABASE_URL" -c "select collecta.attach_module('public.work_orders', 'work-orders', status_column => 'status')"
-  psql "$DATABASE_URL" -c "select * from collecta.create_endpoint('https://example.com/hook', '{record_created,status_change}')"
+  psql "$DATABASE_URL" -c "
+    select collecta.attach_module('public.work_orders', 'work-orders', status_column => 'status')"
+  psql "$DATABASE_URL" -c "
+    select * from collecta.create_endpoint('https://example.com/hook', '{record_created,status_change}')"
   ${name} run`;
 }
 
@@ -38,7 +45,12 @@ export function commandHelp(each: string, { usage, about, options = {} }: Comman
     `--${option}${value ? ` ${value}` : ''}`,
     about,
   ]);
-  return `Usage: ${`${name} ${each} ${usage}`.trim()}\n\n${about}\n\nOptions:\n${columns([...rows, ['--help', 'this text']])}
+  return `Usage: ${`${name} ${each} ${usage}`.trim()}
 
-Settings come from the environment: ${name} --help lists them.`;
+${about}
+
+Options:
+${columns([...rows, ['--help', 'show this text']])}
+
+Settings come from the environment. ${name} --help lists them.`;
 }

@@ -5,16 +5,19 @@ import { type Command, complain } from './command.ts';
 export const migrateCommand: Command = {
   summary: 'install collecta in the database, or bring it up to date',
   usage: '[--check] [--role-prefix PREFIX]',
-  about: `Applies what the schema "collecta" lacks, each migration in a transaction of its own, and notes it in
-collecta.migrations; then sets owners and privileges to what the design says. Needs CREATE on the database. Safe to run
-again, and from several places at once.
-psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql does the same without Node.`,
+  about: `Applies the migrations that the database lacks, each in its own transaction, and records them in
+collecta.migrations. Then it restores the owners and privileges of all objects of collecta. It needs CREATE on the
+database. It is safe to run it again, and from several places at once. Without Node, this does the same:
+psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql`,
   options: {
-    check: { type: 'boolean', about: 'apply nothing; say what would be applied, and exit with 1 if anything' },
+    check: {
+      type: 'boolean',
+      about: 'apply nothing, but print what would be applied; exit with 1 if there is anything',
+    },
     'role-prefix': {
       type: 'string',
       value: 'PREFIX',
-      about: 'what the names of the roles begin with, instead of collecta_; the same at each run',
+      about: 'prefix of the role names, instead of collecta_; use the same one at each run',
     },
   },
   run: async ({ env, options, say }) => {
@@ -32,19 +35,19 @@ psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql does the same withou
       onNotice: ({ message, hint }) => complain(`notice: ${message}${hint ? `\n  ${hint}` : ''}`),
     });
     for (const filename of applied) say(`applied ${filename}`);
-    say(
-      `collecta is up to date in ${describeDatabase(databaseUrl)}: ${applied.length} applied, ${already.length} already there`,
-    );
+    const counts = `${applied.length} applied, ${already.length} already there`;
+    say(`collecta is up to date in ${describeDatabase(databaseUrl)}: ${counts}`);
     return 0;
   },
 };
 
 export const uninstallCommand: Command = {
-  summary: 'take collecta out of the database, its history included',
+  summary: 'remove collecta and its history from the database',
   usage: '[--yes]',
-  about: `Without --yes only says what would be dropped: the triggers on your tables, the schema "collecta" with the outbox,
-the queue and all history, and the roles collecta_* that nothing else needs. Your tables and their rows stay.`,
-  options: { yes: { type: 'boolean', about: 'do it' } },
+  about: `Drops the triggers on your tables, the schema "collecta" with the outbox, the queue and all history, and the
+roles collecta_* that nothing else needs. Your tables and their rows stay. Without --yes it only prints what would be
+dropped.`,
+  options: { yes: { type: 'boolean', about: 'drop everything listed' } },
   run: async ({ env, options, say }) => {
     const { uninstallCommand } = await import('../install/uninstall.ts');
     return await uninstallCommand(readConfig(env).databaseUrl, Boolean(options.yes), say);

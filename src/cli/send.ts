@@ -4,11 +4,11 @@ import { type Command, complain, name, readInput, UsageError } from './command.t
 export const sendCommand: Command = {
   summary: 'post a payload to an inbound URL',
   usage: 'URL [FILE|-]',
-  about: `Posts JSON from FILE (or standard input) with an idempotency key, signed if COLLECTA_SECRET or COLLECTA_SECRET_FILE is
-set, and tries again on 429, 5xx and network failures as long as Retry-After says. Prints the record's id, and nothing
-else, on standard output.`,
+  about: `Posts the JSON in FILE (or on standard input) with an idempotency key. Signs it if COLLECTA_SECRET or
+COLLECTA_SECRET_FILE is set. Tries again after 429, 5xx and network failures, and waits as long as Retry-After says.
+Prints only the record's id on standard output.`,
   options: {
-    'idempotency-key': { type: 'string', value: 'KEY', about: 'makes a repetition of this command harmless' },
+    'idempotency-key': { type: 'string', value: 'KEY', about: 'makes it harmless to repeat this command' },
   },
   run: async ({ env, positionals, options, say, signal }) => {
     const [url, file = '-', ...rest] = positionals;

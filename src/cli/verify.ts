@@ -4,8 +4,8 @@ import { type Command, readInput, UsageError } from './command.ts';
 export const verifyCommand: Command = {
   summary: 'check the signature of a webhook',
   usage: '--signature SIGNATURE [--id ID --timestamp SECONDS [--any-age]] FILE|-',
-  about: `FILE (or standard input) holds the exact bytes of the body. The secret comes from COLLECTA_SECRET or
-COLLECTA_SECRET_FILE. Prints "valid", or "invalid" and why, and exits with 0 or 1.`,
+  about: `FILE (or standard input) must have the exact bytes of the body. The secret comes from COLLECTA_SECRET or
+COLLECTA_SECRET_FILE. Prints "valid" and exits with 0, or prints "invalid" with the reason and exits with 1.`,
   options: {
     signature: {
       type: 'string',

@@ -7,9 +7,13 @@ import { badge, choice, facts, filters, type Html, sql as statement, table, text
 import type { Transaction } from './people.ts';
 
 const pageSize = 50;
-/** How many attempts one page looks through for filters that no index knows. */
+/**
+ * How many attempts one page looks through for filters that no index knows. Fewer where each is on a page of its own: those of
+ * one endpoint, and those that did not deliver, lie scattered among the others.
+ */
 const lookAt = 20_000;
 const lookAtEvents = 8_000;
+const lookAtScattered = 4_000;
 const lookInside = 3_000;
 
 export const deliveryFilters = [
@@ -51,9 +55,21 @@ const asUtc = (text: string) => (/[zZ]$|[+-]\d\d:?\d\d$/.test(text) ? text : `${
 
 async function find(sql: Transaction, filter: DeliveryFilter) {
   const { endpoint, module, event, outcome, status, record, id, from, to, contains, before } = filter;
+  // By its id or by its name. What is neither is looked for as an id, and found nowhere.
+  const [known] = endpoint ? await sql`select endpoint_id from collecta.endpoints where name = ${endpoint}` : [];
+  const endpointId = (known?.endpoint_id as string | undefined) ?? endpoint;
   const undelivered = outcome !== undefined && outcome !== '' && outcome !== 'delivered';
   const restricted = await isRestricted(sql);
-  const limit = contains || restricted ? lookInside : module || event ? lookAtEvents : lookAt;
+  const isFiltered = Boolean(outcome && outcome !== 'exhausted') || Boolean(status || module || event || contains);
+  const limit = !isFiltered
+    ? pageSize + 1
+    : contains || restricted
+      ? lookInside
+      : endpoint || undelivered
+        ? lookAtScattered
+        : module || event
+          ? lookAtEvents
+          : lookAt;
   // By an index: the attempts of an event, of a record's events, of an endpoint, those that did not deliver, or all of them.
   const source = id
     ? sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
@@ -64,12 +80,12 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
             ${module ? sql`and v.module = ${module}` : sql``} order by v.routed_at desc limit 2000) v
           join collecta.delivery_attempts a on a.event_id = v.event_id and a.routed_at = v.routed_at where true`
       : sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
-          from collecta.delivery_attempts a where true ${undelivered ? sql`and a.outcome <> 'delivered'` : sql``}`;
+          from collecta.delivery_attempts a where true ${undelivered ? sql`and a.outcome <> 'delivered'` : sql``} ${outcome === 'exhausted' ? sql`and a.outcome = 'exhausted'` : sql``}`;
   const looked = await sql`
     with looked as materialized (
       ${source}
-      ${endpoint ? sql`and a.endpoint_id = ${endpoint}` : sql``}
-      ${restricted && !endpoint && !id && !record ? sql`and a.endpoint_id in (select e.endpoint_id from collecta.endpoints e)` : sql``}
+      ${endpointId ? sql`and a.endpoint_id = ${endpointId}` : sql``}
+      ${restricted && !endpointId && !id && !record ? sql`and a.endpoint_id in (select e.endpoint_id from collecta.endpoints e)` : sql``}
       ${before ? sql`and a.id < ${before}` : sql``}
       ${from ? sql`and a.id >= collecta.attempt_id_at(${asUtc(from)})` : sql``}
       ${to ? sql`and a.id < collecta.attempt_id_at(${asUtc(to)})` : sql``}
@@ -113,7 +129,7 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
     next: more ? (rows[pageSize - 1]?.id as string) : whole && whole.n >= limit ? (whole.last as string) : undefined,
     restricted,
     lookedAt: Number(whole?.n ?? 0),
-    cut: !more && Number(whole?.n ?? 0) >= limit,
+    cut: isFiltered && !more && Number(whole?.n ?? 0) >= limit,
   };
 }
 
@@ -124,7 +140,7 @@ const momentOf = (id: string) =>
 export async function deliveries(sql: Transaction, base: string, filter: DeliveryFilter): Promise<Html> {
   const problem = problemOf(filter);
   const form = filters(`${base}/deliveries`, [
-    textField('endpoint', 'Endpoint id', filter.endpoint),
+    textField('endpoint', 'Endpoint', filter.endpoint, { placeholder: 'name or id' }),
     textField('module', 'Module', filter.module),
     choice('event', 'Event', filter.event, [['', 'all'], ...events.map(each => [each, each] as const)]),
     choice('outcome', 'Outcome', filter.outcome, [['', 'all'], ...outcomes.map(each => [each, each] as const)]),

@@ -1,7 +1,7 @@
 import { html } from 'hono/html';
 import { sparkline } from './charts.ts';
 import { atMost, count, duration, moment, percent } from './figures.ts';
-import { plots, readRollup, type Span, showTiles, spanFilter, tiles } from './overview.ts';
+import { plots, readRollup, type Span, showTiles, spanLinks, tiles } from './overview.ts';
 import { badge, choice, facts, filters, type Html, table, textField, url } from './page.ts';
 import type { Transaction } from './people.ts';
 
@@ -33,10 +33,9 @@ export async function endpoints(sql: Transaction, base: string, filter: Endpoint
     cross join lateral (
       select json_agg(json_build_array(h.ago, h.delivered, h.other, h.exhausted)) as hours
       from (
-        select floor(extract(epoch from now() - r.starts_at) / 3600)::int as ago,
-          sum(r.attempts) filter (where r.outcome = 'delivered') as delivered,
-          sum(r.attempts) filter (where r.outcome <> 'delivered') as other,
-          sum(r.attempts) filter (where r.outcome = 'exhausted') as exhausted
+        select (extract(epoch from date_trunc('hour', now()) - date_trunc('hour', r.starts_at)) / 3600)::int as ago,
+          sum(r.delivered) as delivered, sum(r.failed + r.exhausted + r.blocked + r.lost) as other,
+          sum(r.exhausted) as exhausted
         from collecta.delivery_rollup r
         where r.endpoint_id = e.endpoint_id and r.starts_at >= now() - interval '24 hours' group by 1) h) course
     order by coalesce(e.name, ''), e.endpoint_id`;
@@ -123,7 +122,7 @@ ${row.state === 'paused' ? html`<a class="button" href="${act('resume')}">Resume
 <a class="button" href="${act('route-again')}">Route again</a></p>
 ${facts([
   ['state', html`${badge(row.state)} ${row.paused_reason ?? ''}`],
-  ['failing since', moment(row.failing_since)],
+  ['failing since', row.failing_since && moment(row.failing_since)],
   ['held until', row.held_until ? moment(row.held_until) : null],
   [
     'old secret signs until',
@@ -144,7 +143,7 @@ ${facts([
   ['in flight at once', String(row.max_in_flight)],
   ['made', moment(row.created_at)],
 ])}
-${spanFilter(`${base}/endpoints/${id}`, span)}
+${spanLinks(`${base}/endpoints/${id}`, span)}
 ${showTiles([...tiles(rollup), ['queued now', atMost(Number(queue?.n), countLimit)], ['next due', moment(queue?.next ?? null)], ['in flight', count(Number(queue?.in_flight ?? 0))]], 'tiles')}
 <div data-region="plots">${plots(rollup)}</div>
 <p><a href="${url(`${base}/deliveries`, { endpoint: id })}">Its deliveries</a> · <a href="${url(`${base}/deliveries`, { endpoint: id, outcome: 'exhausted' })}">what was given up</a> · <a href="${url(`${base}/unrouted`, { endpoint: id })}">what is set aside for it</a> · <a href="${url(`${base}/tail`, { endpoint: id })}">live</a></p>`,

@@ -1,7 +1,7 @@
 import { html } from 'hono/html';
 import { plot, type Series } from './charts.ts';
 import { atMost, count, duration, percent, quantile } from './figures.ts';
-import { badge, choice, filters, type Html, region, sql as statement } from './page.ts';
+import { badge, type Html, region, sql as statement, url } from './page.ts';
 import type { Transaction } from './people.ts';
 
 export const spans = {
@@ -15,8 +15,6 @@ export type Span = keyof typeof spans;
 const outcomes = ['delivered', 'failed', 'exhausted', 'blocked', 'lost'] as const;
 const backlogLimit = 10_000;
 
-type Bin = { at: number; outcome: string | null; answer_step: number | null; receipt_step: number | null; n: number };
-
 /** Whether the login is restricted to scopes: whose scope an attempt has is looked up row by row then. */
 export const isRestricted = async (sql: Transaction): Promise<boolean> =>
   (await sql`select collecta.visible_scopes() is not null as restricted`)[0]!.restricted;
@@ -29,14 +27,27 @@ export async function readRollup(sql: Transaction, endpointId: string, span: Spa
   const bin = span === 'day' && total !== 'all' ? 3_600 : spans[span].bin;
   // The total of all endpoints is hidden from a login that is restricted to scopes: it sees the sum of its own.
   const rows = (await sql`
-    select extract(epoch from at)::float8 as at, outcome, answer_step, receipt_step, sum(n)::float8 as n
-    from (
-      select date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch') as at, outcome, answer_step, receipt_step,
-        sum(attempts) as n
-      from collecta.delivery_rollup
+    with binned as materialized (
+      select extract(epoch from date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch'))::float8 as at, r.*
+      from collecta.delivery_rollup r
       where ${total === 'own' ? sql`endpoint_id <> ''` : sql`endpoint_id = ${endpointId}`} and starts_at >= now() - ${interval}::text::interval
-      group by 1, 2, 3, 4) binned
-    group by grouping sets ((binned.at, outcome), (binned.at, answer_step), (binned.at, receipt_step))`) as unknown as Bin[];
+    )
+    select at, o.kind, o.key, sum(o.n)::float8 as n
+    from binned b
+    cross join lateral (values ('outcome', 'delivered', b.delivered), ('outcome', 'failed', b.failed),
+      ('outcome', 'exhausted', b.exhausted), ('outcome', 'blocked', b.blocked), ('outcome', 'lost', b.lost)) o (kind, key, n)
+    where o.n > 0 group by 1, 2, 3
+    union all
+    select at, 'answer', c.key, sum(c.value::bigint)::float8
+    from binned b cross join lateral jsonb_each_text(b.answers) c group by 1, 3
+    union all
+    select at, 'receipt', c.key, sum(c.value::bigint)::float8
+    from binned b cross join lateral jsonb_each_text(b.receipts) c group by 1, 3`) as unknown as {
+    at: number;
+    kind: 'outcome' | 'answer' | 'receipt';
+    key: string;
+    n: number;
+  }[];
   const now = Math.floor(Date.now() / 1_000 / bin) * bin;
   const seconds = { hour: 3_600, day: 86_400, week: 604_800, month: 2_592_000 }[span];
   const times: number[] = [];
@@ -45,15 +56,14 @@ export async function readRollup(sql: Transaction, endpointId: string, span: Spa
   const byOutcome = new Map<string, number[]>();
   const answers = times.map(() => new Map<number, number>());
   const receipts = times.map(() => new Map<number, number>());
-  for (const { at, outcome, answer_step, receipt_step, n } of rows) {
+  for (const { at, kind, key, n } of rows) {
     const i = place.get(Number(at));
     if (i === undefined) continue;
-    if (outcome !== null) {
-      const values = byOutcome.get(outcome) ?? times.map(() => 0);
+    if (kind === 'outcome') {
+      const values = byOutcome.get(key) ?? times.map(() => 0);
       values[i] = n;
-      byOutcome.set(outcome, values);
-    } else if (answer_step !== null) answers[i]!.set(answer_step, n);
-    else if (receipt_step !== null) receipts[i]!.set(receipt_step, n);
+      byOutcome.set(key, values);
+    } else (kind === 'answer' ? answers : receipts)[i]!.set(Number(key), n);
   }
   return { times, bin, byOutcome, answers, receipts };
 }
@@ -106,18 +116,44 @@ export function tiles(rollup: Rollup): (readonly [string, string | Html])[] {
   ];
 }
 
-export const spanFilter = (action: string, span: Span) =>
-  filters(action, [
-    choice(
-      'span',
-      'Time',
-      span,
-      Object.entries(spans).map(([key, { name }]) => [key, name] as const),
-    ),
-  ]);
+export const spanLinks = (path: string, span: Span) =>
+  html`<nav class="spans" aria-label="Time">${Object.entries(spans).map(
+    ([key, { name }]) =>
+      html`<a href="${url(path, { span: key })}"${key === span ? html` aria-current="true"` : ''}>${name.replace('the last', '').trim()}</a>`,
+  )}</nav>`;
 
 export const showTiles = (rows: (readonly [string, string | Html])[], live: string) =>
   html`<dl class="tiles"${region(live)}>${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+
+type Finding = {
+  severity: string;
+  problem: string;
+  subject: string;
+  detail: string;
+  hint: string;
+  name: string | null;
+  endpoint_id: string | null;
+};
+
+/** Rows with the same problem stand together: two of them in full, the others when somebody asks. */
+function showHealth(base: string, health: Finding[]): Html {
+  const alike = new Map<string, Finding[]>();
+  for (const row of health)
+    alike.set(`${row.severity} ${row.problem}`, [...(alike.get(`${row.severity} ${row.problem}`) ?? []), row]);
+  const one = ({ subject, detail, hint, name, endpoint_id }: Finding) =>
+    html`<li><p>${endpoint_id ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>` : html`<code>${subject}</code>`} ${detail}</p>${statement(hint)}</li>`;
+  return html`${[...alike.values()].map(rows => {
+    const [first] = rows as [Finding];
+    const further = rows.slice(2);
+    return html`<div class="health"><p>${badge(first.severity)} <strong>${first.problem}</strong>${
+      rows.length > 1 ? html` <span class="quiet">${count(rows.length)}</span>` : ''
+    }</p><ul>${rows.slice(0, 2).map(one)}</ul>${
+      further.length > 0
+        ? html`<details><summary>${count(further.length)} more</summary><ul>${further.map(one)}</ul></details>`
+        : ''
+    }</div>`;
+  })}`;
+}
 
 export async function overview(sql: Transaction, base: string, span: Span): Promise<Html> {
   const rollup = await readRollup(sql, '', span);
@@ -137,11 +173,13 @@ export async function overview(sql: Transaction, base: string, span: Span): Prom
           order by due_at limit 1) q
         where e.state = 'active' and q.due_at < now()) as due_age_ms,
       (select extract(epoch from now() - counted_until)::float8 * 1000 from collecta.observation) as counted_age_ms`;
-  const health = await sql`
-    select severity, problem, subject, detail, hint from collecta.health
-    order by array_position(array['error', 'warning', 'info'], severity), problem, subject limit 50`;
+  const health = (await sql`
+    select h.severity, h.problem, h.subject, h.detail, h.hint, e.name, e.endpoint_id from collecta.health h
+    left join collecta.endpoints e on e.endpoint_id = h.subject
+    order by array_position(array['error', 'warning', 'info'], h.severity), h.problem, h.subject
+    limit 300`) as unknown as Finding[];
   const state = now ?? {};
-  return html`${spanFilter(`${base}/`, span)}
+  return html`${spanLinks(`${base}/`, span)}
 ${showTiles(
   [
     ...tiles(rollup),
@@ -158,10 +196,7 @@ ${showTiles(
 <div${region('health')}>${
     health.length === 0
       ? html`<p class="well">Nothing needs you: <code>collecta.health</code> is empty.</p>`
-      : html`<ul class="health">${health.map(
-          ({ severity, problem, subject, detail, hint }) =>
-            html`<li><p>${badge(severity)} <strong>${problem}</strong> <code>${subject}</code></p><p>${detail}</p>${statement(hint)}</li>`,
-        )}</ul>`
+      : showHealth(base, health)
   }</div></section>
 <section aria-labelledby="course"><h2 id="course">${spans[span].name.replace('the last', 'Last')}</h2>
 <div${region('plots')}>${plots(rollup)}</div>

@@ -30,7 +30,10 @@ const longestMs = 12 * 3_600_000;
 const maxSessions = 100;
 const connectionsEach = 2;
 const statementTimeout = '5s';
-const maxFailuresAMinute = 10;
+const maxFailuresOfName = 10;
+const maxFailuresFromAddress = 60;
+const maxLoginsAtOnce = 4;
+const maxRemembered = 10_000;
 
 const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
@@ -67,12 +70,12 @@ async function checkReader(person: Person): Promise<void> {
 }
 
 export type People = {
-  /** The person of a session, by the cookie's value. */
-  ofSession(token: string | undefined): Person | undefined;
+  /** The person of a session, by the cookie's value. `used`: a person asks, and not a page that refreshes itself. */
+  ofSession(token: string | undefined, used?: boolean): Person | undefined;
   /** The person that a trusted proxy names. Throws Refused. */
   ofHeader(value: string | undefined): Promise<Person>;
-  /** Returns the new session's token. Throws Refused. */
-  login(name: string, password: string): Promise<string>;
+  /** Returns the new session's token. `address`: where the request came from. Throws Refused. */
+  login(name: string, password: string, address?: string): Promise<string>;
   logout(token: string | undefined): void;
   close(): Promise<void>;
 };
@@ -83,7 +86,9 @@ export type People = {
  */
 export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
   const sessions = new Map<string, Session>();
-  const failures = new Map<string, number[]>();
+  /** When logins failed in the last minute or are under way, by name and by address. */
+  const tries = new Map<string, number[]>();
+  let loginsAtOnce = 0;
   const named = new Map<string, Promise<Person>>();
   let shared: Sql | undefined;
 
@@ -104,12 +109,12 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
   const sweep = setInterval(() => {
     const now = Date.now();
     for (const [token, { since, usedAt }] of sessions) if (now - usedAt > idleMs || now - since > longestMs) end(token);
-    for (const [name, times] of failures) if (now - (times.at(-1) ?? 0) > 60_000) failures.delete(name);
+    for (const [key, times] of tries) if (now - (times.at(-1) ?? 0) > 60_000) tries.delete(key);
   }, 60_000);
   sweep.unref();
 
   return {
-    ofSession(token) {
+    ofSession(token, used = true) {
       if (!token) return undefined;
       const given = Buffer.from(token);
       for (const [known, session] of sessions) {
@@ -119,7 +124,7 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
           end(known);
           return undefined;
         }
-        session.usedAt = Date.now();
+        if (used) session.usedAt = Date.now();
         return session.person;
       }
       return undefined;
@@ -147,14 +152,33 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
       return await person;
     },
 
-    async login(name, password) {
+    async login(name, password, address = '') {
       if (!name || !password || name.length > 63 || /\0/.test(name + password))
         throw new Refused(401, 'A name and a password are needed.');
       const now = Date.now();
-      const recent = (failures.get(name) ?? []).filter(time => now - time < 60_000);
-      if (recent.length >= maxFailuresAMinute || failures.size > 10_000)
+      const keys = [
+        [`name ${name}`, maxFailuresOfName],
+        [`address ${address}`, maxFailuresFromAddress],
+      ] as const;
+      const recent = (key: string) => (tries.get(key) ?? []).filter(time => now - time < 60_000);
+      if (keys.some(([key, limit]) => recent(key).length >= limit))
         throw new Refused(429, 'Too many failed logins. Wait a minute.');
-      if (sessions.size >= maxSessions) throw new Refused(503, 'Too many people are logged in here. Try again later.');
+      if (sessions.size >= maxSessions || loginsAtOnce >= maxLoginsAtOnce)
+        throw new Refused(503, 'Too many people are logging in. Try again later.');
+      // Counted before the database is asked, so that tries at the same moment are counted too.
+      for (const [key] of keys) {
+        tries.set(key, [...recent(key), now]);
+        if (tries.size > maxRemembered) tries.delete(tries.keys().next().value as string);
+      }
+      const forgetTry = () => {
+        for (const [key] of keys) {
+          const others = [...(tries.get(key) ?? [])];
+          others.splice(others.indexOf(now), 1);
+          if (others.length > 0) tries.set(key, others);
+          else tries.delete(key);
+        }
+      };
+      loginsAtOnce++;
       // Where pg_hba.conf lets a name in without a password, this console does not.
       let asked = false;
       const pool = connect(config.databaseUrl, {
@@ -175,15 +199,15 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
           );
       } catch (error) {
         await pool.end({ timeout: 1 }).catch(() => {});
-        if (error instanceof Refused) throw error;
         const { code } = error as { code?: string };
-        if (code?.startsWith('28')) {
-          failures.set(name, [...recent, now]);
-          throw new Refused(401, 'Name or password is wrong.');
-        }
+        if (code?.startsWith('28')) throw new Refused(401, 'Name or password is wrong.');
+        // The database was not there, or the password was right.
+        if (!(error instanceof Refused) || asked) forgetTry();
         throw error;
+      } finally {
+        loginsAtOnce--;
       }
-      failures.delete(name);
+      forgetTry();
       const token = randomBytes(32).toString('base64url');
       sessions.set(token, { person, pool, since: now, usedAt: now });
       return token;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
+import { isIPv6 } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
@@ -11,6 +12,7 @@ import { streamSSE } from 'hono/streaming';
 import type { Config } from '../config.ts';
 import { whyUnreachable } from '../database/connect.ts';
 import type { Log } from '../log.ts';
+import { parseAddress, parseRange, within } from '../network/address.ts';
 import { verify } from '../operations/verify.ts';
 import { actionNamed, NotRun, perform, propose } from './actions.ts';
 import { deliveries, delivery, deliveryFilters, readRequest } from './deliveries.ts';
@@ -22,13 +24,13 @@ import { badge, filters, type Html, page, type Site, textField, url } from './pa
 import { createPeople, type Person, Refused, type Transaction } from './people.ts';
 import { type Attempt, createWatch } from './watch.ts';
 
-export type ConsoleConfig = Pick<Config, 'databaseUrl' | 'consolePath' | 'consoleTrustHeader'>;
+export type ConsoleConfig = Pick<Config, 'databaseUrl' | 'consolePath' | 'consoleTrustHeader' | 'consoleTrustFrom'>;
 
 const cookie = 'collecta_console';
 const maxAtOnce = 32;
 const maxFormBytes = 65_536;
 
-type Env = { Variables: { person: Person; here: string } };
+type Env = { Variables: { person: Person; here: string }; Bindings: { incoming?: IncomingMessage } };
 type Page = Context<Env>;
 
 // What the browser gets besides pages. Read from src/ by dist/ too: the package holds both.
@@ -49,6 +51,14 @@ const assets: Readonly<Record<string, { type: string; read: () => Buffer }>> = {
  */
 export function createConsole(config: ConsoleConfig, log: Log) {
   const { consoleTrustHeader } = config;
+  const proxies = config.consoleTrustFrom.map(entry =>
+    parseRange({ name: entry, cidr: entry.includes('/') ? entry : `${entry}/${isIPv6(entry) ? 128 : 32}` }),
+  );
+  const addressOf = (c: Page) => c.env?.incoming?.socket.remoteAddress ?? '';
+  const isProxy = (c: Page) => {
+    const address = parseAddress(addressOf(c));
+    return address !== null && proxies.some(proxy => within(address, proxy));
+  };
   const base = config.consolePath === '/' ? '' : config.consolePath;
   const people = createPeople(config);
   const watch = createWatch(log);
@@ -138,15 +148,23 @@ export function createConsole(config: ConsoleConfig, log: Log) {
 <label><span>Name</span><input name="name" autocomplete="username" required autofocus></label>
 <label><span>Password</span><input name="password" type="password" autocomplete="current-password" required></label>
 <button class="go">Log in</button></form>`;
-    // Only a path of this console: `//elsewhere` would be another site's.
-    const inside = (to: string | undefined) => (to?.startsWith(`${base}/`) && !/^\/[/\\]/.test(to) ? to : `${base}/`);
+    // Only a path of this console, as a browser reads it: to a browser `//elsewhere`, `/\elsewhere` and a tab between
+    // two slashes are another site's.
+    const inside = (to = '') => {
+      const here = 'http://console.invalid';
+      if (!to.startsWith('/') || !URL.canParse(to, here)) return `${base}/`;
+      const { origin, pathname, search } = new URL(to, here);
+      return origin === here && pathname.startsWith(`${base}/`) && !pathname.startsWith('//')
+        ? pathname + search
+        : `${base}/`;
+    };
     under.get('/login', c => c.html(stranger('Log in', form(undefined, inside(c.req.query('to'))))));
     under.post('/login', async c => {
       const given = await c.req.parseBody();
       const to = inside(String(given.to ?? ''));
       try {
         people.logout(getCookie(c, cookie));
-        const token = await people.login(String(given.name ?? ''), String(given.password ?? ''));
+        const token = await people.login(String(given.name ?? ''), String(given.password ?? ''), addressOf(c));
         setCookie(c, cookie, token, {
           path: base || '/',
           httpOnly: true,
@@ -169,9 +187,12 @@ export function createConsole(config: ConsoleConfig, log: Log) {
   }
 
   under.use(async (c, next) => {
-    if (consoleTrustHeader !== undefined) c.set('person', await people.ofHeader(c.req.header(consoleTrustHeader)));
-    else {
-      const person = people.ofSession(getCookie(c, cookie));
+    if (consoleTrustHeader !== undefined) {
+      if (!isProxy(c)) throw new Refused(403, 'This console is reached by way of its proxy only.');
+      c.set('person', await people.ofHeader(c.req.header(consoleTrustHeader)));
+    } else {
+      const isRefresh = c.req.header('x-collecta-refresh') !== undefined || c.req.path.endsWith('/tail/events');
+      const person = people.ofSession(getCookie(c, cookie), !isRefresh);
       if (!person) {
         if (c.req.header('accept')?.includes('text/event-stream')) return c.text('Log in first.\n', 401);
         const { pathname, search } = new URL(c.req.url);
@@ -262,7 +283,7 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       '/tail',
       'Live tail',
       html`<p>Attempts as they are recorded, the newest first. Without JavaScript: <a href="${url(`${base}/deliveries`, { endpoint: endpointId })}">deliveries</a>.</p>
-${filters(`${base}/tail`, [textField('endpoint', 'Endpoint id', endpointId)])}
+${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { placeholder: 'name or id' })])}
 <p class="quiet" id="tail-state" role="status">Not connected.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Attempts as they are recorded"><table class="stack" role="table" data-tail="${stream}"><caption class="away">Attempts as they are recorded</caption><thead role="rowgroup"><tr role="row">${tailHead.map(each => html`<th scope="col" role="columnheader">${each}</th>`)}</tr></thead><tbody role="rowgroup"></tbody></table></div>`,
     );
@@ -271,6 +292,7 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint id', endpointId)])}
     const endpointId = text(c, 'endpoint');
     const person = c.get('person');
     return streamSSE(c, async stream => {
+      let leave = () => {};
       await new Promise<void>(resolve => {
         let busy = Promise.resolve();
         let waiting = 0;
@@ -283,10 +305,16 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint id', endpointId)])}
             .catch(resolve)
             .finally(() => waiting--) as Promise<void>;
         };
+        // A session that ended sees no more.
+        const isOver = () =>
+          consoleTrustHeader === undefined && people.ofSession(getCookie(c, cookie), false) !== person;
         const end = watch.watch(
           person,
           attempts => {
-            const mine = endpointId ? attempts.filter(each => each.endpoint_id === endpointId) : attempts;
+            if (isOver()) return resolve();
+            const mine = endpointId
+              ? attempts.filter(each => each.endpoint_id === endpointId || each.name === endpointId)
+              : attempts;
             if (mine.length > 0) say('attempts', mine.map(each => String(line(each))).join(''));
           },
           resolve,
@@ -297,16 +325,16 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint id', endpointId)])}
         }
         say('ready', 'Connected.');
         const beat = setInterval(() => {
-          // A session that ended sees no more.
-          if (consoleTrustHeader === undefined && people.ofSession(getCookie(c, cookie)) !== person) return resolve();
+          if (isOver()) return resolve();
           say('beat', '');
         }, 15_000);
-        stream.onAbort(() => {
+        leave = () => {
           clearInterval(beat);
           end();
-          resolve();
-        });
+        };
+        stream.onAbort(resolve);
       });
+      leave();
     });
   });
 

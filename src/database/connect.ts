@@ -9,13 +9,14 @@ export { describeDatabase, parseDatabaseUrl } from './url.ts';
 export type Sql = postgres.Sql;
 
 type Options = postgres.Options<Record<string, never>> & {
-  /** What its sessions are for: the end of their application_name, for who looks at pg_stat_activity. */
+  /** What the sessions are for. It ends their application_name, so that pg_stat_activity shows it. */
   purpose?: string;
 };
 
 /**
- * How values are written, each so that writing what was written already changes nothing: where a prepared statement is gone the
- * driver (3.4.9) writes the same parameters again, in place.
+ * How the driver writes and reads values. Each `serialize` returns a value that is already serialized as it is, because
+ * the driver (3.4.9) serializes the same parameters a second time when it repeats a query whose prepared statement was
+ * lost.
  */
 const asText = (value: unknown) => (value instanceof Date ? value.toISOString() : String(value));
 const types = {
@@ -32,7 +33,7 @@ const types = {
     serialize: (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value)),
     parse: (value: string) => JSON.parse(value),
   },
-  /** text[], name[], int[], bigint[], real[], float8[]: of one dimension, elements as text. */
+  /** text[], name[], integer[], bigint[], real[], double precision[]: one dimension; elements are strings or null. */
   arrays: {
     to: 1009,
     from: [1009, 1003, 1007, 1016, 1021, 1022],
@@ -50,11 +51,12 @@ const types = {
 };
 
 /**
- * What every session of ours relies on, whatever its role, database or server is set to. Not what code of the user's may
- * want to be otherwise, which runs in these sessions when inbound writes a row: TimeZone, DateStyle and their like are
- * pinned by the functions that need them.
+ * Settings that every session of ours starts with, because our queries rely on them and the role, the database or the
+ * server may have other defaults. TimeZone, DateStyle and similar settings are not among them: when inbound writes a
+ * row, the user's triggers run in these sessions and may rely on the database's own values. The functions that need
+ * these set them themselves.
  */
-const pinned: Readonly<Record<string, string>> = {
+const pinnedSettings: Readonly<Record<string, string>> = {
   array_nulls: 'on',
   client_min_messages: 'notice',
   default_transaction_deferrable: 'off',
@@ -72,17 +74,20 @@ const pinned: Readonly<Record<string, string>> = {
   transform_null_equals: 'off',
 };
 
-/** Whether the server takes them when a session begins, by connection string: a pooler may refuse what it does not know. */
-const takesPinned = new Map<string, Promise<boolean>>();
+/**
+ * By connection string: whether a session can start with the pinned settings. A pooler may refuse startup parameters
+ * that it does not know.
+ */
+const acceptsPinned = new Map<string, Promise<boolean>>();
 
-/** What to begin sessions on `url` with: what is pinned, or nothing where a pooler does not take it. */
+/** The settings to start sessions on `url` with: the pinned ones, or none if a pooler refuses them. */
 export async function pinnedFor(url: string, target: DatabaseUrl, host: Host): Promise<Record<string, string>> {
-  return (await learnWhetherPinned(url, target, host)) ? pinned : {};
+  return (await testWhetherPinned(url, target, host)) ? pinnedSettings : {};
 }
 
-function learnWhetherPinned(url: string, target: DatabaseUrl, host: Host): Promise<boolean> {
-  const known = takesPinned.get(url);
-  if (known) return known;
+function testWhetherPinned(url: string, target: DatabaseUrl, host: Host): Promise<boolean> {
+  const cached = acceptsPinned.get(url);
+  if (cached) return cached;
   const trySession = async (connection: Record<string, string>): Promise<void> => {
     const sql = open(target, host, { max: 1, prepare: false, connection } as Options);
     try {
@@ -91,15 +96,16 @@ function learnWhetherPinned(url: string, target: DatabaseUrl, host: Host): Promi
       await sql.end({ timeout: 1 });
     }
   };
-  const asked = (async () => {
+  const answer = (async () => {
     try {
-      await trySession(pinned);
+      await trySession(pinnedSettings);
       return true;
     } catch (error) {
       if (error instanceof OpenSearchPath) throw error;
-      // pgbouncer: "unsupported startup parameter". Whatever else is wrong, the session itself will say.
+      // PgBouncer reports "unsupported startup parameter" as 08P01. Any other error will come again from the session
+      // itself, which reports it.
       if ((error as { code?: string }).code !== '08P01') {
-        takesPinned.delete(url);
+        acceptsPinned.delete(url);
         return true;
       }
     }
@@ -108,10 +114,10 @@ function learnWhetherPinned(url: string, target: DatabaseUrl, host: Host): Promi
     });
     return false;
   })();
-  takesPinned.set(url, asked);
+  acceptsPinned.set(url, answer);
   // Asked anew by the next session: a DBA may have mended it.
-  asked.catch(() => takesPinned.delete(url));
-  return asked;
+  answer.catch(() => acceptsPinned.delete(url));
+  return answer;
 }
 
 /** A session would look names up where others may put functions and operators in the way of ours. */
@@ -143,8 +149,9 @@ async function refuseOpenSchemas(sql: Sql): Promise<void> {
 }
 
 /**
- * A pool on `url`. bigint and timestamps come as text, as PostgreSQL prints them: no digit is lost on the way.
- * Nothing is connected before the first query. Of several hosts each session goes to the first that fits.
+ * A pool of sessions on `url`. Nothing connects before the first query. bigint and timestamp values are returned as the
+ * text that PostgreSQL prints, so that no digit is lost. If the URL names several hosts, each session goes to the first
+ * one that satisfies target_session_attrs.
  */
 export function connect(url: string, options: Options = {}): Sql {
   const target = parseDatabaseUrl(url);
@@ -152,9 +159,9 @@ export function connect(url: string, options: Options = {}): Sql {
   const socket = () =>
     socketOf(target, async () => {
       const host = await currentHost(target);
-      // The driver reads this object whenever a session begins.
+      // The driver reads this object each time it starts a session, so it is changed in place.
       const settings = sql.options.connection as Record<string, unknown>;
-      for (const name of Object.keys(pinned)) delete settings[name];
+      for (const name of Object.keys(pinnedSettings)) delete settings[name];
       Object.assign(settings, await pinnedFor(url, target, host), options.connection);
       return host;
     });
@@ -165,19 +172,21 @@ export function connect(url: string, options: Options = {}): Sql {
 const needsChoice = ({ hosts, targetSessionAttributes }: DatabaseUrl) =>
   hosts.length > 1 || targetSessionAttributes !== undefined;
 
-/** The host that a session opened now goes to. */
+/** The host that a session opened now connects to. */
 export async function currentHost(target: DatabaseUrl): Promise<Host> {
   if (!needsChoice(target)) return target.hosts[0]!;
   return chooseHost(target, host => open(target, host, { max: 1 }));
 }
 
-/** The socket of a session at the host that `choose` gives. Never rejects: the socket fails. */
+/**
+ * Opens a socket to the host that `choose` resolves to. Never rejects: after a failure it returns a socket that fails.
+ */
 async function socketOf(target: DatabaseUrl, choose: () => Promise<Host>): Promise<Socket> {
   try {
     const host = await choose();
     return Object.assign(await openSocket(host, target.connectTimeoutSeconds * 1000), host);
   } catch (error) {
-    // As one that breaks as soon as the driver listens: of a rejection it makes a session that is lost for ever.
+    // After a rejection the driver would never use that session again. An error of the socket makes it try once more.
     const broken = new Socket();
     setImmediate(() => broken.destroy(error as Error));
     return broken;
@@ -196,10 +205,11 @@ function open(target: DatabaseUrl, host: Host, { connection, types: more, purpos
     ...(target.sslNegotiation && { sslnegotiation: target.sslNegotiation }),
     connect_timeout: target.connectTimeoutSeconds,
     keep_alive: 30,
-    // The driver's own pause between attempts grows to 20 s, on top of its caller's.
+    // The driver's default pause between attempts grows to 20 s, which would add to the pauses of our callers.
     backoff: () => 0.2,
     onnotice: () => {},
-    // Rather than all array types being asked for at each connect: nobody can catch that query when its session ends.
+    // By default the driver queries all array types at each connect. If the session ends during that query, its
+    // rejection cannot be caught. The array types that we use are declared above.
     fetch_types: false,
     ...others,
     connection: {

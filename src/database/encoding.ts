@@ -1,7 +1,7 @@
 import type { Query } from './pool.ts';
 
 const notAscii = /[^\x00-\x7f]/gu;
-const maxKnown = 100_000;
+const maxCached = 100_000;
 
 const escaped = (character: string) =>
   Array.from({ length: character.length }, (_, index) => {
@@ -10,38 +10,37 @@ const escaped = (character: string) =>
   }).join('');
 
 /**
- * PostgreSQL refuses a whole statement for one character that its encoding does not have, for example an emoji in WIN1252.
- * `encode` gives texts in which these are written as JSON's escapes (the same text, where it is JSON). It asks the
- * database about each character once. `forget` is for when another database may have come up in its place.
+ * PostgreSQL refuses a whole statement if one character of it is missing in the database's encoding, for example an
+ * emoji in WIN1252. `encode` returns the texts with such characters replaced by JSON escapes such as `\u20ac`; a JSON
+ * text keeps its meaning. It asks the database about each character once and caches the answers. `forget` empties that
+ * cache, because a new connection may lead to a database with another encoding.
  */
 export function createEncoder(sql: Query) {
-  const known = new Map<string, boolean>();
-  let holdsAll = false;
+  const encodable = new Map<string, boolean>();
+  let everyCharacter = false; // whether the encoding has all of Unicode
 
   async function encode<T extends string | null>(texts: T[]): Promise<T[]> {
-    if (holdsAll) return texts;
-    const seen = new Set(texts.flatMap(text => text?.match(notAscii) ?? []));
-    if (known.size > maxKnown) known.clear();
-    const asked = [...seen].filter(character => !known.has(character));
-    if (asked.length > 0) {
-      const hex = Buffer.from(asked.join('')).toString('hex');
+    if (everyCharacter) return texts;
+    const characters = new Set(texts.flatMap(text => text?.match(notAscii) ?? []));
+    if (encodable.size > maxCached) encodable.clear();
+    const unknown = [...characters].filter(character => !encodable.has(character));
+    if (unknown.length > 0) {
+      const hex = Buffer.from(unknown.join('')).toString('hex');
       const [row] = await sql`select collecta.encodable_characters(decode(${hex}::text, 'hex')) as characters`;
-      holdsAll = row!.characters === null;
-      if (holdsAll) return texts;
-      const held = new Set<string>(row!.characters as string);
-      for (const character of asked) known.set(character, held.has(character));
+      everyCharacter = row!.characters === null;
+      if (everyCharacter) return texts;
+      const accepted = new Set<string>(row!.characters as string);
+      for (const character of unknown) encodable.set(character, accepted.has(character));
     }
-    return texts.map(
-      text =>
-        (text?.replace(notAscii, character => (known.get(character) ? character : escaped(character))) ?? text) as T,
-    );
+    const encodeCharacter = (character: string) => (encodable.get(character) ? character : escaped(character));
+    return texts.map(text => (text?.replace(notAscii, encodeCharacter) ?? text) as T);
   }
 
   return {
     encode,
     forget(): void {
-      known.clear();
-      holdsAll = false;
+      encodable.clear();
+      everyCharacter = false;
     },
   };
 }

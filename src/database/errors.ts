@@ -2,16 +2,19 @@ const unreachable = new Set(
   `EACCES EAI_AGAIN ECONNREFUSED ECONNRESET EHOSTUNREACH ENETUNREACH ENOENT ENOTFOUND EPIPE ETIMEDOUT
   CONNECT_TIMEOUT CONNECTION_CLOSED CONNECTION_DESTROYED HOST_NOT_SUITED`.split(/\s+/),
 );
-/** Refused at the door: cannot connect now, too many connections, shutting down, wrong user or password, no such database. */
+/**
+ * SQLSTATEs of a refused or ended connection: connection exceptions (08), wrong user or password (28), no such
+ * database, too many connections, and a server that shuts down, crashed or is starting.
+ */
 const refused = /^(08...|28...|3D000|53300|57P0[123])$/;
 const untrusted = /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_|ERR_SSL_)/;
 
-/** What a write meets at a standby, or where default_transaction_read_only is on. */
+/** The SQLSTATE of a write on a standby, or while default_transaction_read_only is on. */
 const readOnly = '25006';
 
 /**
- * Why the database could not be reached, in one line; undefined for an error that says something else. A server that takes no
- * writes counts as unreachable: the one that does may be found at the next connection, or under the same address later.
+ * Why the database could not be reached, in one line; undefined for any other kind of error. A read-only server counts
+ * as unreachable, because the next connection may find the primary, or the same address may belong to it later.
  */
 export function whyUnreachable(error: unknown): string | undefined {
   const { code, message } = error as { code?: string; message?: string };

@@ -2,14 +2,14 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import type postgres from 'postgres';
 import { type DatabaseUrl, type Host, isSocket } from './url.ts';
 
-/** Where a session goes: `path` for a Unix socket. */
+/** The address of a host for node:net: `path` for a Unix socket, else `host` and `port`. */
 export const addressOf = ({ host, port }: Host) =>
   isSocket(host) ? { path: `${host}/.s.PGSQL.${port}` } : { host, port };
 
-/** An error with a code, as the driver's own are. */
+/** An Error with a `code`, as the errors of node:net and of the driver have. */
 const failure = (code: string, message: string) => Object.assign(new Error(message), { code });
 
-/** A socket to one host. Its errors are those of node:net, or CONNECT_TIMEOUT. */
+/** Connects a socket to one host. Rejects with an error of node:net, or with CONNECT_TIMEOUT after `timeoutMs`. */
 export function openSocket(host: Host, timeoutMs: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connectTcp(addressOf(host));
@@ -30,8 +30,8 @@ export function openSocket(host: Host, timeoutMs: number): Promise<Socket> {
   });
 }
 
-/** Whether the host's server is what target_session_attrs asks for: asked over a session of its own. */
-async function serves(host: Host, target: DatabaseUrl, open: (host: Host) => postgres.Sql): Promise<boolean> {
+/** Asks the host's server, in a session of its own, whether it satisfies target_session_attrs. */
+async function isSuited(host: Host, target: DatabaseUrl, open: (host: Host) => postgres.Sql): Promise<boolean> {
   const sql = open(host);
   try {
     const [row] = await sql`
@@ -46,27 +46,30 @@ async function serves(host: Host, target: DatabaseUrl, open: (host: Host) => pos
 }
 
 /**
- * The first host that answers and is what target_session_attrs asks for. Asked anew for each session, so that a session opened
- * after a failover goes to where the primary is then. Neither driver can do this: `postgres` takes a standby of 14 and later
- * for read-write, and connects in a loop without a pause while no host fits; `pg` knows one host only.
+ * The first host that answers and satisfies target_session_attrs. It is chosen again for each session, so that a
+ * session opened after a failover goes to the new primary. Rejects with the last connection error if no host answers,
+ * and with HOST_NOT_SUITED if none of those that answer is suited.
+ *
+ * The drivers cannot do this. `postgres` takes a standby of PostgreSQL 14 or later for read-write, and connects in a
+ * loop without a pause while no host is suited. `pg` supports only one host.
  */
 export async function chooseHost(target: DatabaseUrl, open: (host: Host) => postgres.Sql): Promise<Host> {
   const { hosts, targetSessionAttributes: wanted } = target;
-  let last: unknown;
-  let answered: Host | undefined;
+  let lastError: unknown;
+  let unsuited: Host | undefined; // the first host that answered and is not suited
   for (const host of hosts) {
     try {
       if (wanted === undefined) (await openSocket(host, target.connectTimeoutSeconds * 1000)).destroy();
-      else if (!(await serves(host, target, open))) {
-        answered ??= host;
+      else if (!(await isSuited(host, target, open))) {
+        unsuited ??= host;
         continue;
       }
       return host;
     } catch (error) {
-      last = error;
+      lastError = error;
     }
   }
-  if (answered && wanted === 'prefer-standby') return answered;
-  if (!answered) throw last;
-  throw failure('HOST_NOT_SUITED', `no host is ${wanted}: the server at ${answered.host}:${answered.port} is not`);
+  if (unsuited && wanted === 'prefer-standby') return unsuited;
+  if (!unsuited) throw lastError;
+  throw failure('HOST_NOT_SUITED', `no host is ${wanted}: the server at ${unsuited.host}:${unsuited.port} is not`);
 }

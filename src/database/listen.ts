@@ -4,8 +4,9 @@ import { openSocket } from './hosts.ts';
 import { type Host, parseDatabaseUrl } from './url.ts';
 
 /**
- * The configuration of `pg` (pg-listen's driver) that reaches the same server in the same way as `connect(url)`, as things are
- * now: of several hosts the one that fits is chosen here, and the server is asked whether it has TLS, which `pg` cannot prefer.
+ * A configuration of `pg`, which pg-listen uses, that connects to the same server in the same way as `connect(url)`.
+ * It is valid for one connection: the host is chosen here, and for `sslmode=prefer` the server is asked here whether it
+ * offers TLS, because `pg` supports neither several hosts nor `prefer`.
  */
 export async function listenerConfig(url: string): Promise<ClientConfig> {
   const target = parseDatabaseUrl(url);
@@ -24,14 +25,14 @@ export async function listenerConfig(url: string): Promise<ClientConfig> {
     ...(options.length > 1 || target.options ? { options: options.join(' ').trim() } : {}),
     application_name: `${target.applicationName} listen`,
     connectionTimeoutMillis: timeout * 1000,
-    // pg-listen asks now and then whether the session still answers; without this it would wait for ever.
+    // pg-listen checks now and then whether the session still answers. Without a timeout that check could wait forever.
     query_timeout: 15_000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   };
 }
 
-/** Sends PostgreSQL's SSLRequest: the server answers S or N. */
+/** Whether the server offers TLS. Sends PostgreSQL's SSLRequest, which the server answers with the byte S or N. */
 async function offersTls(host: Host, timeoutMs: number): Promise<boolean> {
   const socket = await openSocket(host, timeoutMs);
   try {

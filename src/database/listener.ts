@@ -4,14 +4,15 @@ import { whyUnreachable } from './errors.ts';
 import { listenerConfig } from './listen.ts';
 
 export type Listener = {
-  /** Waits for what is under way, two seconds at most. */
+  /** Ends the connection. Waits at most 2.5 seconds for it to end. */
   close(): Promise<void>;
 };
 
-/** What the owner is told. Each connection has a number: `lost` follows `connected` of the same one. */
+/** Callbacks for the code that created the listener. */
 export type ListenerEvents = {
+  /** The session listens on all channels. Connections are numbered from 1. */
   connected(connection: number): void;
-  /** The connection ended, or could not be made; another one is tried after `retryInMs`. */
+  /** The connection ended, or could not be opened. The next one is tried after `retryInMs`. */
   lost(reason: string, retryInMs: number): void;
 };
 
@@ -19,9 +20,11 @@ const retryAfter = (failures: number) => Math.min(100 * 2 ** failures, 5_000);
 const isReadOnly = (message: string) => /recovery|standby/.test(message);
 
 /**
- * Hears notifications on `channels`, for as long as the process runs. pg-listen reconnects by itself, to where it was before, and
- * gives up for good when LISTEN is refused after that, as a standby does. So it is told not to, and each connection gets a new
- * subscriber here: the host is chosen anew, and no refusal is the last word.
+ * Listens on `channels` until it is closed, and calls the channel's function for each notification.
+ *
+ * pg-listen could reconnect by itself, but only to the same host, and it gives up for good if the server then refuses
+ * LISTEN, as a standby does. So it is told not to reconnect. Each connection gets a new subscriber here, for a host
+ * that is chosen again, and a refused LISTEN is tried again like any other failure.
  */
 export function createListener(
   url: string,
@@ -32,8 +35,11 @@ export function createListener(
   const { signal } = closing;
   const closed = new Promise<void>(done => signal.addEventListener('abort', () => done(), { once: true }));
 
-  /** One connection, until it ends. Returns whether it had been made, and throws why it ended. */
-  async function listen(connection: number, made: () => void): Promise<void> {
+  /**
+   * Opens one connection, and returns when the listener is closed. Throws the reason if the connection ends earlier or
+   * cannot be opened.
+   */
+  async function listen(connection: number, onOpen: () => void): Promise<void> {
     let subscriber: Subscriber<Record<string, string>> | undefined;
     try {
       const target = await listenerConfig(url);
@@ -46,12 +52,12 @@ export function createListener(
       const { events, notifications } = subscriber;
       const broken = new Promise<never>((_, reject) => events.on('error', reject));
       broken.catch(() => {});
-      for (const [channel, heard] of Object.entries(channels)) notifications.on(channel, heard);
+      for (const [channel, onNotification] of Object.entries(channels)) notifications.on(channel, onNotification);
       const opened = subscriber;
       const start = async () => {
         await opened.connect();
         for (const channel of Object.keys(channels)) await opened.listenTo(channel);
-        made();
+        onOpen();
         connected(connection);
       };
       await Promise.race([Promise.all([start(), broken]), closed]);
@@ -69,7 +75,7 @@ export function createListener(
         });
       } catch (error) {
         const { message } = error as Error;
-        // A standby becomes a primary at a moment that nothing announces.
+        // Nothing announces that a standby was promoted, so a standby is asked again soon.
         const retryInMs = isReadOnly(message) ? 500 : retryAfter(failures++);
         lost(whyUnreachable(error) ?? message, retryInMs);
         await pause(retryInMs, undefined, { signal }).catch(() => {});

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 
-/** libpq's connection parameters by their names. */
+/** Connection parameters by the names that libpq gives them, such as `host` or `sslmode`. */
 export type Parameters = Map<string, string>;
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -40,13 +40,16 @@ export const libpqVariables: readonly string[] = [
   'PGSERVICEFILE',
   'PGSYSCONFDIR',
 ];
-/** Those of which one is enough to say which database is meant. */
-const namesDatabase = ['PGHOST', 'PGHOSTADDR', 'PGSERVICE', 'PGDATABASE'];
+/** Any one of these variables says which database is meant. */
+const databaseVariables = ['PGHOST', 'PGHOSTADDR', 'PGSERVICE', 'PGDATABASE'];
 
 /** Whether the environment alone says which database is meant, as it does for `psql` without arguments. */
-export const environmentNamesDatabase = (env: Environment): boolean => namesDatabase.some(name => env[name]);
+export const environmentNamesDatabase = (env: Environment): boolean => databaseVariables.some(name => env[name]);
 
-/** The parameters of a connection string: a URL, or `name=value` pairs. Its messages quote none of it. */
+/**
+ * Parses a connection string: a URL, or `name=value` pairs. Throws an Error if it is malformed. The messages quote
+ * nothing of the string, since it may contain a password.
+ */
 export function readParameters(text: string): Parameters {
   const trimmed = text.trim();
   if (/^postgres(ql)?:\/\//.test(trimmed)) return readUrl(trimmed);
@@ -86,7 +89,10 @@ function decode(text: string): string {
   }
 }
 
-/** `name = value` pairs with libpq's quotes: 'it''s written it\'s', and a backslash before any other character stands for it. */
+/**
+ * Parses `name = value` pairs as libpq does. A value with spaces is in single quotes. A backslash makes the next
+ * character literal: \' is a quote and \\ a backslash.
+ */
 function readPairs(text: string): Parameters {
   const parameters: Parameters = new Map();
   const pair = /\s*(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s'\\]|\\.)*))(?=\s|$)/sy;
@@ -99,8 +105,9 @@ function readPairs(text: string): Parameters {
 }
 
 /**
- * A connection string together with what libpq adds to it: the service that it or PGSERVICE names, PGHOST and its
- * siblings, and the password file. Returns a URL that needs none of these any more; one that needed none as it is.
+ * Completes a connection string as libpq does: from the service that it or PGSERVICE names, from PGHOST and the other
+ * variables of libpq, and from the password file. Returns a URL that contains all of these. A URL to which nothing was
+ * added is returned unchanged. Throws an Error if the string is malformed or the service is not found.
  */
 export function completeUrl(text: string, env: Environment): string {
   const parameters = readParameters(text);
@@ -121,11 +128,14 @@ const home = (): string => {
   try {
     return homedir();
   } catch {
-    return ''; // Deno without permission to ask
+    return ''; // Deno may not have the permission for this
   }
 };
 
-/** The service's section of the first file that has one: PGSERVICEFILE or ~/.pg_service.conf, then the system's. */
+/**
+ * The parameters of a service, from the first file that has a section for it: PGSERVICEFILE (or ~/.pg_service.conf),
+ * then pg_service.conf in PGSYSCONFDIR.
+ */
 function readService(service: string, env: Environment): Parameters {
   const files = [
     env.PGSERVICEFILE || `${home()}/.pg_service.conf`,
@@ -142,7 +152,10 @@ function readService(service: string, env: Environment): Parameters {
   throw new Error(`names the service "${service}", which is in none of ${files.join(', ')}`);
 }
 
-/** The password of the first matching line, `host:port:database:user:password`, of a file that only its owner can read. */
+/**
+ * The password from the first line of the password file that matches. A line is `host:port:database:user:password`. As
+ * in libpq, a file that others than its owner can read is ignored.
+ */
 function readPassword(parameters: Parameters): string | undefined {
   const file = parameters.get('passfile') ?? `${home()}/.pgpass`;
   const text = readText(file);

@@ -1,7 +1,7 @@
 import type postgres from 'postgres';
 import { connect, type Sql, whyUnreachable } from './connect.ts';
 
-/** Sends one query, written as a template; what `postgres` itself is, and what `Pool.within` gives. */
+/** Sends one query, written as a template. `postgres` itself has this type, and `Pool.within` returns one. */
 export type Query = (
   template: TemplateStringsArray,
   // biome-ignore lint/suspicious/noExplicitAny: the driver's own type for what its serializers take
@@ -9,52 +9,56 @@ export type Query = (
 ) => Promise<readonly postgres.Row[]>;
 
 export type Pool = Query & {
-  /** The same, with another patience than the pool's. */
+  /** Sends queries with another time limit than the pool's. */
   within(patienceMs: number): Query;
   end(options: { timeout: number }): Promise<void>;
 };
 
 export type PoolOptions = postgres.Options<Record<string, never>> & {
-  /** What its sessions are for, in pg_stat_activity. */
+  /** What the sessions are for. pg_stat_activity shows it. */
   purpose?: string;
   /** How long a query may take before it is cancelled. */
   patienceMs?: number;
-  /** What a cancelled query may take to end before it is given up. */
+  /** How long a cancelled query may take to end before it is given up. */
   graceMs?: number;
-  /** A session of the pool has ended, or may have. */
+  /** Called when a session of the pool has ended, or may have. */
   onclose?: () => void;
-  /** Prepared statements get lost on the way: a transaction pooler is there, and none are used from now on. */
+  /** Called when a prepared statement was lost, which shows a transaction pooler. None are used from then on. */
   onpooler?: () => void;
 };
 
-/** Where a prepared statement is not known, or known already: it did not run, whatever it was. */
+/**
+ * SQLSTATEs of a prepared statement that does not exist, or exists already. The statement did not run in either case.
+ */
 const lostStatement = /^(26000|42P05)$/;
 
 const refusedSetting = /unsupported startup parameter: search_path/;
 
 type Sent = postgres.PendingQuery<postgres.Row[]> & {
-  /** The session that runs it. */
+  /** The session that runs the query. */
   state?: { pid?: number };
-  /** Why the driver has sent it a second time. */
+  /** The error after which the driver sent the query a second time. */
   retried?: { code?: string };
 };
 
 /**
- * Connections for services that run for months: every query settles, and none meets a session that an earlier failure broke.
- * What the driver (3.4.9) does not give by itself:
+ * A pool for services that run for months: every query settles, and no query is sent on a session that an earlier
+ * failure broke. This pool adds what the driver (3.4.9) lacks:
  *
- * - A query whose session ended while it was written stays unanswered, and that connection cannot write any more
- *   (github.com/porsager/postgres issues 1208 and 1216, pull requests 1209 and 1215). So whenever a session fails, all of the pool
- *   is replaced, what is under way on the old one having `graceMs` to end.
- * - A query that takes longer than `patienceMs` is cancelled, and rejects `graceMs` later whatever happened to it. A cancel
- *   may come late and meet the next query of its session: so no session gets another query after one. For the same reason
- *   no query is sent while another one runs on its session.
- * - An error in the middle of a result makes the driver put the rows of the next result at shifted places: it counts on from
- *   where it was. So rows are collected here, one by one, and its count stays 0.
- * - Behind a transaction pooler prepared statements are gone in the next transaction. The first one that gets lost ends their use.
+ * - If a session ends while the driver writes a query, the query never settles, and that connection cannot write any
+ *   more (github.com/porsager/postgres issues 1208 and 1216, pull requests 1209 and 1215). So the whole pool is
+ *   replaced whenever a session fails. Queries under way on the old pool have `graceMs` to end.
+ * - A query that takes longer than `patienceMs` is cancelled. It rejects after `graceMs` more if it has not ended by
+ *   then. A cancel request may arrive late and hit the session's next query. So a session gets no further query after
+ *   a cancel request, and no query is sent while another one runs in its session.
+ * - After an error in the middle of a result, the driver stores the rows of the next result at shifted indexes, because
+ *   it does not reset its counter. So the rows are collected here one by one, which keeps that counter at 0.
+ * - Behind a transaction pooler, a prepared statement is gone in the next transaction. The first one that is lost stops
+ *   the use of prepared statements.
  *
- * Every session looks names up in pg_catalog alone: what somebody plants in public is not found. A pooler may refuse that setting;
- * it is left out then, and statements are safe by naming the schema of what they call.
+ * The search_path of every session is pg_catalog, so that no object that somebody created in another schema is called
+ * by mistake. If a pooler refuses that setting, it is left out. Statements are safe without it, since they name the
+ * schema of what they call.
  */
 export function openPool(
   url: string,
@@ -78,7 +82,7 @@ export function openPool(
     broken.end({ timeout: graceMs / 1000 }).catch(() => {});
   }
 
-  /** What a pooler refuses at the start of a session is left out from now on. */
+  /** Starts sessions without search_path from now on, because a pooler refuses it. */
   function leaveOutSetting(used: Sql): void {
     search_path = undefined;
     replace(used);
@@ -91,17 +95,20 @@ export function openPool(
     onpooler?.();
   }
 
-  /** By a session of its own: those of the pool may all be waiting. Not by the driver's cancel(), whose failure nobody can catch. */
+  /**
+   * Cancels what a session runs. It uses a new connection, because all sessions of the pool may be busy, and not the
+   * driver's cancel(), because its failures cannot be caught.
+   */
   async function cancel(pid: number): Promise<void> {
     const decidedAt = performance.now();
     const other = connect(url, { max: 1, prepare: false });
     try {
-      await other`select 1`; // opens the session, which takes time that counts below
-      // Not another session that was given the number since then.
+      await other`select 1`; // connects first, so that the time it takes is part of the interval below
+      // backend_start is compared so that a newer session with the same pid is not cancelled.
       await other`select pg_cancel_backend(pid) from pg_stat_activity where pid = ${pid}
         and backend_start < clock_timestamp() - make_interval(secs => ${(performance.now() - decidedAt) / 1000})`;
     } catch {
-      // The query rejects all the same.
+      // The query rejects after graceMs in any case.
     } finally {
       await other.end({ timeout: 1 });
     }
@@ -143,7 +150,7 @@ export function openPool(
               const refused = search_path !== undefined && refusedSetting.test(error.message);
               if (lost) stopPreparing(used);
               if (refused) leaveOutSetting(used);
-              // It did not run: it is sent once more.
+              // The statement did not run in either case, so it is safe to send it again.
               if (lost || refused) return within(patience)(template, ...values).then(resolve, reject);
               if (whyUnreachable(error) !== undefined) replace(used);
               reject(error);

@@ -1,28 +1,30 @@
 /**
- * Under COLLECTA_IDLE=release a process leaves its database alone while nothing is due, so that a database which sleeps when
- * nobody asks it anything (Neon) can sleep. The dispatcher says when the rest begins, and how long it may last. Whatever else
- * would ask the database by itself looks here first.
+ * With COLLECTA_IDLE=release a process sends nothing to its database while nothing is due, so that a database which
+ * sleeps without queries (Neon) can sleep. This is a rest. The dispatcher decides when a rest begins and how long it
+ * may last. Other code that queries the database by itself checks here first.
  */
 export type Rest = {
-  /** No rest is longer. */
+  /** The longest time that a rest may last. */
   readonly longestMs: number;
-  /** No session is open, and none is to be opened without a reason from outside. */
+  /** Whether it rests. Then no session is open, and none may be opened without a reason from outside. */
   readonly resting: boolean;
-  /** There may be work: a rest ends, or the next one does not begin. */
+  /** Says that there may be work. It ends the rest, or prevents the next one. */
   noteWork(): void;
-  /** The same, and tells those who listen: somebody outside said that there is work. */
+  /** Does what `noteWork` does and calls the listeners, because somebody outside said that there is work. */
   wake(): void;
   /** Calls `listener` at each `wake` until `signal` aborts. */
   onWake(listener: () => void, signal: AbortSignal): void;
-  /** The database is about to be asked for work: what was noted before needs no other look. */
+  /** Forgets the work that was noted, because the caller is about to ask the database for work. */
   look(): void;
-  /** Rests until `ms` have passed, somebody notes work, or `signal` aborts. At once if work was noted since `look`. */
+  /**
+   * Rests until `ms` have passed, work is noted, or `signal` aborts. Returns at once if work was noted since `look`.
+   */
   during(ms: number, signal: AbortSignal): Promise<void>;
-  /** Comes back when nobody rests, or when `signal` aborts. */
+  /** Resolves when no rest is under way, or when `signal` aborts. */
   over(signal: AbortSignal): Promise<void>;
 };
 
-/** `resting`: nobody looks for work here, so it is a rest all the time. */
+/** With `resting` it rests from the start, for a process in which nobody looks for work. */
 export function createRest(longestMs: number, resting = false): Rest {
   const listeners = new Set<() => void>();
   let waiting: (() => void)[] = []; // for the end of a rest

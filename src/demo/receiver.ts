@@ -1,5 +1,6 @@
-// The demo's receiver, a process of its own: it knows the secret and the two signature rules, and nothing of collecta-webhooks.
-// First line of standard input: the secret. A JSON line on standard output for its port, then for each request.
+// The demo's receiver, which runs in its own process. It knows the secret and the two signature rules, and nothing else
+// about collecta-webhooks. It reads the secret from the first line of standard input. It writes one JSON line with its
+// port to standard output, and then one JSON line for each request.
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { createServer } from 'node:http';
 import process from 'node:process';
@@ -8,7 +9,7 @@ import { buffer } from 'node:stream/consumers';
 
 const tell = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
-process.stdout.on('error', () => process.exit(0)); // whoever started us is gone
+process.stdout.on('error', () => process.exit(0)); // the process that started this one has ended
 
 let secret = '';
 createInterface({ input: process.stdin })
@@ -22,7 +23,7 @@ function equal(given: string, expected: string): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-let refused = false;
+let refused = false; // whether the one request was refused that shows a retry
 createServer(async (request, response) => {
   const body = await buffer(request);
   const header = (name: string) => request.headers[name]?.toString() ?? '';

@@ -6,10 +6,10 @@ import { type Config, ConfigError, type Environment, readConfig } from '../confi
 /** One database of a fleet, with its own settings. */
 export type Member = { name: string; config: Config; inboundHost: string | undefined };
 
-/** What a file or directory names: the databases that can be served, and why the others cannot. */
+/** The databases of a file or directory, by name: those that can be served, and for the others the reason why not. */
 export type Listing = { members: Map<string, Member>; problems: Map<string, string> };
 
-/** What may differ between the databases of one process; all else is the process's. */
+/** The settings that a database may have of its own. All other settings are those of the process. */
 export const memberSettings = [
   'DATABASE_URL',
   'DATABASE_URL_FILE',
@@ -27,8 +27,10 @@ export const memberSettings = [
   'COLLECTA_SECRET_KEY_FILE',
   'COLLECTA_INBOUND_HOST',
 ] as const;
-/** The process's own are those of another database. */
-const ofOneDatabase = /^(DATABASE_URL|COLLECTA_LISTEN_URL|COLLECTA_INBOUND_HOST|PG)/;
+/**
+ * Variables of the process's environment that say which database is meant. They do not apply to a fleet's databases.
+ */
+const namesOneDatabase = /^(DATABASE_URL|COLLECTA_LISTEN_URL|COLLECTA_INBOUND_HOST|PG)/;
 
 const memberName = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 const entry = z.union([
@@ -37,14 +39,15 @@ const entry = z.union([
 ]);
 
 /**
- * Reads the databases that `path` names. A directory holds a file for each, whose name without its extension is the database's;
- * hidden ones do not count. A file is a JSON object with a member for each. Of a database there is its URL, or an object of
- * settings. What is wrong with one of them leaves the others alone; throws ConfigError if nothing can be read.
+ * Reads the databases of a fleet. If `path` is a directory, it has a file for each database; the database's name is the
+ * file's name without its extension, and hidden files are ignored. If `path` is a file, it is a JSON object with a
+ * member for each database. The value for a database is its URL, or an object of settings. A mistake in one database is
+ * a problem of the result and does not affect the others. Throws ConfigError if `path` cannot be read.
  */
 export function readDatabases(path: string, env: Environment): Listing {
   const members = new Map<string, Member>();
   const problems = new Map<string, string>();
-  const shared = Object.fromEntries(Object.entries(env).filter(([name]) => !ofOneDatabase.test(name)));
+  const shared = Object.fromEntries(Object.entries(env).filter(([name]) => !namesOneDatabase.test(name)));
   for (const [name, read] of entries(path)) {
     try {
       if (!memberName.test(name)) throw new ConfigError('a name begins with a-z or 0-9, then has a-z, 0-9, _ and -');
@@ -82,7 +85,7 @@ function readEntryFile(file: string): unknown {
   }
 }
 
-/** JSON's messages quote what they could not read, which may be a password. */
+/** The message of an error, but not that of JSON.parse: it quotes the text, which may contain a password. */
 function safeMessage(error: unknown): string {
   if (error instanceof SyntaxError) return 'not valid JSON';
   return error instanceof z.ZodError ? 'not a JSON object' : (error as Error).message;

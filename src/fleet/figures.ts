@@ -12,9 +12,10 @@ const patienceMs = 10_000;
 const atOnce = 4;
 
 /**
- * The figures of many databases, each with the label `database`. A hundred of them take seconds to read and are scraped every few
- * seconds, so each is read once a minute at most, four at a time, and a scrape that has waited for two seconds gets what is known
- * by then; `collecta_figures_age_seconds` says how old that is. A session is opened for each reading and closed after it.
+ * The figures of many databases, each with the label `database`. A hundred of them take seconds to read and are scraped
+ * every few seconds, so each is read once a minute at most, four at a time, and a scrape that has waited for two
+ * seconds gets what is known by then; `collecta_figures_age_seconds` says how old that is. A session is opened for each
+ * reading and closed after it.
  */
 export function createFigures(log: Log) {
   const known = new Map<string, { figures: Figure[]; readAt: number }>();

@@ -17,27 +17,28 @@ import { type Listing, type Member, readDatabases } from './databases.ts';
 import { type Served, type State, serveFleetOperations } from './operations.ts';
 
 export type FleetOptions = {
-  /** The process's settings: of a database, unless it has its own; and those that all share. */
+  /** The settings of the process. */
   settings: Settings;
   env: Environment;
   /** The file or directory that names the databases. */
   path: string;
   delivers: boolean;
   receives: boolean;
-  /** Makes the console of a database. */
+  /** Creates the console of a database. */
   openSite: (config: Config, log: Log) => Site;
 };
 
+/** One database that is being served. */
 type Running = {
   member: Member;
-  /** Ends its dispatcher. */
+  /** Stops its dispatcher. */
   stop: AbortController;
-  /** Ends its inbound: when the process stops, after the requests that are under way. */
+  /** Stops its inbound. When the process stops, inbound first answers the requests that are under way. */
   leave: AbortController;
   ended: Promise<void>;
   state: State;
   inbound: Inbound | undefined;
-  /** Only where its settings say that idle sessions are released. */
+  /** Undefined unless its settings say that idle sessions are released. */
   rest: Rest | undefined;
   site: Site | undefined;
 };
@@ -46,10 +47,12 @@ const staggerMs = 20;
 const longestRetryMs = 60_000;
 
 /**
- * Serves many databases in one process until `signal` aborts. Each has a dispatcher of its own; connections to receivers,
- * places for requests and memory for bodies are shared, in turns. `reload` is called with a function that reads the file or
- * directory again: databases that are new there are begun, those that are gone or changed are ended first. What fails for
- * one database is tried again for that one, and leaves the others alone.
+ * Serves many databases in one process until `signal` aborts. Each database has its own dispatcher. The dispatchers
+ * share the connections to receivers, the places for requests and the memory for bodies, and take turns.
+ *
+ * `onReload` gets a function that reads the file or directory again. That function starts serving new databases, stops
+ * serving those that are gone, and restarts those whose settings changed. A failure of one database is retried and does
+ * not affect the others. Throws ConfigError if no database can be served at the start.
  */
 export async function runFleet(
   { settings, env, path, delivers, receives, openSite }: FleetOptions,
@@ -59,8 +62,9 @@ export async function runFleet(
 ): Promise<void> {
   const origins = createOrigins({ deadlineMs });
   const shared = { origins, budget: createBudget(settings.concurrency, maxBodyBytes) };
-  const running = new Map<string, Running>();
+  const running = new Map<string, Running>(); // by the database's name
 
+  /** Starts serving a database, `delayMs` after `after` has resolved. */
   function begin(member: Member, after: Promise<void> | undefined, delayMs: number): void {
     const [stop, leave] = [new AbortController(), new AbortController()];
     const { idle, idleIntervalHours } = member.config;
@@ -70,27 +74,32 @@ export async function runFleet(
       ...{ state: 'waiting', inbound: undefined, site: undefined },
     };
     running.set(member.name, each);
-    const named = withName(log, member.name);
-    const work = async () => {
+    const memberLog = withName(log, member.name);
+    const serveMember = async () => {
       await after;
       await pause(delayMs, undefined, { signal: stop.signal }).catch(() => {});
-      // One session listens for both directions.
+      // The dispatcher's listening session listens for inbound too, which saves a session for each database.
       const channels = { collecta_inbound: () => each.inbound?.changed() };
       const onListening = (listens: boolean) => {
         each.state = listens ? 'listening' : 'polling';
       };
-      const deliver = () => dispatch(member.config, named, stop.signal, { ...shared, channels, onListening }, rest);
+      const deliver = () => dispatch(member.config, memberLog, stop.signal, { ...shared, channels, onListening }, rest);
       const onFailure = () => {
         each.state = 'failed';
       };
       await Promise.all([
-        ...(receives ? [always(named, leave.signal, () => receive(each, named, !delivers), onFailure)] : []),
+        ...(receives
+          ? [restartOnFailure(memberLog, leave.signal, () => receive(each, memberLog, !delivers), onFailure)]
+          : []),
         ...(delivers
-          ? [always(named, stop.signal, deliver, onFailure), observe(member.config, named, stop.signal, rest)]
+          ? [
+              restartOnFailure(memberLog, stop.signal, deliver, onFailure),
+              observe(member.config, memberLog, stop.signal, rest),
+            ]
           : []),
       ]);
     };
-    each.ended = work().finally(async () => {
+    each.ended = serveMember().finally(async () => {
       await each.site?.close();
       if (running.get(member.name) === each) running.delete(member.name);
     });
@@ -107,7 +116,7 @@ export async function runFleet(
     let begun = 0;
     for (const each of running.values()) {
       const { name } = each.member;
-      // One whose settings cannot be read goes on with those that it had.
+      // A database whose new settings cannot be read keeps its old ones.
       if (!members.has(name) && !problems.has(name)) end(each);
     }
     for (const member of members.values()) {
@@ -134,23 +143,24 @@ export async function runFleet(
     }
   });
 
-  /** The database that a request is for: its host names it, or the first part of its path. */
+  /** Passes an inbound request to its database, which the request's host or the first segment of its path names. */
   async function answer(request: InboundRequest): Promise<InboundAnswer> {
     const host = request.headers.host?.replace(/:\d+$/, '').toLowerCase();
     const byHost = Array.from(running.values()).find(({ member }) => host && member.inboundHost === host);
     const [, name = '', rest = ''] = /^\/([^/]*)(\/.*)$/.exec(request.target) ?? [];
-    const found = byHost ?? running.get(name);
-    if (!found) return problem(404, 'There is nothing here.');
-    if (!found.inbound) return problem(503, 'Not ready yet.', { headers: { 'retry-after': '5' } });
-    return found.inbound.answer(byHost ? request : { ...request, target: rest });
+    const addressee = byHost ?? running.get(name);
+    if (!addressee) return problem(404, 'There is nothing here.');
+    if (!addressee.inbound) return problem(503, 'Not ready yet.', { headers: { 'retry-after': '5' } });
+    return addressee.inbound.answer(byHost ? request : { ...request, target: rest });
   }
 
-  async function receive(each: Running, named: Log, listens: boolean): Promise<void> {
+  /** Answers the inbound requests of one database until its `leave` aborts. */
+  async function receive(each: Running, memberLog: Log, listens: boolean): Promise<void> {
     const { config } = each.member;
     const { signal: left } = each.leave;
-    await waitUntilInstalled(config.databaseUrl, named, left);
+    await waitUntilInstalled(config.databaseUrl, memberLog, left);
     if (left.aborted) return;
-    const inbound = openInbound(config, named, { idle: true, listens: listens && !each.rest, rest: each.rest });
+    const inbound = openInbound(config, memberLog, { idle: true, listens: listens && !each.rest, rest: each.rest });
     each.inbound = inbound;
     if (listens) each.state = 'listening';
     await aborted(left);
@@ -185,8 +195,8 @@ async function aborted(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await once(signal, 'abort');
 }
 
-/** Runs `service` until `signal` aborts, again whenever it fails. */
-async function always(
+/** Runs `service` until `signal` aborts. When it fails, it is started again after a pause of 1 s to 60 s. */
+async function restartOnFailure(
   log: Log,
   signal: AbortSignal,
   service: () => Promise<void>,
@@ -207,7 +217,7 @@ async function always(
   }
 }
 
-/** A log whose lines name the database. */
+/** A log that adds the database's name to each line. */
 function withName(log: Log, name: string): Log {
   const at = (level: keyof Log) => (event: string, fields?: Parameters<Log['info']>[1]) =>
     log[level](event, { database_name: name, ...fields });

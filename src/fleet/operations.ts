@@ -10,12 +10,13 @@ import { answerWake, type Site } from '../operations/serve.ts';
 import { createFigures } from './figures.ts';
 
 /**
- * `waiting`: it cannot be reached or is not installed yet. `failed`: an error ended its dispatcher, which is begun again later.
- * `polling`: it is served, but no notification comes through. `resting`: nothing is due, and it may sleep.
+ * The state of one database. `waiting`: it cannot be reached, or collecta is not installed in it yet. `failed`: an
+ * error ended its dispatcher, which is started again later. `polling`: it is served, but without notifications.
+ * `listening`: it is served with notifications. `resting`: nothing is due, its sessions are closed, and it may sleep.
  */
 export type State = 'waiting' | 'failed' | 'polling' | 'listening' | 'resting';
 
-/** One database as the operations port sees it. `site` is its console, made when it is first asked for. */
+/** One database as the operations port sees it. `site` returns its console, which is created at the first call. */
 export type Served = {
   name: string;
   config: Config;
@@ -25,9 +26,10 @@ export type Served = {
 };
 
 /**
- * Serves /livez, /readyz, /metrics and the consoles of a process that serves many databases, until `signal` aborts. It is ready
- * when it has begun, whatever state the databases are in: a restart would mend none of them, and stop the others. The console of
- * a database is below its name; POST /NAME/wake ends its rest, and POST /wake ends all.
+ * Serves /livez, /readyz, /metrics and the consoles of a process that serves many databases, until `signal` aborts. The
+ * process is ready once it has started, whatever state the databases are in, because a restart would repair none of
+ * them and would interrupt the others. The path of a database's console ends in its name. POST /NAME/wake ends the rest
+ * of one database, and POST /wake that of all.
  */
 export async function serveFleetOperations(
   { operationsHost: host, operationsPort: port, metricsEndpoints, consolePath, wakeToken }: Settings,
@@ -40,7 +42,9 @@ export async function serveFleetOperations(
   const base = consolePath === '/' ? '' : consolePath;
   const gauge = new Gauge({
     name: 'collecta_fleet_database',
-    help: 'The databases that this process serves, by state: waiting, failed, polling, listening or resting. Its value is 1.',
+    help:
+      'The databases that this process serves, by state: waiting, failed, polling, listening or resting. ' +
+      'The value is 1.',
     labelNames: ['database', 'state'] as const,
     registers: [processMetrics],
     collect() {
@@ -48,7 +52,7 @@ export async function serveFleetOperations(
       for (const { name, state } of databases()) gauge.set({ database: name, state }, 1);
     },
   });
-  const count = () => {
+  const countByState = () => {
     const counts = new Map<State, number>();
     for (const { state } of databases()) counts.set(state, (counts.get(state) ?? 0) + 1);
     return Array.from(counts, ([state, number]) => `${number} ${state}\n`).join('');
@@ -57,7 +61,7 @@ export async function serveFleetOperations(
   const sourceOf = ({ name, config: { databaseUrl } }: Served) => ({ name, databaseUrl });
   const answers: Record<string, () => string | Promise<string>> = {
     '/livez': () => 'ok\n',
-    '/readyz': () => `ok\n${count()}`,
+    '/readyz': () => `ok\n${countByState()}`,
     '/metrics': async () => {
       const all = databases();
       const awake = all.filter(({ state }) => state === 'listening' || state === 'polling');
@@ -65,7 +69,7 @@ export async function serveFleetOperations(
     },
   };
 
-  /** The database whose name is the next part of a path below `prefix`. */
+  /** The database that the first segment of the path after `prefix` names. */
   const named = (path: string, prefix: string) => {
     const name = path.startsWith(`${prefix}/`) ? path.slice(prefix.length + 1).split('/', 1)[0] : undefined;
     return name ? databases().find(each => each.name === name) : undefined;
@@ -93,7 +97,7 @@ export async function serveFleetOperations(
     if (path === '/' || path === base || path === `${base}/`) {
       response.setHeader('content-type', 'text/html; charset=utf-8');
       response.setHeader('content-security-policy', "default-src 'none'");
-      // A name is of a-z, 0-9, _ and -.
+      // A name consists of a-z, 0-9, _ and -, so it needs no escaping.
       const links = databases().map(({ name, state }) => `<li><a href="${base}/${name}/">${name}</a> (${state})`);
       response.end(
         `<!doctype html><html lang="en"><title>Databases</title><h1>Databases</h1><ul>${links.join('')}</ul>`,

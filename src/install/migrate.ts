@@ -4,13 +4,13 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { connect } from '../database/connect.ts';
 import { openPool, type Query } from '../database/pool.ts';
 
-/** Both src/install and dist/install lie two folders below the package's root. */
+/** src/install and dist/install are both two folders below the package's root, so this path holds for both. */
 const sqlFolder = new URL('../../sql/', import.meta.url);
 
-/** Advisory lock ('coll', 4): one installer at a time, sql/install.psql included. */
+/** Advisory lock ('coll', 4): one installer at a time. sql/install.psql takes the same lock. */
 const installLock = [1668246636, 4] as const;
 
-/** A refusal to install; `hint` says what to do next. */
+/** Why it does not install; `hint` says what to do next. */
 export class MigrationError extends Error {
   readonly hint: string;
   constructor(message: string, hint: string) {
@@ -24,8 +24,9 @@ export type Migration = { filename: string; hash: string; previousHash: string |
 type LedgerRow = { filename: string; hash: string };
 
 /**
- * The committed files in order, each checked against the hash in its header and chained to the one before it.
- * The format and the hash are graphile-migrate's: sha1 over the previous hash, a line feed and the trimmed body.
+ * Reads sql/committed in order. Throws MigrationError if a file does not match the hash in its header, or does not
+ * follow the file before it. Format and hash are graphile-migrate's: SHA-1 over the previous hash, a line feed and the
+ * trimmed body.
  */
 export async function readMigrations(folder: URL = sqlFolder): Promise<Migration[]> {
   const committed = new URL('committed/', folder);
@@ -34,9 +35,10 @@ export async function readMigrations(folder: URL = sqlFolder): Promise<Migration
   for (const filename of filenames) {
     const migration = parseMigration(filename, await readFile(new URL(filename, committed), 'utf8'));
     const previous = migrations.at(-1)?.hash ?? null;
-    if (migration.previousHash !== previous)
+    const { previousHash } = migration;
+    if (previousHash !== previous)
       throw damaged(
-        `${filename} follows ${migration.previousHash ?? 'nothing'}, but the file before it is ${previous ?? 'missing'}`,
+        `${filename} follows ${previousHash ?? 'nothing'}, but the file before it is ${previous ?? 'missing'}`,
       );
     migrations.push(migration);
   }
@@ -63,63 +65,72 @@ function damaged(message: string) {
   return new MigrationError(message, 'Install the package again; files in sql/committed are never edited.');
 }
 
-/** The files still to apply. Refuses a ledger that these files do not continue; `released` are the hashes of all releases. */
+/**
+ * The migrations that are still to be applied. Throws MigrationError if the ledger does not match the files. `released`
+ * holds the hashes of all released migrations, and decides which advice the error gives.
+ */
 function pendingAfter(ledger: LedgerRow[], migrations: Migration[], released: Set<string>): Migration[] {
   for (const [index, row] of ledger.entries()) {
     const migration = migrations[index];
-    if (!migrations.some(known => known.filename === row.filename))
+    if (!migrations.some(each => each.filename === row.filename))
       throw new MigrationError(
         `the database has ${row.filename}, which this version does not know`,
-        'The database was installed by a newer version: upgrade this package. (select * from collecta.migrations shows what is installed.)',
+        'The database was installed by a newer version: upgrade this package. ' +
+          '(select * from collecta.migrations shows what is installed.)',
       );
     if (migration?.filename !== row.filename)
       throw new MigrationError(
         `the database has ${row.filename} where this version has ${migration?.filename}`,
         'A row of collecta.migrations is missing or was renamed; restore the table from a backup.',
       );
-    if (migration.hash !== row.hash)
-      throw released.has(row.hash)
-        ? new MigrationError(
-            `${row.filename} is not the file that was installed: the database has ${row.hash}, this package has ${migration.hash}`,
-            'Run the version that installed this database. A released migration never changes.',
-          )
-        : new MigrationError(
-            `${row.filename} was installed from a commit that was never released: the database has ${row.hash}, this package has ${migration.hash}`,
-            `Nothing leads from there to this version. Go on with that commit, or take collecta out and install it again, which loses its history and its queue: collecta-webhooks uninstall --yes, then migrate, then attach tables and create endpoints again.`,
-          );
+    if (migration.hash === row.hash) continue;
+    const hashes = `the database has ${row.hash}, this package has ${migration.hash}`;
+    throw released.has(row.hash)
+      ? new MigrationError(
+          `${row.filename} is not the file that was installed: ${hashes}`,
+          'Run the version that installed this database. A released migration never changes.',
+        )
+      : new MigrationError(
+          `${row.filename} was installed from a commit that was never released: ${hashes}`,
+          'Such a database cannot be upgraded to this version. Keep using that commit, or remove collecta and ' +
+            'install it again, which loses its history and its queue: collecta-webhooks uninstall --yes, then ' +
+            'migrate, then attach tables and create endpoints again.',
+        );
   }
   return migrations.slice(ledger.length);
 }
 
-/** sql/released.json: version → filename → hash. */
+/** The hashes in sql/released.json, which maps version → filename → hash. */
 async function readReleased(folder: URL): Promise<Set<string>> {
   const releases = JSON.parse(await readFile(new URL('released.json', folder), 'utf8')) as Record<string, object>;
   return new Set(Object.values(releases).flatMap(files => Object.values(files)));
 }
 
 async function readLedger(query: Query): Promise<LedgerRow[]> {
-  return (await query`select filename, hash from collecta.migrations order by filename collate "C"`) as unknown as LedgerRow[];
+  const rows = await query`select filename, hash from collecta.migrations order by filename collate "C"`;
+  return rows as unknown as LedgerRow[];
 }
 
 export type MigrateOptions = {
   /** Folder that holds prepare.sql, committed/ and repair.sql. */
   folder?: URL;
-  /** What the names of the roles begin with, collecta_ by default; the same at each run. */
+  /** The prefix of the role names, by default collecta_. It must be the same at each run. */
   rolePrefix?: string | undefined;
-  /** Told before waiting: for another installer, or for a table that a transaction keeps locked. */
+  /** Called before it waits for another installer, or for a table that a transaction has locked. */
   onWait?: (reason: string) => void;
-  /** Told what the migrations themselves report, such as a role that the installer may not create. */
+  /** Called with each notice that a migration raises, such as about a role that the installer may not create. */
   onNotice?: (notice: { message: string; hint: string | undefined }) => void;
-  /** How long one migration may queue for a lock, and with it every writer behind it. */
+  /** How long one migration may wait for a lock. Every writer that comes after it waits too. */
   lockTimeoutMs?: number;
-  /** How often a migration that met its lock timeout is tried. */
+  /** How often a migration is tried whose wait for a lock timed out. */
   lockAttempts?: number;
 };
 
 /**
- * Installs or upgrades: applies the committed files that the ledger does not have, each in a transaction of its own, and
- * puts owners and privileges right, also where nothing is pending. Safe to run twice, and at the same time from several
- * places. Throws MigrationError, or PostgreSQL's error.
+ * Installs or upgrades. Applies the migrations that the ledger does not have, each in its own transaction, and then
+ * restores owners and privileges, even if no migration was pending. It is safe to run it twice, and from several places
+ * at the same time. Returns the filenames that it applied, and those that were applied before. Throws MigrationError,
+ * or the error of PostgreSQL.
  */
 export async function migrate(
   url: string,
@@ -139,12 +150,15 @@ export async function migrate(
   );
   const sql = connect(url, {
     max: 1,
-    // PostgreSQL's own notices, "already exists, skipping", are not for the reader.
+    // PostgreSQL's own notices, such as "already exists, skipping", are left out.
     onnotice: ({ message = '', hint }) => message.startsWith('collecta') && onNotice({ message, hint }),
   });
   const applied: string[] = [];
 
-  /** Applies the next pending file, or repairs where none is; the locks are the transaction's, for a pooler's sake. */
+  /**
+   * Applies the next pending migration and returns its filename; if none is pending, it runs repair.sql. The advisory
+   * lock is a transaction's and not a session's, so that this works through a transaction pooler.
+   */
   async function applyNext(): Promise<string | undefined> {
     return await sql.begin(async tx => {
       await tx`set local search_path = pg_catalog, pg_temp`;
@@ -175,7 +189,7 @@ export async function migrate(
         applied.push(filename);
         attempt = 1;
       } catch (error) {
-        // Waiting longer in the queue would make every writer wait with us: let them pass, then try again.
+        // While a migration waits for a lock, writers queue behind it. So it gives up, lets them pass and tries again.
         if ((error as { code?: string }).code !== '55P03' || attempt++ >= lockAttempts) throw error;
         onWait('a transaction holds a lock that the migration needs');
         await pause(500);
@@ -190,24 +204,27 @@ export async function migrate(
 export type InstallStatus = {
   state: 'not installed' | 'pending' | 'up to date';
   pending: string[];
-  /** The server takes no writes: a standby, or default_transaction_read_only is on. */
+  /** The server is a standby, or default_transaction_read_only is on. */
   readOnly?: true;
 };
 
-/** What `migrate` would do. A database that is ahead of this version counts as up to date: old and new runners overlap during an upgrade. */
+/**
+ * What `migrate` would do. A database that is ahead of this version counts as up to date, because runners of the old
+ * version keep running while an upgrade is rolled out.
+ */
 export async function status(url: string, folder: URL = sqlFolder): Promise<InstallStatus> {
   const migrations = await readMigrations(folder);
-  // Single statements: a pooler that pools by statement refuses transactions.
+  // It sends single statements, since a pooler in statement mode refuses transactions.
   const sql = openPool(url, { max: 1, prepare: false });
   try {
     const [row] = await sql`select pg_catalog.to_regclass('collecta.migrations') is not null as installed,
       pg_catalog.current_setting('transaction_read_only')::boolean as read_only`;
     const ledger = row?.installed ? await readLedger(sql) : [];
-    const onlyRead = row?.read_only ? { readOnly: true as const } : {};
-    const known = new Set(ledger.map(row => row.filename));
-    const pending = migrations.map(each => each.filename).filter(name => !known.has(name));
-    if (known.size === 0) return { state: 'not installed', pending, ...onlyRead };
-    return { state: pending.length > 0 ? 'pending' : 'up to date', pending, ...onlyRead };
+    const readOnly = row?.read_only ? { readOnly: true as const } : {};
+    const installed = new Set(ledger.map(row => row.filename));
+    const pending = migrations.map(each => each.filename).filter(name => !installed.has(name));
+    if (installed.size === 0) return { state: 'not installed', pending, ...readOnly };
+    return { state: pending.length > 0 ? 'pending' : 'up to date', pending, ...readOnly };
   } finally {
     await sql.end({ timeout: 5 });
   }

@@ -1,20 +1,23 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { connect, type Sql } from '../database/connect.ts';
 
-/** What the install may have created (sql/prepare.sql); roles belong to the cluster, so other databases may use them. */
+/**
+ * The roles that sql/prepare.sql may have created, without their prefix. Roles belong to the whole server, so other
+ * databases may use them too.
+ */
 const roles = ['owner', 'capture', 'writer', 'viewer', 'dispatcher', 'inbound', 'reader', 'operator'];
 
 export type Plan = {
-  /** Functions of ours that triggers on the user's tables call: dropping them drops the triggers. */
+  /** Our functions that triggers on the user's tables call. Dropping a function drops its triggers. */
   captures: { procedure: string; tables: string[] }[];
-  /** Objects outside the schema that use it and would go with it: column defaults, views. */
+  /** Objects outside our schemas that use them and would be dropped with them, such as column defaults and views. */
   dependents: string[];
   tables: number;
   size: string;
   roles: string[];
 };
 
-/** What `uninstall` would drop; undefined where collecta is not installed. */
+/** What `uninstall` would drop; undefined if collecta is not installed. */
 export async function planUninstall(sql: Sql): Promise<Plan | undefined> {
   const [schema] = await sql<{ tables: number; size: string }[]>`
     select count(c.oid)::int as tables, pg_size_pretty(coalesce(sum(pg_total_relation_size(c.oid)), 0)) as size
@@ -24,15 +27,17 @@ export async function planUninstall(sql: Sql): Promise<Plan | undefined> {
   const captures = await sql<Plan['captures']>`
     select p.oid::regprocedure::text as procedure, array_agg(distinct t.tgrelid::regclass::text) as tables
     from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class c on c.oid = t.tgrelid
-    where p.pronamespace in (select oid from pg_namespace where nspname in ('collecta', 'collecta_modules')) and c.relnamespace <> 'collecta'::regnamespace
+    where p.pronamespace in (select oid from pg_namespace where nspname in ('collecta', 'collecta_modules'))
+      and c.relnamespace <> 'collecta'::regnamespace
     group by p.oid order by 2, 1`;
   const dependents = await sql<{ description: string }[]>`
     with recursive ours(class, id) as (
-      select 'pg_namespace'::regclass::oid, oid from pg_namespace where nspname in ('collecta', 'collecta_modules', 'collecta_rows')
+      select 'pg_namespace'::regclass::oid, oid from pg_namespace
+      where nspname in ('collecta', 'collecta_modules', 'collecta_rows')
       union
       select next.* from ours, lateral (
         select classid, objid from pg_depend where refclassid = ours.class and refobjid = ours.id
-        union all -- a view goes with its rule
+        union all -- a view depends on us through its rule, and is dropped with it
         select refclassid, refobjid from pg_depend where classid = ours.class and objid = ours.id and deptype = 'i'
       ) as next
     )
@@ -43,23 +48,26 @@ export async function planUninstall(sql: Sql): Promise<Plan | undefined> {
     order by 1`;
   const [prefix] = await sql<{ function: string | null }[]>`
     select to_regprocedure('collecta.role_prefix()')::text as function`;
-  const [of] = prefix?.function ? await sql`select collecta.role_prefix() as roles` : [{ roles: 'collecta_' }];
-  const names = roles.map(name => `${of?.roles}${name}`);
-  const found = await sql<{ rolname: string }[]>`select rolname from pg_roles where rolname = any(${names}) order by 1`;
+  const [setting] = prefix?.function ? await sql`select collecta.role_prefix() as prefix` : [{ prefix: 'collecta_' }];
+  const names = roles.map(name => `${setting?.prefix}${name}`);
+  const existing = await sql<{ rolname: string }[]>`
+    select rolname from pg_roles where rolname = any(${names}) order by 1`;
   return {
     ...schema,
     captures,
     dependents: dependents.map(row => row.description),
-    roles: found.map(row => row.rolname),
+    roles: existing.map(row => row.rolname),
   };
 }
 
 /**
- * Takes collecta out of the database: the triggers table by table, then the schema with all history, then the roles that
- * nothing else needs. `say` is told each step when it is done. Returns whether everything went.
+ * Removes collecta from the database: first the triggers table by table, then the schemas with all history, then the
+ * roles that nothing else needs. Calls `say` after each step. Returns whether all roles were dropped.
  */
 export async function uninstall(sql: Sql, plan: Plan, say: (line: string) => void): Promise<boolean> {
-  /** A DROP that waits for a lock stops every writer behind it: waits little, lets them pass, tries again. */
+  /**
+   * Runs a DROP. While it waits for a lock, writers queue behind it. So it gives up soon, lets them pass and retries.
+   */
   async function drop(statement: string) {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -77,9 +85,8 @@ export async function uninstall(sql: Sql, plan: Plan, say: (line: string) => voi
     await drop(`drop function if exists ${procedure} cascade`);
     say(`detached ${tables.join(', ')}: ${procedure}`);
   }
-  await drop(
-    'select pg_advisory_xact_lock(1668246636, 4); drop schema if exists collecta_rows, collecta_modules, collecta cascade',
-  );
+  await drop(`select pg_advisory_xact_lock(1668246636, 4);
+    drop schema if exists collecta_rows, collecta_modules, collecta cascade`);
   say('dropped the schema collecta');
 
   let complete = true;
@@ -100,11 +107,14 @@ export async function uninstall(sql: Sql, plan: Plan, say: (line: string) => voi
   return complete;
 }
 
-/** Connects, plans and, with `yes`, drops. Returns the exit status: 0 when it is gone, 1 when nothing was done. */
+/**
+ * Prints what would be dropped, or with `yes` drops it. Returns the exit status: 0 if collecta is no longer installed,
+ * 1 if nothing was dropped.
+ */
 export async function uninstallCommand(url: string, yes: boolean, say: (line: string) => void): Promise<number> {
   const sql = connect(url, { max: 1 });
   try {
-    // The only session: nothing that somebody planted in another schema is called from here on.
+    // `max: 1` makes this the only session. With this search_path no function or operator of another schema is called.
     await sql`set search_path = pg_catalog, pg_temp`;
     const plan = await planUninstall(sql);
     if (!plan) {

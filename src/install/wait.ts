@@ -4,8 +4,8 @@ import type { Log } from '../log.ts';
 import { status } from './migrate.ts';
 
 /**
- * Comes back when the database can be reached and is installed, or when `signal` aborts; says what it waits for.
- * Throws what is neither: a wrong package, a missing right.
+ * Resolves when the database can be reached and collecta is installed in it, or when `signal` aborts. Logs what it
+ * waits for. Throws other errors, such as a damaged package or a missing privilege.
  */
 export async function waitUntilInstalled(url: string, log: Log, signal: AbortSignal): Promise<void> {
   const database = describeDatabase(url);

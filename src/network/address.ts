@@ -1,12 +1,13 @@
 import net from 'node:net';
 import ipaddr from 'ipaddr.js';
 
-/** A named block of addresses. */
+/** A block of addresses, with the name that error messages give it. */
 export type Range = { name: string; cidr: string };
 
 /**
- * All that is not plain global unicast: IANA's IPv4 and IPv6 special-purpose registries, and, so that IPv6 is denied by
- * default, every block of its address space registry beside 2000::/3. No range lies within another: each one counts.
+ * All addresses that are not plain global unicast. These are the ranges of IANA's IPv4 and IPv6 special-purpose
+ * registries, and every block of the IPv6 address space registry except 2000::/3, so that IPv6 is denied by default. No
+ * range lies within another.
  */
 export const specialRanges: readonly Range[] = Object.entries({
   'this network': '0.0.0.0/8',
@@ -30,11 +31,11 @@ export const specialRanges: readonly Range[] = Object.entries({
   '6bone': '3ffe::/16',
   'unique local': 'fc00::/7',
   'site-local': 'fec0::/10',
-  // An interface id, under any prefix: these two are held against the last 64 bits alone.
+  // ISATAP marks the interface id under any prefix, so `within` compares these two with the last 64 bits only.
   ISATAP: '::5efe:0:0/96 ::200:5efe:0:0/96',
 }).flatMap(([name, cidrs]) => cidrs.split(' ').map(cidr => ({ name, cidr })));
 
-/** The well-known prefix of NAT64 (RFC 6052): what lies in it is judged by the IPv4 address inside. */
+/** The well-known prefix of NAT64 (RFC 6052). An address in it is judged by the IPv4 address that it contains. */
 const wellKnownNat64 = '64:ff9b::/96';
 const nat64Lengths = [32, 40, 48, 56, 64, 96];
 
@@ -43,18 +44,18 @@ export type Network = Range & { network: [Address, number] };
 export const parseRange = (range: Range): Network => ({ ...range, network: ipaddr.parseCIDR(range.cidr) });
 export const specialNetworks = specialRanges.map(parseRange);
 
-// ipaddr.js alone reads 010.0.0.1 as 8.0.0.1: only what net.isIP accepts reaches it. A mapped form is what it maps.
+// net.isIP is asked first, because ipaddr.js reads 010.0.0.1 as 8.0.0.1. An IPv4-mapped address becomes the IPv4 one.
 export const parseAddress = (text: string): Address | null =>
   net.isIP(text) === 0 || text.includes('%') ? null : ipaddr.process(text);
 
-/** Whether an address lies in a network of its own kind. */
+/** Whether an address lies in a network. An IPv4 address never lies in an IPv6 network, and vice versa. */
 export function within(address: Address, { name, network }: Network): boolean {
   if (address.kind() !== network[0].kind()) return false;
   const parts = name === 'ISATAP' ? [0, 0, 0, 0, ...(address as ipaddr.IPv6).parts.slice(4)] : null;
   return ((parts ? new ipaddr.IPv6(parts) : address) as ipaddr.IPv6).match(network as [ipaddr.IPv6, number]);
 }
 
-/** The networks of NAT64 prefixes, as RFC 6052 allows them. Throws if one is malformed. */
+/** Parses NAT64 prefixes (CIDRs) and adds the well-known one. Throws if RFC 6052 does not allow a prefix. */
 export function parseNat64(prefixes: readonly string[]): Network[] {
   return [wellKnownNat64, ...prefixes].map(cidr => {
     const [address = '', bits] = cidr.split('/');
@@ -69,7 +70,7 @@ export function parseNat64(prefixes: readonly string[]): Network[] {
   });
 }
 
-/** Whether a text is a NAT64 prefix that the guard takes. */
+/** Whether `parseNat64` accepts the text. */
 export function isNat64Prefix(text: string): boolean {
   try {
     return parseNat64([text]).length > 0;
@@ -78,11 +79,14 @@ export function isNat64Prefix(text: string): boolean {
   }
 }
 
-/** The IPv4 address that a NAT64 gateway translates `address` to; the address itself where it lies in none of the prefixes. */
+/**
+ * The IPv4 address that a NAT64 gateway translates `address` to, or `address` itself if it is in none of the prefixes.
+ */
 export function throughNat64(address: Address, prefixes: readonly Network[]): Address {
   const prefix = prefixes.find(network => within(address, network));
   if (prefix === undefined) return address;
-  // RFC 6052, section 2.2: the four bytes follow the prefix, and leave out the ninth byte of the address.
+  // RFC 6052, section 2.2: the four bytes of the IPv4 address follow the prefix, and skip the ninth byte of the
+  // address.
   const bytes = address.toByteArray().filter((_, index) => prefix.network[1] === 96 || index !== 8);
   const start = prefix.network[1] / 8;
   return ipaddr.fromByteArray(bytes.slice(start, start + 4));
@@ -90,7 +94,10 @@ export function throughNat64(address: Address, prefixes: readonly Network[]): Ad
 
 const wellKnownPrefixes = parseNat64([]);
 
-/** Whether an address (no name, no zone id) is plain global unicast: in none of the ranges, mapped and NAT64 forms unwrapped. */
+/**
+ * Whether a text is an address of plain global unicast, which means that it lies in none of `ranges`. IPv4-mapped and
+ * NAT64 addresses are judged by the IPv4 address inside. False for a host name and for an address with a zone id.
+ */
 export function isPublicAddress(address: string, ranges: readonly Range[] = specialRanges): boolean {
   const given = parseAddress(address);
   const parsed = given && throughNat64(given, wellKnownPrefixes);

@@ -132,8 +132,8 @@ export function createClaimer(
   async function call({ deliveries, bytes, perEndpoint, except = [] }: Room, everything: boolean) {
     // Cancelled by the pool and not by statement_timeout, which a pooler would refuse as a parameter of the connection.
     const [row] = await pool.within(patienceMs)`
-      select * from collecta.claim_deliveries(${deliveries}, ${bytes}, ${perEndpoint}, ${environment}, ${runner()}, ${cursor},
-        ${except}, ${everything})`;
+      select * from collecta.claim_deliveries(${deliveries}, ${bytes}, ${perEndpoint}, ${environment}, ${runner()},
+        ${cursor}, ${except}, ${everything})`;
     return claimRow.parse(row);
   }
 

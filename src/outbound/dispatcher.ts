@@ -46,8 +46,9 @@ export type Shared = {
 const shortestRestMs = 1_000;
 
 /**
- * Delivers until `signal` aborts. With `rest` it delivers until nothing has been due for a while, closes every session, and
- * begins again when the rest ends: when the next delivery is due, when somebody notes work, or after COLLECTA_IDLE_INTERVAL_HOURS.
+ * Delivers until `signal` aborts. With `rest` it delivers until nothing has been due for a while, and closes every
+ * session. It begins again when the rest ends: when the next delivery is due, when somebody notes work, or after
+ * COLLECTA_IDLE_INTERVAL_HOURS.
  */
 export async function dispatch(
   config: Config,
@@ -71,9 +72,8 @@ export async function dispatch(
 /**
  * Runs until `signal` aborts: claim → sign → POST → record. None of these steps waits for another one. When `signal`
  * aborts, the dispatcher stops claiming, lets the requests under way finish within `config.stopTimeoutMs`, gives back
- * the deliveries that have not begun, and resolves.
- * With `rest` it also ends when nothing has been due for `config.idleAfterMs`, and resolves to for how many milliseconds
- * nothing will be.
+ * the deliveries that have not begun, and resolves. With `rest` it also ends when nothing has been due for
+ * `config.idleAfterMs`, and resolves to the number of milliseconds for which nothing will be due.
  */
 async function runDispatcher(
   config: Config,

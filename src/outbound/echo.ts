@@ -11,7 +11,9 @@ export const isCredential = (name: string, value: string): boolean =>
 
 const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
 
-/** Shorter ones occur inside words by chance, so they are looked for between other characters than letters and digits. */
+/**
+ * Shorter ones occur inside words by chance, so they are looked for between other characters than letters and digits.
+ */
 const longEnough = 8;
 const asPattern = (text: string) =>
   text.length >= longEnough ? escaped(text) : `(?<![A-Za-z0-9])${escaped(text)}(?![A-Za-z0-9])`;
@@ -64,7 +66,10 @@ function echoOf(endpoint: Endpoint): Echo {
 
 const cutMark = /\n\[cut after \d+ bytes\](\n\[cleaned: [^\n]*\])?$/;
 
-/** A text that a receiver sent, without the endpoint's credentials. Where it was cut, neither is a beginning of one left. */
+/**
+ * A text that a receiver sent, without the endpoint's credentials. Where it was cut, neither is a beginning of one
+ * left.
+ */
 export function withoutEcho(text: string, endpoint: Endpoint): string {
   const echo = text === '' ? null : echoOf(endpoint);
   if (echo === null) return text;

@@ -13,8 +13,8 @@ export type DeliveryRequest = {
 /** The result of one POST. Durations are in milliseconds, and null if the exchange did not get that far. */
 export type DeliveryResult = {
   /**
-   * `withdrawn`: nothing was sent, because `signal` was aborted or `mayBegin` returned false. `lost`: `signal` was aborted
-   * before the receiver answered. Neither is an attempt.
+   * `withdrawn`: nothing was sent, because `signal` was aborted or `mayBegin` returned false. `lost`: `signal` was
+   * aborted before the receiver answered. Neither is an attempt.
    */
   outcome: 'delivered' | 'failed' | 'blocked' | 'withdrawn' | 'lost';
   status: number | null;

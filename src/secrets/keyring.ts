@@ -7,7 +7,7 @@ import {
   randomBytes,
 } from 'node:crypto';
 
-/** A secret that was sealed by a key which is not in the keyring. */
+/** The secret was sealed by a key that is not in the keyring. */
 export class MissingKey extends Error {
   override readonly name = 'MissingKey';
   readonly keyId: string;
@@ -18,32 +18,41 @@ export class MissingKey extends Error {
 }
 
 export type Keyring = {
-  /** The id of the key that seals; undefined without a key. */
+  /** The id of the key that seals; undefined if there is no key. */
   readonly sealsBy: string | undefined;
   has(keyId: string): boolean;
-  /** Seals for one endpoint: opened for another, it is refused. Without a key it comes back as it is. */
+  /** Seals a secret for one endpoint. If there is no key, it returns the plain secret. */
   seal(secret: string, endpointId: string): string;
-  /** What was sealed; a plain one as it is. Throws MissingKey, or an Error where it was damaged or is another endpoint's. */
+  /**
+   * Returns the secret that was sealed, or `stored` itself if it is plain. Throws MissingKey if the key is not in the
+   * keyring, and an Error if the value is damaged or was sealed for another endpoint.
+   */
   open(stored: string, endpointId: string): string;
 };
 
 const algorithm = 'aes-256-gcm';
 const nonceBytes = 12;
 const tagBytes = 16;
-const form = /^sealed:v1:([0-9a-f]{8}):([A-Za-z0-9+/]+={0,2})$/;
+const sealedPattern = /^sealed:v1:([0-9a-f]{8}):([A-Za-z0-9+/]+={0,2})$/;
 
 /** Whether a value is one key of COLLECTA_SECRET_KEY: 32 bytes in base64. */
 export const isSealingKey = (text: string): boolean => /^[A-Za-z0-9+/]{43}=$/.test(text);
 
-/** What an endpoint's sealed headers are bound to: they cannot be passed off as its secret, nor the other way round. */
+/**
+ * The id that an endpoint's headers are sealed for. It differs from the id for the secret, so that nobody can store
+ * sealed headers as the secret, or the sealed secret as headers.
+ */
 export const headersOf = (endpointId: string): string => `${endpointId}/headers`;
 
 export const isSealed = (stored: string): boolean => stored.startsWith('sealed:');
 
 /**
- * Seals endpoint secrets with AES-256-GCM by keys that the database never sees: `sealed:v1:<key id>:<base64 of nonce,
- * ciphertext and tag>`. `keys` is COLLECTA_SECRET_KEY: the first one seals, all open. A key's id is the beginning of its
- * SHA-256. The endpoint's id is authenticated too, so that whoever can write the table cannot move one to another endpoint.
+ * Seals endpoint secrets with AES-256-GCM. The keys are never in the database. `keys` is COLLECTA_SECRET_KEY, one or
+ * more keys with commas between them: the first one seals, and all of them open. Throws if a key is malformed.
+ *
+ * A sealed value is `sealed:v1:<key id>:<base64 of nonce, ciphertext and tag>`. A key's id is the first 8 hex digits of
+ * its SHA-256. The endpoint's id is authenticated as well, so that somebody who can write the table cannot move a
+ * sealed secret to another endpoint.
  */
 export function createKeyring(keys: string | undefined): Keyring {
   const ring = new Map<string, KeyObject>();
@@ -66,7 +75,7 @@ export function createKeyring(keys: string | undefined): Keyring {
     },
     open(stored, endpointId) {
       if (!isSealed(stored)) return stored;
-      const [, keyId, encoded] = form.exec(stored) ?? [];
+      const [, keyId, encoded] = sealedPattern.exec(stored) ?? [];
       const bytes = Buffer.from(encoded ?? '', 'base64');
       if (!keyId || bytes.length < nonceBytes + tagBytes) throw new Error('the sealed secret is malformed');
       const key = ring.get(keyId);

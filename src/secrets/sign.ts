@@ -1,6 +1,9 @@
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 
-/** One endpoint secret, prepared once for any number of signatures; a `KeyObject` prints nothing of the secret. */
+/**
+ * One endpoint secret, prepared once for any number of signatures: `raw` for `x-webhook-signature`, `standard` for
+ * `webhook-signature`. A `KeyObject` does not show the secret if it is logged.
+ */
 export type SigningKey = { readonly raw: KeyObject; readonly standard: KeyObject };
 
 export type Verification = { ok: true; reason: null } | { ok: false; reason: string };
@@ -9,9 +12,10 @@ const valid: Verification = { ok: true, reason: null };
 const toleranceSeconds = 300;
 
 /**
- * Prepares a secret. `X-Webhook-Signature` is keyed with the whole string's UTF-8 bytes, as it was shown;
- * `webhook-signature` with the base64 after `whsec_` (https://www.standardwebhooks.com), or the same UTF-8 bytes
- * without that prefix. Throws for an empty secret and for bad base64 after `whsec_`, without quoting either.
+ * Prepares a secret. The key of `X-Webhook-Signature` is the whole secret as UTF-8 bytes. The key of
+ * `webhook-signature` is what the base64 after `whsec_` decodes to (https://www.standardwebhooks.com), or the whole
+ * secret as UTF-8 bytes if it does not begin with `whsec_`. Throws if the secret is empty, and if the text after
+ * `whsec_` is not base64; the messages do not quote the secret.
  */
 export function parseSecret(secret: string): SigningKey {
   if (secret === '') throw new Error('the secret is empty');
@@ -31,8 +35,9 @@ const standardSignature = (key: SigningKey, id: string, timestamp: number | stri
   `v1,${createHmac('sha256', key.standard).update(`${id}.${timestamp}.`).update(body).digest('base64')}`;
 
 /**
- * The four signature headers of one delivery, names in lower case. While a rotation overlaps, the old secret comes
- * first: it alone makes `x-webhook-signature`, and `webhook-signature` carries one signature for each.
+ * The four signature headers of one delivery, with lower-case names. `keys` has one key, or two during the overlap of a
+ * rotation, the old one first. `x-webhook-signature` is made with the first key only; `webhook-signature` has one
+ * signature for each key. Throws if there is no key.
  */
 export function signatureHeaders(
   keys: readonly SigningKey[],
@@ -52,13 +57,14 @@ export function signatureHeaders(
   };
 }
 
-// Both are ASCII of one length here (checked by pattern), so nothing but the comparison's result can be observed.
+// timingSafeEqual needs inputs of one length. The callers' patterns guarantee it.
 const equal = (given: string, expected: string) => timingSafeEqual(Buffer.from(given), Buffer.from(expected));
 
 /**
- * Checks a request's signature over its raw bytes against any of the keys. `headers` have lower-case names.
- * `webhook-signature` decides where it is present (it also covers id and age, 300 s either way), else
- * `x-webhook-signature`, else GitHub's `x-hub-signature-256`, which has the same form. A bad signature is a value.
+ * Checks the signature of a request over the raw bytes of its body. It is valid if it matches any of the keys. The
+ * names in `headers` are lower case. If `webhook-signature` is present, only that header is checked; it also covers the
+ * id and the timestamp, which must be within 300 s of `nowSeconds`. Otherwise it checks `x-webhook-signature`, or else
+ * GitHub's `x-hub-signature-256`, which has the same form. Never throws because of a bad signature.
  */
 export function verifySignature(
   keys: readonly SigningKey[],

@@ -58,6 +58,86 @@ t.test('too many wrong passwords are refused without asking the database', async
   t.equal((await login('ada', 'ada')).status, 303, 'nobody else is locked out');
 });
 
+t.test('tries at the same moment are counted too, and so are many names from one address', async t => {
+  const { client } = await openConsole(t, url);
+  const statuses = await Promise.all(
+    Array.from({ length: 30 }, async () => (await client().login('vera', 'wrong')).status),
+  );
+  t.ok(statuses.filter(status => status === 401).length <= 10, `${statuses}`);
+  t.notOk(statuses.includes(303));
+  const spread: number[] = [];
+  for (let n = 0; n < 70; n++) spread.push((await client().login(`nobody-${n}`, 'wrong')).status);
+  t.equal(spread.at(-1), 429, 'not by another name each time either');
+  t.ok(spread.filter(status => status === 401).length <= 60);
+});
+
+t.test(
+  'a session is the one that the login made, and ends with the log-out, its sessions of PostgreSQL too',
+  async t => {
+    const { client, origin } = await openConsole(t, url);
+    const planted = `collecta_console=${'A'.repeat(43)}`;
+    const ada = client();
+    const entered = await ada.post('/console/login', { name: 'ada', password: 'ada' }, { cookie: planted });
+    const cookie = (entered.headers.get('set-cookie') ?? '').split(';')[0] as string;
+    t.not(cookie, planted);
+    t.equal(
+      (await client({ cookie: planted }).send('/console/')).status,
+      303,
+      'a cookie that somebody planted opens nothing',
+    );
+    t.equal((await client({ cookie }).send('/console/')).status, 200);
+    const sessions = async () =>
+      (await sql`select from pg_stat_activity where usename = 'ada' and datname = current_database()`).length;
+    t.ok((await sessions()) > 0);
+
+    // Another one of the same role watches, so that the query goes on.
+    const other = client();
+    const otherCookie = ((await other.login('ada', 'ada')).headers.get('set-cookie') ?? '').split(';')[0] as string;
+    const stop = new AbortController();
+    const watch = async (of: string) => {
+      const seen = { text: '', ended: false };
+      const answer = await fetch(`${origin}/console/tail/events`, {
+        headers: { cookie: of, accept: 'text/event-stream' },
+        signal: stop.signal,
+      });
+      void (async () => {
+        for await (const chunk of answer.body!) seen.text += Buffer.from(chunk).toString();
+        seen.ended = true;
+      })().catch(() => {});
+      await until('it is connected', () => seen.text.includes('event: ready'));
+      return seen;
+    };
+    const stays = await watch(otherCookie);
+    const leaves = await watch(cookie);
+    await client({ cookie }).post('/console/logout', {});
+    await example.happen();
+    await until('the other one sees it', () => stays.text.includes('event: attempts'));
+    await until('the stream of who logged out ends', () => leaves.ended);
+    t.notMatch(leaves.text, 'event: attempts');
+    await other.post('/console/logout', {});
+    await until('no session of PostgreSQL is left', async () => (await sessions()) === 0);
+    await until('the other stream ends', () => stays.ended, 30_000);
+    stop.abort();
+  },
+);
+
+t.test('a page that refreshes itself keeps nobody logged in', async t => {
+  const { client } = await openConsole(t, url);
+  const ada = client();
+  await ada.login('ada', 'ada');
+  const real = Date.now;
+  t.teardown(() => {
+    Date.now = real;
+  });
+  const after = (minutes: number) => {
+    Date.now = () => real() + minutes * 60_000;
+  };
+  after(20);
+  t.equal((await ada.send('/console/actions', { headers: { 'x-collecta-refresh': '1' } })).status, 200);
+  after(40);
+  t.equal((await ada.send('/console/actions')).status, 303, 'idle for 40 minutes');
+});
+
 t.test('a name that the server lets in without a password does not get in', async t => {
   const other = await server.database();
   const [{ hba_file: file } = {}] = await sql`show hba_file`;
@@ -232,6 +312,16 @@ t.test('a proxy that names the person: by set role, and one header only', async 
     { done_by: 'ada', login: 'console_login' },
   ]);
   t.equal((await ada.send('/console/login')).status, 404, 'there is no other way in');
+  const elsewhere = await openConsole(t, asConsole, {
+    COLLECTA_CONSOLE_TRUST_HEADER: 'X-Forwarded-User',
+    COLLECTA_CONSOLE_TRUST_FROM: '10.0.0.0/8,fd00::1',
+  });
+  t.equal((await elsewhere.client({ 'x-forwarded-user': 'ada' }).send('/console/')).status, 403, 'not from the proxy');
+  const network = await openConsole(t, asConsole, {
+    COLLECTA_CONSOLE_TRUST_HEADER: 'X-Forwarded-User',
+    COLLECTA_CONSOLE_TRUST_FROM: '10.0.0.0/8,127.0.0.1',
+  });
+  t.equal((await network.client({ 'x-forwarded-user': 'ada' }).send('/console/')).status, 200);
 });
 
 t.test('row security holds on the page as it does in SQL', async t => {
@@ -399,6 +489,10 @@ t.test('filters are URLs, pages are keysets: every attempt is on exactly one pag
     ['status=503&outcome=exhausted', `response_status = 503 and outcome = 'exhausted'`],
     ['record=rec_77&module=orders', `record_id = 'rec_77' and module = 'orders'`],
     ['outcome=blocked&module=orders', `outcome = 'blocked'`],
+    [
+      'endpoint=erp&outcome=failed',
+      `endpoint_id = (select endpoint_id from collecta.endpoints where name = 'erp') and outcome = 'failed'`,
+    ],
   ];
   for (const [query, where] of cases) {
     const expected = await wanted(where);
@@ -470,6 +564,19 @@ t.test('the path is the setting’s, also the root', async t => {
     const ada = client();
     const answer = await ada.post(`${base}/login`, { name: 'ada', password: 'ada' }, { origin });
     t.equal(answer.headers.get('location'), overview);
+    for (const to of [
+      '//elsewhere.example/',
+      '/\t/elsewhere.example/',
+      '/\n/elsewhere.example/',
+      '/\\elsewhere.example/',
+    ])
+      t.equal(
+        (await client().post(`${base}/login`, { name: 'ada', password: 'ada', to }, { origin })).headers.get(
+          'location',
+        ),
+        overview,
+        JSON.stringify(to),
+      );
     t.match(answer.headers.get('set-cookie'), `Path=${path};`);
     const page = await ada.text(overview);
     t.match(page, `<link rel="stylesheet" href="${base}/assets/console.css">`);

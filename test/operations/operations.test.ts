@@ -8,6 +8,7 @@ import { healthcheck } from '../../src/operations/healthcheck.ts';
 import { serveOperations } from '../../src/operations/serve.ts';
 import { tail } from '../../src/operations/tail.ts';
 import { freePort, useServer } from '../support/database.ts';
+import { startRunner, until } from '../support/runner.ts';
 
 const server = await useServer();
 
@@ -265,4 +266,54 @@ t.test('tail follows attempts', async t => {
   t.match(lines[0], / failed 500 orders record_created 1 attempt 1 /);
   t.match(lines[1], / delivered 200 orders record_created 1 attempt 2 /);
   stop.abort();
+});
+
+t.test('the runbook’s table of sessions names all that pg_stat_activity shows, and nothing else', async t => {
+  const [, section = ''] = readFileSync('docs/runbook.md', 'utf8').split(/^## Sessions$/m);
+  const rows = [...section.matchAll(/^\| (`.*?) \|/gm)].map(([, cell]) => cell as string);
+  const documented = rows.flatMap(cell => [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name as string)).sort();
+  const { sql, url } = await prepared();
+  await sql.unsafe(`drop role if exists eve; create role eve login password 'eve' in role collecta_reader`);
+  const [port, inbound] = [await freePort(), await freePort()];
+  const runner = await startRunner(url, {
+    command: 'run',
+    env: { COLLECTA_OPERATIONS_PORT: String(port), COLLECTA_PORT: String(inbound) },
+  });
+  const origin = `http://127.0.0.1:${port}`;
+  await runner.logged('serving operations');
+  const seen = new Set<string>();
+  const stop = new AbortController();
+  const ended = tail(url, { endpoint: undefined, failed: false, last: 5 }, stop.signal, () => {});
+  await until(
+    'each of them was seen',
+    async () => {
+      await Promise.all([
+        ...['/readyz', '/metrics'].map(path => fetch(origin + path).then(answer => answer.text())),
+        fetch(`http://127.0.0.1:${inbound}/api/webhooks/orders/none`, { method: 'POST', body: '{}' }).then(a =>
+          a.text(),
+        ),
+        fetch(`${origin}/console/login`, {
+          method: 'POST',
+          body: 'name=eve&password=eve',
+          redirect: 'manual',
+          headers: { 'content-type': 'application/x-www-form-urlencoded', 'sec-fetch-site': 'same-origin', origin },
+        }),
+        doctor(readConfig({ DATABASE_URL: url }), () => {}),
+        (async () => {
+          for (let n = 0; n < 20; n++) {
+            const found = await sql`select distinct application_name as name from pg_stat_activity
+              where datname = current_database() and application_name like 'collecta-webhooks%'`;
+            for (const { name } of found) seen.add(name.replace(/^collecta-webhooks ?/, ''));
+            await new Promise(done => setTimeout(done, 20));
+          }
+        })(),
+      ]);
+      return documented.every(name => seen.has(name));
+    },
+    30_000,
+  ).catch(() => {});
+  stop.abort();
+  await ended;
+  await runner.stop();
+  t.strictSame([...seen].sort(), documented);
 });

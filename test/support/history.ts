@@ -23,6 +23,7 @@ export async function fillHistory(
         for parent in select unnest(array['events', 'delivery_attempts']) loop
           execute format('create table if not exists collecta.%I partition of collecta.%I for values from (%L) to (%L)',
             parent || to_char(day, '_YYYYMMDD'), parent, day::timestamptz, (day + 1)::timestamptz);
+          execute format('alter table collecta.%I owner to collecta_owner', parent || to_char(day, '_YYYYMMDD'));
         end loop;
       end loop;
     end $$;
@@ -115,7 +116,7 @@ export async function consoleExample(sql: Sql) {
       happened += 3;
       await sql`
         insert into collecta.delivery_attempts
-        select (jsonb_populate_record(null::collecta.delivery_attempts, to_jsonb(a) || jsonb_build_object('id', collecta.new_id('dlv'), 'started_at', now(), 'finished_at', now()))).*
+        select (jsonb_populate_record(null::collecta.delivery_attempts, to_jsonb(a) || jsonb_build_object('id', collecta.new_id('dlv'), 'started_at', now() - a.total_ms * interval '1 ms', 'finished_at', now()))).*
         from (select * from collecta.delivery_attempts where outcome = 'delivered' order by id desc limit 3) a`;
       return happened;
     },

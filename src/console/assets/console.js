@@ -47,7 +47,10 @@ function offer(old, fresh) {
 
 async function refresh() {
   if (document.hidden) return;
-  const answer = await fetch(location.href, { headers: { accept: 'text/html' }, credentials: 'same-origin' });
+  const answer = await fetch(location.href, {
+    headers: { accept: 'text/html', 'x-collecta-refresh': '1' },
+    credentials: 'same-origin',
+  });
   if (!answer.ok || answer.redirected) return;
   const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
   for (const old of document.querySelectorAll('[data-region]')) {

@@ -1,0 +1,37 @@
+// Checks that no line of TypeScript, JavaScript or CSS has more than 120 columns. Biome breaks code at 120 columns, but
+// not comments and strings.
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { root } from './releases.ts';
+
+const columns = 120;
+/** Folders and files that have been brought to 120 columns. */
+const checked = [
+  'scripts/',
+  'bench/',
+  'src/cli',
+  'src/config.ts',
+  'src/database/',
+  'src/demo/',
+  'src/fleet/',
+  'src/index.ts',
+  'src/install/',
+  'src/log.ts',
+  'src/metrics.ts',
+  'src/network/',
+  'src/secrets/',
+];
+
+const files = execFileSync('git', ['ls-files', '*.ts', '*.js', '*.css'], { cwd: root, encoding: 'utf8' });
+let failed = 0;
+for (const file of files.trim().split('\n')) {
+  if (!checked.some(prefix => file.startsWith(prefix))) continue;
+  for (const [index, line] of readFileSync(join(root, file), 'utf8').split('\n').entries()) {
+    const width = Array.from(line).length;
+    if (width <= columns) continue;
+    failed++;
+    console.error(`${file}:${index + 1}: ${width} columns, at most ${columns}`);
+  }
+}
+process.exit(failed > 0 ? 1 : 0);
