@@ -1,4 +1,4 @@
-// npm run bench -- [write drain latency route replicas backlog inbound memory idle fleet …]
+// npm run bench -- [write drain latency route replicas backlog inbound memory idle fleet views …]
 //   Runs the named benches, or all of them.
 // npm run bench -- compare --with FOLDER [write drain latency route replicas]
 //   Compares this commit with another one, whose checkout is in FOLDER.
@@ -10,7 +10,19 @@ import { writePages } from './page.ts';
 import { openCheckout, thisCheckout } from './product.ts';
 import { type Options, type Outcome, save } from './results.ts';
 
-const all = ['write', 'drain', 'latency', 'route', 'replicas', 'backlog', 'inbound', 'memory', 'idle', 'fleet'];
+const all = [
+  'write',
+  'drain',
+  'latency',
+  'route',
+  'replicas',
+  'backlog',
+  'inbound',
+  'memory',
+  'idle',
+  'fleet',
+  'views',
+];
 const compared = ['drain', 'write', 'latency', 'route', 'replicas'];
 
 const { positionals, values } = parseArgs({

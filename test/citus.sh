@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # COORDINATOR_URL=postgres://… test/citus.sh: the journey on a cluster of Citus that exists. Needs psql, Node and a built dist/.
 # It connects to each node by the name and port that pg_dist_node has for it, with the user, password and database of the
-# URL; WORKER_URLS (with spaces between them) says otherwise. It makes and drops the table collecta_journey, and leaves
-# an install on each node unless it ends with success.
+# URL; WORKER_URLS (with spaces between them) says otherwise. It makes and drops tables and a schema whose names begin with
+# collecta_journey, and leaves an install on each node unless it ends with success. Each line says ok, skipped or NOT OK; the
+# exit status is 1 if anything is not ok.
 set -eu
 cd "$(dirname "$0")/.."
 : "${COORDINATOR_URL:?is the URL of the coordinator}"
 ask() { psql -XqAt -v ON_ERROR_STOP=1 "$1" -c "$2"; }
 failed=0
+sqlstate_of() { # url, statement: what it is refused with
+  psql -XqAt -v VERBOSITY=sqlstate "$1" -c "$2" 2>&1 >/dev/null | grep '^ERROR' | head -1 || true
+}
 check() { # what, expected, found
   if [ "$2" = "$3" ]; then echo "ok: $1"; else echo "NOT OK: $1: expected '$2', found '$3'"; failed=1; fi
 }
@@ -16,8 +20,14 @@ pids=()
 finish() {
   for pid in "${pids[@]:-}"; do [ -z "$pid" ] || kill "$pid" 2>/dev/null || true; done
   wait 2>/dev/null || true
-  ask "$COORDINATOR_URL" 'drop table if exists public.collecta_journey' || true
+  drop_tables
   rm -rf "$folder"
+}
+drop_tables() {
+  for table in journey journey_reference journey_local; do
+    ask "$COORDINATOR_URL" "drop table if exists public.collecta_$table" >/dev/null 2>&1 || true
+  done
+  ask "$COORDINATOR_URL" 'drop schema if exists collecta_journey_tenant cascade' >/dev/null 2>&1 || true
 }
 trap finish EXIT
 
@@ -52,9 +62,30 @@ ask "$COORDINATOR_URL" 'drop table if exists public.collecta_journey; create tab
 ask "$COORDINATOR_URL" "select create_distributed_table('public.collecta_journey', 'id', shard_count => 8)" >/dev/null
 
 DATABASE_URL=$COORDINATOR_URL node dist/cli.js migrate
-refused=$(psql -XqAt -v VERBOSITY=sqlstate "$COORDINATOR_URL" \
-  -c "select collecta.attach_module('public.collecta_journey', 'journey')" 2>&1 || true)
-check 'attach_module of a distributed table is refused on the coordinator' 'ERROR:  CW002' "$refused"
+for worker in "${workers[@]}"; do
+  [ "$(ask "$worker" 'select inet_server_port() || host(inet_server_addr())')" = \
+    "$(ask "$COORDINATOR_URL" 'select inet_server_port() || host(inet_server_addr())')" ] ||
+    check 'the DDL of an install on the coordinator stays there' '' "$(ask "$worker" "select to_regnamespace('collecta')")"
+done
+check 'attach_module of a distributed table is refused on the coordinator' 'ERROR:  CW002' \
+  "$(sqlstate_of "$COORDINATOR_URL" "select collecta.attach_module('public.collecta_journey', 'journey')")"
+
+# A table that is attached and distributed afterwards: Citus refuses it, or health says that nothing is captured any more.
+ask "$COORDINATOR_URL" "create table public.collecta_journey_local (id bigint primary key);
+  select collecta.attach_module('public.collecta_journey_local', 'journey-local')" >/dev/null
+for unsafe in off on; do
+  distributed=$(sqlstate_of "$COORDINATOR_URL" "set citus.enable_unsafe_triggers = $unsafe;
+    select create_distributed_table('public.collecta_journey_local', 'id')")
+  if [ "${distributed#ERROR}" != "$distributed" ]; then
+    echo "ok: with citus.enable_unsafe_triggers = $unsafe an attached table cannot be distributed ($distributed)"
+  else
+    check 'health of a table that was distributed after it was attached' 1 "$(ask "$COORDINATOR_URL" \
+      "select count(*) from collecta.health where problem = 'no shard is on this node' and subject = 'journey-local'")"
+    break
+  fi
+done
+ask "$COORDINATOR_URL" "select collecta.detach_module('journey-local')" >/dev/null 2>&1 || true
+ask "$COORDINATOR_URL" 'drop table public.collecta_journey_local'
 
 shards=0
 databases=''
@@ -105,6 +136,9 @@ if [ "${#workers[@]}" -ge 2 ]; then
     missing=$((missing + $(ask "$worker" "select count(*) from collecta.health where problem = 'changes are not captured'")))
   done
   check 'health knows of the moved shard' 1 "$missing"
+  # Until Citus has dropped it, the old shard is there with its triggers, and health says that it is nobody's.
+  ask "$COORDINATOR_URL" 'call citus_cleanup_orphaned_resources()' >/dev/null 2>&1 ||
+    ask "$COORDINATOR_URL" 'call citus_cleanup_orphaned_shards()' >/dev/null 2>&1 || true
   for worker in "${workers[@]}"; do ask "$worker" 'select done from collecta.maintain()' >/dev/null; done
   for worker in "${workers[@]}"; do
     check 'health after maintain' '' "$(ask "$worker" "select problem from collecta.health where severity = 'error'")"
@@ -113,8 +147,50 @@ if [ "${#workers[@]}" -ge 2 ]; then
   received record_created 200
 fi
 
+deleted=$(grep -c '"event": *"record_deleted"' "$folder/received" || true)
+rest=$(ask "$COORDINATOR_URL" 'select count(*) from public.collecta_journey')
+ask "$COORDINATOR_URL" 'truncate public.collecta_journey'
+received record_deleted $((deleted + rest))
+
+# A reference table has a copy on each node. It is attached on one of them, and each change is sent once.
+ask "$COORDINATOR_URL" "create table public.collecta_journey_reference (id bigint primary key, status text);
+  select create_reference_table('public.collecta_journey_reference')" >/dev/null
+first=${workers[0]}
+check 'attach_module of a reference table is refused on a node that has a copy' 'ERROR:  CW002' \
+  "$(sqlstate_of "$first" "select collecta.attach_module('public.collecta_journey_reference', 'journey-reference')")"
+check 'the copy of a reference table is attached' 1 \
+  "$(ask "$first" "select collecta.attach_shards('public.collecta_journey_reference', 'journey-reference')")"
+created=$(grep -c '"event": *"record_created"' "$folder/received" || true)
+ask "$COORDINATOR_URL" "insert into public.collecta_journey_reference select g, 'open' from generate_series(1, 10) g"
+received record_created $((created + 10))
+sleep 3
+received record_created $((created + 10))
+
+# A table of a distributed schema (Citus 12) has one shard, on one node.
+if [ -n "$(ask "$COORDINATOR_URL" "select current_setting('citus.enable_schema_based_sharding', true)")" ]; then
+  ask "$COORDINATOR_URL" "set citus.enable_schema_based_sharding = on; create schema collecta_journey_tenant;
+    create table collecta_journey_tenant.orders (id bigint primary key, status text)" >/dev/null
+  check 'attach_module of a schema-sharded table is refused on the coordinator' 'ERROR:  CW002' \
+    "$(sqlstate_of "$COORDINATOR_URL" "select collecta.attach_module('collecta_journey_tenant.orders', 'journey-tenant')")"
+  placed=0
+  for worker in "${workers[@]}"; do
+    attached=$(ask "$worker" "select collecta.attach_shards('collecta_journey_tenant.orders', 'journey-tenant')" 2>/dev/null || echo 0)
+    placed=$((placed + attached))
+  done
+  check 'the shard of a schema-sharded table is attached on one node' 1 "$placed"
+  created=$(grep -c '"event": *"record_created"' "$folder/received" || true)
+  ask "$COORDINATOR_URL" "insert into collecta_journey_tenant.orders select g, 'open' from generate_series(1, 10) g"
+  received record_created $((created + 10))
+else
+  echo 'skipped: this Citus has no schema-based sharding'
+fi
+for worker in "${workers[@]}"; do
+  check 'health in the end' '' "$(ask "$worker" "select problem || ' ' || subject from collecta.health where severity = 'error'")"
+done
+
 if [ "$failed" -eq 0 ]; then
   kill "${pids[1]}" && wait "${pids[1]}" || true
+  drop_tables
   for url in "${workers[@]}" "$COORDINATOR_URL"; do DATABASE_URL=$url node dist/cli.js uninstall --yes; done
   echo 'the journey is complete'
 fi

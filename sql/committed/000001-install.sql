@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a2b7edc498a4dc455a65f119cf48575d2a2c6d94
+--! Hash: sha1:f4b07af18b939a80287ee42796471d5e9c11f67d
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1008,8 +1008,9 @@ comment on function collecta.captured_context() is
   'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/can_capture.sql
--- Declared immutable on purpose, as relations_to_capture: it is computed when a session plans the statement that calls it, and
--- so again whenever a right on what the statement names is granted or revoked, and costs nothing when rows are captured.
+-- Declared immutable on purpose, like relations_to_capture. A session computes it when it plans the statement that
+-- calls it, and again whenever a right on what the statement names is granted or revoked. It costs nothing when rows
+-- are captured.
 create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1324,12 +1325,13 @@ comment on function collecta.written_owner(text) is
 --! EndIncluded install/internal/own_function.sql
 --! Included install/internal/function_hash.sql
 -- It has no SET clause, so that PostgreSQL can inline it into a query over many functions. It uses names and not OIDs,
--- so that the hash is the same in a restored database.
+-- so that the hash is the same in a restored database. The source is hashed by itself, because the text of a row
+-- doubles each quote in it.
 create or replace function collecta.function_hash(f pg_catalog.pg_proc) returns text
 language sql stable
 as $$
-  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, f.prosrc, f.prosecdef, f.proconfig, f.proacl, f.provolatile,
-    f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
+  select pg_catalog.md5(row(f.proowner::pg_catalog.regrole, pg_catalog.md5(f.prosrc), f.prosecdef, f.proconfig,
+    f.proacl, f.provolatile, f.proisstrict, f.proparallel, f.prosupport::pg_catalog.regproc)::pg_catalog.text)
 $$;
 comment on function collecta.function_hash(pg_catalog.pg_proc) is
   'Returns a hash of what a function does and who may call it. A changed hash shows that somebody altered the '
@@ -1674,6 +1676,7 @@ as $template$ select $body$
 #variable_conflict use_variable
 declare
   captured_at constant timestamptz := clock_timestamp();
+  is_allowed boolean := true;
 begin
   @unless_allowed@
   -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
@@ -1728,6 +1731,7 @@ as $template$ select $body$
 #variable_conflict use_variable
 declare
   captured_at constant timestamptz := clock_timestamp();
+  is_allowed boolean := true;
 begin
   @unless_allowed@
   -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
@@ -1761,6 +1765,16 @@ begin
         select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
           captured_at, collecta.captured_context()
         from new_rows having count(*) > 0;
+        return null;
+      end if;
+      -- One small row that did not change is the most frequent reason to be here. The statement below costs twice this.
+      if exists (
+        select from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
+          (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+        where not exists (select from old_rows offset 1)
+          and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
+          and tg_relid = any (@relations@))
+      then
         return null;
       end if;
       -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables
@@ -1803,6 +1817,7 @@ as $template$ select $body$
 #variable_conflict use_variable
 declare
   captured_at constant timestamptz := clock_timestamp();
+  is_allowed boolean := true;
 begin
   @unless_allowed@
   -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
@@ -1856,6 +1871,7 @@ as $template$ select $body$
 -- Captures TRUNCATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 declare
   captured_at constant timestamptz := clock_timestamp();
+  is_allowed boolean := true;
 begin
   @unless_allowed@
   if current_setting('collecta.muted', true) = 'on' then
@@ -1910,21 +1926,23 @@ comment on function collecta.capture_otherwise_template() is
 --! Included outbound/1_capture/templates/unless_allowed.sql
 create or replace function collecta.capture_unless_allowed_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
-as $template$ select $body$-- Rights of ours that somebody revoked are no reason to fail the writer. In three steps, since without the first a name
-  -- of the next one cannot be looked up. The last one is computed when it is planned, and names whatever the rest calls, so
-  -- that it is planned again when a right on that changes.
+as $template$ select $body$-- If rights of ours were revoked, the writer must not fail. There are three steps, because
+  -- without the right that one step asks for, the names in the next step cannot be looked up. The last step is computed
+  -- when it is planned. It names whatever the function calls, so that PostgreSQL plans it again when a right on one of
+  -- these changes.
   if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
-    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
-    return null;
+    is_allowed := false;
   elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
-    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
-    return null;
+    is_allowed := false;
   elsif (case when collecta.can_capture(@capturer@, @module_id@) then false when true then true
       else 'collecta.outbox'::regclass = 0 or collecta.captured_context() = collecta.with_traceparent('', '')
         or collecta.mask_escapes(null::json) is null
         or collecta.unmask_escapes(null) is null or collecta.pick_columns(null, null, null) is null
         or collecta_rows.row_@module_id@(null, null) is null or collecta.relations_to_capture(0, '', '', '') is null
         or collecta.omitted_columns(0, '{}', '{}') is null end) then
+    is_allowed := false;
+  end if;
+  if not is_allowed then
     raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
     return null;
   end if;$body$ $template$;
@@ -5620,6 +5638,8 @@ comment on function collecta.note_action(text, bigint) is
 -- later. If another session is counting, this returns at once.
 create or replace function collecta.observe() returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
+-- Attempts are grouped by hashing. To sort them would cost four times as much.
+set enable_sort = off
 as $$
 declare
   counted_from timestamptz;
@@ -5636,15 +5656,20 @@ begin
     return false;
   end if;
   -- These expressions are evaluated for each attempt, so they must be cheap. date_part returns float8; extract would
-  -- compute in numeric.
+  -- compute in numeric. OFFSET 0 keeps the receipt's milliseconds from being computed once for each time that
+  -- latency_step names them.
   with counted as materialized (
-    select a.endpoint_id, date_bin('1 minute', a.finished_at, 'epoch') as minute, a.outcome,
-      collecta.latency_step(a.total_ms) as answer_step,
-      collecta.latency_step(case when a.outcome = 'delivered' and octet_length(a.event_id) = 36
-        then date_part('epoch', a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
-        end) as receipt_step, count(*) as attempts
-    from collecta.delivery_attempts a
-    where a.id >= collecta.attempt_id_at(counted_from) and a.id < collecta.attempt_id_at(counted_to)
+    select m.endpoint_id, m.minute, m.outcome, collecta.latency_step(m.answer_ms) as answer_step,
+      collecta.latency_step(m.receipt_ms) as receipt_step, count(*) as attempts
+    from (
+      select a.endpoint_id, date_bin('1 minute', a.finished_at, 'epoch') as minute, a.outcome,
+        a.total_ms as answer_ms,
+        case when a.outcome = 'delivered' and octet_length(a.event_id) = 36
+          then date_part('epoch', a.finished_at) * 1000 - ('x' || substr(a.event_id, 5, 12))::bit(48)::bigint
+          end as receipt_ms
+      from collecta.delivery_attempts a
+      where a.id >= collecta.attempt_id_at(counted_from) and a.id < collecta.attempt_id_at(counted_to)
+      offset 0) m
     group by 1, 2, 3, 4, 5
   ), whole as materialized (
     select c.endpoint_id, c.minute, c.outcome, c.answer_step, c.receipt_step, c.attempts from counted c
@@ -8465,6 +8490,8 @@ as $$
 declare
   capturer constant name := collecta.capturing_role();
   missing text;
+  identity constant text := collecta.database_identity();
+  on_citus constant boolean := to_regclass('pg_catalog.pg_dist_partition') is not null;
   before constant jsonb := collecta.enter_citus();
 begin
   return query select * from collecta.check_shards();
@@ -8532,7 +8559,7 @@ begin
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
   join pg_class c on c.oid = m.relation
-  where v.exclude_columns <> '{}' and v.database = collecta.database_identity()
+  where v.exclude_columns <> '{}' and v.database = identity
     and collecta.unresolved_columns(v) <> '{}';
 
   return query
@@ -8543,7 +8570,7 @@ begin
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
   join pg_class c on c.oid = m.relation
-  where v.database <> collecta.database_identity();
+  where v.database <> identity;
 
   return query
   select 'error', 'capture function was altered', m.slug,
@@ -8564,13 +8591,23 @@ begin
     from collecta.modules m
     join pg_class c on c.oid = m.relation
     cross join lateral collecta.module_members(m.relation) p
+    where c.relkind <> 'r' or on_citus
+    union all
+    -- Nearly all of them are plain tables, which need no look-up of their parts.
+    select m.slug, m.module_id, c.oid, true
+    from collecta.modules m
+    join pg_class c on c.oid = m.relation
+    where c.relkind = 'r' and not on_citus
   ), standing as (
     select member.slug, member.relid, member.is_root, c.relkind, task, t.tgenabled,
-      (t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', member.module_id, task))) as is_ours
+      -- Joined by names, and not by to_regproc, which takes a hundred times as long for thousands of functions.
+      (t.tgfoid = f.oid) as is_ours
     from member
     join pg_class c on c.oid = member.relid and c.relkind in ('r', 'p')
     cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
     left join pg_trigger t on t.tgrelid = member.relid and t.tgname = 'collecta_capture_' || task
+    left join pg_proc f on f.pronamespace = 'collecta_modules'::regnamespace
+      and f.proname = format('capture_%s_%s', member.module_id, task)
     where not (task = 'truncate' and c.relkind = 'p')
   )
   select p.severity, p.problem, s.slug, format(p.detail, s.relid::regclass, s.lacking),
@@ -8601,7 +8638,9 @@ begin
     string_agg(format('drop trigger %I on %s;', t.tgname, t.tgrelid::regclass), ' ' order by t.tgname)
   from collecta.modules m
   cross join unnest(array['insert', 'update', 'delete', 'truncate']) task
-  join pg_trigger t on t.tgfoid = to_regproc(format('collecta_modules.capture_%s_%s', m.module_id, task))
+  join pg_proc f on f.pronamespace = 'collecta_modules'::regnamespace
+    and f.proname = format('capture_%s_%s', m.module_id, task)
+  join pg_trigger t on t.tgfoid = f.oid
   where t.tgrelid <> m.relation and t.tgrelid not in (select p.relid from collecta.module_members(m.relation) p)
   group by m.slug, t.tgrelid;
 
@@ -8628,8 +8667,12 @@ begin
     collecta.truncate_remedy(c.oid)
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version and v.on_truncate = 'records'
+  join pg_class root on root.oid = m.relation
   cross join lateral (
-    select m.relation::oid union select p.relid::oid from pg_partition_tree(m.relation) p) tree (relid)
+    select m.relation::oid
+    union all
+    select p.relid::oid from pg_inherits i cross join lateral pg_partition_tree(root.oid) p
+    where root.relkind = 'p' and i.inhparent = root.oid group by p.relid) tree (relid)
   join pg_class c on c.oid = tree.relid and c.relkind = 'r'
   cross join lateral collecta.truncate_problem(c.oid) why
   -- The cheap conditions come first: truncate_problem is slow, and few tables need it.
@@ -8662,7 +8705,8 @@ begin
   select string_agg(lacking.statement, '; ' order by lacking.statement) into missing
   from (
     select format('grant %s on %s to %I', g.privilege, case g.kind when 'schema' then format('schema %I', g.object)
-        when 'relation' then format('collecta.%I', g.object) else format('function %s', p.oid::regprocedure) end, capturer)
+        when 'relation' then format('collecta.%I', g.object)
+        else format('function %s', p.oid::regprocedure) end, capturer)
     from collecta.designed_grants() g
     left join pg_catalog.pg_proc p
       on g.kind = 'function' and p.pronamespace = 'collecta'::regnamespace and p.proname = g.object
@@ -8677,8 +8721,8 @@ begin
   ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
-      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are not '
-      'captured, or in part, and those are lost.', missing || ';';
+      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are '
+      'not captured, or only in part, and those are lost.', missing || ';';
   end if;
   perform collecta.leave_citus(before);
 end
@@ -8699,7 +8743,7 @@ begin
   return query
   select 'warning', 'endpoint fails', e.endpoint_id, format('No delivery succeeded since %s.', f.failing_since),
     format('select started_at, outcome, response_status, error from collecta.webhook_deliveries '
-           'where endpoint_id = %L order by started_at desc limit 5;', e.endpoint_id)
+           'where endpoint_id = %L order by id desc limit 5;', e.endpoint_id)
   from collecta.endpoints e
   join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
   where e.state = 'active' and f.failing_since < now() - interval '10 minutes';
@@ -8727,13 +8771,15 @@ begin
   from unnest(array['events', 'delivery_attempts']) parent
   where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
 
-  -- Three days are made ahead: without the day after tomorrow nothing has been made for a day, and there is a day left.
+  -- Partitions for three days are made ahead. If the one for the day after tomorrow is missing, nothing has been made for
+  -- a day, and there is a day left.
   return query
   select 'warning', 'partitions are not made ahead', parent,
-    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYY-MM-DD')),
+    format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', day),
     'select * from collecta.maintain(); -- says what fails: an event trigger, a missing right, no runner'
-  from unnest(array['events', 'delivery_attempts']) parent
-  where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC' + interval '2 days', '_YYYYMMDD'))) is null;
+  from unnest(array['events', 'delivery_attempts']) parent,
+    (select (now() at time zone 'UTC')::date + 2) tomorrow_but_one (day)
+  where to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is null;
 
   -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
   return query
@@ -8753,7 +8799,7 @@ begin
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
 
-  -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 100,
+  -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 20,
   -- and one for all others.
   return query
   with concerned as materialized (
@@ -8765,20 +8811,34 @@ begin
     where e.state <> 'deleted'
   )
   select 'warning', 'deliveries were given up', c.endpoint_id,
-    format('%s%s in the last 7 days; the last at %s.', case when count(*) > 100 then 'more than ' end,
-      least(count(*), 100), max(u.finished_at)),
+    format('%s%s in the last 7 days; the last at %s.', case when count(*) > 20 then 'more than ' end,
+      least(count(*), 20), max(u.finished_at)),
     format('select id, event, record_id, error from collecta.undelivered where endpoint_id = %L order by id limit 20; '
            'select collecta.replay_undelivered(%L);', c.endpoint_id, c.endpoint_id)
   from concerned c
   cross join lateral (
-    select u.finished_at from collecta.undelivered u
-    where u.endpoint_id = c.endpoint_id and u.id >= collecta.attempt_id_at(now() - interval '7 days')
-    order by u.id desc limit 101) u
+    -- As collecta.undelivered says it, but one attempt after the other from the last one on, until there are enough:
+    -- hence OFFSET, and subqueries that cannot become joins.
+    select a.finished_at
+    from (
+      select a.* from collecta.delivery_attempts a
+      where a.endpoint_id = c.endpoint_id and a.outcome = 'exhausted'
+        and a.id >= collecta.attempt_id_at(now() - interval '7 days')
+      order by a.id desc offset 0) a
+    where (
+        select true from collecta.delivery_attempts l
+        where l.event_id = a.event_id and l.endpoint_id = a.endpoint_id and l.routed_at = a.routed_at
+          and l.id > a.id and l.outcome in ('delivered', 'exhausted') limit 1) is null
+      and (
+        select true from collecta.delivery_queue q
+        where q.event_id = a.event_id and q.endpoint_id = a.endpoint_id and q.replay_of is not null limit 1) is null
+    limit 21) u
   where c.place <= 100
   group by c.endpoint_id
   union all
   select 'warning', 'deliveries were given up', '', format('%s further endpoints gave up deliveries in the last 7 days.', count(*)),
-    'select endpoint_id, count(*) from collecta.undelivered where finished_at > now() - interval ''7 days'' group by 1;'
+    'select endpoint_id, count(*) from collecta.undelivered '
+    'where id >= collecta.attempt_id_at(now() - interval ''7 days'') group by 1;'
   from concerned c where c.place > 100 having count(*) > 0;
 
   return query

@@ -30,7 +30,7 @@ export async function readRollup(sql: Transaction, endpointId: string, span: Spa
     with binned as materialized (
       select extract(epoch from date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch'))::float8 as at, r.*
       from collecta.delivery_rollup r
-      where ${total === 'own' ? sql`endpoint_id <> ''` : sql`endpoint_id = ${endpointId}`} and starts_at >= now() - ${interval}::text::interval
+      where ${total === 'own' ? sql`endpoint_id = any (array(select e.endpoint_id from collecta.endpoints e))` : sql`endpoint_id = ${endpointId}`} and starts_at >= now() - ${interval}::text::interval
     )
     select at, o.kind, o.key, sum(o.n)::float8 as n
     from binned b
@@ -141,7 +141,7 @@ function showHealth(base: string, health: Finding[]): Html {
   for (const row of health)
     alike.set(`${row.severity} ${row.problem}`, [...(alike.get(`${row.severity} ${row.problem}`) ?? []), row]);
   const one = ({ subject, detail, hint, name, endpoint_id }: Finding) =>
-    html`<li><p>${endpoint_id ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>` : html`<code>${subject}</code>`} ${detail}</p>${statement(hint)}</li>`;
+    html`<li><p>${endpoint_id ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>` : html`<code>${subject}</code>`}: ${detail}</p>${statement(hint)}</li>`;
   return html`${[...alike.values()].map(rows => {
     const [first] = rows as [Finding];
     const further = rows.slice(2);

@@ -74,49 +74,48 @@ const pinnedSettings: Readonly<Record<string, string>> = {
   transform_null_equals: 'off',
 };
 
-/**
- * By connection string: whether a session can start with the pinned settings. A pooler may refuse startup parameters
- * that it does not know.
- */
-const acceptsPinned = new Map<string, Promise<boolean>>();
+/** Settings that only servers from a version on have. */
+const newerSettings = [{ version: 170_000, settings: { transaction_timeout: '0' } }];
+const newerNames = newerSettings.flatMap(({ settings }) => Object.keys(settings));
+
+/** By connection string and host: the settings that a session can start with. A pooler refuses what it does not know */
+const acceptedSettings = new Map<string, Promise<Record<string, string>>>();
 
 /** The settings to start sessions on `url` with: the pinned ones, or none if a pooler refuses them. */
-export async function pinnedFor(url: string, target: DatabaseUrl, host: Host): Promise<Record<string, string>> {
-  return (await testWhetherPinned(url, target, host)) ? pinnedSettings : {};
-}
-
-function testWhetherPinned(url: string, target: DatabaseUrl, host: Host): Promise<boolean> {
-  const cached = acceptsPinned.get(url);
+export function pinnedFor(url: string, target: DatabaseUrl, host: Host): Promise<Record<string, string>> {
+  const key = JSON.stringify([url, host]);
+  const cached = acceptedSettings.get(key);
   if (cached) return cached;
-  const trySession = async (connection: Record<string, string>): Promise<void> => {
+  const trySession = async (connection: Record<string, string>): Promise<number> => {
     const sql = open(target, host, { max: 1, prepare: false, connection } as Options);
     try {
-      await refuseOpenSchemas(sql);
+      return await refuseOpenSchemas(sql);
     } finally {
       await sql.end({ timeout: 1 });
     }
   };
   const answer = (async () => {
     try {
-      await trySession(pinnedSettings);
-      return true;
+      const serverVersion = await trySession(pinnedSettings);
+      const newer = newerSettings.filter(({ version }) => version <= serverVersion);
+      return Object.assign({ ...pinnedSettings }, ...newer.map(({ settings }) => settings)) as Record<string, string>;
     } catch (error) {
       if (error instanceof OpenSearchPath) throw error;
       // PgBouncer reports "unsupported startup parameter" as 08P01. Any other error will come again from the session
       // itself, which reports it.
       if ((error as { code?: string }).code !== '08P01') {
-        acceptsPinned.delete(url);
-        return true;
+        acceptedSettings.delete(key);
+        return pinnedSettings;
       }
     }
     await trySession({}).catch(error => {
       if (error instanceof OpenSearchPath) throw error;
     });
-    return false;
+    return {};
   })();
-  acceptsPinned.set(url, answer);
+  acceptedSettings.set(key, answer);
   // Asked anew by the next session: a DBA may have mended it.
-  answer.catch(() => acceptsPinned.delete(url));
+  answer.catch(() => acceptedSettings.delete(key));
   return answer;
 }
 
@@ -128,11 +127,12 @@ class OpenSearchPath extends Error {
 /**
  * A pooler may refuse a search_path at the start of a session, or drop it (`ignore_startup_parameters`): then names are
  * looked up where the login's settings say. That does no harm unless others may create something there. Every name in
- * this statement has its schema.
+ * this statement has its schema. Returns the server's version, as in `server_version_num`.
  */
-async function refuseOpenSchemas(sql: Sql): Promise<void> {
+async function refuseOpenSchemas(sql: Sql): Promise<number> {
   const [row] = await sql`
-    select pg_catalog.string_agg(distinct n.nspname::pg_catalog.text, ', ') as open, current_user::pg_catalog.text as login
+    select pg_catalog.string_agg(distinct n.nspname::pg_catalog.text, ', ') as open, current_user::pg_catalog.text as login,
+      pg_catalog.current_setting('server_version_num')::pg_catalog.int4 as version
     from pg_catalog.pg_namespace n
     cross join lateral pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
     left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) a.grantee
@@ -146,6 +146,7 @@ async function refuseOpenSchemas(sql: Sql): Promise<void> {
       `sessions look names up in the schema ${row.open}, where others may create functions, because a pooler does not pass ` +
         `search_path on; as a DBA: alter role "${row.login}" set search_path = pg_catalog, pg_temp;`,
     );
+  return row!.version as number;
 }
 
 /**
@@ -161,7 +162,7 @@ export function connect(url: string, options: Options = {}): Sql {
       const host = await currentHost(target);
       // The driver reads this object each time it starts a session, so it is changed in place.
       const settings = sql.options.connection as Record<string, unknown>;
-      for (const name of Object.keys(pinnedSettings)) delete settings[name];
+      for (const name of [...Object.keys(pinnedSettings), ...newerNames]) delete settings[name];
       Object.assign(settings, await pinnedFor(url, target, host), options.connection);
       return host;
     });

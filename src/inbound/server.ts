@@ -37,9 +37,9 @@ export type Inbound = {
 };
 
 /**
- * Opens inbound of a database that is installed. `idle`: it may be idle for long, so it keeps no session open then, and looks
- * for what it was not told of every ten minutes. `listens: false`: somebody else listens and calls `changed`. With `rest`
- * it is idle, does not listen, and looks when its longest time has passed and when it is told that there is work.
+ * Opens inbound of a database that is installed. `idle`: it may be idle for long, so it keeps no session open then, and
+ * looks every ten minutes for what it was not told of. `listens: false`: somebody else listens and calls `changed`. With
+ * `rest` it is idle, does not listen, and looks when its longest time has passed and when it is told that there is work.
  */
 export function openInbound(
   config: Pick<
@@ -51,7 +51,7 @@ export function openInbound(
 ): Inbound {
   const closing = new AbortController();
   const { signal } = closing;
-  const sessions = { max: connections, connect_timeout: 5, ...(idle && { idle_timeout: 3 }) };
+  const sessions = { max: connections, connect_timeout: 5, purpose: 'receive', ...(idle && { idle_timeout: 3 }) };
   const sql = openPool(config.databaseUrl, sessions);
   const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
   let wake = () => {};

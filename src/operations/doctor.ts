@@ -70,8 +70,9 @@ async function checkDestinations(config: Config, sql: Sql, tell: Tell): Promise<
 }
 
 /**
- * Looks at everything that this login is for, from here: a line for each, `ok`, `note` or `FAIL` with what to do. A runner's login
- * is asked what a runner needs, one that reads what health says, one that does both also whether destinations are allowed.
+ * Looks at everything that this login is for, from here: a line for each, `ok`, `note` or `FAIL` with what to do. For a
+ * runner's login it checks what a runner needs, for one that reads what health says, and for one that does both also
+ * whether destinations are allowed.
  * Changes nothing. Resolves to 1 if anything failed.
  */
 export async function doctor(config: Config, say: (line: string) => void): Promise<number> {
@@ -112,7 +113,7 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
       tell(
         'FAIL',
         `${server?.user} has no role of collecta`,
-        `grant ${roles.slice(0, 2).join(', ')} to ${server?.user}; -- a runner; or ${roles.slice(2).join(' or ')}: a person`,
+        `grant ${roles.slice(0, 2).join(', ')} to ${server?.user}; -- for a person ${roles.slice(2).join(' or ')}`,
       );
       return 1;
     }

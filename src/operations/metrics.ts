@@ -32,8 +32,8 @@ export async function readFigures(sql: Query): Promise<Figure[]> {
 }
 
 /**
- * What this process counted, and what a database says or several say, in Prometheus' text format. The figures of several
- * databases have a label that names theirs.
+ * What this process counted, and what one database says or several say, in Prometheus' text format. The figures of
+ * several databases have a label that names theirs.
  */
 export async function showMetrics(figures: Iterable<Figure>): Promise<string> {
   const registry = new Registry();

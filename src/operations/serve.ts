@@ -18,10 +18,10 @@ export type Site = {
 };
 
 /**
- * Serves on COLLECTA_OPERATIONS_HOST and COLLECTA_OPERATIONS_PORT until `signal` aborts: /livez (this process runs), /readyz
- * (the database answers and is the one to deliver from), /metrics, and what `openSite`
- * makes for all other paths. Without the port it only waits for the signal. Whoever can reach the port sees the three paths without
- * a login, so they name no database. With `rest` it does not ask a database that may sleep, and POST /wake ends the rest.
+ * Serves on COLLECTA_OPERATIONS_HOST and COLLECTA_OPERATIONS_PORT until `signal` aborts: /livez (this process runs),
+ * /readyz (the database answers and is the one to deliver from), /metrics, and what `openSite` makes for all other paths.
+ * Without the port it only waits for the signal. Whoever can reach the port sees the three paths without a login, so they
+ * name no database. With `rest` it does not ask a database that may sleep, and POST /wake ends the rest.
  */
 export async function serveOperations(
   config: Config,

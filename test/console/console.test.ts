@@ -221,6 +221,34 @@ t.test('what touches many is asked once more, and touches all', async t => {
   await sql`delete from collecta.delivery_queue`;
 });
 
+t.test('a batch touches exactly what its filter says, whatever a page shows', async t => {
+  const other = await server.database();
+  const { endpointId } = await consoleExample(other.sql);
+  // More than a page holds, half of them before a moment.
+  await other.sql`update collecta.delivery_attempts set outcome = 'exhausted' where endpoint_id = ${endpointId} and outcome = 'delivered'`;
+  const [{ since } = {}] = await other.sql`
+    select to_char(percentile_disc(0.5) within group (order by finished_at), 'YYYY-MM-DD HH24:MI:SS') as since
+    from collecta.undelivered where endpoint_id = ${endpointId}`;
+  const wanted = (
+    await other.sql`select event_id from collecta.undelivered
+      where endpoint_id = ${endpointId} and finished_at >= ${since}::text::timestamptz order by 1`
+  ).map(row => row.event_id);
+  t.ok(wanted.length > 100, `${wanted.length}`);
+  const { client } = await openConsole(t, other.url);
+  const ada = client();
+  await ada.login('ada', 'ada');
+  const path = `/console/act/replay-given-up?endpoint=${endpointId}&since=${encodeURIComponent(since)}`;
+  const form = hiddenFields(await ada.text(path));
+  const confirm = String(wanted.length);
+  t.equal((await ada.post('/console/act/replay-given-up', { ...form, confirm })).status, 200);
+  t.strictSame(
+    (await other.sql`select event_id from collecta.delivery_queue where replay_of is not null order by 1`).map(
+      row => row.event_id,
+    ),
+    wanted,
+  );
+});
+
 t.test('every other action runs the statement that it shows', async t => {
   const { client } = await openConsole(t, url);
   const owner = client();

@@ -162,3 +162,23 @@ t.test('a prepared statement that is gone is no failure, whatever its parameters
   t.strictSame({ ...(await ask())[0]!, pid: 0 }, { ...expected, pid: 0 });
   t.equal(told, 1);
 });
+
+t.test('short timeouts of the login or the database do not end our sessions', async t => {
+  const place = await database('empty');
+  const [{ newest }] =
+    (await place.sql`select current_setting('server_version_num')::int >= 170000 as newest`) as never as [
+      { newest: boolean },
+    ];
+  const timeouts = ['statement_timeout', 'lock_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout'];
+  for (const name of newest ? [...timeouts, 'transaction_timeout'] : timeouts)
+    await place.sql.unsafe(`alter database ${place.name} set ${name} = '200ms'`);
+  const ended: string[] = [];
+  const pool = openPool(place.url, { max: 1, onclose: () => ended.push('a session') });
+  const pid = async () => (await pool`select pg_catalog.pg_backend_pid() as pid`)[0]!.pid;
+  const first = await pid();
+  await pool`select pg_catalog.pg_sleep(0.5)`;
+  await new Promise(done => setTimeout(done, 500));
+  t.equal(await pid(), first, 'the session lives on');
+  t.strictSame(ended, []);
+  await pool.end({ timeout: 1 });
+});

@@ -29,7 +29,7 @@ t.test('a restricted login reads nothing of another tenant, whatever it asks', a
   const everywhere = whereIs(await allThatIsRead(sql, tenants.ids), tenants.markersOfBeta);
   for (const place of [
     'events.body', 'webhook_deliveries.error', 'undelivered.error', 'unrouted.reason', 'muted_changes.context',
-    'inbound_requests.body', 'endpoints.url', 'endpoint_flow.endpoint_id', 'delivery_rollup.attempts', 'alerts.detail',
+    'inbound_requests.body', 'endpoints.url', 'endpoint_flow.endpoint_id', 'delivery_rollup.exhausted', 'alerts.detail',
     'operator_actions.statement', 'subscriptions.endpoint_id', 'secret_overlaps.endpoint_id', 'delivery_queue.endpoint_id',
     'delivery_attempts.endpoint_id', 'routing_trouble.reason', 'health.subject', 'inbound_refusals.requests',
     'inbound_budgets.inbound_endpoint_id', 'inbound_endpoints.mapping',

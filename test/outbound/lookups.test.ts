@@ -1,5 +1,6 @@
 /** What README and docs/operations.md tell a DBA to ask is answered from indexes, however long the history is. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import { tail } from '../../src/operations/tail.ts';
 import { deliver, subscribe } from '../support/changes.ts';
@@ -66,6 +67,65 @@ t.test('documented look-ups', async t => {
       );
       for (const query of queries) t.notOk(await readsAll(query), `${role}: ${query.trim().slice(0, 200)}`);
     });
+});
+
+t.test('what health says to run, and what functions look up, is found by indexes', async t => {
+  const { sql } = await database();
+  await pretendHistory(sql);
+  const [{ id, endpoint_id }] = (await sql`
+    select id, endpoint_id from collecta.delivery_attempts order by id desc limit 1`) as never as [
+    { id: string; endpoint_id: string },
+  ];
+  // The look-ups in the hints of health, with an endpoint, a module or a number for what is filled in.
+  const hints = (readdirSync('sql/fixtures', { recursive: true }) as string[])
+    .filter(name => /check_\w+\.sql$/.test(name))
+    // SQL joins literals that stand on several lines.
+    .map(name => readFileSync(join('sql/fixtures', name), 'utf8').replace(/'\s*\n\s*'/g, ''))
+    .flatMap(text => [...text.matchAll(/'(select [^']* from collecta\.[^']*)'/g)])
+    .flatMap(([, text]) => text!.split(';'))
+    .map(text => text.replace(/--.*$/, '').replaceAll('%L', `'${endpoint_id}'`).replaceAll('%s', '1').trim())
+    .filter(text =>
+      /^select [^(]* from collecta\.(undelivered|webhook_deliveries|delivery_attempts|events)\b/.test(text),
+    );
+  t.ok(hints.length > 0, `${hints.length} look-ups in hints`);
+  const statements = [
+    ...hints,
+    'select * from collecta.health',
+    'select * from collecta.read_figures()',
+    'select * from collecta.observe()',
+    `select collecta.replay_delivery('${id}')`,
+    `select collecta.replay_undelivered(since => now() - interval '1 day')`,
+    `select collecta.replay_undelivered('${endpoint_id}')`,
+    'select * from collecta.undelivered order by id desc limit 20',
+    'select * from collecta.maintain()',
+  ];
+  /** The large tables that a statement reads from end to end. It is rolled back. */
+  const scanned = async (statement: string) => {
+    let tables: string[] = [];
+    await sql
+      .begin(async tx => {
+        const read = async () =>
+          new Map(
+            (
+              await tx`
+                select relname, seq_tup_read::float8 as rows from pg_stat_xact_user_tables
+                where schemaname = 'collecta' and relname ~ '^(events|delivery_attempts)_'`
+            ).map(({ relname, rows }) => [relname as string, rows as number]),
+          );
+        const before = await read();
+        await tx.unsafe(statement);
+        tables = [...(await read())]
+          .filter(([name, rows]) => rows - (before.get(name) ?? 0) > 1000)
+          .map(([name]) => name);
+        throw new Error('rolled back');
+      })
+      .catch(error => {
+        if (error.message !== 'rolled back') throw error;
+      });
+    return tables;
+  };
+  t.equal((await scanned('select count(error) from collecta.delivery_attempts')).length, 1, 'a scan is seen');
+  for (const statement of statements) t.strictSame(await scanned(statement), [], statement);
 });
 
 t.test('tail works as collecta_reader, and asks for no more', async t => {

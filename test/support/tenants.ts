@@ -47,10 +47,10 @@ export async function twoTenants(sql: Sql) {
     insert into collecta.endpoint_flow (endpoint_id, failing_since) values
       ('${acme}', now() - interval '1 hour'), ('${beta}', now() - interval '1 hour')
       on conflict (endpoint_id) do update set failing_since = excluded.failing_since;
-    insert into collecta.delivery_rollup values
-      ('${acme}', date_trunc('minute', now()), 'exhausted', 3, -1, 111111),
-      ('${beta}', date_trunc('minute', now()), 'exhausted', 3, -1, 666666),
-      ('', date_trunc('minute', now()), 'exhausted', 3, -1, 777777);
+    insert into collecta.delivery_rollup (endpoint_id, starts_at, exhausted, answers) values
+      ('${acme}', date_trunc('minute', now()), 111111, '{"3": 111111}'),
+      ('${beta}', date_trunc('minute', now()), 666666, '{"3": 666666}'),
+      ('', date_trunc('minute', now()), 777777, '{"3": 777777}');
     insert into collecta.alerts (kind, subject, detail) values ('endpoint', '${acme}', '{"name": "acme-endpoint"}'),
       ('endpoint', '${beta}', '{"name": "beta-endpoint"}');
     insert into collecta.operator_actions (done_by, login, statement) values
