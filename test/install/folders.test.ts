@@ -15,7 +15,7 @@ const folderOf = (file: string): Folder =>
 const homes = new Map<string, { file: string; folder: Folder }>();
 for (const file of files)
   for (const [, name] of readFileSync(join('sql/fixtures', file), 'utf8').matchAll(
-    /^create (?:or replace )?(?:function|procedure) collecta\.(\w+)/gm,
+    /^create (?:or replace )?(?:function|procedure|aggregate) collecta\.(\w+)/gm,
   ))
     homes.set(name as string, { file, folder: folderOf(file) });
 

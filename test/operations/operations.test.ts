@@ -221,7 +221,8 @@ t.test('doctor asks what a login’s roles are for, and nothing else', async t =
       asks: {
         installation: text.includes('this is the database'),
         notifications: text.includes('notifications come through'),
-        health: text.includes('collecta.health has nothing'),
+        // Logins of other tests may claim from several databases, which health notes.
+        health: /collecta\.health has nothing|a login can claim for two databases/.test(text),
         destinations: text.includes('endpoint shop'),
       },
     };
