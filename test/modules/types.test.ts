@@ -250,14 +250,13 @@ t.test('a statement_timeout that ends while many rows are captured', async t => 
     await sql`delete from collecta.outbox`;
     return captured!.thin === true;
   }
-  const before: Record<string, string> = {
-    'insert into wide select n, repeat('a', 100), repeat('b', 100) from generate_series(1, 30000) n':
-      'delete from wide',
-    'update wide set a = md5(a || random())': 'select',
-    'delete from wide': `insert into wide select n, repeat('a', 100), repeat('b', 100) from generate_series(1, 30000) n
-      on conflict do nothing`,
-  };
-  for (const [statement, restore] of Object.entries(before)) {
+  const fill = `insert into wide select n, repeat('a', 100), repeat('b', 100) from generate_series(1, 30000) n`;
+  const statements = [
+    [fill, 'delete from wide'],
+    ['update wide set a = md5(a || random())', 'select'],
+    ['delete from wide', `${fill} on conflict do nothing`],
+  ] as const;
+  for (const [statement, restore] of statements) {
     let survived = false;
     for (const leftMs of [20, 60, 120, 250, 500]) {
       if (await survives(statement, leftMs)) survived = true;
