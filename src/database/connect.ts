@@ -131,20 +131,22 @@ class OpenSearchPath extends Error {
  */
 async function refuseOpenSchemas(sql: Sql): Promise<number> {
   const [row] = await sql`
-    select pg_catalog.string_agg(distinct n.nspname::pg_catalog.text, ', ') as open, current_user::pg_catalog.text as login,
+    select pg_catalog.string_agg(distinct n.nspname::pg_catalog.text, ', ') as open,
+      current_user::pg_catalog.text as login,
       pg_catalog.current_setting('server_version_num')::pg_catalog.int4 as version
     from pg_catalog.pg_namespace n
     cross join lateral pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
     left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) a.grantee
     where n.nspname operator(pg_catalog.=) any (pg_catalog.current_schemas(false))
       and a.privilege_type operator(pg_catalog.=) 'CREATE'
-      and (r.rolsuper or r.rolname operator(pg_catalog.=) any (array[current_user, 'pg_database_owner'::pg_catalog.name])
+      and (r.rolsuper
+        or r.rolname operator(pg_catalog.=) any (array[current_user, 'pg_database_owner'::pg_catalog.name])
         or r.oid operator(pg_catalog.=) (select d.datdba from pg_catalog.pg_database d
           where d.datname operator(pg_catalog.=) pg_catalog.current_database())) is not true`;
   if (row?.open)
     throw new OpenSearchPath(
-      `sessions look names up in the schema ${row.open}, where others may create functions, because a pooler does not pass ` +
-        `search_path on; as a DBA: alter role "${row.login}" set search_path = pg_catalog, pg_temp;`,
+      `sessions look names up in the schema ${row.open}, where others may create functions, because a pooler does ` +
+        `not pass search_path on; as a DBA: alter role "${row.login}" set search_path = pg_catalog, pg_temp;`,
     );
   return row!.version as number;
 }
