@@ -13,9 +13,9 @@ const server = createInboundServer(async ({ body, headers }) => {
   const text = Buffer.concat(chunks).toString();
   const { payload } = JSON.parse(text);
   const [row] = endpoint
-    ? await sql`select four_writes(${endpoint}, ${payload.sku}, ${payload.qty}, ${payload.station}, ${text},
+    ? await sql`select public.four_writes(${endpoint}, ${payload.sku}, ${payload.qty}, ${payload.station}, ${text},
         ${headers['idempotency-key'] ?? ''}) as id`
-    : await sql`insert into work_orders (product_code, quantity, work_center)
+    : await sql`insert into public.work_orders (product_code, quantity, work_center)
         values (${payload.sku}, ${payload.qty}, ${payload.station}) returning id`;
   return { status: 202, headers: { 'content-type': 'application/json' }, body: JSON.stringify({ recordId: row!.id }) };
 }, createLog('error'));

@@ -67,7 +67,7 @@ type Accepting = Database & { name: string; port: number; paths: string[]; recei
 
 /** The writes of an accepted request, written by hand for this table. */
 const fourWrites = `
-  create function four_writes(endpoint text, sku text, qty int, station text, body text, key text) returns text
+  create function public.four_writes(endpoint text, sku text, qty int, station text, body text, key text) returns text
   language plpgsql as $$
   declare
     arrived constant timestamptz := clock_timestamp();
@@ -79,7 +79,8 @@ const fourWrites = `
       order by b.taken_at desc limit 1 for update skip locked)
     update collecta.inbound_budgets b set taken_at = arrived
     from free where b.inbound_endpoint_id = endpoint and b.slot = free.slot;
-    insert into work_orders (product_code, quantity, work_center) values (sku, qty, station) returning id into record;
+    insert into public.work_orders (product_code, quantity, work_center) values (sku, qty, station)
+    returning id into record;
     insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
       mapping_version, key_hash, body)
     values (collecta.new_id('req'), endpoint, arrived, 'accepted', 'created', record, 1,

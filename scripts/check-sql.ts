@@ -7,10 +7,14 @@ import { root } from './releases.ts';
 const columns = 120;
 /** Folders and files that have been brought to 120 columns. */
 const narrow = [
+  'fixtures/inbound/',
   'fixtures/install/',
   'fixtures/modules/',
   'fixtures/endpoints/',
   'fixtures/outbound/1_capture/',
+  'fixtures/outbound/2_route/',
+  'fixtures/outbound/3_claim/',
+  'fixtures/outbound/4_record/',
   'fixtures/operations/',
   'prepare.sql',
   'repair.sql',

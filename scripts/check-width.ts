@@ -7,21 +7,7 @@ import { root } from './releases.ts';
 
 const columns = 120;
 /** Folders and files that have been brought to 120 columns. */
-const checked = [
-  'scripts/',
-  'bench/',
-  'src/cli',
-  'src/config.ts',
-  'src/database/',
-  'src/demo/',
-  'src/fleet/',
-  'src/index.ts',
-  'src/install/',
-  'src/log.ts',
-  'src/metrics.ts',
-  'src/network/',
-  'src/secrets/',
-];
+const checked = ['bench/', 'scripts/', 'src/'];
 
 const files = execFileSync('git', ['ls-files', '*.ts', '*.js', '*.css'], { cwd: root, encoding: 'utf8' });
 let failed = 0;

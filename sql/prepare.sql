@@ -128,8 +128,9 @@ begin
     end if;
   end if;
   owner_role := prefix || 'owner';
-  foreach role_name in array array['owner', 'capture', 'writer', 'viewer', 'dispatcher', 'inbound', 'reader', 'operator']
-  loop
+  foreach role_name in array array[
+    'owner', 'capture', 'writer', 'viewer', 'dispatcher', 'inbound', 'reader', 'operator'
+  ] loop
     role_name := prefix || role_name;
     begin
       if to_regrole(quote_ident(role_name)) is null then

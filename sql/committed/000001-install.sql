@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f4b07af18b939a80287ee42796471d5e9c11f67d
+--! Hash: sha1:49ee4172efe429c9459061bd0c69dcaca81bd260
 --! Message: Install
 
 --! Included install/schema.sql
@@ -142,16 +142,17 @@ create table collecta.modules (
   constraint modules_relation_is_unique unique (relation),
   constraint modules_slug_is_well_formed check (slug ~ '^[a-z0-9][a-z0-9_-]{0,62}$')
 );
-comment on table collecta.modules is 'Attached tables. A row appears with attach_module and goes with detach_module.';
-comment on column collecta.modules.slug is 'The module''s name in payloads and inbound URLs.';
+comment on table collecta.modules is 'Attached tables. attach_module inserts a row, and detach_module deletes it.';
+comment on column collecta.modules.slug is 'The name of the module in payloads and inbound URLs.';
 comment on column collecta.modules.attached_as is
-  'The table''s name when it was attached: collecta.health sees by it that another table took its place.';
-comment on column collecta.modules.written_for is 'What the capture functions were written for: see capture_inputs.';
+  'The table''s name when it was attached. If another table has this name now, collecta.health reports it.';
+comment on column collecta.modules.written_for is
+  'The state from which the capture functions were generated; see capture_inputs.';
 comment on column collecta.modules.written_hash is
-  'The capture functions as they were written; where they are not so any more, collecta.health says so and maintain '
-  'mends them.';
+  'Hashes of the capture functions as they were generated. If a function no longer matches, collecta.health reports '
+  'it and maintain() generates it again.';
 comment on column collecta.modules.current_version is
-  'Its module_versions row in force; captured changes name the version they were captured under.';
+  'The current row of module_versions. Captured changes refer to the version under which they were captured.';
 
 create table collecta.module_versions (
   version int generated always as identity,
@@ -173,25 +174,29 @@ create table collecta.module_versions (
   constraint module_versions_on_truncate_is_known check (on_truncate in ('records', 'ignore', 'refuse'))
 );
 comment on table collecta.module_versions is
-  'How a module was attached, one row each time. A version outlives detach_module until what was captured under it is '
-  'routed.';
-comment on column collecta.module_versions.key_columns is 'Columns that make record_id, in key order.';
+  'How a module was attached, with a new row each time. After detach_module a version is kept until the changes '
+  'captured under it are routed.';
+comment on column collecta.module_versions.key_columns is
+  'The columns that form the record_id, in the order of the key.';
 comment on column collecta.module_versions.exclude_columns is
-  'Never captured, not even into the outbox: personal data stays in its table.';
+  'Columns that are never captured, not even into the outbox, so that personal data stays in its table.';
 comment on column collecta.module_versions.ignore_columns is
-  'In the payload, but a change of these alone is none (updated_at).';
+  'Columns that are in the payload, but whose change alone causes no event, such as updated_at.';
 comment on column collecta.module_versions.on_truncate is
-  'records: a record_deleted for each (above settings.max_truncate_records one with a count); ignore; refuse.';
+  'What a TRUNCATE does. records: it sends one record_deleted for each record, or above settings.max_truncate_records '
+  'one with a count. ignore: it sends nothing. refuse: it raises an error.';
 comment on column collecta.module_versions.key_is_named is
-  'Whether attach_module was given key_columns. If not, the key is the primary key.';
+  'Whether attach_module was given key_columns. Otherwise the key is the primary key.';
 comment on column collecta.module_versions.column_numbers is
-  'pg_attribute numbers of the columns named here, by name: so a renamed column stays excluded or ignored.';
+  'The attribute numbers of the columns that are named in this row, by name. With them a renamed column stays '
+  'excluded or ignored.';
 comment on column collecta.module_versions.database is
-  'In which database (system identifier and OID) the numbers hold. A restored dump has others.';
+  'The database (system identifier and oid) in which the attribute numbers are valid. A restored dump has other '
+  'numbers.';
 --! EndIncluded modules/modules.sql
 --! Included modules/module_tables.sql
--- The history of a module outlives its table and its attachment. The name is kept because an OID that is gone may be
--- another table's later.
+-- The history of a module is kept after its table was dropped or detached. The name is stored because the oid of a
+-- dropped table may become that of another table later.
 create table collecta.module_tables (
   slug text collate "C" not null,
   relation regclass not null,
@@ -200,10 +205,10 @@ create table collecta.module_tables (
   constraint module_tables_pkey primary key (slug, relation)
 );
 comment on table collecta.module_tables is
-  'Tables that are or were attached, and their partitions that have row security: collecta.row_secured_modules hides by '
-  'it what their records held. Written by attach_module, detach_module and maintain().';
+  'Tables that are or were attached, and their partitions that have row security. collecta.row_secured_modules uses '
+  'it to hide the contents of records. attach_module, detach_module and maintain() write it.';
 comment on column collecta.module_tables.row_secured is
-  'Whether the table had row security when it was last looked at. Once the table is dropped, this decides.';
+  'Whether the table had row security when it was last checked. This decides once the table is dropped.';
 
 create or replace function collecta.remember_module_tables() returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -224,7 +229,7 @@ as $$
   on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
     where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
 $$;
-comment on function collecta.remember_module_tables() is 'Keeps collecta.module_tables.';
+comment on function collecta.remember_module_tables() is 'Updates collecta.module_tables.';
 --! EndIncluded modules/module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
@@ -270,6 +275,9 @@ create table collecta.endpoints (
   constraint endpoints_max_in_flight_in_bounds check (max_in_flight between 1 and 10000),
   constraint endpoints_headers_are_an_object check (jsonb_typeof(headers) = 'object')
 );
+-- Routing asks whether there are any.
+create index endpoints_with_filter on collecta.endpoints (endpoint_id) where filter is not null;
+create index endpoints_in_order on collecta.endpoints (endpoint_id) where ordered;
 comment on table collecta.endpoints is
   'Destinations of webhooks. collecta.create_endpoint creates them. The row of a deleted endpoint stays, and its id '
   'is never used again.';
@@ -350,22 +358,27 @@ create table collecta.outbox (
   trigger_depth int not null default pg_trigger_depth(),
   captured_at timestamptz not null,
   context text collate "C",
-  constraint outbox_pkey primary key (change_id),
-  constraint outbox_operation_is_known check (operation in ('I', 'U', 'D', 'T', 'M'))
+  -- No check: each statement that writes here, a user's, would read it from its text again.
+  constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
-        autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
+        autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
+        autovacuum_analyze_threshold = 20000);
 comment on table collecta.outbox is
-  'Captured row changes that are not routed yet: written in the user''s own transaction, gone when routed. Usually empty.';
+  'Captured row changes that are not routed yet: written in the user''s own transaction, gone when routed. Usually
+empty.';
 comment on column collecta.outbox.change_id is
-  'The order of routing, and the payload''s sequence. Even: where a key changed, the odd number behind it is the creation.';
+  'The order of routing, and the payload''s sequence. Even: where a key changed, the odd number behind it is the
+creation.';
 comment on column collecta.outbox.version is 'collecta.module_versions under which it was captured.';
 comment on column collecta.outbox.operation is
   'I insert, U update, D delete, T truncate (new holds the count), M muted (new holds operation and count).';
 comment on column collecta.outbox.old is
-  'The row before, as json and not jsonb, so that no value can fail the user''s statement. "$truncated" marks a thin one.';
+  'The row before, as json and not jsonb, so that no value can fail the user''s statement. "$truncated" marks a thin
+one.';
 comment on column collecta.outbox.trigger_depth is
   'Above 1 it was captured inside a trigger, before the statement that fired it: put in order when routed.';
-comment on column collecta.outbox.captured_at is 'Clock time of the statement''s capture: with transaction_id it names the statement.';
+comment on column collecta.outbox.captured_at is
+  'Clock time of the statement''s capture: with transaction_id it names the statement.';
 comment on column collecta.outbox.context is 'collecta.context of the transaction.';
 --! EndIncluded outbound/outbox.sql
 --! Included outbound/events.sql
@@ -381,22 +394,32 @@ create table collecta.events (
   scope text collate "C",
   occurred_at timestamptz not null,
   body text collate "C" not null,
-  constraint events_pkey primary key (event_id, payload_role, routed_at),
+  constraint events_pkey primary key (event_id, payload_role, routed_at)
+) partition by range (routed_at);
+do $$
+begin
   -- SQL_ASCII and single-byte encodings keep bytes that have no UTF-8. Each claim would fail at such a body, so that
   -- routing must fail at it first: then the runner sets this change aside. Anything but UTF-8 raises an error here.
-  constraint events_body_can_be_sent check (getdatabaseencoding() = 'UTF8' or convert_to(body, 'UTF8') is not null)
-) partition by range (routed_at);
+  -- Only where it is needed, since a check costs each statement that writes.
+  if getdatabaseencoding() <> 'UTF8' then
+    alter table collecta.events
+      add constraint events_body_can_be_sent check (convert_to(body, 'UTF8') is not null);
+  end if;
+end
+$$;
 -- A hash index, since a record's key may be longer than what a btree can hold.
 create index events_by_record on collecta.events using hash (record_id);
 comment on table collecta.events is
-  'What changes meant to subscribers, with the body that is sent. Immutable, kept for settings.retention, partitioned by day of routing.';
+  'What changes meant to subscribers, with the body that is sent. Immutable, kept for settings.retention, partitioned by
+day of routing.';
 comment on column collecta.events.event_id is
   'The payload''s id and the webhook-id header: the same on every attempt and on a replay.';
 comment on column collecta.events.payload_role is
   'Whose body it is: empty, or the payload_role of the endpoints it was made for.';
 comment on column collecta.events.routed_at is 'When it was routed (not occurred): the partition key.';
 comment on column collecta.events.sequence is
-  'The payload''s sequence: it rises in the order in which a record''s changes happened. Events of one change share it.';
+  'The payload''s sequence: it rises in the order in which a record''s changes happened. Events of one change share
+it.';
 comment on column collecta.events.position is 'Order among the events of one change.';
 comment on column collecta.events.record_id is
   'Primary key as text; of a composite key the compact JSON array in key order.';
@@ -430,11 +453,13 @@ create index delivery_queue_replays on collecta.delivery_queue (event_id, endpoi
 comment on table collecta.delivery_queue is
   'Events still to be delivered to an endpoint. Narrow and short-lived; the lease is in no index and pages are left half
 empty, so that a claim is a HOT update.';
-comment on column collecta.delivery_queue.change_id is 'The event''s sequence: with position the order of a record''s rows.';
+comment on column collecta.delivery_queue.change_id is
+  'The event''s sequence: with position the order of a record''s rows.';
 comment on column collecta.delivery_queue.due_at is
   'When it may be sent. infinity: an ordered endpoint''s, behind an earlier change of the same record.';
 comment on column collecta.delivery_queue.leased_until is
-  'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes nothing.';
+  'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes
+nothing.';
 comment on column collecta.delivery_queue.runner is 'The number of the runner that leased it (collecta.runners).';
 comment on column collecta.delivery_queue.record_key is
   'A hash of module and record, for ordered endpoints only: what has the same one is sent one after the other.';
@@ -470,7 +495,8 @@ create table collecta.delivery_attempts (
   next_attempt_at timestamptz,
   replay_of text collate "C",
   constraint delivery_attempts_pkey primary key (id, routed_at),
-  constraint delivery_attempts_outcome_is_known check (outcome in ('delivered', 'failed', 'exhausted', 'blocked', 'lost'))
+  constraint delivery_attempts_outcome_is_known
+    check (outcome in ('delivered', 'failed', 'exhausted', 'blocked', 'lost'))
 ) partition by range (routed_at);
 create index delivery_attempts_by_event on collecta.delivery_attempts (event_id);
 create index delivery_attempts_by_endpoint on collecta.delivery_attempts (endpoint_id, id);
@@ -481,10 +507,12 @@ create index delivery_attempts_not_delivered_by_endpoint
 create index delivery_attempts_exhausted
   on collecta.delivery_attempts (id, endpoint_id) where outcome = 'exhausted';
 create index delivery_attempts_by_time on collecta.delivery_attempts using brin (started_at);
-comment on table collecta.delivery_attempts is 'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
+comment on table collecta.delivery_attempts is
+  'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
 --! EndIncluded outbound/delivery_attempts.sql
 --! Included outbound/unrouted.sql
--- A change that is set aside keeps the outbox's own columns: moving it reads nothing of it, so nothing in it can fail that.
+-- A change that is set aside keeps the outbox's own columns: moving it reads nothing of it, so nothing in it can fail
+-- that.
 create table collecta.unrouted (
   change_id bigint not null,
   position int not null default 0,
@@ -515,9 +543,12 @@ comment on table collecta.unrouted is
 comment on column collecta.unrouted.endpoint_id is
   'The endpoint that alone did not get the event (its filter failed, say); empty: the whole change was set aside.';
 comment on column collecta.unrouted.record_key is
-  'A hash of module and record: an ordered endpoint''s later events of the record wait. Null where the key cannot be read.';
-comment on column collecta.unrouted.operation is 'This column, old, new and context are the outbox''s, of a whole change.';
-comment on column collecta.unrouted.again is 'route_again() was called for it: a runner routes it within a second or two.';
+  'A hash of module and record: an ordered endpoint''s later events of the record wait. Null where the key cannot be
+read.';
+comment on column collecta.unrouted.operation is
+  'This column, old, new and context are the outbox''s, of a whole change.';
+comment on column collecta.unrouted.again is
+  'route_again() was called for it: a runner routes it within a second or two.';
 
 create table collecta.muted_changes (
   change_id bigint not null,
@@ -552,17 +583,20 @@ create table collecta.endpoint_flow (
   constraint endpoint_flow_max_per_second_in_bounds check (max_per_second between 1 and 10000)
 ) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on table collecta.endpoint_flow is
-  'How fast an endpoint may be sent to now. An endpoint without a row here succeeds and is limited by max_in_flight only.';
+  'How fast an endpoint may be sent to now. An endpoint without a row here succeeds and is limited by max_in_flight
+only.';
 comment on column collecta.endpoint_flow.failing_since is
   'End of the first failed attempt after the last success; null while it succeeds.';
-comment on column collecta.endpoint_flow.held_until is 'The receiver answered 429 or 503 with Retry-After: nothing before this.';
+comment on column collecta.endpoint_flow.held_until is
+  'The receiver answered 429 or 503 with Retry-After: nothing before this.';
 comment on column collecta.endpoint_flow.held_at is 'When the last hold began; delivered_since_hold counts from then.';
 comment on column collecta.endpoint_flow.pace is
   'Deliveries in flight at once after a hold or an outage: from 1 it doubles up to max_in_flight, then it is null.';
 comment on column collecta.endpoint_flow.learned_per_second is
   'Requests a second that the receiver was seen to take, until it takes more. Null: nothing was learned.';
 comment on column collecta.endpoint_flow.raised_at is 'When the learned rate was last tried upwards.';
-comment on column collecta.endpoint_flow.max_per_second is 'The endpoint''s option, exact over all runners. Null: no limit.';
+comment on column collecta.endpoint_flow.max_per_second is
+  'The endpoint''s option, exact over all runners. Null: no limit.';
 comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, where a rate limits them.';
 --! EndIncluded outbound/endpoint_flow.sql
 --! Included outbound/runners.sql
@@ -574,7 +608,8 @@ create table collecta.runners (
   constraint runners_pkey primary key (runner)
 );
 comment on table collecta.runners is
-  'Runners that deliver. Each holds a session advisory lock of its number; whose lock is gone for some seconds is dead.';
+  'Runners that deliver. Each holds a session advisory lock of its number; whose lock is gone for some seconds is
+dead.';
 
 create table collecta.routing_trouble (
   singleton boolean not null default true,
@@ -853,7 +888,7 @@ begin
 end
 $$;
 comment on function collecta.is_distributed(regclass) is
-  'Whether Citus keeps a table''s rows in shards: a distributed, reference or schema-sharded table.';
+  'Whether Citus keeps the rows of a table in shards: a distributed, reference or schema-sharded table.';
 
 create or replace function collecta.shards_of(relation regclass)
 returns table (shard_id bigint, node text, is_here boolean)
@@ -874,7 +909,7 @@ begin
 end
 $$;
 comment on function collecta.shards_of(regclass) is
-  'The placed shards of a distributed table, and which of them are on this node.';
+  'Returns the placed shards of a distributed table, and which of them are on this node.';
 
 create or replace function collecta.placed_shards(relation regclass) returns setof regclass
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -890,7 +925,8 @@ as $$
   where s.is_here
 $$;
 comment on function collecta.placed_shards(regclass) is
-  'The shards of a distributed table on this node; null for one that is placed here and cannot be found.';
+  'Returns the shards of a distributed table on this node. It returns null for a shard that is placed here but does '
+  'not exist.';
 
 create or replace function collecta.module_members(relation regclass) returns table (relid regclass, level int)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -911,8 +947,8 @@ begin
 end
 $$;
 comment on function collecta.module_members(regclass) is
-  'The tables that hold a module''s rows on this server: itself and its partitions, or the shards of these on this '
-  'node.';
+  'Returns the tables that hold the rows of a module on this server: the table itself and its partitions, or their '
+  'shards on this node.';
 
 -- Citus hides shards from ordinary queries, refuses triggers on them, and repeats DDL on all nodes. A function that
 -- works on shards or makes objects of ours calls enter_citus() first and gives its result to leave_citus() at the end.
@@ -935,7 +971,8 @@ begin
 end
 $$;
 comment on function collecta.enter_citus() is
-  'Makes DDL stay on this node and shards visible, for the transaction; returns what was in force. Null without Citus.';
+  'Makes DDL stay on this node and shards visible for the rest of the transaction. Returns the previous settings; '
+  'null without Citus.';
 
 create or replace function collecta.leave_citus(before jsonb) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -944,7 +981,7 @@ begin
   perform set_config(name, value, true) from jsonb_each_text(before) setting (name, value);
 end
 $$;
-comment on function collecta.leave_citus(jsonb) is 'Puts back what enter_citus found.';
+comment on function collecta.leave_citus(jsonb) is 'Restores the settings that enter_citus returned.';
 --! EndIncluded modules/internal/module_members.sql
 --! Included outbound/1_capture/internal/mask_escapes.sql
 -- A json column may hold \u0000 and lone surrogates, which PostgreSQL's json functions refuse. The document is masked:
@@ -964,8 +1001,9 @@ as $$
   select case when strpos(document, E'\x7f') = 0 then document
     else replace(replace(document, E'\x7fu', E'\\u'), E'\x7fd', E'\x7f') end
 $$;
-comment on function collecta.mask_escapes(json) is 'Makes a document with \u escapes safe for json_each and ->.';
-comment on function collecta.unmask_escapes(text) is 'Gives back the escapes that mask_escapes hid.';
+comment on function collecta.mask_escapes(json) is
+  'Replaces \u escapes in a document, so that json_each and -> do not refuse it.';
+comment on function collecta.unmask_escapes(text) is 'Restores the escapes that mask_escapes replaced.';
 --! EndIncluded outbound/1_capture/internal/mask_escapes.sql
 --! Included outbound/1_capture/internal/pick_columns.sql
 create or replace function collecta.pick_columns(document json, columns text[], keep boolean) returns json
@@ -977,7 +1015,7 @@ as $$
   where (key = any (columns)) = keep
 $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
-  'A row with only these columns (keep), or without them, the rest text for text.';
+  'Returns a row with only these columns (keep), or without them. The text of the other columns does not change.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
 --! Included outbound/1_capture/internal/with_traceparent.sql
 create or replace function collecta.with_traceparent(context text, traceparent text) returns text
@@ -992,7 +1030,8 @@ as $$
     else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
 $$;
 comment on function collecta.with_traceparent(text, text) is
-  'collecta.context with collecta.traceparent of the transaction in it. What is no W3C traceparent is left out.';
+  'Returns collecta.context with the transaction''s collecta.traceparent in it. A value that is not a W3C traceparent '
+  'is left out.';
 --! EndIncluded outbound/1_capture/internal/with_traceparent.sql
 --! Included outbound/1_capture/internal/captured_context.sql
 -- It has no SET clause, so that the planner can inline it into the statement that calls it.
@@ -1005,12 +1044,13 @@ as $$
       nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
 $$;
 comment on function collecta.captured_context() is
-  'What rides along with the changes of this transaction: collecta.context, with collecta.traceparent in it.';
+  'Returns the context that is stored with the changes of this transaction: collecta.context, with '
+  'collecta.traceparent in it.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/can_capture.sql
--- Declared immutable on purpose, like relations_to_capture. A session computes it when it plans the statement that
--- calls it, and again whenever a right on what the statement names is granted or revoked. It costs nothing when rows
--- are captured.
+-- This is declared immutable on purpose, like relations_to_capture. So it is computed when a session plans the
+-- statement that calls it, and again after a privilege on an object of that statement was granted or revoked. It costs
+-- nothing when rows are captured.
 create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1049,7 +1089,8 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.element_type(oid) is 'What a type is a domain over or an array of, however deep.';
+comment on function collecta.element_type(oid) is
+  'Returns the type that a type is a domain over or an array of, at any depth.';
 
 -- row_to_json calls a type's cast to json with the rights of the capturing role. Only the owner of a type can make such
 -- a cast, and code of an ordinary role must never run in capture. So the kind of a type depends on its owner.
@@ -1085,8 +1126,8 @@ begin
 end
 $$;
 comment on function collecta.type_kind(oid) is
-  'Of a column''s type: built in; trusted (its owner and that of its cast to json are superusers, as with extensions); '
-  'or untrusted, whose values are captured as their text, without any cast.';
+  'Returns the kind of a column''s type: built in; trusted, if its owner and that of its cast to json are superusers, '
+  'as with extensions; or untrusted. Values of untrusted types are captured as their text, without any cast.';
 --! EndIncluded outbound/1_capture/internal/type_kind.sql
 --! Included outbound/1_capture/internal/column_expression.sql
 create or replace function collecta.column_expression(value text, type_id oid, as_text boolean) returns text
@@ -1131,8 +1172,9 @@ begin
 end
 $$;
 comment on function collecta.column_expression(text, oid, boolean) is
-  'The SQL expression that row_to_json turns into what it would make of the value itself, without running code of an '
-  'ordinary role: untrusted types as their text. as_text: all types that are not built in.';
+  'Returns an SQL expression that row_to_json converts as it would convert the column itself, but without running '
+  'code of an ordinary role: values of untrusted types become text. With as_text, values of all types that are not '
+  'built in become text.';
 --! EndIncluded outbound/1_capture/internal/column_expression.sql
 --! Included outbound/1_capture/internal/row_columns.sql
 -- Reads names by number from the catalog caches. Under REPEATABLE READ a query of pg_attribute would show an older name
@@ -1143,7 +1185,8 @@ as $$
   select nullif(a.object_names[3], format('........pg.dropped.%s........', number))
   from pg_identify_object_as_address('pg_catalog.pg_class'::regclass, relation, number) a
 $$;
-comment on function collecta.column_name(oid, smallint) is 'A column''s present name; null where it was dropped.';
+comment on function collecta.column_name(oid, smallint) is
+  'Returns the present name of a column; null if the column was dropped.';
 
 -- Declared immutable on purpose. Its arguments are constants, so it is computed when a session plans the statement that
 -- calls it, and again after each DDL on the table. It costs nothing when rows are captured.
@@ -1161,8 +1204,9 @@ exception when others then
 end
 $$;
 comment on function collecta.omitted_columns(oid, text[], smallint[]) is
-  'What is left out of captured rows: the excluded columns by name and by number, so that neither a rename nor a '
-  'column made anew under the name lets one out, and virtual generated columns, of which a trigger sees no value.';
+  'Returns the columns that are left out of captured rows: the excluded ones by name and by number, so that neither a '
+  'rename nor a new column with the same name reveals one, and virtual generated columns, whose values a trigger '
+  'cannot see.';
 
 create or replace function collecta.row_columns(
   relation oid, alias text, omitted text[], as_text boolean default false, wanted text[] default null
@@ -1177,7 +1221,7 @@ as $$
     and a.attname <> all (omitted) and (wanted is null or a.attname = any (wanted))
 $$;
 comment on function collecta.row_columns(oid, text, text[], boolean, text[]) is
-  'The select list that captures a row of a table column by column.';
+  'Returns the select list that captures a row of a table column by column.';
 
 create or replace function collecta.row_size(relation oid, alias text, omitted text[]) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1192,7 +1236,7 @@ as $$
     and a.attname <> all (omitted)
 $$;
 comment on function collecta.row_size(oid, text, text[]) is
-  'The expression that estimates a row''s size before anything is decompressed.';
+  'Returns the expression that estimates a row''s size before anything is decompressed.';
 
 create or replace function collecta.table_layout(relation oid) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1200,7 +1244,7 @@ as $$
   select md5(string_agg(concat_ws(' ', a.attnum, a.atttypid, a.attgenerated, a.attname), ',' order by a.attnum))
   from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
 $$;
-comment on function collecta.table_layout(oid) is 'A table''s columns, as text to compare.';
+comment on function collecta.table_layout(oid) is 'Returns a table''s columns as text, for comparison.';
 --! EndIncluded outbound/1_capture/internal/row_columns.sql
 --! Included outbound/1_capture/internal/relations_to_capture.sql
 create or replace function collecta.sees_old_catalog(relation oid) returns boolean
@@ -1248,8 +1292,8 @@ as $$
     and clock_timestamp() - statement_timestamp() + interval '50 ms' >= current_setting('statement_timeout')::interval
 $$;
 comment on function collecta.writer_timed_out() is
-  'Tells the writer''s statement_timeout from somebody who cancels: the first is no reason to fail what is written '
-  'already.';
+  'Whether the writer''s statement_timeout ended the capture, and not somebody who cancelled the statement. A timeout '
+  'must not fail a statement whose rows are written already.';
 --! EndIncluded outbound/1_capture/internal/writer_timed_out.sql
 --! Included install/internal/own_function.sql
 -- A generated function runs the user's casts, checks and triggers with the rights of its owner. So its owner is a
@@ -1364,7 +1408,7 @@ as $$
     where module.column_numbers ? name and module.database = collecta.database_identity())
 $$;
 comment on function collecta.column_numbers(collecta.module_versions, text[]) is
-  'The numbers that columns had when the module was attached, where numbers of this database are known.';
+  'Returns the attribute numbers that columns had when the module was attached, if they are valid in this database.';
 
 create or replace function collecta.unresolved_columns(module collecta.module_versions) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1377,11 +1421,11 @@ as $$
         where a.attrelid = module.relation and a.attname = name and a.attnum > 0 and not a.attisdropped))
 $$;
 comment on function collecta.unresolved_columns(collecta.module_versions) is
-  'Excluded columns of which nobody knows where they are: neither a column of that name nor its number. Until that is '
-  'mended nothing but key, scope and status is captured.';
+  'Returns the excluded columns that cannot be found, neither by name nor by number. As long as there are any, only '
+  'key, scope and status are captured.';
 
--- Looks up again every column that is referred to by name or number, and writes capture functions anew that do not fit
--- any more. migrate, maintain and resume_after_restore call it.
+-- Looks up again every column that is referred to by name or number, and generates capture functions again that no
+-- longer match. migrate, maintain and resume_after_restore call it.
 create or replace function collecta.resolve_modules(anew boolean default false) returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -1432,8 +1476,9 @@ begin
 end
 $$;
 comment on function collecta.resolve_modules(boolean) is
-  'Finds each module''s columns again, after DDL or in a restored database, and mends its capture functions; says for '
-  'which modules it wrote them. anew: all of them, as after an upgrade.';
+  'Finds the columns of each module again, after DDL or in a restored database, and generates its capture functions '
+  'again if they do not match. Returns the modules for which it did so. With anew it does so for all modules, as '
+  'after an upgrade.';
 
 create or replace function collecta.follow_columns(module collecta.module_versions, names text[]) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1444,7 +1489,7 @@ as $$
     where name <> all (names))
 $$;
 comment on function collecta.follow_columns(collecta.module_versions, text[]) is
-  'A list of columns, and under what names those of them are now that were renamed.';
+  'Returns a list of columns, with the present names of those that were renamed.';
 
 create or replace function collecta.capture_hashes() returns table (module_id int, hash jsonb)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -1463,7 +1508,7 @@ as $$
   group by m.module_id
 $$;
 comment on function collecta.capture_hashes() is
-  'The modules'' capture functions as they are now, to compare with what was written.';
+  'Returns the present hashes of the modules'' capture functions, to compare them with those that were stored.';
 --! EndIncluded modules/internal/resolve_modules.sql
 --! Included outbound/1_capture/internal/truncate_problem.sql
 -- The records of a TRUNCATE are read as the capturing role. This looks for what would hide rows from it or run foreign
@@ -1520,12 +1565,12 @@ begin
 end
 $$;
 comment on function collecta.truncate_problem(oid) is
-  'Why the records of a TRUNCATE cannot be captured one by one; null if they can.';
+  'Returns why the records of a TRUNCATE cannot be captured one by one; null if they can.';
 --! EndIncluded outbound/1_capture/internal/truncate_problem.sql
 --! Included outbound/1_capture/internal/capture_statement.sql
--- The statement that a written capture function runs where its own does not fit: after DDL for which it was not yet
--- written anew, in a restored database, for TRUNCATE, and where rows cannot be paired by position. A column of which
--- nothing is known is not captured.
+-- A generated capture function runs this statement when its own cannot be used: after DDL for which it was not
+-- generated again yet, in a restored database, for TRUNCATE, and if rows cannot be paired by position. A column about
+-- which nothing is known is not captured.
 create or replace function collecta.capture_statement(
   captured_version int, module_id int, relation oid, operation text, thin boolean
 ) returns text
@@ -1611,7 +1656,8 @@ begin
 end
 $$;
 comment on function collecta.capture_statement(int, int, oid, text, boolean) is
-  'The statement that captures an operation on a table as it is now; thin: key, scope and status only.';
+  'Returns the statement that captures an operation on a table as the table is now. With thin it captures only key, '
+  'scope and status.';
 
 create or replace function collecta.row_statement(
   module collecta.module_versions, relation oid, omitted text[], alias text, other text, thin boolean, compared boolean
@@ -1655,7 +1701,7 @@ begin
 end
 $$;
 comment on function collecta.row_statement(collecta.module_versions, oid, text[], text, text, boolean, boolean) is
-  'The expression that captures one row, whole if it is not too large.';
+  'Returns the expression that captures one row, completely if it is not too large.';
 
 create or replace function collecta.key_expression(module collecta.module_versions, relation oid, alias text)
 returns text
@@ -1666,7 +1712,8 @@ as $$
   where a.attrelid = relation and a.attname = any (module.key_columns) and not a.attisdropped
 $$;
 comment on function collecta.key_expression(collecta.module_versions, oid, text) is
-  'A record''s key as text, to pair the old rows of a statement with its new ones.';
+  'Returns the expression for a record''s key as text, by which the old rows of a statement are paired with the new '
+  'ones.';
 --! EndIncluded outbound/1_capture/internal/capture_statement.sql
 --! Included outbound/1_capture/templates/insert.sql
 create or replace function collecta.capture_insert_template() returns text
@@ -1921,7 +1968,7 @@ as $template$ select $body$-- A statement made for the table as it is now. If th
         end;
       end;$body$ $template$;
 comment on function collecta.capture_otherwise_template() is
-  'What the capture functions of an operation have in common.';
+  'The part that the capture functions of all operations have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
 --! Included outbound/1_capture/templates/unless_allowed.sql
 create or replace function collecta.capture_unless_allowed_template() returns text
@@ -1946,7 +1993,8 @@ as $template$ select $body$-- If rights of ours were revoked, the writer must no
     raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
     return null;
   end if;$body$ $template$;
-comment on function collecta.capture_unless_allowed_template() is 'How the capture functions of an operation begin.';
+comment on function collecta.capture_unless_allowed_template() is
+  'The beginning of the capture functions of all operations.';
 --! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
@@ -2018,7 +2066,7 @@ as $template$ select $body$begin
       end if;
     end;$body$ $template$;
 comment on function collecta.capture_row_as_text_template() is
-  'The second attempt of collecta_rows.row_<n>, for types with a cast to json: their values as text.';
+  'The second attempt of collecta_rows.row_<n>, for types with a cast to json: it captures their values as text.';
 --! EndIncluded outbound/1_capture/templates/row.sql
 --! Included outbound/1_capture/internal/capture_parts.sql
 create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
@@ -2105,7 +2153,7 @@ begin
 end
 $$;
 comment on function collecta.capture_parts(collecta.module_versions, text[]) is
-  'What the templates of a module''s capture functions are filled with.';
+  'Returns the texts that are filled into the templates of a module''s capture functions, by name.';
 
 create or replace function collecta.capture_inputs(module_id int) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2120,7 +2168,8 @@ as $$
   where m.module_id = capture_inputs.module_id
 $$;
 comment on function collecta.capture_inputs(int) is
-  'What a module''s capture functions depend on besides its subscriptions, to tell whether they must be written anew.';
+  'Returns everything that a module''s capture functions depend on besides its subscriptions. If it has changed, they '
+  'must be generated again.';
 --! EndIncluded outbound/1_capture/internal/capture_parts.sql
 --! Included outbound/1_capture/internal/write_capture_functions.sql
 -- Fills the templates for one module. CREATE OR REPLACE FUNCTION locks no table, so functions are replaced while
@@ -2234,7 +2283,7 @@ begin
 end
 $$;
 comment on function collecta.write_capture_functions(int) is
-  'Writes a module''s capture functions anew; done by everything that changes what they depend on.';
+  'Generates a module''s capture functions again. Everything that changes what they depend on calls it.';
 --! EndIncluded outbound/1_capture/internal/write_capture_functions.sql
 --! Included modules/internal/attach_call.sql
 -- Hints and rows of collecta.health contain this call, and it must run as it stands. So a column that does not exist
@@ -2255,7 +2304,7 @@ as $$
     ', on_truncate => ' || quote_literal(nullif(on_truncate, 'records')))
 $$;
 comment on function collecta.attach_call(regclass, text, text, text, text, text[], text[], text[], text) is
-  'A call of attach_module, as text.';
+  'Returns the text of a call of attach_module.';
 
 create or replace function collecta.attach_again(module collecta.module_versions) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2286,7 +2335,7 @@ as $$
     module.on_truncate)
 $$;
 comment on function collecta.attach_again(collecta.module_versions) is
-  'The call of attach_module that attaches a module as it is, by the names that its columns have now.';
+  'Returns the call of attach_module that attaches a module as it is, with the present names of its columns.';
 --! EndIncluded modules/internal/attach_call.sql
 --! Included modules/internal/check_module.sql
 create or replace function collecta.check_module(
@@ -2450,7 +2499,7 @@ begin
 end
 $$;
 comment on function collecta.check_module(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Refuses what attach_module cannot capture, each with its hint; returns the key''s columns.';
+  'Raises an error, with a hint, if attach_module cannot capture the table. Returns the columns of the key.';
 
 create or replace function collecta.keys_of(relation regclass) returns table (columns text[], is_primary boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2465,7 +2514,7 @@ as $$
   having bool_and(a.attnotnull)
 $$;
 comment on function collecta.keys_of(regclass) is
-  'The keys that tell a table''s records apart: unique, not null, not partial, not deferrable.';
+  'Returns the keys that identify the records of a table: unique, not null, not partial and not deferrable.';
 
 create or replace function collecta.add_key_call(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2488,14 +2537,15 @@ as $$
       where not exists (select from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = name)
       order by place limit 1) end)
 $$;
-comment on function collecta.add_key_call(regclass) is 'The statement that gives a table a primary key, for a hint.';
+comment on function collecta.add_key_call(regclass) is
+  'Returns the statement that gives a table a primary key, for a hint.';
 
 create or replace function collecta.capturing_role() returns name
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.written_owner('collecta_capture')
 $$;
-comment on function collecta.capturing_role() is 'Who owns the capture functions: see own_functions.';
+comment on function collecta.capturing_role() is 'Returns the role that owns the capture functions; see own_functions.';
 --! EndIncluded modules/internal/check_module.sql
 --! Included modules/internal/save_module.sql
 create or replace function collecta.save_module(
@@ -2537,7 +2587,7 @@ begin
 end
 $$;
 comment on function collecta.save_module(regclass, text, text, text, text, text[], text[], text[], boolean, text) is
-  'attach_module''s part in collecta''s own tables: a new version of the module, its subscriptions, its capture '
+  'Writes collecta''s own tables for attach_module: a new version of the module, its subscriptions, and its capture '
   'functions.';
 
 create or replace function collecta.forget_module(module_id int) returns void
@@ -2559,7 +2609,7 @@ begin
 end
 $$;
 comment on function collecta.forget_module(int) is
-  'detach_module''s part in collecta''s own tables. Subscriptions stay until the module''s last change is routed.';
+  'Writes collecta''s own tables for detach_module. Subscriptions are kept until the module''s last change is routed.';
 --! EndIncluded modules/internal/save_module.sql
 --! Included modules/internal/refuse_distributed.sql
 create or replace function collecta.refuse_distributed(relation regclass, slug text) returns void
@@ -2576,7 +2626,7 @@ begin
 end
 $$;
 comment on function collecta.refuse_distributed(regclass, text) is
-  'CW002 for a distributed table, which attach_module would attach and never capture.';
+  'Raises CW002 for a distributed table, because attach_module could attach it but its triggers would never fire.';
 
 create or replace function collecta.shard_nodes(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2585,14 +2635,14 @@ as $$
   from (select relation as relid union select p.relid from pg_partition_tree(relation) p) t
   cross join lateral collecta.shards_of(t.relid) s
 $$;
-comment on function collecta.shard_nodes(regclass) is 'The nodes that have shards of a distributed table.';
+comment on function collecta.shard_nodes(regclass) is 'Returns the nodes that have shards of a distributed table.';
 
 create or replace function collecta.attach_shards_call(relation regclass, slug text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select format('select collecta.attach_shards(%L, %L);', relation, slug)
 $$;
-comment on function collecta.attach_shards_call(regclass, text) is 'A call of attach_shards, as text.';
+comment on function collecta.attach_shards_call(regclass, text) is 'Returns the text of a call of attach_shards.';
 --! EndIncluded modules/internal/refuse_distributed.sql
 --! Included modules/internal/attach_triggers.sql
 -- A row that is written directly to a partition fires no trigger of the parent, so every member of the tree gets the
@@ -2618,7 +2668,7 @@ begin
     if member.task = 'truncate' and on_truncate = 'records' then
       perform collecta.let_capture_read(member.relation);
     end if;
-    -- A trigger that is there already is left alone: to make it again would lock out the table's writers.
+    -- An existing trigger is kept, because creating it again would block the table's writers.
     continue when exists (
       select from pg_catalog.pg_trigger t
       where t.tgrelid = member.relation and t.tgname = 'collecta_capture_' || member.task
@@ -2645,7 +2695,7 @@ begin
 end
 $$;
 comment on function collecta.attach_triggers(regclass, int, text) is
-  'Makes the triggers that a table and its partitions lack; returns how many.';
+  'Creates the missing triggers on a table and its partitions. Returns how many it created.';
 
 create or replace function collecta.let_capture_read(relation regclass) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2676,7 +2726,7 @@ begin
 end
 $$;
 comment on function collecta.let_capture_read(regclass) is
-  'Grants what capturing TRUNCATE needs, as the caller of attach_module.';
+  'Grants the rights that capturing a TRUNCATE needs. It runs as the caller of attach_module.';
 
 create or replace function collecta.truncate_remedy(relation regclass) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -2703,7 +2753,7 @@ as $$
   where c.oid = truncate_remedy.relation
 $$;
 comment on function collecta.truncate_remedy(regclass) is
-  'The statement that lets the records of a TRUNCATE be captured.';
+  'Returns the statement after which the records of a TRUNCATE can be captured.';
 
 create or replace function collecta.refuse_slug(slug text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2715,7 +2765,7 @@ begin
     hint = 'select slug, relation from collecta.modules;';
 end
 $$;
-comment on function collecta.refuse_slug(text) is 'CW001.';
+comment on function collecta.refuse_slug(text) is 'Raises CW001.';
 --! EndIncluded modules/internal/attach_triggers.sql
 --! Included modules/internal/attach_relation.sql
 create or replace function collecta.attach_relation(
@@ -2775,7 +2825,7 @@ begin
 end
 $$;
 comment on function collecta.attach_relation(regclass, text, text, text, text, text[], text[], text[], text) is
-  'What attach_module and attach_shards do once they have looked at what kind of table it is.';
+  'Does what attach_module and attach_shards do after they have checked the kind of the table.';
 --! EndIncluded modules/internal/attach_relation.sql
 --! Included modules/attach_module.sql
 create or replace function collecta.attach_module(
@@ -2798,12 +2848,13 @@ begin
 end
 $$;
 comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes a table a module: its changes become events under this slug. Needs TRIGGER on the table. The same table and '
-  'slug again changes what is given and leaves what is null; a column is taken away by '''', a list by ''{}''. '
-  'status_column and custom_data_column make status_change and custom_data_updated; scope_column is what an '
-  'endpoint''s scope is compared with; exclude_columns are never captured; a change of ignore_columns alone is none; '
-  'key_columns name a unique, not null key instead of the primary key; on_truncate is records (the default), ignore '
-  'or refuse. Returns the module''s number. Errors CW002 to CW006 say what to do.';
+  'Makes a table a module: its changes become events under this slug. The caller needs TRIGGER on the table. For a '
+  'table that is attached already, it changes the options that are given and keeps those that are null; to remove a '
+  'column pass '''', to remove a list ''{}''. status_column and custom_data_column cause the events status_change and '
+  'custom_data_updated. scope_column is compared with the scope of endpoints. exclude_columns are never captured. If '
+  'only ignore_columns change, there is no event. key_columns name a unique, not null key to use instead of the '
+  'primary key. on_truncate is records (the default), ignore or refuse. Returns the number of the module. The hints '
+  'of the errors CW002 to CW006 say what to do.';
 
 create or replace function collecta.attach_partitions(slug text) returns int
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2821,7 +2872,8 @@ begin
 end
 $$;
 comment on function collecta.attach_partitions(text) is
-  'Makes the triggers that new partitions of a module''s table lack. Needs TRIGGER on them. Returns how many it made.';
+  'Creates the missing triggers on new partitions of a module''s table. The caller needs TRIGGER on them. Returns how '
+  'many triggers it created.';
 
 create or replace function collecta.detach_module(slug text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -2848,8 +2900,8 @@ begin
 end
 $$;
 comment on function collecta.detach_module(text) is
-  'Takes the triggers off a module''s table (needs its ownership) and forgets the module. What was captured still '
-  'routes; history stays.';
+  'Drops the triggers on a module''s table, and deletes the module. The caller must own the table. Changes that were '
+  'captured before are still routed, and the history stays.';
 --! EndIncluded modules/attach_module.sql
 --! Included modules/attach_shards.sql
 create or replace function collecta.attach_shards(
@@ -2885,8 +2937,9 @@ begin
 end
 $$;
 comment on function collecta.attach_shards(regclass, text, text, text, text, text[], text[], text[], text) is
-  'Makes the shards of a distributed table (Citus) that are on this node one module, with attach_module''s arguments. '
-  'Needs TRIGGER on them. To be called on each node that has shards. Returns how many shards there are.';
+  'Makes the shards of a distributed table (Citus) that are on this node one module. The arguments are those of '
+  'attach_module. The caller needs TRIGGER on the shards. Call it on each node that has shards. Returns the number of '
+  'shards.';
 --! EndIncluded modules/attach_shards.sql
 
 --! Included endpoints/internal/check_endpoint.sql
@@ -3311,99 +3364,133 @@ $$;
 comment on function collecta.missing_columns(json, collecta.module_versions, boolean) is
   'Configured columns that a captured row does not have.';
 --! EndIncluded outbound/2_route/internal/missing_columns.sql
+--! Included outbound/2_route/internal/change_reading.sql
+create type collecta.change_reading as (
+  read_by int, -- the module version
+  slug text,
+  scope text,
+  record_id text,
+  changes_key boolean,
+  events text[], -- what it means; of an update the places are those of its three events, null where it is none of it
+  status_from text,
+  status_to text,
+  previous text,
+  truncated boolean,
+  unroutable text -- why it is
+);
+comment on type collecta.change_reading is 'What one outbox row means.';
+--! EndIncluded outbound/2_route/internal/change_reading.sql
 --! Included outbound/2_route/internal/read_change.sql
 -- Reads one captured change by its module's columns. A configured column that the captured row lacks was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
-  -- In: what it was captured under. Out: what it is read by.
-  inout module collecta.module_versions, operation "char", old json, new json,
-  out scope text, out old_id text, out new_id text, out truncated boolean, out previous text, out updated boolean,
-  out status_changed boolean, out custom_data_changed boolean, out status_from text, out status_to text,
-  out unroutable text
-)
--- Under its callers' search_path: a setting costs every call.
+  module collecta.module_versions, operation "char", old json, new json
+) returns collecta.change_reading
+-- Under its callers' search_path: a setting costs every call. So would OUT parameters instead of a named type.
 language plpgsql stable
 as $$
 declare
   safe_old json;
   safe_new json;
   captured json;
+  scope text;
+  old_id text;
+  new_id text;
+  events text[];
+  updated boolean;
+  status_changed boolean;
+  custom_data_changed boolean;
+  status_from text;
+  status_to text;
+  previous text;
+  truncated boolean;
+  unroutable text;
   missing text;
   other collecta.module_versions;
 begin
-  unroutable := case when module.version is null then 'the module version it was captured under is gone'
-    when operation not in ('I', 'U', 'D', 'T', 'M') then 'unknown operation ' || operation::text end;
-  if unroutable is not null or operation in ('M', 'T') then
-    return;
-  end if;
-  safe_old := collecta.mask_escapes(old);
-  safe_new := collecta.mask_escapes(new);
-  captured := coalesce(safe_new, safe_old);
-  if strpos(old::text, '"$truncated"') > 0 or strpos(new::text, '"$truncated"') > 0 then
-    truncated := (safe_old -> '$truncated') is not null or (safe_new -> '$truncated') is not null;
-  end if;
+  <<reading>>
+  begin
+    if module.version is null or operation not in ('I', 'U', 'D') then
+      events := case operation when 'T' then '{record_deleted}'::text[] end;
+      unroutable := case when module.version is null then 'the module version it was captured under is gone'
+        when operation not in ('T', 'M') then 'unknown operation ' || operation::text end;
+      exit reading;
+    end if;
+    safe_old := collecta.mask_escapes(old);
+    safe_new := collecta.mask_escapes(new);
+    captured := coalesce(safe_new, safe_old);
+    if strpos(old::text, '"$truncated"') > 0 or strpos(new::text, '"$truncated"') > 0 then
+      truncated := (safe_old -> '$truncated') is not null or (safe_new -> '$truncated') is not null;
+    end if;
 
-  if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
-    old_id := safe_old ->> module.key_columns[1];
-    new_id := safe_new ->> module.key_columns[1];
-  else
-    old_id := collecta.record_id(safe_old, module.key_columns);
-    new_id := collecta.record_id(safe_new, module.key_columns);
-  end if;
-  if coalesce(new_id, old_id) is null
-      or module.status_column is not null and (captured -> module.status_column) is null
-      or module.scope_column is not null and (captured -> module.scope_column) is null
-      or module.custom_data_column is not null and (captured -> module.custom_data_column) is null then
-    missing := collecta.missing_columns(captured, module, truncated);
-    if missing is not null then
-      select v.* into other
-      from collecta.modules m join collecta.module_versions v on v.version = m.current_version
-      where m.module_id = module.module_id and v.version <> module.version
-        and collecta.missing_columns(captured, v, truncated) is null;
-      if found then
-        module := other;
-      else
-        unroutable := format('column %s is not in the captured row: it was renamed or dropped; '
-          'select collecta.attach_module(%L, %L, ...); then select collecta.route_again();', missing,
-          module.relation::regclass, module.slug);
-      end if;
-      -- Known although unroutable, it holds back the record's later changes at ordered endpoints.
+    if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
+      old_id := safe_old ->> module.key_columns[1];
+      new_id := safe_new ->> module.key_columns[1];
+    else
       old_id := collecta.record_id(safe_old, module.key_columns);
       new_id := collecta.record_id(safe_new, module.key_columns);
     end if;
-  end if;
-  if module.scope_column is not null then
-    scope := collecta.record_id(captured, array[module.scope_column]);
-  end if;
-  if unroutable is not null or operation <> 'U' or old_id <> new_id then
-    return;
-  end if;
+    if coalesce(new_id, old_id) is null
+        or module.status_column is not null and (captured -> module.status_column) is null
+        or module.scope_column is not null and (captured -> module.scope_column) is null
+        or module.custom_data_column is not null and (captured -> module.custom_data_column) is null then
+      missing := collecta.missing_columns(captured, module, truncated);
+      if missing is not null then
+        select v.* into other
+        from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+        where m.module_id = module.module_id and v.version <> module.version
+          and collecta.missing_columns(captured, v, truncated) is null;
+        if found then
+          module := other;
+        else
+          unroutable := format('column %s is not in the captured row: it was renamed or dropped; '
+            'select collecta.attach_module(%L, %L, ...); then select collecta.route_again();', missing,
+            module.relation::regclass, module.slug);
+        end if;
+        -- Known although it is unroutable, it holds back the record's later changes at ordered endpoints.
+        old_id := collecta.record_id(safe_old, module.key_columns);
+        new_id := collecta.record_id(safe_new, module.key_columns);
+      end if;
+    end if;
+    if module.scope_column is not null then
+      scope := collecta.record_id(captured, array[module.scope_column]);
+    end if;
+    if operation <> 'U' or unroutable is not null or old_id <> new_id then
+      events := case when unroutable is null then
+        case operation when 'I' then '{record_created}'::text[] else '{record_deleted}' end end;
+      exit reading;
+    end if;
 
-  if module.status_column is not null then
-    status_from := coalesce(collecta.unmask_escapes((safe_old -> module.status_column)::text), 'null');
-    status_to := coalesce(collecta.unmask_escapes((safe_new -> module.status_column)::text), 'null');
-    status_changed := status_from <> status_to;
-  end if;
-  if truncated then
-    custom_data_changed := coalesce((safe_new ->> '$custom_data_changed')::boolean,
-      (safe_old ->> '$custom_data_changed')::boolean, false);
-    updated := true;
-    previous := '{'
-      || case when status_changed then to_json(module.status_column)::text || ':' || status_from else '' end || '}';
-    return;
-  end if;
-  -- Both rows are of one table: the same columns in the same order.
-  select '{' || string_agg(to_json(c.key)::text || ':' || c.was::text, ',') || '}',
-    coalesce(bool_or(c.key <> all (module.ignore_columns)), false),
-    coalesce(bool_or(c.key = module.custom_data_column), false)
-  into previous, updated, custom_data_changed
-  from rows from (json_each(safe_old), json_each(safe_new)) c (key, was, new_key, is_now)
-  where c.was::text <> c.is_now::text;
-  previous := collecta.unmask_escapes(previous);
+    if module.status_column is not null then
+      status_from := coalesce(collecta.unmask_escapes((safe_old -> module.status_column)::text), 'null');
+      status_to := coalesce(collecta.unmask_escapes((safe_new -> module.status_column)::text), 'null');
+      status_changed := status_from <> status_to;
+    end if;
+    if truncated then
+      custom_data_changed := coalesce((safe_new ->> '$custom_data_changed')::boolean,
+        (safe_old ->> '$custom_data_changed')::boolean, false);
+      updated := true;
+      previous := '{' || case when status_changed
+        then to_json(module.status_column)::text || ':' || status_from else '' end || '}';
+    else
+      -- Both rows are of one table: the same columns in the same order.
+      select '{' || string_agg(to_json(c.key)::text || ':' || c.was::text, ',') || '}',
+        bool_or(c.key <> all (module.ignore_columns)), bool_or(c.key = module.custom_data_column)
+      into previous, updated, custom_data_changed
+      from rows from (json_each(safe_old), json_each(safe_new)) c (key, was, new_key, is_now)
+      where c.was::text <> c.is_now::text;
+      previous := collecta.unmask_escapes(previous);
+    end if;
+    events := array[case when updated then 'record_updated' end, case when status_changed then 'status_change' end,
+      case when custom_data_changed then 'custom_data_updated' end];
+  end;
+  return row(module.version, module.slug, scope, coalesce(new_id, old_id), old_id <> new_id, events, status_from,
+    status_to, previous, truncated, unroutable)::collecta.change_reading;
 end
 $$;
 comment on function collecta.read_change is
-  'What one outbox row means: which record, what changed, and the pieces of its payload.';
+  'What one outbox row means to the module version it was captured under, or to the one in force (read_by): which
+record, which events, and the pieces of its payload. Without events it is muted or unroutable.';
 --! EndIncluded outbound/2_route/internal/read_change.sql
 --! Included outbound/2_route/internal/chain_changes.sql
 -- Each change leads from one state of the record to another, so the order in which they happened is a path that takes
@@ -3493,7 +3580,7 @@ set search_path = pg_catalog, pg_temp
 set enable_nestloop = off set enable_seqscan = on set enable_hashjoin = on set enable_mergejoin = on set jit = off
 as $$
 declare
-  most constant int := 20000;
+  most constant int := 5000;
   seen constant pg_snapshot := pg_current_snapshot();
 begin
   with change as materialized (
@@ -3553,7 +3640,8 @@ begin
           when s.record_id is null or not bool_or(s.broken)
             and (array_agg(s.trigger_depth order by s.slot))[1] = min(s.trigger_depth) then null
           -- Two are the usual case: the statement after what its trigger did.
-          when count(*) = 2 and (array_agg(s.to_state order by s.slot))[2] = (array_agg(s.from_state order by s.slot))[1]
+          when count(*) = 2 and (array_agg(s.to_state order by s.slot))[2]
+              = (array_agg(s.from_state order by s.slot))[1]
             then '{2,1}'::int[]
           when count(*) > 2
             then collecta.chain_changes(array_agg(s.from_state order by s.slot), array_agg(s.to_state order by s.slot),
@@ -3563,7 +3651,8 @@ begin
       group by s.transaction_id, s.module_id, s.record_id) g
     cross join lateral (
       select g.slots[t.place] as slot, g.change_ids[t.i] as change_id, g.operations[t.i] as operation, g.nested
-      from unnest(coalesce(g.path, array(select i from generate_subscripts(g.slots, 1) i))) with ordinality t (i, place)) p
+      from unnest(coalesce(g.path, array(select i from generate_subscripts(g.slots, 1) i)))
+        with ordinality t (i, place)) p
   ), gone as (
     delete from collecta.outbox o
     using (select distinct p.change_id from placed p where p.nested or p.slot <> p.change_id) p
@@ -3653,16 +3742,28 @@ create or replace function collecta.event_id(
 ) returns text
 language sql stable
 as $$
-  select 'evt_' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint / 1000), 12, '0')
-    || '7' || lpad(to_hex((date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 3, '0')
-    || '8' || lpad(to_hex(change_id & 268435455), 7, '0')
-    || case operation when 'U' then number::text when 'I' then '4' else '5' end
-    || lpad(to_hex(hashint8extended(transaction_id::text::bigint,
-      change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455), 7, '0')
+  -- Two halves of 64 bits: milliseconds, 7 and the rest of the microseconds; 8, change, kind and a hash.
+  select 'evt_' || lpad(to_hex((((date_part('epoch', captured_at) * 1000000)::bigint / 1000) << 16) + 28672
+      + (date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 16, '0')
+    || to_hex((-8::bigint << 60) + ((change_id & 268435455) << 32)
+      + ((case operation when 'U' then number when 'I' then 4 else 5 end)::bigint << 28)
+      + (hashint8extended(transaction_id::text::bigint,
+        change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455))
 $$;
 comment on function collecta.event_id(bigint, "char", timestamptz, xid8, int) is
   'The id of what a change means: number 1 record_updated, 2 status_change, 3 custom_data_updated.';
 --! EndIncluded outbound/2_route/internal/event_id.sql
+--! Included outbound/2_route/internal/event_record.sql
+create or replace function collecta.event_record(operation "char", old json, new json, truncated boolean) returns text
+language sql immutable
+as $$
+  select case
+    when operation = 'T' then 'null'
+    when truncated then collecta.pick_columns(coalesce(new, old), '{$truncated,$custom_data_changed}', false)::text
+    else coalesce(new, old)::text end
+$$;
+comment on function collecta.event_record("char", json, json, boolean) is 'The payload''s record.';
+--! EndIncluded outbound/2_route/internal/event_record.sql
 --! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
   event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
@@ -3709,25 +3810,6 @@ $$;
 comment on function collecta.visible_part(text, collecta.module_versions, text, boolean, text, text) is
   'What a payload_role may see of a payload. A change of which it may see nothing is no event to it.';
 --! EndIncluded outbound/2_route/internal/visible_part.sql
---! Included outbound/2_route/internal/recipients.sql
--- It has no SET clause and one SELECT, so that it becomes part of the query that calls it.
-create or replace function collecta.recipients(module_id int, event text, scope text, change_id bigint)
-returns table (endpoint_id text, payload_role text, filter jsonpath, ordered boolean)
-language sql stable
-as $$
-  select e.endpoint_id, e.payload_role, e.filter, e.ordered
-  from (
-    -- Two looks into the index and no OR, so that ten thousand tenants' endpoints cost what one does.
-    select s.endpoint_id, s.after_change_id from collecta.subscriptions s
-    where s.module_id = recipients.module_id and s.event = recipients.event and s.scope is null
-    union all
-    select s.endpoint_id, s.after_change_id from collecta.subscriptions s
-    where s.module_id = recipients.module_id and s.event = recipients.event and s.scope = recipients.scope) s
-  join collecta.endpoints e on e.endpoint_id = s.endpoint_id
-  where s.after_change_id < recipients.change_id and e.state <> 'deleted'
-$$;
-comment on function collecta.recipients(int, text, text, bigint) is 'Endpoints that subscribe to an event, before filters.';
---! EndIncluded outbound/2_route/internal/recipients.sql
 --! Included outbound/2_route/internal/route_aside.sql
 create or replace function collecta.route_aside(change_ids bigint[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -3744,252 +3826,368 @@ as $$
   )
   insert into collecta.unrouted (change_id, module, record_id, record_key, version, operation, old, new,
     transaction_id, trigger_depth, captured_at, context, reason)
-  select g.change_id, coalesce((r.module).slug, ''), k.record_id,
-    case when k.record_id is not null then collecta.record_key((r.module).slug, k.record_id) end,
+  select g.change_id, coalesce(r.slug, ''), r.record_id,
+    case when r.record_id is not null then collecta.record_key(r.slug, r.record_id) end,
     g.version, g.operation, g.old, g.new, g.transaction_id, g.trigger_depth, g.captured_at, g.context, r.unroutable
   from gone g
   left join collecta.module_versions v on v.version = g.version
   cross join lateral collecta.read_change(v, g.operation, g.old, g.new) r
-  cross join lateral (select coalesce(r.new_id, r.old_id) as record_id) k
   where r.unroutable is not null
 $$;
 comment on function collecta.route_aside(bigint[]) is
   'For changes that are no events: notes what was muted, and sets aside what read_change finds unroutable.';
 --! EndIncluded outbound/2_route/internal/route_aside.sql
+--! Included outbound/2_route/internal/claim_room.sql
+create type collecta.claim_room as (
+  deliveries int, -- so many may be leased, of so many bytes, and so many of one endpoint
+  bytes bigint,
+  per_endpoint int,
+  except_endpoints text[], -- none of these
+  marks jsonb, -- by endpoint: where dead rows of the queue end
+  lease interval,
+  runner int
+);
+comment on type collecta.claim_room is 'What a claim has room for, and what its leases are to be.';
+--! EndIncluded outbound/2_route/internal/claim_room.sql
+--! Included outbound/2_route/internal/routed_changes.sql
+create type collecta.routed_changes as (
+  routed int, -- -1: another session was routing
+  next_change bigint, -- where to begin the next time
+  more boolean, -- it ended before the outbox did
+  in_order pg_snapshot, -- changes visible in it are in order
+  deliveries json, -- born leased
+  endpoint_ids text[], -- of these, one for each
+  bytes bigint, -- of these
+  awaited boolean, -- something waits for their record
+  waiting boolean -- more became due than was leased
+);
+comment on type collecta.routed_changes is 'What route_changes did.';
+--! EndIncluded outbound/2_route/internal/routed_changes.sql
+--! Included outbound/2_route/internal/join_arrays.sql
+create or replace function collecta.join_arrays(one json, other json) returns json
+language sql immutable
+as $$
+  select case when one is null then other when other is null then one
+    else (left(one::text, -1) || ',' || substr(other::text, 2))::json end
+$$;
+comment on function collecta.join_arrays(json, json) is 'One JSON array of two that have elements, or null.';
+--! EndIncluded outbound/2_route/internal/join_arrays.sql
+--! Included outbound/2_route/internal/recipient.sql
+create type collecta.recipient as (
+  place int, -- of its event among those of the change
+  payload_role text,
+  endpoint_id text, -- null: nobody, but the event is to be written
+  after_change_id bigint,
+  filter jsonpath,
+  ordered boolean,
+  free int -- how many of its deliveries may be leased at once
+);
+comment on type collecta.recipient is 'Who gets an event.';
+--! EndIncluded outbound/2_route/internal/recipient.sql
+--! Included outbound/2_route/internal/recipients.sql
+-- What route_changes keeps while module, operation and scope stay the same.
+create or replace function collecta.recipients(
+  module_id int, operation "char", scope text, present timestamptz, room collecta.claim_room
+) returns collecta.recipient[]
+language plpgsql stable
+as $$
+declare
+  kinds constant text[] := case operation when 'I' then '{record_created}'
+    when 'U' then '{record_updated,status_change,custom_data_updated}' else '{record_deleted}' end;
+  found_some collecta.recipient[];
+  without_role text[];
+begin
+  select array_agg(row(array_position(kinds, s.event), e.payload_role, e.endpoint_id, s.after_change_id, e.filter,
+      e.ordered, coalesce(f.free, 0))::collecta.recipient
+      order by array_position(kinds, s.event), e.payload_role, e.endpoint_id),
+    array_agg(s.event) filter (where e.payload_role = '')
+  into found_some, without_role
+  from (
+    -- Two looks into the index and no OR, so that ten thousand tenants' endpoints cost what one does.
+    select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+    where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope is null
+    union all
+    select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+    where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope = recipients.scope) s
+  join collecta.endpoints e on e.endpoint_id = s.endpoint_id
+  left join lateral (
+    -- As many as max_in_flight says may be in flight, if all that is due already is.
+    select e.max_in_flight - (
+      select count(*) from (
+        select from collecta.delivery_queue q
+        where q.endpoint_id = e.endpoint_id and q.due_at <= present
+          and q.due_at >= coalesce((room.marks ->> e.endpoint_id)::timestamptz, '-infinity')
+        limit e.max_in_flight) q) as free
+    where room.deliveries > 0 and e.state = 'active' and not e.ordered and e.endpoint_id <> all (room.except_endpoints)
+      and exists (select from collecta.endpoint_secrets x where x.endpoint_id = e.endpoint_id)
+      and not exists (select from collecta.endpoint_flow f where f.endpoint_id = e.endpoint_id
+        and (f.held_until > present or f.pace is not null or f.max_per_second is not null
+          or f.learned_per_second is not null))) f on true
+  where e.state <> 'deleted';
+  if kinds <@ without_role then
+    return found_some;
+  end if;
+  -- An event to which anybody subscribes is written, before scope and filter, with the body of an endpoint without a
+  -- role.
+  return array(
+    select r from (
+      select * from unnest(found_some)
+      union all
+      select array_position(kinds, s.event), '', null, min(s.after_change_id), null, false, null
+      from collecta.subscriptions s
+      where s.module_id = recipients.module_id and s.event = any (kinds)
+      group by s.event) r
+    order by r.place, r.payload_role, r.endpoint_id);
+end
+$$;
+comment on function collecta.recipients is
+  'Endpoints that subscribe to what an operation means, event by event, before filters.';
+--! EndIncluded outbound/2_route/internal/recipients.sql
+--! Included outbound/2_route/internal/event_body_for_role.sql
+create or replace function collecta.event_body_for_role(
+  payload_role text, event_id text, event text, change collecta.outbox, reading collecta.change_reading
+) returns text
+language plpgsql stable
+as $$
+declare
+  module collecta.module_versions;
+  part record;
+begin
+  select * into module from collecta.module_versions v where v.version = reading.read_by;
+  part := collecta.visible_part(payload_role, module, event, reading.truncated,
+    collecta.event_record(change.operation, change.old, change.new, reading.truncated), reading.previous);
+  if part.is_event then
+    return collecta.event_body(event_id, event, change.change_id, change.captured_at, reading.slug,
+      case when part.key_is_visible then to_json(reading.record_id)::text end, reading.status_from, reading.status_to,
+      part.record, part.previous, change.context, case when change.operation = 'T' then change.new ->> 'count' end,
+      reading.truncated);
+  end if;
+  return null;
+end
+$$;
+comment on function collecta.event_body_for_role is
+  'The payload with what a payload_role may see of it; null where that is nothing of what changed.';
+--! EndIncluded outbound/2_route/internal/event_body_for_role.sql
+--! Included outbound/2_route/internal/routed_delivery.sql
+create type collecta.routed_delivery as (
+  delivery_id bigint,
+  change_id bigint,
+  position int,
+  endpoint_id text,
+  event_id text,
+  payload_role text,
+  record_key bigint, -- at an ordered endpoint
+  bytes int,
+  event int, -- the place of its event among those of the call
+  free int, -- how many its endpoint may have leased: from there on their records are waited for
+  is_leased boolean
+);
+comment on type collecta.routed_delivery is 'A row of the queue before route_changes writes it.';
+--! EndIncluded outbound/2_route/internal/routed_delivery.sql
+--! Included outbound/2_route/internal/changes_of_keys.sql
+create or replace function collecta.changes_of_keys(from_change bigint, most int) returns bigint[]
+language sql stable
+as $$
+  select array_agg(o.change_id)
+  from (select * from collecta.outbox o where o.change_id >= from_change order by o.change_id limit most) o
+  join collecta.module_versions v on v.version = o.version
+  where o.operation = 'U' and (collecta.read_change(v, o.operation, o.old, o.new)).changes_key
+$$;
+comment on function collecta.changes_of_keys(bigint, int) is
+  'Updates that change a key, among the changes routed next.';
+--! EndIncluded outbound/2_route/internal/changes_of_keys.sql
 --! Included outbound/2_route/internal/route_changes.sql
 -- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints
 -- happens here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since
--- what it skipped would be overtaken. A slice ends by number, bytes and time, so that neither a slow filter nor a large
--- record holds up claims for long. It is one statement: for a single change its parts cost less than several would.
--- Queue rows are born leased where the caller has room for them and their endpoint too: what is sent at once need not be
--- looked for again.
+-- what it skipped would be overtaken. It ends by number, bytes and time, so that neither a slow filter nor a large
+-- record holds up claims for long.
+-- Change by change into arrays, which are written at the end: one change costs little, and so does each of many.
 create or replace function collecta.route_changes(
   max_changes int default 250,
   from_change bigint default 0,
   settled_change bigint default 0,
-  inout in_order pg_snapshot default null,
+  in_order pg_snapshot default null,
   only_change bigint default null,
   without_filters text default null,
-  room int default 0,
-  room_bytes bigint default 0,
-  per_endpoint int default 0,
-  lease interval default '0',
-  runner int default null,
-  marks jsonb default '{}',
-  except_endpoints text[] default '{}',
-  out routed int,
-  out next_change bigint,
-  out more boolean,
-  out deliveries json,
-  out endpoint_ids text[],
-  out leased int,
-  out leased_bytes bigint,
-  out awaited boolean
-)
+  room collecta.claim_room default null
+) returns collecta.routed_changes
 language plpgsql volatile security definer
--- Nested loops only: they keep the outbox's order, and take each change when the ones before it are done.
 set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
   began timestamptz;
-  slice record;
-  in_order_for bigint; -- the last change that made us put the outbox in order
+  change collecta.outbox;
+  module collecta.module_versions; -- that the change was captured under
+  reading collecta.change_reading;
+  recipients collecta.recipient[]; -- of an operation on a module in a scope:
+  operation "char";
+  version int;
+  scope text;
+  recipient collecta.recipient;
+  place int; -- the event at hand, whose recipients come one after the other
+  payload_role text;
+  event_id text;
+  body text; -- null: it is no event, or none to this payload_role
+  matches boolean;
+  reason text; -- why its filter cannot tell
+  is_leased boolean;
+  -- What is to be written.
+  events collecta.events[];
+  deliveries collecta.routed_delivery[];
+  taken bigint[];
+  aside bigint[]; -- of these: what is no event (muted, unroutable)
+  bytes bigint;
+  leased int;
+  leased_bytes bigint;
+  stopped_at bigint; -- a change that must be put in order first
+  in_order_for bigint; -- the last one for which that was tried
+  next_change bigint;
+  ordered_endpoints text[];
+  ordered_records bigint[];
+  result collecta.routed_changes;
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    routed := -1;
-    return;
+    result.routed := -1;
+    return result;
   end if;
-  if room > 0 then
-    -- One claim at a time. The slice below is a new statement, and so its snapshot has the last claim in it.
+  if room.deliveries > 0 then
+    -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
     perform pg_advisory_xact_lock(1668246636, 3);
   end if;
   -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
   began := clock_timestamp();
-  routed := 0;
-  if from_change > settled_change and only_change is null
-      and exists (select from collecta.endpoints e where e.ordered and e.state <> 'deleted')
-      and exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change) then
-    -- A writer that took its change_id before the hint and committed after it was overtaken; what it did to an ordered
-    -- record comes first.
-    from_change := settled_change;
+  if from_change > settled_change and only_change is null then
+    if exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change) then
+      -- A writer that took its change_id before the hint and committed after it was overtaken; what it did comes first.
+      from_change := settled_change;
+    end if;
   end if;
 
   loop
-    with change as materialized (
-      select c.*, coalesce((c.reading).new_id, (c.reading).old_id) as record_id,
-        coalesce(bool_or(c.is_stop) over (rows unbounded preceding), false) as is_left
-      from (
-        select o.*,
-          not o.is_in_time or (o.reading).old_id <> (o.reading).new_id
-            or o.trigger_depth > 1 and (in_order is null or not pg_visible_in_snapshot(o.transaction_id, in_order))
-            as is_stop,
-          (o.reading).unroutable is not null or o.operation = 'M' as is_aside
-        from (
-          select o.*, collecta.read_change(case when o.is_in_time then v end, o.operation, o.old, o.new) as reading
-          from (
-            select o.*,
-              -- Asked for each change when the ones before it are done, filters included.
-              row_number() over () = 1 or clock_timestamp() < began + interval '200 ms'
-                and sum(coalesce(octet_length(o.old::text), 0) + coalesce(octet_length(o.new::text), 0))
-                  over (rows unbounded preceding) < 8000000 as is_in_time
-            from (
-              select * from collecta.outbox o
-              where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
-              order by o.change_id limit max_changes) o) o
-          left join collecta.module_versions v on v.version = o.version
-          offset 0) o
-        offset 0) c
-    ), event as materialized (
-      select e.*, row_number() over () as number
-      from (
-        select c.change_id, c.captured_at, ((c.reading).module).module_id, ((c.reading).module).slug, (c.reading).scope,
-          c.record_id, k.kind, k.place, r.payload_role, i.event_id,
-          collecta.event_body(i.event_id, k.kind, c.change_id, c.captured_at, ((c.reading).module).slug,
-            case when coalesce(p.key_is_visible, true) then to_json(c.record_id)::text end, (c.reading).status_from,
-            (c.reading).status_to, coalesce(p.record, t.record), case when r.payload_role = '' then (c.reading).previous
-              else p.previous end, c.context, case when c.operation = 'T' then c.new ->> 'count' end,
-            (c.reading).truncated) as body
-        from change c
-        cross join lateral (
-          select k.kind, k.place
-          from unnest(case c.operation when 'I' then array['record_created'] when 'U' then array[
-              case when (c.reading).updated then 'record_updated' end,
-              case when (c.reading).status_changed then 'status_change' end,
-              case when (c.reading).custom_data_changed then 'custom_data_updated' end]
-            else array['record_deleted'] end) with ordinality k (kind, place)
-          where k.kind is not null) k
-        -- One body for an event, and one more for each payload_role that an endpoint has. It is written when anybody
-        -- subscribes to it, before scope and filter.
-        cross join lateral (
-          select '' as payload_role
-          where exists (select from collecta.subscriptions s where s.module_id = ((c.reading).module).module_id
-            and s.event = k.kind and s.after_change_id < c.change_id)
-          union all
-          select distinct e.payload_role
-          from collecta.recipients(((c.reading).module).module_id, k.kind,
-            (c.reading).scope, c.change_id) e
-          where e.payload_role <> '') r
-        cross join lateral (
-          select collecta.event_id(c.change_id, c.operation, c.captured_at, c.transaction_id, k.place::int)) i (event_id)
-        cross join lateral (
-          select case when c.operation = 'T' then 'null'
-            when (c.reading).truncated
-              then collecta.pick_columns(coalesce(c.new, c.old), '{$truncated,$custom_data_changed}', false)::text
-            else coalesce(c.new, c.old)::text end) t (record)
-        left join lateral (
-          select v.* from collecta.visible_part(r.payload_role, (c.reading).module, k.kind, (c.reading).truncated,
-            t.record, (c.reading).previous) v
-          where r.payload_role <> ''
-          offset 0) p on true
-        where not c.is_left and not c.is_aside and p.is_event is not false
-        offset 0) e
-    ), queue_row as materialized (
-      select q.*, row_number() over () as place_in_slice,
-        sum(q.bytes) over (rows unbounded preceding) as bytes_so_far,
-        nextval('collecta.delivery_queue_delivery_id_seq') as delivery_id
-      from (
-        select v.change_id, v.place, v.event_id, v.payload_role, v.number, octet_length(v.body) as bytes, v.slug,
-          v.record_id, e.endpoint_id, case when e.ordered then collecta.record_key(v.slug, v.record_id) end as record_key,
-          case when e.filter is not null then coalesce(without_filters, f.reason) end as refused
-        from event v
-        cross join lateral collecta.recipients(v.module_id, v.kind, v.scope, v.change_id) e
-        left join lateral (
-          select t.matches, t.reason from collecta.try_filter(v.body, e.filter) t
-          where e.filter is not null and without_filters is null
-          offset 0) f on true
-        where e.payload_role = v.payload_role
-          and (e.filter is null or without_filters is not null or f.matches or f.reason is not null)
-        offset 0) q
-    ), endpoint as materialized (
-      -- As many may be in flight as max_in_flight says, if all that is due already is. An endpoint gets an event once: the
-      -- event's number bounds how many rows of it there are so far.
-      select e.endpoint_id, e.max_in_flight - (
-          select count(*) from (
-            select from collecta.delivery_queue d
-            where d.endpoint_id = e.endpoint_id and d.due_at <= began
-              and d.due_at >= coalesce((marks ->> e.endpoint_id)::timestamptz, '-infinity')
-            limit e.max_in_flight) d) as free
-      from (select distinct q.endpoint_id from queue_row q where room > 0 limit 64) q
-      join collecta.endpoints e on e.endpoint_id = q.endpoint_id
-      where e.state = 'active' and not e.ordered and e.endpoint_id <> all (except_endpoints)
-        and exists (select from collecta.endpoint_secrets s where s.endpoint_id = e.endpoint_id)
-        and not exists (select from collecta.endpoint_flow f where f.endpoint_id = e.endpoint_id
-          and (f.held_until > began or f.pace is not null or f.max_per_second is not null
-            or f.learned_per_second is not null))
-    ), delivery as materialized (
-      select q.*, (select count(*) from event) >= e.free as fills,
-        e.endpoint_id is not null and q.number <= least(e.free, per_endpoint) and q.place_in_slice <= room
-          and q.bytes_so_far - q.bytes < room_bytes as is_leased
-      from queue_row q
-      left join endpoint e on e.endpoint_id = q.endpoint_id
-      where q.refused is null
-    ), gone as (
-      delete from collecta.outbox o
-      where o.change_id = any (array(select c.change_id from change c where not c.is_left and not c.is_aside))
+    for change in
+      select * from collecta.outbox o
+      where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
+      order by o.change_id limit max_changes
+    loop
+      if module.version is distinct from change.version then
+        select * into module from collecta.module_versions v where v.version = change.version;
+      end if;
+      reading := collecta.read_change(module, change.operation, change.old, change.new);
+      if reading.changes_key or change.trigger_depth > 1
+          and (in_order is null or not pg_visible_in_snapshot(change.transaction_id, in_order)) then
+        stopped_at := change.change_id;
+        exit;
+      end if;
+      taken := taken || change.change_id;
+      if reading.events is null then
+        aside := aside || change.change_id;
+        continue;
+      end if;
+      if operation is distinct from change.operation or version is distinct from reading.read_by
+          or scope is distinct from reading.scope then
+        operation := change.operation;
+        version := reading.read_by;
+        scope := reading.scope;
+        recipients := collecta.recipients(module.module_id, operation, scope, began, room);
+      end if;
+
+      place := null;
+      foreach recipient in array coalesce(recipients, '{}') loop
+        continue when reading.events[recipient.place] is null or recipient.after_change_id >= change.change_id;
+        if place is distinct from recipient.place or payload_role <> recipient.payload_role then
+          -- One body for an event, and one more for each payload_role that an endpoint has.
+          place := recipient.place;
+          payload_role := recipient.payload_role;
+          event_id := collecta.event_id(change.change_id, operation, change.captured_at, change.transaction_id, place);
+          if payload_role = '' then
+            body := collecta.event_body(event_id, reading.events[place], change.change_id, change.captured_at,
+              reading.slug, to_json(reading.record_id)::text, reading.status_from, reading.status_to,
+              collecta.event_record(operation, change.old, change.new, reading.truncated), reading.previous,
+              change.context, case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
+          else
+            body := collecta.event_body_for_role(payload_role, event_id, reading.events[place], change, reading);
+          end if;
+          if body is not null then
+            bytes := coalesce(bytes, 0) + octet_length(body);
+            events := events || row(event_id, payload_role, began, change.change_id, place - 1, reading.slug,
+              reading.events[place], reading.record_id, scope, change.captured_at, body)::collecta.events;
+          end if;
+        end if;
+        continue when body is null or recipient.endpoint_id is null;
+        if recipient.filter is not null then
+          matches := false;
+          reason := without_filters;
+          if reason is null then
+            select f.matches, f.reason into matches, reason from collecta.try_filter(body, recipient.filter) f;
+          end if;
+          if reason is not null then
+            insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
+              payload_role, routed_at, reason, set_aside_at)
+            values (change.change_id, place - 1, recipient.endpoint_id, reading.slug, reading.record_id,
+              collecta.record_key(reading.slug, reading.record_id), event_id, payload_role, began, reason, began);
+          end if;
+          continue when not matches;
+        end if;
+        is_leased := cardinality(events) <= least(recipient.free, room.per_endpoint)
+          and coalesce(leased, 0) < room.deliveries and coalesce(leased_bytes, 0) < room.bytes;
+        if is_leased then
+          leased := coalesce(leased, 0) + 1;
+          leased_bytes := coalesce(leased_bytes, 0) + octet_length(body);
+        end if;
+        deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id, place - 1,
+          recipient.endpoint_id, event_id, payload_role,
+          case when recipient.ordered then collecta.record_key(reading.slug, reading.record_id) end,
+          octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
+      end loop;
+      exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
+    end loop;
+    exit when taken is not null or stopped_at is null;
+    if in_order_for = stopped_at then
+      -- Its key was read here and cannot be read there.
+      perform collecta.set_aside_change(stopped_at, 'the order of its statement cannot be told');
+    else
+      in_order := coalesce(
+        collecta.put_in_order(stopped_at, collecta.changes_of_keys(stopped_at, max_changes)), in_order);
+      in_order_for := stopped_at;
+    end if;
+    stopped_at := null;
+  end loop;
+
+  if aside is not null then
+    perform collecta.route_aside(aside);
+  end if;
+  if taken is not null then
+    with gone as (
+      delete from collecta.outbox o where o.change_id = any (taken)
     ), written as (
-      insert into collecta.events (event_id, payload_role, routed_at, sequence, position, module, event, record_id, scope,
-        occurred_at, body)
-      select v.event_id, v.payload_role, began, v.change_id, v.place - 1, v.slug, v.kind, v.record_id, v.scope,
-        v.captured_at, v.body
-      from event v
+      insert into collecta.events select * from unnest(events)
     ), queued as (
       insert into collecta.delivery_queue (delivery_id, change_id, position, endpoint_id, event_id, payload_role,
         routed_at, due_at, record_key, bytes, leased_until, runner)
       overriding system value
-      select d.delivery_id, d.change_id, d.place - 1, d.endpoint_id, d.event_id, d.payload_role, began,
+      select d.delivery_id, d.change_id, d.position, d.endpoint_id, d.event_id, d.payload_role, began,
         case when d.record_key is null then began else 'infinity' end, d.record_key, d.bytes,
-        case when d.is_leased then began + lease end, case when d.is_leased then route_changes.runner end
-      from delivery d
-    ), refused as (
-      insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
-        payload_role, routed_at, reason, set_aside_at)
-      select q.change_id, q.place - 1, q.endpoint_id, q.slug, q.record_id, collecta.record_key(q.slug, q.record_id),
-        q.event_id, q.payload_role, began, q.refused, began
-      from queue_row q where q.refused is not null
+        case when d.is_leased then began + room.lease end, case when d.is_leased then room.runner end
+      from unnest(deliveries) d
     )
-    select c.*, d.* into slice
-    from (
-      select count(*) filter (where not c.is_left)::int as routed, max(c.change_id) filter (where not c.is_left) as last,
-        min(c.change_id) filter (where c.is_left) as stopped_at, count(*) as looked_at,
-        array_agg(c.change_id) filter (where c.is_aside and not c.is_left) as aside,
-        array_agg(c.change_id) filter (where (c.reading).old_id <> (c.reading).new_id) as changes_key
-      from change c) c
-    cross join (
-      select json_agg(json_build_object('id', d.delivery_id, 'lease', (extract(epoch from began + lease) * 1000000)::bigint,
-          'endpoint', d.endpoint_id, 'event', d.event_id, 'body', (select array_agg(v.body) from event v)[d.number],
-          'awaited', d.fills)) filter (where d.is_leased) as deliveries,
-        array_agg(d.endpoint_id) filter (where d.is_leased) as endpoint_ids,
-        count(*) filter (where d.is_leased)::int as leased, sum(d.bytes) filter (where d.is_leased) as leased_bytes,
-        bool_or(d.fills) filter (where d.is_leased) as awaited,
-        array_agg(d.endpoint_id) filter (where d.record_key is not null) as ordered_endpoints,
-        array_agg(d.record_key) filter (where d.record_key is not null) as ordered_records
-      from delivery d) d;
-    exit when slice.routed > 0 or slice.stopped_at is null;
-    if in_order_for = slice.stopped_at then
-      -- Its key was read here and cannot be read there.
-      perform collecta.set_aside_change(slice.stopped_at, 'the order of its statement cannot be told');
-    else
-      in_order := coalesce(collecta.put_in_order(slice.stopped_at, slice.changes_key), in_order);
-      in_order_for := slice.stopped_at;
+    select json_agg(json_build_object('id', d.delivery_id,
+        'lease', (extract(epoch from began + room.lease) * 1000000)::bigint, 'endpoint', d.endpoint_id,
+        'event', d.event_id, 'body', (events[d.event]).body, 'awaited', cardinality(events) >= d.free))
+        filter (where d.is_leased),
+      array_agg(d.endpoint_id) filter (where d.is_leased),
+      coalesce(bool_or(cardinality(events) >= d.free) filter (where d.is_leased), false),
+      coalesce(bool_or(d.is_leased is not true), false),
+      array_agg(d.endpoint_id) filter (where d.record_key is not null),
+      array_agg(d.record_key) filter (where d.record_key is not null)
+    into result.deliveries, result.endpoint_ids, result.awaited, result.waiting, ordered_endpoints, ordered_records
+    from unnest(deliveries) d;
+    if ordered_endpoints is not null then
+      perform collecta.promote_next(ordered_endpoints, ordered_records);
     end if;
-  end loop;
-
-  if slice.aside is not null then
-    perform collecta.route_aside(slice.aside);
-  end if;
-  if slice.ordered_endpoints is not null then
-    perform collecta.promote_next(slice.ordered_endpoints, slice.ordered_records);
-  end if;
-  routed := slice.routed;
-  more := slice.stopped_at is not null or slice.looked_at >= max_changes;
-  next_change := coalesce(slice.last + 1, from_change);
-  deliveries := slice.deliveries;
-  endpoint_ids := slice.endpoint_ids;
-  leased := slice.leased;
-  leased_bytes := coalesce(slice.leased_bytes, 0);
-  awaited := coalesce(slice.awaited, false);
-  if routed = 0 and from_change = 0 and only_change is null and clock_timestamp() > began + interval '5 ms' then
+    next_change := taken[cardinality(taken)] + 1;
+  elsif from_change = 0 and only_change is null and clock_timestamp() > began + interval '5 ms' then
     -- Only dead rows that an old snapshot keeps: their end is known if no writer holds an id among them.
     next_change := collecta.last_change_id() + 1;
     if exists (select from pg_locks l where l.relation = 'collecta.outbox'::regclass and l.mode = 'RowExclusiveLock'
@@ -3998,15 +4196,21 @@ begin
         or exists (select from collecta.outbox o where o.change_id < next_change) then
       next_change := 0;
     end if;
+  else
+    next_change := from_change;
   end if;
+  return row(coalesce(cardinality(taken), 0), next_change,
+    stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
+      or clock_timestamp() > began + interval '200 ms', in_order, result.deliveries, result.endpoint_ids,
+    leased_bytes, result.awaited, result.waiting)::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
   'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin
-(0: the whole); from settled_change on, another hint, a change may still appear before it; what is visible in in_order is
-in order (put_in_order). only_change routes one change alone; without_filters, a reason, sets aside what filters would
-have to judge. room, room_bytes and per_endpoint: how much may be born leased. routed is -1 while another session routes;
-more: the slice ended before the outbox did; next_change is the next call''s hint.';
+(0: the whole); from settled_change on, a hint for where records are in order, a change may still appear before it; what
+is visible in in_order is in order (put_in_order). only_change routes one change alone; without_filters, a reason, sets
+aside what filters would have to judge. room: what may be born leased. routed is -1 while another session routes; more:
+it ended before the outbox did; next_change is the next call''s hint; waiting: more became due than was leased.';
 --! EndIncluded outbound/2_route/internal/route_changes.sql
 --! Included outbound/2_route/runner/first_changes.sql
 create or replace function collecta.first_changes(most int) returns bigint[]
@@ -4046,8 +4250,10 @@ exception
 end
 $$;
 comment on function collecta.route_change(bigint, text, boolean) is
-  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy while
-another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes nothing.';
+  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy
+while
+another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes
+nothing.';
 --! EndIncluded outbound/2_route/runner/route_change.sql
 --! Included outbound/2_route/runner/set_aside_change.sql
 -- The last resort: by the change's number, reading, casting and indexing nothing of it.
@@ -4129,11 +4335,12 @@ as $$
     where q.record_key is not null and q.due_at = 'infinity') w
 $$;
 comment on function collecta.promote_waiting() is
-  'Makes due whatever waits behind nothing any more: a predecessor was deleted by hand, or an endpoint''s order changed.';
+  'Makes due whatever waits behind nothing any more: a predecessor was deleted by hand, or an endpoint''s order
+changed.';
 --! EndIncluded outbound/4_record/internal/promote_waiting.sql
 --! Included outbound/2_route/internal/take_back.sql
--- In the claim of a runner and not in the operator's transaction, which may stay open: what is taken back has to be routed
--- before anything of its record that waits, so this needs the router's lock.
+-- In the claim of a runner and not in the operator's transaction, which may stay open: what is taken back has to be
+-- routed before anything of its record that waits, so this needs the router's lock.
 create or replace function collecta.take_back() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4151,9 +4358,11 @@ begin
       select a.change_id from collecta.unrouted a where a.again and a.endpoint_id = '' order by a.change_id limit 50)
     returning *
   ), back as (
-    insert into collecta.outbox (change_id, version, operation, old, new, transaction_id, trigger_depth, captured_at, context)
+    insert into collecta.outbox (change_id, version, operation, old, new, transaction_id, trigger_depth, captured_at,
+      context)
     overriding system value
-    select c.change_id, c.version, c.operation, c.old, c.new, c.transaction_id, c.trigger_depth, c.captured_at, c.context
+    select c.change_id, c.version, c.operation, c.old, c.new, c.transaction_id, c.trigger_depth, c.captured_at,
+      c.context
     from change c
     returning change_id
   )
@@ -4190,14 +4399,14 @@ create type collecta.claim_cursor as (
   unsettled_xid xid8,
   oldest_xid xid8,
   in_order pg_snapshot, -- changes visible in it were put in order
-  marks jsonb, -- by endpoint: where dead rows of the queue end
-  after_endpoint text, -- whose turn it was last
+  route_due timestamptz, -- after a failure
   whole_at timestamptz, -- when the whole was looked at, and when it is next
   whole_due timestamptz,
   whole_cost interval,
   choose_due timestamptz, -- until then nothing but what is born leased can be due
   mend_due timestamptz,
-  route_due timestamptz -- after a failure
+  marks jsonb, -- by endpoint: where dead rows of the queue end
+  after_endpoint text -- whose turn it was last
 );
 comment on type collecta.claim_cursor is 'claim_deliveries'' hints, handed back unread as text.';
 --! EndIncluded outbound/3_claim/internal/claim_cursor.sql
@@ -4219,8 +4428,8 @@ as $$
     where q.ctid = l.row_at
     returning q.*, l.leased_until as lease_ended
   )
-  insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url, error,
-    started_at, finished_at, next_attempt_at, replay_of)
+  insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
+    error, started_at, finished_at, next_attempt_at, replay_of)
   select collecta.new_id('dlv'), l.event_id, l.payload_role, l.routed_at, l.endpoint_id, l.attempt + 1, 'lost',
     coalesce(e.url, ''), 'the runner vanished before the result was recorded; this is no attempt',
     l.lease_ended - s.lease, l.lease_ended, greatest(l.due_at, present), l.replay_of
@@ -4233,12 +4442,14 @@ as $$
       and c.relname = to_char(l.routed_at at time zone 'UTC', '"delivery_attempts_"YYYYMMDD'))
 $$;
 comment on function collecta.end_leases(tid[], timestamptz) is
-  'For deliveries whose runner was not heard of again: history says lost, which counts as no attempt, and the delivery may
+  'For deliveries whose runner was not heard of again: history says lost, which counts as no attempt, and the delivery
+may
 be claimed again.';
 --! EndIncluded outbound/3_claim/internal/end_leases.sql
 --! Included outbound/3_claim/internal/mend_queue.sql
 -- What a claim does about once a second, under the claim's lock: it sees which runners died, and puts back what an
--- operator asked for. Operators only mark their wishes, so that no transaction of theirs holds a lock that routing needs.
+-- operator asked for. Operators only mark their wishes, so that no transaction of theirs holds a lock that routing
+-- needs.
 create or replace function collecta.mend_queue(present timestamptz) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -4252,7 +4463,8 @@ begin
     select r.runner, exists (
         select from pg_locks l
         where l.locktype = 'advisory' and l.classid = 1668246639 and l.objid::bigint = r.runner and l.objsubid = 2
-          and l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())) as alive
+          and l.granted
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())) as alive
     from collecta.runners r
   ), noted as (
     update collecta.runners r
@@ -4275,7 +4487,8 @@ begin
   into endpoint_ids, record_keys
   from (
     -- Ordered, so that it is read by the index of replays.
-    select * from collecta.delivery_queue q where q.replay_of is not null order by q.event_id, q.endpoint_id offset 0) q;
+    select * from collecta.delivery_queue q where q.replay_of is not null
+    order by q.event_id, q.endpoint_id offset 0) q;
   if endpoint_ids is not null then
     perform collecta.promote_next(endpoint_ids, record_keys);
   end if;
@@ -4319,7 +4532,8 @@ begin
 end
 $$;
 comment on function collecta.flow_limits(timestamptz) is
-  'By endpoint_id of whoever is limited: how many deliveries may be in flight, how many may begin now, and within how many
+  'By endpoint_id of whoever is limited: how many deliveries may be in flight, how many may begin now, and within how
+many
 milliseconds; and when the first of them may begin again.';
 --! EndIncluded outbound/3_claim/internal/flow_limits.sql
 --! Included outbound/3_claim/internal/use_slots.sql
@@ -4350,7 +4564,8 @@ begin
   with gone as (
     delete from collecta.delivery_queue q where q.delivery_id = any (ids) returning *
   )
-  insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id, payload_role,
+  insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
+    payload_role,
     routed_at, reason)
   select g.change_id, g.position, g.endpoint_id, coalesce(e.module, ''), e.record_id, g.record_key, g.event_id,
     g.payload_role, g.routed_at, left(set_aside_deliveries.reason, 1000)
@@ -4363,7 +4578,8 @@ begin
 end
 $$;
 comment on function collecta.set_aside_deliveries(bigint[], text) is
-  'For runners: moves deliveries that cannot be claimed from the queue to collecta.unrouted, each for its endpoint only.';
+  'For runners: moves deliveries that cannot be claimed from the queue to collecta.unrouted, each for its endpoint
+only.';
 --! EndIncluded outbound/3_claim/runner/set_aside_deliveries.sql
 --! Included outbound/3_claim/runner/first_deliveries.sql
 create or replace function collecta.first_deliveries(most int) returns bigint[]
@@ -4387,7 +4603,8 @@ as $$
   where q.delivery_id = read_delivery.id
 $$;
 comment on function collecta.read_delivery(bigint) is
-  'For runners whose claim failed: one delivery''s body as a claim would give it, to find the one that cannot be given.';
+  'For runners whose claim failed: one delivery''s body as a claim would give it, to find the one that cannot be
+given.';
 --! EndIncluded outbound/3_claim/runner/read_delivery.sql
 --! Included outbound/3_claim/runner/hold_lifeline.sql
 create or replace function collecta.hold_lifeline(runner int default null) returns int
@@ -4407,9 +4624,242 @@ begin
 end
 $$;
 comment on function collecta.hold_lifeline(int) is
-  'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock as
-long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to others.';
+  'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock
+as
+long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to
+others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
+--! Included outbound/3_claim/internal/chosen_rows.sql
+create type collecta.chosen_rows as (
+  row_ats tid[],
+  routed_from timestamptz,
+  routed_to timestamptz,
+  lapsed boolean, -- some have a lease that lapsed
+  endpoint_ids text[],
+  marks jsonb, -- by endpoint: when the first of its rows was due
+  saturated text[], -- endpoints that have as much in flight as they may
+  cut boolean -- more is due than fits
+);
+comment on type collecta.chosen_rows is 'What choose_deliveries found due.';
+--! EndIncluded outbound/3_claim/internal/chosen_rows.sql
+--! Included outbound/3_claim/internal/leased_rows.sql
+create type collecta.leased_rows as (
+  deliveries json,
+  endpoint_ids text[], -- one for each delivery
+  awaited boolean
+);
+comment on type collecta.leased_rows is 'What lease_deliveries leased.';
+--! EndIncluded outbound/3_claim/internal/leased_rows.sql
+--! Included outbound/3_claim/internal/choose_deliveries.sql
+-- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
+-- max_in_flight due rows are those which may be in flight; of them, those without a lease are claimable. So the bound
+-- costs no counter, and holds over replicas since claims come one after the other.
+create or replace function collecta.choose_deliveries(
+  present timestamptz, room collecta.claim_room, after_endpoint text, limits jsonb
+) returns collecta.chosen_rows
+language plpgsql stable
+as $$
+declare
+  chosen collecta.chosen_rows;
+begin
+  -- c.place: the window is read lazily, in the index's order; what comes after the last row taken is not read.
+  select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
+    array_agg(c.endpoint_id) filter (where c.number = 1),
+    jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1),
+    array_agg(c.endpoint_id) filter (where c.place >= c.in_flight),
+    count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
+  into chosen
+  from (
+    select c.*, sum(c.bytes) over (rows unbounded preceding) as bytes_so_far
+    from (
+      select t.endpoint_id, t.in_flight, c.*
+      from (
+        select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
+          (limits -> e.endpoint_id ->> 1)::int as slots
+        from (
+          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+           where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
+          union all
+          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+           where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)) e
+        where e.endpoint_id <> all (room.except_endpoints)) t
+      cross join lateral (
+        select w.*, row_number() over () as number
+        from (
+          select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
+            first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place,
+            sum(q.bytes) over in_turn as endpoint_bytes
+          from collecta.delivery_queue q
+          where q.endpoint_id = t.endpoint_id and q.due_at <= present
+            and q.due_at >= coalesce((room.marks ->> t.endpoint_id)::timestamptz, '-infinity')
+          window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
+          limit t.in_flight) w
+        where (w.leased_until is null or w.leased_until < present)
+          -- One endpoint's large bodies take half of the room at most.
+          and w.endpoint_bytes - w.bytes <= room.bytes / 2
+          -- Of an ordered record: the first one, and nothing while another is under way.
+          and (w.record_key is null or not exists (
+            select from collecta.delivery_queue o
+            where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
+              and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
+        limit least(room.per_endpoint, t.slots)) c
+      limit greatest(room.deliveries, 0)) c) c
+  where c.bytes_so_far - c.bytes < room.bytes;
+  return chosen;
+end
+$$;
+comment on function collecta.choose_deliveries(timestamptz, collecta.claim_room, text, jsonb) is
+  'The rows of the queue that are due and may be sent, as many as fit; it begins with the endpoint after
+after_endpoint.';
+--! EndIncluded outbound/3_claim/internal/choose_deliveries.sql
+--! Included outbound/3_claim/internal/lease_deliveries.sql
+create or replace function collecta.lease_deliveries(
+  chosen collecta.chosen_rows, present timestamptz, room collecta.claim_room, limits jsonb
+) returns collecta.leased_rows
+language plpgsql volatile
+as $$
+#variable_conflict use_variable
+declare
+  result collecta.leased_rows;
+  without_secret text[];
+  without_event bigint[];
+begin
+  -- Endpoints whose secret somebody deleted get nothing.
+  select array_agg(c.endpoint_id) into without_secret
+  from unnest(chosen.endpoint_ids) c (endpoint_id)
+  where not exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id);
+  with taken as (
+    -- By an array of places: one scan, and none for each row.
+    update collecta.delivery_queue q
+    set leased_until = present + room.lease, runner = room.runner
+    where q.ctid = any (array(
+      select c.ctid from collecta.delivery_queue c
+      -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
+      where c.ctid = any (chosen.row_ats) and c.leased_until is null and c.due_at + interval '0' <= present
+        and (without_secret is null or c.endpoint_id <> all (without_secret))
+      for update skip locked))
+    returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id, q.position,
+      q.record_key is not null or coalesce(q.endpoint_id = any (chosen.saturated), false) as awaited
+  )
+  select
+    json_agg(json_build_object('id', t.delivery_id,
+      'lease', (extract(epoch from present + room.lease) * 1000000)::bigint, 'endpoint', t.endpoint_id,
+      'event', t.event_id, 'body', v.body, 'awaited', t.awaited,
+      'begin_within_ms', (limits -> t.endpoint_id ->> 2)::int)) filter (where v.body is not null),
+    array_agg(t.endpoint_id) filter (where v.body is not null), coalesce(bool_or(t.awaited), false),
+    array_agg(t.delivery_id) filter (where v.body is null)
+  into result.deliveries, result.endpoint_ids, result.awaited, without_event
+  from (select * from taken order by due_at, change_id, position) t
+  left join lateral (
+    select e.body from collecta.events e
+    where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
+      -- Known when the statement begins: of the partitions only these are opened.
+      and e.routed_at between chosen.routed_from and chosen.routed_to
+    -- For each by the key, whatever is known of the table's size when the plan is made.
+    offset 0) v on true;
+  if without_event is not null then
+    perform collecta.set_aside_deliveries(without_event, 'its event is gone: the partition was dropped');
+  end if;
+  return result;
+end
+$$;
+comment on function collecta.lease_deliveries is
+  'Leases the chosen rows, but for those which somebody has locked; what runners get of them.';
+--! EndIncluded outbound/3_claim/internal/lease_deliveries.sql
+--! Included outbound/3_claim/internal/due_deliveries.sql
+create type collecta.due_deliveries as (
+  deliveries json,
+  endpoint_ids text[], -- of these, one for each
+  awaited boolean, -- something waits for their record
+  is_saturated boolean, -- an endpoint has as much in flight as it may
+  cut boolean, -- more is due than fits
+  marks jsonb,
+  after_endpoint text,
+  again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
+  chosen_at timestamptz,
+  mend_due timestamptz
+);
+comment on type collecta.due_deliveries is 'What claim_due leased, and hints for the next claim.';
+--! EndIncluded outbound/3_claim/internal/due_deliveries.sql
+--! Included outbound/3_claim/internal/claim_due.sql
+create or replace function collecta.claim_due(
+  hints collecta.claim_cursor, room collecta.claim_room, everything boolean, routed_some boolean
+) returns collecta.due_deliveries
+language plpgsql volatile
+as $$
+#variable_conflict use_variable
+declare
+  present timestamptz;
+  limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
+  again_at timestamptz;
+  chosen collecta.chosen_rows;
+  leased collecta.leased_rows;
+begin
+  -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
+  perform pg_advisory_xact_lock(1668246636, 3);
+  -- After the lock, so that it includes what was routed above and is never before the last claim's.
+  present := clock_timestamp();
+  if everything or coalesce(present not between hints.mend_due - interval '1 s' and hints.mend_due, true) then
+    perform collecta.mend_queue(present);
+    hints.mend_due := present + interval '1 s';
+    delete from collecta.routing_trouble t where routed_some;
+    present := clock_timestamp();
+  end if;
+  if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
+      or f.max_per_second is not null or f.learned_per_second is not null) then
+    select l.limits, l.again_at into limits, again_at from collecta.flow_limits(present) l;
+  end if;
+  chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
+  if chosen.lapsed then
+    perform collecta.end_leases(chosen.row_ats, present);
+    chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
+  end if;
+  if chosen.row_ats is not null then
+    leased := collecta.lease_deliveries(chosen, present, room, limits);
+    if limits is not null and leased.endpoint_ids is not null then
+      again_at := least(again_at, collecta.use_slots(present, leased.endpoint_ids));
+    end if;
+    room.marks := room.marks || chosen.marks;
+    if (select count(*) from jsonb_object_keys(room.marks)) > 100 then
+      room.marks := '{}';
+    end if;
+  end if;
+  return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
+    room.marks,
+    case when chosen.cut then (
+      select coalesce(max(id) filter (where id <= coalesce(hints.after_endpoint, '')), max(id))
+      from unnest(chosen.endpoint_ids) id) end,
+    again_at, present, hints.mend_due)::collecta.due_deliveries;
+end
+$$;
+comment on function collecta.claim_due is 'Claims what is due in the queue: chooses, and leases.';
+--! EndIncluded outbound/3_claim/internal/claim_due.sql
+--! Included outbound/3_claim/internal/note_trouble.sql
+create or replace function collecta.note_trouble(state text, reason text) returns text
+language plpgsql volatile
+as $$
+begin
+  insert into collecta.routing_trouble as t (sqlstate, reason) values (state, note_trouble.reason)
+  on conflict on constraint routing_trouble_pkey
+    do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
+  return state || ' ' || reason;
+end
+$$;
+comment on function collecta.note_trouble(text, text) is 'Why nothing could be routed, for health; a claim answers it.';
+--! EndIncluded outbound/3_claim/internal/note_trouble.sql
+--! Included outbound/3_claim/internal/claim_result.sql
+create type collecta.claim_result as (
+  deliveries json,
+  endpoints json,
+  routed int,
+  lease_ms int,
+  next text,
+  wait_ms int,
+  trouble text,
+  next_cursor text
+);
+comment on type collecta.claim_result is 'What claim_deliveries answers.';
+--! EndIncluded outbound/3_claim/internal/claim_result.sql
 --! Included outbound/3_claim/runner/next_due_in_ms.sql
 create or replace function collecta.next_due_in_ms() returns bigint
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -4433,10 +4883,8 @@ comment on function collecta.next_due_in_ms() is
   'something is already (also where another runner has it), null where nothing is queued.';
 --! EndIncluded outbound/3_claim/runner/next_due_in_ms.sql
 --! Included outbound/3_claim/runner/claim_deliveries.sql
--- Routes, then claims what is due: one round trip. Fair: endpoints take their turns, each with what its max_in_flight and
--- its flow leave it. An endpoint's first max_in_flight due rows are those which may be in flight; of them, those without
--- a lease are claimable. So the bound costs no counter, and holds over replicas since claims come one after the other.
--- Small statements rather than one: what is rare costs a claim of one change nothing.
+-- Routes, then claims what is due: one round trip. What is rare is a statement or a function of its own, so that it
+-- costs a claim of one change nothing; nor do expressions that are evaluated together what several would.
 create or replace function collecta.claim_deliveries(
   batch int,
   batch_bytes bigint default 8000000,
@@ -4445,16 +4893,8 @@ create or replace function collecta.claim_deliveries(
   runner int default null,
   cursor text default null,
   except_endpoints text[] default '{}',
-  everything boolean default false,
-  out deliveries json,
-  out endpoints json,
-  out routed int,
-  out lease_ms int,
-  out next text,
-  out wait_ms int,
-  out trouble text,
-  out next_cursor text
-)
+  everything boolean default false
+) returns collecta.claim_result
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off
 set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
@@ -4466,249 +4906,122 @@ declare
   whole constant boolean := everything or coalesce(began >= hints.whole_due or began < hints.whole_at, true);
   lease interval;
   known boolean; -- that this is the database to deliver for
-  routing record := null;
-  chosen record;
-  limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
-  again_at timestamptz; -- when one of them may have more
-  present timestamptz;
-  room int;
-  room_bytes bigint;
-  state text;
-  reason text;
-  ended boolean := false; -- whether lapsed leases were
-  cut boolean; -- whether more was due than fitted
-  served text[]; -- endpoints of the deliveries
-  claimed json;
-  claimed_awaited boolean := false;
-  taken_endpoints text[];
-  without_event bigint[];
-  found_some boolean;
+  any_ordered boolean;
+  routing collecta.routed_changes;
+  trouble text; -- why nothing could be routed
+  chosen collecta.due_deliveries;
+  endpoint_ids text[]; -- of the deliveries
+  endpoints json;
   snapshot pg_snapshot;
+  from_change bigint;
+  settles boolean;
+  whole_cost interval;
+  found_some boolean;
+  next text;
 begin
   -- check_installation says why, and remembers for the session which database this is.
   select s.lease, i.identity = current_setting('collecta.identity', true)
-    and i.environment is not distinct from environment
-  into lease, known
+      and i.environment is not distinct from environment,
+    exists (select from collecta.endpoints e where e.ordered and e.state <> 'deleted')
+  into lease, known, any_ordered
   from collecta.settings s, collecta.installation i;
   if known is not true then
     perform collecta.check_installation(environment);
   end if;
-  lease_ms := extract(epoch from lease) * 1000;
-  if whole then
-    hints.marks := '{}';
-  end if;
 
   if everything or coalesce(began >= hints.route_due, true) then
     begin
-      routing := collecta.route_changes(250, case when whole then 0 else hints.from_change end,
-        coalesce(hints.settled_change, 0), hints.in_order, null, null, batch, batch_bytes, per_endpoint, lease, runner,
-        hints.marks, except_endpoints);
+      routing := collecta.route_changes(
+        from_change => case when whole then 0 else coalesce(hints.from_change, 0) end,
+        settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
+        in_order => hints.in_order,
+        room => row(batch, batch_bytes, per_endpoint, except_endpoints, case when not whole then hints.marks end, lease,
+          runner)::collecta.claim_room);
     exception when others then
       -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
-      get stacked diagnostics state = returned_sqlstate, reason = message_text;
-      trouble := state || ' ' || reason;
+      trouble := collecta.note_trouble(sqlstate, sqlerrm);
     end;
   end if;
-  if routing is null then
-    select null::int as routed, null::pg_snapshot as in_order, null::bigint as next_change, false as more, null::json as deliveries,
-      null::text[] as endpoint_ids, 0 as leased, 0::bigint as leased_bytes, false as awaited
-    into routing;
+  if whole or routing.waiting or routing.deliveries is null
+      or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
+    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality(routing.endpoint_ids), 0),
+      batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
+      case when whole then '{}' else hints.marks end, lease, runner)::collecta.claim_room, everything,
+      routing.routed > 0);
   end if;
-  if trouble is not null then
-    insert into collecta.routing_trouble as t (sqlstate, reason) values (state, reason)
-    on conflict on constraint routing_trouble_pkey
-      do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
-    hints.route_due := clock_timestamp() + interval '1 s';
-  end if;
-  routed := coalesce(routing.routed, 0);
-  if routed >= 0 and routing.routed is not null then
-    if routing.more or routing.next_change > coalesce(hints.from_change, 0) then
-      hints.from_change := routing.next_change;
-    end if;
-    hints.in_order := routing.in_order;
-    if whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid then
-      hints.settled_change := hints.unsettled_change;
-      hints.unsettled_xid := null;
-    end if;
-  end if;
-  snapshot := pg_current_snapshot();
-  if hints.unsettled_xid is null then
-    hints.unsettled_change := coalesce(hints.from_change, 0);
-    hints.unsettled_xid := pg_snapshot_xmax(snapshot);
-  end if;
-  hints.oldest_xid := pg_snapshot_xmin(snapshot);
-
-  room := batch - coalesce(routing.leased, 0);
-  room_bytes := batch_bytes - coalesce(routing.leased_bytes, 0);
-  deliveries := coalesce(routing.deliveries, '[]');
-  served := routing.endpoint_ids;
-  cut := room <= 0 or room_bytes <= 0;
-  chosen := row(null, null, null, null, null, null, null, null);
-  if whole or room = batch or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
-    -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
-    perform pg_advisory_xact_lock(1668246636, 3);
-    -- After the lock, so that it includes what was routed above and is never before the last claim's.
-    present := clock_timestamp();
-    if everything or coalesce(present not between hints.mend_due - interval '1 s' and hints.mend_due, true) then
-      perform collecta.mend_queue(present);
-      hints.mend_due := present + interval '1 s';
-      delete from collecta.routing_trouble t where routing.routed > 0;
-      present := clock_timestamp();
-    end if;
-    if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
-        or f.max_per_second is not null or f.learned_per_second is not null) then
-      select l.limits, l.again_at into limits, again_at from collecta.flow_limits(present) l;
-    end if;
-
-    loop
-      -- c.place: the window is read lazily, in the index's order; what comes after the last row taken is not read.
-      select array_agg(c.row_at) as row_ats, min(c.routed_at) as routed_from, max(c.routed_at) as routed_to,
-        bool_or(c.leased_until is not null) as lapsed,
-        array_agg(c.endpoint_id) filter (where c.number = 1) as endpoint_ids,
-        jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1) as marks,
-        array_agg(c.endpoint_id) filter (where c.place >= c.in_flight) as saturated,
-        count(*) >= room or bool_or(c.bytes_so_far >= room_bytes) as cut
-      into chosen
-      from (
-        select c.*, sum(c.bytes) over (rows unbounded preceding) as bytes_so_far
-        from (
-          select t.endpoint_id, t.in_flight, c.*
-          from (
-            select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
-              (limits -> e.endpoint_id ->> 1)::int as slots
-            from (
-              (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-               where e.endpoint_id > coalesce(hints.after_endpoint, '') and e.state = 'active' order by e.endpoint_id)
-              union all
-              (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-               where e.endpoint_id <= coalesce(hints.after_endpoint, '') and e.state = 'active' order by e.endpoint_id)) e
-            where e.endpoint_id <> all (except_endpoints)) t
-          cross join lateral (
-            select w.*, row_number() over () as number
-            from (
-              select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
-                first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place,
-                sum(q.bytes) over in_turn as endpoint_bytes
-              from collecta.delivery_queue q
-              where q.endpoint_id = t.endpoint_id and q.due_at <= present
-                and q.due_at >= coalesce((hints.marks ->> t.endpoint_id)::timestamptz, '-infinity')
-              window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
-              limit t.in_flight) w
-            where (w.leased_until is null or w.leased_until < present)
-              -- One endpoint's large bodies take half of the room at most.
-              and w.endpoint_bytes - w.bytes <= room_bytes / 2
-              -- Of an ordered record: the first one, and nothing while another is under way.
-              and (w.record_key is null or not exists (
-                select from collecta.delivery_queue o
-                where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
-                  and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
-            limit least(per_endpoint, t.slots)) c
-          limit greatest(room, 0)) c) c
-      where c.bytes_so_far - c.bytes < room_bytes;
-      exit when chosen.lapsed is not true or ended;
-      perform collecta.end_leases(chosen.row_ats, present);
-      ended := true;
-    end loop;
-
-    if chosen.row_ats is not null then
-      with taken as (
-        -- By an array of places: one scan, and none for each row.
-        update collecta.delivery_queue q
-        set leased_until = present + lease, runner = claim_deliveries.runner
-        where q.ctid = any (array(
-          select c.ctid from collecta.delivery_queue c
-          -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
-          where c.ctid = any (chosen.row_ats) and c.leased_until is null and c.due_at + interval '0' <= present
-            and exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id)
-          for update skip locked))
-        returning q.*
-      ), delivery as (
-        select t.*, v.body, t.record_key is not null or coalesce(t.endpoint_id = any (chosen.saturated), false) as awaited
-        from taken t
-        left join lateral (
-          select e.body from collecta.events e
-          where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
-            -- Known when the statement begins: of the partitions only these are opened.
-            and e.routed_at between chosen.routed_from and chosen.routed_to
-          -- For each by the key, whatever is known of the table's size when the plan is made.
-          offset 0) v on true
-      )
-      select
-        json_agg(json_build_object('id', d.delivery_id, 'lease', (extract(epoch from d.leased_until) * 1000000)::bigint,
-          'endpoint', d.endpoint_id, 'event', d.event_id, 'body', d.body, 'awaited', d.awaited,
-          'begin_within_ms', (limits -> d.endpoint_id ->> 2)::int)
-          order by d.due_at, d.change_id, d.position) filter (where d.body is not null),
-        array_agg(d.endpoint_id) filter (where d.body is not null), coalesce(bool_or(d.awaited), false),
-        array_agg(d.delivery_id) filter (where d.body is null)
-      into claimed, taken_endpoints, claimed_awaited, without_event
-      from delivery d;
-      if without_event is not null then
-        perform collecta.set_aside_deliveries(without_event, 'its event is gone: the partition was dropped');
-      end if;
-      if limits is not null and taken_endpoints is not null then
-        again_at := least(again_at, collecta.use_slots(present, taken_endpoints));
-      end if;
-    end if;
-    hints.after_endpoint := case when chosen.cut then (
-      select coalesce(max(id) filter (where id <= coalesce(hints.after_endpoint, '')), max(id))
-      from unnest(chosen.endpoint_ids) id) end;
-    cut := cut or chosen.cut;
-    if chosen.marks is not null then
-      hints.marks := hints.marks || chosen.marks;
-      if (select count(*) from jsonb_object_keys(hints.marks)) > 100 then
-        hints.marks := '{}';
-      end if;
-    end if;
-    hints.choose_due := case when not cut and chosen.saturated is null then present + interval '50 ms' end;
-    if claimed is not null then
-      deliveries := case when room = batch then claimed
-        else (left(deliveries::text, -1) || ',' || substr(claimed::text, 2))::json end;
-      served := served || taken_endpoints;
-    end if;
-  end if;
-  if coalesce(routing.awaited, false) or claimed_awaited then
-    hints.choose_due := null;
-  end if;
-
-  if served is not null then
+  endpoint_ids := routing.endpoint_ids || chosen.endpoint_ids;
+  if endpoint_ids is not null then
     select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
       'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end))
     into endpoints
     from collecta.endpoints e
     join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
-    where e.endpoint_id = any (served);
+    where e.endpoint_id = any (endpoint_ids);
   end if;
-  endpoints := coalesce(endpoints, '[]');
-  found_some := routed > 0 or served is not null;
-  if whole then
-    hints.whole_at := began;
-    hints.whole_cost := clock_timestamp() - began;
+
+  -- The next claim's hints.
+  snapshot := pg_current_snapshot();
+  found_some := coalesce(routing.routed > 0, false) or endpoint_ids is not null;
+  if not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
+    -- Nothing is where something was to be expected. Before it says so, it looks at the whole, for a fifth of the time
+    -- at most.
+    hints.whole_at := null;
+    hints.mend_due := coalesce(chosen.mend_due, hints.mend_due);
+    return collecta.claim_deliveries(batch, batch_bytes, per_endpoint, environment, runner, hints::text,
+      except_endpoints);
   end if;
-  hints.whole_due := hints.whole_at
-    + case when found_some then greatest(interval '1 s', 20 * hints.whole_cost) else 4 * hints.whole_cost end;
-  wait_ms := ceil(extract(epoch from again_at - clock_timestamp()) * 1000);
+  from_change := case when routing.more or routing.next_change > coalesce(hints.from_change, 0) then routing.next_change
+    else hints.from_change end;
+  settles := whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid;
+  whole_cost := case when whole then clock_timestamp() - began else hints.whole_cost end;
   next := case
-    when cut or coalesce(routing.more, false) then 'now'
+    when routing.more or chosen.cut or cardinality(routing.endpoint_ids) >= batch or routing.bytes >= batch_bytes
+      then 'now'
     when found_some then 'soon'
-    when chosen.saturated is not null then 'when_recorded'
-    when whole and routed >= 0 and trouble is null then 'sleep'
+    when chosen.is_saturated then 'when_recorded'
+    when whole and routing.routed >= 0 then 'sleep'
     else 'wait' end;
-  if next = 'wait' then
-    wait_ms := least(wait_ms, case when trouble is not null then 1000 else 2 end);
-  end if;
-  wait_ms := case when wait_ms is not null then greatest(wait_ms, 1) end;
-  next_cursor := hints::text;
+  return row(
+    coalesce(collecta.join_arrays(routing.deliveries, chosen.deliveries), '[]'),
+    coalesce(endpoints, '[]'),
+    coalesce(routing.routed, 0),
+    extract(epoch from lease) * 1000,
+    next,
+    case when next = 'wait' or chosen.again_at is not null then
+      greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
+        case when next <> 'wait' then null when trouble is not null then 1000 else 2 end)) end,
+    trouble,
+    row(from_change,
+      case when settles then hints.unsettled_change else hints.settled_change end,
+      case when settles or hints.unsettled_xid is null then coalesce(from_change, 0) else hints.unsettled_change end,
+      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(snapshot) else hints.unsettled_xid end,
+      pg_snapshot_xmin(snapshot),
+      case when routing.routed >= 0 then routing.in_order else hints.in_order end,
+      case when trouble is not null then clock_timestamp() + interval '1 s' else hints.route_due end,
+      case when whole then began else hints.whole_at end,
+      case when whole then began else hints.whole_at end + greatest(interval '1 s', 20 * whole_cost),
+      whole_cost,
+      case
+        when routing.awaited or chosen.awaited or chosen.cut or chosen.is_saturated then null
+        else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
+      coalesce(chosen.mend_due, hints.mend_due),
+      case when chosen.chosen_at is null then hints.marks else chosen.marks end,
+      case when chosen.chosen_at is null then hints.after_endpoint else chosen.after_endpoint end
+    )::collecta.claim_cursor::text)::collecta.claim_result;
 end
 $$;
 comment on function collecta.claim_deliveries is
-  'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most (one at
-least). One row. deliveries: an array of objects with id, lease (its end in microseconds since 1970; it names the claim),
-endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its endpoint: give it
-back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed: changes, -1 if another
-session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due waits for what
-is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next call, unread; everything: do
-not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery with record_deliveries before its
-lease has passed, or it is claimed again.';
+  'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most
+(one
+at least). One row. deliveries: an array of objects with id, lease (its end in microseconds since 1970; it names the
+claim), endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its
+endpoint: give it back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed:
+changes,
+-1 if another session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due
+waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next
+call,
+unread; everything: do not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery
+with record_deliveries before its lease has passed, or it is claimed again.';
 --! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
 --! Included outbound/3_claim/runner/release_deliveries.sql
 create or replace function collecta.release_deliveries(ids bigint[], leases bigint[]) returns int
@@ -4730,8 +5043,8 @@ comment on function collecta.release_deliveries(bigint[], bigint[]) is
   'For runners: gives back claimed deliveries that were not begun. It costs no attempt.';
 --! EndIncluded outbound/3_claim/runner/release_deliveries.sql
 --! Included outbound/4_record/internal/note_flow.sql
--- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits for
--- nobody, and the next answers say the same.
+-- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits
+-- for nobody, and the next answers say the same.
 create or replace function collecta.note_flow(
   succeeded text[], deliveries int[], failing text[], held text[], held_until timestamptz[], gone text[]
 ) returns void
@@ -4811,15 +5124,16 @@ begin
 end
 $$;
 comment on function collecta.note_flow(text[], int[], text[], text[], timestamptz[], text[]) is
-  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to take;
+  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to
+take;
 and pauses endpoints whose receiver is gone.';
 --! EndIncluded outbound/4_record/internal/note_flow.sql
 --! Included outbound/4_record/runner/record_deliveries.sql
 -- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
 -- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
--- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it names
--- the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their numbers
--- out again.
+-- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
+-- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
+-- numbers out again.
 create or replace function collecta.record_deliveries(results json) returns int
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -4848,7 +5162,8 @@ begin
       case when r.status in (429, 503) and r.retry_after_s > 0
         then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
           + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
-    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json, status int,
+    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json,
+      status int,
       response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
       connect_ms real, first_byte_ms real, retry_after_s float8)
   ), locked as materialized (
@@ -4893,7 +5208,8 @@ begin
     select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
       case when m.done and m.outcome <> 'delivered' then 'exhausted' else m.outcome end, coalesce(m.url, ''),
       m.request_headers, m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
-      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.done then m.next_attempt_at end, m.replay_of
+      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms,
+      case when not m.done then m.next_attempt_at end, m.replay_of
     from mine m
   ), by_endpoint as (
     select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
@@ -4925,7 +5241,8 @@ end
 $$;
 comment on function collecta.record_deliveries(json) is
   'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are needed; url, request_headers, status, response_headers, response_body and
+delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are
+needed; url, request_headers, status, response_headers, response_body and
 error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
 took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
@@ -4951,14 +5268,16 @@ begin
     end if;
   elsif outcome = 'lost' then
     update collecta.delivery_queue q set leased_until = null where q.delivery_id = row_at.delivery_id;
-  elsif exists (select from collecta.endpoints e where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
+  elsif exists (select from collecta.endpoints e
+      where e.endpoint_id = row_at.endpoint_id and row_at.attempt < e.retry_max) then
     update collecta.delivery_queue q
     set attempt = q.attempt + 1, losses = 0, leased_until = null,
       due_at = clock_timestamp() + (
         select e.retry_base * pow(2, row_at.attempt) from collecta.endpoints e where e.endpoint_id = q.endpoint_id)
     where q.delivery_id = row_at.delivery_id;
   else
-    perform collecta.set_aside_deliveries(array[row_at.delivery_id], 'given up; history could not be written: ' || reason);
+    perform collecta.set_aside_deliveries(array[row_at.delivery_id],
+      'given up; history could not be written: ' || reason);
   end if;
   return 1;
 end
@@ -4996,7 +5315,8 @@ begin
   ), still as (
     update collecta.unrouted u set reason = j.reason, set_aside_at = now()
     from judged j
-    where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id and j.reason is not null
+    where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id
+      and j.reason is not null
   ), routable as (
     -- An ordered endpoint's row stays, and its record waits, until a runner takes it back.
     update collecta.unrouted u set again = true
@@ -5038,8 +5358,8 @@ begin
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at,
     record_key, bytes, replay_of)
   select r.sequence, r.position, r.endpoint_id, r.event_id, r.payload_role, r.routed_at,
-    -- Of an ordered record the first one, if nothing of it is queued. No lock is taken on what is: mend_queue sees to it
-    -- that a row which waits for one that is gone becomes due.
+    -- Of an ordered record the first one, if nothing of it is queued. No lock is taken on what is: mend_queue sees to
+    -- it that a row which waits for one that is gone becomes due.
     case when r.record_key is not null and (r.number > 1 or exists (
         select from collecta.delivery_queue q where q.endpoint_id = r.endpoint_id and q.record_key = r.record_key))
       then 'infinity' else clock_timestamp() end,
@@ -5048,7 +5368,8 @@ begin
     select r.*, row_number() over (partition by r.endpoint_id, r.record_key order by r.sequence, r.position) as number
     from (
       select a.id, a.endpoint_id, v.event_id, v.payload_role, v.routed_at, v.sequence, v.position,
-        octet_length(v.body) as bytes, case when e.ordered then collecta.record_key(v.module, v.record_id) end as record_key
+        octet_length(v.body) as bytes,
+        case when e.ordered then collecta.record_key(v.module, v.record_id) end as record_key
       from collecta.delivery_attempts a
       join collecta.endpoints e on e.endpoint_id = a.endpoint_id
       join collecta.events v
@@ -5147,16 +5468,18 @@ create table collecta.restricted_logins (
   constraint restricted_logins_pkey primary key (login)
 );
 comment on table collecta.restricted_logins is
-  'Roles that see of collecta what belongs to their scopes (tenants), and nothing else. Written by restrict_login().';
+  'Roles that may see only what belongs to their scopes (tenants). restrict_login() writes it.';
 comment on column collecta.restricted_logins.login is
-  'Roles are the cluster''s: in a restored copy, a role of this name is restricted. The restriction holds for members '
-  'that inherit its rights, too.';
-comment on column collecta.restricted_logins.login_oid is 'Keeps a role restricted that is renamed.';
-comment on column collecta.restricted_logins.database is 'Where login_oid holds.';
+  'The restricted role. Members that inherit its rights are restricted too. In a restored copy, the role of this name '
+  'is restricted.';
+comment on column collecta.restricted_logins.login_oid is
+  'The oid of the role, so that it is still restricted after it was renamed.';
+comment on column collecta.restricted_logins.database is 'The database in which login_oid is valid.';
 comment on column collecta.restricted_logins.scopes is 'Values of a module''s scope column.';
 
--- Who asks is any of three: the login, the role of SET ROLE, and the owner of a security definer function. So neither SET
--- ROLE nor a function of somebody else's lifts a restriction. Where several apply, each of them narrows.
+-- Three roles count as the caller: the login, the role of SET ROLE, and the owner of a security definer function. So
+-- neither SET ROLE nor a function of another role lifts a restriction. If several restrictions apply, only the scopes
+-- that all of them have are visible.
 create or replace function collecta.visible_scopes(asker name default current_user) returns text[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5182,7 +5505,7 @@ begin
 end
 $$;
 comment on function collecta.visible_scopes(name) is
-  'The scopes that you are restricted to by restrict_login(); null: you are not.';
+  'Returns the scopes to which restrict_login() has restricted you; null if you are not restricted.';
 
 create or replace function collecta.is_in_scope(event_id text, payload_role text, routed_at timestamptz, scopes text[])
 returns boolean
@@ -5196,7 +5519,7 @@ begin
 end
 $$;
 comment on function collecta.is_in_scope(text, text, timestamptz, text[]) is
-  'Whether an event belongs to one of these scopes. Policies ask it for those who are restricted.';
+  'Whether an event belongs to one of these scopes. The policies call it for restricted roles.';
 
 create or replace function collecta.why_not_restricted(login name) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -5204,7 +5527,8 @@ as $$
   select case
     when r.rolsuper then 'is a superuser'
     when r.rolbypassrls then 'has BYPASSRLS'
-    when pg_has_role(r.oid, s.nspowner, 'usage') then format('has the rights of %s, who owns collecta', s.nspowner::regrole)
+    when pg_has_role(r.oid, s.nspowner, 'usage')
+      then format('has the rights of %s, who owns collecta', s.nspowner::regrole)
     when power.rolname is not null then format('has the rights of %s', power.rolname) end
   from pg_catalog.pg_roles r
   join pg_catalog.pg_namespace s on s.nspname = 'collecta'
@@ -5215,7 +5539,7 @@ as $$
   order by power.rolname limit 1
 $$;
 comment on function collecta.why_not_restricted(name) is
-  'Why a restriction of this role would not hold; null where it does.';
+  'Returns why a restriction would not apply to this role; null if it would.';
 
 create or replace function collecta.restrict_login(login text, scopes text[]) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -5246,15 +5570,15 @@ begin
 end
 $$;
 comment on function collecta.restrict_login(text, text[]) is
-  'From now on this role, and whoever inherits its rights, sees of collecta only what belongs to these scopes (tenants), '
-  'and an operator acts on nothing else. Called again, it replaces the scopes.';
+  'Restricts a role, and all roles that inherit its rights, to these scopes (tenants): from now on it sees only what '
+  'belongs to them, and as an operator acts only on that. If you call it again, it replaces the scopes.';
 
 create or replace function collecta.unrestrict_login(login text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   delete from collecta.restricted_logins l where l.login = unrestrict_login.login::name
 $$;
-comment on function collecta.unrestrict_login(text) is 'Takes restrict_login() back.';
+comment on function collecta.unrestrict_login(text) is 'Removes the restriction of restrict_login().';
 --! EndIncluded install/restricted_logins.sql
 --! Included operations/delivery_rollup.sql
 create table collecta.delivery_rollup (
@@ -5601,7 +5925,8 @@ begin
   -- The hour may be there already, where an attempt was recorded late.
   on conflict on constraint delivery_rollup_pkey do update
     set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
-      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked,
+      lost = r.lost + excluded.lost,
       answers = collecta.add_counts(r.answers, excluded.answers),
       receipts = collecta.add_counts(r.receipts, excluded.receipts);
   with folded as (
@@ -5703,7 +6028,8 @@ begin
   left join receipts p on p.endpoint_id = o.endpoint_id and p.minute = o.minute
   on conflict on constraint delivery_rollup_pkey do update
     set delivered = r.delivered + excluded.delivered, failed = r.failed + excluded.failed,
-      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked, lost = r.lost + excluded.lost,
+      exhausted = r.exhausted + excluded.exhausted, blocked = r.blocked + excluded.blocked,
+      lost = r.lost + excluded.lost,
       answers = collecta.add_counts(r.answers, excluded.answers),
       receipts = collecta.add_counts(r.receipts, excluded.receipts);
   perform collecta.raise_alerts(counted_from, counted_to);
@@ -5857,14 +6183,16 @@ create table collecta.inbound_senders (
   constraint inbound_senders_content_types_are_known check (content_types <@ '{json,form,text}')
 );
 comment on table collecta.inbound_senders is
-  'How well-known senders sign, number and introduce their requests: one row each, taken by create_inbound_endpoint(sender '
-  '=> ...). Insert a row for a sender of your own; an upgrade replaces the shipped ones only.';
+  'How well-known senders sign, number and introduce their requests: one row each, taken by '
+  'create_inbound_endpoint(sender => ...). Insert a row for a sender of your own; an upgrade replaces the shipped '
+  'ones only.';
 comment on column collecta.inbound_senders.signatures is
   'The ways in which a request can be signed; one that matches is enough. Each is an object: in (where the signature '
-  'stands: header:<name> or a path into the body), separator and prefix (of one signature among several), encoding (hex, '
-  'base64, or plain: the secret itself), hash (sha256, sha1, sha512), key (text: the secret''s UTF-8 bytes; base64: what '
-  'stands in base64 after whsec_), signed (a template of {body}, {timestamp}, {id}, {url}, {form} and {$.path}), id and '
-  'timestamp (where they stand; signature:<prefix> is inside the signature''s header), max_age (seconds, 300).';
+  'stands: header:<name> or a path into the body), separator and prefix (of one signature among several), encoding '
+  '(hex, base64, or plain: the secret itself), hash (sha256, sha1, sha512), key (text: the secret''s UTF-8 bytes; '
+  'base64: what stands in base64 after whsec_), signed (a template of {body}, {timestamp}, {id}, {url}, {form} and '
+  '{$.path}), id and timestamp (where they stand; signature:<prefix> is inside the signature''s header), max_age '
+  '(seconds, 300).';
 comment on column collecta.inbound_senders.ids is
   'Where the id stands that a repeated request has again: header:<name> or a path. The first that is there counts.';
 comment on column collecta.inbound_senders.event is 'Where the event''s name stands: header:<name> or a path.';
@@ -5878,7 +6206,8 @@ comment on column collecta.inbound_senders.content_types is
   'Of json, form (application/x-www-form-urlencoded, its fields become an object) and text (JSON sent as text/plain).';
 comment on column collecta.inbound_senders.form_field is 'The field of a form that holds the payload as JSON.';
 comment on column collecta.inbound_senders.each is 'The array in the payload whose elements are the records.';
-comment on column collecta.inbound_senders.shipped is 'Whether an upgrade may replace the row. Leave it out in rows of your own.';
+comment on column collecta.inbound_senders.shipped is
+  'Whether an upgrade may replace the row. Leave it out in rows of your own.';
 --! EndIncluded inbound/inbound_senders.sql
 --! Included inbound/inbound_endpoints.sql
 create table collecta.inbound_endpoints (
@@ -5905,27 +6234,37 @@ create table collecta.inbound_endpoints (
   scalar_columns text[] collate "C" not null default '{}',
   writer name not null default 'collecta_writer',
   written_for text collate "C" not null default '',
+  written_version int not null default 0,
   written_hash text collate "C" not null default '',
+  grouped boolean not null default false,
   created_at timestamptz not null default now(),
   constraint inbound_endpoints_pkey primary key (inbound_endpoint_id),
   constraint inbound_endpoints_sender_is_known foreign key (sender) references collecta.inbound_senders,
   constraint inbound_endpoints_state_is_known check (state in ('active', 'paused', 'deleted'))
 );
 comment on table collecta.inbound_endpoints is
-  'Where payloads come in and become records of a module. Made with create_inbound_endpoint; deleted ones keep their row, their id is never used again.';
-comment on column collecta.inbound_endpoints.module is 'The slug in its URL. It answers only while that module is attached to the same table.';
-comment on column collecta.inbound_endpoints.mapping is 'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": true}}.';
-comment on column collecta.inbound_endpoints.mapping_version is 'Counts changes: a request that was mapped by an older version is mapped again.';
-comment on column collecta.inbound_endpoints.match_columns is 'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
+  'Where payloads come in and become records of a module. Made with create_inbound_endpoint; deleted ones keep their '
+  'row, their id is never used again.';
+comment on column collecta.inbound_endpoints.module is
+  'The slug in its URL. It answers only while that module is attached to the same table.';
+comment on column collecta.inbound_endpoints.mapping is
+  'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": '
+  'true}}.';
+comment on column collecta.inbound_endpoints.mapping_version is
+  'Counts changes: a request that was mapped by an older version is mapped again.';
+comment on column collecta.inbound_endpoints.match_columns is
+  'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
 comment on column collecta.inbound_endpoints.match_where is
   'Only records of which this is true can be matched: an SQL expression over the table''s columns.';
 comment on column collecta.inbound_endpoints.state is 'active; paused (answers 404, as if it were not there); deleted.';
-comment on column collecta.inbound_endpoints.rate_limit_per_minute is 'Requests in any span of 60 seconds, over all runners.';
+comment on column collecta.inbound_endpoints.rate_limit_per_minute is
+  'Requests in any span of 60 seconds, over all runners.';
 comment on column collecta.inbound_endpoints.sender is
   'The row of inbound_senders that says how its requests are signed and numbered.';
 comment on column collecta.inbound_endpoints.require_signature is
   'true: a signature is asked for; standard: one that covers id and time; false: only where there is a secret.';
-comment on column collecta.inbound_endpoints.each is 'The array whose elements are the records; null: the payload is one.';
+comment on column collecta.inbound_endpoints.each is
+  'The array whose elements are the records; null: the payload is one.';
 comment on column collecta.inbound_endpoints.each_alone is
   'Whether an element that cannot be written leaves the others alone; else all of a payload are written, or none.';
 comment on column collecta.inbound_endpoints.max_elements is 'More elements than this in one payload are refused.';
@@ -5933,18 +6272,24 @@ comment on column collecta.inbound_endpoints.events is
   'The events that become records; null: all but the sender''s ignored ones. Others are answered and kept as ignored.';
 comment on column collecta.inbound_endpoints.keep_ignored is 'Whether ignored events are kept in inbound_requests.';
 comment on column collecta.inbound_endpoints.digest_window is
-  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id nor a '
-  'time; 0: never.';
-comment on column collecta.inbound_endpoints.function_number is 'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
+  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id '
+  'nor a time; 0: never.';
+comment on column collecta.inbound_endpoints.function_number is
+  'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
 comment on column collecta.inbound_endpoints.scalar_columns is 'Those of them that take no object or array.';
 comment on column collecta.inbound_endpoints.written_for is
-  'What its functions were written for (module version, unique indexes, column types); they are written anew when it no '
-  'longer holds.';
+  'What its functions were written for (module version, unique indexes, column types); they are written anew when it '
+  'no longer holds.';
+comment on column collecta.inbound_endpoints.written_version is 'The version of the module in written_for.';
+comment on column collecta.inbound_endpoints.grouped is
+  'Whether several requests may be written in one transaction: not where the table has triggers, rules, row security '
+  'or deferrable constraints of its own, or a record is matched without a unique index.';
 comment on column collecta.inbound_endpoints.written_hash is
-  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written anew.';
+  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written '
+  'anew.';
 
 create table collecta.inbound_secrets (
   inbound_endpoint_id text collate "C" not null,
@@ -5955,13 +6300,17 @@ create table collecta.inbound_secrets (
   previous_secret text collate "C",
   previous_secret_until timestamptz,
   constraint inbound_secrets_pkey primary key (inbound_endpoint_id),
-  constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade,
+  constraint inbound_secrets_belong_to_an_endpoint foreign key (inbound_endpoint_id)
+    references collecta.inbound_endpoints on delete cascade,
   constraint inbound_secrets_token_is_unique unique (token_hash)
 );
-create index inbound_secrets_by_previous_token on collecta.inbound_secrets (previous_token_hash) where previous_token_hash is not null;
+create index inbound_secrets_by_previous_token on collecta.inbound_secrets (previous_token_hash)
+  where previous_token_hash is not null;
 alter table collecta.inbound_secrets alter secret set statistics 0, alter previous_secret set statistics 0;
-comment on table collecta.inbound_secrets is 'Hashes of tokens and the signing secrets, plain or sealed, apart from what readers may select.';
-comment on column collecta.inbound_secrets.token_hash is 'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
+comment on table collecta.inbound_secrets is
+  'Hashes of tokens and the signing secrets, plain or sealed, apart from what readers may select.';
+comment on column collecta.inbound_secrets.token_hash is
+  'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
 
 -- One row for each request that a minute allows: a request takes any row that was not taken within 60 seconds. No two
 -- requests share a row within 60 seconds, so no span of 60 seconds holds more of them than rows, whatever the clock's
@@ -5971,10 +6320,12 @@ create table collecta.inbound_budgets (
   slot int not null,
   taken_at timestamptz not null default '-infinity',
   constraint inbound_budgets_pkey primary key (inbound_endpoint_id, slot),
-  constraint inbound_budgets_belong_to_an_endpoint foreign key (inbound_endpoint_id) references collecta.inbound_endpoints on delete cascade
+  constraint inbound_budgets_belong_to_an_endpoint foreign key (inbound_endpoint_id)
+    references collecta.inbound_endpoints on delete cascade
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 create index inbound_budgets_by_time on collecta.inbound_budgets (inbound_endpoint_id, taken_at);
-comment on table collecta.inbound_budgets is 'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
+comment on table collecta.inbound_budgets is
+  'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
 --! EndIncluded inbound/inbound_endpoints.sql
 --! Included inbound/inbound_requests.sql
 create table collecta.inbound_requests (
@@ -5996,28 +6347,39 @@ create table collecta.inbound_requests (
   results json,
   body text collate "C" not null,
   constraint inbound_requests_pkey primary key (request_id),
-  constraint inbound_requests_state_is_known check (state in ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored'))
+  constraint inbound_requests_state_is_known
+    check (state in ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored'))
 );
 create unique index inbound_requests_key_is_used_once on collecta.inbound_requests (inbound_endpoint_id, key_hash)
   where state in ('accepted', 'partial', 'ignored') and key_hash is not null;
 create index inbound_requests_by_digest on collecta.inbound_requests (inbound_endpoint_id, body_digest, received_at)
   where state in ('accepted', 'partial', 'ignored') and body_digest is not null;
 create index inbound_requests_to_retry on collecta.inbound_requests (received_at) where state = 'retry';
-create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at) where state = 'failed';
+create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at)
+  where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
-  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
+  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... '
+  'where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
-  'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); duplicate (its idempotency key was used by another request meanwhile).';
-comment on column collecta.inbound_requests.operation is 'created, updated, or unchanged (the record matched, and a trigger or rule suppressed the UPDATE).';
+  'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no '
+  'record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); '
+  'duplicate (its idempotency key was used by another request meanwhile).';
+comment on column collecta.inbound_requests.operation is
+  'created, updated, or unchanged (the record matched, and a trigger or rule suppressed the UPDATE).';
 comment on column collecta.inbound_requests.reason is 'Why it could not be written, as the sender was told.';
-comment on column collecta.inbound_requests.error is 'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
-comment on column collecta.inbound_requests.key_hash is 'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and writes nothing.';
+comment on column collecta.inbound_requests.error is
+  'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
+comment on column collecta.inbound_requests.key_hash is
+  'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and '
+  'writes nothing.';
 comment on column collecta.inbound_requests.body_digest is
-  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a while.';
+  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a '
+  'while.';
 comment on column collecta.inbound_requests.results is
   'Of a batch: for each element its recordId and operation, or its detail and column.';
-comment on column collecta.inbound_requests.body is 'The request''s payload as it came; of a form, its fields as a JSON object.';
+comment on column collecta.inbound_requests.body is
+  'The request''s payload as it came; of a form, its fields as a JSON object.';
 
 create table collecta.inbound_refusals (
   day date not null,
@@ -6027,8 +6389,10 @@ create table collecta.inbound_refusals (
   constraint inbound_refusals_pkey primary key (day, inbound_endpoint_id, status)
 );
 comment on table collecta.inbound_refusals is
-  'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every few seconds, so that a flood writes nothing per request.';
-comment on column collecta.inbound_refusals.inbound_endpoint_id is 'Empty where the URL led to none (404, 405, and the limit per address).';
+  'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every '
+  'few seconds, so that a flood writes nothing per request.';
+comment on column collecta.inbound_refusals.inbound_endpoint_id is
+  'Empty where the URL led to none (404, 405, and the limit per address).';
 --! EndIncluded inbound/inbound_requests.sql
 --! Included endpoints/runner/sealing_keys.sql
 create or replace function collecta.sealing_keys() returns text[]
@@ -6054,12 +6418,15 @@ create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when length(path) <= 512
-      and path collate "C" ~ '^\$\$?(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+      and path collate "C" ~ '^\$\$?(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|'
+        '\[(0|[1-9][0-9]{0,5})\]){0,16}$'
     then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
-          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)) end
+          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g')
+            with ordinality m (step, place)) end
 $$;
 comment on function collecta.inbound_path_steps(text) is
-  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything else.';
+  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything '
+  'else.';
 
 create or replace function collecta.read_inbound_mapping(mapping jsonb)
 returns table (
@@ -6073,39 +6440,48 @@ declare
 begin
   if jsonb_typeof(mapping) is distinct from 'object' or mapping = '{}' then
     raise exception using errcode = 'CW052', message = 'a mapping is an object with at least one entry',
-      hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
+      hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", '
+        '"required": true}}''';
   end if;
   for entry in
-    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind from jsonb_each(mapping) m order by m.key collate "C"
+    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind
+      from jsonb_each(mapping) m order by m.key collate "C"
   loop
     wrong := case
       when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
-      when not entry.short and entry.kind <> 'object' then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
+      when not entry.short and entry.kind <> 'object'
+        then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
       when entry.short then null
       when entry.value - '{path,as,default,required,constant,whole}'::text[] <> '{}'
         then 'it has a member that is none of path, as, default, required, constant, whole'
       when (entry.value ? 'path')::int + (entry.value ? 'constant')::int + (entry.value ? 'whole')::int <> 1
         then 'it needs exactly one of path, constant and whole'
       when entry.value ? 'whole' and entry.value -> 'whole' <> 'true' then 'whole can only be true'
-      when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean' then 'required is true or false'
-      when not entry.value ? 'path' and entry.value ?| '{as,default,required}' then 'as, default and required need a path'
+      when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean'
+        then 'required is true or false'
+      when not entry.value ? 'path' and entry.value ?| '{as,default,required}'
+        then 'as, default and required need a path'
       when entry.value ? 'as' and not (case jsonb_typeof(entry.value -> 'as') when 'array' then entry.value -> 'as'
           else jsonb_build_array(entry.value -> 'as') end
           <@ '["epoch_seconds", "epoch_milliseconds", "empty_as_null", "unchecked"]')
         then 'as is epoch_seconds, epoch_milliseconds, empty_as_null or unchecked, or a list of them'
-      when entry.value ? 'default' and entry.value -> 'required' = 'true' then 'what has a default is never missing: leave out default or required'
+      when entry.value ? 'default' and entry.value -> 'required' = 'true'
+        then 'what has a default is never missing: leave out default or required'
       when jsonb_typeof(entry.value -> 'path') <> 'string' then 'its path is no string'
     end;
     column_name := case when entry.short then entry.value #>> '{}' else entry.key end;
     path := case when entry.short then entry.key when entry.value ? 'whole' then '$' else entry.value ->> 'path' end;
     steps := collecta.inbound_path_steps(path);
     if wrong is null and path is not null and steps is null then
-      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters; no wildcards, filters or slices)', left(path, 100));
+      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 '
+        'characters; no wildcards, filters or slices)', left(path, 100));
     end if;
     if wrong is not null then
-      raise exception using errcode = 'CW052', message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
+      raise exception using errcode = 'CW052',
+        message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
         detail = format('Because %s.', wrong),
-        hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": true}}''';
+        hint = 'mapping => ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": '
+          'true}}''';
     end if;
     required := coalesce((entry.value -> 'required')::boolean, false);
     fallback := entry.value -> 'default';
@@ -6117,13 +6493,15 @@ begin
 end
 $$;
 comment on function collecta.read_inbound_mapping(jsonb) is
-  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., "default": ..., "required": ...}. Refuses with CW052 what is not of them.';
+  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., '
+  '"default": ..., "required": ...}. Refuses with CW052 what is not of them.';
 --! EndIncluded inbound/internal/read_inbound_mapping.sql
 --! Included inbound/internal/inbound_fields.sql
 create or replace function collecta.inbound_fields(mapping jsonb) returns json
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback, 'constant', constant,
+  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback,
+    'constant', constant,
     'hasFallback', fallback is not null, 'forms', forms) order by column_name collate "C")
   from collecta.read_inbound_mapping(mapping)
 $$;
@@ -6148,8 +6526,10 @@ begin
         then 'a signature has a member that is none of in, separator, prefix, encoding, hash, key, signed, id, '
           'timestamp, max_age'
       when not collecta.is_inbound_source(signature ->> 'in') then 'in is header:<name> or a path'
-      when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain') then 'encoding is hex, base64 or plain'
-      when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512') then 'hash is sha256, sha1 or sha512'
+      when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain')
+        then 'encoding is hex, base64 or plain'
+      when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512')
+        then 'hash is sha256, sha1 or sha512'
       when coalesce(signature ->> 'key', 'text') not in ('text', 'base64') then 'key is text or base64'
       when signature ->> 'encoding' is distinct from 'plain'
         and coalesce(signature ->> 'signed', '') !~ '\{(body|form|timestamp|id|\$[^}]*)\}' collate "C"
@@ -6187,7 +6567,8 @@ as $$
     or collecta.inbound_path_steps(replace(source, '[*]', '')) is not null, false)
 $$;
 comment on function collecta.is_inbound_source(text) is
-  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any element.';
+  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any '
+  'element.';
 
 drop trigger if exists collecta_check_sender on collecta.inbound_senders;
 create trigger collecta_check_sender before insert or update on collecta.inbound_senders
@@ -6334,12 +6715,13 @@ set about = excluded.about, documentation = excluded.documentation, signatures =
   each = excluded.each
 where known.shipped;
 $presets$;
-comment on function collecta.save_sender_presets() is 'Writes the presets that are shipped into collecta.inbound_senders.';
+comment on function collecta.save_sender_presets() is
+  'Writes the presets that are shipped into collecta.inbound_senders.';
 
 do $$ begin perform collecta.save_sender_presets(); end $$;
 --! EndIncluded inbound/internal/save_sender_presets.sql
 --! Included inbound/internal/equality_of.sql
--- Equality as the type's default operator class means it, read from the catalog: for citext and other types of extensions
+-- Equality as the type's default operator class means it, read from the catalog: for citext and other extensions' types
 -- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
 -- whether it exists would plan a statement on the table, which runs code of the table's owner.
 create or replace function collecta.equality_of(type_id oid, out operator text, out operand_cast text)
@@ -6391,11 +6773,12 @@ begin
 end
 $$;
 comment on function collecta.equality_of(oid) is
-  'The equality operator of a type''s default btree or hash operator class, as SQL, and the cast that its operands need. '
-  'Null where the type has none.';
+  'The equality operator of a type''s default btree or hash operator class, as SQL, and the cast that its operands '
+  'need. Null where the type has none.';
 --! EndIncluded inbound/internal/equality_of.sql
 --! Included inbound/internal/unique_keys.sql
-create or replace function collecta.unique_keys(relation regclass, columns text[], out predicate text) returns setof text
+create or replace function collecta.unique_keys(relation regclass, columns text[], out predicate text)
+  returns setof text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select pg_get_expr(i.indpred, i.indrelid)
@@ -6428,8 +6811,8 @@ as $$
       or collecta.plain_predicate(k.predicate) = collecta.plain_predicate(is_unique_key.match_where))
 $$;
 comment on function collecta.is_unique_key(regclass, text[], text) is
-  'Whether a valid unique index that is checked at once stands on exactly these columns, over all records or over those '
-  'of match_where.';
+  'Whether a valid unique index that is checked at once stands on exactly these columns, over all records or over '
+  'those of match_where.';
 
 create or replace function collecta.infer_match_where(relation regclass, columns text[]) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -6444,10 +6827,12 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select exists (select from pg_catalog.pg_class c where c.oid = relation and c.relrowsecurity)
 $$;
-comment on function collecta.hides_records(regclass) is 'Whether row security could hide records from an inbound endpoint''s writer.';
+comment on function collecta.hides_records(regclass) is
+  'Whether row security could hide records from an inbound endpoint''s writer.';
 --! EndIncluded inbound/internal/unique_keys.sql
 --! Included inbound/internal/check_inbound_mapping.sql
--- Looks into the catalog only: to plan or run anything on the table as the caller would run its owner's code as the DBA.
+-- Looks into the catalog only. Planning or running anything on the table as the caller would run its owner's code as
+-- the DBA.
 create or replace function collecta.check_inbound_mapping(
   module text, mapping jsonb, match_columns text[], inout match_where text, out relation regclass
 )
@@ -6467,7 +6852,8 @@ begin
   where m.slug = module;
   if not found or target.is_gone then
     raise exception using errcode = 'CW051', message = case when target.is_gone
-        then format('the table of module %L was dropped', module) else format('there is no module %L to receive into', module) end,
+        then format('the table of module %L was dropped', module)
+          else format('there is no module %L to receive into', module) end,
       detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m) || '.',
         'No table is attached.'),
       hint = concat(case when target.is_gone then format('select collecta.detach_module(%L); ', module) end,
@@ -6504,6 +6890,7 @@ begin
     and a.attname <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r);
   if wrong is not null or missing is not null then
     raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
+      -- Not by format(), which writes a null as nothing: where none is missing, there is nothing to say about it.
       detail = concat_ws('; ', 'Column ' || wrong,
         'Column ' || missing || ' must not be null, has no default and is not mapped') || '.',
       hint = case when missing is not null
@@ -6522,7 +6909,8 @@ begin
         mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
   end if;
   matched := collecta.inbound_match_columns(
-    array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'), target.scope_column);
+    array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'),
+      target.scope_column);
   if matched = '{}' then
     if match_where is not null then
       raise exception using errcode = 'CW054', message = 'match_where needs match_columns',
@@ -6535,7 +6923,8 @@ begin
   join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = c and not a.attisdropped
   where (select e.operator from collecta.equality_of(a.atttypid) e) is null;
   if wrong is not null then
-    raise exception using errcode = 'CW054', message = format('a match column of %s cannot be compared', target.relation),
+    raise exception using errcode = 'CW054',
+      message = format('a match column of %s cannot be compared', target.relation),
       detail = format('The type of %s has no equality operator that indexes could use.', wrong),
       hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
   end if;
@@ -6555,8 +6944,8 @@ begin
 end
 $$;
 comment on function collecta.check_inbound_mapping(text, jsonb, text[], text) is
-  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table and match_where, '
-  'which is read from the partial unique index on the match columns where it is not given.';
+  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table and '
+  'match_where, which is read from the partial unique index on the match columns where it is not given.';
 --! EndIncluded inbound/internal/check_inbound_mapping.sql
 --! Included inbound/internal/check_inbound_writer.sql
 -- The code attached to a table runs as the writer with all that the writer may do: so tables of different owners do not
@@ -6612,12 +7001,14 @@ as $$
 begin
   perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
   if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
-    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap), detail = 'It is from ''0'' (after a leak) to ''90 days''.',
+    raise exception using errcode = 'CW055', message = format('the overlap cannot be %s', overlap),
+      detail = 'It is from ''0'' (after a leak) to ''90 days''.',
       hint = format('select collecta.rotate_inbound_token(%L, overlap => ''24 hours'');', inbound_endpoint_id);
   end if;
 end
 $$;
-comment on function collecta.check_inbound_overlap(text, interval) is 'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
+comment on function collecta.check_inbound_overlap(text, interval) is
+  'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
 --! EndIncluded inbound/internal/check_inbound_overlap.sql
 --! Included inbound/internal/inbound_templates.sql
 -- The guard that each begins with: code that runs as the writer owns these functions there and could make them SECURITY
@@ -6627,7 +7018,9 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 #variable_conflict use_column
 declare
+  input pg_catalog.json;
   v record;
+  record_id pg_catalog.text;
   -- Of the columns that the payload has, where it lacks some: for INSERT and for json_to_record.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
@@ -6636,42 +7029,49 @@ begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
-  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-  if wrong operator(pg_catalog.<>) '{}' then
-    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
-  end if;
-  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
-  @exact@
-  if @complete@ then
-    insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
-  else
-    -- A column that the payload lacks is not named, so that it takes its default.
-    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
-    into given_list, given_definitions
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
-      u (c, type)
-    where (input operator(pg_catalog.->) c) is not null;
-    execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
-          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
-  end if;
-  if record_id is null then
-    raise no_data_found;
-  end if;
+  foreach input in array elements loop
+    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+    if wrong operator(pg_catalog.<>) '{}' then
+      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
+    end if;
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    @exact@
+    if @complete@ then
+      insert into @table@ as t (@list@) select @given_values@ where @shape@
+      returning @key@ into record_id;
+    else
+      -- A column that the payload lacks is not named, so that it takes its default.
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
+      into given_list, given_definitions
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+      execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+    end if;
+    if record_id is null then
+      raise no_data_found;
+    end if;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, 'created'::pg_catalog.text);
+  end loop;
   -- Deferred to the commit, the table's triggers would run with the rights of the session.
   set constraints all immediate;
-  operation := 'created';
-  return next;
 end
 $body$ $template$;
-comment on function collecta.inbound_insert_template() is 'The body of write_inbound_<n> where every payload makes a record.';
+comment on function collecta.inbound_insert_template() is
+  'The body of write_inbound_<n> where every payload makes a record.';
 
 create or replace function collecta.inbound_match_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 #variable_conflict use_column
 declare
-  complete constant pg_catalog.bool := @complete@;
+  input pg_catalog.json;
+  complete pg_catalog.bool;
   v record;
+  record_id pg_catalog.text;
+  operation pg_catalog.text;
   -- Of the columns that the payload has, where it lacks some: for INSERT, for json_to_record and for SET.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
@@ -6683,73 +7083,77 @@ begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
-  wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-  if wrong operator(pg_catalog.<>) '{}' then
-    raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
-  end if;
-  select * into v from pg_catalog.json_to_record(input) v (@definitions@);
-  @exact@
-  @unmatched@
-  @serialise@
-  if not complete then
-    select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
-      pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
-        filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
-    into given_list, given_definitions, given_assignments
-    from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
-      u (c, type)
-    where (input operator(pg_catalog.->) c) is not null;
-  end if;
-  for attempt in 1 .. 2 loop
-    -- Locked first: where the UPDATE then changes nothing, a trigger or rule has suppressed it, and the record is there.
-    select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
-      pg_catalog.array_agg(m.place) as place
-    into matching
-    from (
-      select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
-      ) limit 2 for no key update of t) m;
-    if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
-      raise too_many_rows;
-    elsif matching.keys is not null then
-      if complete then
-        update @table@ t set @assignments@
-        where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
-        get diagnostics changed = row_count;
-      else
-        execute pg_catalog.format(@update_given@,
-          coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
-          pg_catalog.array_to_string(given_definitions, ', '))
-        using input, matching.leaf[1], matching.place[1];
-        get diagnostics changed = row_count;
-      end if;
-      -- Deferred to the commit, the table's triggers would run with the rights of the session.
-      set constraints all immediate;
-      record_id := matching.keys[1];
-      operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
-      return next;
-      return;
+  foreach input in array elements loop
+    complete := @complete@;
+    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
+    if wrong operator(pg_catalog.<>) '{}' then
+      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
     end if;
-    begin
-      if complete then
-        insert into @table@ as t (@list@) values (@given_values@) returning @key@ into record_id;
-      else
-        -- A column that the payload lacks is not named, so that it takes its default.
-        execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
-          pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    @exact@
+    @unmatched@
+    @serialise@
+    if not complete then
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
+        pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
+          filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
+      into given_list, given_definitions, given_assignments
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+    end if;
+    for attempt in 1 .. 2 loop
+      -- Locked first. Where the UPDATE then changes nothing, a trigger or rule has suppressed it: the record is there.
+      select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
+        pg_catalog.array_agg(m.place) as place
+      into matching
+      from (
+        select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
+        ) and @shape@ limit 2 for no key update of t) m;
+      if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
+        raise too_many_rows;
+      elsif matching.keys is not null then
+        if complete then
+          update @table@ t set @assignments@
+          where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
+          get diagnostics changed = row_count;
+        else
+          execute pg_catalog.format(@update_given@,
+            coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
+            pg_catalog.array_to_string(given_definitions, ', '))
+          using input, matching.leaf[1], matching.place[1];
+          get diagnostics changed = row_count;
+        end if;
+        -- Deferred to the commit, the table's triggers would run with the rights of the session.
+        set constraints all immediate;
+        record_id := matching.keys[1];
+        operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
+        exit;
       end if;
-      if record_id is null then
-        raise no_data_found;
-      end if;
-      set constraints all immediate;
-      operation := 'created';
-      return next;
-      return;
-    exception when unique_violation then
-      -- Either somebody made the record since it was looked for, or it is there and this role may not see or match it.
-      if attempt operator(pg_catalog.=) 2 then
-        raise;
-      end if;
-    end;
+      begin
+        if complete then
+          insert into @table@ as t (@list@) select @given_values@ returning @key@ into record_id;
+        else
+          -- A column that the payload lacks is not named, so that it takes its default.
+          execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+        end if;
+        if record_id is null then
+          raise no_data_found;
+        end if;
+        set constraints all immediate;
+        operation := 'created';
+        exit;
+      exception when unique_violation then
+        -- Either somebody made the record since it was looked for, or it is there and this role may
+        -- not see or match it.
+        if attempt operator(pg_catalog.=) 2 then
+          raise;
+        end if;
+      end;
+    end loop;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, operation);
   end loop;
 end
 $body$ $template$;
@@ -6793,6 +7197,7 @@ as $$
 declare
   endpoint record;
   parts jsonb;
+  shape text;
   settings text;
   schemas text[]; -- quoted
   name text;
@@ -6800,7 +7205,8 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 8);
-  select e.*, v.key_columns, collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
+  select e.*, v.key_columns, m.current_version,
+    collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
     collecta.inbound_match_columns(e.columns, e.match_columns, v.scope_column) as matched
   into strict endpoint
   from collecta.inbound_endpoints e
@@ -6808,11 +7214,17 @@ begin
   join collecta.module_versions v on v.version = m.current_version
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
 
+  shape := format(
+    'collecta.is_inbound_shape(%L::pg_catalog.regclass, %L::pg_catalog.text[], %s, %L::pg_catalog.text)',
+    endpoint.relation, endpoint.columns, endpoint.current_version, endpoint.shape);
   parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns,
-      array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m where 'unchecked' = any (m.forms)))
+    shape,
+      array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
+        where 'unchecked' = any (m.forms)))
     || jsonb_build_object(
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
+      'shape', shape,
       'serialise', case when endpoint.matched <> '{}'
         and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
         then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end);
@@ -6820,12 +7232,14 @@ begin
   settings := 'volatile security definer set search_path = '
     || array_to_string(array['pg_catalog'] || schemas || array['pg_temp'], ', ')
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
-    || ' set bytea_output = ''hex'' set extra_float_digits = 1';
+    || ' set bytea_output = ''hex'' set extra_float_digits = 1 set plan_cache_mode = auto';
 
-  name := format('collecta.write_inbound_%s(json)', endpoint.function_number);
-  execute format('create or replace function %s returns table (record_id text, operation text) language plpgsql %s as %L',
-    replace(name, '(json)', '(input json)'), settings, collecta.fill_template(
-      case when endpoint.matched = '{}' then collecta.inbound_insert_template() else collecta.inbound_match_template() end,
+  name := format('collecta.write_inbound_%s(json[])', endpoint.function_number);
+  execute format('create or replace function %s language plpgsql %s as %L',
+    replace(name, '(json[])', '(elements json[], out record_ids text[], out operations text[])'), settings,
+    collecta.fill_template(
+      case when endpoint.matched = '{}' then collecta.inbound_insert_template()
+        else collecta.inbound_match_template() end,
       parts));
   perform collecta.own_function(name::regprocedure, endpoint.writer);
   hash := hash || collecta.function_hash(name::regprocedure);
@@ -6838,18 +7252,19 @@ begin
   hash := hash || collecta.function_hash(name::regprocedure);
 
   update collecta.inbound_endpoints e
-  set written_for = endpoint.shape, written_hash = md5(hash),
+  set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
+    grouped = collecta.can_group_inbound(endpoint.relation) and parts ->> 'serialise' is null,
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
   perform collecta.leave_citus(before);
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
-  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they depend '
-  'on changed, and when somebody altered or dropped them.';
+  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they '
+  'depend on changed, and when somebody altered or dropped them.';
 
 create or replace function collecta.inbound_template_parts(
-  relation regclass, columns text[], matched text[], key_columns text[], unchecked text[]
+  relation regclass, columns text[], matched text[], key_columns text[], shape text, unchecked text[]
 ) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -6916,7 +7331,8 @@ begin
                           where a.attrelid = relation and a.attname = c and not a.attisdropped))),
       hint = 'select collecta.update_inbound_endpoint(inbound_endpoint_id, mapping => ''...'') takes a mended mapping.';
   elsif unequal is not null then
-    raise exception using errcode = 'CW054', message = format('a record of %s cannot be matched by %s', relation, unequal),
+    raise exception using errcode = 'CW054',
+      message = format('a record of %s cannot be matched by %s', relation, unequal),
       detail = 'Its type has no equality operator that indexes could use.',
       hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
   end if;
@@ -6929,15 +7345,16 @@ begin
   return parts || jsonb_build_object('key', key,
     'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
     'insert_given', quote_literal(format(
-      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) returning %s',
-      replace(relation::text, '%', '%%'), replace(key, '%', '%%'))),
+      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) '
+      'where %s returning %s',
+      replace(relation::text, '%', '%%'), replace(shape, '%', '%%'), replace(key, '%', '%%'))),
     'update_given', quote_literal(format(
       'update %s t set %%s from pg_catalog.json_to_record($1) v (%%s) '
       'where t.tableoid operator(pg_catalog.=) $2 and t.ctid operator(pg_catalog.=) $3',
       replace(relation::text, '%', '%%'))));
 end
 $$;
-comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text[]) is
+comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text, text[]) is
   'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
 
 -- PostgreSQL takes 1712131200 for a day of the year 171213, and "now" for the time of the request. As words and bare
@@ -6947,7 +7364,8 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce((
     select format(' or exists (select from pg_catalog.json_array_elements(case '
-      'pg_catalog.json_typeof(input operator(pg_catalog.->) %1$L) when ''array'' then input operator(pg_catalog.->) %1$L '
+      'pg_catalog.json_typeof(input operator(pg_catalog.->) %1$L) when ''array'' then input operator(pg_catalog.->) '
+        '%1$L '
       'else pg_catalog.json_build_array(input operator(pg_catalog.->) %1$L) end) e (x) '
       'where (e.x operator(pg_catalog.#>>) ''{}'') operator(pg_catalog.~) %2$L collate pg_catalog."C"%3$s)',
       column_name, '(?i)(^|[^a-z])(' || k.words || ')([^a-z]|$)|' || k.forms,
@@ -7003,16 +7421,47 @@ $$;
 comment on function collecta.inbound_type_schemas(regclass) is
   'The schemas of the table''s types that have operators of their own (extensions''), which its triggers may need.';
 
+create or replace function collecta.can_group_inbound(relation regclass) returns boolean
+language sql stable
+as $$
+  select c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity
+    and not exists (
+      select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+      where t.tgrelid = relation and not t.tgisinternal and p.pronamespace <> 'collecta_modules'::regnamespace)
+    and not exists (
+      select from pg_catalog.pg_constraint k where k.condeferrable and relation in (k.conrelid, k.confrelid))
+  from pg_catalog.pg_class c where c.oid = relation
+$$;
+comment on function collecta.can_group_inbound(regclass) is
+  'Whether requests that share a transaction write this table as each would alone: nothing of the user''s that runs '
+  'with one record could leave something behind for the next.';
+
 create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
 language sql stable
 as $$
-  select concat_ws(':', relation, version,
+  select concat_ws(':', relation, version, collecta.can_group_inbound(relation),
     (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
     (select string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' order by a.attnum)
      from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
 $$;
 comment on function collecta.inbound_shape(regclass, text[], int) is
   'What an inbound endpoint''s functions depend on, as text to compare.';
+
+-- Declared immutable so that it is called when the statement is planned, and costs nothing when it runs. PostgreSQL
+-- plans a statement anew whenever one of its tables, or their indexes or triggers, has changed.
+create or replace function collecta.is_inbound_shape(relation regclass, columns text[], version int, expected text)
+returns boolean
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if collecta.inbound_shape(relation, columns, version) is distinct from expected then
+    raise exception using errcode = 'CW059', message = format('%s has changed', relation);
+  end if;
+  return true;
+end
+$$;
+comment on function collecta.is_inbound_shape(regclass, text[], int, text) is
+  'CW059 where a table is no longer what an inbound endpoint''s function was written for.';
 --! EndIncluded inbound/internal/write_inbound_functions.sql
 --! Included inbound/internal/mend_inbound.sql
 create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
@@ -7032,8 +7481,8 @@ as $$
     and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash
 $$;
 comment on function collecta.broken_inbound_endpoints() is
-  'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do that to '
-  'those of its own writer.';
+  'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
+  'that to those of its own writer.';
 
 create or replace function collecta.mend_inbound() returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7053,7 +7502,8 @@ begin
   end loop;
 end
 $$;
-comment on function collecta.mend_inbound() is 'Writes the functions of broken inbound endpoints anew; returns their ids.';
+comment on function collecta.mend_inbound() is
+  'Writes the functions of broken inbound endpoints anew; returns their ids.';
 --! EndIncluded inbound/internal/mend_inbound.sql
 --! Included inbound/internal/set_inbound_state.sql
 create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
@@ -7067,7 +7517,8 @@ begin
   ) then
     raise exception using errcode = 'CW050', message = format('there is no inbound endpoint %L', inbound_endpoint_id),
       detail = case when collecta.visible_scopes() is not null then 'You are restricted to scopes, and it has none.'
-        when exists (select from collecta.inbound_endpoints e where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
+        when exists (select from collecta.inbound_endpoints e
+          where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id)
         then 'It was deleted.' else 'No inbound endpoint ever had this id.' end,
       hint = 'select inbound_endpoint_id, module, state from collecta.inbound_endpoints where state <> ''deleted'';';
   end if;
@@ -7090,7 +7541,8 @@ begin
   return number;
 end
 $$;
-comment on function collecta.set_inbound_state(text, text) is 'The part of pausing, resuming and deleting in collecta''s own tables.';
+comment on function collecta.set_inbound_state(text, text) is
+  'The part of pausing, resuming and deleting in collecta''s own tables.';
 
 create or replace function collecta.forget_inbound_endpoint(inbound_endpoint_id text, number int) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7099,10 +7551,12 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json), collecta.cast_inbound_%1$s(json, text)', number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text)',
+    number);
 end
 $$;
-comment on function collecta.forget_inbound_endpoint(text, int) is 'delete_inbound_endpoint''s part in collecta''s own tables.';
+comment on function collecta.forget_inbound_endpoint(text, int) is
+  'delete_inbound_endpoint''s part in collecta''s own tables.';
 --! EndIncluded inbound/internal/set_inbound_state.sql
 --! Included inbound/internal/grant_inbound.sql
 -- As the caller, who must own the table: the writer gets exactly the columns that endpoints map, and no others.
@@ -7201,7 +7655,8 @@ comment on function collecta.grant_inbound(regclass, int) is
 --! EndIncluded inbound/internal/grant_inbound.sql
 --! Included inbound/internal/save_inbound_endpoint.sql
 create or replace function collecta.save_inbound_endpoint(
-  endpoint collecta.inbound_endpoints, secret text, out inbound_endpoint_id text, out token text, out function_number int
+  endpoint collecta.inbound_endpoints, secret text, out inbound_endpoint_id text, out token text,
+    out function_number int
 )
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7215,25 +7670,30 @@ begin
     when sender.sender is null then format('%L is no sender; there are %s', endpoint.sender,
       (select string_agg(k.sender, ', ' order by k.sender) from collecta.inbound_senders k))
     when endpoint.require_signature is null then 'require_signature is true, false or standard'
-    when endpoint.require_signature <> 'false' and sender.signatures = '[]' then format('%s signs nothing', sender.sender)
-    when secret is not null and sender.signatures = '[]' then format('%s signs nothing: leave the secret out', sender.sender)
+    when endpoint.require_signature <> 'false' and sender.signatures = '[]'
+      then format('%s signs nothing', sender.sender)
+    when secret is not null and sender.signatures = '[]'
+      then format('%s signs nothing: leave the secret out', sender.sender)
     when endpoint.require_signature = 'standard'
       and not exists (select from jsonb_array_elements(sender.signatures) s where s ?& '{id,timestamp}'::text[])
       then format('no signature of %s covers an id and a time', sender.sender)
     when not collecta.is_inbound_secret(secret, sender.signatures)
       then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out '
         'and say require_signature => true for a generated one'
-    when (endpoint.rate_limit_per_minute between 1 and 60000) is not true then 'rate_limit_per_minute is from 1 to 60000'
+    when (endpoint.rate_limit_per_minute between 1 and 60000) is not true
+      then 'rate_limit_per_minute is from 1 to 60000'
     when (endpoint.max_body_bytes between 1 and 67108864) is not true then 'max_body_bytes is from 1 to 67108864'
     when (endpoint.max_elements between 1 and 100000) is not true then 'max_elements is from 1 to 100000'
-    when endpoint.each is not null and collecta.inbound_path_steps(endpoint.each) is null then 'each is a path: $.alerts'
+    when endpoint.each is not null and collecta.inbound_path_steps(endpoint.each) is null
+      then 'each is a path: $.alerts'
     when endpoint.events is not null and sender.event is null
       then format('the sender %s does not say where the name of an event stands; insert one of your own into '
         'collecta.inbound_senders', sender.sender)
     when endpoint.events = '{}' or array_position(endpoint.events, null) > 0 then 'events is null or names events'
     when endpoint.digest_window < interval '0' or endpoint.digest_window > interval '30 days'
       then 'digest_window is from 0 to 30 days'
-    when endpoint.each_alone is null or endpoint.keep_ignored is null then 'each_alone and keep_ignored are true or false'
+    when endpoint.each_alone is null or endpoint.keep_ignored is null
+      then 'each_alone and keep_ignored are true or false'
   end;
   if wrong is not null then
     raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
@@ -7245,13 +7705,15 @@ begin
     order by m.column_name collate "C");
   if endpoint.inbound_endpoint_id is null then
     token := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
-    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns, match_where,
+    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns,
+      match_where,
       sender, require_signature, each, each_alone, max_elements, events, keep_ignored, digest_window,
       rate_limit_per_minute, max_body_bytes, columns, writer)
     values (collecta.new_id('inb'), endpoint.module, endpoint.relation, endpoint.mapping,
       coalesce(endpoint.match_columns, '{}'), endpoint.match_where, endpoint.sender, endpoint.require_signature,
       endpoint.each, endpoint.each_alone, endpoint.max_elements, endpoint.events, endpoint.keep_ignored,
-      endpoint.digest_window, endpoint.rate_limit_per_minute, endpoint.max_body_bytes, endpoint.columns, endpoint.writer)
+      endpoint.digest_window, endpoint.rate_limit_per_minute, endpoint.max_body_bytes, endpoint.columns,
+        endpoint.writer)
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
     insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
     values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
@@ -7283,14 +7745,16 @@ begin
   then
     -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
     execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
-    execute format('grant execute on function collecta.new_id(text) to %I', collecta.role_name(endpoint.writer));
+    execute format('grant execute on function collecta.new_id(text), '
+      'collecta.is_inbound_shape(regclass, text[], int, text) to %I', collecta.role_name(endpoint.writer));
   end if;
   perform collecta.write_inbound_functions(inbound_endpoint_id);
   perform pg_notify('collecta_inbound', '');
 end
 $$;
 comment on function collecta.save_inbound_endpoint(collecta.inbound_endpoints, text) is
-  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables: a row without an id is new.';
+  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables: a row without an id is '
+  'new.';
 
 create or replace function collecta.is_inbound_secret(secret text, signatures jsonb) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -7324,17 +7788,20 @@ comment on function collecta.try_inbound_match(text) is
   'Prepares the match of an inbound endpoint as its writer, so that a wrong match_where is refused when it is given.';
 --! EndIncluded inbound/internal/save_inbound_endpoint.sql
 --! Included inbound/internal/inbound_cast_problem.sql
-create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json) returns text
+create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json)
+  returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   col record;
   kind constant text := json_typeof("values" -> column_name);
 begin
-  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns) and kind in ('object', 'array') as structured
+  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns)
+    and kind in ('object', 'array') as structured
   into col
   from collecta.inbound_endpoints e
-  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name and not a.attisdropped
+  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name
+    and not a.attisdropped
   where e.inbound_endpoint_id = inbound_cast_problem.inbound_endpoint_id;
   if not found or kind is null then
     return null;
@@ -7343,12 +7810,15 @@ begin
     execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number) using "values", column_name;
     return null;
   end if;
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind
+    when kind = 'null' then kind else 'this ' || kind end, col.type);
 exception when others then
-  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind when kind = 'null' then kind else 'this ' || kind end, col.type);
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind
+    when kind = 'null' then kind else 'this ' || kind end, col.type);
 end
 $$;
-comment on function collecta.inbound_cast_problem(text, text, json) is 'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
+comment on function collecta.inbound_cast_problem(text, text, json) is
+  'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
 --! EndIncluded inbound/internal/inbound_cast_problem.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
@@ -7356,10 +7826,11 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'id', e.inbound_endpoint_id, 'mappingVersion', e.mapping_version, 'fields', collecta.inbound_fields(e.mapping),
-    'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end], null),
+    'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end],
+      null),
     'requireSignature', e.require_signature, 'maxBodyBytes', e.max_body_bytes, 'rateLimit', e.rate_limit_per_minute,
     'each', e.each, 'eachAlone', e.each_alone, 'maxElements', e.max_elements, 'events', e.events,
-    'digestSeconds', extract(epoch from e.digest_window),
+    'digestSeconds', extract(epoch from e.digest_window), 'grouped', e.grouped,
     'sender', json_build_object('signatures', k.signatures, 'ids', k.ids, 'event', k.event, 'ignored', k.ignored_events,
       'handshakes', k.handshakes, 'contentTypes', k.content_types, 'formField', k.form_field))
   from collecta.inbound_secrets s
@@ -7371,11 +7842,12 @@ as $$
       or s.previous_token_hash = find_inbound_endpoint.token_hash and s.previous_token_until > now())
 $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
-  'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the same work.';
+  'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the '
+  'same work.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
 --! Included inbound/internal/write_inbound.sql
 create or replace function collecta.earlier_inbound(
-  inbound_endpoint_id text, key_hash text, body_digest text, digest_window interval, body text,
+  inbound_endpoint_id text, key_hash text, body_digest text, check_digest boolean, digest_window interval, body text,
   out same boolean, out record_id text, out results json
 )
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -7395,6 +7867,8 @@ begin
   end if;
   if same is null and body_digest is not null then
     perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || body_digest));
+  end if;
+  if same is null and check_digest then
     select true, r.record_id, r.results into same, record_id, results
     from collecta.inbound_requests r
     where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.body_digest = earlier_inbound.body_digest
@@ -7403,9 +7877,9 @@ begin
   end if;
 end
 $$;
-comment on function collecta.earlier_inbound(text, text, text, interval, text) is
-  'The request that came before with the same key, or within the window with the same body. same is false where the key '
-  'came with other JSON and body is not null.';
+comment on function collecta.earlier_inbound(text, text, text, boolean, interval, text) is
+  'The request that came before with the same key, or within the window with the same body. same is false where the '
+  'key came with other JSON and body is not null.';
 
 create or replace function collecta.is_same_json(a text, b text) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -7419,7 +7893,8 @@ $$;
 comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
 
 create or replace function collecta.write_inbound(
-  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, elements json[], done json,
+  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, elements json[],
+    done json,
   final boolean,
   out state text, out record_id text, out operation text, out results json, out code text, out message text,
   out reason text, out column_name text
@@ -7428,7 +7903,8 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  call constant text := format('select w.record_id, w.operation from collecta.write_inbound_%s($1) w', function_number);
+  call constant text :=
+    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1]) w', function_number);
   place int := 0;
   element json;
   answers json[] := array[]::json[];
@@ -7455,7 +7931,8 @@ begin
         end if;
         begin
           if (element ->> 'problem') is not null then
-            raise exception using errcode = 'CW060', message = element ->> 'problem', column = coalesce(element ->> 'column', '');
+            raise exception using errcode = 'CW060', message = element ->> 'problem',
+              column = coalesce(element ->> 'column', '');
           end if;
           execute call into record_id, operation using element -> 'values';
           answers := answers || json_build_object('recordId', record_id, 'operation', operation);
@@ -7468,7 +7945,8 @@ begin
             reason = constraint_name;
           select f.* into failure
           from collecta.inbound_failure(inbound_endpoint_id, code, message, column_name, reason, element -> 'values') f;
-          answers := answers || json_build_object('recordId', null, 'detail', failure.reason, 'column', failure.column_name);
+          answers := answers || json_build_object('recordId', null, 'detail', failure.reason, 'column',
+            failure.column_name);
         end;
       end loop;
       record_id := null;
@@ -7508,8 +7986,8 @@ begin
 end
 $$;
 comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, json[], json, boolean) is
-  'Writes one record, or those of a batch in their order: all or none, or with alone each that can be. done: the results '
-  'of an earlier try, whose records are not written again.';
+  'Writes one record, or those of a batch in their order: all or none, or with alone each that can be. done: the '
+  'results of an earlier try, whose records are not written again.';
 
 create or replace function collecta.inbound_failure(
   inbound_endpoint_id text, code text, message text, inout column_name text, constraint_name text, "values" json,
@@ -7536,7 +8014,8 @@ begin
       format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
     when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
     when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
-    when code = 'P0003' then format('more than one record has the same %s', array_to_string(endpoint.match_columns, ', '))
+    when code = 'P0003' then format('more than one record has the same %s',
+      array_to_string(endpoint.match_columns, ', '))
     when code in ('P0001', 'P0002') then 'a trigger of the table refuses the record'
   end;
   reason := coalesce(reason, format('the table cannot take the record (SQLSTATE %s)', code));
@@ -7560,6 +8039,7 @@ create or replace function collecta.receive_inbound(
   problem_column text default null,
   request_id text default null,
   final boolean default false,
+  check_digest boolean default true,
   out status int,
   out record_id text,
   out results json,
@@ -7628,7 +8108,7 @@ begin
     reason := 'the inbound endpoint was deleted, or its module detached';
   elsif key_hash is not null or body_digest is not null then
     select e.* into earlier
-    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest,
+    from collecta.earlier_inbound(receive_inbound.inbound_endpoint_id, key_hash, body_digest, check_digest,
       coalesce(endpoint.digest_window, interval '1 day'), case when same_body then receive_inbound.body end) e;
     if earlier.same then
       status := 202;
@@ -7645,7 +8125,8 @@ begin
 
   if reason is null and not ignored then
     select w.* into written
-    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale, endpoint.each is null,
+    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale,
+      endpoint.each is null,
       endpoint.each_alone, elements, done, final) w;
     reason := written.reason;
     column_name := written.column_name;
@@ -7664,24 +8145,97 @@ begin
   insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
   values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
-    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash, body_digest, results, body)
+    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash,
+    -- A failed one is run again with its digest, as what may be a repetition.
+    case when check_digest or state <> 'failed' then body_digest end, results,
+      body)
   on conflict on constraint inbound_requests_pkey do update
-    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id, reason = excluded.reason,
+    set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id,
+      reason = excluded.reason,
       column_name = excluded.column_name, sqlstate = excluded.sqlstate, error = excluded.error,
       mapping_version = excluded.mapping_version, results = excluded.results, attempts = r.attempts + 1,
       finished_at = clock_timestamp();
 end
 $$;
 comment on function collecta.receive_inbound(
-  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean) is
-  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated id or '
-  'body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the request. elements: '
-  'an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., "column": ...}. key_hash and '
-  'body_digest: by which repetitions are known; same_body: a repeated key must come with equal JSON. ignored: an event that '
-  'becomes no record. status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: '
-  'reason, column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
+  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean, boolean) is
+  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated '
+  'id or body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the '
+  'request. elements: an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., '
+  '"column": ...}. key_hash and body_digest: by which repetitions are known (check_digest false: kept for later '
+  'requests only); same_body: a repeated key must come with equal JSON. ignored: an event that becomes no record. '
+  'status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, '
+  'column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
   'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
+--! Included inbound/runner/accept_inbound.sql
+-- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
+-- written here, several in one transaction and with few statements. Anything else rolls all of it back, and then each
+-- request goes through receive_inbound alone, which handles every case.
+create or replace function collecta.accept_inbound(
+  inbound_endpoint_id text, mapping_version int, elements json[], bodies text[], key_hashes text[], body_digests text[],
+  checked_digests text[]
+) returns text[]
+-- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
+-- three of the statements anew at each call, since it cannot guess how long the arrays are.
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  arrived constant timestamptz := clock_timestamp();
+  function_number int;
+  record_ids text[];
+  operations text[];
+  taken int;
+begin
+  -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
+  select e.function_number into function_number
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  where e.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and e.state = 'active'
+    and e.mapping_version = accept_inbound.mapping_version and e.written_version = m.current_version
+    and (e.grouped or cardinality(bodies) = 1)
+    and (select bool_and(pg_try_advisory_xact_lock(1668246637, hashtext(e.inbound_endpoint_id || k)))
+         from unnest(key_hashes || body_digests) k) is not false;
+  if not found or exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.key_hash = any (key_hashes)
+        and r.state in ('accepted', 'partial', 'ignored'))
+    or checked_digests is not null and exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.body_digest = any (checked_digests)
+        and r.state in ('accepted', 'partial', 'ignored'))
+  then
+    return null;
+  end if;
+  update collecta.inbound_budgets b set taken_at = arrived
+  where b.ctid = any (array(
+    select f.ctid from collecta.inbound_budgets f
+    where f.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and f.taken_at < arrived - interval '60 s'
+    order by f.taken_at desc limit cardinality(bodies)
+    for update skip locked));
+  get diagnostics taken = row_count;
+  if taken < cardinality(bodies) then
+    raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
+  end if;
+  execute 'select w.record_ids, w.operations from collecta.write_inbound_' || function_number || '($1) w'
+  into record_ids, operations using elements;
+  insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+    mapping_version, key_hash, body_digest, body)
+  select collecta.new_id('req'), accept_inbound.inbound_endpoint_id, arrived, 'accepted', u.operation, u.record_id,
+    accept_inbound.mapping_version, u.key_hash, u.body_digest, u.body
+  from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
+    (record_id, operation, key_hash, body_digest, body);
+  return record_ids;
+end
+$$;
+comment on function collecta.accept_inbound(text, int, json[], text[], text[], text[], text[]) is
+  'For the receiving process: writes several ordinary requests of one endpoint in one transaction, each an object of '
+  'mapped values with its body, and keeps them; returns their records'' ids in the same order. Null, or an error: '
+  'nothing was written, and each of them has to go through receive_inbound. The last three may be null. '
+  'checked_digests: those of body_digests that make a request a repetition of an earlier one with the same digest.';
+--! EndIncluded inbound/runner/accept_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
 returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
@@ -7696,8 +8250,8 @@ as $$
   limit 10
 $$;
 comment on function collecta.next_inbound_retries() is
-  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
-  'each once.';
+  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound '
+  'runs each once.';
 --! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/runner/maintain_inbound.sql
 create or replace function collecta.maintain_inbound(refusals json default '[]') returns bigint
@@ -7725,7 +8279,8 @@ begin
 end
 $$;
 comment on function collecta.maintain_inbound(json) is
-  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after settings.retention.';
+  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after '
+  'settings.retention.';
 --! EndIncluded inbound/runner/maintain_inbound.sql
 --! Included inbound/create_inbound_endpoint.sql
 create or replace function collecta.create_inbound_endpoint(
@@ -7790,15 +8345,17 @@ begin
 end
 $$;
 comment on function collecta.create_inbound_endpoint(
-  text, jsonb, text[], text, text, text, text, collecta.signature_rule, int, int, text[], boolean, boolean, int, interval,
+  text, jsonb, text[], text, text, text, text, collecta.signature_rule, int, int, text[], boolean, boolean, int,
+    interval,
   name) is
-  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown here '
-  'only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "as": '
-  '"empty_as_null", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, {"custom_data": {"whole": true}}. '
-  'match_columns: a record that equals the payload in these is updated, else one is made; match_where limits which. sender: '
-  'a row of inbound_senders, how requests are signed and numbered. each: the array whose elements are the records. A secret '
-  'is always enforced; require_signature => true generates one, ''standard'' asks for a signature over id and time. Needs '
-  'the table''s ownership. Errors CW051 to CW057 say what to do.';
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown '
+  'here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": '
+  '"$.payload.sku", "as": "empty_as_null", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, '
+  '{"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one '
+  'is made; match_where limits which. sender: a row of inbound_senders, how requests are signed and numbered. each: '
+  'the array whose elements are the records. A secret is always enforced; require_signature => true generates one, '
+  '''standard'' asks for a signature over id and time. Needs the table''s ownership. Errors CW051 to CW057 say what '
+  'to do.';
 
 create or replace function collecta.update_inbound_endpoint(
   inbound_endpoint_id text,
@@ -7848,8 +8405,8 @@ end
 $$;
 comment on function collecta.update_inbound_endpoint(
   text, jsonb, text[], text, text, int, int, text[], boolean, boolean, int, interval) is
-  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed columns, '
-  'types, a new unique index.';
+  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed '
+  'columns, types, a new unique index.';
 --! EndIncluded inbound/create_inbound_endpoint.sql
 --! Included inbound/pause_inbound_endpoint.sql
 create or replace function collecta.pause_inbound_endpoint(inbound_endpoint_id text) returns void
@@ -7857,7 +8414,8 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.set_inbound_state(inbound_endpoint_id, 'paused')
 $$;
-comment on function collecta.pause_inbound_endpoint(text) is 'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
+comment on function collecta.pause_inbound_endpoint(text) is
+  'The URL answers 404, as if it were not there, until resume_inbound_endpoint.';
 
 create or replace function collecta.resume_inbound_endpoint(inbound_endpoint_id text) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -7883,10 +8441,12 @@ begin
 end
 $$;
 comment on function collecta.delete_inbound_endpoint(text) is
-  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs the table''s ownership, for the grants.';
+  'Ends an inbound endpoint: its URL, secret, functions and grants are gone; its row and its requests stay. Needs '
+  'the table''s ownership, for the grants.';
 --! EndIncluded inbound/pause_inbound_endpoint.sql
 --! Included inbound/rotate_inbound_token.sql
-create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours') returns text
+create or replace function collecta.rotate_inbound_token(inbound_endpoint_id text, overlap interval default '24 hours')
+  returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -7895,16 +8455,20 @@ declare
 begin
   perform collecta.check_inbound_overlap(rotate_inbound_token.inbound_endpoint_id, overlap);
   update collecta.inbound_secrets s
-  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash, previous_token_until = now() + overlap
+  set token_hash = encode(sha256(convert_to(token, 'UTF8')), 'hex'), previous_token_hash = s.token_hash,
+    previous_token_until = now() + overlap
   where s.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id;
   perform pg_notify('collecta_inbound', '');
-  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
+  return (select format('/api/webhooks/%s/%s', e.module, token) from collecta.inbound_endpoints e
+    where e.inbound_endpoint_id = rotate_inbound_token.inbound_endpoint_id);
 end
 $$;
 comment on function collecta.rotate_inbound_token(text, interval) is
-  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => ''0'' after a leak.';
+  'Gives an inbound endpoint a new URL and returns its path; the old one works until the overlap ends. overlap => '
+  '''0'' after a leak.';
 
-create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours', secret text default null) returns text
+create or replace function collecta.rotate_inbound_secret(inbound_endpoint_id text, overlap interval default '24 hours',
+  secret text default null) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -7917,7 +8481,8 @@ begin
     where k.sender = (select e.sender from collecta.inbound_endpoints e
                       where e.inbound_endpoint_id = rotate_inbound_secret.inbound_endpoint_id))) then
     raise exception using errcode = 'CW055', message = 'this secret cannot be used',
-      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.', hint = 'Leave it out: a good one is generated and returned.';
+      detail = 'A secret is 1 to 512 printable characters; one that begins with whsec_ goes on in base64.',
+        hint = 'Leave it out: a good one is generated and returned.';
   end if;
   update collecta.inbound_secrets s
   set secret = fresh, previous_secret = s.secret, previous_secret_until = now() + overlap
@@ -7927,7 +8492,8 @@ begin
 end
 $$;
 comment on function collecta.rotate_inbound_secret(text, interval, text) is
-  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
+  'Gives an inbound endpoint a new secret, generated unless given, and returns it; signatures by the old one pass '
+  'until the overlap ends. On an endpoint without a secret: signatures are required from now on.';
 --! EndIncluded inbound/rotate_inbound_token.sql
 --! Included inbound/retry_inbound.sql
 create or replace function collecta.retry_inbound(id text, since timestamptz default null) returns bigint
@@ -7941,32 +8507,19 @@ begin
     perform collecta.check_inbound_endpoint_id(id);
   end if;
   update collecta.inbound_requests r set state = 'retry'
-  where r.state in ('failed', 'partial') and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
+  where r.state in ('failed', 'partial')
+    and (r.request_id = id or r.inbound_endpoint_id = id and (since is null or r.received_at >= since));
   get diagnostics queued = row_count;
   perform pg_notify('collecta_inbound', 'retry');
   return queued;
 end
 $$;
 comment on function collecta.retry_inbound(text, timestamptz) is
-  'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of collecta.inbound_requests.';
+  'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound '
+  'endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the '
+  'state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of '
+  'collecta.inbound_requests.';
 --! EndIncluded inbound/retry_inbound.sql
---! Included inbound/runner/next_inbound_retries.sql
-create or replace function collecta.next_inbound_retries()
-returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select r.request_id, r.inbound_endpoint_id, e.mapping_version,
-    json_build_object('fields', collecta.inbound_fields(e.mapping), 'each', e.each, 'eachAlone', e.each_alone,
-      'maxElements', e.max_elements), r.body
-  from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
-  where r.state = 'retry'
-  order by r.received_at
-  limit 10
-$$;
-comment on function collecta.next_inbound_retries() is
-  'For the receiving process: kept requests to run again. Several processes may get the same ones; receive_inbound runs '
-  'each once.';
---! EndIncluded inbound/runner/next_inbound_retries.sql
 --! Included inbound/internal/form_inbound_value.sql
 -- The forms of src/inbound/payload.ts, for the preview.
 create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
@@ -7975,7 +8528,8 @@ as $$
   select case
     when 'empty_as_null' = any (forms) and value #>> '{}' = '' then 'null'
     when forms && '{epoch_seconds,epoch_milliseconds}' and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
-      then to_json(to_timestamp((value #>> '{}')::numeric / case when 'epoch_seconds' = any (forms) then 1 else 1000 end))
+      then to_json(to_timestamp((value #>> '{}')::numeric / case when 'epoch_seconds' = any (forms) then 1
+        else 1000 end))
     else value end
 $$;
 comment on function collecta.form_inbound_value(json, text[]) is
@@ -7996,7 +8550,8 @@ begin
     select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
       case when f.constant is not null then f.constant::json
         else coalesce(collecta.form_inbound_value(payload #> f.steps, f.forms), f.fallback::json) end as found,
-      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path when f.fallback is not null then 'default' else 'missing' end as source
+      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path
+        when f.fallback is not null then 'default' else 'missing' end as source
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
     left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
@@ -8011,20 +8566,23 @@ begin
       collecta.inbound_cast_problem(test_inbound_mapping.inbound_endpoint_id, field.column_name, input));
     value := null;
     if problem is null and field.found is not null then
-      execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input, field.column_name;
+      execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input,
+        field.column_name;
     end if;
     return next;
   end loop;
 end
 $$;
 comment on function collecta.test_inbound_mapping(text, json) is
-  'What a payload would write, column by column, without writing: where the value comes from (a path, default, constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type prints it, and the problem if it cannot be stored.';
+  'What a payload would write, column by column, without writing: where the value comes from (a path, default, '
+  'constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type '
+  'prints it, and the problem if it cannot be stored.';
 --! EndIncluded inbound/test_inbound_mapping.sql
 
 --! Included modules/row_secured_modules.sql
--- A copy of a record must not tell what row security keeps from who reads it. Its policies cannot be asked about a record
--- that may be gone, so the contents of such modules are hidden as a whole from those to whom the policies apply. A table
--- that is gone is treated as if its policies still applied; so is one whose name is another one's now.
+-- A copy of a record must not show what row security hides from the reader. Policies cannot be evaluated for a record
+-- that may be deleted, so all contents of such a module are hidden from roles to which the policies apply. If the table
+-- was dropped, or another table has its name now, its policies are treated as if they still applied.
 create view collecta.row_secured_modules as
 select distinct m.slug, m.relation
 from (
@@ -8044,8 +8602,10 @@ where not (select pg_has_role(current_user, e.relowner, 'usage')
         where leaf.relrowsecurity and row_security_active(leaf.oid)) end;
 comment on view collecta.row_secured_modules is
   'Modules whose table, or a partition of it, has row security that applies to you, or had it and is gone. What their
-records held is hidden from you: their events, what was received into them, what was set aside, and what receivers
-answered. Of their deliveries you see time, endpoint and outcome.';
+'
+  'records held is hidden from you: their events, what was received into them, what was set aside, and what receivers
+'
+  'answered. Of their deliveries you see time, endpoint and outcome.';
 
 -- The names of these modules are an array, so that they are computed once for a query, whatever the number of rows. A
 -- condition is written as `case ... is not null`, which the planner takes to be true of nearly all rows. Of `<> all` it
@@ -8054,16 +8614,16 @@ answered. Of their deliveries you see time, endpoint and outcome.';
 -- the sessions of writers may have row_security = off, nor on the attempts: there, columns are not granted.
 alter table collecta.events enable row level security;
 create policy events_of_row_secured_modules_are_hidden on collecta.events
-  for select using (case when module = any (array(select m.slug from collecta.row_secured_modules m)) then null else true end
-    is not null);
+  for select using (case when module = any (array(select m.slug from collecta.row_secured_modules m))
+    then null else true end is not null);
 alter table collecta.unrouted enable row level security;
 create policy changes_of_row_secured_modules_are_hidden on collecta.unrouted
-  for select using (case when module = any (array(select m.slug from collecta.row_secured_modules m)) then null else true end
-    is not null);
+  for select using (case when module = any (array(select m.slug from collecta.row_secured_modules m))
+    then null else true end is not null);
 alter table collecta.muted_changes enable row level security;
 create policy changes_of_row_secured_modules_are_hidden on collecta.muted_changes
-  for select using (case when module = any (array(select m.slug from collecta.row_secured_modules m)) then null else true end
-    is not null);
+  for select using (case when module = any (array(select m.slug from collecta.row_secured_modules m))
+    then null else true end is not null);
 -- Its reason may quote a row of any module.
 alter table collecta.routing_trouble enable row level security;
 create policy trouble_is_hidden_where_a_module_is on collecta.routing_trouble
@@ -8157,8 +8717,8 @@ comment on view collecta.waiting_changes is
   'Changes in the outbox, which are not routed yet, without what the rows held. Empty for who is restricted to scopes.';
 --! EndIncluded outbound/waiting_changes.sql
 --! Included outbound/webhook_deliveries.sql
--- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to what
--- it reads: then it shows nothing to whom they should.
+-- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to
+-- what it reads: then it shows nothing to whom they should.
 create or replace function collecta.is_walled(view_name text) returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8293,7 +8853,8 @@ begin
 end
 $$;
 comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) is
-  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in a
+  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in
+a
 span of time. Returns how many; what is queued already is not queued twice.';
 --! EndIncluded outbound/replay_undelivered.sql
 --! Included install/internal/check_grants.sql
@@ -8448,7 +9009,7 @@ begin
   where exists (select from collecta.placed_shards(m.relation) s where s is null);
 end
 $$;
-comment on function collecta.check_shards() is 'Rows of collecta.health about distributed tables.';
+comment on function collecta.check_shards() is 'Returns the rows of collecta.health about distributed tables.';
 
 -- A shard that Citus moved here, or made by a split, is a new table without our triggers.
 create or replace function collecta.attach_moved_shards() returns setof text
@@ -8478,8 +9039,9 @@ begin
 end
 $$;
 comment on function collecta.attach_moved_shards() is
-  'Makes the triggers that shards lack which have come to this node since; says of which modules. For maintain, whose '
-  'owner needs TRIGGER on them: grant it on the distributed table, and Citus grants it on each shard.';
+  'Creates the missing triggers on shards that have been moved to this node. Returns the modules concerned. '
+  'maintain() calls it as its owner, who needs TRIGGER on the shards: if it is granted on the distributed table, '
+  'Citus grants it on each shard.';
 --! EndIncluded modules/internal/check_shards.sql
 --! Included modules/internal/check_modules.sql
 create or replace function collecta.check_modules()
@@ -8704,9 +9266,11 @@ begin
 
   select string_agg(lacking.statement, '; ' order by lacking.statement) into missing
   from (
-    select format('grant %s on %s to %I', g.privilege, case g.kind when 'schema' then format('schema %I', g.object)
+    select format('grant %s on %s to %I', g.privilege,
+      case g.kind when 'schema' then format('schema %I', g.object)
         when 'relation' then format('collecta.%I', g.object)
-        else format('function %s', p.oid::regprocedure) end, capturer)
+        else format('function %s', p.oid::regprocedure) end,
+      capturer)
     from collecta.designed_grants() g
     left join pg_catalog.pg_proc p
       on g.kind = 'function' and p.pronamespace = 'collecta'::regnamespace and p.proname = g.object
@@ -8721,13 +9285,13 @@ begin
   ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
-      'Its rights were revoked. Writers go on, each statement with a warning. Until the rights are back, changes are '
-      'not captured, or only in part, and those are lost.', missing || ';';
+      'Its rights were revoked. Writers do not fail, but each statement raises a warning. Until the rights are granted '
+      'again, changes are lost, or captured in part.', missing || ';';
   end if;
   perform collecta.leave_citus(before);
 end
 $$;
-comment on function collecta.check_modules() is 'Rows of collecta.health about attached tables.';
+comment on function collecta.check_modules() is 'Returns the rows of collecta.health about attached tables.';
 --! EndIncluded modules/internal/check_modules.sql
 --! Included endpoints/internal/check_endpoints.sql
 create or replace function collecta.check_endpoints()
@@ -8902,7 +9466,8 @@ begin
   select 'error', 'inbound function is broken', b.inbound_endpoint_id,
     format('Of the functions written for module %s: %s. Code attached to a table can do that to its writer''s.',
            e.module, b.problem),
-    format('select collecta.update_inbound_endpoint(%L); -- maintain() and the next request do it too', b.inbound_endpoint_id)
+    format('select collecta.update_inbound_endpoint(%L); -- maintain() and the next request do it too',
+      b.inbound_endpoint_id)
   from collecta.broken_inbound_endpoints() b
   join collecta.inbound_endpoints e on e.inbound_endpoint_id = b.inbound_endpoint_id;
 
@@ -9094,7 +9659,8 @@ as $$
     ('collecta_dispatcher', 'SELECT', 'relation', 'settings migrations'),
     ('collecta_inbound', 'SELECT', 'relation', 'migrations'),
 
-    ('collecta_reader', 'EXECUTE', 'function', 'check_health attempt_id_at body_contains alert_events is_walled visible_scopes is_in_scope'),
+    ('collecta_reader', 'EXECUTE', 'function',
+     'check_health attempt_id_at body_contains alert_events is_walled visible_scopes is_in_scope'),
     ('collecta_viewer', 'EXECUTE', 'function', 'is_walled visible_scopes is_in_scope'),
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
@@ -9111,10 +9677,10 @@ as $$
     ('collecta_dispatcher', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_reader', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_inbound', 'EXECUTE', 'function',
-     'read_figures
-      find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound check_installation sealing_keys'),
+     'read_figures find_inbound_endpoint accept_inbound receive_inbound next_inbound_retries maintain_inbound
+      check_installation sealing_keys'),
     -- The inserting role evaluates a column default such as collecta.new_id('rec').
-    ('collecta_writer', 'EXECUTE', 'function', 'new_id')
+    ('collecta_writer', 'EXECUTE', 'function', 'new_id is_inbound_shape')
   ) designed (grantee, privilege, kind, objects)
   cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
 $$;
@@ -9305,10 +9871,11 @@ declare
     'set transform_null_equals = off';
 begin
   for entry in
-    select p.oid::regprocedure as routine, p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    select p.oid::regprocedure as routine,
+      p.proname in ('accept_inbound', 'receive_inbound', 'test_inbound_mapping') as writes
     from pg_catalog.pg_proc p
     where p.pronamespace = 'collecta'::regnamespace and p.proname in (
-      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'accept_inbound', 'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
@@ -9318,8 +9885,8 @@ begin
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
-      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint', 'wake_runner',
-      'write_capture_functions')
+      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint',
+      'wake_runner', 'write_capture_functions')
   loop
     execute format('alter routine %s %s', entry.routine,
       case when entry.writes then pins_of_inbound else pins end);

@@ -68,6 +68,7 @@
 --!include outbound/2_route/internal/record_ids.sql
 --!include outbound/2_route/internal/record_key.sql
 --!include outbound/2_route/internal/missing_columns.sql
+--!include outbound/2_route/internal/change_reading.sql
 --!include outbound/2_route/internal/read_change.sql
 --!include outbound/2_route/internal/chain_changes.sql
 --!include outbound/2_route/internal/put_in_order.sql
@@ -75,10 +76,18 @@
 --!include outbound/2_route/internal/try_filter.sql
 --!include outbound/2_route/internal/context_json.sql
 --!include outbound/2_route/internal/event_id.sql
+--!include outbound/2_route/internal/event_record.sql
 --!include outbound/2_route/internal/event_body.sql
 --!include outbound/2_route/internal/visible_part.sql
---!include outbound/2_route/internal/recipients.sql
 --!include outbound/2_route/internal/route_aside.sql
+--!include outbound/2_route/internal/claim_room.sql
+--!include outbound/2_route/internal/routed_changes.sql
+--!include outbound/2_route/internal/join_arrays.sql
+--!include outbound/2_route/internal/recipient.sql
+--!include outbound/2_route/internal/recipients.sql
+--!include outbound/2_route/internal/event_body_for_role.sql
+--!include outbound/2_route/internal/routed_delivery.sql
+--!include outbound/2_route/internal/changes_of_keys.sql
 --!include outbound/2_route/internal/route_changes.sql
 --!include outbound/2_route/runner/first_changes.sql
 --!include outbound/2_route/runner/route_change.sql
@@ -95,6 +104,14 @@
 --!include outbound/3_claim/runner/first_deliveries.sql
 --!include outbound/3_claim/runner/read_delivery.sql
 --!include outbound/3_claim/runner/hold_lifeline.sql
+--!include outbound/3_claim/internal/chosen_rows.sql
+--!include outbound/3_claim/internal/leased_rows.sql
+--!include outbound/3_claim/internal/choose_deliveries.sql
+--!include outbound/3_claim/internal/lease_deliveries.sql
+--!include outbound/3_claim/internal/due_deliveries.sql
+--!include outbound/3_claim/internal/claim_due.sql
+--!include outbound/3_claim/internal/note_trouble.sql
+--!include outbound/3_claim/internal/claim_result.sql
 --!include outbound/3_claim/runner/next_due_in_ms.sql
 --!include outbound/3_claim/runner/claim_deliveries.sql
 --!include outbound/3_claim/runner/release_deliveries.sql
@@ -148,13 +165,13 @@
 --!include inbound/runner/find_inbound_endpoint.sql
 --!include inbound/internal/write_inbound.sql
 --!include inbound/runner/receive_inbound.sql
+--!include inbound/runner/accept_inbound.sql
 --!include inbound/runner/next_inbound_retries.sql
 --!include inbound/runner/maintain_inbound.sql
 --!include inbound/create_inbound_endpoint.sql
 --!include inbound/pause_inbound_endpoint.sql
 --!include inbound/rotate_inbound_token.sql
 --!include inbound/retry_inbound.sql
---!include inbound/runner/next_inbound_retries.sql
 --!include inbound/internal/form_inbound_value.sql
 --!include inbound/test_inbound_mapping.sql
 

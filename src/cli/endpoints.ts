@@ -59,7 +59,8 @@ export const rotateSecretCommand: Command = {
   summary: 'give an endpoint a new secret, sealed before it is stored',
   usage: 'ENDPOINT_ID [--overlap INTERVAL]',
   about: `Does what collecta.rotate_secret does, or collecta.rotate_inbound_secret for the id of an inbound endpoint,
-but seals the secret with COLLECTA_SECRET_KEY before it is sent to the database. Prints only the new secret.`,
+but seals the secret with COLLECTA_SECRET_KEY before it is sent to the database. A secret that the other side made
+(Stripe's, say) is taken from COLLECTA_SECRET or COLLECTA_SECRET_FILE. Prints only the new secret.`,
   options: {
     overlap: {
       type: 'string',
@@ -72,7 +73,7 @@ but seals the secret with COLLECTA_SECRET_KEY before it is sent to the database.
     if (!id || rest.length > 0) throw new UsageError('one endpoint id is expected');
     const config = readConfig(env);
     const { rotateSecret } = await import('../secrets/seal.ts');
-    say(await rotateSecret(config, id, String(options.overlap ?? '24 hours')));
+    say(await rotateSecret(config, id, String(options.overlap ?? '24 hours'), config.secret));
     if (!config.secretKey) complain(notSealed);
     return 0;
   },

@@ -5,24 +5,24 @@ import type { Transaction } from './people.ts';
 
 type Arguments = Record<string, string | undefined>;
 
-/** What an action would touch; `n` is exact up to `previewLimit`. */
+/** The rows that an action would affect. Their number `n` is exact up to `previewLimit`. */
 type Preview = { n: number; rows?: Html };
 
 type Action = {
   title: string;
-  /** What it does, for somebody who is about to do it. */
+  /** What the action does, for the person who is about to run it. */
   about: string;
-  /** Arguments that have to be there. */
+  /** The arguments that must be given. */
   needs: readonly string[];
-  /** Arguments that can be changed before it runs: name, label, value unless given. */
+  /** The arguments that can be changed before it runs: name, label, and default value. */
   asks?: readonly (readonly [name: string, label: string, standard: string])[];
-  /** The statement, with its values quoted by PostgreSQL: what is shown is what runs. */
+  /** The statement, with values quoted by PostgreSQL. The same text is shown and run. */
   statement(sql: Transaction, given: Arguments): Promise<string>;
-  /** How much it would touch, where that may be much. */
+  /** The rows that it would affect, for actions that may affect many. */
   preview?(sql: Transaction, given: Arguments): Promise<Preview>;
-  /** Where its result can be looked at. */
+  /** The path of the page that shows the result. */
   after(given: Arguments, result: string | null): readonly [path: string, text: string];
-  /** The result is shown once and must not be kept. */
+  /** The result is a secret, which is shown once and must not be stored. */
   secret?: true;
 };
 
@@ -36,7 +36,8 @@ export const actions: Readonly<Record<string, Action>> = {
   replay: {
     title: 'Replay a delivery',
     about:
-      'Sends the event of this attempt to its endpoint again: the same bytes under the same webhook-id. One that is still queued becomes due now.',
+      'Sends the event of this attempt to its endpoint again, with the same bytes and the same webhook-id. If it is ' +
+      'still queued, it becomes due now.',
     needs: ['id'],
     statement: (sql, { id }) =>
       made(sql`select format('select collecta.replay_delivery(%L);', ${id!}::text) as statement`),
@@ -63,7 +64,8 @@ export const actions: Readonly<Record<string, Action>> = {
             and u.finished_at >= ${from}::text::timestamptz and u.finished_at < ${to}::text::timestamptz
           limit ${previewLimit + 1}) u`;
       const rows = await sql`
-        select u.id, u.event, u.module, u.record_id, u.finished_at::text as finished_at, u.error from collecta.undelivered u
+        select u.id, u.event, u.module, u.record_id, u.finished_at::text as finished_at, u.error
+          from collecta.undelivered u
         where u.endpoint_id = ${endpoint!}
           and u.finished_at >= ${from}::text::timestamptz and u.finished_at < ${to}::text::timestamptz
         order by u.id limit 10`;
@@ -91,7 +93,8 @@ export const actions: Readonly<Record<string, Action>> = {
     asks: [['reason', 'Why', 'by request']],
     statement: (sql, { endpoint, reason }) =>
       made(
-        sql`select format('select collecta.pause_endpoint(%L, %L);', ${endpoint!}::text, ${reason || 'by request'}::text) as statement`,
+        sql`select format('select collecta.pause_endpoint(%L, %L);', ${endpoint!}::text,
+          ${reason || 'by request'}::text) as statement`,
       ),
     after: ofEndpoint,
   },
@@ -114,12 +117,14 @@ export const actions: Readonly<Record<string, Action>> = {
   rotate: {
     title: 'Rotate the secret',
     about:
-      'Makes a new secret, which is shown once. Until the overlap ends webhook-signature carries both, and X-Webhook-Signature the old one’s. After a leak: 0.',
+      'Creates a new secret, which is shown once. Until the overlap ends, webhook-signature has a signature with ' +
+      'each secret, and X-Webhook-Signature is made with the old one. After a leak, use 0.',
     needs: ['endpoint'],
     asks: [['overlap', 'Overlap', '24 hours']],
     statement: (sql, { endpoint, overlap }) =>
       made(
-        sql`select format('select collecta.rotate_secret(%L, %L);', ${endpoint!}::text, ${overlap || '24 hours'}::text) as statement`,
+        sql`select format('select collecta.rotate_secret(%L, %L);', ${endpoint!}::text,
+          ${overlap || '24 hours'}::text) as statement`,
       ),
     after: ofEndpoint,
     secret: true,
@@ -147,7 +152,8 @@ export const actions: Readonly<Record<string, Action>> = {
       made(sql`select format('select collecta.retry_inbound(%L);', ${id!}::text) as statement`),
     preview: async (sql, { id }) => {
       const [row] = await sql`select count(*)::int as n from (select from collecta.inbound_requests r
-        where r.state = 'failed' and (r.request_id = ${id!} or r.inbound_endpoint_id = ${id!}) limit ${previewLimit + 1}) r`;
+        where r.state = 'failed' and (r.request_id = ${id!} or r.inbound_endpoint_id = ${id!}) limit
+          ${previewLimit + 1}) r`;
       return { n: Number(row?.n ?? 0) };
     },
     after: ({ id }) =>
@@ -184,7 +190,7 @@ function argumentsOf(action: Action, given: Arguments): Arguments {
 
 const isMany = (preview: Preview | undefined) => preview !== undefined && preview.n > 1;
 
-/** The page before an action: what it does, the statement that will run, what it touches. */
+/** The page before an action. It shows what the action does, the statement, and the affected rows. */
 export async function propose(
   sql: Transaction,
   base: string,
@@ -217,34 +223,43 @@ ${
         ([each, value]) => html`<input type="hidden" name="${each}" value="${value}">`,
       )}<input type="hidden" name="statement" value="${statement}">${
         isMany(preview)
-          ? html`<label><span>They are many. Type ${n} to go on</span><input name="confirm" inputmode="numeric" autocomplete="off" required></label>`
+          ? html`<label><span>There are many. Type ${n} to continue</span><input name="confirm"
+            inputmode="numeric" autocomplete="off" required></label>`
           : ''
       }<button class="go">Run it</button></form>`
 }`;
 }
 
-/** Why an action did not run, to be shown with its page. */
+/** Says why an action did not run. Its page shows the message. */
 export class NotRun extends Error {}
 
-/** Runs it, and writes it down in the same transaction. */
+/** Runs an action, and records it in collecta.operator_actions in the same transaction. */
 export async function perform(sql: Transaction, base: string, action: Action, form: Arguments): Promise<Html> {
   const given = argumentsOf(action, form);
   const statement = await action.statement(sql, given);
-  if (statement !== form.statement) throw new NotRun('The statement is another one than was shown. Look at it again.');
+  if (statement !== form.statement) throw new NotRun('The statement is not the one that was shown. Look at it again.');
   const preview = await action.preview?.(sql, given);
   if (isMany(preview) && form.confirm?.replace(/\s/g, '') !== atMost(preview!.n, previewLimit))
     throw new NotRun(
-      `It concerns ${atMost(preview!.n, previewLimit)} now, and you typed ${form.confirm || 'nothing'}. Look at it again.`,
+      `It affects ${atMost(preview!.n, previewLimit)} now, and you typed ${form.confirm || 'nothing'}. ` +
+        'Look at it again.',
     );
   const [row] = (await sql.unsafe(statement)) as unknown as Record<string, unknown>[];
   const value = Object.values(row ?? {})[0];
   const result = value === null || value === undefined ? null : String(value);
-  // A function that says how many it touched is believed; every other one touches one.
+  // Some functions return how many rows they affected. All others affect one.
   const touched = preview && result !== null && /^\d+$/.test(result) ? result : '1';
   await sql`select collecta.note_action(${statement}, ${touched}::text::bigint)`;
   const [path, text] = action.after(given, action.secret ? null : result);
   return html`<p class="well" role="status">Done.</p>
 ${statementOf(statement)}
-${result ? (action.secret ? html`<p>The new secret, shown this once:</p><pre class="secret" tabindex="0">${result}</pre>` : html`<p>It returned <code>${/^\d+$/.test(result) ? count(result) : result}</code>.</p>`) : ''}
+${
+  result
+    ? action.secret
+      ? html`<p>The new secret, which is shown once:</p>
+<pre class="secret" tabindex="0">${result}</pre>`
+      : html`<p>It returned <code>${/^\d+$/.test(result) ? count(result) : result}</code>.</p>`
+    : ''
+}
 <p><a href="${base}${path}">${text}</a></p>`;
 }

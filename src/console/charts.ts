@@ -5,16 +5,21 @@ import type { Html } from './page.ts';
 const width = 120;
 const height = 26;
 
-/** A small picture of a series, `failed` in front of `all`: its text says what the picture shows. */
+/** A small bar chart with the bars of `failed` in front of those of `all`. `label` says in words what it shows. */
 export function sparkline(all: number[], failed: number[], label: string): Html {
   const top = Math.max(1, ...all);
   const step = width / Math.max(1, all.length);
-  const bar = (value: number, index: number, kind: string) =>
-    value === 0
-      ? ''
-      : html`<rect class="${kind}" x="${(index * step).toFixed(1)}" y="${(height - (value / top) * height).toFixed(1)}" width="${Math.max(1, step - 1).toFixed(1)}" height="${((value / top) * height).toFixed(1)}"/>`;
-  return html`<svg class="spark" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${label}" preserveAspectRatio="none">
-${all.map((value, index) => bar(value, index, 'all'))}${failed.map((value, index) => bar(value, index, 'failed'))}</svg>`;
+  const bar = (value: number, index: number, kind: string) => {
+    if (value === 0) return '';
+    const barHeight = (value / top) * height;
+    return html`<rect class="${kind}" x="${(index * step).toFixed(1)}" y="${(height - barHeight).toFixed(1)}"
+      width="${Math.max(1, step - 1).toFixed(1)}" height="${barHeight.toFixed(1)}"/>`;
+  };
+  return html`<svg class="spark" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img"
+  aria-label="${label}" preserveAspectRatio="none">
+${all.map((value, index) => bar(value, index, 'all'))}${failed.map((value, index) =>
+  bar(value, index, 'failed'),
+)}</svg>`;
 }
 
 export type Series = { name: string; kind: string; values: (number | null)[] };
@@ -24,7 +29,8 @@ const plotWidth = 640;
 const plotHeight = 150;
 
 /**
- * A plot: an SVG made here, which the page's module replaces by one that can be zoomed, and the figures as a table behind it.
+ * A chart: an SVG that is rendered here, and a table of the figures. The page's script replaces the SVG with a chart
+ * that can be zoomed.
  */
 export function plot({ title, unit, times, series, stacked = false }: Plot): Html {
   const totals = times.map((_, i) => series.reduce((sum, { values }) => sum + (values[i] ?? 0), 0));
@@ -39,7 +45,10 @@ export function plot({ title, unit, times, series, stacked = false }: Plot): Htm
         if (!value) return '';
         const from = below[i] as number;
         below[i] = from + value;
-        return html`<rect class="fill-${kind}" x="${(i * each).toFixed(1)}" y="${y(from + value).toFixed(1)}" width="${Math.max(0.5, each - 0.6).toFixed(1)}" height="${(y(from) - y(from + value)).toFixed(1)}"/>`;
+        const barWidth = Math.max(0.5, each - 0.6).toFixed(1);
+        const barHeight = (y(from) - y(from + value)).toFixed(1);
+        return html`<rect class="fill-${kind}" x="${(i * each).toFixed(1)}" y="${y(from + value).toFixed(1)}"
+          width="${barWidth}" height="${barHeight}"/>`;
       }),
     );
   };
@@ -66,21 +75,33 @@ export function plot({ title, unit, times, series, stacked = false }: Plot): Htm
   const time = (seconds: number) => new Date(seconds * 1_000).toISOString().slice(0, 16).replace('T', ' ');
   const data = JSON.stringify({ unit, stacked, times, series });
   return html`<figure class="plot" data-plot="${data}">
-<figcaption>${title}<span class="legend">${series.map(({ name, kind }) => html`<span class="key key-${kind}">${name}</span>`)}</span></figcaption>
-<div class="picture"><span class="top">${show(top)}</span><svg viewBox="0 0 ${plotWidth} ${plotHeight}" preserveAspectRatio="none" role="img" aria-label="${title}: the figures are in the table below">${stacked ? bars() : lines()}</svg></div>
-<details><summary>As a table</summary><div class="scroll" tabindex="0" role="region" aria-label="${title}, as a table"><table><thead><tr><th scope="col">from (UTC)</th>${series.map(({ name }) => html`<th scope="col">${name}</th>`)}</tr></thead>
+<figcaption>${title}<span class="legend">${series.map(
+    ({ name, kind }) => html`<span class="key key-${kind}">${name}</span>`,
+  )}</span></figcaption>
+<div class="picture"><span class="top">${show(top)}</span><svg viewBox="0 0 ${plotWidth} ${plotHeight}"
+preserveAspectRatio="none" role="img"
+aria-label="${title}: the figures are in the table below">${stacked ? bars() : lines()}</svg></div>
+<details><summary>As a table</summary><div class="scroll" tabindex="0" role="region"
+aria-label="${title}, as a table"><table><thead><tr><th scope="col">from (UTC)</th>${series.map(
+    ({ name }) => html`<th scope="col">${name}</th>`,
+  )}</tr></thead>
 <tbody>${times
     .map((at, i) => ({ at, values: series.map(({ values }) => values[i] ?? null) }))
     .filter(({ values }) => values.some(value => value))
     .reverse()
     .map(
       ({ at, values }) =>
-        html`<tr><th scope="row">${time(at)}</th>${values.map(value => html`<td class="number">${show(value)}</td>`)}</tr>`,
+        html`<tr><th scope="row">${time(at)}</th>${values.map(
+          value => html`<td class="number">${show(value)}</td>`,
+        )}</tr>`,
     )}</tbody></table></div></details>
 </figure>`;
 }
 
-/** One attempt on one line: look-up, connection, wait for the first byte, rest. `longest` is the width of the line. */
+/**
+ * One attempt as a line with its phases: look-up, connection, wait for the first byte, rest. `longest` is the duration,
+ * in milliseconds, of a line of full width.
+ */
 export function phases(
   attempt: {
     lookup_ms: number | null;
@@ -105,11 +126,15 @@ export function phases(
     return { name, kind, from, ms: ms ?? 0 };
   });
   parts.push({ name: 'rest' as never, kind: 'rest' as never, from: at, ms: Math.max(0, total - at) });
-  const label = `${parts.map(({ name, ms }) => `${name} ${ms.toFixed(1)} ms`).join(', ')}; total ${total.toFixed(1)} ms`;
-  return html`<svg class="phases" viewBox="0 0 300 10" width="300" height="10" preserveAspectRatio="none" role="img" aria-label="${label}"><title>${label}</title>${parts.map(
-    ({ kind, from, ms }) =>
-      ms <= 0
-        ? ''
-        : html`<rect class="phase-${kind}" x="${(from * scale).toFixed(2)}" y="0" height="10" width="${Math.max(0.6, ms * scale).toFixed(2)}"/>`,
+  const durations = parts.map(({ name, ms }) => `${name} ${ms.toFixed(1)} ms`);
+  const label = `${durations.join(', ')}; total ${total.toFixed(1)} ms`;
+  return html`<svg class="phases" viewBox="0 0 300 10" width="300" height="10" preserveAspectRatio="none" role="img"
+  aria-label="${label}"><title>${label}</title>${parts.map(({ kind, from, ms }) =>
+    ms <= 0
+      ? ''
+      : html`<rect class="phase-${kind}" x="${(from * scale).toFixed(2)}" y="0" height="10" width="${Math.max(
+          0.6,
+          ms * scale,
+        ).toFixed(2)}"/>`,
   )}</svg>`;
 }

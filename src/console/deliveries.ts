@@ -8,8 +8,8 @@ import type { Transaction } from './people.ts';
 
 const pageSize = 50;
 /**
- * How many attempts one page looks through for filters that no index knows. Fewer where each is on a page of its own: those of
- * one endpoint, and those that did not deliver, lie scattered among the others.
+ * How many attempts one page reads to find those that match a filter without an index. For one endpoint and for failed
+ * attempts it is fewer, because these are scattered over many pages of the table.
  */
 const lookAt = 20_000;
 const lookAtEvents = 8_000;
@@ -34,7 +34,7 @@ export type DeliveryFilter = Partial<Record<(typeof deliveryFilters)[number], st
 const outcomes = ['delivered', 'failed', 'exhausted', 'blocked', 'lost'] as const;
 const events = ['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated', 'test'];
 
-/** What is wrong with a filter, for the person who wrote it. */
+/** Says what is wrong with a filter. The message is shown to the person who entered it. */
 export function problemOf(filter: DeliveryFilter): string | undefined {
   for (const name of ['from', 'to'] as const)
     if (filter[name] && Number.isNaN(Date.parse(asUtc(filter[name]))))
@@ -55,7 +55,7 @@ const asUtc = (text: string) => (/[zZ]$|[+-]\d\d:?\d\d$/.test(text) ? text : `${
 
 async function find(sql: Transaction, filter: DeliveryFilter) {
   const { endpoint, module, event, outcome, status, record, id, from, to, contains, before } = filter;
-  // By its id or by its name. What is neither is looked for as an id, and found nowhere.
+  // An endpoint is given by its id or its name. Any other text is used as an id, which matches nothing.
   const [known] = endpoint ? await sql`select endpoint_id from collecta.endpoints where name = ${endpoint}` : [];
   const endpointId = (known?.endpoint_id as string | undefined) ?? endpoint;
   const undelivered = outcome !== undefined && outcome !== '' && outcome !== 'delivered';
@@ -70,7 +70,8 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
         : module || event
           ? lookAtEvents
           : lookAt;
-  // By an index: the attempts of an event, of a record's events, of an endpoint, those that did not deliver, or all of them.
+  // An index finds the attempts of an event, of a record's events, of an endpoint, those that were not delivered, or
+  // all of them.
   const source = id
     ? sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
         from collecta.delivery_attempts a where a.event_id = ${id}`
@@ -80,7 +81,8 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
             ${module ? sql`and v.module = ${module}` : sql``} order by v.routed_at desc limit 2000) v
           join collecta.delivery_attempts a on a.event_id = v.event_id and a.routed_at = v.routed_at where true`
       : sql`select a.id, a.event_id, a.payload_role, a.routed_at, a.outcome, a.response_status
-          from collecta.delivery_attempts a where true ${undelivered ? sql`and a.outcome <> 'delivered'` : sql``} ${outcome === 'exhausted' ? sql`and a.outcome = 'exhausted'` : sql``}`;
+          from collecta.delivery_attempts a where true ${undelivered ? sql`and a.outcome <> 'delivered'` : sql``}
+            ${outcome === 'exhausted' ? sql`and a.outcome = 'exhausted'` : sql``}`;
   const looked = await sql`
     with looked as materialized (
       ${source}
@@ -104,7 +106,8 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
         ${outcome ? sql`and l.outcome = ${outcome}` : sql``}
         ${
           status
-            ? sql`and l.response_status between ${Number(status.replace('xx', '00'))} and ${Number(status.replace('xx', '99'))}`
+            ? sql`and l.response_status between ${Number(status.replace('xx', '00'))}
+              and ${Number(status.replace('xx', '99'))}`
             : sql``
         }
         ${module ? sql`and v.module = ${module}` : sql``}
@@ -113,7 +116,8 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
       limit ${pageSize + 1}
     )
     select d.id, d.started_at::text as started_at, d.event, d.module, d.record_id, d.endpoint_id, d.attempt, d.outcome,
-      d.response_status, d.error, d.duration_ms::float8 as duration_ms, d.next_attempt_at::text as next_attempt_at, d.replay_of,
+      d.response_status, d.error, d.duration_ms::float8 as duration_ms, d.next_attempt_at::text as next_attempt_at,
+        d.replay_of,
       e.name, whole.n, whole.last
     from (select count(*)::int as n, min(id) as last from looked) whole
     left join found f on true
@@ -125,7 +129,7 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
   const whole = looked[0];
   return {
     rows: rows.slice(0, pageSize),
-    /** Where the next page begins; undefined where there is none. */
+    /** Where the next page begins; undefined if there is none. */
     next: more ? (rows[pageSize - 1]?.id as string) : whole && whole.n >= limit ? (whole.last as string) : undefined,
     restricted,
     lookedAt: Number(whole?.n ?? 0),
@@ -133,7 +137,7 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
   };
 }
 
-/** The moment that the id of an attempt begins with. */
+/** The time with which the id of an attempt begins. */
 const momentOf = (id: string) =>
   new Date(Number.parseInt(id.slice(4, 16), 16)).toISOString().slice(0, 19).replace('T', ' ');
 
@@ -174,7 +178,8 @@ ${table(
       ? html`${row.event}<span class="quiet block">${row.module}</span>`
       : html`<span class="quiet">hidden from you</span>`,
     row.record_id
-      ? html`<a href="${url(`${base}/deliveries`, { record: row.record_id, module: row.module })}"><code class="cut">${row.record_id}</code></a>`
+      ? html`<a href="${url(`${base}/deliveries`, { record: row.record_id, module: row.module })}">
+        <code class="cut">${row.record_id}</code></a>`
       : '–',
     html`<a href="${base}/endpoints/${row.endpoint_id}">${row.name ?? row.endpoint_id}</a>`,
     html`<span class="number">${row.attempt}</span>${row.replay_of ? html` <span class="quiet">replay</span>` : ''}${
@@ -186,16 +191,23 @@ ${table(
   ]),
   { live: filter.before ? 'page' : 'rows', empty: cut ? 'Nothing so far.' : 'No attempt is like that.' },
 )}
-<p class="pager">${cut && next ? html`<span class="quiet">Looked through ${count(lookedAt)} attempts, back to ${momentOf(next)}. </span>` : ''}${
+<p class="pager">${
+    cut && next
+      ? html`<span class="quiet">Looked through ${count(lookedAt)} attempts, back to
+${momentOf(next)}. </span>`
+      : ''
+  }${
     next
-      ? html`<a class="next" rel="next" href="${url(`${base}/deliveries`, { ...filter, before: next })}">${cut ? 'Look further back' : 'Older'}</a>`
+      ? html`<a class="next" rel="next" href="${url(`${base}/deliveries`, { ...filter, before: next })}">${
+          cut ? 'Look further back' : 'Older'
+        }</a>`
       : ''
   }</p>`;
 }
 
 const shellQuoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** The request as a command. What is masked in the history is masked here. */
+/** The request as a curl command. Values that are masked in the history are masked here too. */
 export function asCurl(request: { url: string; headers: Record<string, string>; body: string }): string {
   const headers = Object.entries(request.headers).map(([name, value]) => `-H ${shellQuoted(`${name}: ${value}`)}`);
   return ['curl -sS -X POST', ...headers, `--data-binary ${shellQuoted(request.body)}`, shellQuoted(request.url)].join(
@@ -222,7 +234,8 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
     where a.event_id = ${row.event_id} and a.endpoint_id = ${row.endpoint_id} and a.routed_at = ${row.routed_at}
     order by a.id limit 200`;
   const others = await sql`
-    select a.endpoint_id, (array_agg(a.id order by a.id desc))[1] as id, (array_agg(a.outcome order by a.id desc))[1] as outcome,
+    select a.endpoint_id, (array_agg(a.id order by a.id desc))[1] as id, (array_agg(a.outcome
+      order by a.id desc))[1] as outcome,
       min(e.name) as name
     from collecta.delivery_attempts a left join collecta.endpoints e on e.endpoint_id = a.endpoint_id
     where a.event_id = ${row.event_id} and a.endpoint_id <> ${row.endpoint_id} and a.routed_at = ${row.routed_at}
@@ -241,19 +254,40 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
   const last = attempts.at(-1);
   const shown = attempts.find(each => each.id === id) ?? last;
   const headers = JSON.parse(shown?.request_headers ?? '{}') as Record<string, string>;
+  const quotedHeader = (name: string) => shellQuoted(headers[name] ?? '');
   return html`<p class="actions"><a class="button" href="${url(`${base}/act/replay`, { id })}">Replay</a>
 <a class="button" href="${base}/endpoints/${row.endpoint_id}">Endpoint ${row.name ?? row.endpoint_id}</a></p>
 <ol class="story">
-<li><span class="step">changed</span> <time>${moment(row.occurred_at)}</time> <span>${row.hidden ? 'hidden from you' : html`${row.module} <code>${row.record_id ?? ''}</code>, ${row.event}`}</span></li>
-<li><span class="step">routed</span> <time>${moment(row.routed_at)}</time> <span><code>${row.event_id}</code></span></li>
+<li><span class="step">changed</span> <time>${moment(row.occurred_at)}</time>
+<span>${
+    row.hidden
+      ? 'hidden from you'
+      : html`${row.module} <code>${row.record_id ?? ''}</code>,
+${row.event}`
+  }</span></li>
+<li><span class="step">routed</span> <time>${moment(row.routed_at)}</time>
+<span><code>${row.event_id}</code></span></li>
 ${attempts.map(
-  each => html`<li${each.id === id ? html` class="this"` : ''}><span class="step">${each.replay_of && each.attempt === 1 ? 'replayed' : `attempt ${each.attempt}`}</span>
+  each => html`<li${each.id === id ? html` class="this"` : ''}><span class="step">${
+    each.replay_of && each.attempt === 1 ? 'replayed' : `attempt ${each.attempt}`
+  }</span>
 <time>${moment(each.started_at)}</time>
-<span class="line"><a href="${base}/deliveries/${each.id}">${badge(each.outcome)}</a> <span class="number">${each.response_status ?? ''}</span> ${phases(each as never, longest)} <span class="number">${duration(Number(each.total_ms ?? 0))}</span>${each.error ? html` <span class="quiet">${each.error}</span>` : ''}</span></li>`,
+<span class="line"><a href="${base}/deliveries/${each.id}">${badge(each.outcome)}</a>
+<span class="number">${each.response_status ?? ''}</span>
+${phases(each as never, longest)} <span class="number">${duration(Number(each.total_ms ?? 0))}</span>${
+    each.error ? html` <span class="quiet">${each.error}</span>` : ''
+  }</span></li>`,
 )}
-${last?.next_attempt_at ? html`<li class="quiet"><span class="step">next</span> <time>${moment(last.next_attempt_at)}</time></li>` : ''}
+${
+  last?.next_attempt_at
+    ? html`<li class="quiet"><span class="step">next</span>
+<time>${moment(last.next_attempt_at)}</time></li>`
+    : ''
+}
 </ol>
-<p class="legend"><span class="key key-lookup">look-up</span><span class="key key-connect">connect</span><span class="key key-wait">first byte</span><span class="key key-rest">rest</span></p>
+<p class="legend">
+<span class="key key-lookup">look-up</span><span class="key key-connect">connect</span>
+<span class="key key-wait">first byte</span><span class="key key-rest">rest</span></p>
 ${
   changes.length > 0
     ? html`<section aria-labelledby="changes"><h2 id="changes">What changed</h2>${table(
@@ -276,15 +310,28 @@ ${table(
   { empty: 'Nothing was sent.' },
 )}
 <h3>Body</h3>
-${row.hidden ? html`<p class="quiet">What the record held is hidden from you: row security of its table applies to you.</p>` : showJson(row.request_body)}
+${
+  row.hidden
+    ? html`<p class="quiet">The record is hidden from you, because row security of its table applies to you.</p>`
+    : showJson(row.request_body)
+}
 ${
   row.hidden
     ? ''
-    : html`<details><summary>As curl</summary>${statement(asCurl({ url: shown?.url ?? row.url, headers, body: row.request_body }))}<button type="button" class="copy" hidden>Copy</button></details>
+    : html`<details><summary>As curl</summary>${statement(
+        asCurl({ url: shown?.url ?? row.url, headers, body: row.request_body }),
+      )}<button type="button"
+      class="copy" hidden>Copy</button></details>
 <details><summary>Verify the signature</summary>
-<form method="post" action="${base}/deliveries/${shown?.id}/verify" class="filters"><label class="wide"><span>The endpoint's secret (it is not kept)</span><input name="secret" type="password" autocomplete="off" required></label><button>Verify</button></form>
+<form method="post" action="${base}/deliveries/${shown?.id}/verify" class="filters"><label class="wide"><span>The
+endpoint's secret (it is not kept)</span><input name="secret" type="password" autocomplete="off"
+required></label><button>Verify</button></form>
 <p class="quiet">Or on the receiver's side:</p>${statement(
-        `COLLECTA_SECRET_FILE=secret.txt collecta-webhooks verify --any-age \\\n  --id ${shellQuoted(headers['webhook-id'] ?? '')} --timestamp ${shellQuoted(headers['webhook-timestamp'] ?? '')} \\\n  --signature ${shellQuoted(headers['webhook-signature'] ?? '')} body.json`,
+        [
+          'COLLECTA_SECRET_FILE=secret.txt collecta-webhooks verify --any-age',
+          `--id ${quotedHeader('webhook-id')} --timestamp ${quotedHeader('webhook-timestamp')}`,
+          `--signature ${quotedHeader('webhook-signature')} body.json`,
+        ].join(' \\\n  '),
       )}</details>`
 }</section>
 <section aria-labelledby="response"><h2 id="response">Response</h2>
@@ -298,7 +345,11 @@ ${
           html`<code>${value}</code>`,
         ]),
         { empty: 'No header came.' },
-      )}<h3>Body</h3>${shown.response_body === null || shown.response_body === '' ? html`<p class="quiet">empty</p>` : showJson(shown.response_body)}`
+      )}<h3>Body</h3>${
+        shown.response_body === null || shown.response_body === ''
+          ? html`<p class="quiet">empty</p>`
+          : showJson(shown.response_body)
+      }`
     : html`<p class="quiet">${shown?.error ?? 'None came.'}</p>`
 }</section>
 ${
@@ -321,7 +372,9 @@ ${
         history.map(each => [
           moment(each.occurred_at),
           each.delivery
-            ? html`<a href="${base}/deliveries/${each.delivery}"${each.event_id === row.event_id ? html` aria-current="true"` : ''}>${each.event}</a>`
+            ? html`<a href="${base}/deliveries/${each.delivery}"${
+                each.event_id === row.event_id ? html` aria-current="true"` : ''
+              }>${each.event}</a>`
             : each.event,
           html`<code class="cut">${each.event_id}</code>`,
         ]),
@@ -330,7 +383,7 @@ ${
 }`;
 }
 
-/** The fields of `previous` beside those of `record`, as the text they are. */
+/** The fields of `previous` and those of `record` side by side, each as the text that was sent. */
 function changedFields(body: string): { name: string; before: string; after: string | undefined }[] {
   const members = membersOf(body);
   const after = membersOf(members.get('record') ?? '');
@@ -342,7 +395,7 @@ function changedFields(body: string): { name: string; before: string; after: str
 }
 
 export async function readRequest(sql: Transaction, id: string) {
-  const [row] =
-    await sql`select request_headers::text as headers, request_body as body from collecta.webhook_deliveries where id = ${id}`;
+  const [row] = await sql`select request_headers::text as headers, request_body as body from collecta.webhook_deliveries
+      where id = ${id}`;
   return row as { headers: string | null; body: string | null } | undefined;
 }

@@ -22,7 +22,8 @@ export async function endpoints(sql: Transaction, base: string, filter: Endpoint
     from (
       select * from collecta.endpoints e
       where (${state ?? null}::text is null and e.state <> 'deleted' or e.state = ${state ?? null})
-        and (${q ?? null}::text is null or e.name ilike ${like(q ?? '')} or e.url ilike ${like(q ?? '')} or e.endpoint_id = ${q ?? null})
+        and (${q ?? null}::text is null or e.name ilike ${like(q ?? '')} or e.url ilike ${like(q ?? '')}
+          or e.endpoint_id = ${q ?? null})
         and (${after ?? null}::text is null or (coalesce(e.name, ''), e.endpoint_id) > (${afterName}, ${afterId}))
       order by coalesce(e.name, ''), e.endpoint_id limit ${pageSize + 1}) e
     left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
@@ -78,14 +79,24 @@ ${table(
       }${row.held_until ? html`<span class="quiet block">held until ${moment(row.held_until)}</span>` : ''}`,
       sparkline(all, failed, `${count(total)} attempts in 24 hours, ${count(bad)} of them failed`),
       html`<span class="number">${percent(total - bad, total)}</span>`,
-      html`<span class="number">${atMost(Number(row.queued), countLimit)}</span>${Number(row.due_ms) > 1_000 ? html`<span class="quiet block">due ${duration(row.due_ms)}</span>` : ''}`,
+      html`<span class="number">${atMost(Number(row.queued), countLimit)}</span>${
+        Number(row.due_ms) > 1_000 ? html`<span class="quiet block">due ${duration(row.due_ms)}</span>` : ''
+      }`,
       html`<span class="number">${count(givenUp)}</span>`,
       html`<code class="cut" title="${row.url}">${row.url}</code>`,
     ];
   }),
   { live: 'rows', empty: 'No endpoint is like that. select * from collecta.create_endpoint(…) makes one.' },
 )}
-${last ? html`<p><a class="next" rel="next" href="${url(`${base}/endpoints`, { q, state, after: `${last.name ?? ''}\n${last.endpoint_id}` })}">More</a></p>` : ''}`;
+${
+  last
+    ? html`<p><a class="next" rel="next" href="${url(`${base}/endpoints`, {
+        q,
+        state,
+        after: `${last.name ?? ''}\n${last.endpoint_id}`,
+      })}">More</a></p>`
+    : ''
+}`;
 }
 
 export async function endpoint(
@@ -95,7 +106,8 @@ export async function endpoint(
   span: Span,
 ): Promise<{ title: string; body: Html } | undefined> {
   const [row] = await sql`
-    select e.*, e.filter::text as filter, e.headers::text as headers, e.retry_base::text as retry_base, to_jsonb(e)::text as everything,
+    select e.*, e.filter::text as filter, e.headers::text as headers, e.retry_base::text as retry_base,
+      to_jsonb(e)::text as everything,
       o.previous_until, extract(epoch from o.previous_until - now())::float8 * 1000 as overlap_ms,
       f.failing_since, case when f.held_until > now() then f.held_until end as held_until
     from collecta.endpoints e
@@ -144,8 +156,19 @@ ${facts([
   ['made', moment(row.created_at)],
 ])}
 ${spanLinks(`${base}/endpoints/${id}`, span)}
-${showTiles([...tiles(rollup), ['queued now', atMost(Number(queue?.n), countLimit)], ['next due', moment(queue?.next ?? null)], ['in flight', count(Number(queue?.in_flight ?? 0))]], 'tiles')}
+${showTiles(
+  [
+    ...tiles(rollup),
+    ['queued now', atMost(Number(queue?.n), countLimit)],
+    ['next due', moment(queue?.next ?? null)],
+    ['in flight', count(Number(queue?.in_flight ?? 0))],
+  ],
+  'tiles',
+)}
 <div data-region="plots">${plots(rollup)}</div>
-<p><a href="${url(`${base}/deliveries`, { endpoint: id })}">Its deliveries</a> · <a href="${url(`${base}/deliveries`, { endpoint: id, outcome: 'exhausted' })}">what was given up</a> · <a href="${url(`${base}/unrouted`, { endpoint: id })}">what is set aside for it</a> · <a href="${url(`${base}/tail`, { endpoint: id })}">live</a></p>`,
+<p><a href="${url(`${base}/deliveries`, { endpoint: id })}">Its deliveries</a> ·
+<a href="${url(`${base}/deliveries`, { endpoint: id, outcome: 'exhausted' })}">what was given up</a> ·
+<a href="${url(`${base}/unrouted`, { endpoint: id })}">what is set aside for it</a> ·
+<a href="${url(`${base}/tail`, { endpoint: id })}">live</a></p>`,
   };
 }

@@ -1,11 +1,11 @@
-/** Numbers as people read them. Nothing here parses JSON or rounds a value of a record. */
+/** Formats numbers and times for people. Nothing here parses JSON or rounds a value of a record. */
 
 const grouped = new Intl.NumberFormat('en-GB');
 
 export const count = (value: number | string | bigint) =>
   grouped.format(typeof value === 'string' ? BigInt(value) : value);
 
-/** A count that stopped at `limit`. */
+/** Formats a count that stopped at `limit`. */
 export const atMost = (value: number, limit: number) => (value > limit ? `${count(limit)}+` : count(value));
 
 export function duration(ms: number | null | undefined): string {
@@ -23,7 +23,7 @@ export const percent = (part: number, whole: number) =>
     ? '–'
     : `${((100 * part) / whole).toFixed(part === whole || part === 0 ? 0 : part / whole > 0.995 ? 2 : 1)} %`;
 
-/** `2026-11-27 15:04:05.123` in UTC, of PostgreSQL's `2026-11-27 15:04:05.123456+00`. */
+/** Shortens PostgreSQL's `2026-11-27 15:04:05.123456+00` to `2026-11-27 15:04:05.123`. */
 export const moment = (text: string | null) =>
   text === null
     ? '–'
@@ -35,7 +35,7 @@ export const moment = (text: string | null) =>
 /** The upper bound in milliseconds of a step of collecta.delivery_rollup. */
 export const stepMs = (step: number) => 2 ** (step / 2);
 
-/** The value below which the share `q` of the attempts lies; null where nothing was measured. */
+/** The quantile `q`, from 0 to 1, of the attempts; null if nothing was measured. */
 export function quantile(steps: ReadonlyMap<number, number>, q: number): number | null {
   const measured = [...steps].filter(([step]) => step >= 0).sort(([a], [b]) => a - b);
   const total = measured.reduce((sum, [, n]) => sum + n, 0);
@@ -43,7 +43,7 @@ export function quantile(steps: ReadonlyMap<number, number>, q: number): number 
   let seen = 0;
   for (const [step, n] of measured) {
     if (seen + n >= q * total) {
-      // Evenly spread within the step.
+      // The attempts of a step are taken as evenly distributed within it.
       const low = step === 0 ? 0 : stepMs(step - 1);
       return low + (stepMs(step) - low) * ((q * total - seen) / n);
     }

@@ -1,15 +1,18 @@
 import { html, raw } from 'hono/html';
 
-/** JSON stays text: a number of 30 digits is shown digit for digit, and what is no JSON is shown as it is. */
+/**
+ * Shows JSON without parsing it, so that a number of 30 digits keeps all of them. Text that is not JSON is shown as it
+ * is.
+ */
 const token = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g;
 const longest = 200_000;
 
-/** The text with line breaks and indentation put in between its tokens; every token as it was. */
+/** Adds line breaks and indentation between the tokens of a JSON text. The tokens do not change. */
 export function indentJson(text: string): string {
   if (text.length > longest) return text;
   const tokens = text.match(token);
   if (!tokens || !/^\s*[[{]/.test(text)) return text;
-  // Anything between the tokens but white space: this is no JSON.
+  // If there is anything but white space between the tokens, the text is not JSON.
   if (
     tokens.join('').length !== text.replace(/"(?:[^"\\]|\\.)*"|\s+/g, found => (found[0] === '"' ? found : '')).length
   )
@@ -32,7 +35,7 @@ export function indentJson(text: string): string {
   }
 }
 
-/** Indented, with names, strings and the rest told apart by their class. */
+/** JSON as indented HTML, in which names, strings and other tokens have different classes. */
 export function showJson(text: string | null) {
   if (text === null) return html`<span class="quiet">none</span>`;
   const indented = indentJson(text);
@@ -51,7 +54,10 @@ export function showJson(text: string | null) {
   return html`<pre class="json" tabindex="0">${parts}</pre>`;
 }
 
-/** The members of an object, their values as the text they are; of a name that occurs twice the last. Empty for anything else. */
+/**
+ * The members of a JSON object, with each value as its text. If a name occurs twice, the last one counts. Empty for any
+ * other text.
+ */
 export function membersOf(text: string): Map<string, string> {
   const members = new Map<string, string>();
   let depth = 0;

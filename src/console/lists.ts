@@ -10,7 +10,8 @@ const lookAt = 20_000;
 
 export async function modules(sql: Transaction, base: string): Promise<Html> {
   const rows = await sql`
-    select m.slug, c.oid::regclass::text as relation, v.key_columns, v.status_column, v.custom_data_column, v.scope_column,
+    select m.slug, c.oid::regclass::text as relation, v.key_columns, v.status_column, v.custom_data_column,
+      v.scope_column,
       v.exclude_columns, v.ignore_columns, v.on_truncate, m.attached_at::text as attached_at,
       array(select a.attname::text from pg_attribute a
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated in ('', 's')
@@ -18,7 +19,8 @@ export async function modules(sql: Transaction, base: string): Promise<Html> {
       array(select a.attname::text from pg_attribute a
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = 'v') as virtual,
       array(select distinct s.event from collecta.subscriptions s where s.module_id = m.module_id order by 1) as events,
-      (select count(distinct s.endpoint_id)::int from collecta.subscriptions s where s.module_id = m.module_id) as endpoints,
+      (select count(distinct s.endpoint_id)::int from collecta.subscriptions s
+        where s.module_id = m.module_id) as endpoints,
       array(select t.tgname || case t.tgenabled when 'D' then ' (disabled)' when 'R' then ' (replicas only)' else '' end
         from pg_trigger t where t.tgrelid = c.oid and t.tgname like 'collecta\\_%' order by t.tgname) as triggers,
       cost.calls::text as calls, cost.ms, c.relrowsecurity
@@ -34,7 +36,12 @@ export async function modules(sql: Transaction, base: string): Promise<Html> {
   const muted = await sql`
     select module, operation, records::text as records, captured_at::text as captured_at from collecta.muted_changes
     order by change_id desc limit 20`;
-  return html`${rows.length === 0 ? html`<p class="quiet">No table is attached. <code>select collecta.attach_module('public.orders', 'orders');</code> attaches one.</p>` : ''}
+  return html`${
+    rows.length === 0
+      ? html`<p class="quiet">No table is attached.
+  <code>select collecta.attach_module('public.orders', 'orders');</code> attaches one.</p>`
+      : ''
+  }
 ${rows.map(row => {
   const silent = ['record_created', 'record_updated', 'record_deleted'].filter(
     event =>
@@ -108,12 +115,15 @@ export type InboundFilter = { endpoint?: string | undefined; state?: string | un
 
 export async function inbound(sql: Transaction, base: string, filter: InboundFilter): Promise<Html> {
   const endpoints = await sql`
-    select e.inbound_endpoint_id as id, e.module, e.state, e.match_columns, e.rate_limit_per_minute, e.mapping::text as mapping,
+    select e.inbound_endpoint_id as id, e.module, e.state, e.match_columns, e.rate_limit_per_minute,
+      e.mapping::text as mapping,
       (select count(*)::int from (select from collecta.inbound_requests r
-        where r.inbound_endpoint_id = e.inbound_endpoint_id and r.state = 'failed' limit ${countLimit + 1}) f) as failed,
+        where r.inbound_endpoint_id = e.inbound_endpoint_id and r.state = 'failed' limit ${countLimit + 1}) f)
+          as failed,
       (select json_agg(json_build_array(f.status, f.n)) from (
         select r.status, sum(r.requests) as n from collecta.inbound_refusals r
-        where r.inbound_endpoint_id = e.inbound_endpoint_id and r.day > current_date - 7 group by 1 order by 1) f) as refused
+        where r.inbound_endpoint_id = e.inbound_endpoint_id and r.day > current_date - 7 group by 1
+          order by 1) f) as refused
     from collecta.inbound_endpoints e where e.state <> 'deleted' order by e.module, e.inbound_endpoint_id limit 200`;
   const strangers = await sql`
     select status, sum(requests)::text as n from collecta.inbound_refusals
@@ -128,10 +138,12 @@ export async function inbound(sql: Transaction, base: string, filter: InboundFil
       order by r.request_id desc limit ${lookAt}
     ), found as (
       select l.request_id from looked l where true
-        ${endpoint ? sql`and l.inbound_endpoint_id = ${endpoint}` : sql``} ${state ? sql`and l.state = ${state}` : sql``}
+        ${endpoint ? sql`and l.inbound_endpoint_id = ${endpoint}` : sql``}
+          ${state ? sql`and l.state = ${state}` : sql``}
       order by l.request_id desc limit ${pageSize + 1}
     )
-    select r.request_id, r.inbound_endpoint_id, r.received_at::text as received_at, r.state, r.operation, r.record_id, r.reason,
+    select r.request_id, r.inbound_endpoint_id, r.received_at::text as received_at, r.state, r.operation, r.record_id,
+      r.reason,
       r.attempts, w.n, w.last
     from (select count(*)::int as n, min(request_id) as last from looked) w
     left join found f on true left join collecta.inbound_requests r on r.request_id = f.request_id
@@ -147,21 +159,37 @@ export async function inbound(sql: Transaction, base: string, filter: InboundFil
     'Inbound endpoints',
     ['module', 'state', 'mapping', 'failed, kept', 'refused in 7 days', 'what to do'],
     endpoints.map(row => [
-      html`<a href="${url(`${base}/inbound`, { endpoint: row.id })}">${row.module}</a><code class="quiet block cut">${row.id}</code>`,
+      html`<a href="${url(`${base}/inbound`, { endpoint: row.id })}">${row.module}</a>
+        <code class="quiet block cut">${row.id}</code>`,
       badge(row.state),
-      html`<code>${row.mapping}</code>${row.match_columns.length > 0 ? html`<span class="quiet block">matches by ${row.match_columns.join(', ')}</span>` : ''}`,
+      html`<code>${row.mapping}</code>${
+        row.match_columns.length > 0
+          ? html`<span class="quiet block">matches by
+        ${row.match_columns.join(', ')}</span>`
+          : ''
+      }`,
       html`<span class="number">${atMost(row.failed, countLimit)}</span>`,
       ((row.refused ?? []) as [number, number][]).map(
         ([status, n]) => html`<span class="block">${status}: ${count(n)}</span>`,
       ) as unknown as Html,
-      html`${row.failed > 0 ? html`<a href="${url(`${base}/act/retry-inbound`, { id: row.id })}">Run the failed ones again</a> ` : ''}${
+      html`${
+        row.failed > 0
+          ? html`<a href="${url(`${base}/act/retry-inbound`, { id: row.id })}">Run the failed ones again</a> `
+          : ''
+      }${
         row.state === 'paused'
           ? html`<a href="${url(`${base}/act/resume-inbound`, { id: row.id })}">Resume</a>`
           : html`<a href="${url(`${base}/act/pause-inbound`, { id: row.id })}">Pause</a>`
       }`,
     ]),
     { empty: 'No inbound endpoint.', live: 'endpoints' },
-  )}${strangers.length > 0 ? html`<p class="quiet">Requests that led to no endpoint, in 7 days: ${strangers.map(({ status, n }) => `${status}: ${count(n)}`).join(', ')}</p>` : ''}</section>
+  )}${
+    strangers.length > 0
+      ? html`<p class="quiet">Requests that led to no endpoint, in 7 days: ${strangers
+          .map(({ status, n }) => `${status}: ${count(n)}`)
+          .join(', ')}</p>`
+      : ''
+  }</section>
 <section aria-labelledby="requests"><h2 id="requests">Requests</h2>
 ${filters(`${base}/inbound`, [
   textField('endpoint', 'Inbound endpoint id', endpoint),
@@ -173,28 +201,40 @@ ${filters(`${base}/inbound`, [
 ${table(
   'Inbound requests, the last one first',
   ['when (UTC)', 'state', 'record', 'why', 'what to do'],
-  requests
-    .slice(0, pageSize)
-    .map(row => [
-      html`<a class="time" href="${base}/inbound/${row.request_id}" data-key="${row.request_id}">${moment(row.received_at)}</a>`,
-      badge(row.state),
-      html`${row.operation ?? ''} <code class="cut">${row.record_id ?? ''}</code>`,
-      row.reason ?? '',
-      row.state === 'failed'
-        ? html`<a href="${url(`${base}/act/retry-inbound`, { id: row.request_id })}">Run again</a>`
-        : '',
-    ]),
+  requests.slice(0, pageSize).map(row => [
+    html`<a class="time" href="${base}/inbound/${row.request_id}"
+      data-key="${row.request_id}">${moment(row.received_at)}</a>`,
+    badge(row.state),
+    html`${row.operation ?? ''} <code class="cut">${row.record_id ?? ''}</code>`,
+    row.reason ?? '',
+    row.state === 'failed'
+      ? html`<a href="${url(`${base}/act/retry-inbound`, { id: row.request_id })}">Run again</a>`
+      : '',
+  ]),
   { live: before ? 'page' : 'rows', empty: 'No request is like that.' },
 )}
-${next ? html`<p class="pager"><a class="next" rel="next" href="${url(`${base}/inbound`, { endpoint, state, before: next })}">${more ? 'Older' : 'Look further back'}</a></p>` : ''}</section>`;
+${
+  next
+    ? html`<p class="pager"><a class="next" rel="next" href="${url(`${base}/inbound`, {
+        endpoint,
+        state,
+        before: next,
+      })}">${more ? 'Older' : 'Look further back'}</a></p>`
+    : ''
+}</section>`;
 }
 
 export async function inboundRequest(sql: Transaction, base: string, id: string): Promise<Html | undefined> {
   const [row] = await sql`
-    select r.*, r.received_at::text as received, r.finished_at::text as finished, e.module from collecta.inbound_requests r
+    select r.*, r.received_at::text as received, r.finished_at::text as finished, e.module
+      from collecta.inbound_requests r
     left join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id where r.request_id = ${id}`;
   if (!row) return undefined;
-  return html`${row.state === 'failed' ? html`<p class="actions"><a class="button" href="${url(`${base}/act/retry-inbound`, { id })}">Run again</a></p>` : ''}
+  return html`${
+    row.state === 'failed'
+      ? html`<p class="actions"><a class="button" href="${url(`${base}/act/retry-inbound`, { id })}">Run again</a></p>`
+      : ''
+  }
 ${facts([
   ['state', badge(row.state)],
   ['why', row.reason],
@@ -204,14 +244,19 @@ ${facts([
   [
     'record',
     row.record_id &&
-      html`${row.operation} <a href="${url(`${base}/deliveries`, { record: row.record_id, module: row.module })}"><code>${row.record_id}</code></a>`,
+      html`${row.operation} <a href="${url(`${base}/deliveries`, {
+        record: row.record_id,
+        module: row.module,
+      })}"><code>${row.record_id}</code></a>`,
   ],
   ['received', moment(row.received)],
   ['finished', moment(row.finished)],
   ['runs', String(row.attempts)],
   [
     'endpoint',
-    html`<a href="${url(`${base}/inbound`, { endpoint: row.inbound_endpoint_id })}">${row.module ?? row.inbound_endpoint_id}</a>`,
+    html`<a href="${url(`${base}/inbound`, { endpoint: row.inbound_endpoint_id })}">${
+      row.module ?? row.inbound_endpoint_id
+    }</a>`,
   ],
 ])}
 <h2>Body</h2>${showJson(row.body)}`;
@@ -232,8 +277,15 @@ export async function unrouted(
     order by u.change_id, u.position, u.endpoint_id limit ${pageSize + 1}`;
   const shown = rows.slice(0, pageSize);
   const last = rows.length > pageSize ? shown.at(-1) : undefined;
-  return html`<p>What could not be routed is set aside here and stops nothing else. Mend the cause, then route again.</p>
-${shown.length > 0 ? html`<p class="actions"><a class="button" href="${url(`${base}/act/route-again`, { endpoint: filter.endpoint })}">Route again</a></p>` : ''}
+  return html`<p>What could not be routed is set aside here and stops nothing else. Mend the cause, then route
+  again.</p>
+${
+  shown.length > 0
+    ? html`<p class="actions"><a class="button" href="${url(`${base}/act/route-again`, {
+        endpoint: filter.endpoint,
+      })}">Route again</a></p>`
+    : ''
+}
 ${filters(`${base}/unrouted`, [textField('endpoint', 'Endpoint id', filter.endpoint)])}
 ${table(
   'Set aside, the oldest first',
@@ -249,7 +301,14 @@ ${table(
   ]),
   { live: 'page', empty: 'Nothing is set aside.' },
 )}
-${last ? html`<p class="pager"><a class="next" rel="next" href="${url(`${base}/unrouted`, { endpoint: filter.endpoint, after: `${last.change_id}.${last.position}.${last.endpoint_id}` })}">More</a></p>` : ''}`;
+${
+  last
+    ? html`<p class="pager"><a class="next" rel="next" href="${url(`${base}/unrouted`, {
+        endpoint: filter.endpoint,
+        after: `${last.change_id}.${last.position}.${last.endpoint_id}`,
+      })}">More</a></p>`
+    : ''
+}`;
 }
 
 export async function actionsDone(sql: Transaction, base: string, before: string | undefined): Promise<Html> {
@@ -264,13 +323,24 @@ ${table(
   ['when (UTC)', 'who', 'statement', 'touched'],
   shown.map(row => [
     moment(row.done_at),
-    html`${row.done_by}${row.login === row.done_by ? '' : html`<span class="quiet block">by way of ${row.login}</span>`}`,
+    html`${row.done_by}${
+      row.login === row.done_by
+        ? ''
+        : html`<span class="quiet block">by way of
+    ${row.login}</span>`
+    }`,
     statement(row.statement),
     html`<span class="number">${row.touched === null ? '–' : count(row.touched)}</span>`,
   ]),
   { live: before ? 'page' : 'rows', empty: 'Nothing was done from here yet.' },
 )}
-${rows.length > pageSize ? html`<p class="pager"><a class="next" rel="next" href="${url(`${base}/actions`, { before: shown.at(-1)?.id })}">Older</a></p>` : ''}`;
+${
+  rows.length > pageSize
+    ? html`<p class="pager"><a class="next" rel="next" href="${url(`${base}/actions`, {
+        before: shown.at(-1)?.id,
+      })}">Older</a></p>`
+    : ''
+}`;
 }
 
 export const ago = (text: string) => duration(Date.now() - Date.parse(text));

@@ -19,23 +19,32 @@ const backlogLimit = 10_000;
 export const isRestricted = async (sql: Transaction): Promise<boolean> =>
   (await sql`select collecta.visible_scopes() is not null as restricted`)[0]!.restricted;
 
-/** Counts of one endpoint ('' is all of them) in bins: by outcome, by how long answers took, and by how long receipts took. */
+/**
+ * Counts of the attempts of one endpoint, or of all for '', per interval of time: by outcome, by the step of the answer
+ * time, and by the step of the time to receipt.
+ */
 export async function readRollup(sql: Transaction, endpointId: string, span: Span) {
   const { interval } = spans[span];
   const total = endpointId !== '' ? undefined : (await isRestricted(sql)) ? 'own' : 'all';
-  // What an endpoint did is kept by the minute for two hours only.
+  // The counts of an endpoint are kept by minute for only two hours.
   const bin = span === 'day' && total !== 'all' ? 3_600 : spans[span].bin;
   // The total of all endpoints is hidden from a login that is restricted to scopes: it sees the sum of its own.
   const rows = (await sql`
     with binned as materialized (
       select extract(epoch from date_bin(${`${bin} s`}::text::interval, starts_at, 'epoch'))::float8 as at, r.*
       from collecta.delivery_rollup r
-      where ${total === 'own' ? sql`endpoint_id = any (array(select e.endpoint_id from collecta.endpoints e))` : sql`endpoint_id = ${endpointId}`} and starts_at >= now() - ${interval}::text::interval
+      where ${
+        total === 'own'
+          ? sql`endpoint_id = any (array(select e.endpoint_id from collecta.endpoints e))`
+          : sql`endpoint_id = ${endpointId}`
+      }
+        and starts_at >= now() - ${interval}::text::interval
     )
     select at, o.kind, o.key, sum(o.n)::float8 as n
     from binned b
     cross join lateral (values ('outcome', 'delivered', b.delivered), ('outcome', 'failed', b.failed),
-      ('outcome', 'exhausted', b.exhausted), ('outcome', 'blocked', b.blocked), ('outcome', 'lost', b.lost)) o (kind, key, n)
+      ('outcome', 'exhausted', b.exhausted), ('outcome', 'blocked', b.blocked), ('outcome', 'lost', b.lost)) o (kind,
+        key, n)
     where o.n > 0 group by 1, 2, 3
     union all
     select at, 'answer', c.key, sum(c.value::bigint)::float8
@@ -119,11 +128,15 @@ export function tiles(rollup: Rollup): (readonly [string, string | Html])[] {
 export const spanLinks = (path: string, span: Span) =>
   html`<nav class="spans" aria-label="Time">${Object.entries(spans).map(
     ([key, { name }]) =>
-      html`<a href="${url(path, { span: key })}"${key === span ? html` aria-current="true"` : ''}>${name.replace('the last', '').trim()}</a>`,
+      html`<a href="${url(path, { span: key })}"${key === span ? html` aria-current="true"` : ''}>${name
+        .replace('the last', '')
+        .trim()}</a>`,
   )}</nav>`;
 
 export const showTiles = (rows: (readonly [string, string | Html])[], live: string) =>
-  html`<dl class="tiles"${region(live)}>${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  html`<dl class="tiles"${region(live)}>${rows.map(
+    ([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`,
+  )}</dl>`;
 
 type Finding = {
   severity: string;
@@ -135,13 +148,17 @@ type Finding = {
   endpoint_id: string | null;
 };
 
-/** Rows with the same problem stand together: two of them in full, the others when somebody asks. */
+/** Groups rows with the same problem. Two of them are shown, and the others when the group is opened. */
 function showHealth(base: string, health: Finding[]): Html {
   const alike = new Map<string, Finding[]>();
   for (const row of health)
     alike.set(`${row.severity} ${row.problem}`, [...(alike.get(`${row.severity} ${row.problem}`) ?? []), row]);
   const one = ({ subject, detail, hint, name, endpoint_id }: Finding) =>
-    html`<li><p>${endpoint_id ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>` : html`<code>${subject}</code>`}: ${detail}</p>${statement(hint)}</li>`;
+    html`<li><p>${
+      endpoint_id
+        ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>`
+        : html`<code>${subject}</code>`
+    }: ${detail}</p>${statement(hint)}</li>`;
   return html`${[...alike.values()].map(rows => {
     const [first] = rows as [Finding];
     const further = rows.slice(2);
@@ -157,14 +174,17 @@ function showHealth(base: string, health: Finding[]): Html {
 
 export async function overview(sql: Transaction, base: string, span: Span): Promise<Html> {
   const rollup = await readRollup(sql, '', span);
-  // Whose scope a queue row has is looked up row by row, so a login that is restricted to scopes reads by its endpoints.
+  // The policy of the queue looks up the scope of each row. So a login that is restricted to scopes reads the rows of
+  // its endpoints.
   const ofItsEndpoints = (await isRestricted(sql))
     ? sql`where q.endpoint_id in (select e.endpoint_id from collecta.endpoints e)`
     : sql``;
   const [now] = await sql`
     select
-      (select count(*)::int from (select from collecta.delivery_queue q ${ofItsEndpoints} limit ${backlogLimit + 1}) q) as queued,
-      (select count(*)::int from (select change_id from collecta.waiting_changes limit ${backlogLimit + 1}) o) as outbox,
+      (select count(*)::int from (select from collecta.delivery_queue q ${ofItsEndpoints} limit ${backlogLimit + 1}) q)
+        as queued,
+      (select count(*)::int from (select change_id
+        from collecta.waiting_changes limit ${backlogLimit + 1}) o) as outbox,
       (select extract(epoch from now() - captured_at)::float8 * 1000
         from collecta.waiting_changes order by change_id limit 1) as outbox_age_ms,
       (select extract(epoch from now() - min(q.due_at))::float8 * 1000
@@ -187,7 +207,8 @@ ${showTiles(
     ['oldest due', duration(state.due_age_ms)],
     [
       'not routed yet',
-      `${atMost(Number(state.outbox), backlogLimit)}${state.outbox_age_ms === null ? '' : `, oldest ${duration(state.outbox_age_ms)}`}`,
+      atMost(Number(state.outbox), backlogLimit) +
+        (state.outbox_age_ms === null ? '' : `, oldest ${duration(state.outbox_age_ms)}`),
     ],
   ],
   'tiles',
@@ -202,7 +223,9 @@ ${showTiles(
 <div${region('plots')}>${plots(rollup)}</div>
 ${
   Number(state.counted_age_ms) > 180_000
-    ? html`<p class="quiet">Attempts are counted by <code>collecta.observe()</code>, which a runner calls once a minute: it last did so ${duration(state.counted_age_ms)} ago.</p>`
+    ? html`<p class="quiet">Attempts are counted by
+    <code>collecta.observe()</code>, which a runner calls once a minute: it last did so
+    ${duration(state.counted_age_ms)} ago.</p>`
     : ''
 }</section>`;
 }

@@ -1,16 +1,16 @@
 import { html } from 'hono/html';
 import type { Person } from './people.ts';
 
-/** A piece of HTML, escaped where it was put together. */
+/** A piece of HTML in which values are escaped already. */
 export type Html = ReturnType<typeof html>;
 
 export type Site = {
-  /** The path that everything is under, without a slash at its end: empty at the root. */
+  /** The path of the console without a slash at its end; empty for the root. */
   base: string;
   person: Person | undefined;
-  /** Which entry of the navigation this page belongs to. */
+  /** The entry of the navigation to which this page belongs. */
   here?: string;
-  /** Whether there is a session to log out of. */
+  /** Whether the person can log out. */
   canLogOut: boolean;
 };
 
@@ -25,7 +25,7 @@ const views: [path: string, name: string][] = [
   ['/actions', 'Actions'],
 ];
 
-/** A whole page. `refresh`: after how many seconds its marked regions are fetched again; 0: never. */
+/** A whole page. `refresh` is the number of seconds after which its marked regions are fetched again; 0 means never. */
 export function page(site: Site, title: string, body: Html | Html[], { refresh = 0 } = {}) {
   const { base, person } = site;
   return html`<!doctype html>
@@ -65,7 +65,7 @@ ${body}
 </html>`;
 }
 
-/** A table that can be scrolled by itself on a narrow screen. */
+/** A table that scrolls separately on a narrow screen. */
 export function table(
   caption: string,
   head: (string | Html)[],
@@ -73,22 +73,28 @@ export function table(
   options: { live?: string; empty?: string; quiet?: boolean } = {},
 ) {
   if (rows.length === 0) return html`<p class="quiet"${region(options.live)}>${options.empty ?? 'Nothing.'}</p>`;
-  // On a narrow screen a row becomes a block whose cells name their columns: the roles keep it a table for a screen reader.
+  // On a narrow screen, CSS turns a row into a block whose cells name their columns. With the roles it is still a table
+  // for screen readers.
   const name = (index: number) => (typeof head[index] === 'string' ? head[index] : '');
   return html`<div class="scroll" tabindex="0" role="region" aria-label="${caption}"${region(options.live)}>
 <table class="stack" role="table"><caption class="${options.quiet === false ? '' : 'away'}">${caption}</caption>
-<thead role="rowgroup"><tr role="row">${head.map(each => html`<th scope="col" role="columnheader">${each}</th>`)}</tr></thead>
+<thead role="rowgroup"><tr role="row">${head.map(
+    each => html`<th scope="col" role="columnheader">${each}</th>`,
+  )}</tr></thead>
 <tbody role="rowgroup">${rows.map(
     cells =>
-      html`<tr role="row">${cells.map((cell, index) => html`<td role="cell" data-label="${name(index)}">${cell}</td>`)}</tr>`,
+      html`<tr role="row">${cells.map(
+        (cell, index) => html`<td role="cell"
+      data-label="${name(index)}">${cell}</td>`,
+      )}</tr>`,
   )}</tbody>
 </table></div>`;
 }
 
-/** Marks what the page's module fetches again: rows wait for a click where they would jump, all else is replaced. */
+/** Marks a region that the page's script fetches again. New rows of lists wait for a click; all else is replaced. */
 export const region = (name: string | undefined) => (name ? html` data-region="${name}"` : '');
 
-/** A form whose fields are the page's URL. */
+/** A form whose fields become the query of the page's URL. */
 export function filters(action: string, fields: Html[]) {
   return html`<form class="filters" method="get" action="${action}">${fields}<button>Show</button></form>`;
 }
@@ -99,7 +105,9 @@ export const textField = (
   value: string | undefined,
   attributes: { placeholder?: string; type?: string; wide?: boolean } = {},
 ) =>
-  html`<label class="${attributes.wide ? 'wide' : ''}"><span>${label}</span><input name="${name}" type="${attributes.type ?? 'text'}" value="${value ?? ''}" placeholder="${attributes.placeholder ?? ''}" autocomplete="off" spellcheck="false"></label>`;
+  html`<label class="${attributes.wide ? 'wide' : ''}"><span>${label}</span><input name="${name}"
+  type="${attributes.type ?? 'text'}" value="${value ?? ''}" placeholder="${attributes.placeholder ?? ''}"
+  autocomplete="off" spellcheck="false"></label>`;
 
 export const choice = (
   name: string,
@@ -111,12 +119,12 @@ export const choice = (
     ([each, text]) => html`<option value="${each}"${each === (value ?? '') ? html` selected` : ''}>${text}</option>`,
   )}</select></label>`;
 
-/** A label for an outcome or state: its colour says nothing that its text does not. */
+/** A coloured label for an outcome or state. The text alone says everything that the colour says. */
 export const badge = (text: string) => html`<span class="badge is-${text.replace(/[^a-z_]/g, '')}">${text}</span>`;
 
 export const sql = (statement: string) => html`<pre class="sql" tabindex="0">${statement}</pre>`;
 
-/** `path` with a query of what is neither undefined nor empty. */
+/** `path` with a query of all values that are neither undefined nor empty. */
 export function url(path: string, query: Record<string, string | undefined>): string {
   const given = Object.entries(query).filter((entry): entry is [string, string] => Boolean(entry[1]));
   return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;

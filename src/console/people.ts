@@ -5,16 +5,16 @@ import { connect, type Sql, whyUnreachable } from '../database/connect.ts';
 
 export type Transaction = postgres.TransactionSql;
 
-/** Somebody who looks at the console: everything is read and done as their role of PostgreSQL. */
+/** A person who uses the console. Everything is read and done as their role of PostgreSQL. */
 export type Person = {
   role: string;
-  /** In one read-only transaction. */
+  /** Runs in one read-only transaction. */
   read<T>(work: (sql: Transaction) => Promise<T>): Promise<T>;
-  /** In one transaction that may change things. */
+  /** Runs in one transaction that may write. */
   act<T>(work: (sql: Transaction) => Promise<T>): Promise<T>;
 };
 
-/** Why somebody does not get in; the message is shown to them. */
+/** Says why a login is refused. The message is shown to the person. */
 export class Refused extends Error {
   readonly status: 401 | 403 | 429 | 503;
   constructor(status: 401 | 403 | 429 | 503, message: string) {
@@ -37,10 +37,14 @@ const maxRemembered = 10_000;
 
 const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
-/** What every transaction begins with, so that no setting of the role or the database changes how values are printed or found. */
+/**
+ * Starts every transaction, so that no setting of the role or the database changes how values are printed or found.
+ */
 const settings = `set local search_path = pg_catalog, pg_temp; set local statement_timeout = '${statementTimeout}';
-  set local "TimeZone" = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'postgres'; set local row_security = on;
-  set local standard_conforming_strings = on; set local jit = off; set local max_parallel_workers_per_gather = 0; set local lock_timeout = '2s'`;
+  set local "TimeZone" = 'UTC'; set local datestyle = 'ISO'; set local intervalstyle = 'postgres';
+  set local row_security = on;
+  set local standard_conforming_strings = on; set local jit = off; set local max_parallel_workers_per_gather = 0;
+    set local lock_timeout = '2s'`;
 
 function personOf(pool: Sql, role: string, setRole: boolean): Person {
   const begin = setRole ? `${settings}; set local role ${quoted(role)}` : settings;
@@ -55,7 +59,7 @@ function personOf(pool: Sql, role: string, setRole: boolean): Person {
 }
 
 async function checkReader(person: Person): Promise<void> {
-  // Not to_regclass, which fails where somebody may not use the schema.
+  // to_regclass would fail if the role may not use the schema.
   const [row] = await person.read(
     sql => sql`
       select has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') as reads
@@ -70,23 +74,26 @@ async function checkReader(person: Person): Promise<void> {
 }
 
 export type People = {
-  /** The person of a session, by the cookie's value. `used`: a person asks, and not a page that refreshes itself. */
+  /**
+   * The person of a session, by the cookie's value. `used` is false for the requests of a page that refreshes itself.
+   */
   ofSession(token: string | undefined, used?: boolean): Person | undefined;
-  /** The person that a trusted proxy names. Throws Refused. */
+  /** The person whom a trusted proxy names. Throws Refused. */
   ofHeader(value: string | undefined): Promise<Person>;
-  /** Returns the new session's token. `address`: where the request came from. Throws Refused. */
+  /** Logs in, and returns the new session's token. `address` is the client's address. Throws Refused. */
   login(name: string, password: string, address?: string): Promise<string>;
   logout(token: string | undefined): void;
   close(): Promise<void>;
 };
 
 /**
- * Who is who. A login is one of PostgreSQL's own: the name and the password open the sessions that everything is read with,
- * and are kept in this process's memory only, until the person logs out, is idle for half an hour, or the process ends.
+ * Logs people in. A login is a login role of PostgreSQL. Its name and password open the sessions with which everything
+ * is read. They are kept only in the memory of this process, until the session ends: when the person logs out, is idle
+ * for half an hour, or has been logged in for twelve hours.
  */
 export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
   const sessions = new Map<string, Session>();
-  /** When logins failed in the last minute or are under way, by name and by address. */
+  /** The times of logins that failed in the last minute or are under way, by name and by address. */
   const tries = new Map<string, number[]>();
   let loginsAtOnce = 0;
   const named = new Map<string, Promise<Person>>();
@@ -131,7 +138,7 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
     },
 
     async ofHeader(value) {
-      // Node joins what was sent twice by commas: the proxy's header beside one that the client sent itself.
+      // Node joins repeated headers with commas. A comma means that the client sent the proxy's header too.
       if (!value || value.includes(',') || value.length > 63 || /[^\x20-\x7e]/.test(value))
         throw new Refused(401, 'The proxy in front of this console named nobody.');
       shared ??= connect(config.databaseUrl, options(5));
@@ -165,7 +172,7 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
         throw new Refused(429, 'Too many failed logins. Wait a minute.');
       if (sessions.size >= maxSessions || loginsAtOnce >= maxLoginsAtOnce)
         throw new Refused(503, 'Too many people are logging in. Try again later.');
-      // Counted before the database is asked, so that tries at the same moment are counted too.
+      // The login is counted before the database is asked, so that simultaneous logins are counted too.
       for (const [key] of keys) {
         tries.set(key, [...recent(key), now]);
         if (tries.size > maxRemembered) tries.delete(tries.keys().next().value as string);
@@ -179,7 +186,7 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
         }
       };
       loginsAtOnce++;
-      // Where pg_hba.conf lets a name in without a password, this console does not.
+      // The console refuses roles that pg_hba.conf admits without a password.
       let asked = false;
       const pool = connect(config.databaseUrl, {
         ...options(connectionsEach),
@@ -195,13 +202,14 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
         if (!asked)
           throw new Refused(
             403,
-            `The database asks ${name} for no password from here, so the console cannot tell who you are. See pg_hba.conf.`,
+            `The database asks ${name} for no password from here, so the console cannot tell who you are. ` +
+              'See pg_hba.conf.',
           );
       } catch (error) {
         await pool.end({ timeout: 1 }).catch(() => {});
         const { code } = error as { code?: string };
         if (code?.startsWith('28')) throw new Refused(401, 'Name or password is wrong.');
-        // The database was not there, or the password was right.
+        // The database did not answer, or the password was right, so this does not count as a failed login.
         if (!(error instanceof Refused) || asked) forgetTry();
         throw error;
       } finally {

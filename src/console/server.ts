@@ -33,7 +33,7 @@ const maxFormBytes = 65_536;
 type Env = { Variables: { person: Person; here: string }; Bindings: { incoming?: IncomingMessage } };
 type Page = Context<Env>;
 
-// What the browser gets besides pages. Read from src/ by dist/ too: the package holds both.
+// The files that the browser gets besides pages. dist/ reads them from src/ too, since the package contains both.
 const folder = new URL(import.meta.url.endsWith('.ts') ? './assets/' : '../../src/console/assets/', import.meta.url);
 const uplot = createRequire(import.meta.url)
   .resolve('uplot/package.json')
@@ -46,8 +46,8 @@ const assets: Readonly<Record<string, { type: string; read: () => Buffer }>> = {
 };
 
 /**
- * The page: everything is read and done as the PostgreSQL role of the person who looks at it. Served beside health and metrics
- * under `consolePath`; `/` leads there.
+ * The console's web site. Everything is read and done as the PostgreSQL role of the person. It is served under
+ * `consolePath`, on the port of health and metrics; `/` redirects there.
  */
 export function createConsole(config: ConsoleConfig, log: Log) {
   const { consoleTrustHeader } = config;
@@ -65,7 +65,7 @@ export function createConsole(config: ConsoleConfig, log: Log) {
   const app = new Hono<Env>({ strict: false });
   let atOnce = 0;
 
-  /** Without the session's person: what can be shown to strangers. */
+  /** The page's context without a person, for pages that everybody may see. */
   const stranger = (title: string, body: Html) => page({ base, person: undefined, canLogOut: false }, title, body);
   const siteOf = (c: Page, here?: string): Site => ({
     base,
@@ -89,9 +89,9 @@ export function createConsole(config: ConsoleConfig, log: Log) {
         baseUri: ["'none'"],
       },
       xFrameOptions: 'DENY',
-      // With no-referrer a browser would send the origin "null" with our own forms.
+      // With `no-referrer`, browsers would send the origin "null" with our own forms.
       referrerPolicy: 'same-origin',
-      // Behind a proxy with TLS this is the proxy's to say.
+      // This header is for a proxy with TLS to set.
       strictTransportSecurity: false,
     }),
   );
@@ -108,7 +108,7 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       atOnce--;
     }
   });
-  // A browser says where a form comes from. What says nothing of it, or something else, changes nothing here.
+  // A browser says where a form comes from. A request that does not say it, or comes from elsewhere, is refused.
   const fromHere = (c: Context) => {
     const site = c.req.header('sec-fetch-site');
     const origin = c.req.header('origin');
@@ -119,7 +119,7 @@ export function createConsole(config: ConsoleConfig, log: Log) {
   app.use(csrf({ origin: (_, c) => fromHere(c), secFetchSite: (_, c) => fromHere(c) }));
   app.use(async (c, next) => {
     if (c.req.method === 'POST') {
-      // hono's check lets other content types pass; a form of ours has this one.
+      // hono's check accepts other content types without an origin. Our forms always have this one.
       if (!/^application\/x-www-form-urlencoded\b/i.test(c.req.header('content-type') ?? ''))
         return c.text('A form is expected.\n', 415);
       if (!(Number(c.req.header('content-length')) <= maxFormBytes)) return c.text('The form is too large.\n', 413);
@@ -148,8 +148,8 @@ export function createConsole(config: ConsoleConfig, log: Log) {
 <label><span>Name</span><input name="name" autocomplete="username" required autofocus></label>
 <label><span>Password</span><input name="password" type="password" autocomplete="current-password" required></label>
 <button class="go">Log in</button></form>`;
-    // Only a path of this console, as a browser reads it: to a browser `//elsewhere`, `/\elsewhere` and a tab between
-    // two slashes are another site's.
+    // Only a path of this console is accepted. Browsers read `//elsewhere`, `/\elsewhere` and slashes with a tab
+    // between them as another site.
     const inside = (to = '') => {
       const here = 'http://console.invalid';
       if (!to.startsWith('/') || !URL.canParse(to, here)) return `${base}/`;
@@ -255,7 +255,11 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       c,
       '/deliveries',
       'Verify a signature',
-      html`<p class="${verdict.ok ? 'well' : 'problem'}" role="status">${verdict.ok ? 'The signature is valid: these bytes were signed with this secret.' : `The signature is not valid: ${verdict.reason}.`}</p>
+      html`<p class="${verdict.ok ? 'well' : 'problem'}" role="status">${
+        verdict.ok
+          ? 'The signature is valid: these bytes were signed with this secret.'
+          : `The signature is not valid: ${verdict.reason}.`
+      }</p>
 <p><a href="${base}/deliveries/${id}">The delivery</a></p>`,
     );
   });
@@ -273,7 +277,9 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       html`<span class="number">${each.attempt}</span>`,
       html`<span class="number">${duration(each.duration_ms)}</span>`,
     ];
-    return html`<tr role="row" data-key="${each.id}">${cells.map((cell, i) => html`<td role="cell" data-label="${tailHead[i] as string}">${cell}</td>`)}</tr>`;
+    return html`<tr role="row" data-key="${each.id}">${cells.map(
+      (cell, i) => html`<td role="cell" data-label="${tailHead[i] as string}">${cell}</td>`,
+    )}</tr>`;
   };
   under.get('/tail', async c => {
     const endpointId = text(c, 'endpoint');
@@ -282,10 +288,16 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       c,
       '/tail',
       'Live tail',
-      html`<p>Attempts as they are recorded, the newest first. Without JavaScript: <a href="${url(`${base}/deliveries`, { endpoint: endpointId })}">deliveries</a>.</p>
+      html`<p>Attempts as they are recorded, the newest first. Without JavaScript:
+      <a href="${url(`${base}/deliveries`, { endpoint: endpointId })}">deliveries</a>.</p>
 ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { placeholder: 'name or id' })])}
 <p class="quiet" id="tail-state" role="status">Not connected.</p>
-<div class="scroll" tabindex="0" role="region" aria-label="Attempts as they are recorded"><table class="stack" role="table" data-tail="${stream}"><caption class="away">Attempts as they are recorded</caption><thead role="rowgroup"><tr role="row">${tailHead.map(each => html`<th scope="col" role="columnheader">${each}</th>`)}</tr></thead><tbody role="rowgroup"></tbody></table></div>`,
+<div class="scroll" tabindex="0" role="region" aria-label="Attempts as they are recorded"><table class="stack"
+role="table" data-tail="${stream}"><caption class="away">Attempts as they are recorded</caption><thead
+role="rowgroup"><tr role="row">${tailHead.map(
+        each => html`<th scope="col" role="columnheader">${each}</th>`,
+      )}</tr></thead><tbody
+  role="rowgroup"></tbody></table></div>`,
     );
   });
   under.get('/tail/events', c => {
@@ -297,7 +309,7 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { place
         let busy = Promise.resolve();
         let waiting = 0;
         const say = (event: string, data: string) => {
-          // A watcher that does not read is let go rather than remembered.
+          // A watcher that does not read is disconnected, because its rows would fill the memory.
           if (waiting > 50) return resolve();
           waiting++;
           busy = busy
@@ -305,7 +317,7 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { place
             .catch(resolve)
             .finally(() => waiting--) as Promise<void>;
         };
-        // A session that ended sees no more.
+        // When the session ends, the stream ends too.
         const isOver = () =>
           consoleTrustHeader === undefined && people.ofSession(getCookie(c, cookie), false) !== person;
         const end = watch.watch(
@@ -429,7 +441,11 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { place
       return c.html(
         stranger(
           'Not now',
-          html`<p class="problem" role="alert">${unreachable === undefined ? 'Something went wrong: this process’s log says what.' : 'The database cannot be reached now. Try again.'}</p>`,
+          html`<p class="problem" role="alert">${
+            unreachable === undefined
+              ? 'Something went wrong: this process’s log says what.'
+              : 'The database cannot be reached now. Try again.'
+          }</p>`,
         ),
         unreachable === undefined ? 500 : 503,
       );
@@ -444,7 +460,10 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { place
       page(
         siteOf(c as Page),
         'Refused',
-        html`<p class="problem" role="alert">${why}</p>${detail ? html`<p>${detail}</p>` : ''}${hint ? html`<p>What helps:</p><pre class="sql" tabindex="0">${hint}</pre>` : ''}<p class="quiet">SQLSTATE ${code}</p>`,
+        html`<p class="problem" role="alert">${why}</p>${detail ? html`<p>${detail}</p>` : ''}${
+          hint ? html`<p>What helps:</p><pre class="sql" tabindex="0">${hint}</pre>` : ''
+        }<p class="quiet">SQLSTATE
+          ${code}</p>`,
       ),
       status,
     );
@@ -453,7 +472,7 @@ ${filters(`${base}/tail`, [textField('endpoint', 'Endpoint', endpointId, { place
   const listen = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   return {
     handle: (request: IncomingMessage, response: ServerResponse): Promise<void> => listen(request, response),
-    /** For tests: the same without a socket. */
+    /** Answers a request without a socket, for tests. */
     fetch: (request: Request) => app.fetch(request),
     async close(): Promise<void> {
       watch.close();

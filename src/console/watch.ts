@@ -24,8 +24,8 @@ const maxWatchers = 200;
 const rowsATurn = 200;
 
 /**
- * New attempts for all who watch: one query a second for each role that somebody watches as, however many they are, and
- * none when nobody does. A role's rows are read with its own rights.
+ * Reads new attempts for all who watch the live tail. It sends one query per second for each role, however many watch
+ * as that role, and none if nobody watches. Rows are read with the rights of the role.
  */
 export function createWatch(log: Log) {
   const groups = new Map<string, Set<Watcher>>();
@@ -41,12 +41,14 @@ export function createWatch(log: Log) {
       try {
         const rows = await first.person.read(async sql => {
           const [now] = await sql`
-            select collecta.attempt_id_at(clock_timestamp() - interval '5 s') as back, collecta.attempt_id_at(clock_timestamp()) as now`;
+            select collecta.attempt_id_at(clock_timestamp() - interval '5 s') as back,
+              collecta.attempt_id_at(clock_timestamp()) as now`;
           const from = since ?? (now?.now as string);
-          // An id that committed late by up to 5 s is not missed.
+          // It reads 5 s back, so that an attempt that is committed up to 5 s late is not missed.
           since = now?.back as string;
           return (await sql`
-            select d.id, d.started_at::text as started_at, d.outcome, d.response_status, d.endpoint_id, e.name, d.module, d.event,
+            select d.id, d.started_at::text as started_at, d.outcome, d.response_status, d.endpoint_id, e.name,
+              d.module, d.event,
               d.record_id, d.attempt, d.duration_ms::float8 as duration_ms, d.error
             from (select a.id, a.routed_at from collecta.delivery_attempts a where a.id >= ${from}
               order by a.id desc limit ${rowsATurn}) a
@@ -60,7 +62,7 @@ export function createWatch(log: Log) {
         if (fresh.length > 0) for (const { see } of watchers) see(fresh);
       } catch (error) {
         log.warn('the live tail cannot be read', { role, message: (error as Error).message });
-        // This one's session may have ended; the next one's has not.
+        // The session of this watcher may have ended. Another watcher's session may still work.
         watchers.delete(first);
         watching--;
         first.lost();
@@ -71,7 +73,7 @@ export function createWatch(log: Log) {
   }
 
   return {
-    /** Undefined where too many watch already; else what ends it. */
+    /** Adds a watcher and returns the function that removes it; undefined if there are too many watchers. */
     watch(person: Person, see: Watcher['see'], lost: Watcher['lost']): (() => void) | undefined {
       if (watching >= maxWatchers || closed) return undefined;
       const watcher = { person, see, lost };

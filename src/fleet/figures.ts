@@ -12,10 +12,10 @@ const patienceMs = 10_000;
 const atOnce = 4;
 
 /**
- * The figures of many databases, each with the label `database`. A hundred of them take seconds to read and are scraped
- * every few seconds, so each is read once a minute at most, four at a time, and a scrape that has waited for two
- * seconds gets what is known by then; `collecta_figures_age_seconds` says how old that is. A session is opened for each
- * reading and closed after it.
+ * The figures of many databases, each with the label `database`. Reading a hundred databases takes seconds, and they
+ * are scraped every few seconds. So each database is read at most once a minute, four of them at a time. A scrape that
+ * has waited for two seconds gets the figures that are known by then; `collecta_figures_age_seconds` says how old they
+ * are. A session is opened for each reading and closed after it.
  */
 export function createFigures(log: Log) {
   const known = new Map<string, { figures: Figure[]; readAt: number }>();
@@ -49,7 +49,7 @@ export function createFigures(log: Log) {
   }
 
   return {
-    /** What is known of the databases `served`; those of them that are `awake` are asked where that is old. */
+    /** Returns the known figures of the databases `served`. Those that are `awake` are read again if theirs are old. */
     async current(served: readonly Source[], awake: readonly Source[]): Promise<Figure[]> {
       reading ??= readAll([...awake]).finally(() => {
         reading = undefined;

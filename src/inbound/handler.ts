@@ -4,13 +4,13 @@ import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import type { Log } from '../log.ts';
 import { formToJson, readPayload } from './mapping.ts';
-import { type InboundEndpoint, type Outcome, type Receiver, Unavailable } from './receive.ts';
-import { answerHandshake, type Readable, read, type Sender, verify } from './senders.ts';
+import { type InboundEndpoint, type Outcome, type Receiver, type Repetition, Unavailable } from './receive.ts';
+import { answerHandshake, type Readable, read, type Sender, type Verified, verify, weakDigest } from './senders.ts';
 
-/** One request, as far as inbound looks at it; header names in lower case, several of one name joined by `, `. */
+/** One request. Header names are lower case, and several headers of one name are joined with `, `. */
 export type InboundRequest = {
   method: string;
-  /** The request's target as it came: the path with its query, or a whole URL. */
+  /** The request's target, unchanged: the path with its query, or a URL. */
   target: string;
   headers: Readonly<Record<string, string | undefined>>;
   body: AsyncIterable<Uint8Array> | null;
@@ -21,14 +21,14 @@ export type InboundAnswer = { status: number; headers: Record<string, string>; b
 export type HandlerOptions = {
   receiver: Receiver;
   log: Log;
-  /** How many proxies in front are ours: the address is taken from so far right in X-Forwarded-For. */
+  /** The number of trusted proxies. The client's address is at this place from the right in X-Forwarded-For. */
   trustedProxies?: number;
-  /** 401 and 404 a minute and address (an IPv6 /64), after which everything from there is 429. */
+  /** The number of 401 and 404 per minute and address (or IPv6 /64) after which all its requests get 429. */
   addressLimit?: number;
   now?: () => number;
-  /** Where senders see this server, for those that sign the URL; by default https and the Host header. */
+  /** The URL under which senders see this server, for those that sign it. By default https and the Host header. */
   publicUrl?: string | undefined;
-  /** Bytes of bodies that are read and written at once. */
+  /** The most bytes of bodies that are processed at once. */
   maxBytesInFlight?: number;
 };
 
@@ -61,8 +61,9 @@ class TooLarge extends Error {}
 const sha256 = (data: string | Uint8Array) => createHash('sha256').update(data).digest('hex');
 
 /**
- * Answers `POST /api/webhooks/:moduleSlug/:token`: address limit, route, token, budget and size, then the body: signature,
- * content type, payload, and one call of the database. Never throws but for a request that ends before its body does.
+ * Answers `POST /api/webhooks/:moduleSlug/:token`. First it checks the address limit, the route, the token, the budget
+ * and the size. Then it reads the body, checks signature, content type and payload, and calls the database once. It
+ * throws only if the request ends before its body does.
  */
 export function createInbound({
   receiver,
@@ -156,7 +157,7 @@ export function createInbound({
       bytesInFlight += reserved;
       readable.body = await readBody(request, endpoint.maxBodyBytes);
 
-      // Read before it is verified only where the signature stands inside.
+      // The payload is parsed before it is verified only if it contains the signature.
       const inside = endpoint.signatures?.some(scheme => !scheme.in.startsWith('header:')) ?? false;
       let payload = inside ? readAs(headers, sender, readable.body) : undefined;
       if (typeof payload === 'object' && payload.ok) readable.document = payload.document;
@@ -169,7 +170,7 @@ export function createInbound({
       if (typeof payload === 'string') return refuse(415, payload, { headers: { accept: 'application/json' } });
       if (payload.ok) readable.document = payload.document;
 
-      // An id that the signature covers cannot be changed by whoever captured the request.
+      // Somebody who captured the request cannot change an id that the signature covers.
       const id = verified?.id ?? sender.ids.map(source => read(source, readable)).find(found => found !== undefined);
       const key = id ?? headers['idempotency-key'];
       const isText = sender.ids.some(source => source.startsWith('$') && read(source, readable) === key);
@@ -178,12 +179,10 @@ export function createInbound({
       if (!payload.ok && payload.status === 400) return refuse(400, `${capitalised(payload.reason)}.`);
       const shaken = answerHandshake(sender, method, readable, 'verified');
       if (shaken !== undefined) return plain(shaken);
-      const replayable = verified !== null && verified.id === null && !verified.timed;
-      const { digestSeconds } = endpoint;
-      const repetition = {
+      const repetition: Repetition = {
         keyHash: key === undefined ? null : sha256(key),
         sameBody: id === undefined,
-        bodyDigest: (digestSeconds === null ? replayable : digestSeconds > 0) ? sha256(readable.body) : null,
+        ...digestFor(endpoint, readable, verified, isText),
       };
       const event = sender.event === null ? undefined : read(sender.event, readable);
       const { events } = endpoint;
@@ -192,7 +191,7 @@ export function createInbound({
 
       let outcome = await receiver.receive(endpoint, payload, repetition, ignored);
       if (outcome.status === 409) {
-        // The mapping has changed, and the NOTIFY has not come through yet.
+        // The mapping has changed, and the notification has not arrived yet.
         receiver.forget();
         endpoint = await receiver.find(slug, tokenHash);
         if (!endpoint) return notFound();
@@ -222,6 +221,27 @@ export function createInbound({
   };
 }
 
+/**
+ * The digest that identifies repetitions of this request, and whether this request can itself be a repetition. It
+ * cannot if its signature covers its id, or its time and the payload that contains its id. The digest is that of the
+ * signed text and not of the body, because one signature may be valid for several encodings of a form.
+ */
+function digestFor(
+  { signatures, digestSeconds }: InboundEndpoint,
+  request: Readable,
+  verified: Verified | null,
+  idIsSigned: boolean,
+): Pick<Repetition, 'bodyDigest' | 'checkDigest'> {
+  if (digestSeconds === 0) return { bodyDigest: null, checkDigest: false };
+  const signed = verified?.ok ? verified : null;
+  if (digestSeconds !== null)
+    return { bodyDigest: (!signed?.timed && signed?.digest) || sha256(request.body), checkDigest: true };
+  if (signed === null) return { bodyDigest: null, checkDigest: false };
+  if (signed.id === null && !(signed.timed && idIsSigned))
+    return { bodyDigest: signed.digest ?? sha256(request.body), checkDigest: true };
+  return { bodyDigest: weakDigest(signatures ?? [], request), checkDigest: false };
+}
+
 const plain = (body: string): InboundAnswer => ({
   status: 200,
   headers: {
@@ -232,7 +252,7 @@ const plain = (body: string): InboundAnswer => ({
   body,
 });
 
-/** What was written, or why nothing was, as the sender is told. */
+/** The answer for the sender: what was written, or why nothing was. */
 function answerOutcome({ plan }: InboundEndpoint, outcome: Outcome, ignored: boolean): InboundAnswer {
   if (outcome.status === 202) {
     const results = z
@@ -271,7 +291,7 @@ const resultRow = z.object({
   column: z.string().nullish(),
 });
 
-/** The payload of a body of a content type that the sender uses; else, as text, why it is none. */
+/** The payload of a body, or as text the reason why there is none, for example the content type. */
 function readAs(headers: InboundRequest['headers'], { contentTypes, formField }: Sender, body: Uint8Array) {
   const encoding = headers['content-encoding'];
   if (encoding !== undefined && encoding.toLowerCase() !== 'identity')
@@ -299,8 +319,8 @@ function readAs(headers: InboundRequest['headers'], { contentTypes, formField }:
 }
 
 /**
- * The same as a function over fetch's Request and Response, to be mounted in any server. It must see the path as it
- * came (`/api/webhooks/…`) and the body unread; without `remoteAddress` all requests count as one address's.
+ * The handler as a function from fetch's Request to its Response, for any server. It needs the unchanged path
+ * (`/api/webhooks/…`) and the unread body. Without `remoteAddress` all requests count for one address.
  */
 export function createInboundHandler(options: HandlerOptions) {
   const answer = createInbound(options);
@@ -316,7 +336,9 @@ export function createInboundHandler(options: HandlerOptions) {
   };
 }
 
-/** Reads at most `limit` bytes: what a header announces is believed when it is too much, and never otherwise. */
+/**
+ * Reads at most `limit` bytes. A Content-Length above the limit is refused at once. A smaller one is not trusted.
+ */
 async function readBody({ headers, body }: InboundRequest, limit: number): Promise<Uint8Array> {
   const tooLarge = new TooLarge(`The body is larger than ${limit} bytes.`);
   if (Number(headers['content-length'] ?? 0) > limit) throw tooLarge;
@@ -341,7 +363,7 @@ function clientAddress({ remoteAddress, headers }: InboundRequest, trustedProxie
   return parsed.isIPv4MappedAddress() ? parsed.toIPv4Address().toString() : parsed.parts.slice(0, 4).join(':');
 }
 
-/** Failures a minute and address, in memory; of more than 10,000 addresses the oldest is forgotten. */
+/** Counts failures per minute and address, in memory. Above 10,000 addresses it forgets the oldest. */
 function createAddressLimit(limit: number, now: () => number) {
   const failures = new Map<string, { count: number; until: number }>();
   return {

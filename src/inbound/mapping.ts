@@ -2,7 +2,7 @@ import { JSONPath } from 'jsonpath-plus';
 import { isLosslessNumber, type LosslessNumber, parse, stringify } from 'lossless-json';
 import { z } from 'zod';
 
-/** A JSON document whose numbers are kept as they were written. */
+/** A parsed JSON document whose numbers keep their text. */
 export type Json = null | boolean | string | LosslessNumber | Json[] | { [key: string]: Json };
 
 /** One column of a mapping: a path (with a default or required), or a constant. */
@@ -16,15 +16,17 @@ export type Field = {
   forms: readonly string[];
 };
 
-/** `whole`: the path is looked up in the whole payload ($$), not in one element of a batch. */
+/** With `whole` the path is looked up in the whole payload ($$), not in one element of a batch. */
 export type Mapping = readonly (Field & { tokens: readonly (string | number)[] | null; whole: boolean })[];
 
-/** How a payload becomes records: the columns, and where the elements of a batch stand. */
+/** How a payload becomes records: the columns, and the path of the elements of a batch. */
 export type Plan = { mapping: Mapping; each: string | null; eachAlone: boolean; maxElements: number };
 
 const maxDepth = 64;
 const maxDigits = 1000;
-/** Above what a double can have (e-324), far below what makes PostgreSQL print 131,072 digits. */
+/**
+ * The largest exponent. It is above that of a double (e-324), and far below what makes PostgreSQL print 131,072 digits.
+ */
 const maxExponent = 350;
 const maxKeyLength = 1024;
 
@@ -39,8 +41,8 @@ const fieldRow = z.object({
 });
 
 /**
- * Reads a mapping as `collecta.inbound_fields` gives it, and checks every path again. Throws for a path that is not of
- * the grammar: the database refuses to save one.
+ * Parses a mapping that `collecta.inbound_fields` returned. Throws if a path does not match the grammar; the database
+ * does not store such a path.
  */
 export function compileMapping(fields: unknown): Mapping {
   return z
@@ -53,13 +55,13 @@ export function compileMapping(fields: unknown): Mapping {
     });
 }
 
-/** JSON whose numbers stay as they were written. */
+/** Parses JSON and keeps the text of its numbers. */
 export const parseLossless = (text: string): unknown => parse(text);
 
 /**
- * `$` and then `.name`, `['name']` or `[n]`, at most 16 steps and 512 characters: the grammar of
- * `collecta.inbound_path_steps`. As jsonpath-plus takes them, every name behind its escaping backtick, so that none is
- * a wildcard, union, filter or type to it. Throws for anything else.
+ * Parses a path: `$` and then `.name`, `['name']` or `[n]`, at most 16 steps and 512 characters. This is the grammar of
+ * `collecta.inbound_path_steps`. Returns the tokens for jsonpath-plus, each name after its escaping backtick, so that
+ * it is not read as a wildcard, union, filter or type. Throws for any other text.
  */
 export function pathTokens(path: string): (string | number)[] {
   const steps = /^\$((?:\.[A-Za-z_][A-Za-z0-9_-]*|\['[^'\\^`\p{Cc}]+'\]|\[(?:0|[1-9][0-9]{0,5})\]){0,16})$/u.exec(
@@ -74,11 +76,11 @@ export function pathTokens(path: string): (string | number)[] {
   ];
 }
 
-/** The value at a path, or undefined where there is none. Own members only; of an array only its elements. */
+/** The value at a path; undefined if there is none. It finds only own members of objects and elements of arrays. */
 export function lookUp(document: Json, path: string, tokens: readonly (string | number)[]): Json | undefined {
   if (tokens.length === 1) return document;
   if (!isContainer(document)) return undefined;
-  // Given the tokens, the library parses nothing, and its cache, which it never empties, holds one path.
+  // The library does not parse tokens. Its cache is never emptied, and with tokens it contains only one path.
   JSONPath.cache = { [path]: tokens };
   const results: { value: Json; parent: Json; parentProperty: string | number; hasArrExpr?: boolean }[] = JSONPath({
     path,
@@ -87,13 +89,13 @@ export function lookUp(document: Json, path: string, tokens: readonly (string | 
     resultType: 'all',
   });
   const [found] = results;
-  // A name that is not there and holds a comma is taken for a union after all; a string and a number have members too.
+  // The library takes a missing name with a comma for a union, and finds members of strings and numbers too.
   if (results.length !== 1 || !found || found.hasArrExpr || !isContainer(found.parent)) return undefined;
   if (Array.isArray(found.parent) && !/^\d+$/.test(String(found.parentProperty))) return undefined;
   return found.value;
 }
 
-/** A scalar as text; undefined for anything else, and for null. */
+/** A scalar as text; undefined for null, objects and arrays. */
 export function textOf(value: Json | undefined): string | undefined {
   if (typeof value === 'string') return value;
   if (typeof value === 'boolean') return String(value);
@@ -103,13 +105,15 @@ export function textOf(value: Json | undefined): string | undefined {
 const isContainer = (value: Json): value is Json[] | { [key: string]: Json } =>
   typeof value === 'object' && value !== null && !isLosslessNumber(value);
 
-/** `text` is empty where the body is no JSON (400). */
+/** The payload cannot be read. `text` is empty if the body is not JSON (400). */
 export type Payload = { text: string } & (
   | { ok: true; document: Json }
   | { ok: false; status: 400 | 422; reason: string }
 );
 
-/** A form's fields as an object; of a repeated name an array. The field `only` alone, where it is there, is JSON itself. */
+/**
+ * The fields of a form as JSON: an object, with an array for a repeated name. If the field `only` exists, it is JSON.
+ */
 export function formToJson(bytes: Uint8Array, only: string | null): Uint8Array {
   const form = new URLSearchParams(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   const payload = only === null ? null : form.get(only);
@@ -122,8 +126,9 @@ export function formToJson(bytes: Uint8Array, only: string | null): Uint8Array {
 }
 
 /**
- * Reads a body: UTF-8 without a byte order mark, JSON (RFC 8259) of at most 64 levels, no key twice with different
- * values (400 otherwise), and nothing in it that PostgreSQL's jsonb cannot hold or would blow up (422 otherwise).
+ * Parses a body. It must be UTF-8 without a byte order mark, and JSON (RFC 8259) with at most 64 levels and no key
+ * twice with different values (otherwise 400). It must not contain anything that PostgreSQL's jsonb cannot store, or
+ * would make very large (otherwise 422).
  */
 export function readPayload(bytes: Uint8Array): Payload {
   const refuse = (reason: string): Payload => ({ ok: false, status: 400, reason, text: '' });
@@ -140,12 +145,11 @@ export function readPayload(bytes: Uint8Array): Payload {
   try {
     document = parse(text) as Json;
   } catch (error) {
-    // The parser's messages quote the body.
+    // The parser's messages quote the body, so they are not passed on.
     const { message } = error as Error;
     const position = /position (\d+)/.exec(message)?.[1];
-    return refuse(
-      `the body ${message.startsWith('Duplicate key') ? 'has a key twice with different values' : 'is not JSON'}${position ? `, at character ${position}` : ''}`,
-    );
+    const reason = message.startsWith('Duplicate key') ? 'has a key twice with different values' : 'is not JSON';
+    return refuse(`the body ${reason}${position ? `, at character ${position}` : ''}`);
   }
   const reason = whyUnstorable(document, '$');
   return reason ? { ok: false, status: 422, reason, text } : { ok: true, document, text };
@@ -185,7 +189,7 @@ function whyUnstorable(value: Json, path: string): string | undefined {
     return undefined;
   }
   for (const key of Object.keys(value)) {
-    // Only a plain name is repeated to the sender.
+    // Only a plain name is included in the answer to the sender.
     const at = `${path}${/^[A-Za-z_][\w-]{0,63}$/.test(key) ? `.${key}` : '[…]'}`;
     if (key.length > maxKeyLength) return `${path} has a key of more than ${maxKeyLength} characters`;
     const reason = whyBadText(key, `a key of ${path}`) ?? whyUnstorable(value[key]!, at);
@@ -199,11 +203,11 @@ function whyBadText(text: string, at: string): string | undefined {
   return /\p{Surrogate}/u.test(text) ? `${at} holds half of a surrogate pair` : undefined;
 }
 
-/** The mapped values as a JSON object for each record, digit for digit; or what keeps them from being mapped. */
+/** The mapped values, as one JSON object per record with all digits; or why they cannot be mapped. */
 export type Mapped = { elements: string[]; problem: string | null; column: string | null };
 type MappedRecord = { values: string; problem: string | null; column: string | null };
 
-/** Maps a payload to the records that a plan makes of it. Elements of a batch are told apart by number, from 0. */
+/** Maps a payload to records. Elements of a batch are numbered from 0. */
 export function mapPayload({ mapping, each, eachAlone, maxElements }: Plan, document: Json): Mapped {
   const refuse = (problem: string): Mapped => ({ elements: [], problem, column: null });
   if (each === null) {
@@ -231,7 +235,7 @@ function readsAll(mapping: Mapping, document: Json[]): boolean {
   return document.every((_, place) => read.has(place));
 }
 
-/** Evaluates a mapping: a missing path takes its default, else leaves its column out; an explicit null is null. */
+/** Evaluates a mapping. For a missing path it uses the default, or leaves the column out. An explicit null is null. */
 function mapRecord(mapping: Mapping, element: Json, document: Json): MappedRecord {
   const members: string[] = [];
   let found = false;
@@ -252,13 +256,13 @@ function mapRecord(mapping: Mapping, element: Json, document: Json): MappedRecor
   return { values, problem: null, column: null };
 }
 
-/** A value in the form that "as" says; what is not of that form stays as it is, for PostgreSQL to refuse. */
+/** Converts a value as "as" says. A value that does not have that form stays as it is, and PostgreSQL refuses it. */
 function formed(value: Json, forms: readonly string[]): Json {
   if (value === '' && forms.includes('empty_as_null')) return null;
   const unit = forms.find(form => form.startsWith('epoch_'));
   const [, sign, whole = '', fraction = ''] = /^(-?)(\d{1,15})(?:\.(\d+))?$/.exec(textOf(value) ?? '') ?? [];
   if (!unit || whole === '') return value;
-  // In microseconds, exactly; a double would lose some of them.
+  // The time is computed in whole microseconds, because a double would lose some of them.
   const scale = unit === 'epoch_seconds' ? 6 : 3;
   const micros = BigInt(`${sign}${whole}${fraction.padEnd(scale, '0').slice(0, scale)}`);
   const rest = ((micros % 1_000_000n) + 1_000_000n) % 1_000_000n;

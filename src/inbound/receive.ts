@@ -1,4 +1,4 @@
-import { setTimeout as pause } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
@@ -14,24 +14,28 @@ import {
 } from './mapping.ts';
 import { type Sender, type SenderKey, senderKey, senderRow } from './senders.ts';
 
-/** An inbound endpoint as the database has it, ready to be used. */
+/** An inbound endpoint, read from the database and prepared for use. */
 export type InboundEndpoint = {
   id: string;
   mappingVersion: number;
   plan: Plan;
   sender: Sender;
-  /** The signatures of the sender that are accepted here; none where none is asked for. */
+  /** The sender's signatures that are accepted; null if no signature is required. */
   signatures: Sender['signatures'] | null;
   keys: SenderKey[];
   maxBodyBytes: number;
   rateLimit: number;
-  /** Events that become records; null: all but the sender's ignored ones. */
+  /** The events that become records. Null: all except those that the sender's row ignores. */
   events: string[] | null;
-  /** How long a body's digest is remembered; null: as the signature needs. */
+  /** How long a body's digest is stored. Null: as long as the signature requires. */
   digestSeconds: number | null;
-  /** Requests of this endpoint that are being read or written. */
-  inFlight: number;
-  /** Until then (of `now`) its rate budget is used up: no need to ask. */
+  /** Whether several requests may be written in one transaction. */
+  grouped: boolean;
+  /** Requests that wait until the previous group is written. */
+  queue: Ordinary[];
+  /** When, by `now`, writing of the current group began; null if none is being written. */
+  writingSince: number | null;
+  /** Until when, by `now`, the rate budget is used up. Until then the database is not asked. */
   usedUpUntil: number;
 };
 
@@ -50,9 +54,10 @@ const endpointRow = planRow.extend({
   rateLimit: z.number(),
   events: z.array(z.string()).nullable(),
   digestSeconds: z.number().nullable(),
+  grouped: z.boolean(),
   sender: senderRow,
 });
-/** A mapping's constants keep their digits, so its part of the JSON is read apart from the rest. */
+/** The mapping is parsed separately from the rest of the JSON, so that its constants keep their digits. */
 const compilePlan = (text: string, { each, eachAlone, maxElements }: z.infer<typeof planRow>): Plan => ({
   mapping: compileMapping((parseLossless(text) as { fields: unknown }).fields),
   each,
@@ -78,10 +83,10 @@ const retryRow = z.object({
   body: z.string(),
 });
 
-/** What `collecta.receive_inbound` answered; `status` null: a retry that another process has run. */
+/** The answer of `collecta.receive_inbound`. `status` is null for a retry that another process has run. */
 export type Outcome = z.infer<typeof outcomeRow>;
 
-/** The database cannot be asked now, or not in time. */
+/** The database does not answer now, or did not answer in time. */
 export class Unavailable extends Error {
   override readonly name = 'Unavailable';
 }
@@ -90,19 +95,22 @@ export type ReceiverOptions = {
   sql: Query;
   log: Log;
   now?: () => number;
-  /** Connections of the pool: no more calls are sent at once. */
+  /** The number of connections of the pool. At most so many calls are sent at once. */
   connections?: number;
-  /** Longest wait for one call: half of it for a connection, half for the answer. */
+  /** The longest wait for one call: half of it for a connection, and half for the answer. */
   deadlineMs?: number;
-  /** Requests that may wait for a connection; more are told to come again. */
+  /** How many requests may wait for a connection. Further ones are refused with Unavailable. */
   maxWaiting?: number;
-  /** COLLECTA_SECRET_KEY, where secrets are sealed. */
+  /** COLLECTA_SECRET_KEY, if secrets are sealed. */
   secretKey?: string | undefined;
-  /** How long an endpoint is used without looking whether it changed; NOTIFY makes it shorter. */
+  /** How long an endpoint is cached. A notification ends this earlier. */
   maxAgeMs?: number;
 };
 
-/** 08 and the driver's own codes: no connection; 40, 55P03: others in the way; 25006: a standby; 53, 57, 58: the server is short of something. */
+/**
+ * SQLSTATEs after which the sender should try again. 08 and the driver's own codes: no connection. 40 and 55P03: a
+ * conflict with other sessions. 25006: a standby. 53, 57 and 58: the server lacks resources.
+ */
 const temporary = /^(08|40|53|57|58|25006|55P03|E[A-Z_]+$|CONNECT)/;
 const maxTries = 3;
 const maxCached = 1000;
@@ -110,10 +118,64 @@ const maxCached = 1000;
 const map = (plan: Plan, payload: Payload): Mapped =>
   payload.ok ? mapPayload(plan, payload.document) : { elements: [], problem: payload.reason, column: null };
 
-/** By what a repetition of a request is known, as SHA-256 in hexadecimal. */
-export type Repetition = { keyHash: string | null; sameBody: boolean; bodyDigest: string | null };
+/** A request that makes one record and needs nothing special; its id is undefined where it does after all. */
+type Ordinary = {
+  values: string;
+  text: string;
+  keyHash: string | null;
+  bodyDigest: string | null;
+  checkDigest: boolean;
+  resolve: (recordId: string | undefined) => void;
+  reject: (error: unknown) => void;
+};
 
-/** The database's side of inbound: endpoints, cached; one call a request; kept requests run again; refusals counted. */
+/** The most requests, and the most characters, that are written in one transaction. */
+const maxGroup = 32;
+const maxGroupLength = 1024 * 1024;
+/** If writing a group takes longer, it probably waits for a lock. Then the next group does not wait for it. */
+const patienceMs = 50;
+
+/** What identifies a repetition of a request. Hashes are SHA-256 in hexadecimal. */
+export type Repetition = {
+  keyHash: string | null;
+  sameBody: boolean;
+  bodyDigest: string | null;
+  /**
+   * Whether a request with the same digest counts as a repetition. Otherwise the digest is only stored for later ones.
+   */
+  checkDigest: boolean;
+};
+
+const accepted = (recordId: string): Outcome => ({
+  status: 202,
+  record_id: recordId,
+  results: null,
+  kept_as: null,
+  reason: null,
+  column_name: null,
+  retry_after: null,
+});
+
+/** Takes the first requests of a queue that can be written together. A repetition waits for the request it repeats. */
+function takeGroup({ grouped, queue }: InboundEndpoint): Ordinary[] {
+  const seen = new Set<string>();
+  let length = 0;
+  let size = 0;
+  for (const { text, values, keyHash, bodyDigest } of queue) {
+    const hashes = [keyHash, bodyDigest].filter(hash => hash !== null);
+    length += text.length + values.length;
+    if (size > 0 && (!grouped || size === maxGroup || length > maxGroupLength || hashes.some(hash => seen.has(hash))))
+      break;
+    for (const hash of hashes) seen.add(hash);
+    size++;
+  }
+  return queue.splice(0, size);
+}
+
+/**
+ * Calls the database for inbound. It caches endpoints, makes one call per request, runs stored requests again, and
+ * counts refusals.
+ */
 export function createReceiver({
   sql,
   log,
@@ -130,7 +192,7 @@ export function createReceiver({
   const waiting = new Set<() => void>();
   let free = connections;
 
-  /** Comes back when a connection is free, whose turn it then is; throws when none comes free in time. */
+  /** Resolves when it is this request's turn to use a connection. Throws Unavailable if that takes too long. */
   async function takeConnection(): Promise<void> {
     if (free > 0) {
       free--;
@@ -157,8 +219,9 @@ export function createReceiver({
   }
 
   /**
-   * Runs one query within the deadline. One that got no connection was never sent; the database itself gives up a sent
-   * one, whose waits for locks are bounded: so nothing is written after it was answered with 503, but for a server that hangs.
+   * Runs one query within the deadline. A query that got no connection in time is not sent. A query that was sent is
+   * ended by the database, which limits its waits for locks. So nothing is written after an answer of 503, unless the
+   * server hangs.
    */
   async function ask<T>(query: () => PromiseLike<Iterable<unknown>>, row: z.ZodType<T>): Promise<T[]> {
     await takeConnection();
@@ -177,7 +240,7 @@ export function createReceiver({
     }
   }
 
-  /** The active endpoint behind a slug and a token's SHA-256 in hexadecimal. What is not found is not remembered. */
+  /** The active endpoint for a slug and the SHA-256 of a token in hexadecimal. Only endpoints that exist are cached. */
   async function find(slug: string, tokenHash: string): Promise<InboundEndpoint | undefined> {
     const key = `${slug}/${tokenHash}`;
     const cached = cache.get(key);
@@ -189,7 +252,8 @@ export function createReceiver({
     );
     if (!found?.endpoint) return undefined;
     const row = endpointRow.parse(JSON.parse(found.endpoint));
-    const { id, mappingVersion, sender, maxBodyBytes, rateLimit, events, digestSeconds, requireSignature } = row;
+    const { id, mappingVersion, sender, maxBodyBytes, rateLimit, events, digestSeconds, requireSignature, grouped } =
+      row;
     const keys = openSecrets(row);
     const standard = sender.signatures.filter(scheme => scheme.id !== undefined && scheme.timestamp !== undefined);
     const before = cached?.endpoint.id === id ? cached.endpoint : undefined;
@@ -209,7 +273,9 @@ export function createReceiver({
       rateLimit,
       events,
       digestSeconds,
-      inFlight: 0,
+      grouped,
+      queue: [],
+      writingSince: null,
       usedUpUntil: before?.usedUpUntil ?? 0,
     };
     if (cache.size >= maxCached) cache.delete(cache.keys().next().value!);
@@ -237,10 +303,13 @@ export function createReceiver({
     requestId: string | null;
   };
 
-  /** One transaction: rate budget, idempotency key, record and kept request. Deadlocks are tried again, then kept. Throws Unavailable. */
+  /**
+   * Runs one transaction: rate budget, idempotency key, record and stored request. After a deadlock it tries again; if
+   * that fails too, the request is stored as failed. Throws Unavailable.
+   */
   async function write(call: Call): Promise<Outcome> {
     const { endpointId, mappingVersion, batch, mapped, text, repetition, ignored = false, requestId } = call;
-    const { keyHash = null, sameBody = false, bodyDigest = null } = repetition ?? {};
+    const { keyHash = null, sameBody = false, bodyDigest = null, checkDigest = true } = repetition ?? {};
     const elements = batch ? `[${mapped.elements.join(',')}]` : (mapped.elements[0] ?? '{}');
     for (let attempt = 1; ; attempt++) {
       try {
@@ -249,19 +318,77 @@ export function createReceiver({
               from collecta.receive_inbound(${endpointId}, ${mappingVersion},
                 case when ${batch} then array(select e from json_array_elements(${elements}::text::json) e)
                   else array[${elements}::text::json] end, ${text}, ${keyHash}, ${sameBody},
-                ${bodyDigest}, ${ignored}, ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries})`,
+                ${bodyDigest}, ${ignored}, ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries},
+                ${checkDigest})`,
           outcomeRow,
         );
         return outcome!;
       } catch (error) {
-        // 23505: under REPEATABLE READ by default, a repeated key is seen only by its index.
+        // 23505: if the default is REPEATABLE READ, only the unique index sees that a key is repeated.
         if (attempt >= maxTries || !/^(40|23505)/.test((error as { code?: string }).code ?? '')) throw error;
         await pause(Math.random() * 20 * 2 ** attempt);
       }
     }
   }
 
-  /** Maps a payload and writes it; one that cannot be mapped is kept. Throws Unavailable. */
+  /**
+   * Writes an ordinary request in a group with others of its endpoint. The record's id; undefined if it is not
+   * ordinary.
+   */
+  function accept(
+    endpoint: InboundEndpoint,
+    request: Omit<Ordinary, 'resolve' | 'reject'>,
+  ): Promise<string | undefined> {
+    return new Promise((resolve, reject) => {
+      endpoint.queue.push({ ...request, resolve, reject });
+      const { grouped, writingSince } = endpoint;
+      if (!grouped || writingSince === null || now() - writingSince > patienceMs) writeQueue(endpoint);
+    });
+  }
+
+  /** Writes the waiting requests in groups until none is left. */
+  async function writeQueue(endpoint: InboundEndpoint): Promise<void> {
+    while (endpoint.queue.length > 0) {
+      const since = now();
+      endpoint.writingSince = since;
+      // Senders that were answered together send again together. The first request waits for the others that have come.
+      if (endpoint.grouped) await nextTurn();
+      const group = takeGroup(endpoint);
+      if (group.length === 0) break;
+      try {
+        const recordIds = await writeGroup(endpoint, group);
+        for (const [place, { resolve }] of group.entries()) resolve(recordIds?.[place]);
+      } catch (error) {
+        for (const { reject } of group) reject(error);
+      }
+      if (endpoint.writingSince !== since) return;
+    }
+    endpoint.writingSince = null;
+  }
+
+  async function writeGroup({ id, mappingVersion }: InboundEndpoint, group: Ordinary[]): Promise<string[] | null> {
+    const column = (value: (request: Ordinary) => string | null) => {
+      const values = group.map(value);
+      return values.some(each => each !== null) ? values : null;
+    };
+    try {
+      const [row] = await ask(
+        () => sql`select collecta.accept_inbound(${id}, ${mappingVersion},
+          ${column(({ values }) => values)}::text[]::json[], ${column(({ text }) => text)}::text[],
+          ${column(({ keyHash }) => keyHash)}::text[], ${column(({ bodyDigest }) => bodyDigest)}::text[],
+          ${column(({ bodyDigest, checkDigest }) => (checkDigest ? bodyDigest : null))}::text[]) as ids`,
+        z.object({ ids: z.array(z.string()).nullable() }),
+      );
+      return row!.ids;
+    } catch (error) {
+      // Nothing was written. Each request is written alone to find out which one fails, and why.
+      const { code = '' } = error as { code?: string };
+      if (error instanceof Unavailable && !/^(40|55P03)/.test(code)) throw error;
+      return null;
+    }
+  }
+
+  /** Maps a payload and writes it. A payload that cannot be mapped is stored as failed. Throws Unavailable. */
   async function receive(
     endpoint: InboundEndpoint,
     payload: Payload,
@@ -269,11 +396,18 @@ export function createReceiver({
     ignored: boolean,
   ): Promise<Outcome> {
     const { id, mappingVersion, plan } = endpoint;
+    const mapped = ignored ? { elements: [], problem: null, column: null } : map(plan, payload);
+    if (!ignored && plan.each === null && mapped.problem === null) {
+      const { keyHash, bodyDigest, checkDigest } = repetition;
+      const request = { values: mapped.elements[0]!, text: payload.text, keyHash, bodyDigest, checkDigest };
+      const recordId = await accept(endpoint, request);
+      if (recordId !== undefined) return accepted(recordId);
+    }
     const outcome = await write({
       endpointId: id,
       mappingVersion,
       batch: plan.each !== null,
-      mapped: ignored ? { elements: [], problem: null, column: null } : map(plan, payload),
+      mapped,
       text: payload.text,
       repetition,
       ignored,
@@ -283,13 +417,14 @@ export function createReceiver({
     return outcome;
   }
 
-  /** Runs requests that `collecta.retry_inbound` queued, oldest first, until none is left that could be run. */
+  /** Runs the requests that `collecta.retry_inbound` queued, oldest first, until none is left that can be run. */
   async function runRetries(signal: AbortSignal): Promise<void> {
     for (let ran = 1; ran > 0 && !signal.aborted; ) {
       ran = 0;
       const rows = await ask(
         () =>
-          sql`select request_id, inbound_endpoint_id, mapping_version, mapping::text, body from collecta.next_inbound_retries()`,
+          sql`select request_id, inbound_endpoint_id, mapping_version, mapping::text, body
+            from collecta.next_inbound_retries()`,
         retryRow,
       );
       for (const row of rows) {
@@ -312,7 +447,7 @@ export function createReceiver({
     }
   }
 
-  /** Counts a request that is refused without being kept. */
+  /** Counts a request that is refused and not stored. */
   function refused(endpointId: string, status: number): void {
     const key = `${endpointId} ${status}`;
     const count = refusals.get(key) ?? { inbound_endpoint_id: endpointId, status, requests: 0 };
@@ -320,7 +455,9 @@ export function createReceiver({
     refusals.set(key, count);
   }
 
-  /** Writes the refusals counted since the last time, and lets the database drop what is past its retention. */
+  /**
+   * Writes the refusals counted since the last call, and makes the database delete what is older than its retention.
+   */
   async function maintain(): Promise<void> {
     const counted = [...refusals.values()];
     refusals.clear();

@@ -34,10 +34,15 @@ export const senderRow = z.object({
 export type Sender = z.infer<typeof senderRow>;
 type Signature = z.infer<typeof signature>;
 
-/** A secret, prepared once; a `KeyObject` prints nothing of it. `plain` is its SHA-256, for secrets sent as they are. */
+/**
+ * A secret, prepared once. A `KeyObject` does not show the secret if it is logged. `plain` is the SHA-256 of the
+ * secret, for senders that send the secret itself.
+ */
 export type SenderKey = { text: KeyObject; base64: KeyObject; plain: Buffer };
 
-/** What a source may read of a request. `document` is undefined before the body is parsed, or where it is no payload. */
+/**
+ * What a source can read of a request. `document` is undefined until the body is parsed, and if it is not a payload.
+ */
 export type Readable = {
   headers: Readonly<Record<string, string | undefined>>;
   query: URLSearchParams;
@@ -49,7 +54,10 @@ export type Readable = {
 
 const digest = (text: string) => createHash('sha256').update(text).digest();
 
-/** Throws for bad base64 after `whsec_` only where the sender's keys are base64: Stripe's secrets look so and are text. */
+/**
+ * Prepares a secret. Throws for bad base64 after `whsec_`, but only if the sender's keys are base64: Stripe's secrets
+ * begin with `whsec_` too, and are text.
+ */
 export function senderKey(secret: string, { signatures }: Sender): SenderKey {
   const text = createSecretKey(Buffer.from(secret, 'utf8'));
   const plain = digest(secret);
@@ -63,7 +71,7 @@ export function senderKey(secret: string, { signatures }: Sender): SenderKey {
 
 const paths = new Map<string, { base: (string | number)[]; rest: (string | number)[] | null }>();
 
-/** All values at `header:<name>`, `query:<name>` or a path, in which one `[*]` stands for any element of an array. */
+/** All values of a source: `header:<name>`, `query:<name>`, or a path in which one `[*]` stands for all elements. */
 function readAll(source: string, { headers, query, document }: Readable): string[] {
   const [, kind, name] = /^(header|query):(.*)$/s.exec(source) ?? [];
   if (kind) return [kind === 'header' ? headers[name!] : (query.get(name!) ?? undefined)].filter(v => v !== undefined);
@@ -78,17 +86,17 @@ function readAll(source: string, { headers, query, document }: Readable): string
   const { base, rest } = path;
   const found = lookUp(document, source, base);
   if (rest === null) return [textOf(found)].filter(v => v !== undefined);
-  // Of elements that lack it, an empty text: each of them has to be as it should.
+  // An element without the value gives an empty text, so that the check of all elements fails.
   return Array.isArray(found) ? found.map(element => textOf(lookUp(element, source, rest)) ?? '') : [];
 }
 
-/** The first value at a source. */
+/** The first value of a source. */
 export const read = (source: string, request: Readable): string | undefined => readAll(source, request)[0];
 
 /** Whether a source can be read before the body is. */
 const isEarly = (source: string) => /^(header|query):/.test(source);
 
-/** Fields of a form as Twilio signs them: sorted by name, name and value with nothing between, repeated ones once. */
+/** The fields of a form as Twilio signs them: sorted by name, each name followed by its value, repeated fields once. */
 function sortedForm(body: Uint8Array): string {
   const fields = new URLSearchParams(Buffer.from(body).toString('utf8'));
   return [...new Set(fields.keys())]
@@ -97,7 +105,7 @@ function sortedForm(body: Uint8Array): string {
     .join('');
 }
 
-/** A template's parts: text as it stands, and what each {placeholder} is. */
+/** Fills a template. Returns its parts: literal text, and the value of each {placeholder}. */
 function fill(template: string, request: Readable, named: Record<string, string | undefined>): (string | Uint8Array)[] {
   return template.split(/(\{[^}]+\})/).map(part => {
     const name = /^\{(.+)\}$/s.exec(part)?.[1];
@@ -120,11 +128,15 @@ function decode(text: string, { encoding, hash }: Signature): Buffer | undefined
   return bytes.length === length && bytes.toString('base64') === text ? bytes : undefined;
 }
 
-export type Verified = { ok: true; id: string | null; timed: boolean } | { ok: false; reason: string };
+/** The result of a verification. `digest` is the SHA-256 of the signed text; null if the secret itself was sent. */
+export type Verified =
+  | { ok: true; id: string | null; timed: boolean; digest: string | null }
+  | { ok: false; reason: string };
 
 /**
- * Whether any of the sender's signatures holds, over the raw bytes and by any of the keys, compared in constant time.
- * Ages are judged by the clock of this process. `id` is the request's id where the signature covers it.
+ * Checks whether any of the sender's signatures is valid, over the raw bytes and with any of the keys, and compares in
+ * constant time. Timestamps are compared with the clock of this process. `id` is the request's id if the signature
+ * covers it.
  */
 export function verify(
   signatures: readonly Signature[],
@@ -154,7 +166,7 @@ function verifyOne(
   const refuse = (reason: string): Verified => ({ ok: false, reason });
   if (scheme.encoding === 'plain') {
     const right = given.every(value => keys.some(({ plain }) => timingSafeEqual(digest(value), plain)));
-    return right ? { ok: true, id: null, timed: false } : refuse(`${name} does not match`);
+    return right ? { ok: true, id: null, timed: false, digest: null } : refuse(`${name} does not match`);
   }
   const items = scheme.separator ? given[0]!.split(scheme.separator).map(item => item.trim()) : [given[0]!];
   const inside = scheme.timestamp?.startsWith('signature:') ? scheme.timestamp.slice('signature:'.length) : undefined;
@@ -184,10 +196,31 @@ function verifyOne(
     const expected = mac.digest();
     return candidates.some(bytes => timingSafeEqual(bytes, expected));
   });
-  return matches ? { ok: true, id: id ?? null, timed: timestamp !== undefined } : refuse(`${name} does not match`);
+  return matches
+    ? { ok: true, id: id ?? null, timed: timestamp !== undefined, digest: digestOf(message) }
+    : refuse(`${name} does not match`);
 }
 
-/** The answer to a handshake that this request is, as text; undefined where it is none. Before the body is read only what needs none of it is looked at. */
+function digestOf(message: (string | Uint8Array)[]): string {
+  const hash = createHash('sha256');
+  for (const part of message) hash.update(part);
+  return hash.digest('hex');
+}
+
+/**
+ * The digest of what a signature without id and time covers. Somebody who captured a request can repeat it with only
+ * such a signature and leave the other headers out; this digest identifies that repetition. Null if no such signature
+ * is accepted.
+ */
+export function weakDigest(signatures: readonly Signature[], request: Readable): string | null {
+  const weak = signatures.find(({ id, timestamp, encoding }) => !id && !timestamp && encoding !== 'plain');
+  return weak ? digestOf(fill(weak.signed, request, {})) : null;
+}
+
+/**
+ * The text that answers this request if it is a handshake; undefined if it is not. Before the body is read, only
+ * handshakes that need nothing of it are checked.
+ */
 export function answerHandshake(
   { handshakes }: Sender,
   method: string,

@@ -11,16 +11,16 @@ import { countInbound } from '../metrics.ts';
 import { createInbound, type InboundAnswer, type InboundRequest, problem } from './handler.ts';
 import { createReceiver } from './receive.ts';
 
-/** Longer than any pause between two packets of a client that means well. */
+/** Longer than the pauses between two packets of an honest client. */
 const lingerMs = 1000;
 const maintainEveryMs = 10_000;
-/** Of a database that may be idle for long. */
+/** The same for a database that may be idle for a long time. */
 const idleUpkeepMs = 600_000;
 const connections = 10;
 
 type Answer = (request: InboundRequest) => Promise<InboundAnswer>;
 
-/** The settings inbound needs of all. */
+/** The settings that inbound uses. */
 export type ReceiveConfig = Pick<
   Config,
   'databaseUrl' | 'listenUrl' | 'host' | 'port' | 'trustedProxies' | 'pollIntervalMs' | 'stopTimeoutMs'
@@ -31,15 +31,16 @@ export type InboundOptions = { rest?: Rest | undefined; idle?: boolean; listens?
 /** Inbound of one database. */
 export type Inbound = {
   answer: Answer;
-  /** Something has changed in the database: endpoints are read anew, and requests that wait for a retry are run. */
+  /** Says that the database has changed. Endpoints are read again, and requests that wait for a retry are run. */
   changed(): void;
   close(): Promise<void>;
 };
 
 /**
- * Opens inbound of a database that is installed. `idle`: it may be idle for long, so it keeps no session open then, and
- * looks every ten minutes for what it was not told of. `listens: false`: somebody else listens and calls `changed`. With
- * `rest` it is idle, does not listen, and looks when its longest time has passed and when it is told that there is work.
+ * Opens inbound for a database in which collecta is installed. With `idle`, the database may be idle for a long time,
+ * so it keeps no session open, and checks every ten minutes for changes of which it was not notified. With
+ * `listens: false` the caller listens and calls `changed`. With `rest` it is idle and does not listen, and checks when
+ * the longest rest has passed and when it is told that there is work.
  */
 export function openInbound(
   config: Pick<
@@ -62,7 +63,7 @@ export function openInbound(
   const listener = listens
     ? connect(config.listenUrl, { max: 1, idle_timeout: 0, purpose: 'receive listen' })
     : undefined;
-  // Comes back by itself after a lost connection; until then, and behind a pooler, the cache's age is the guarantee.
+  // The listener reconnects by itself. Until then, and behind a pooler, changes are seen when the cache expires.
   listener?.listen('collecta_inbound', changed, changed).catch(error => {
     log.warn('inbound hears no notifications', { code: (error as { code?: string }).code });
   });
@@ -104,7 +105,7 @@ export function openInbound(
       ? answer
       : async request => {
           const answered = await answer(request);
-          // What was written may have to be delivered.
+          // The written rows may cause deliveries.
           if (answered.status < 300) rest.noteWork();
           return answered;
         },
@@ -120,8 +121,9 @@ export function openInbound(
 }
 
 /**
- * Serves `answer` on the host and port until `signal` aborts: then it takes no more connections, finishes the requests it has
- * (within `stopTimeoutMs`), and comes back. `onListening` is told the port. Throws if the port cannot be had.
+ * Serves `answer` on the host and port until `signal` aborts. Then it accepts no more connections, finishes the
+ * requests under way within `stopTimeoutMs`, and resolves. `onListening` gets the port. Throws if the port cannot be
+ * opened.
  */
 export async function serveInbound(
   { host, port: wanted, stopTimeoutMs }: Pick<ReceiveConfig, 'host' | 'port' | 'stopTimeoutMs'>,
@@ -149,7 +151,10 @@ export async function serveInbound(
   }
 }
 
-/** Serves inbound of one database, from when it is installed until `signal` aborts. Throws if the port cannot be had. */
+/**
+ * Serves inbound of one database until `signal` aborts. It waits until collecta is installed. Throws if the port cannot
+ * be opened.
+ */
 export async function receive(
   config: ReceiveConfig,
   log: Log,
@@ -178,7 +183,10 @@ async function stop(server: ReturnType<typeof createServer>, timeoutMs: number):
   clearTimeout(timer);
 }
 
-/** `node:http` with inbound's limits on time and headers: on Deno too, whose own server has no time limit for headers. */
+/**
+ * A server of `node:http` with inbound's limits on time and headers. Deno uses it too, because Deno's own server has no
+ * time limit for headers.
+ */
 export function createInboundServer(answer: Answer, log: Log, onAnswer: (status: number) => void = countInbound) {
   const server = createServer({
     headersTimeout: 10_000,
@@ -192,7 +200,7 @@ export function createInboundServer(answer: Answer, log: Log, onAnswer: (status:
     serve(answer, request, response, onAnswer).catch(error => {
       const { code } = error as { code?: string };
       log[code === 'ECONNRESET' ? 'debug' : 'error']('inbound request ended early', { code });
-      if (!response.headersSent && !request.destroyed) send(request, response, problem(503, 'Something went wrong.'));
+      if (!response.headersSent && !response.destroyed) send(request, response, problem(503, 'Something went wrong.'));
     });
   });
   return server;
@@ -206,7 +214,7 @@ async function serve(
 ): Promise<void> {
   const headers: Record<string, string> = {};
   for (let i = 0; i < request.rawHeaders.length; i += 2) {
-    // Not request.headers, which drops all but the first of some names: two content types are no content type.
+    // request.headers would keep only the first of some repeated headers. Two content types must not count as one.
     const name = request.rawHeaders[i]!.toLowerCase();
     const value = request.rawHeaders[i + 1]!;
     headers[name] = Object.hasOwn(headers, name) ? `${headers[name]}, ${value}` : value;
@@ -224,7 +232,7 @@ async function serve(
 
 function send(request: IncomingMessage, response: ServerResponse, { status, headers, body }: InboundAnswer): void {
   const unread = !request.complete;
-  // All 404 alike, whether the body came in before the answer or not.
+  // All answers of 404 are alike, whether the body was read before or not.
   const close = unread || status === 404;
   response.writeHead(status, {
     ...headers,
@@ -235,7 +243,8 @@ function send(request: IncomingMessage, response: ServerResponse, { status, head
     response.end(body);
     return;
   }
-  // What the client still sends is thrown away for a moment: closed at once, it would lose the answer to a reset.
+  // The rest of the body is read and thrown away for a moment. If the connection were closed at once, a reset could
+  // make the client lose the answer.
   response.write(body);
   const finish = () => response.end(() => request.socket.destroy());
   const timer = setTimeout(finish, lingerMs);

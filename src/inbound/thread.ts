@@ -9,8 +9,9 @@ type Start = { collectaInbound: ReceiveConfig; logLevel: Config['logLevel'] };
 type Message = { listening: number } | { answered: [status: number, times: number][] } | { done: true };
 
 /**
- * As `receive`, on a thread of its own: reading and parsing large bodies takes no time from deliveries in the same process.
- * Comes back when `signal` has aborted and everything under way is done. Throws what ended the thread.
+ * Does what `receive` does, in its own thread, so that reading and parsing large bodies does not delay deliveries in
+ * the same process. Resolves when `signal` has aborted and everything under way is done. Throws the error that ended
+ * the thread.
  */
 export async function receiveInThread(
   { logLevel, ...config }: ReceiveConfig & Pick<Config, 'logLevel'>,
@@ -58,7 +59,7 @@ async function serveInThread({ collectaInbound: config, logLevel }: Start, port:
     clearInterval(flushing);
     flush();
   }
-  // Only then: its parent ends the thread at once.
+  // This message comes last, because the parent ends the thread at once.
   send({ done: true });
 }
 

@@ -3,16 +3,16 @@ import { createGuard, type Guard } from '../outbound/destination.ts';
 
 const atOnce = 16;
 
-/** One URL a line, blank lines left out: what `check-url` reads from standard input. */
+/** Reads URLs, one per line, and skips blank lines. */
 export async function* readUrls(input: NodeJS.ReadableStream): AsyncGenerator<string> {
   for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY }))
     if (line.trim() !== '') yield line.trim();
 }
 
 /**
- * Judges URLs as the runner would, without connecting to anything but a DNS server. Writes one line for each, in the
- * order given: `allowed` or `blocked`, the URL, its addresses (`-` where none is known), the reason. Returns the exit
- * status: 1 if any is blocked.
+ * Checks URLs by the runner's rules, and connects to nothing but a DNS server. Writes one line for each URL, in the
+ * same order: `allowed` or `blocked`, the URL, its addresses (`-` if none is known), and the reason if it is blocked.
+ * Returns the exit status: 1 if a URL is blocked.
  */
 export async function checkUrls(
   urls: Iterable<string> | AsyncIterable<string>,
@@ -39,7 +39,7 @@ export async function checkUrls(
   return status;
 }
 
-/** `collecta-webhooks check-url`: the same over a guard made from the configuration. Throws for a malformed one. */
+/** Does what `checkUrls` does, with a guard for the configuration. Throws if the configuration is malformed. */
 export function checkUrl(
   config: { allowHttp: boolean; allowDestinations: readonly string[]; dnsServers: readonly string[] },
   urls: Iterable<string> | AsyncIterable<string>,

@@ -8,9 +8,10 @@ import { createGuard } from '../outbound/destination.ts';
 import { createWakeup } from '../outbound/wakeup.ts';
 import { createKeyring } from '../secrets/keyring.ts';
 
-type Tell = (verdict: 'ok' | 'note' | 'FAIL', what: string, hint?: string) => void;
+/** Prints the result of one check. */
+type Tell = (verdict: 'ok' | 'note' | 'FAIL', finding: string, hint?: string) => void;
 
-/** What a process needs that delivers or receives. */
+/** Checks what a process needs that delivers or receives. */
 async function checkRunner(config: Config, sql: Sql, tell: Tell): Promise<void> {
   await sql`select collecta.check_installation(${config.environment ?? null})`.then(
     () => tell('ok', 'this is the database that collecta was installed in'),
@@ -46,12 +47,14 @@ async function checkRunner(config: Config, sql: Sql, tell: Tell): Promise<void> 
 
 async function checkHealth(sql: Sql, tell: Tell): Promise<void> {
   const problems = await sql`select * from collecta.health`;
-  if (problems.length === 0) tell('ok', 'collecta.health has nothing to say');
+  if (problems.length === 0) tell('ok', 'collecta.health has no rows');
   for (const { severity, problem, subject, detail, hint } of problems)
     tell(severity === 'error' ? 'FAIL' : 'note', `${problem}: ${subject}. ${detail}`, hint);
 }
 
-/** Whether deliveries may go where endpoints lead: from here, and by this process's settings. */
+/**
+ * Checks whether the destinations of the endpoints are allowed from this machine and with the settings of this process.
+ */
 async function checkDestinations(config: Config, sql: Sql, tell: Tell): Promise<void> {
   const guard = createGuard(config);
   const endpoints = await sql`
@@ -64,31 +67,29 @@ async function checkDestinations(config: Config, sql: Sql, tell: Tell): Promise<
       tell(
         'FAIL',
         `${endpoint}: blocked, ${verdict.reason}`,
-        'If you mean it: COLLECTA_ALLOW_HTTP, COLLECTA_ALLOW_DESTINATIONS.',
+        'If it is intended, allow it with COLLECTA_ALLOW_HTTP or COLLECTA_ALLOW_DESTINATIONS.',
       );
   }
 }
 
 /**
- * Looks at everything that this login is for, from here: a line for each, `ok`, `note` or `FAIL` with what to do. For a
- * runner's login it checks what a runner needs, for one that reads what health says, and for one that does both also
- * whether destinations are allowed.
- * Changes nothing. Resolves to 1 if anything failed.
+ * Checks everything that this login needs for its roles, from this machine. Prints a line for each check: `ok`, `note`,
+ * or `FAIL` with what to do. For a runner's login it checks what a runner needs, for a reader's login collecta.health,
+ * and for a login with both roles also whether destinations are allowed. Changes nothing. Resolves to the exit status:
+ * 1 if a check failed.
  */
 export async function doctor(config: Config, say: (line: string) => void): Promise<number> {
   let failed = false;
-  const tell: Tell = (verdict, what, hint) => {
+  const tell: Tell = (verdict, finding, hint) => {
     failed ||= verdict === 'FAIL';
-    say(`${verdict.padEnd(4)}  ${what}${hint ? `\n      ${hint}` : ''}`);
+    say(`${verdict.padEnd(4)}  ${finding}${hint ? `\n      ${hint}` : ''}`);
   };
   const sql = connect(config.databaseUrl, { max: 1, purpose: 'doctor' });
   try {
     const [server] = await sql`select current_setting('server_version') as version, current_user as "user",
       (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as tls`;
-    tell(
-      'ok',
-      `database ${describeDatabase(config.databaseUrl)}: PostgreSQL ${server?.version}, as ${server?.user}, ${server?.tls ? 'over TLS' : 'without TLS'}`,
-    );
+    const session = `as ${server?.user}, ${server?.tls ? 'over TLS' : 'without TLS'}`;
+    tell('ok', `database ${describeDatabase(config.databaseUrl)}: PostgreSQL ${server?.version}, ${session}`);
     const { state, pending, readOnly } = await status(config.databaseUrl);
     if (readOnly)
       tell('FAIL', readOnlyServer, 'Connect to the primary; with several hosts: target_session_attrs=read-write.');
@@ -98,7 +99,8 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
     }
     tell('ok', 'collecta is up to date');
 
-    // Not by name: to look one up needs USAGE on the schema, which a login without any of our roles does not have.
+    // The functions are read from the catalog. Looking one up by name needs USAGE on the schema, which a login without
+    // any of our roles does not have.
     const [may] = await sql`
       select coalesce(bool_or(proname = 'claim_deliveries' and granted), false) as dispatch,
         coalesce(bool_or(proname = 'receive_inbound' and granted), false) as receive,
@@ -109,18 +111,18 @@ export async function doctor(config: Config, say: (line: string) => void): Promi
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'collecta') p`;
     const tasks = (['dispatch', 'receive', 'read', 'operate'] as const).filter(task => may?.[task]);
     if (tasks.length === 0) {
-      const roles = ['collecta_dispatcher', 'collecta_inbound', 'collecta_reader', 'collecta_operator'];
       tell(
         'FAIL',
         `${server?.user} has no role of collecta`,
-        `grant ${roles.slice(0, 2).join(', ')} to ${server?.user}; -- for a person ${roles.slice(2).join(' or ')}`,
+        `grant collecta_dispatcher, collecta_inbound to ${server?.user}; -- for a runner; ` +
+          'for a person: collecta_reader or collecta_operator',
       );
       return 1;
     }
     tell('ok', `${server?.user} may ${tasks.join(', ')}`);
     if (may?.dispatch || may?.receive) await checkRunner(config, sql, tell);
     if (may?.read) await checkHealth(sql, tell);
-    else tell('note', `${server?.user} may not read health and endpoints: not looked at`);
+    else tell('note', `${server?.user} may not read health and endpoints, so they were not checked`);
     if (may?.dispatch && may.read) await checkDestinations(config, sql, tell);
   } catch (error) {
     const { message, hint } = error as { message: string; hint?: string };

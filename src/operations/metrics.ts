@@ -4,7 +4,7 @@ import { labelOf, processMetrics } from '../metrics.ts';
 
 export type Figure = { name: string; labels: Record<string, string>; value: number };
 
-const exactUpTo = 'Exact up to 10,000, then an estimate. Of the database.';
+const exactUpTo = 'It is exact up to 10,000, then an estimate. Of the database.';
 const help: Record<string, string> = {
   collecta_captured_total: 'Captured changes and test events, by the number of the last one. Of the database.',
   collecta_outbox_oldest_seconds: 'Age of the oldest change that is not routed yet. Of the database.',
@@ -14,26 +14,27 @@ const help: Record<string, string> = {
   collecta_delivery_queue_rows_estimated:
     'Whether collecta_delivery_queue_rows is an estimate (1) or exact (0). Of the database.',
   collecta_due_oldest_seconds:
-    'How long the oldest due delivery has waited: of each endpoint with a label, and the oldest of the others. Of the database.',
+    'How long the oldest due delivery has waited, for each endpoint with a label, and the longest of all others. ' +
+    'Of the database.',
   collecta_endpoints: 'Endpoints by state. Of the database.',
-  collecta_endpoint_info: 'The name of each endpoint with a label; its value is 1. Of the database.',
+  collecta_endpoint_info: 'The name of each endpoint with a label. The value is 1. Of the database.',
   collecta_unrouted: `Changes and events that are set aside in collecta.unrouted. ${exactUpTo}`,
   collecta_unrouted_estimated: 'Whether collecta_unrouted is an estimate (1) or exact (0). Of the database.',
   collecta_attempts_last_minute: 'Attempts that were recorded in the last minute, by outcome. Of the database.',
   collecta_inbound_requests_failed:
-    'Inbound requests that are kept because they could not be written; 10001 is that many or more. Of the database.',
+    'Inbound requests that are kept because they could not be written. 10001 means that many or more. Of the database.',
   collecta_health: 'Rows of collecta.health. Of the database.',
   collecta_figures_age_seconds: 'How long ago this process read the figures of a database.',
 };
 
-/** What the database says now. `sql` needs collecta_dispatcher, collecta_inbound or collecta_reader. */
+/** Reads the database's current figures. `sql` needs collecta_dispatcher, collecta_inbound or collecta_reader. */
 export async function readFigures(sql: Query): Promise<Figure[]> {
   return (await sql`select name, labels, value from collecta.read_figures()`) as unknown as Figure[];
 }
 
 /**
- * What this process counted, and what one database says or several say, in Prometheus' text format. The figures of
- * several databases have a label that names theirs.
+ * The metrics of this process and the figures of one or several databases, in Prometheus' text format. With several
+ * databases, each figure has a label that names its database.
  */
 export async function showMetrics(figures: Iterable<Figure>): Promise<string> {
   const registry = new Registry();

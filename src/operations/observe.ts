@@ -10,11 +10,12 @@ const firstWithinMs = 5_000;
 const patienceMs = 60_000;
 
 /**
- * Calls collecta.observe() once a minute until `signal` aborts: it counts attempts for the console and sends alerts. Of several
- * processes one does it at a time, and the others find nothing left to do. Not while `rest` lasts.
+ * Calls collecta.observe(), which counts attempts for the console and sends alerts, once a minute until `signal`
+ * aborts. If several processes do this, one at a time does the work and the others find nothing to do. It waits while
+ * `rest` lasts.
  */
 export async function observe(config: Config, log: Log, signal: AbortSignal, rest?: Rest): Promise<void> {
-  // The dispatcher beside it says what both wait for.
+  // The dispatcher in this process logs what both wait for, so warnings are not logged twice.
   await waitUntilInstalled(config.databaseUrl, { ...log, warn: () => {} }, signal);
   const sql = openPool(config.databaseUrl, {
     purpose: 'observe',
@@ -23,7 +24,7 @@ export async function observe(config: Config, log: Log, signal: AbortSignal, res
     prepare: false,
     patienceMs,
   });
-  // Many databases of one process are not asked in the same moment.
+  // The pause is random, so that a process with many databases does not query all of them at the same moment.
   await pause(Math.random() * firstWithinMs, undefined, { signal }).catch(() => {});
   while (!signal.aborted) {
     await rest?.over(signal);

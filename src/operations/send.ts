@@ -3,24 +3,24 @@ import ky, { HTTPError } from 'ky';
 import { parseSecret, signatureHeaders } from '../secrets/sign.ts';
 
 export type SendOptions = {
-  /** The inbound endpoint's URL: `https://host/api/webhooks/<module>/<token>`. */
+  /** The URL of the inbound endpoint: `https://host/api/webhooks/<module>/<token>`. */
   url: string;
-  /** JSON: a value, or the exact text or bytes to send. */
+  /** A value that is sent as JSON, or a string or bytes that are sent as they are. */
   body: unknown;
-  /** Signs the request, as X-Webhook-Signature and as Standard Webhooks. */
+  /** The secret that signs the request, as X-Webhook-Signature and as Standard Webhooks. */
   secret?: string | undefined;
-  /** Makes repetitions harmless; by default one for this call, so that its own retries are. */
+  /** Makes it harmless to repeat this call with the same key. By default a random key, which covers only retries. */
   idempotencyKey?: string | undefined;
-  /** Tries after the first, on 429, 503, other 5xx and network failures; Retry-After is honoured. Default 5. */
+  /** Number of retries on 429, 503, other 5xx and network failures. They honour Retry-After. Default 5. */
   retries?: number;
-  /** Longest wait before a try, Retry-After included. Default 65 s: a minute's budget comes free within it. */
+  /** Longest wait before a retry, in milliseconds. Default 65,000, within which a budget per minute becomes free. */
   maxWaitMs?: number;
-  /** Longest wait for one answer. Default 30 s. */
+  /** Longest wait for one answer, in milliseconds. Default 30,000. */
   timeoutMs?: number;
   signal?: AbortSignal;
 };
 
-/** The endpoint's answer was not 202; `detail` is its reason, `status` 0 where no answer came. */
+/** The endpoint did not answer 202. `detail` is the reason. `status` is 0 if there was no answer. */
 export class SendError extends Error {
   override readonly name = 'SendError';
   readonly status: number;
@@ -32,7 +32,10 @@ export class SendError extends Error {
   }
 }
 
-/** Sends one payload to an inbound endpoint and returns the id of the record it became. Throws SendError, never with the URL in it: it holds the token. */
+/**
+ * Sends one payload to an inbound endpoint and returns the id of its record. Throws SendError, whose message does not
+ * contain the URL, because that contains the token.
+ */
 export async function send({
   url,
   body,
@@ -65,7 +68,7 @@ export async function send({
         retryOnTimeout: true,
       },
       hooks: {
-        // A signature is good for five minutes, and the waits may be longer: each try has its own.
+        // A signature is valid for five minutes, and a retry may come later. So each retry is signed again.
         beforeRequest: [request => sign(request, secret, idempotencyKey, raw)],
         beforeRetry: [({ request }) => sign(request, secret, idempotencyKey, raw)],
       },
@@ -73,7 +76,7 @@ export async function send({
     });
     const { recordId } = await response.json<{ recordId?: unknown }>();
     if (response.status !== 202 || typeof recordId !== 'string')
-      throw new SendError(response.status, 'this is no inbound endpoint');
+      throw new SendError(response.status, 'this is not an inbound endpoint');
     return { recordId };
   } catch (error) {
     if (error instanceof SendError) throw error;

@@ -11,17 +11,18 @@ import { readFigures, showMetrics } from './metrics.ts';
 const patienceMs = 2_000;
 const maxConnections = 500;
 
-/** What answers all other paths of the port: the console. */
+/** Answers all other paths of the port. This is the console. */
 export type Site = {
   handle(request: IncomingMessage, response: ServerResponse): Promise<void>;
   close(): Promise<void>;
 };
 
 /**
- * Serves on COLLECTA_OPERATIONS_HOST and COLLECTA_OPERATIONS_PORT until `signal` aborts: /livez (this process runs),
- * /readyz (the database answers and is the one to deliver from), /metrics, and what `openSite` makes for all other paths.
- * Without the port it only waits for the signal. Whoever can reach the port sees the three paths without a login, so they
- * name no database. With `rest` it does not ask a database that may sleep, and POST /wake ends the rest.
+ * Serves COLLECTA_OPERATIONS_HOST and COLLECTA_OPERATIONS_PORT until `signal` aborts: /livez (this process runs),
+ * /readyz (the database answers and is the one to deliver from), /metrics, and the site of `openSite` for all other
+ * paths. If no port is set, it only waits for the signal. Anybody who can reach the port sees the three paths without a
+ * login, so the answers do not name the database. With `rest` it does not query a database that may sleep, and POST
+ * /wake ends the rest.
  */
 export async function serveOperations(
   config: Config,
@@ -34,7 +35,7 @@ export async function serveOperations(
   if (signal.aborted) return;
   if (port === undefined) return void (await once(signal, 'abort'));
   limitEndpointLabels(config.metricsEndpoints);
-  // A session each: slow metrics do not make this process look as if it were not ready.
+  // Each has its own session, so that slow metrics do not make this process look as if it were not ready.
   const open = (purpose: string) =>
     openPool(config.databaseUrl, {
       purpose,
@@ -51,7 +52,8 @@ export async function serveOperations(
     '/readyz': shared(async () => {
       if (rest?.resting) return 'ok\nresting: the database is not asked\n';
       await probe`select collecta.check_installation(${config.environment ?? null})`;
-      // Ready all the same: polling delivers. The reason may name a host: it is for the log.
+      // It is ready even without notifications, because polling delivers. The reason may name a host, so only the log
+      // has it.
       return whySilent() === undefined ? 'ok\n' : `ok\nno notification comes through: polling\n`;
     }),
     '/metrics': shared(async () => showMetrics(rest?.resting ? [] : await readFigures(scrape))),
@@ -61,11 +63,11 @@ export async function serveOperations(
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = request.url?.split('?', 1)[0] ?? '';
-    const probed = answers[path];
+    const operation = answers[path];
     if (path === '/wake' && rest && config.wakeToken) return answerWake(request, response, config.wakeToken, rest.wake);
-    if (!probed && site) return await site.handle(request, response);
+    if (!operation && site) return await site.handle(request, response);
     response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8');
-    if (!probed) {
+    if (!operation) {
       response.writeHead(404).end('there are /livez, /readyz and /metrics\n');
       return;
     }
@@ -74,9 +76,9 @@ export async function serveOperations(
       return;
     }
     try {
-      response.end(await probed());
+      response.end(await operation());
     } catch (error) {
-      // The message may name the database, its host or its user: it is for the log.
+      // The message may name the database, its host or its user, so only the log has it.
       const { message, code } = error as { message: string; code?: string };
       log.warn('not ready', { path, message, code });
       response.writeHead(503).end(`not ready${code ? ` (${code})` : ''}: this process's log says why\n`);
@@ -103,7 +105,7 @@ export async function serveOperations(
   await Promise.all([site?.close(), probe.end({ timeout: 1 }), scrape.end({ timeout: 1 })]);
 }
 
-/** Calls `wake` for whoever brings the token, and answers. */
+/** Answers a request to /wake, and calls `wake` if it has the token. */
 export function answerWake(
   { method, headers }: IncomingMessage,
   response: ServerResponse,
@@ -120,11 +122,11 @@ export function answerWake(
   }
 }
 
-/** All who ask while an answer is being made get that one: a hundred scrapes at once cost one. */
-function shared<T>(make: () => Promise<T>): () => Promise<T> {
+/** Shares one result among all calls that come while it is computed, so that a hundred scrapes at once cost one. */
+function shared<T>(compute: () => Promise<T>): () => Promise<T> {
   let underway: Promise<T> | undefined;
   return () => {
-    underway ??= make().finally(() => {
+    underway ??= compute().finally(() => {
       underway = undefined;
     });
     return underway;

@@ -1,13 +1,14 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { connect } from '../database/connect.ts';
 
-/** A receiver or a record may have sent what steers a terminal or breaks the line: it is written as an escape. */
+/** Escapes characters that would control a terminal or break the line, since receivers and records may contain them. */
 const printable = (text: string) =>
   text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, each => `\\u{${each.codePointAt(0)!.toString(16)}}`);
 
 /**
- * Follows collecta.webhook_deliveries: a line for each attempt as it is recorded, `last` earlier ones first, until `signal`
- * aborts. Read by id, which is in the order of recording; an id that committed late by up to 5 s is not missed.
+ * Prints a line for each attempt in collecta.webhook_deliveries as it is recorded, after the `last` earlier ones, until
+ * `signal` aborts. It reads by id, which is in the order of recording. An attempt that is committed up to 5 s late is
+ * not missed. Resolves to the exit status 0.
  */
 export async function tail(
   databaseUrl: string,
@@ -17,16 +18,17 @@ export async function tail(
 ): Promise<number> {
   const sql = connect(databaseUrl, { max: 1, purpose: 'tail' });
   const read = (since: string | null, limit: number) => sql`
-    select id, to_char(started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as at, outcome, response_status, endpoint_id, module, event,
-      record_id, attempt, round(duration_ms) as ms, error
+    select id, to_char(started_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as at, outcome, response_status,
+      endpoint_id, module, event, record_id, attempt, round(duration_ms) as ms, error
     from collecta.webhook_deliveries
     where (${options.endpoint ?? null}::text is null or endpoint_id = ${options.endpoint ?? null})
       and (not ${options.failed} or outcome <> 'delivered')
-      and (${since}::text is null or (id > ${since} and routed_at > now() - interval '31 days' and finished_at > now() - interval '1 hour'))
+      and (${since}::text is null or (id > ${since}
+        and routed_at > now() - interval '31 days' and finished_at > now() - interval '1 hour'))
     order by id desc limit ${limit}`;
-  const seen = new Set<string>();
+  const printed = new Set<string>(); // ids
   try {
-    // An id begins with its time in milliseconds. Not by new_id: collecta_reader may not call it.
+    // An id begins with its time in milliseconds. new_id would return one, but collecta_reader may not call it.
     const idAgo = async (seconds: number) => {
       const [row] = await sql`select 'dlv_' || lpad(to_hex((
         extract(epoch from clock_timestamp() - make_interval(secs => ${seconds})) * 1000)::bigint), 12, '0') as id`;
@@ -36,20 +38,21 @@ export async function tail(
     let rows = options.last > 0 ? await read(null, options.last) : [];
     for (;;) {
       for (const row of [...rows].reverse()) {
-        if (seen.has(row.id)) continue;
-        seen.add(row.id);
-        const status = row.response_status ?? '-';
-        say(
-          printable(
-            `${row.at} ${row.outcome} ${status} ${row.module ?? '-'} ${row.event ?? '-'} ${row.record_id ?? '-'} attempt ${row.attempt} ${row.ms} ms ${row.endpoint_id} ${row.id}${row.error ? `  ${row.error}` : ''}`,
-          ),
-        );
+        if (printed.has(row.id)) continue;
+        printed.add(row.id);
+        const { at, outcome, response_status: status, module, event, record_id: recordId, attempt, ms, error } = row;
+        const [result, change] = [
+          [at, outcome, status ?? '-'],
+          [module ?? '-', event ?? '-', recordId ?? '-'],
+        ];
+        const line = [...result, ...change, `attempt ${attempt} ${ms} ms`, row.endpoint_id, row.id].join(' ');
+        say(printable(error ? `${line}  ${error}` : line));
       }
       await pause(1_000, undefined, { signal });
       rows = await read(since, 10_000);
-      // An id begins with its time: what is older than 5 s cannot appear any more.
+      // Attempts whose id is older than 5 s cannot be committed any more.
       since = await idAgo(5);
-      for (const id of seen) if (id < since) seen.delete(id);
+      for (const id of printed) if (id < since) printed.delete(id);
     }
   } catch (error) {
     if (signal.aborted) return 0;

@@ -1,16 +1,16 @@
 import { parseSecret, verifySignature } from '../secrets/sign.ts';
 
 export type VerifyOptions = {
-  /** `sha256=<hex>` as in X-Webhook-Signature, or the value of webhook-signature (`v1,<base64>`, several with spaces). */
+  /** The value of X-Webhook-Signature (`sha256=<hex>`) or of webhook-signature (one or several `v1,<base64>`). */
   signature: string;
-  /** webhook-id and webhook-timestamp, for the second form. */
+  /** The values of webhook-id and webhook-timestamp, which webhook-signature needs. */
   id?: string | undefined;
   timestamp?: string | undefined;
-  /** Accept any timestamp: for a delivery from the history. */
+  /** Whether to accept any timestamp, for a delivery from the history. */
   anyAge?: boolean;
 };
 
-/** Checks one request's signature over the exact bytes of its body; `reason` says why it is refused. */
+/** Checks the signature of one request over the exact bytes of its body. `reason` says why it is not valid. */
 export function verify(secret: string, body: Uint8Array, { signature, id, timestamp, anyAge }: VerifyOptions) {
   const standard = !signature.startsWith('sha256=');
   const headers = standard

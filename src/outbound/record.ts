@@ -76,7 +76,8 @@ const clean = (text: string) =>
 /** What can be recorded of a result that as a whole cannot. */
 function sparseRecordOf({ delivery, startedAt, result }: Finished, now: number, reason: string) {
   const error = clean(
-    `${result.error ? `${withoutEcho(result.error, delivery.endpoint)}; ` : ''}recorded without headers and body: ${reason}`,
+    (result.error ? `${withoutEcho(result.error, delivery.endpoint)}; ` : '') +
+      `recorded without headers and body: ${reason}`,
   );
   const { id, lease, endpoint } = delivery;
   const { outcome, status, totalMs, retryAfterSeconds } = result;

@@ -147,14 +147,21 @@ export async function createEndpoint(
  * Calls collecta.rotate_secret, or collecta.rotate_inbound_secret for an inbound endpoint, and returns the new secret.
  * If there is a key, the secret is sealed before it is sent to the database. `overlap` is an interval of PostgreSQL.
  */
-export async function rotateSecret(connection: Connection, endpointId: string, overlap: string): Promise<string> {
+export async function rotateSecret(
+  connection: Connection,
+  endpointId: string,
+  overlap: string,
+  /** The secret that the other side chose. If it is undefined, one is generated. */
+  given?: string,
+): Promise<string> {
   return inTransaction(connection, async (tx, keyring) => {
     const rotate = tx(endpointId.startsWith('inb_') ? 'collecta.rotate_inbound_secret' : 'collecta.rotate_secret');
     if (keyring.sealsBy === undefined) {
-      const [row] = await tx`select ${rotate}(${endpointId}, ${overlap}::text::interval) as secret`;
+      const [row] = await tx`select ${rotate}(${endpointId}, ${overlap}::text::interval, ${given ?? null}) as secret`;
       return row!.secret;
     }
-    const secret = generateSecret();
+    const secret = given ?? generateSecret();
+    if (/^.{513}|[\p{Cc}]|^sealed:/su.test(secret)) throw new Error('the secret is not 1 to 512 printable characters');
     await tx`select ${rotate}(${endpointId}, ${overlap}::text::interval, ${keyring.seal(secret, endpointId)})`;
     return secret;
   });

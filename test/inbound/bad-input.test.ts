@@ -140,13 +140,19 @@ const eventually = async (what: () => Promise<boolean>, withinMs = 10_000) => {
 /** Runs `meanwhile` while writing to the table waits; it may let it go on early. */
 async function holding<T>(meanwhile: (release: () => Promise<void>) => Promise<T>): Promise<T> {
   let open = () => {};
+  let held = () => {};
+  const holds = new Promise<void>(done => {
+    held = done;
+  });
   const locked = sql.begin(async tx => {
     await tx`lock table work_orders in share row exclusive mode`;
+    held();
     await new Promise<void>(done => {
       open = done;
     });
   });
-  await pause(50);
+  // A request that came before the lock is held would be written and answered.
+  await Promise.race([holds, locked]);
   try {
     return await meanwhile(async () => {
       open();
@@ -160,7 +166,7 @@ async function holding<T>(meanwhile: (release: () => Promise<void>) => Promise<T
 const waits = () =>
   eventually(
     async () =>
-      (await sql`select from pg_stat_activity where wait_event_type = 'Lock' and query like '%receive_inbound%'`)
+      (await sql`select from pg_stat_activity where wait_event_type = 'Lock' and query ~ '(accept|receive)_inbound'`)
         .length > 0,
   );
 const without = ({ status, text, headers: { date: _, ...headers } }: Reply) => ({ status, text, headers });
@@ -1552,7 +1558,7 @@ t.test('87 killed between the write and the answer: its repetition elsewhere fin
         () => 'answered',
         () => 'lost',
       );
-      await waits();
+      t.ok(await waits(), `${runtime}: it waits for the table`);
       await child.stop('SIGKILL');
       t.equal(await lost, 'lost', runtime);
       await release();

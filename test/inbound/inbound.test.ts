@@ -3,7 +3,7 @@ import { connect as connectTcp, createServer as createTcpServer, type Socket } f
 import { setTimeout as pause } from 'node:timers/promises';
 import fc from 'fast-check';
 import { Hono } from 'hono';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { connect } from '../../src/database/connect.ts';
 import { createInbound, createInboundHandler } from '../../src/inbound/handler.ts';
 import { createReceiver } from '../../src/inbound/receive.ts';
@@ -727,6 +727,17 @@ t.test("the table's own code runs as a role that can read no secret", async t =>
   t.equal((await post(one.port, path, { a: 'allowed' })).status, 202);
 });
 
+/** A refusal whose sentences name what they speak of: nothing is left empty, as by format() with a null. */
+const saysNothingEmpty = (t: Test, error: Refusal | undefined, name: string) => {
+  for (const text of [error?.message, error?.detail, error?.hint])
+    t.notMatch(
+      text ?? '',
+      /\S {2}\S| [,;:)]| \.(?!\.)|\( |''''|""|\bnull\b.*must|(column|table|module|endpoint) (must|is|has|not)\b/i,
+      name,
+    );
+};
+type Refusal = { message: string; detail?: string; hint?: string };
+
 t.test('what is wrong is refused when it is saved, with what to do', async t => {
   const create = (mapping: object, more = '') =>
     refusal(
@@ -755,6 +766,7 @@ t.test('what is wrong is refused when it is saved, with what to do', async t => 
   for (const [mapping, more, code, detail] of cases) {
     const error = await create(mapping, more);
     t.match(error, { code, detail, hint: /\w+/ }, `${JSON.stringify(mapping)}${more}`);
+    saysNothingEmpty(t, error, `${JSON.stringify(mapping)}${more}: ${error?.detail}`);
   }
   t.match(await refusal(sql`select * from collecta.create_inbound_endpoint('nowhere', '{"$.a": "b"}')`), {
     code: 'CW051',
@@ -768,6 +780,12 @@ t.test('what is wrong is refused when it is saved, with what to do', async t => 
     detail: /id, must must not be null/,
     hint: /alter table public.needs alter column id set default/,
   });
+  // Each part alone, both, and neither.
+  for (const mapping of ['{"$.a": "nothing", "$.b": "must", "$.c": "id"}', '{"$.a": "nothing"}', '{"$.a": "may"}']) {
+    const error = await refusal(sql`select * from collecta.create_inbound_endpoint('needs', ${mapping}::text::jsonb)`);
+    t.match(error, { code: 'CW053' });
+    saysNothingEmpty(t, error, `${mapping}: ${error?.detail}`);
+  }
   t.equal(
     await refusal(
       sql`select * from collecta.create_inbound_endpoint('needs', '{"$.a": "must", "$.id": "id"}', '{id}')`,

@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { table } from '../../scripts/inbound-senders.ts';
+import { parseSecret, signatureHeaders } from '../../src/secrets/sign.ts';
 import { useServer } from '../support/database.ts';
 import { closeAgent, makeEndpoint, post, startReceiving } from '../support/inbound.ts';
 
@@ -453,6 +454,48 @@ t.test('a request captured from the wire cannot be replayed under another key', 
   const strict = await makeEndpoint(sql, { '$.what': 'what' }, { module: 'received', require_signature: 'standard' });
   const only = { 'x-webhook-signature': `sha256=${hmac(strict.secret!, body)}` };
   t.equal((await post(receiving.port, strict.path, body, only)).status, 401, 'standard asks for id and time');
+});
+
+t.test('a captured request makes no second record with fewer headers or in another spelling', async t => {
+  const rows = async (what: string) => (await sql`select from received where what = ${what}`).length;
+  const both = await makeEndpoint(sql, { '$.what': 'what' }, { module: 'received', require_signature: true });
+  const standard = (body: string, id: string) =>
+    signatureHeaders([parseSecret(both.secret!)], id, Math.floor(Date.now() / 1000), body);
+  const body = '{"what":"downgraded"}';
+  const first = await post(receiving.port, both.path, body, standard(body, 'msg_1'));
+  t.equal(first.status, 202, first.text);
+  const weak = { 'x-webhook-signature': `sha256=${hmac(both.secret!, body)}` };
+  for (const extra of [{}, { 'webhook-id': 'msg_9' }, { 'idempotency-key': 'other' }])
+    t.equal((await post(receiving.port, both.path, body, { ...weak, ...extra })).text, first.text);
+  t.equal(await rows('downgraded'), 1, 'the headers that cover id and time were left out');
+  t.equal((await post(receiving.port, both.path, body, standard(body, 'msg_2'))).status, 202);
+  t.equal(await rows('downgraded'), 2, 'the sender itself may send the same body again');
+
+  const twilio = await makeEndpoint(sql, { '$.Body': 'what' }, { module: 'received', sender: 'twilio', secret });
+  const url = `https://hooks.example.com${twilio.path}`;
+  const signed = { ...form, 'x-twilio-signature': hmac(secret, `${url}Bodyre spelt`, 'base64', 'sha1') };
+  for (const [token, spelling] of ['Body=re+spelt', 'Body=re%20spelt', '%42ody=re+spelt', 'Body=re+spelt&'].entries())
+    t.equal(
+      (await post(receiving.port, twilio.path, spelling, { ...signed, 'i-twilio-idempotency-token': `t${token}` }))
+        .status,
+      202,
+    );
+  t.equal(await rows('re spelt'), 1, 'the signature holds for every spelling');
+
+  await sql`insert into collecta.inbound_senders (sender, signatures) values ('timed',
+    '[{"in": "header:x-signature", "signed": "{timestamp}.{body}", "timestamp": "header:x-time"}]')`;
+  const timed = await makeEndpoint(sql, { '$.what': 'what' }, { module: 'received', sender: 'timed', secret });
+  const at = (time: number, key: string) =>
+    post(receiving.port, timed.path, '{"what":"timed"}', {
+      'x-time': String(time),
+      'x-signature': hmac(secret, `${time}.{"what":"timed"}`),
+      'idempotency-key': key,
+    });
+  const time = Math.floor(Date.now() / 1000);
+  for (const key of ['a', 'b']) t.equal((await at(time, key)).status, 202);
+  t.equal(await rows('timed'), 1, 'replayed while its time is fresh');
+  t.equal((await at(time - 1, 'c')).status, 202);
+  t.equal(await rows('timed'), 2, 'the same body at another time is another request');
 });
 
 t.test('repeated ids and keys: the first answer stands; Idempotency-Key compares the JSON', async t => {

@@ -101,6 +101,7 @@ t.test('nothing that a DBA calls runs code of the table as the DBA', async t => 
     rotate_secret: `select collecta.rotate_secret('${endpoint}')`,
     send_test_event: `select collecta.send_test_event('${endpoint}')`,
     route_again: `select collecta.route_again()`,
+    remember_module_tables: `select collecta.remember_module_tables()`,
     attach_shards: `select collecta.attach_shards('trap.orders', 'shards')`,
     replay_undelivered: `select collecta.replay_undelivered('${endpoint}')`,
     replay_delivery: `select collecta.replay_delivery('none')`,
@@ -133,8 +134,14 @@ t.test('nothing that a DBA calls runs code of the table as the DBA', async t => 
 
 /** Public, and without any way to name a table. */
 const notOfTables = new Set([
-  'new_id', 'alert_events', 'attempt_id_at', 'body_contains', 'note_action', 'is_walled', 'visible_scopes',
-]); // biome-ignore format: a list
+  'new_id',
+  'alert_events',
+  'attempt_id_at',
+  'body_contains',
+  'note_action',
+  'is_walled',
+  'visible_scopes',
+]);
 
 /** Functions whose file is in a topic's folder itself: what a DBA calls. */
 async function publicFunctions(): Promise<string[]> {
@@ -183,16 +190,16 @@ t.test(
     begin
       foreach statement in array array[
         'insert into public.theirs values (666, ''planted'')',
-        'select from collecta.write_inbound_1(''{"id": 666}'')',
-        'alter function collecta.write_inbound_1(json) security invoker set search_path = public',
-        'drop function collecta.write_inbound_1(json) cascade',
+        'select from collecta.write_inbound_1(array[''{"id": 666}''::json])',
+        'alter function collecta.write_inbound_1(json[]) security invoker set search_path = public',
+        'drop function collecta.write_inbound_1(json[]) cascade',
         'drop function collecta.cast_inbound_1(json, text)',
-        'create or replace function collecta.write_inbound_1(input json) returns table (record_id text, operation text) language sql as ''select 1, 2''',
+        'create or replace function collecta.write_inbound_1(elements json[], out record_ids text[], out operations text[]) language sql as ''select null, null''',
         'drop table collecta.inbound_endpoints cascade',
         'select collecta.save_inbound_endpoint(null, null)',
         -- What is its own it can break; that is mended.
-        'grant execute on function collecta.write_inbound_2(json) to public',
-        'alter function collecta.write_inbound_2(json) security invoker set search_path = public',
+        'grant execute on function collecta.write_inbound_2(json[]) to public',
+        'alter function collecta.write_inbound_2(json[]) security invoker set search_path = public',
         'drop function collecta.cast_inbound_2(json, text)'] loop
         begin
           execute statement;
@@ -225,7 +232,7 @@ t.test(
     t.match(await post(receiving.port, mine!.path, { id: 2, sku: 'y' }), { status: 202 });
     t.match(await post(receiving.port, theirs!.path, { id: 1, sku: 'z' }), { status: 202 });
     // Upkeep mends it too, for an endpoint that nobody calls.
-    await sql.unsafe(`set role ${writer}; drop function collecta.write_inbound_2(json) cascade; reset role`);
+    await sql.unsafe(`set role ${writer}; drop function collecta.write_inbound_2(json[]) cascade; reset role`);
     t.equal((await sql`select * from collecta.broken_inbound_endpoints()`).length, 1);
     await sql`select collecta.maintain_inbound('[]')`;
     t.equal((await sql`select * from collecta.broken_inbound_endpoints()`).length, 0);
@@ -245,7 +252,7 @@ t.test('an altered function runs nothing with the rights of its caller', async t
     create trigger look before insert on orders for each row execute function look();
     select collecta.attach_module('orders', 'orders');`);
   const [made] = await sql`select * from collecta.create_inbound_endpoint('orders', '{"$.sku": "sku"}')`;
-  await sql`alter function collecta.write_inbound_1(json) security invoker set search_path = public`;
+  await sql`alter function collecta.write_inbound_1(json[]) security invoker set search_path = public`;
   const [outcome] = await sql`
     select status from collecta.receive_inbound(${made!.inbound_endpoint_id}, 1, array['{"sku": "a"}'::json], '{}')`;
   t.equal(outcome!.status, 202, 'it is written anew');

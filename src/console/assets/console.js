@@ -1,5 +1,5 @@
-// Nothing here is needed for reading: it fetches the marked regions of the page again, follows the live tail, makes the plots
-// zoomable and copies. Pages come from the server as they are shown, so a region is only ever replaced by the server's own HTML.
+// Pages can be read without this script. It fetches the marked regions of the page again, follows the live tail, makes
+// the charts zoomable, and copies texts. The server renders all HTML, so a region is only replaced with HTML from it.
 
 const still = region =>
   region.contains(document.activeElement) && document.activeElement !== region
@@ -9,7 +9,7 @@ const still = region =>
         return Boolean(selection && !selection.isCollapsed && region.contains(selection.anchorNode));
       })();
 
-/** What lists are told apart by. */
+/** The keys of the rows in a list, by which old and new rows are compared. */
 const keys = root => new Set([...root.querySelectorAll('[data-key]')].map(element => element.dataset.key));
 
 function replaceRegion(old, fresh) {
@@ -23,7 +23,7 @@ function replaceRegion(old, fresh) {
   draw(adopted);
 }
 
-/** New rows do not push down what is being read: they wait behind a button that says how many they are. */
+/** Keeps new rows behind a button with their number, so that they do not move the rows that somebody is reading. */
 function offer(old, fresh) {
   const before = keys(old);
   const after = keys(fresh);
@@ -113,7 +113,7 @@ for (const button of document.querySelectorAll('button.copy')) {
   });
 }
 
-// Plots that can be zoomed: a span is dragged open, a double click goes back.
+// Charts that can be zoomed: drag over a span to open it, double-click to go back.
 
 const zoomed = new Set();
 
@@ -126,7 +126,7 @@ function colour(kind) {
   return value;
 }
 
-/** A tick of the time axis in UTC: the day where ticks are days apart or a day begins, else the time. */
+/** The label of a tick of the time axis, in UTC: the day if ticks are days apart or a day begins, else the time. */
 function clock(seconds, ticks) {
   const text = new Date(seconds * 1000).toISOString();
   return seconds % 86400 === 0 || ticks[1] - ticks[0] >= 86400 ? text.slice(5, 10) : text.slice(11, 16);
@@ -148,7 +148,7 @@ async function draw(root) {
           times.map((__, i) => values.slice(0, n + 1).reduce((sum, each) => sum + (each[i] ?? 0), 0)),
         )
       : values;
-    // The highest first, so that the lower ones stand in front of it.
+    // The highest series is drawn first, so that the lower ones are in front of it.
     const order = series.map((_, n) => n);
     if (stacked) order.reverse();
     const show = value =>
@@ -202,10 +202,9 @@ async function draw(root) {
           setCursor: [
             self => {
               const { idx } = self.cursor;
-              figure.title =
-                idx === null || idx === undefined
-                  ? ''
-                  : `${new Date(times[idx] * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC: ${series.map(each => `${each.name} ${show(each.values[idx])}`).join(', ')}`;
+              const at = new Date((times[idx] ?? 0) * 1000).toISOString().slice(0, 16).replace('T', ' ');
+              const values = series.map(each => `${each.name} ${show(each.values[idx])}`).join(', ');
+              figure.title = idx === null || idx === undefined ? '' : `${at} UTC: ${values}`;
             },
           ],
         },

@@ -1,0 +1,158 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { useServer } from '../support/database.ts';
+import { closeAgent, makeEndpoint, post, startReceiving } from '../support/inbound.ts';
+
+// Requests that arrive together are written in one transaction where that changes nothing for any of them.
+const { database } = await useServer();
+const db = await database();
+const { sql } = db;
+const receiving = await startReceiving(db);
+t.teardown(async () => {
+  await receiving.stop();
+  await closeAgent();
+});
+
+let tables = 0;
+async function make(columns: string, mapping: object, options: Record<string, unknown> = {}) {
+  const name = `g${++tables}`;
+  await sql.unsafe(
+    `create table ${name} (id bigint generated always as identity primary key, ${columns});
+     select collecta.attach_module('${name}', '${name}')`,
+  );
+  const made = await makeEndpoint(sql, mapping, { module: name, rate_limit_per_minute: 1000, ...options });
+  const send = (body: unknown, headers: Record<string, string> = {}) => post(receiving.port, made.path, body, headers);
+  const rows = async () => [...(await sql.unsafe(`select *, xmin::text as transaction from ${name} order by id`))];
+  const kept = async () => [
+    ...(await sql`select * from collecta.inbound_requests where inbound_endpoint_id = ${made.id} order by received_at`),
+  ];
+  return { name, ...made, send, rows, kept };
+}
+const transactions = (rows: Record<string, unknown>[]) => new Set(rows.map(row => row.transaction)).size;
+/** Sends a few first, so that the statements' plans are kept. */
+const warm = async (send: (body: unknown) => Promise<{ status: number }>, t: Test, key = 'n') => {
+  for (let n = -8; n < 0; n++) t.equal((await send({ [key]: n })).status, 202);
+};
+
+t.test('requests that arrive together share transactions, and each has its own answer and row', async t => {
+  const { send, rows, kept } = await make('n int', { '$.n': 'n' });
+  const answers = await Promise.all(Array.from({ length: 60 }, (_, n) => send({ n })));
+  const written = await rows();
+  t.ok(transactions(written) < 60, `60 requests in ${transactions(written)} transactions`);
+  for (const [n, { status, json }] of answers.entries()) {
+    t.equal(status, 202);
+    t.equal(written.find(row => row.id === json.recordId)?.n, n, 'the id is that of its own record');
+  }
+  const requests = await kept();
+  t.equal(requests.length, 60);
+  for (const { record_id, body } of requests)
+    t.equal(written.find(row => row.id === record_id)?.n, JSON.parse(body).n, 'and so is the kept request');
+});
+
+t.test('one that cannot be written, or repeats another, takes nothing from the rest', async t => {
+  const { send, rows, kept } = await make('n int unique', { '$.n': 'n' });
+  t.equal((await send({ n: 7 }, { 'idempotency-key': 'seven' })).status, 202);
+  const answers = await Promise.all(
+    Array.from({ length: 40 }, (_, n) =>
+      send({ n: n === 20 ? 'x' : n }, { 'idempotency-key': n === 7 ? 'seven' : n % 10 === 9 ? 'same' : `key-${n}` }),
+    ),
+  );
+  const same = answers.filter((_, n) => n % 10 === 9).map(({ status }) => status);
+  t.strictSame(same.sort(), [202, 422, 422, 422], 'one of those with the same key and other bodies');
+  t.match(answers[20], { status: 422, json: { column: 'n' } });
+  for (const [n, { status }] of answers.entries()) if (n !== 20 && n % 10 !== 9) t.equal(status, 202, `${n}`);
+  t.equal((await rows()).length, 36);
+  t.equal((await kept()).filter(({ state }) => state === 'failed').length, 4);
+  const twice = await Promise.all([1, 2, 3, 4].map(() => send({ n: 99 }, { 'webhook-id': 'once' })));
+  t.equal(new Set(twice.map(({ text }) => text)).size, 1, 'repeated at once: one answer');
+  t.equal((await rows()).length, 37);
+});
+
+t.test('the budget is exact for those that come together', async t => {
+  const { send, rows } = await make('n int', { '$.n': 'n' }, { rate_limit_per_minute: 7 });
+  const answers = await Promise.all(Array.from({ length: 30 }, (_, n) => send({ n })));
+  t.equal(answers.filter(({ status }) => status === 202).length, 7);
+  t.equal(answers.filter(({ status }) => status === 429).length, 23);
+  t.equal((await rows()).length, 7);
+});
+
+t.test('a locked record holds up its own request, and none of the others for long', async t => {
+  const { send, name } = await make('n int unique, m int', { '$.n': 'n', '$.m': 'm' }, { match_columns: ['n'] });
+  for (let n = 0; n < 10; n++) t.equal((await send({ n, m: 0 })).status, 202);
+  let release = () => {};
+  let locked = () => {};
+  const isLocked = new Promise<void>(done => {
+    locked = done;
+  });
+  const holder = sql.begin(async tx => {
+    await tx.unsafe(`select from ${name} where n = 3 for update`);
+    locked();
+    await new Promise<void>(done => {
+      release = done;
+    });
+  });
+  await isLocked;
+  const waiting = send({ n: 3, m: 1 });
+  await pause(10);
+  const others = await Promise.race([
+    Promise.all([0, 1, 2, 4, 5, 6, 7, 8, 9].map(n => send({ n, m: 1 }))),
+    waiting.then(() => 'the one that waits was answered first'),
+  ]);
+  t.match(others, Array(9).fill({ status: 202 }));
+  release();
+  await holder;
+  t.equal((await waiting).status, 202);
+});
+
+const notGrouped: Record<string, string> = {
+  'a trigger': `create function @_f() returns trigger language plpgsql as $$ begin return new; end $$;
+    create trigger f before insert on @ for each row execute function @_f()`,
+  'a rule': 'create rule r as on insert to @ do also nothing',
+  'row security': `alter table @ enable row level security; create policy p on @ using (true) with check (true)`,
+  'a deferrable constraint': 'alter table @ add constraint u unique (n) deferrable initially deferred',
+};
+
+t.test('what could run between the records of two requests keeps them apart, from the moment it is there', async t => {
+  for (const [what, statement] of Object.entries(notGrouped)) {
+    const { send, rows, name } = await make('n int', { '$.n': 'n' });
+    await warm(send, t);
+    await sql.unsafe(statement.replaceAll('@', name));
+    const answers = await Promise.all(Array.from({ length: 30 }, (_, n) => send({ n })));
+    t.ok(
+      answers.every(({ status }) => status === 202),
+      what,
+    );
+    const written = (await rows()).filter(({ n }) => n >= 0);
+    t.equal(written.length, 30);
+    t.equal(transactions(written), 30, `${what}: each in a transaction of its own`);
+  }
+});
+
+t.test('a change of the table is taken up by the next request, whatever is planned', async t => {
+  const { send, rows, name } = await make('n int, v numeric(10,2)', { '$.n': 'n', '$.v': 'v' });
+  await warm(send, t);
+  t.equal((await send({ n: 1, v: 1.2345 })).status, 422, 'it has more digits than the column keeps');
+  await sql.unsafe(`alter table ${name} alter v type numeric(10,4)`);
+  t.equal((await send({ n: 2, v: 1.2345 })).status, 202);
+  t.equal((await rows()).find(({ n }) => n === 2)!.v, '1.2345');
+  await sql.unsafe(`alter table ${name} alter v type float8`);
+  t.equal((await send({ n: 3, v: 1e300 })).status, 202);
+
+  await sql`create extension if not exists citext`;
+  const matched = await make('n text unique', { '$.n': 'n' }, { match_columns: ['n'] });
+  await warm(matched.send, t);
+  await matched.send({ n: 'Bob@X.org' });
+  const before = (await matched.rows()).length;
+  await sql.unsafe(`alter table ${matched.name} alter n type citext`);
+  t.equal((await matched.send({ n: 'bob@x.org' })).status, 202);
+  t.equal((await matched.rows()).length, before, 'compared as citext from now on');
+
+  const renamed = await make('n int, v text', { '$.n': 'n', '$.v': 'v' });
+  await warm(renamed.send, t);
+  await sql.unsafe(`alter table ${renamed.name} rename v to w; alter table ${renamed.name} add v int`);
+  t.equal((await renamed.send({ n: 5, v: 'text' })).status, 422, 'the column of that name is another one now');
+  t.equal((await renamed.send({ n: 5, v: 6 })).status, 422, 'which the writer has no rights on');
+  await sql`select collecta.update_inbound_endpoint(${renamed.id})`;
+  t.equal((await renamed.send({ n: 5, v: 6 })).status, 202);
+  t.match((await renamed.rows()).at(-1), { v: 6, w: null });
+});
