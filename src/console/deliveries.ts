@@ -87,7 +87,11 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
     with looked as materialized (
       ${source}
       ${endpointId ? sql`and a.endpoint_id = ${endpointId}` : sql``}
-      ${restricted && !endpointId && !id && !record ? sql`and a.endpoint_id in (select e.endpoint_id from collecta.endpoints e)` : sql``}
+      ${
+        restricted && !endpointId && !id && !record
+          ? sql`and a.endpoint_id in (select e.endpoint_id from collecta.endpoints e)`
+          : sql``
+      }
       ${before ? sql`and a.id < ${before}` : sql``}
       ${from ? sql`and a.id >= collecta.attempt_id_at(${asUtc(from)})` : sql``}
       ${to ? sql`and a.id < collecta.attempt_id_at(${asUtc(to)})` : sql``}
@@ -163,7 +167,8 @@ export async function deliveries(sql: Transaction, base: string, filter: Deliver
   return html`${form}
 ${
   restricted
-    ? html`<p class="quiet">You are restricted to scopes: these are deliveries to the endpoints of your scopes. A record or an event id finds those that went to other endpoints.</p>`
+    ? html`<p class="quiet">You are restricted to scopes: these are deliveries to the endpoints of your scopes.
+A record or an event id finds those that went to other endpoints.</p>`
     : ''
 }
 ${table(
