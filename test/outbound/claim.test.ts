@@ -59,6 +59,37 @@ t.test('a change is routed and claimed in one call', async t => {
   t.strictSame(records(deliveries), ['1']);
 });
 
+t.test('only what its endpoint may be sent at once is leased by the claim that routes it', async t => {
+  const { sql } = await prepared();
+  const plain = await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
+  const small = await subscribe(sql, ['record_created'], { max_in_flight: 2 });
+  const ordered = await subscribe(sql, ['record_created', 'record_updated'], { ordered: true });
+  const paused = await subscribe(sql, ['record_created']);
+  const held = await subscribe(sql, ['record_created']);
+  await sql`select collecta.pause_endpoint(${paused})`;
+  await sql`insert into collecta.endpoint_flow (endpoint_id, held_until) values (${held}, now() + interval '1 hour')`;
+  await sql`insert into t (n) select g from generate_series(1, 5) g`;
+  await sql`update t set n = 0 where id = 1`;
+  const first = await claimBySql(sql);
+  const claimed = (id: string) => first.deliveries.filter(({ endpoint }) => endpoint === id);
+  t.equal(first.routed, 6);
+  t.strictSame(
+    claimed(plain).map(({ awaited }) => awaited),
+    [false, false, false, false, false],
+  );
+  t.strictSame(
+    claimed(small).map(({ awaited }) => awaited),
+    [true, true],
+    'more is due than may be in flight, which waits for the record of each',
+  );
+  t.equal(claimed(ordered).length, 5, 'the update waits for its creation');
+  t.strictSame([claimed(paused).length, claimed(held).length], [0, 0]);
+  const second = await claimBySql(sql, { cursor: first.next_cursor });
+  t.strictSame(second.deliveries, [], 'nothing is claimed twice');
+  await record(sql, claimed(small).slice(0, 1));
+  t.match((await claimBySql(sql, { cursor: second.next_cursor })).deliveries, [{ endpoint: small }]);
+});
+
 t.test('planned while everything was empty, it reads no more when there is much', async t => {
   const { sql, url } = await prepared();
   const endpoint = await subscribe(sql, ['record_created'], { max_in_flight: 50 });
