@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:93d4e2a6e39daee55919d29db7f26d651eb79363
+--! Hash: sha1:49ee4172efe429c9459061bd0c69dcaca81bd260
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4827,8 +4827,8 @@ begin
   return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
     room.marks,
     case when chosen.cut then (
-      select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
-      from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c) end,
+      select coalesce(max(id) filter (where id <= coalesce(hints.after_endpoint, '')), max(id))
+      from unnest(chosen.endpoint_ids) id) end,
     again_at, present, hints.mend_due)::collecta.due_deliveries;
 end
 $$;
@@ -8607,89 +8607,104 @@ comment on view collecta.row_secured_modules is
 '
   'answered. Of their deliveries you see time, endpoint and outcome.';
 
--- Returns the names of these modules for policies. An array is computed once per query, whatever the number of rows.
--- Our functions run as the owner of the tables, to whom the policies do not apply. The outbox has no policy, because
--- the sessions of writers may have row_security = off. The attempts have none either; there, columns are not granted.
+-- The names of these modules are an array, so that they are computed once for a query, whatever the number of rows. A
+-- condition is written as `case ... is not null`, which the planner takes to be true of nearly all rows. Of `<> all` it
+-- would assume that it leaves no row, and read whole tables for one.
+-- Our functions run as the owner of the tables, to whom the policies do not apply. There is none on the outbox, since
+-- the sessions of writers may have row_security = off, nor on the attempts: there, columns are not granted.
 alter table collecta.events enable row level security;
 create policy events_of_row_secured_modules_are_hidden on collecta.events
-  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
+  for select using (case when module = any (array(select m.slug from collecta.row_secured_modules m))
+    then null else true end is not null);
 alter table collecta.unrouted enable row level security;
 create policy changes_of_row_secured_modules_are_hidden on collecta.unrouted
-  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
+  for select using (case when module = any (array(select m.slug from collecta.row_secured_modules m))
+    then null else true end is not null);
 alter table collecta.muted_changes enable row level security;
 create policy changes_of_row_secured_modules_are_hidden on collecta.muted_changes
-  for select using (module <> all (array(select m.slug from collecta.row_secured_modules m)));
+  for select using (case when module = any (array(select m.slug from collecta.row_secured_modules m))
+    then null else true end is not null);
 -- Its reason may quote a row of any module.
 alter table collecta.routing_trouble enable row level security;
 create policy trouble_is_hidden_where_a_module_is on collecta.routing_trouble
   for select using (not exists (select from collecta.row_secured_modules));
 alter table collecta.inbound_requests enable row level security;
 create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_requests
-  for select using (inbound_endpoint_id <> all (array(
-    select e.inbound_endpoint_id from collecta.inbound_endpoints e
-    join collecta.row_secured_modules m on m.slug = e.module)));
+  for select using (case when inbound_endpoint_id = any (array(
+      select e.inbound_endpoint_id from collecta.inbound_endpoints e
+      join collecta.row_secured_modules m on m.slug = e.module)) then null else true end is not null);
 --! EndIncluded modules/row_secured_modules.sql
 --! Included install/restriction_policies.sql
--- These policies implement collecta.restrict_login(). A table without a scope is hidden completely, unless its rows
--- belong to endpoints. Tables without a policy here contain only configuration and nothing about a tenant.
+-- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is about
+-- endpoints. Tables that are not here tell of the configuration and of no tenant. Conditions are written as in
+-- modules/row_secured_modules.sql.
 create policy restricted_logins_see_their_scopes on collecta.events as restrictive
-  for select using ((select collecta.visible_scopes(current_user)) is null
-    or scope = any ((select collecta.visible_scopes(current_user))::text[]));
+  for select using (case when (select collecta.visible_scopes(current_user) is null)
+    or scope = any ((select collecta.visible_scopes(current_user))::text[])
+    then true end is not null);
 create policy restricted_logins_see_their_scopes on collecta.unrouted as restrictive
-  for select using ((select collecta.visible_scopes(current_user)) is null
-    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+  for select using (case when (select collecta.visible_scopes(current_user) is null)
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user)))
+    then true end is not null);
 alter table collecta.delivery_attempts enable row level security;
 create policy restricted_logins_see_their_scopes on collecta.delivery_attempts
-  for select using ((select collecta.visible_scopes(current_user)) is null
-    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+  for select using (case when (select collecta.visible_scopes(current_user) is null)
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user)))
+    then true end is not null);
 alter table collecta.delivery_queue enable row level security;
 create policy restricted_logins_see_their_scopes on collecta.delivery_queue
-  for select using ((select collecta.visible_scopes(current_user)) is null
-    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user))));
+  for select using (case when (select collecta.visible_scopes(current_user) is null)
+    or collecta.is_in_scope(event_id, payload_role, routed_at, (select collecta.visible_scopes(current_user)))
+    then true end is not null);
 
 alter table collecta.endpoints enable row level security;
 create policy restricted_logins_see_their_scopes on collecta.endpoints
-  for select using ((select collecta.visible_scopes(current_user)) is null
-    or scope = any ((select collecta.visible_scopes(current_user))::text[]));
+  for select using (case when (select collecta.visible_scopes(current_user) is null)
+    or scope = any ((select collecta.visible_scopes(current_user))::text[])
+    then true end is not null);
 -- The policy of collecta.endpoints holds in these subqueries as well.
 alter table collecta.subscriptions enable row level security;
 create policy restricted_logins_see_their_endpoints on collecta.subscriptions
-  for select using ((select collecta.visible_scopes(current_user)) is null
-    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+  for select using (case when (select collecta.visible_scopes(current_user) is null)
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e)
+    then true end is not null);
 alter table collecta.endpoint_flow enable row level security;
 create policy restricted_logins_see_their_endpoints on collecta.endpoint_flow
-  for select using ((select collecta.visible_scopes(current_user)) is null
-    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+  for select using (case when (select collecta.visible_scopes(current_user) is null)
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e)
+    then true end is not null);
 alter table collecta.delivery_rollup enable row level security;
 create policy restricted_logins_see_their_endpoints on collecta.delivery_rollup
-  for select using ((select collecta.visible_scopes(current_user)) is null
-    or endpoint_id in (select e.endpoint_id from collecta.endpoints e));
+  for select using (case when (select collecta.visible_scopes(current_user) is null)
+    or endpoint_id in (select e.endpoint_id from collecta.endpoints e)
+    then true end is not null);
 alter table collecta.alerts enable row level security;
 create policy restricted_logins_see_their_endpoints on collecta.alerts
-  for select using ((select collecta.visible_scopes(current_user)) is null
-    or subject in (select e.endpoint_id from collecta.endpoints e));
+  for select using (case when (select collecta.visible_scopes(current_user) is null)
+    or subject in (select e.endpoint_id from collecta.endpoints e)
+    then true end is not null);
 alter table collecta.operator_actions enable row level security;
 create policy restricted_logins_see_their_actions on collecta.operator_actions
-  for select using ((select collecta.visible_scopes(current_user)) is null or done_by = current_user);
+  for select using ((select collecta.visible_scopes(current_user) is null) or done_by = current_user);
 
 create policy restricted_logins_see_none on collecta.muted_changes as restrictive
-  for select using ((select collecta.visible_scopes(current_user)) is null);
+  for select using ((select collecta.visible_scopes(current_user) is null));
 create policy restricted_logins_see_none on collecta.routing_trouble as restrictive
-  for select using ((select collecta.visible_scopes(current_user)) is null);
+  for select using ((select collecta.visible_scopes(current_user) is null));
 create policy restricted_logins_see_none on collecta.inbound_requests as restrictive
-  for select using ((select collecta.visible_scopes(current_user)) is null);
+  for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.inbound_endpoints enable row level security;
 create policy restricted_logins_see_none on collecta.inbound_endpoints
-  for select using ((select collecta.visible_scopes(current_user)) is null);
+  for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.inbound_budgets enable row level security;
 create policy restricted_logins_see_none on collecta.inbound_budgets
-  for select using ((select collecta.visible_scopes(current_user)) is null);
+  for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.inbound_refusals enable row level security;
 create policy restricted_logins_see_none on collecta.inbound_refusals
-  for select using ((select collecta.visible_scopes(current_user)) is null);
+  for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.runners enable row level security;
 create policy restricted_logins_see_none on collecta.runners
-  for select using ((select collecta.visible_scopes(current_user)) is null);
+  for select using ((select collecta.visible_scopes(current_user) is null));
 --! EndIncluded install/restriction_policies.sql
 --! Included outbound/waiting_changes.sql
 -- In place of collecta.outbox itself for readers: a policy on the outbox would fail the writers whose sessions have

@@ -2,6 +2,7 @@ import { html } from 'hono/html';
 import { phases } from './charts.ts';
 import { count, duration, moment } from './figures.ts';
 import { membersOf, showJson } from './json.ts';
+import { isRestricted } from './overview.ts';
 import { badge, choice, facts, filters, type Html, sql as statement, table, textField, url } from './page.ts';
 import type { Transaction } from './people.ts';
 
@@ -58,10 +59,11 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
   const [known] = endpoint ? await sql`select endpoint_id from collecta.endpoints where name = ${endpoint}` : [];
   const endpointId = (known?.endpoint_id as string | undefined) ?? endpoint;
   const undelivered = outcome !== undefined && outcome !== '' && outcome !== 'delivered';
+  const restricted = await isRestricted(sql);
   const isFiltered = Boolean(outcome && outcome !== 'exhausted') || Boolean(status || module || event || contains);
   const limit = !isFiltered
     ? pageSize + 1
-    : contains
+    : contains || restricted
       ? lookInside
       : endpoint || undelivered
         ? lookAtScattered
@@ -85,6 +87,11 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
     with looked as materialized (
       ${source}
       ${endpointId ? sql`and a.endpoint_id = ${endpointId}` : sql``}
+      ${
+        restricted && !endpointId && !id && !record
+          ? sql`and a.endpoint_id in (select e.endpoint_id from collecta.endpoints e)`
+          : sql``
+      }
       ${before ? sql`and a.id < ${before}` : sql``}
       ${from ? sql`and a.id >= collecta.attempt_id_at(${asUtc(from)})` : sql``}
       ${to ? sql`and a.id < collecta.attempt_id_at(${asUtc(to)})` : sql``}
@@ -128,6 +135,7 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
     rows: rows.slice(0, pageSize),
     /** Where the next page begins; undefined if there is none. */
     next: more ? (rows[pageSize - 1]?.id as string) : whole && whole.n >= limit ? (whole.last as string) : undefined,
+    restricted,
     lookedAt: Number(whole?.n ?? 0),
     cut: isFiltered && !more && Number(whole?.n ?? 0) >= limit,
   };
@@ -155,8 +163,14 @@ export async function deliveries(sql: Transaction, base: string, filter: Deliver
     }),
   ]);
   if (problem) return html`${form}<p class="problem" role="alert">${problem}</p>`;
-  const { rows, next, lookedAt, cut } = await find(sql, filter);
+  const { rows, next, lookedAt, cut, restricted } = await find(sql, filter);
   return html`${form}
+${
+  restricted
+    ? html`<p class="quiet">You are restricted to scopes: these are deliveries to the endpoints of your scopes.
+A record or an event id finds those that went to other endpoints.</p>`
+    : ''
+}
 ${table(
   'Delivery attempts, the last one first',
   ['when (UTC)', 'outcome', 'event', 'record', 'endpoint', 'attempt', 'took'],

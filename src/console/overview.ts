@@ -15,7 +15,8 @@ export type Span = keyof typeof spans;
 const outcomes = ['delivered', 'failed', 'exhausted', 'blocked', 'lost'] as const;
 const backlogLimit = 10_000;
 
-const isRestricted = async (sql: Transaction): Promise<boolean> =>
+/** Whether the login is restricted to scopes: whose scope an attempt has is looked up row by row then. */
+export const isRestricted = async (sql: Transaction): Promise<boolean> =>
   (await sql`select collecta.visible_scopes() is not null as restricted`)[0]!.restricted;
 
 /**

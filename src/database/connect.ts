@@ -86,24 +86,69 @@ export function pinnedFor(url: string, target: DatabaseUrl, host: Host): Promise
   const key = JSON.stringify([url, host]);
   const cached = acceptedSettings.get(key);
   if (cached) return cached;
-  const answer = (async () => {
-    const sql = open(target, host, { max: 1, connection: pinnedSettings } as Options);
+  const trySession = async (connection: Record<string, string>): Promise<number> => {
+    const sql = open(target, host, { max: 1, prepare: false, connection } as Options);
     try {
-      const [row] = await sql`select pg_catalog.current_setting('server_version_num')::pg_catalog.int4 as version`;
-      const newer = newerSettings.filter(({ version }) => version <= (row!.version as number));
-      return Object.assign({ ...pinnedSettings }, ...newer.map(({ settings }) => settings)) as Record<string, string>;
-    } catch (error) {
-      // PgBouncer reports "unsupported startup parameter" as 08P01. Any other error will come again from the session
-      // itself, which reports it.
-      if ((error as { code?: string }).code === '08P01') return {};
-      acceptedSettings.delete(key);
-      return pinnedSettings;
+      return await refuseOpenSchemas(sql);
     } finally {
       await sql.end({ timeout: 1 });
     }
+  };
+  const answer = (async () => {
+    try {
+      const serverVersion = await trySession(pinnedSettings);
+      const newer = newerSettings.filter(({ version }) => version <= serverVersion);
+      return Object.assign({ ...pinnedSettings }, ...newer.map(({ settings }) => settings)) as Record<string, string>;
+    } catch (error) {
+      if (error instanceof OpenSearchPath) throw error;
+      // PgBouncer reports "unsupported startup parameter" as 08P01. Any other error will come again from the session
+      // itself, which reports it.
+      if ((error as { code?: string }).code !== '08P01') {
+        acceptedSettings.delete(key);
+        return pinnedSettings;
+      }
+    }
+    await trySession({}).catch(error => {
+      if (error instanceof OpenSearchPath) throw error;
+    });
+    return {};
   })();
   acceptedSettings.set(key, answer);
+  // Asked anew by the next session: a DBA may have mended it.
+  answer.catch(() => acceptedSettings.delete(key));
   return answer;
+}
+
+/** A session would look names up where others may put functions and operators in the way of ours. */
+class OpenSearchPath extends Error {
+  readonly code = 'OPEN_SEARCH_PATH';
+}
+
+/**
+ * A pooler may refuse a search_path at the start of a session, or drop it (`ignore_startup_parameters`): then names are
+ * looked up where the login's settings say. That does no harm unless others may create something there. Every name in
+ * this statement has its schema. Returns the server's version, as in `server_version_num`.
+ */
+async function refuseOpenSchemas(sql: Sql): Promise<number> {
+  const [row] = await sql`
+    select pg_catalog.string_agg(distinct n.nspname::pg_catalog.text, ', ') as open,
+      current_user::pg_catalog.text as login,
+      pg_catalog.current_setting('server_version_num')::pg_catalog.int4 as version
+    from pg_catalog.pg_namespace n
+    cross join lateral pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
+    left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) a.grantee
+    where n.nspname operator(pg_catalog.=) any (pg_catalog.current_schemas(false))
+      and a.privilege_type operator(pg_catalog.=) 'CREATE'
+      and (r.rolsuper
+        or r.rolname operator(pg_catalog.=) any (array[current_user, 'pg_database_owner'::pg_catalog.name])
+        or r.oid operator(pg_catalog.=) (select d.datdba from pg_catalog.pg_database d
+          where d.datname operator(pg_catalog.=) pg_catalog.current_database())) is not true`;
+  if (row?.open)
+    throw new OpenSearchPath(
+      `sessions look names up in the schema ${row.open}, where others may create functions, because a pooler does ` +
+        `not pass search_path on; as a DBA: alter role "${row.login}" set search_path = pg_catalog, pg_temp;`,
+    );
+  return row!.version as number;
 }
 
 /**

@@ -13,7 +13,9 @@ if (!existsSync(program)) {
   t.pass('nothing to test here');
   process.exit(0);
 }
-const { database, server } = await useServer();
+const { admin, database, server } = await useServer();
+// As it is from PostgreSQL 15 on: this pooler passes no search_path on, so that public must be nobody else's.
+await admin`revoke create on schema public from public`;
 const receiver = await startReceiver();
 
 /** pgbouncer in front of the server, with several server connections that transactions change between. */

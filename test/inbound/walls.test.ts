@@ -156,7 +156,9 @@ async function publicFunctions(): Promise<string[]> {
       names.push(...all.filter((name, i) => i === 0 || /^(update|resume|rotate|delete|detach)_/.test(name)));
     }
   }
-  return names.filter(name => !/^(check|save|next|promote|set|forget|end|last|mask|notifies)_|^check$/.test(name));
+  return names.filter(
+    name => !/^(check|save|next|promote|set|forget|end|last|mask|notifies|remember)_|^check$/.test(name),
+  );
 }
 
 t.test(
@@ -256,6 +258,38 @@ t.test('an altered function runs nothing with the rights of its caller', async t
   t.equal(outcome!.status, 202, 'it is written anew');
   t.match([...(await sql`select seen from orders`)], [{ seen: 'collecta_writer' }]);
 });
+
+t.test(
+  'code of the table cannot give up what its writer owns and may do: the request that tries is undone',
+  async t => {
+    const { sql } = await database();
+    await sql.unsafe(`
+    create table orders (id text primary key default gen_random_uuid()::text, sku text);
+    select collecta.attach_module('orders', 'orders');
+    create function spoil() returns trigger language plpgsql as $$
+    begin drop owned by current_user cascade; return new; end $$`);
+    const [made] = await sql`select * from collecta.create_inbound_endpoint('orders', '{"$.sku": "sku"}')`;
+    const receive = async () => {
+      const [outcome] = await sql`
+      select status from collecta.receive_inbound(${made!.inbound_endpoint_id}, 1,
+        array['{"sku": "a"}'::json], '{}')`;
+      return outcome;
+    };
+    for (const trigger of [
+      'trigger spoil before insert on orders for each row',
+      'trigger spoil after insert on orders for each row',
+      'trigger spoil after insert on orders for each statement',
+      'constraint trigger spoil after insert on orders deferrable initially deferred for each row',
+    ]) {
+      await sql.unsafe(`create ${trigger} execute function spoil()`);
+      t.equal((await receive())!.status, 422, trigger);
+      await sql`drop trigger spoil on orders`;
+      t.equal((await sql`select * from collecta.broken_inbound_endpoints()`).length, 0);
+      t.equal((await sql`select * from collecta.differing_grants()`).length, 0);
+      t.equal((await receive())!.status, 202, 'the next one is written');
+    }
+  },
+);
 
 t.test("a mapped scope column is part of every match: no tenant writes another's record", async t => {
   const { sql, url } = await database();

@@ -168,8 +168,9 @@ async function runFor(target: Database) {
   t.notMatch(runner.output() + following.output(), 'sprung');
 }
 
-t.test('a pooler that refuses startup parameters is worked with all the same', async t => {
+t.test('a pooler that refuses startup parameters is worked with, where nobody else can create functions', async t => {
   const target = await database('empty');
+  await target.sql`revoke create on schema public from public`; // as it is from PostgreSQL 15 on
   const refused: string[] = [];
   // What pgbouncer does without ignore_startup_parameters; everything else is passed on.
   const pooler = createServer(client => {
@@ -209,6 +210,21 @@ t.test('a pooler that refuses startup parameters is worked with all the same', a
     insert into orders values (1)`);
   await until('an attempt', async () => (await target.sql`select from collecta.delivery_attempts`).length > 0);
   await runner.stop();
+
+  // Where others may create functions in the schemas that the login's search_path names, nothing runs.
+  await target.sql`grant create on schema public to mallory`;
+  const seen: string[] = [];
+  for (const command of ['doctor', 'dispatch', 'migrate']) {
+    const ended = await cli([command], url).catch(error => error);
+    seen.push(`${ended.code} ${ended.stdout} ${ended.stderr}`);
+    t.match(
+      seen.at(-1),
+      /^[12] .*look names up in the schema public.*alter role \\?"postgres\\?" set search_path/s,
+      command,
+    );
+  }
+  await target.sql.unsafe(`alter role postgres in database ${target.name} set search_path = pg_catalog, pg_temp`);
+  t.match(await cli(['doctor'], url).catch(error => error), { stdout: /collecta is up to date/ }, 'mended as it said');
 });
 
 t.test(

@@ -254,3 +254,20 @@ t.test('a restriction that would not hold is refused, and one that holds no long
   await sql.unsafe(hint);
   t.strictSame(await added(), []);
 });
+
+t.test('in a restored copy a restriction holds by the name of its role, and not by its number', async t => {
+  const { name, sql } = await database();
+  await twoTenants(sql);
+  await sql`select collecta.restrict_login('acme_reader', '{acme}')`;
+  // As pg_restore leaves it in another cluster, where the number is another role's.
+  await sql`
+    update collecta.restricted_logins
+    set database = '1/1', login_oid = (select oid from pg_roles where rolname = 'any_operator')`;
+  t.strictSame(await recordsOf(as('acme_reader', name)), ['acme-1']);
+  t.strictSame(await recordsOf(as('any_operator', name)), ['acme-1', 'beta-1']);
+  await sql`update collecta.restricted_logins set login = 'not_in_this_cluster'`;
+  t.match(
+    [...(await sql`select severity, subject from collecta.health where problem = 'restricted login is gone'`)],
+    [{ severity: 'warning', subject: 'not_in_this_cluster' }],
+  );
+});

@@ -14,13 +14,13 @@ export type Read = { where: string; text: string }[];
  * keep of it, and what each function returns or raises that the session may call, with every argument out of `ids`.
  */
 export async function allThatIsRead(sql: Sql, ids: string[]): Promise<Read> {
-  const columns = await sql`
-    select format('%I.%I', n.nspname, c.relname) as relation, quote_ident(a.attname) as name,
-      has_column_privilege(c.oid, a.attnum, 'select') as may
+  const readable = await sql<{ relation: string; columns: string[] }[]>`
+    select format('%I.%I', n.nspname, c.relname) as relation,
+      array_agg(quote_ident(a.attname) order by a.attnum) as columns
     from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
     where n.nspname like 'collecta%' and c.relkind in ('r', 'p', 'v', 'm') and a.attnum > 0 and not a.attisdropped
-      and has_schema_privilege(n.oid, 'usage')
-    order by 1, a.attnum`;
+      and has_schema_privilege(n.oid, 'usage') and has_column_privilege(c.oid, a.attnum, 'select')
+    group by 1 order by 1`;
   const found: Read = [];
   const read = async (where: string, statement: string, asked = '') => {
     // What an answer repeats of its question tells nothing.
@@ -41,14 +41,19 @@ export async function allThatIsRead(sql: Sql, ids: string[]): Promise<Read> {
     if (error)
       found.push({ where: `refusal of ${where}`, text: told(`${error.message} ${error.detail} ${error.hint}`) });
   };
-  for (const { relation, name, may } of columns) {
-    if (may) await read(`${relation}.${name}`, `select ${name}::text as text from ${relation}`);
-    await read(
-      `statistics of ${relation}.${name}`,
-      `select concat(most_common_vals::text, histogram_bounds::text) as text from pg_stats
-       where format('%I.%I', schemaname, tablename) = '${relation}' and quote_ident(attname) = '${name}'`,
-    );
+  for (const { relation, columns } of readable) {
+    const texts = columns.map(name => `string_agg(${name}::text, E'\\n')`);
+    const before = found.length;
+    await read(relation, `select json_build_array(${texts})::text as text from ${relation}`);
+    const [whole] = found.splice(before, 1);
+    for (const [i, text] of (JSON.parse(whole!.text || '[]') as (string | null)[]).entries())
+      found.push({ where: `${relation}.${columns[i]}`, text: text ?? '' });
   }
+  await read(
+    'statistics',
+    `select concat_ws(' ', tablename, attname, most_common_vals::text, histogram_bounds::text) as text from pg_stats
+     where schemaname like 'collecta%'`,
+  );
   const functions = await sql`
     select p.oid::regproc::text as name, array(select format_type(a, null) from unnest(p.proargtypes) a) as types,
       p.pronargs - p.pronargdefaults as needed
