@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:49ee4172efe429c9459061bd0c69dcaca81bd260
+--! Hash: sha1:95b64a3af6d61e4c3efacc73b1d6a67dbd555af2
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4827,8 +4827,8 @@ begin
   return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
     room.marks,
     case when chosen.cut then (
-      select coalesce(max(id) filter (where id <= coalesce(hints.after_endpoint, '')), max(id))
-      from unnest(chosen.endpoint_ids) id) end,
+      select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
+      from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c) end,
     again_at, present, hints.mend_due)::collecta.due_deliveries;
 end
 $$;
