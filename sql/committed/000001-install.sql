@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:95b64a3af6d61e4c3efacc73b1d6a67dbd555af2
+--! Hash: sha1:737ee6b331d10e52b58b5f48def71b22683507b6
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4405,6 +4405,7 @@ create type collecta.claim_cursor as (
   whole_cost interval,
   choose_due timestamptz, -- until then nothing but what is born leased can be due
   mend_due timestamptz,
+  found_nothing boolean, -- by the last claim
   marks jsonb, -- by endpoint: where dead rows of the queue end
   after_endpoint text -- whose turn it was last
 );
@@ -4962,9 +4963,9 @@ begin
   -- The next claim's hints.
   snapshot := pg_current_snapshot();
   found_some := coalesce(routing.routed > 0, false) or endpoint_ids is not null;
-  if not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
-    -- Nothing is where something was to be expected. Before it says so, it looks at the whole, for a fifth of the time
-    -- at most.
+  if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
+    -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
+    -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
     hints.whole_at := null;
     hints.mend_due := coalesce(chosen.mend_due, hints.mend_due);
     return collecta.claim_deliveries(batch, batch_bytes, per_endpoint, environment, runner, hints::text,
@@ -5005,6 +5006,7 @@ begin
         when routing.awaited or chosen.awaited or chosen.cut or chosen.is_saturated then null
         else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
       coalesce(chosen.mend_due, hints.mend_due),
+      not found_some,
       case when chosen.chosen_at is null then hints.marks else chosen.marks end,
       case when chosen.chosen_at is null then hints.after_endpoint else chosen.after_endpoint end
     )::collecta.claim_cursor::text)::collecta.claim_result;
