@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:49ee4172efe429c9459061bd0c69dcaca81bd260
+--! Hash: sha1:533dfc28258ad9fe8887d958ab4a351f736e3867
 --! Message: Install
 
 --! Included install/schema.sql
@@ -8635,8 +8635,8 @@ create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_req
       join collecta.row_secured_modules m on m.slug = e.module)) then null else true end is not null);
 --! EndIncluded modules/row_secured_modules.sql
 --! Included install/restriction_policies.sql
--- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is about
--- endpoints. Tables that are not here tell of the configuration and of no tenant. Conditions are written as in
+-- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is
+-- about endpoints. Tables that are not here tell of the configuration and of no tenant. Conditions are written as in
 -- modules/row_secured_modules.sql.
 create policy restricted_logins_see_their_scopes on collecta.events as restrictive
   for select using (case when (select collecta.visible_scopes(current_user) is null)
