@@ -1,5 +1,9 @@
 --! Previous: -
+<<<<<<< HEAD
 --! Hash: sha1:737ee6b331d10e52b58b5f48def71b22683507b6
+=======
+--! Hash: sha1:533dfc28258ad9fe8887d958ab4a351f736e3867
+>>>>>>> main
 --! Message: Install
 
 --! Included install/schema.sql
@@ -8637,8 +8641,8 @@ create policy requests_to_row_secured_modules_are_hidden on collecta.inbound_req
       join collecta.row_secured_modules m on m.slug = e.module)) then null else true end is not null);
 --! EndIncluded modules/row_secured_modules.sql
 --! Included install/restriction_policies.sql
--- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is about
--- endpoints. Tables that are not here tell of the configuration and of no tenant. Conditions are written as in
+-- What collecta.restrict_login() means for each table. A table that has no scope is hidden as a whole, unless it is
+-- about endpoints. Tables that are not here tell of the configuration and of no tenant. Conditions are written as in
 -- modules/row_secured_modules.sql.
 create policy restricted_logins_see_their_scopes on collecta.events as restrictive
   for select using (case when (select collecta.visible_scopes(current_user) is null)
