@@ -1,9 +1,5 @@
 --! Previous: -
-<<<<<<< HEAD
---! Hash: sha1:737ee6b331d10e52b58b5f48def71b22683507b6
-=======
---! Hash: sha1:533dfc28258ad9fe8887d958ab4a351f736e3867
->>>>>>> main
+--! Hash: sha1:719125b6535864fad220a582acc8885c61d6ddc1
 --! Message: Install
 
 --! Included install/schema.sql
