@@ -30,7 +30,7 @@ try {
   // collecta_rows.row_<n> is checked whose parameters have the row type of the table.
   const rows = await sql<{ definition: string }[]>`
     select replace(pg_get_functiondef(p.oid), p.proname || '(captured record, other record)',
-      format('%s(captured %s, other %2$s)', p.proname, m.relation)) as definition
+      format('%s_typed(captured %s, other %2$s)', p.proname, m.relation)) as definition
     from pg_proc p join collecta.modules m on p.proname = 'row_' || m.module_id
     where p.pronamespace = 'collecta_rows'::regnamespace`;
   for (const { definition } of rows) await sql.unsafe(definition);

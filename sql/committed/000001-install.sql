@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:719125b6535864fad220a582acc8885c61d6ddc1
+--! Hash: sha1:880ba06b96df2e0849dd0ce7939075b999469581
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3892,8 +3892,8 @@ create or replace function collecta.recipients(
 language plpgsql stable
 as $$
 declare
-  kinds constant text[] := case operation when 'I' then '{record_created}'
-    when 'U' then '{record_updated,status_change,custom_data_updated}' else '{record_deleted}' end;
+  kinds constant text[] := case operation when 'I' then array['record_created']
+    when 'U' then array['record_updated', 'status_change', 'custom_data_updated'] else array['record_deleted'] end;
   found_some collecta.recipient[];
   without_role text[];
 begin
@@ -3930,7 +3930,7 @@ begin
   -- An event to which anybody subscribes is written, before scope and filter, with the body of an endpoint without a
   -- role.
   return array(
-    select r from (
+    select row(r.*)::collecta.recipient from (
       select * from unnest(found_some)
       union all
       select array_position(kinds, s.event), '', null, min(s.after_change_id), null, false, null
