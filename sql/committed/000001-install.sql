@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:880ba06b96df2e0849dd0ce7939075b999469581
+--! Hash: sha1:c473e31ff85a84529a04fbf8ce6ada11f25ad3a3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -358,8 +358,9 @@ create table collecta.outbox (
   trigger_depth int not null default pg_trigger_depth(),
   captured_at timestamptz not null,
   context text collate "C",
-  -- No check: each statement that writes here, a user's, would read it from its text again.
-  constraint outbox_pkey primary key (change_id)
+  constraint outbox_pkey primary key (change_id),
+  -- Each statement of a user that writes here reads the check from its text, so it is kept short: one array constant.
+  constraint outbox_operation_is_known check (operation = any ('{I,U,D,T,M}'))
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
         autovacuum_analyze_threshold = 20000);
