@@ -37,10 +37,12 @@ begin
         and c.relowner <> to_regrole(quote_ident(owner_role))
         -- Views of history go on to another role below.
         and not (c.relkind = 'v' and c.relowner is not distinct from to_regrole(quote_ident(prefix || 'viewer')))
-        -- A sequence of a column goes with its table.
-        and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::regclass
-                        and d.objid = c.oid and d.deptype in ('a', 'i')
-                        and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjsubid > 0)
+        -- A sequence of a column goes with its table. On PostgreSQL 14 a table with a generated column also depends on
+        -- a column, its own.
+        and not (c.relkind = 'S' and exists (
+          select from pg_catalog.pg_depend d
+          where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i')
+            and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjsubid > 0))
       union all
       select 'type', t.oid::regtype::text, owner_role
       from pg_catalog.pg_type t
