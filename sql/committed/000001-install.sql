@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c473e31ff85a84529a04fbf8ce6ada11f25ad3a3
+--! Hash: sha1:ecfcef0b35aa60c3037816e28a3e0aed1b0687d2
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4785,7 +4785,7 @@ comment on type collecta.due_deliveries is 'What claim_due leased, and hints for
 --! EndIncluded outbound/3_claim/internal/due_deliveries.sql
 --! Included outbound/3_claim/internal/claim_due.sql
 create or replace function collecta.claim_due(
-  hints collecta.claim_cursor, room collecta.claim_room, everything boolean, routed_some boolean
+  hints collecta.claim_cursor, room collecta.claim_room, everything boolean, routing_works boolean
 ) returns collecta.due_deliveries
 language plpgsql volatile
 as $$
@@ -4804,7 +4804,7 @@ begin
   if everything or coalesce(present not between hints.mend_due - interval '1 s' and hints.mend_due, true) then
     perform collecta.mend_queue(present);
     hints.mend_due := present + interval '1 s';
-    delete from collecta.routing_trouble t where routed_some;
+    delete from collecta.routing_trouble t where routing_works;
     present := clock_timestamp();
   end if;
   if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
@@ -4949,7 +4949,7 @@ begin
     chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality(routing.endpoint_ids), 0),
       batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
       case when whole then '{}' else hints.marks end, lease, runner)::collecta.claim_room, everything,
-      routing.routed > 0);
+      routing_works => routing.routed >= 0);
   end if;
   endpoint_ids := routing.endpoint_ids || chosen.endpoint_ids;
   if endpoint_ids is not null then
