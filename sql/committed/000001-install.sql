@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ecfcef0b35aa60c3037816e28a3e0aed1b0687d2
+--! Hash: sha1:84172122ae7465f1e93e0470eed18184deef2834
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3844,7 +3844,7 @@ create type collecta.claim_room as (
   bytes bigint,
   per_endpoint int,
   except_endpoints text[], -- none of these
-  marks jsonb, -- by endpoint: where dead rows of the queue end
+  due_from jsonb, -- by endpoint: when its first row was due at the last claim; what is before it are dead rows
   lease interval,
   runner int
 );
@@ -3875,7 +3875,7 @@ comment on function collecta.join_arrays(json, json) is 'One JSON array of two t
 --! EndIncluded outbound/2_route/internal/join_arrays.sql
 --! Included outbound/2_route/internal/recipient.sql
 create type collecta.recipient as (
-  place int, -- of its event among those of the change
+  event_number int, -- among the events of the change, from 1
   payload_role text,
   endpoint_id text, -- null: nobody, but the event is to be written
   after_change_id bigint,
@@ -3917,7 +3917,7 @@ begin
       select count(*) from (
         select from collecta.delivery_queue q
         where q.endpoint_id = e.endpoint_id and q.due_at <= present
-          and q.due_at >= coalesce((room.marks ->> e.endpoint_id)::timestamptz, '-infinity')
+          and q.due_at >= coalesce((room.due_from ->> e.endpoint_id)::timestamptz, '-infinity')
         limit e.max_in_flight) q) as free
     where room.deliveries > 0 and e.state = 'active' and not e.ordered and e.endpoint_id <> all (room.except_endpoints)
       and exists (select from collecta.endpoint_secrets x where x.endpoint_id = e.endpoint_id)
@@ -3938,7 +3938,7 @@ begin
       from collecta.subscriptions s
       where s.module_id = recipients.module_id and s.event = any (kinds)
       group by s.event) r
-    order by r.place, r.payload_role, r.endpoint_id);
+    order by r.event_number, r.payload_role, r.endpoint_id);
 end
 $$;
 comment on function collecta.recipients is
@@ -4027,7 +4027,7 @@ declare
   version int;
   scope text;
   recipient collecta.recipient;
-  place int; -- the event at hand, whose recipients come one after the other
+  event_number int; -- among the events of the change, from 1; the recipients of one event follow each other
   payload_role text;
   event_id text;
   body text; -- null: it is no event, or none to this payload_role
@@ -4094,26 +4094,27 @@ begin
         recipients := collecta.recipients(module.module_id, operation, scope, began, room);
       end if;
 
-      place := null;
+      event_number := null;
       foreach recipient in array coalesce(recipients, '{}') loop
-        continue when reading.events[recipient.place] is null or recipient.after_change_id >= change.change_id;
-        if place is distinct from recipient.place or payload_role <> recipient.payload_role then
+        continue when reading.events[recipient.event_number] is null or recipient.after_change_id >= change.change_id;
+        if event_number is distinct from recipient.event_number or payload_role <> recipient.payload_role then
           -- One body for an event, and one more for each payload_role that an endpoint has.
-          place := recipient.place;
+          event_number := recipient.event_number;
           payload_role := recipient.payload_role;
-          event_id := collecta.event_id(change.change_id, operation, change.captured_at, change.transaction_id, place);
+          event_id := collecta.event_id(
+            change.change_id, operation, change.captured_at, change.transaction_id, event_number);
           if payload_role = '' then
-            body := collecta.event_body(event_id, reading.events[place], change.change_id, change.captured_at,
+            body := collecta.event_body(event_id, reading.events[event_number], change.change_id, change.captured_at,
               reading.slug, to_json(reading.record_id)::text, reading.status_from, reading.status_to,
               collecta.event_record(operation, change.old, change.new, reading.truncated), reading.previous,
               change.context, case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
           else
-            body := collecta.event_body_for_role(payload_role, event_id, reading.events[place], change, reading);
+            body := collecta.event_body_for_role(payload_role, event_id, reading.events[event_number], change, reading);
           end if;
           if body is not null then
             bytes := coalesce(bytes, 0) + octet_length(body);
-            events := events || row(event_id, payload_role, began, change.change_id, place - 1, reading.slug,
-              reading.events[place], reading.record_id, scope, change.captured_at, body)::collecta.events;
+            events := events || row(event_id, payload_role, began, change.change_id, event_number - 1, reading.slug,
+              reading.events[event_number], reading.record_id, scope, change.captured_at, body)::collecta.events;
           end if;
         end if;
         continue when body is null or recipient.endpoint_id is null;
@@ -4126,7 +4127,7 @@ begin
           if reason is not null then
             insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
               payload_role, routed_at, reason, set_aside_at)
-            values (change.change_id, place - 1, recipient.endpoint_id, reading.slug, reading.record_id,
+            values (change.change_id, event_number - 1, recipient.endpoint_id, reading.slug, reading.record_id,
               collecta.record_key(reading.slug, reading.record_id), event_id, payload_role, began, reason, began);
           end if;
           continue when not matches;
@@ -4137,8 +4138,8 @@ begin
           leased := coalesce(leased, 0) + 1;
           leased_bytes := coalesce(leased_bytes, 0) + octet_length(body);
         end if;
-        deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id, place - 1,
-          recipient.endpoint_id, event_id, payload_role,
+        deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id,
+          event_number - 1, recipient.endpoint_id, event_id, payload_role,
           case when recipient.ordered then collecta.record_key(reading.slug, reading.record_id) end,
           octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
       end loop;
@@ -4407,7 +4408,7 @@ create type collecta.claim_cursor as (
   choose_due timestamptz, -- until then nothing but what is born leased can be due
   mend_due timestamptz,
   found_nothing boolean, -- by the last claim
-  marks jsonb, -- by endpoint: where dead rows of the queue end
+  due_from jsonb, -- by endpoint: when its first row was due at the last claim; what is before it are dead rows
   after_endpoint text -- whose turn it was last
 );
 comment on type collecta.claim_cursor is 'claim_deliveries'' hints, handed back unread as text.';
@@ -4638,7 +4639,7 @@ create type collecta.chosen_rows as (
   routed_to timestamptz,
   lapsed boolean, -- some have a lease that lapsed
   endpoint_ids text[],
-  marks jsonb, -- by endpoint: when the first of its rows was due
+  due_from jsonb, -- by endpoint: when the first of its rows was due
   saturated text[], -- endpoints that have as much in flight as they may
   cut boolean -- more is due than fits
 );
@@ -4664,11 +4665,11 @@ as $$
 declare
   chosen collecta.chosen_rows;
 begin
-  -- c.place: the window is read lazily, in the index's order; what comes after the last row taken is not read.
+  -- c.place_in_turn: the window is read lazily, in the index's order; what comes after the last row taken is not read.
   select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
     array_agg(c.endpoint_id) filter (where c.number = 1),
     jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1),
-    array_agg(c.endpoint_id) filter (where c.place >= c.in_flight),
+    array_agg(c.endpoint_id) filter (where c.place_in_turn >= c.in_flight),
     count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
   into chosen
   from (
@@ -4689,11 +4690,11 @@ begin
         select w.*, row_number() over () as number
         from (
           select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
-            first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place,
+            first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place_in_turn,
             sum(q.bytes) over in_turn as endpoint_bytes
           from collecta.delivery_queue q
           where q.endpoint_id = t.endpoint_id and q.due_at <= present
-            and q.due_at >= coalesce((room.marks ->> t.endpoint_id)::timestamptz, '-infinity')
+            and q.due_at >= coalesce((room.due_from ->> t.endpoint_id)::timestamptz, '-infinity')
           window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
           limit t.in_flight) w
         where (w.leased_until is null or w.leased_until < present)
@@ -4775,7 +4776,7 @@ create type collecta.due_deliveries as (
   awaited boolean, -- something waits for their record
   is_saturated boolean, -- an endpoint has as much in flight as it may
   cut boolean, -- more is due than fits
-  marks jsonb,
+  due_from jsonb,
   after_endpoint text,
   again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
   chosen_at timestamptz,
@@ -4821,13 +4822,13 @@ begin
     if limits is not null and leased.endpoint_ids is not null then
       again_at := least(again_at, collecta.use_slots(present, leased.endpoint_ids));
     end if;
-    room.marks := room.marks || chosen.marks;
-    if (select count(*) from jsonb_object_keys(room.marks)) > 100 then
-      room.marks := '{}';
+    room.due_from := room.due_from || chosen.due_from;
+    if (select count(*) from jsonb_object_keys(room.due_from)) > 100 then
+      room.due_from := '{}';
     end if;
   end if;
   return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
-    room.marks,
+    room.due_from,
     case when chosen.cut then (
       select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
       from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c) end,
@@ -4907,7 +4908,7 @@ declare
   hints collecta.claim_cursor := claim_deliveries.cursor::collecta.claim_cursor;
   whole constant boolean := everything or coalesce(began >= hints.whole_due or began < hints.whole_at, true);
   lease interval;
-  known boolean; -- that this is the database to deliver for
+  is_right_database boolean; -- the one that deliveries are to be made for
   any_ordered boolean;
   routing collecta.routed_changes;
   trouble text; -- why nothing could be routed
@@ -4925,9 +4926,9 @@ begin
   select s.lease, i.identity = current_setting('collecta.identity', true)
       and i.environment is not distinct from environment,
     exists (select from collecta.endpoints e where e.ordered and e.state <> 'deleted')
-  into lease, known, any_ordered
+  into lease, is_right_database, any_ordered
   from collecta.settings s, collecta.installation i;
-  if known is not true then
+  if is_right_database is not true then
     perform collecta.check_installation(environment);
   end if;
 
@@ -4937,8 +4938,8 @@ begin
         from_change => case when whole then 0 else coalesce(hints.from_change, 0) end,
         settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
         in_order => hints.in_order,
-        room => row(batch, batch_bytes, per_endpoint, except_endpoints, case when not whole then hints.marks end, lease,
-          runner)::collecta.claim_room);
+        room => row(batch, batch_bytes, per_endpoint, except_endpoints, case when not whole then hints.due_from end,
+          lease, runner)::collecta.claim_room);
     exception when others then
       -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
       trouble := collecta.note_trouble(sqlstate, sqlerrm);
@@ -4948,7 +4949,7 @@ begin
       or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
     chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality(routing.endpoint_ids), 0),
       batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
-      case when whole then '{}' else hints.marks end, lease, runner)::collecta.claim_room, everything,
+      case when whole then '{}' else hints.due_from end, lease, runner)::collecta.claim_room, everything,
       routing_works => routing.routed >= 0);
   end if;
   endpoint_ids := routing.endpoint_ids || chosen.endpoint_ids;
@@ -5008,7 +5009,7 @@ begin
         else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
       coalesce(chosen.mend_due, hints.mend_due),
       not found_some,
-      case when chosen.chosen_at is null then hints.marks else chosen.marks end,
+      case when chosen.chosen_at is null then hints.due_from else chosen.due_from end,
       case when chosen.chosen_at is null then hints.after_endpoint else chosen.after_endpoint end
     )::collecta.claim_cursor::text)::collecta.claim_result;
 end
