@@ -1,24 +1,28 @@
-// A receiver may answer with what it was sent, or with the secret that it was told: none of it goes into the history.
+// A receiver may repeat in its answer what it was sent, or the endpoint's secret. This file removes such credentials
+// from an answer before the history stores it.
 
 import type { Endpoint } from './claim.ts';
 
 const credentialName = /auth|cookie|token|secret|passw|key|session|signature|credential/i;
 const credentialValue = /^(basic|bearer|digest|token|apikey) /i;
 
-/** Whether a request header may carry credentials, as in SQL. */
+/** Whether a request header may carry credentials. collecta.mask_headers applies the same rule. */
 export const isCredential = (name: string, value: string): boolean =>
   credentialName.test(name) || credentialValue.test(value);
 
 const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
 
 /**
- * Shorter ones occur inside words by chance, so they are looked for between other characters than letters and digits.
+ * A shorter value may occur inside a word by chance, so it is replaced only where no letter or digit stands beside it.
  */
 const longEnough = 8;
 const asPattern = (text: string) =>
   text.length >= longEnough ? escaped(text) : `(?<![A-Za-z0-9])${escaped(text)}(?![A-Za-z0-9])`;
 
-/** The endpoint's secrets, and what its credential headers hold: whole, without a scheme, and what Basic encodes. */
+/**
+ * The endpoint's secrets and the values of its credential headers. A header's value is listed as a whole, without its
+ * scheme, decoded if the scheme is Basic, and in the parts of a cookie.
+ */
 function valuesOf({ keys, headers }: Endpoint): string[] {
   const values: string[] = [];
   for (const { raw } of keys) {
@@ -35,13 +39,13 @@ function valuesOf({ keys, headers }: Endpoint): string[] {
       const plain = Buffer.from(credentials, 'base64').toString();
       values.push(plain, plain.slice(plain.indexOf(':') + 1));
     }
-    // A cookie's parts, and others that are name=value.
+    // The parts of a cookie, and of other values that have the form name=value.
     for (const part of value.split(/[;,]\s*/)) values.push(part.slice(part.indexOf('=') + 1));
   }
   return values;
 }
 
-/** As it is, and as JSON, a URL, HTML and base64 write it. */
+/** The value itself, and the value as it is written in JSON, in a URL, in HTML and in base64. */
 const formsOf = (value: string): string[] => {
   const json = JSON.stringify(value).slice(1, -1);
   const html = value.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
@@ -56,7 +60,7 @@ function echoOf(endpoint: Endpoint): Echo {
   let echo = echoes.get(endpoint);
   if (echo === undefined) {
     const forms = [...new Set(valuesOf(endpoint).flatMap(formsOf))].filter(form => form.trim() !== '');
-    // The longest first, so that no value is masked in part.
+    // The longest form comes first, so that no value is replaced only in part.
     forms.sort((a, b) => b.length - a.length);
     echo = forms.length === 0 ? null : { pattern: new RegExp(forms.map(asPattern).join('|'), 'g'), forms };
     echoes.set(endpoint, echo);
@@ -67,8 +71,8 @@ function echoOf(endpoint: Endpoint): Echo {
 const cutMark = /\n\[cut after \d+ bytes\](\n\[cleaned: [^\n]*\])?$/;
 
 /**
- * A text that a receiver sent, without the endpoint's credentials. Where it was cut, neither is a beginning of one
- * left.
+ * Replaces the endpoint's credentials in a text that a receiver sent. If the text was cut, a credential that the cut
+ * left incomplete at its end is replaced, too.
  */
 export function withoutEcho(text: string, endpoint: Endpoint): string {
   const echo = text === '' ? null : echoOf(endpoint);
