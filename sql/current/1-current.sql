@@ -162,10 +162,10 @@
 --!include inbound/internal/grant_inbound.sql
 --!include inbound/internal/save_inbound_endpoint.sql
 --!include inbound/internal/inbound_cast_problem.sql
+--!include inbound/internal/take_inbound_budget.sql
 --!include inbound/runner/find_inbound_endpoint.sql
 --!include inbound/internal/write_inbound.sql
 --!include inbound/runner/receive_inbound.sql
---!include inbound/runner/accept_inbound.sql
 --!include inbound/runner/next_inbound_retries.sql
 --!include inbound/runner/maintain_inbound.sql
 --!include inbound/create_inbound_endpoint.sql
