@@ -18,7 +18,7 @@ import { type Sender, type SenderKey, senderKey, senderRow } from './senders.ts'
 export type InboundEndpoint = {
   id: string;
   mappingVersion: number;
-  /** The statement that calls its accept_inbound_<n>, as a template, because a function's name cannot be a parameter. */
+  /** The statement that calls accept_inbound_<n>, as a template, because a name in it cannot be a parameter. */
   acceptCall: TemplateStringsArray;
   plan: Plan;
   sender: Sender;
