@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c959b2cfec368e7bdd97db7a085f829cd834e583
+--! Hash: sha1:374ac6cc7d8662dc0ce58d8b7ffd62445b4e0108
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7343,6 +7343,7 @@ begin
   if to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
     execute format('grant execute on function %s to %I', name, collecta.role_name('collecta_inbound'));
   end if;
+  hash := hash || collecta.function_hash(name::regprocedure);
 
   update collecta.inbound_endpoints e
   set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
@@ -7561,7 +7562,7 @@ create or replace function collecta.broken_inbound_endpoints() returns table (in
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select e.inbound_endpoint_id, case
-    when w.oid is null or c.oid is null then 'one of its functions was dropped'
+    when w.oid is null or c.oid is null or a.oid is null then 'one of its functions was dropped'
     else 'one of its functions was altered' end
   from collecta.inbound_endpoints e
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
@@ -7570,8 +7571,11 @@ as $$
     and w.proname = format('write_inbound_%s', e.function_number)
   left join pg_catalog.pg_proc c on c.pronamespace = 'collecta'::regnamespace
     and c.proname = format('cast_inbound_%s', e.function_number)
+  left join pg_catalog.pg_proc a on a.pronamespace = 'collecta'::regnamespace
+    and a.proname = format('accept_inbound_%s', e.function_number)
   where e.state <> 'deleted'
-    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash
+    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid) || collecta.function_hash(a.oid))
+      is distinct from e.written_hash
 $$;
 comment on function collecta.broken_inbound_endpoints() is
   'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
@@ -8131,7 +8135,8 @@ begin
   select * into endpoint from collecta.inbound_endpoints e
   where e.inbound_endpoint_id = inbound_failure.inbound_endpoint_id;
   column_name := nullif(column_name, '');
-  if code ~ '^2[23]' collate "C" and code <> '23505' and column_name is null then
+  -- Most types refuse a text with a code of class 22; ltree's and intarray's types of queries do with 42601.
+  if code !~ '^(40|CW|P0|23505)' collate "C" and column_name is null then
     select c into column_name from unnest(endpoint.columns) c
     where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
   end if;
