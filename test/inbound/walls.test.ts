@@ -218,7 +218,11 @@ t.test(
     const receiving = await startReceiving({ url, sql, name: '' });
     t.match(await post(receiving.port, mine!.path, { id: 1, sku: 'x' }), { status: 202 });
     const [{ note }] = (await sql`select note from mine where id = 1`) as unknown as [{ note: string }];
-    t.strictSame(note.trim().split(' '), [...Array(10).fill('42501'), 'done', 'done', 'done'], 'the owner of one table');
+    t.strictSame(
+      note.trim().split(' '),
+      [...Array(10).fill('42501'), 'done', 'done', 'done'],
+      'the owner of one table',
+    );
     t.match(await sql`select from theirs`, { length: 0 });
     t.match(
       [...(await sql`select * from collecta.broken_inbound_endpoints()`)],
