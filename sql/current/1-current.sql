@@ -28,8 +28,9 @@
 --!include outbound/1_capture/internal/pick_columns.sql
 --!include outbound/1_capture/internal/with_traceparent.sql
 --!include outbound/1_capture/internal/captured_context.sql
---!include outbound/1_capture/internal/can_capture.sql
+--!include outbound/1_capture/internal/called_functions.sql
 --!include outbound/1_capture/internal/type_kind.sql
+--!include outbound/1_capture/internal/output_settings.sql
 --!include outbound/1_capture/internal/column_expression.sql
 --!include outbound/1_capture/internal/row_columns.sql
 --!include outbound/1_capture/internal/relations_to_capture.sql
@@ -45,7 +46,6 @@
 --!include outbound/1_capture/templates/delete.sql
 --!include outbound/1_capture/templates/truncate.sql
 --!include outbound/1_capture/templates/otherwise.sql
---!include outbound/1_capture/templates/unless_allowed.sql
 --!include outbound/1_capture/templates/row.sql
 --!include outbound/1_capture/internal/capture_parts.sql
 --!include outbound/1_capture/internal/write_capture_functions.sql
