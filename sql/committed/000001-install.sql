@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e742d4964a2808d83d684592aea7db8b386678ac
+--! Hash: sha1:3f0057c7fd8300d4bcdc64b6e92b5677f7d928e3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1358,21 +1358,21 @@ declare
   function_name text;
 begin
   if not has_table_privilege(capturer, 'collecta.outbox', 'insert') then
-    return '{}';
+    return array[]::oid[];
   end if;
   foreach function_name in array called loop
     if not has_function_privilege(capturer, function_name::regproc, 'execute') then
-      return '{}';
+      return array[]::oid[];
     end if;
   end loop;
   if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     if collecta.sees_old_catalog(relation) then
-      return '{}';
+      return array[]::oid[];
     end if;
   end if;
   if how = 'columns' then
     if layout is distinct from collecta.table_layout(relation) then
-      return '{}';
+      return array[]::oid[];
     end if;
   elsif layout is distinct from collecta.column_types(relation) then
     -- New columns of whole rows are captured at once, if they need no care.
@@ -1382,7 +1382,7 @@ begin
         where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
           and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
     then
-      return '{}';
+      return array[]::oid[];
     end if;
   end if;
   if not has_parts then
@@ -1390,7 +1390,7 @@ begin
   end if;
   return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
-  return '{}';
+  return array[]::oid[];
 end
 $$;
 comment on function collecta.relations_to_capture(name, text[], oid, boolean, text, text, text, text[]) is
