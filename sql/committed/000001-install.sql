@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3f0057c7fd8300d4bcdc64b6e92b5677f7d928e3
+--! Hash: sha1:0e63b6ccbf6d176a65fca259d3660139600a3c59
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1858,10 +1858,10 @@ begin
     raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
     return null;
   end;
-  -- A whole row can be named here only by an alias that no column of the table has.
+  -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, new)
   select @version@, 'I', @inserted_row@
-  from new_rows "collecta new";
+  from (select coalesce("collecta new".*) as r from new_rows "collecta new" offset 0) n;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -1975,10 +1975,10 @@ begin
     raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
     return null;
   end;
-  -- A whole row can be named here only by an alias that no column of the table has.
+  -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, old)
   select @version@, 'D', @deleted_row@
-  from old_rows "collecta old";
+  from (select coalesce("collecta old".*) as r from old_rows "collecta old" offset 0) o;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -2177,8 +2177,8 @@ begin
     'new_row', picked || replace(replace(small, '#', 'n.r'), '~', 'o.r') || without,
     'old_row_or_large', picked || replace(replace(large, '#', 'o.r'), '~', 'n.r') || without,
     'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
-    'inserted_row', picked || replace(replace(large, '#', '"collecta new".*'), '~', 'null') || without,
-    'deleted_row', picked || replace(replace(large, '#', '"collecta old".*'), '~', 'null') || without,
+    'inserted_row', picked || replace(replace(large, '#', 'n.r'), '~', 'null') || without,
+    'deleted_row', picked || replace(replace(large, '#', 'o.r'), '~', 'null') || without,
     -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
