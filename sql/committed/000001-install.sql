@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6e4f628907fbd89996b49b55da0a75cae8f5dc2a
+--! Hash: sha1:431fae3c25af4044059f9e94bcce676ad6f09d60
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4291,7 +4291,7 @@ that ordered endpoints wait for it; without, nothing of it is read.';
 --! EndIncluded outbound/2_route/runner/set_aside_change.sql
 --! Included outbound/4_record/internal/promote_next.sql
 create or replace function collecta.promote_next(endpoint_ids text[], record_keys bigint[]) returns int
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_nestloop = on
 as $$
 declare
   promoted int;
@@ -5048,11 +5048,86 @@ $$;
 comment on function collecta.release_deliveries(bigint[], bigint[]) is
   'For runners: gives back claimed deliveries that were not begun. It costs no attempt.';
 --! EndIncluded outbound/3_claim/runner/release_deliveries.sql
---! Included outbound/4_record/internal/note_flow.sql
--- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits
--- for nobody, and the next answers say the same.
-create or replace function collecta.note_flow(
-  succeeded text[], deliveries int[], failing text[], held text[], held_until timestamptz[], gone text[]
+--! Included outbound/4_record/internal/delivery_result.sql
+create type collecta.delivery_result as (
+  id bigint, -- id and lease: as claim_deliveries gave them
+  lease bigint,
+  outcome text, -- delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt)
+  url int, -- url, request_headers and response_headers: places in the texts that record_deliveries is given
+  request_headers int, -- without those of the signature
+  signed_at bigint,
+  signature text,
+  standard_signature text,
+  status int,
+  response_headers int,
+  response_body text,
+  error text,
+  age_ms float8, -- since the attempt began
+  total_ms float8, -- how long it took
+  lookup_ms real,
+  connect_ms real,
+  first_byte_ms real,
+  retry_after_s float8 -- what the receiver asked for
+);
+comment on type collecta.delivery_result is
+  'What a runner knows of a finished attempt. Only id, lease and outcome are needed.';
+--! EndIncluded outbound/4_record/internal/delivery_result.sql
+--! Included outbound/4_record/internal/attempt_headers.sql
+-- It has no SET clause, so that it becomes part of the expression that calls it.
+create or replace function collecta.attempt_headers(
+  headers text, event_id text, signed_at bigint, signature text, standard_signature text
+)
+returns json
+language sql immutable
+as $$
+  select case when signature is null then headers
+    else '{"webhook-id":"' || event_id || '","webhook-timestamp":"' || signed_at
+      || '","x-webhook-signature":"' || signature || '","webhook-signature":"' || standard_signature
+      || '"' || coalesce(',' || substr(nullif(headers, '{}'), 2), '}') end::json
+$$;
+comment on function collecta.attempt_headers is
+  'The request headers of an attempt: the endpoint''s own and those of its signature.';
+--! EndIncluded outbound/4_record/internal/attempt_headers.sql
+--! Included outbound/4_record/internal/note_successes.sql
+-- Rows that somebody else has locked are skipped: recording waits for nobody, and the next answers say the same.
+create or replace function collecta.note_successes(succeeded text[]) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_nestloop = on
+as $$
+declare
+  present constant timestamptz := clock_timestamp();
+begin
+  update collecta.endpoint_flow f
+  set failing_since = null,
+    delivered_since_hold = f.delivered_since_hold + s.deliveries,
+    -- From one request, doubled each half second, until max_in_flight is the limit again.
+    pace = case when f.paced_at > present - interval '0.5 s' then f.pace
+      when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
+    paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
+    -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
+    -- From 1,000 on it is no limit any more.
+    learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
+      else nullif(least(1000,
+        f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
+    raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
+  from (select endpoint_id, count(*) as deliveries from unnest(succeeded) endpoint_id group by endpoint_id) s,
+    collecta.endpoints e
+  where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
+    and f.endpoint_id in (
+      select l.endpoint_id from collecta.endpoint_flow l
+      where l.endpoint_id = any (succeeded)
+        and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
+          or l.held_at > present - interval '10 s')
+      order by l.endpoint_id for update skip locked);
+end
+$$;
+comment on function collecta.note_successes(text[]) is
+  'Keeps endpoint_flow of endpoints, named once for each delivery: no longer failing, the pace after an outage, the rate
+that a receiver was seen to take.';
+--! EndIncluded outbound/4_record/internal/note_successes.sql
+--! Included outbound/4_record/internal/note_failures.sql
+-- Rows that somebody else has locked are skipped: recording waits for nobody, and the next answers say the same.
+create or replace function collecta.note_failures(
+  failing text[], held text[], held_until timestamptz[], gone text[]
 ) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5060,29 +5135,6 @@ as $$
 declare
   present constant timestamptz := clock_timestamp();
 begin
-  if succeeded is not null then
-    update collecta.endpoint_flow f
-    set failing_since = null,
-      delivered_since_hold = f.delivered_since_hold + s.deliveries,
-      -- From one request, doubled each half second, until max_in_flight is the limit again.
-      pace = case when f.paced_at > present - interval '0.5 s' then f.pace
-        when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
-      paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
-      -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
-      -- From 1,000 on it is no limit any more.
-      learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
-        else nullif(least(1000,
-          f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
-      raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
-    from unnest(succeeded, note_flow.deliveries) s (endpoint_id, deliveries), collecta.endpoints e
-    where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
-      and f.endpoint_id in (
-        select l.endpoint_id from collecta.endpoint_flow l
-        where l.endpoint_id = any (succeeded)
-          and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
-            or l.held_at > present - interval '10 s')
-        order by l.endpoint_id for update skip locked);
-  end if;
   if failing is not null or held is not null then
     insert into collecta.endpoint_flow (endpoint_id, failing_since)
     select id, present from unnest(failing || held) id
@@ -5116,7 +5168,7 @@ begin
       delivered_since_hold = case when f.held_until > present then f.delivered_since_hold else 0 end,
       held_at = case when f.held_until > present then f.held_at else present end,
       raised_at = present
-    from (select id, max(until) as held_until from unnest(held, note_flow.held_until) h (id, until) group by id) h
+    from (select id, max(until) as held_until from unnest(held, note_failures.held_until) h (id, until) group by id) h
     where f.endpoint_id = h.id
       and f.endpoint_id in (select l.endpoint_id from collecta.endpoint_flow l where l.endpoint_id = any (held)
         order by l.endpoint_id for update skip locked);
@@ -5129,61 +5181,47 @@ begin
   end if;
 end
 $$;
-comment on function collecta.note_flow(text[], int[], text[], text[], timestamptz[], text[]) is
-  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to
-take;
-and pauses endpoints whose receiver is gone.';
---! EndIncluded outbound/4_record/internal/note_flow.sql
---! Included outbound/4_record/runner/record_deliveries.sql
--- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
--- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
--- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
--- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
--- numbers out again.
-create or replace function collecta.record_deliveries(results json) returns int
+comment on function collecta.note_failures(text[], text[], timestamptz[], text[]) is
+  'Keeps endpoint_flow of endpoints: failing, held by Retry-After, the rate that a receiver was seen to take. Pauses
+endpoints whose receiver is gone.';
+--! EndIncluded outbound/4_record/internal/note_failures.sql
+--! Included outbound/4_record/internal/record_undelivered.sql
+-- Apart from record_deliveries, which need not set all of this up where everything was delivered.
+create or replace function collecta.record_undelivered(
+  results collecta.delivery_result[], texts text[], base text, present timestamptz, succeeded text[]
+) returns int
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
-set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+set search_path = pg_catalog, pg_temp set enable_nestloop = on set enable_hashjoin = off
 as $$
 #variable_conflict use_column
 declare
   recorded int;
-  succeeded text[];
-  delivered int[];
   failing text[];
   held text[];
   held_until timestamptz[];
   gone text[];
   ordered_endpoints text[];
   ordered_records bigint[];
-  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
-  base constant text := left(collecta.new_id('dlv'), -5);
-  present constant timestamptz := clock_timestamp();
 begin
-  with result as materialized (
-    select r.*, 'epoch'::timestamptz + r.lease * interval '1 us' as leased_until, row_number() over () as number,
-      present - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
-      present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
-      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
-      case when r.status in (429, 503) and r.retry_after_s > 0
-        then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
-          + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
-    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json,
-      status int,
-      response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
-      connect_ms real, first_byte_ms real, retry_after_s float8)
+  with result as (
+    select r.*, present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at
+    from unnest(results) with ordinality r
+    where r.outcome <> 'delivered'
   ), locked as materialized (
     -- Each by its key, in one order, whatever is known of the table's size when the plan is made.
-    select r.*, q.*
+    select r.*, q.*,
+      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
+      case when r.status in (429, 503) and r.retry_after_s > 0
+        then r.finished_at + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
     from (select * from result order by id) r
     cross join lateral (
       select q.ctid as row_at, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at,
         q.replay_of, q.record_key, q.held_since
       from collecta.delivery_queue q
-      where q.delivery_id = r.id and q.leased_until = r.leased_until
+      where q.delivery_id = r.id and q.leased_until = 'epoch'::timestamptz + r.lease * interval '1 us'
       for update) q
   ), mine as materialized (
-    select l.*, l.outcome = 'delivered' or l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
+    select l.*, l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one.
       case when l.is_held then l.held_until
         when l.outcome = 'lost' then present
@@ -5193,10 +5231,7 @@ begin
       from (
         select l.*, l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
         from locked l) l
-      -- Read only where it is needed.
-      left join lateral (
-        select e.retry_max, e.retry_base, e.state from collecta.endpoints e
-        where l.outcome <> 'delivered' and e.endpoint_id = l.endpoint_id offset 0) e on true) l
+      left join collecta.endpoints e on e.endpoint_id = l.endpoint_id) l
   ), gone as (
     delete from collecta.delivery_queue q where q.ctid = any (array(select m.row_at from mine m where m.done))
   ), again as (
@@ -5211,46 +5246,100 @@ begin
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
       request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
       lookup_ms, connect_ms, first_byte_ms, total_ms, next_attempt_at, replay_of)
-    select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
-      case when m.done and m.outcome <> 'delivered' then 'exhausted' else m.outcome end, coalesce(m.url, ''),
-      m.request_headers, m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
-      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms,
-      case when not m.done then m.next_attempt_at end, m.replay_of
+    select base || lpad(to_hex(m.ordinality), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
+      case when m.done then 'exhausted' else m.outcome end, coalesce(texts[m.url], ''),
+      collecta.attempt_headers(texts[m.request_headers], m.event_id, m.signed_at, m.signature, m.standard_signature), m.status,
+      texts[m.response_headers]::json, m.response_body, m.error,
+      present - coalesce(m.age_ms, 0) * interval '1 ms', m.finished_at,
+      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.done then m.next_attempt_at end,
+      m.replay_of
     from mine m
-  ), by_endpoint as (
-    select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
-      bool_or(m.outcome <> 'lost') as answered, max(m.held_until) as held_until, bool_or(m.status = 410) as gone
-    from mine m group by m.endpoint_id
   )
-  select (select count(*) from mine),
-    array_agg(b.endpoint_id) filter (where b.delivered > 0), array_agg(b.delivered) filter (where b.delivered > 0),
-    array_agg(b.endpoint_id) filter (where b.delivered = 0 and b.answered),
-    array_agg(b.endpoint_id) filter (where b.held_until is not null),
-    array_agg(b.held_until) filter (where b.held_until is not null), array_agg(b.endpoint_id) filter (where b.gone),
-    o.endpoint_ids, o.record_keys
-  into recorded, succeeded, delivered, failing, held, held_until, gone, ordered_endpoints, ordered_records
-  from by_endpoint b
-  cross join (
-    select array_agg(m.endpoint_id) as endpoint_ids, array_agg(m.record_key) as record_keys
-    from mine m where m.record_key is not null and m.done) o
-  group by o.endpoint_ids, o.record_keys;
-
-  if failing is not null or held is not null or gone is not null
-      or exists (select from collecta.endpoint_flow f where f.endpoint_id = any (succeeded)) then
-    perform collecta.note_flow(succeeded, delivered, failing, held, held_until, gone);
+  select count(*),
+    array_agg(m.endpoint_id) filter (where m.outcome <> 'lost' and m.endpoint_id <> all (coalesce(succeeded, '{}'))),
+    array_agg(m.endpoint_id) filter (where m.held_until is not null),
+    array_agg(m.held_until) filter (where m.held_until is not null),
+    array_agg(m.endpoint_id) filter (where m.status = 410),
+    array_agg(m.endpoint_id) filter (where m.record_key is not null and m.done),
+    array_agg(m.record_key) filter (where m.record_key is not null and m.done)
+  into recorded, failing, held, held_until, gone, ordered_endpoints, ordered_records
+  from mine m;
+  if failing is not null or held is not null then
+    perform collecta.note_failures(failing, held, held_until, gone);
   end if;
   if ordered_endpoints is not null then
     perform collecta.promote_next(ordered_endpoints, ordered_records);
   end if;
-  return coalesce(recorded, 0);
+  return recorded;
 end
 $$;
-comment on function collecta.record_deliveries(json) is
-  'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are
-needed; url, request_headers, status, response_headers, response_body and
-error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
-took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
+comment on function collecta.record_undelivered is
+  'Records those of the results that were not delivered: record_deliveries calls it.';
+--! EndIncluded outbound/4_record/internal/record_undelivered.sql
+--! Included outbound/4_record/runner/record_deliveries.sql
+-- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
+-- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
+-- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
+-- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
+-- numbers out again.
+create or replace function collecta.record_deliveries(results collecta.delivery_result[], texts text[] default '{}')
+returns int
+language plpgsql volatile security definer
+-- The results are found by their ids with one scan of the key, and hashed: nested loops would compare each with each.
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off set enable_mergejoin = off
+set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+as $$
+#variable_conflict use_column
+declare
+  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
+  base constant text := left(collecta.new_id('dlv'), -5);
+  present constant timestamptz := clock_timestamp();
+  recorded int;
+  succeeded text[]; -- endpoints, once for each delivery
+  ordered_endpoints text[];
+  ordered_records bigint[];
+begin
+  with delivered as (
+    delete from collecta.delivery_queue q
+    using unnest(results) with ordinality r
+    where q.delivery_id = any (array(select u.id from unnest(results) u))
+      and r.id = q.delivery_id and q.leased_until = 'epoch'::timestamptz + r.lease * interval '1 us'
+      and r.outcome = 'delivered'
+    returning r.*, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_key
+  ), history as (
+    insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
+      request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
+      lookup_ms, connect_ms, first_byte_ms, total_ms, replay_of)
+    select base || lpad(to_hex(d.ordinality), 5, '0'), d.event_id, d.payload_role, d.routed_at, d.endpoint_id,
+      d.attempt + 1, d.outcome, coalesce(texts[d.url], ''),
+      collecta.attempt_headers(texts[d.request_headers], d.event_id, d.signed_at, d.signature, d.standard_signature),
+      d.status, texts[d.response_headers]::json, d.response_body, d.error,
+      present - coalesce(d.age_ms, 0) * interval '1 ms',
+      present - (coalesce(d.age_ms, 0) - coalesce(d.total_ms, 0)) * interval '1 ms',
+      d.lookup_ms, d.connect_ms, d.first_byte_ms, d.total_ms, d.replay_of
+    from delivered d
+  )
+  select count(*), array_agg(d.endpoint_id),
+    array_agg(d.endpoint_id) filter (where d.record_key is not null),
+    array_agg(d.record_key) filter (where d.record_key is not null)
+  into recorded, succeeded, ordered_endpoints, ordered_records
+  from delivered d;
+
+  if recorded < cardinality(results) then
+    recorded := recorded + collecta.record_undelivered(results, texts, base, present, succeeded);
+  end if;
+  if ordered_endpoints is not null then
+    perform collecta.promote_next(ordered_endpoints, ordered_records);
+  end if;
+  if exists (select from collecta.endpoint_flow f where f.endpoint_id = any (succeeded)) then
+    perform collecta.note_successes(succeeded);
+  end if;
+  return recorded;
+end
+$$;
+comment on function collecta.record_deliveries is
+  'For runners: records finished attempts. texts: the URLs and headers that the results refer to by their place in it.
+Returns how many of the results were still the runner''s to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
 --! Included outbound/4_record/runner/record_outcome.sql
 -- The last resort where history cannot be written (a day's partition was dropped by hand, say).

@@ -115,7 +115,11 @@
 --!include outbound/3_claim/runner/next_due_in_ms.sql
 --!include outbound/3_claim/runner/claim_deliveries.sql
 --!include outbound/3_claim/runner/release_deliveries.sql
---!include outbound/4_record/internal/note_flow.sql
+--!include outbound/4_record/internal/delivery_result.sql
+--!include outbound/4_record/internal/attempt_headers.sql
+--!include outbound/4_record/internal/note_successes.sql
+--!include outbound/4_record/internal/note_failures.sql
+--!include outbound/4_record/internal/record_undelivered.sql
 --!include outbound/4_record/runner/record_deliveries.sql
 --!include outbound/4_record/runner/record_outcome.sql
 --!include outbound/route_again.sql

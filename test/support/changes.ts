@@ -111,14 +111,11 @@ export async function record(
   outcome = 'delivered',
   result: object = {},
 ): Promise<number> {
-  const results = deliveries.map(({ id, lease }) => ({
-    id,
-    lease,
-    outcome,
-    url: 'https://example.com/hook',
-    ...result,
-  }));
-  const [row] = await sql`select collecta.record_deliveries(${JSON.stringify(results)}::text::json) as recorded`;
+  const results = deliveries.map(({ id, lease }) => ({ id, lease, outcome, url: 1, ...result }));
+  const [row] = await sql`
+    select collecta.record_deliveries(array(
+      select r from json_populate_recordset(null::collecta.delivery_result, ${JSON.stringify(results)}::text::json) r),
+      '{https://example.com/hook}') as recorded`;
   return Number(row!.recorded);
 }
 
