@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:431fae3c25af4044059f9e94bcce676ad6f09d60
+--! Hash: sha1:0032fda8e510d331377b2ede66c8b47503a5eed1
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3838,6 +3838,16 @@ $$;
 comment on function collecta.route_aside(bigint[]) is
   'For changes that are no events: notes what was muted, and sets aside what read_change finds unroutable.';
 --! EndIncluded outbound/2_route/internal/route_aside.sql
+--! Included outbound/2_route/internal/leased_deliveries.sql
+create type collecta.leased_deliveries as (
+  ids bigint[],
+  endpoint_ids text[],
+  event_ids text[],
+  awaited boolean[], -- whether something waits for their record
+  bodies text -- joined by record separators, chr(30), which JSON never contains
+);
+comment on type collecta.leased_deliveries is 'Deliveries that a claim leased, column by column.';
+--! EndIncluded outbound/2_route/internal/leased_deliveries.sql
 --! Included outbound/2_route/internal/claim_room.sql
 create type collecta.claim_room as (
   deliveries int, -- so many may be leased, of so many bytes, and so many of one endpoint
@@ -3845,7 +3855,7 @@ create type collecta.claim_room as (
   per_endpoint int,
   except_endpoints text[], -- none of these
   due_from jsonb, -- by endpoint: when its first row was due at the last claim; what is before it are dead rows
-  lease interval,
+  leased_until timestamptz,
   runner int
 );
 comment on type collecta.claim_room is 'What a claim has room for, and what its leases are to be.';
@@ -3856,23 +3866,12 @@ create type collecta.routed_changes as (
   next_change bigint, -- where to begin the next time
   more boolean, -- it ended before the outbox did
   in_order pg_snapshot, -- changes visible in it are in order
-  deliveries json, -- born leased
-  endpoint_ids text[], -- of these, one for each
+  leased collecta.leased_deliveries, -- born leased
   bytes bigint, -- of these
-  awaited boolean, -- something waits for their record
   waiting boolean -- more became due than was leased
 );
 comment on type collecta.routed_changes is 'What route_changes did.';
 --! EndIncluded outbound/2_route/internal/routed_changes.sql
---! Included outbound/2_route/internal/join_arrays.sql
-create or replace function collecta.join_arrays(one json, other json) returns json
-language sql immutable
-as $$
-  select case when one is null then other when other is null then one
-    else (left(one::text, -1) || ',' || substr(other::text, 2))::json end
-$$;
-comment on function collecta.join_arrays(json, json) is 'One JSON array of two that have elements, or null.';
---! EndIncluded outbound/2_route/internal/join_arrays.sql
 --! Included outbound/2_route/internal/recipient.sql
 create type collecta.recipient as (
   event_number int, -- among the events of the change, from 1
@@ -4172,19 +4171,17 @@ begin
       overriding system value
       select d.delivery_id, d.change_id, d.position, d.endpoint_id, d.event_id, d.payload_role, began,
         case when d.record_key is null then began else 'infinity' end, d.record_key, d.bytes,
-        case when d.is_leased then began + room.lease end, case when d.is_leased then room.runner end
+        case when d.is_leased then room.leased_until end, case when d.is_leased then room.runner end
       from unnest(deliveries) d
     )
-    select json_agg(json_build_object('id', d.delivery_id,
-        'lease', (extract(epoch from began + room.lease) * 1000000)::bigint, 'endpoint', d.endpoint_id,
-        'event', d.event_id, 'body', (events[d.event]).body, 'awaited', cardinality(events) >= d.free))
-        filter (where d.is_leased),
-      array_agg(d.endpoint_id) filter (where d.is_leased),
-      coalesce(bool_or(cardinality(events) >= d.free) filter (where d.is_leased), false),
+    select row(array_agg(d.delivery_id) filter (where d.is_leased),
+        array_agg(d.endpoint_id) filter (where d.is_leased), array_agg(d.event_id) filter (where d.is_leased),
+        array_agg(cardinality(events) >= d.free) filter (where d.is_leased),
+        string_agg((events[d.event]).body, chr(30)) filter (where d.is_leased))::collecta.leased_deliveries,
       coalesce(bool_or(d.is_leased is not true), false),
       array_agg(d.endpoint_id) filter (where d.record_key is not null),
       array_agg(d.record_key) filter (where d.record_key is not null)
-    into result.deliveries, result.endpoint_ids, result.awaited, result.waiting, ordered_endpoints, ordered_records
+    into result.leased, result.waiting, ordered_endpoints, ordered_records
     from unnest(deliveries) d;
     if ordered_endpoints is not null then
       perform collecta.promote_next(ordered_endpoints, ordered_records);
@@ -4204,8 +4201,7 @@ begin
   end if;
   return row(coalesce(cardinality(taken), 0), next_change,
     stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
-      or clock_timestamp() > began + interval '200 ms', in_order, result.deliveries, result.endpoint_ids,
-    leased_bytes, result.awaited, result.waiting)::collecta.routed_changes;
+      or clock_timestamp() > began + interval '200 ms', in_order, result.leased, leased_bytes, result.waiting)::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
@@ -4646,14 +4642,6 @@ create type collecta.chosen_rows as (
 );
 comment on type collecta.chosen_rows is 'What choose_deliveries found due.';
 --! EndIncluded outbound/3_claim/internal/chosen_rows.sql
---! Included outbound/3_claim/internal/leased_rows.sql
-create type collecta.leased_rows as (
-  deliveries json,
-  endpoint_ids text[], -- one for each delivery
-  awaited boolean
-);
-comment on type collecta.leased_rows is 'What lease_deliveries leased.';
---! EndIncluded outbound/3_claim/internal/leased_rows.sql
 --! Included outbound/3_claim/internal/choose_deliveries.sql
 -- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
 -- max_in_flight due rows are those which may be in flight; of them, those without a lease are claimable. So the bound
@@ -4718,13 +4706,13 @@ after_endpoint.';
 --! EndIncluded outbound/3_claim/internal/choose_deliveries.sql
 --! Included outbound/3_claim/internal/lease_deliveries.sql
 create or replace function collecta.lease_deliveries(
-  chosen collecta.chosen_rows, present timestamptz, room collecta.claim_room, limits jsonb
-) returns collecta.leased_rows
+  chosen collecta.chosen_rows, present timestamptz, room collecta.claim_room
+) returns collecta.leased_deliveries
 language plpgsql volatile
 as $$
 #variable_conflict use_variable
 declare
-  result collecta.leased_rows;
+  result collecta.leased_deliveries;
   without_secret text[];
   without_event bigint[];
 begin
@@ -4735,7 +4723,7 @@ begin
   with taken as (
     -- By an array of places: one scan, and none for each row.
     update collecta.delivery_queue q
-    set leased_until = present + room.lease, runner = room.runner
+    set leased_until = room.leased_until, runner = room.runner
     where q.ctid = any (array(
       select c.ctid from collecta.delivery_queue c
       -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
@@ -4746,13 +4734,12 @@ begin
       q.record_key is not null or coalesce(q.endpoint_id = any (chosen.saturated), false) as awaited
   )
   select
-    json_agg(json_build_object('id', t.delivery_id,
-      'lease', (extract(epoch from present + room.lease) * 1000000)::bigint, 'endpoint', t.endpoint_id,
-      'event', t.event_id, 'body', v.body, 'awaited', t.awaited,
-      'begin_within_ms', (limits -> t.endpoint_id ->> 2)::int)) filter (where v.body is not null),
-    array_agg(t.endpoint_id) filter (where v.body is not null), coalesce(bool_or(t.awaited), false),
+    array_agg(t.delivery_id) filter (where v.body is not null),
+    array_agg(t.endpoint_id) filter (where v.body is not null),
+    array_agg(t.event_id) filter (where v.body is not null),
+    array_agg(t.awaited) filter (where v.body is not null), string_agg(v.body, chr(30)),
     array_agg(t.delivery_id) filter (where v.body is null)
-  into result.deliveries, result.endpoint_ids, result.awaited, without_event
+  into result.ids, result.endpoint_ids, result.event_ids, result.awaited, result.bodies, without_event
   from (select * from taken order by due_at, change_id, position) t
   left join lateral (
     select e.body from collecta.events e
@@ -4772,13 +4759,12 @@ comment on function collecta.lease_deliveries is
 --! EndIncluded outbound/3_claim/internal/lease_deliveries.sql
 --! Included outbound/3_claim/internal/due_deliveries.sql
 create type collecta.due_deliveries as (
-  deliveries json,
-  endpoint_ids text[], -- of these, one for each
-  awaited boolean, -- something waits for their record
+  leased collecta.leased_deliveries,
   is_saturated boolean, -- an endpoint has as much in flight as it may
   cut boolean, -- more is due than fits
   due_from jsonb,
   after_endpoint text,
+  limits jsonb, -- by endpoint: flow_limits
   again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
   chosen_at timestamptz,
   mend_due timestamptz
@@ -4797,7 +4783,7 @@ declare
   limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
   again_at timestamptz;
   chosen collecta.chosen_rows;
-  leased collecta.leased_rows;
+  leased collecta.leased_deliveries;
 begin
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
   perform pg_advisory_xact_lock(1668246636, 3);
@@ -4819,7 +4805,7 @@ begin
     chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
   end if;
   if chosen.row_ats is not null then
-    leased := collecta.lease_deliveries(chosen, present, room, limits);
+    leased := collecta.lease_deliveries(chosen, present, room);
     if limits is not null and leased.endpoint_ids is not null then
       again_at := least(again_at, collecta.use_slots(present, leased.endpoint_ids));
     end if;
@@ -4828,12 +4814,12 @@ begin
       room.due_from := '{}';
     end if;
   end if;
-  return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
+  return row(leased, chosen.saturated is not null, chosen.cut,
     room.due_from,
     case when chosen.cut then (
       select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
       from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c) end,
-    again_at, present, hints.mend_due)::collecta.due_deliveries;
+    limits, again_at, present, hints.mend_due)::collecta.due_deliveries;
 end
 $$;
 comment on function collecta.claim_due is 'Claims what is due in the queue: chooses, and leases.';
@@ -4853,14 +4839,19 @@ comment on function collecta.note_trouble(text, text) is 'Why nothing could be r
 --! EndIncluded outbound/3_claim/internal/note_trouble.sql
 --! Included outbound/3_claim/internal/claim_result.sql
 create type collecta.claim_result as (
-  deliveries json,
-  endpoints json,
-  routed int,
+  lease bigint, -- the end of the leases in microseconds since 1970; it names the claim
   lease_ms int,
-  next text,
+  ids json, -- arrays with one element for each delivery: its number,
+  endpoint_ids json,
+  event_ids json,
+  awaited json, -- whether something waits for its record,
+  bodies text, -- and its body; these are joined by record separators, chr(30)
+  endpoints json, -- those of the deliveries, secrets included
+  routed int, -- changes; -1 if another session was routing
+  next text, -- when to look again
   wait_ms int,
-  trouble text,
-  next_cursor text
+  trouble text, -- why nothing could be routed
+  next_cursor text -- for the next call, unread
 );
 comment on type collecta.claim_result is 'What claim_deliveries answers.';
 --! EndIncluded outbound/3_claim/internal/claim_result.sql
@@ -4915,7 +4906,7 @@ declare
   routing collecta.routed_changes;
   trouble text; -- why nothing could be routed
   chosen collecta.due_deliveries;
-  endpoint_ids text[]; -- of the deliveries
+  leased collecta.leased_deliveries;
   endpoints json;
   snapshot pg_snapshot;
   from_change bigint;
@@ -4941,32 +4932,37 @@ begin
         settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
         in_order => hints.in_order,
         room => row(batch, batch_bytes, per_endpoint, except_endpoints, case when not whole then hints.due_from end,
-          lease, runner)::collecta.claim_room);
+          began + lease, runner)::collecta.claim_room);
     exception when others then
       -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
       trouble := collecta.note_trouble(sqlstate, sqlerrm);
     end;
   end if;
-  if whole or routing.waiting or routing.deliveries is null
+  if whole or routing.waiting or (routing.leased).ids is null
       or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
-    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality(routing.endpoint_ids), 0),
+    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality((routing.leased).ids), 0),
       batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
-      case when whole then '{}' else hints.due_from end, lease, runner)::collecta.claim_room, everything,
+      case when whole then '{}' else hints.due_from end, began + lease, runner)::collecta.claim_room, everything,
       routing_works => routing.routed >= 0);
   end if;
-  endpoint_ids := routing.endpoint_ids || chosen.endpoint_ids;
-  if endpoint_ids is not null then
+  leased := case when (chosen.leased).ids is null then routing.leased
+    when (routing.leased).ids is null then chosen.leased
+    else row((routing.leased).ids || (chosen.leased).ids, (routing.leased).endpoint_ids || (chosen.leased).endpoint_ids,
+      (routing.leased).event_ids || (chosen.leased).event_ids, (routing.leased).awaited || (chosen.leased).awaited,
+      (routing.leased).bodies || chr(30) || (chosen.leased).bodies)::collecta.leased_deliveries end;
+  if leased.ids is not null then
     select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
-      'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end))
+      'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end,
+      'begin_within_ms', (chosen.limits -> e.endpoint_id ->> 2)::int))
     into endpoints
     from collecta.endpoints e
     join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
-    where e.endpoint_id = any (endpoint_ids);
+    where e.endpoint_id = any (leased.endpoint_ids);
   end if;
 
   -- The next claim's hints.
   snapshot := pg_current_snapshot();
-  found_some := coalesce(routing.routed > 0, false) or endpoint_ids is not null;
+  found_some := coalesce(routing.routed > 0, false) or leased.ids is not null;
   if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
     -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
     -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
@@ -4980,17 +4976,19 @@ begin
   settles := whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid;
   whole_cost := case when whole then clock_timestamp() - began else hints.whole_cost end;
   next := case
-    when routing.more or chosen.cut or cardinality(routing.endpoint_ids) >= batch or routing.bytes >= batch_bytes
+    when routing.more or chosen.cut or cardinality((routing.leased).ids) >= batch or routing.bytes >= batch_bytes
       then 'now'
     when found_some then 'soon'
     when chosen.is_saturated then 'when_recorded'
     when whole and routing.routed >= 0 then 'sleep'
     else 'wait' end;
   return row(
-    coalesce(collecta.join_arrays(routing.deliveries, chosen.deliveries), '[]'),
+    extract(epoch from began + lease) * 1000000,
+    extract(epoch from lease) * 1000,
+    to_json(coalesce(leased.ids, '{}')), to_json(coalesce(leased.endpoint_ids, '{}')),
+    to_json(coalesce(leased.event_ids, '{}')), to_json(coalesce(leased.awaited, '{}')), leased.bodies,
     coalesce(endpoints, '[]'),
     coalesce(routing.routed, 0),
-    extract(epoch from lease) * 1000,
     next,
     case when next = 'wait' or chosen.again_at is not null then
       greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
@@ -5007,7 +5005,7 @@ begin
       case when whole then began else hints.whole_at end + greatest(interval '1 s', 20 * whole_cost),
       whole_cost,
       case
-        when routing.awaited or chosen.awaited or chosen.cut or chosen.is_saturated then null
+        when true = any (leased.awaited) or chosen.cut or chosen.is_saturated then null
         else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
       coalesce(chosen.mend_due, hints.mend_due),
       not found_some,
@@ -5018,16 +5016,11 @@ end
 $$;
 comment on function collecta.claim_deliveries is
   'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most
-(one
-at least). One row. deliveries: an array of objects with id, lease (its end in microseconds since 1970; it names the
-claim), endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its
-endpoint: give it back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed:
-changes,
--1 if another session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due
-waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next
-call,
-unread; everything: do not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery
-with record_deliveries before its lease has passed, or it is claimed again.';
+(one at least). Answers one row, collecta.claim_result. endpoints is an array of objects; where a rate limits an
+endpoint, begin_within_ms says to give its deliveries back if they cannot begin so soon. next: now; soon (something was
+found); when_recorded (what is due waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is
+there). everything: do not trust the cursor to know where nothing is. Record each delivery with record_deliveries before
+its lease has passed, or it is claimed again.';
 --! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
 --! Included outbound/3_claim/runner/release_deliveries.sql
 create or replace function collecta.release_deliveries(ids bigint[], leases bigint[]) returns int
@@ -5073,12 +5066,12 @@ comment on type collecta.delivery_result is
   'What a runner knows of a finished attempt. Only id, lease and outcome are needed.';
 --! EndIncluded outbound/4_record/internal/delivery_result.sql
 --! Included outbound/4_record/internal/attempt_headers.sql
--- It has no SET clause, so that it becomes part of the expression that calls it.
+-- It has no SET clause and is not declared immutable, so that it becomes part of the expression that calls it.
 create or replace function collecta.attempt_headers(
   headers text, event_id text, signed_at bigint, signature text, standard_signature text
 )
 returns json
-language sql immutable
+language sql stable
 as $$
   select case when signature is null then headers
     else '{"webhook-id":"' || event_id || '","webhook-timestamp":"' || signed_at
@@ -5264,7 +5257,7 @@ begin
     array_agg(m.record_key) filter (where m.record_key is not null and m.done)
   into recorded, failing, held, held_until, gone, ordered_endpoints, ordered_records
   from mine m;
-  if failing is not null or held is not null then
+  if failing is not null or held is not null or gone is not null then
     perform collecta.note_failures(failing, held, held_until, gone);
   end if;
   if ordered_endpoints is not null then
@@ -5325,14 +5318,14 @@ begin
   into recorded, succeeded, ordered_endpoints, ordered_records
   from delivered d;
 
+  if exists (select from collecta.endpoint_flow f where f.endpoint_id = any (succeeded)) then
+    perform collecta.note_successes(succeeded);
+  end if;
   if recorded < cardinality(results) then
     recorded := recorded + collecta.record_undelivered(results, texts, base, present, succeeded);
   end if;
   if ordered_endpoints is not null then
     perform collecta.promote_next(ordered_endpoints, ordered_records);
-  end if;
-  if exists (select from collecta.endpoint_flow f where f.endpoint_id = any (succeeded)) then
-    perform collecta.note_successes(succeeded);
   end if;
   return recorded;
 end

@@ -80,9 +80,9 @@
 --!include outbound/2_route/internal/event_body.sql
 --!include outbound/2_route/internal/visible_part.sql
 --!include outbound/2_route/internal/route_aside.sql
+--!include outbound/2_route/internal/leased_deliveries.sql
 --!include outbound/2_route/internal/claim_room.sql
 --!include outbound/2_route/internal/routed_changes.sql
---!include outbound/2_route/internal/join_arrays.sql
 --!include outbound/2_route/internal/recipient.sql
 --!include outbound/2_route/internal/recipients.sql
 --!include outbound/2_route/internal/event_body_for_role.sql
@@ -105,7 +105,6 @@
 --!include outbound/3_claim/runner/read_delivery.sql
 --!include outbound/3_claim/runner/hold_lifeline.sql
 --!include outbound/3_claim/internal/chosen_rows.sql
---!include outbound/3_claim/internal/leased_rows.sql
 --!include outbound/3_claim/internal/choose_deliveries.sql
 --!include outbound/3_claim/internal/lease_deliveries.sql
 --!include outbound/3_claim/internal/due_deliveries.sql

@@ -93,8 +93,13 @@ export async function claimBySql(
 ) {
   const [row] = await sql`
     select * from collecta.claim_deliveries(${batch}, runner => ${runner}, cursor => ${cursor})`;
-  return row as unknown as {
-    deliveries: Claimed[];
+  const { ids, endpoint_ids, event_ids, awaited, bodies, lease, ...rest } = row as unknown as {
+    lease: string;
+    ids: number[];
+    endpoint_ids: string[];
+    event_ids: string[];
+    awaited: boolean[];
+    bodies: string;
     endpoints: { endpoint_id: string; url: string; headers: object; secrets: string[] }[];
     routed: number;
     next: string;
@@ -102,6 +107,15 @@ export async function claimBySql(
     trouble: string | null;
     next_cursor: string;
   };
+  const deliveries: Claimed[] = ids.map((id, index) => ({
+    id,
+    lease: Number(lease),
+    endpoint: endpoint_ids[index]!,
+    event: event_ids[index]!,
+    body: bodies.split('\u001e')[index]!,
+    awaited: awaited[index]!,
+  }));
+  return { deliveries, ...rest };
 }
 
 /** Records these with one outcome; how many were still theirs to record. */
