@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:0032fda8e510d331377b2ede66c8b47503a5eed1
+--! Hash: sha1:3a5206f359be7073ca4514186f6fadeab34bf6f6
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3843,7 +3843,7 @@ create type collecta.leased_deliveries as (
   ids bigint[],
   endpoint_ids text[],
   event_ids text[],
-  awaited boolean[], -- whether something waits for their record
+  awaited bigint[], -- those of the ids whose record is waited for
   bodies text -- joined by record separators, chr(30), which JSON never contains
 );
 comment on type collecta.leased_deliveries is 'Deliveries that a claim leased, column by column.';
@@ -4013,8 +4013,8 @@ create or replace function collecta.route_changes(
   room collecta.claim_room default null
 ) returns collecta.routed_changes
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
-set plan_cache_mode = force_generic_plan
+-- Its callers set how its statements are planned: each setting costs every call.
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
@@ -4040,18 +4040,17 @@ declare
   taken bigint[];
   aside bigint[]; -- of these: what is no event (muted, unroutable)
   bytes bigint;
-  leased int;
-  leased_bytes bigint;
+  leased collecta.leased_deliveries;
+  leased_number int := 0;
+  leased_bytes bigint := 0;
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
   next_change bigint;
-  ordered_endpoints text[];
+  ordered_endpoints text[]; -- of the deliveries to ordered endpoints, and their records
   ordered_records bigint[];
-  result collecta.routed_changes;
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    result.routed := -1;
-    return result;
+    return row(-1, null, null, null, null, null, null)::collecta.routed_changes;
   end if;
   if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
@@ -4133,14 +4132,18 @@ begin
           continue when not matches;
         end if;
         is_leased := cardinality(events) <= least(recipient.free, room.per_endpoint)
-          and coalesce(leased, 0) < room.deliveries and coalesce(leased_bytes, 0) < room.bytes;
+          and leased_number < room.deliveries and leased_bytes < room.bytes;
         if is_leased then
-          leased := coalesce(leased, 0) + 1;
-          leased_bytes := coalesce(leased_bytes, 0) + octet_length(body);
+          leased_number := leased_number + 1;
+          leased_bytes := leased_bytes + octet_length(body);
+        end if;
+        if recipient.ordered then
+          ordered_endpoints := ordered_endpoints || recipient.endpoint_id;
+          ordered_records := ordered_records || collecta.record_key(reading.slug, reading.record_id);
         end if;
         deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id,
           event_number - 1, recipient.endpoint_id, event_id, payload_role,
-          case when recipient.ordered then collecta.record_key(reading.slug, reading.record_id) end,
+          case when recipient.ordered then ordered_records[cardinality(ordered_records)] end,
           octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
       end loop;
       exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
@@ -4174,15 +4177,12 @@ begin
         case when d.is_leased then room.leased_until end, case when d.is_leased then room.runner end
       from unnest(deliveries) d
     )
-    select row(array_agg(d.delivery_id) filter (where d.is_leased),
-        array_agg(d.endpoint_id) filter (where d.is_leased), array_agg(d.event_id) filter (where d.is_leased),
-        array_agg(cardinality(events) >= d.free) filter (where d.is_leased),
-        string_agg((events[d.event]).body, chr(30)) filter (where d.is_leased))::collecta.leased_deliveries,
-      coalesce(bool_or(d.is_leased is not true), false),
-      array_agg(d.endpoint_id) filter (where d.record_key is not null),
-      array_agg(d.record_key) filter (where d.record_key is not null)
-    into result.leased, result.waiting, ordered_endpoints, ordered_records
-    from unnest(deliveries) d;
+    select array_agg(d.delivery_id), array_agg(d.endpoint_id), array_agg(d.event_id),
+      array_agg(d.delivery_id) filter (where cardinality(events) >= d.free),
+      string_agg((events[d.event]).body, chr(30))
+    into leased
+    from unnest(deliveries) d
+    where d.is_leased;
     if ordered_endpoints is not null then
       perform collecta.promote_next(ordered_endpoints, ordered_records);
     end if;
@@ -4201,7 +4201,8 @@ begin
   end if;
   return row(coalesce(cardinality(taken), 0), next_change,
     stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
-      or clock_timestamp() > began + interval '200 ms', in_order, result.leased, leased_bytes, result.waiting)::collecta.routed_changes;
+      or clock_timestamp() > began + interval '200 ms', in_order, leased, leased_bytes,
+    leased_number < coalesce(cardinality(deliveries), 0))::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
@@ -4224,7 +4225,9 @@ comment on function collecta.first_changes(int) is
 create or replace function collecta.route_change(
   change_id bigint, without_filters text default null, only_try boolean default false
 ) returns text
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
 as $$
 declare
   state text;
@@ -4249,8 +4252,7 @@ exception
 end
 $$;
 comment on function collecta.route_change(bigint, text, boolean) is
-  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy
-while
+  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy while
 another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes
 nothing.';
 --! EndIncluded outbound/2_route/runner/route_change.sql
@@ -4656,13 +4658,14 @@ declare
 begin
   -- c.place_in_turn: the window is read lazily, in the index's order; what comes after the last row taken is not read.
   select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
-    array_agg(c.endpoint_id) filter (where c.number = 1),
-    jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1),
+    array_agg(c.endpoint_id) filter (where c.is_first),
+    jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.is_first),
     array_agg(c.endpoint_id) filter (where c.place_in_turn >= c.in_flight),
     count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
   into chosen
   from (
-    select c.*, sum(c.bytes) over (rows unbounded preceding) as bytes_so_far
+    select c.*, sum(c.bytes) over in_all as bytes_so_far,
+      lag(c.endpoint_id) over in_all is distinct from c.endpoint_id as is_first
     from (
       select t.endpoint_id, t.in_flight, c.*
       from (
@@ -4676,7 +4679,7 @@ begin
            where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)) e
         where e.endpoint_id <> all (room.except_endpoints)) t
       cross join lateral (
-        select w.*, row_number() over () as number
+        select w.*
         from (
           select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
             first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place_in_turn,
@@ -4695,7 +4698,8 @@ begin
             where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
               and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
         limit least(room.per_endpoint, t.slots)) c
-      limit greatest(room.deliveries, 0)) c) c
+      limit greatest(room.deliveries, 0)) c
+    window in_all as (rows unbounded preceding)) c
   where c.bytes_so_far - c.bytes < room.bytes;
   return chosen;
 end
@@ -4714,7 +4718,7 @@ as $$
 declare
   result collecta.leased_deliveries;
   without_secret text[];
-  without_event bigint[];
+  taken int;
 begin
   -- Endpoints whose secret somebody deleted get nothing.
   select array_agg(c.endpoint_id) into without_secret
@@ -4734,22 +4738,22 @@ begin
       q.record_key is not null or coalesce(q.endpoint_id = any (chosen.saturated), false) as awaited
   )
   select
-    array_agg(t.delivery_id) filter (where v.body is not null),
-    array_agg(t.endpoint_id) filter (where v.body is not null),
-    array_agg(t.event_id) filter (where v.body is not null),
-    array_agg(t.awaited) filter (where v.body is not null), string_agg(v.body, chr(30)),
-    array_agg(t.delivery_id) filter (where v.body is null)
-  into result.ids, result.endpoint_ids, result.event_ids, result.awaited, result.bodies, without_event
+    array_agg(t.delivery_id), array_agg(t.endpoint_id), array_agg(t.event_id),
+    array_agg(t.delivery_id) filter (where t.awaited), string_agg(e.body, chr(30)), (select count(*) from taken)
+  into result.ids, result.endpoint_ids, result.event_ids, result.awaited, result.bodies, taken
   from (select * from taken order by due_at, change_id, position) t
-  left join lateral (
+  cross join lateral (
     select e.body from collecta.events e
     where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
       -- Known when the statement begins: of the partitions only these are opened.
       and e.routed_at between chosen.routed_from and chosen.routed_to
     -- For each by the key, whatever is known of the table's size when the plan is made.
-    offset 0) v on true;
-  if without_event is not null then
-    perform collecta.set_aside_deliveries(without_event, 'its event is gone: the partition was dropped');
+    offset 0) e;
+  if taken > coalesce(cardinality(result.ids), 0) then
+    perform collecta.set_aside_deliveries(array(
+      select q.delivery_id from collecta.delivery_queue q
+      where q.endpoint_id = any (chosen.endpoint_ids) and q.due_at <= present and q.leased_until = room.leased_until
+        and q.delivery_id <> all (coalesce(result.ids, '{}'))), 'its event is gone: the partition was dropped');
   end if;
   return result;
 end
@@ -4784,6 +4788,7 @@ declare
   again_at timestamptz;
   chosen collecta.chosen_rows;
   leased collecta.leased_deliveries;
+  after_endpoint text;
 begin
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
   perform pg_advisory_xact_lock(1668246636, 3);
@@ -4810,16 +4815,16 @@ begin
       again_at := least(again_at, collecta.use_slots(present, leased.endpoint_ids));
     end if;
     room.due_from := room.due_from || chosen.due_from;
-    if (select count(*) from jsonb_object_keys(room.due_from)) > 100 then
+    if octet_length(room.due_from::text) > 10000 then
       room.due_from := '{}';
     end if;
   end if;
+  if chosen.cut then
+    select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id)) into after_endpoint
+    from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c;
+  end if;
   return row(leased, chosen.saturated is not null, chosen.cut,
-    room.due_from,
-    case when chosen.cut then (
-      select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
-      from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c) end,
-    limits, again_at, present, hints.mend_due)::collecta.due_deliveries;
+    room.due_from, after_endpoint, limits, again_at, present, hints.mend_due)::collecta.due_deliveries;
 end
 $$;
 comment on function collecta.claim_due is 'Claims what is due in the queue: chooses, and leases.';
@@ -4841,11 +4846,11 @@ comment on function collecta.note_trouble(text, text) is 'Why nothing could be r
 create type collecta.claim_result as (
   lease bigint, -- the end of the leases in microseconds since 1970; it names the claim
   lease_ms int,
-  ids json, -- arrays with one element for each delivery: its number,
+  ids json, -- an array with the deliveries' numbers, in the order in which to send; likewise
   endpoint_ids json,
   event_ids json,
-  awaited json, -- whether something waits for its record,
-  bodies text, -- and its body; these are joined by record separators, chr(30)
+  bodies text, -- joined by record separators, chr(30), which JSON never contains
+  awaited json, -- those of the ids whose record is waited for
   endpoints json, -- those of the deliveries, secrets included
   routed int, -- changes; -1 if another session was routing
   next text, -- when to look again
@@ -4908,7 +4913,6 @@ declare
   chosen collecta.due_deliveries;
   leased collecta.leased_deliveries;
   endpoints json;
-  snapshot pg_snapshot;
   from_change bigint;
   settles boolean;
   whole_cost interval;
@@ -4961,7 +4965,6 @@ begin
   end if;
 
   -- The next claim's hints.
-  snapshot := pg_current_snapshot();
   found_some := coalesce(routing.routed > 0, false) or leased.ids is not null;
   if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
     -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
@@ -4986,7 +4989,7 @@ begin
     extract(epoch from began + lease) * 1000000,
     extract(epoch from lease) * 1000,
     to_json(coalesce(leased.ids, '{}')), to_json(coalesce(leased.endpoint_ids, '{}')),
-    to_json(coalesce(leased.event_ids, '{}')), to_json(coalesce(leased.awaited, '{}')), leased.bodies,
+    to_json(coalesce(leased.event_ids, '{}')), leased.bodies, to_json(coalesce(leased.awaited, '{}')),
     coalesce(endpoints, '[]'),
     coalesce(routing.routed, 0),
     next,
@@ -4997,15 +5000,16 @@ begin
     row(from_change,
       case when settles then hints.unsettled_change else hints.settled_change end,
       case when settles or hints.unsettled_xid is null then coalesce(from_change, 0) else hints.unsettled_change end,
-      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(snapshot) else hints.unsettled_xid end,
-      pg_snapshot_xmin(snapshot),
+      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(pg_current_snapshot())
+        else hints.unsettled_xid end,
+      pg_snapshot_xmin(pg_current_snapshot()),
       case when routing.routed >= 0 then routing.in_order else hints.in_order end,
       case when trouble is not null then clock_timestamp() + interval '1 s' else hints.route_due end,
       case when whole then began else hints.whole_at end,
       case when whole then began else hints.whole_at end + greatest(interval '1 s', 20 * whole_cost),
       whole_cost,
       case
-        when true = any (leased.awaited) or chosen.cut or chosen.is_saturated then null
+        when leased.awaited is not null or chosen.cut or chosen.is_saturated then null
         else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
       coalesce(chosen.mend_due, hints.mend_due),
       not found_some,
@@ -5046,7 +5050,7 @@ create type collecta.delivery_result as (
   id bigint, -- id and lease: as claim_deliveries gave them
   lease bigint,
   outcome text, -- delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt)
-  url int, -- url, request_headers and response_headers: places in the texts that record_deliveries is given
+  url int, -- place in the URLs that record_deliveries is given; those of headers in its headers
   request_headers int, -- without those of the signature
   signed_at bigint,
   signature text,
@@ -5068,15 +5072,15 @@ comment on type collecta.delivery_result is
 --! Included outbound/4_record/internal/attempt_headers.sql
 -- It has no SET clause and is not declared immutable, so that it becomes part of the expression that calls it.
 create or replace function collecta.attempt_headers(
-  headers text, event_id text, signed_at bigint, signature text, standard_signature text
+  headers json, event_id text, signed_at bigint, signature text, standard_signature text
 )
 returns json
 language sql stable
 as $$
-  select case when signature is null then headers
+  select case when signature is null then headers::text
     else '{"webhook-id":"' || event_id || '","webhook-timestamp":"' || signed_at
       || '","x-webhook-signature":"' || signature || '","webhook-signature":"' || standard_signature
-      || '"' || coalesce(',' || substr(nullif(headers, '{}'), 2), '}') end::json
+      || '"' || coalesce(',' || substr(nullif(headers::text, '{}'), 2), '}') end::json
 $$;
 comment on function collecta.attempt_headers is
   'The request headers of an attempt: the endpoint''s own and those of its signature.';
@@ -5181,7 +5185,7 @@ endpoints whose receiver is gone.';
 --! Included outbound/4_record/internal/record_undelivered.sql
 -- Apart from record_deliveries, which need not set all of this up where everything was delivered.
 create or replace function collecta.record_undelivered(
-  results collecta.delivery_result[], texts text[], base text, present timestamptz, succeeded text[]
+  results collecta.delivery_result[], urls text[], headers json[], base text, present timestamptz, succeeded text[]
 ) returns int
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp set enable_nestloop = on set enable_hashjoin = off
@@ -5239,17 +5243,19 @@ begin
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
       request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
       lookup_ms, connect_ms, first_byte_ms, total_ms, next_attempt_at, replay_of)
-    select base || lpad(to_hex(m.ordinality), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
-      case when m.done then 'exhausted' else m.outcome end, coalesce(texts[m.url], ''),
-      collecta.attempt_headers(texts[m.request_headers], m.event_id, m.signed_at, m.signature, m.standard_signature), m.status,
-      texts[m.response_headers]::json, m.response_body, m.error,
+    select base || lpad(to_hex(m.ordinality), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id,
+      m.attempt, case when m.done then 'exhausted' else m.outcome end, coalesce(urls[m.url], ''),
+      collecta.attempt_headers(headers[m.request_headers], m.event_id, m.signed_at, m.signature,
+        m.standard_signature),
+      m.status, headers[m.response_headers], m.response_body, m.error,
       present - coalesce(m.age_ms, 0) * interval '1 ms', m.finished_at,
       m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.done then m.next_attempt_at end,
       m.replay_of
     from mine m
   )
   select count(*),
-    array_agg(m.endpoint_id) filter (where m.outcome <> 'lost' and m.endpoint_id <> all (coalesce(succeeded, '{}'))),
+    array_agg(m.endpoint_id)
+      filter (where m.outcome <> 'lost' and m.endpoint_id <> all (coalesce(succeeded, '{}'))),
     array_agg(m.endpoint_id) filter (where m.held_until is not null),
     array_agg(m.held_until) filter (where m.held_until is not null),
     array_agg(m.endpoint_id) filter (where m.status = 410),
@@ -5275,8 +5281,9 @@ comment on function collecta.record_undelivered is
 -- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
 -- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
 -- numbers out again.
-create or replace function collecta.record_deliveries(results collecta.delivery_result[], texts text[] default '{}')
-returns int
+create or replace function collecta.record_deliveries(
+  results collecta.delivery_result[], urls text[] default '{}', headers json[] default '{}'
+) returns int
 language plpgsql volatile security definer
 -- The results are found by their ids with one scan of the key, and hashed: nested loops would compare each with each.
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off set enable_mergejoin = off
@@ -5304,9 +5311,9 @@ begin
       request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
       lookup_ms, connect_ms, first_byte_ms, total_ms, replay_of)
     select base || lpad(to_hex(d.ordinality), 5, '0'), d.event_id, d.payload_role, d.routed_at, d.endpoint_id,
-      d.attempt + 1, d.outcome, coalesce(texts[d.url], ''),
-      collecta.attempt_headers(texts[d.request_headers], d.event_id, d.signed_at, d.signature, d.standard_signature),
-      d.status, texts[d.response_headers]::json, d.response_body, d.error,
+      d.attempt + 1, d.outcome, coalesce(urls[d.url], ''),
+      collecta.attempt_headers(headers[d.request_headers], d.event_id, d.signed_at, d.signature, d.standard_signature),
+      d.status, headers[d.response_headers], d.response_body, d.error,
       present - coalesce(d.age_ms, 0) * interval '1 ms',
       present - (coalesce(d.age_ms, 0) - coalesce(d.total_ms, 0)) * interval '1 ms',
       d.lookup_ms, d.connect_ms, d.first_byte_ms, d.total_ms, d.replay_of
@@ -5322,7 +5329,7 @@ begin
     perform collecta.note_successes(succeeded);
   end if;
   if recorded < cardinality(results) then
-    recorded := recorded + collecta.record_undelivered(results, texts, base, present, succeeded);
+    recorded := recorded + collecta.record_undelivered(results, urls, headers, base, present, succeeded);
   end if;
   if ordered_endpoints is not null then
     perform collecta.promote_next(ordered_endpoints, ordered_records);
@@ -5331,7 +5338,7 @@ begin
 end
 $$;
 comment on function collecta.record_deliveries is
-  'For runners: records finished attempts. texts: the URLs and headers that the results refer to by their place in it.
+  'For runners: records finished attempts. urls and headers: what the results refer to by its place.
 Returns how many of the results were still the runner''s to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
 --! Included outbound/4_record/runner/record_outcome.sql

@@ -60,7 +60,7 @@ const claimRow = z.object({
   ids: z.array(z.number()),
   endpoint_ids: z.array(z.string()),
   event_ids: z.array(z.string()),
-  awaited: z.array(z.boolean()),
+  awaited: z.array(z.number()),
   bodies: z
     .string()
     .nullable()
@@ -166,12 +166,13 @@ export function createClaimer(
     const deliveries: Delivery[] = [];
     const locked: Claim['locked'] = [];
     const { lease } = row;
+    const awaited = new Set(row.awaited);
     for (const [index, id] of row.ids.entries()) {
       const endpointId = row.endpoint_ids[index]!;
       const endpoint = endpoints.get(endpointId);
       if (endpoint)
         deliveries.push({
-          ...{ id, lease, eventId: row.event_ids[index]!, body: row.bodies[index]!, awaited: row.awaited[index]! },
+          ...{ id, lease, eventId: row.event_ids[index]!, body: row.bodies[index]!, awaited: awaited.has(id) },
           ...{ beginWithinMs: beginWithin.get(endpointId) ?? null, endpoint, claimedAt },
         });
       else locked.push({ id, lease });

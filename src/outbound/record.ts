@@ -89,8 +89,8 @@ function fieldOf(value: string | number | null | undefined): string | number {
   return `\\"${value.replace(/["\\]/g, '\\\\\\$&')}\\"`;
 }
 
-/** An array of collecta.delivery_result, and the texts that it refers to: most attempts share their URL and headers. */
-function resultsOf(attempts: Attempt[]): { results: string; texts: string[] } {
+/** Numbers different texts from 1: most attempts of a batch share their URL and headers. */
+function createPlaces() {
   const places = new Map<string, number>();
   const place = (text: string | null) => {
     if (text === null) return null;
@@ -98,16 +98,23 @@ function resultsOf(attempts: Attempt[]): { results: string; texts: string[] } {
     places.set(text, found);
     return found;
   };
+  return { place, texts: () => [...places.keys()] };
+}
+
+/** What record_deliveries takes. */
+function parametersOf(attempts: Attempt[]): { results: string; urls: string[]; headers: string[] } {
+  const urls = createPlaces();
+  const headers = createPlaces();
   const rows = attempts.map(each => {
     const { signed } = each;
     const fields = [
-      ...[each.id, each.lease, each.outcome, place(each.url), place(each.requestHeaders)],
+      ...[each.id, each.lease, each.outcome, urls.place(each.url), headers.place(each.requestHeaders)],
       ...[signed?.['webhook-timestamp'], signed?.['x-webhook-signature'], signed?.['webhook-signature']],
-      ...[each.status, place(each.responseHeaders), each.responseBody, each.error, ...each.times],
+      ...[each.status, headers.place(each.responseHeaders), each.responseBody, each.error, ...each.times],
     ];
     return `"(${fields.map(fieldOf).join()})"`;
   });
-  return { results: `{${rows.join()}}`, texts: [...places.keys()] };
+  return { results: `{${rows.join()}}`, urls: urls.texts(), headers: headers.texts() };
 }
 
 const clean = (text: string) =>
@@ -119,9 +126,7 @@ const clean = (text: string) =>
 /** What can be recorded of a result that as a whole cannot. */
 function sparseAttemptOf(finished: Finished, now: number, reason: string): Attempt {
   const attempt = attemptOf(finished, now);
-  const error = clean(
-    (attempt.error ? `${attempt.error}; ` : '') + `recorded without headers and body: ${reason}`,
-  );
+  const error = clean((attempt.error ? `${attempt.error}; ` : '') + `recorded without headers and body: ${reason}`);
   const [age, total, , , , retryAfter] = attempt.times;
   return {
     ...attempt,
@@ -160,10 +165,10 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
       each.responseBody = bodies[index]!;
       each.error = errors[index]!;
     }
-    const { results, texts } = resultsOf(attempts);
+    const { results, urls, headers } = parametersOf(attempts);
     const [row] = await sql`
-      select collecta.record_deliveries(
-        ${results}::text::collecta.delivery_result[], ${await encoder.encode(texts)}) as recorded`;
+      select collecta.record_deliveries(${results}::text::collecta.delivery_result[],
+        ${await encoder.encode(urls)}::text[], ${await encoder.encode(headers)}::text[]::json[]) as recorded`;
     const stale = attempts.length - Number(row?.recorded);
     if (stale > 0) log.warn('results came too late: their deliveries were claimed again', { stale });
   }

@@ -98,7 +98,7 @@ export async function claimBySql(
     ids: number[];
     endpoint_ids: string[];
     event_ids: string[];
-    awaited: boolean[];
+    awaited: number[];
     bodies: string;
     endpoints: { endpoint_id: string; url: string; headers: object; secrets: string[] }[];
     routed: number;
@@ -113,7 +113,7 @@ export async function claimBySql(
     endpoint: endpoint_ids[index]!,
     event: event_ids[index]!,
     body: bodies.split('\u001e')[index]!,
-    awaited: awaited[index]!,
+    awaited: awaited.includes(id),
   }));
   return { deliveries, ...rest };
 }
