@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3a5206f359be7073ca4514186f6fadeab34bf6f6
+--! Hash: sha1:97a5235b4e682007b834aa99df37d4a845dcf7ac
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4252,9 +4252,9 @@ exception
 end
 $$;
 comment on function collecta.route_change(bigint, text, boolean) is
-  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy while
-another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes
-nothing.';
+  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be routed;
+busy while another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try
+changes nothing.';
 --! EndIncluded outbound/2_route/runner/route_change.sql
 --! Included outbound/2_route/runner/set_aside_change.sql
 -- The last resort: by the change's number, reading, casting and indexing nothing of it.
