@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:97a5235b4e682007b834aa99df37d4a845dcf7ac
+--! Hash: sha1:c73fd24263478bda85d971e76b4575e02f83b9b5
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3843,8 +3843,8 @@ create type collecta.leased_deliveries as (
   ids bigint[],
   endpoint_ids text[],
   event_ids text[],
-  awaited bigint[], -- those of the ids whose record is waited for
-  bodies text -- joined by record separators, chr(30), which JSON never contains
+  bodies text, -- joined by record separators, chr(30), which JSON never contains
+  awaited bigint[] -- those of the ids whose record is waited for
 );
 comment on type collecta.leased_deliveries is 'Deliveries that a claim leased, column by column.';
 --! EndIncluded outbound/2_route/internal/leased_deliveries.sql
@@ -4178,8 +4178,7 @@ begin
       from unnest(deliveries) d
     )
     select array_agg(d.delivery_id), array_agg(d.endpoint_id), array_agg(d.event_id),
-      array_agg(d.delivery_id) filter (where cardinality(events) >= d.free),
-      string_agg((events[d.event]).body, chr(30))
+      string_agg((events[d.event]).body, chr(30)), array_agg(d.delivery_id) filter (where cardinality(events) >= d.free)
     into leased
     from unnest(deliveries) d
     where d.is_leased;
@@ -4631,136 +4630,6 @@ as
 long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to
 others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
---! Included outbound/3_claim/internal/chosen_rows.sql
-create type collecta.chosen_rows as (
-  row_ats tid[],
-  routed_from timestamptz,
-  routed_to timestamptz,
-  lapsed boolean, -- some have a lease that lapsed
-  endpoint_ids text[],
-  due_from jsonb, -- by endpoint: when the first of its rows was due
-  saturated text[], -- endpoints that have as much in flight as they may
-  cut boolean -- more is due than fits
-);
-comment on type collecta.chosen_rows is 'What choose_deliveries found due.';
---! EndIncluded outbound/3_claim/internal/chosen_rows.sql
---! Included outbound/3_claim/internal/choose_deliveries.sql
--- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
--- max_in_flight due rows are those which may be in flight; of them, those without a lease are claimable. So the bound
--- costs no counter, and holds over replicas since claims come one after the other.
-create or replace function collecta.choose_deliveries(
-  present timestamptz, room collecta.claim_room, after_endpoint text, limits jsonb
-) returns collecta.chosen_rows
-language plpgsql stable
-as $$
-declare
-  chosen collecta.chosen_rows;
-begin
-  -- c.place_in_turn: the window is read lazily, in the index's order; what comes after the last row taken is not read.
-  select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
-    array_agg(c.endpoint_id) filter (where c.is_first),
-    jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.is_first),
-    array_agg(c.endpoint_id) filter (where c.place_in_turn >= c.in_flight),
-    count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
-  into chosen
-  from (
-    select c.*, sum(c.bytes) over in_all as bytes_so_far,
-      lag(c.endpoint_id) over in_all is distinct from c.endpoint_id as is_first
-    from (
-      select t.endpoint_id, t.in_flight, c.*
-      from (
-        select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
-          (limits -> e.endpoint_id ->> 1)::int as slots
-        from (
-          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-           where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
-          union all
-          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-           where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)) e
-        where e.endpoint_id <> all (room.except_endpoints)) t
-      cross join lateral (
-        select w.*
-        from (
-          select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
-            first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place_in_turn,
-            sum(q.bytes) over in_turn as endpoint_bytes
-          from collecta.delivery_queue q
-          where q.endpoint_id = t.endpoint_id and q.due_at <= present
-            and q.due_at >= coalesce((room.due_from ->> t.endpoint_id)::timestamptz, '-infinity')
-          window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
-          limit t.in_flight) w
-        where (w.leased_until is null or w.leased_until < present)
-          -- One endpoint's large bodies take half of the room at most.
-          and w.endpoint_bytes - w.bytes <= room.bytes / 2
-          -- Of an ordered record: the first one, and nothing while another is under way.
-          and (w.record_key is null or not exists (
-            select from collecta.delivery_queue o
-            where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
-              and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
-        limit least(room.per_endpoint, t.slots)) c
-      limit greatest(room.deliveries, 0)) c
-    window in_all as (rows unbounded preceding)) c
-  where c.bytes_so_far - c.bytes < room.bytes;
-  return chosen;
-end
-$$;
-comment on function collecta.choose_deliveries(timestamptz, collecta.claim_room, text, jsonb) is
-  'The rows of the queue that are due and may be sent, as many as fit; it begins with the endpoint after
-after_endpoint.';
---! EndIncluded outbound/3_claim/internal/choose_deliveries.sql
---! Included outbound/3_claim/internal/lease_deliveries.sql
-create or replace function collecta.lease_deliveries(
-  chosen collecta.chosen_rows, present timestamptz, room collecta.claim_room
-) returns collecta.leased_deliveries
-language plpgsql volatile
-as $$
-#variable_conflict use_variable
-declare
-  result collecta.leased_deliveries;
-  without_secret text[];
-  taken int;
-begin
-  -- Endpoints whose secret somebody deleted get nothing.
-  select array_agg(c.endpoint_id) into without_secret
-  from unnest(chosen.endpoint_ids) c (endpoint_id)
-  where not exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id);
-  with taken as (
-    -- By an array of places: one scan, and none for each row.
-    update collecta.delivery_queue q
-    set leased_until = room.leased_until, runner = room.runner
-    where q.ctid = any (array(
-      select c.ctid from collecta.delivery_queue c
-      -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
-      where c.ctid = any (chosen.row_ats) and c.leased_until is null and c.due_at + interval '0' <= present
-        and (without_secret is null or c.endpoint_id <> all (without_secret))
-      for update skip locked))
-    returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id, q.position,
-      q.record_key is not null or coalesce(q.endpoint_id = any (chosen.saturated), false) as awaited
-  )
-  select
-    array_agg(t.delivery_id), array_agg(t.endpoint_id), array_agg(t.event_id),
-    array_agg(t.delivery_id) filter (where t.awaited), string_agg(e.body, chr(30)), (select count(*) from taken)
-  into result.ids, result.endpoint_ids, result.event_ids, result.awaited, result.bodies, taken
-  from (select * from taken order by due_at, change_id, position) t
-  cross join lateral (
-    select e.body from collecta.events e
-    where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
-      -- Known when the statement begins: of the partitions only these are opened.
-      and e.routed_at between chosen.routed_from and chosen.routed_to
-    -- For each by the key, whatever is known of the table's size when the plan is made.
-    offset 0) e;
-  if taken > coalesce(cardinality(result.ids), 0) then
-    perform collecta.set_aside_deliveries(array(
-      select q.delivery_id from collecta.delivery_queue q
-      where q.endpoint_id = any (chosen.endpoint_ids) and q.due_at <= present and q.leased_until = room.leased_until
-        and q.delivery_id <> all (coalesce(result.ids, '{}'))), 'its event is gone: the partition was dropped');
-  end if;
-  return result;
-end
-$$;
-comment on function collecta.lease_deliveries is
-  'Leases the chosen rows, but for those which somebody has locked; what runners get of them.';
---! EndIncluded outbound/3_claim/internal/lease_deliveries.sql
 --! Included outbound/3_claim/internal/due_deliveries.sql
 create type collecta.due_deliveries as (
   leased collecta.leased_deliveries,
@@ -4776,6 +4645,9 @@ create type collecta.due_deliveries as (
 comment on type collecta.due_deliveries is 'What claim_due leased, and hints for the next claim.';
 --! EndIncluded outbound/3_claim/internal/due_deliveries.sql
 --! Included outbound/3_claim/internal/claim_due.sql
+-- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
+-- max_in_flight due rows are those which may be in flight; of them, those without a lease are claimable. So the bound
+-- costs no counter, and holds over replicas since claims come one after the other.
 create or replace function collecta.claim_due(
   hints collecta.claim_cursor, room collecta.claim_room, everything boolean, routing_works boolean
 ) returns collecta.due_deliveries
@@ -4784,11 +4656,19 @@ as $$
 #variable_conflict use_variable
 declare
   present timestamptz;
-  limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
-  again_at timestamptz;
-  chosen collecta.chosen_rows;
+  limits jsonb; -- by endpoint with a flow: how many may be in flight, and how many may begin
+  chosen tid[];
+  routed_from timestamptz;
+  routed_to timestamptz;
+  lapsed boolean; -- some of them have a lease that lapsed
+  leases_ended boolean;
+  endpoint_ids text[];
+  without_secret text[]; -- endpoints whose secret somebody deleted get nothing
+  saturated text[]; -- endpoints that have as much in flight as they may
+  leased_number int;
+  found_due_from jsonb;
   leased collecta.leased_deliveries;
-  after_endpoint text;
+  result collecta.due_deliveries;
 begin
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
   perform pg_advisory_xact_lock(1668246636, 3);
@@ -4802,46 +4682,113 @@ begin
   end if;
   if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
       or f.max_per_second is not null or f.learned_per_second is not null) then
-    select l.limits, l.again_at into limits, again_at from collecta.flow_limits(present) l;
+    select l.limits, l.again_at into limits, result.again_at from collecta.flow_limits(present) l;
   end if;
-  chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
-  if chosen.lapsed then
-    perform collecta.end_leases(chosen.row_ats, present);
-    chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
-  end if;
-  if chosen.row_ats is not null then
-    leased := collecta.lease_deliveries(chosen, present, room);
-    if limits is not null and leased.endpoint_ids is not null then
-      again_at := least(again_at, collecta.use_slots(present, leased.endpoint_ids));
+  loop
+    -- The window of an endpoint is read lazily, in the index's order; what comes after the last row taken is not read.
+    select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
+      array_agg(c.endpoint_id) filter (where c.is_first),
+      jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.is_first),
+      array_agg(c.endpoint_id) filter (where c.place_in_turn >= c.in_flight),
+      count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
+    into chosen, routed_from, routed_to, lapsed, endpoint_ids, found_due_from, saturated, result.cut
+    from (
+      select c.*, sum(c.bytes) over in_all as bytes_so_far,
+        lag(c.endpoint_id) over in_all is distinct from c.endpoint_id as is_first
+      from (
+        select t.endpoint_id, t.in_flight, c.*
+        from (
+          select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
+            (limits -> e.endpoint_id ->> 1)::int as slots
+          from (
+            (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+             where e.endpoint_id > coalesce(hints.after_endpoint, '') and e.state = 'active' order by e.endpoint_id)
+            union all
+            (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+             where e.endpoint_id <= hints.after_endpoint and e.state = 'active' order by e.endpoint_id)) e
+          where e.endpoint_id <> all (room.except_endpoints)) t
+        cross join lateral (
+          select w.*
+          from (
+            select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
+              first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place_in_turn,
+              sum(q.bytes) over in_turn as endpoint_bytes
+            from collecta.delivery_queue q
+            where q.endpoint_id = t.endpoint_id and q.due_at <= present
+              and q.due_at >= coalesce((room.due_from ->> t.endpoint_id)::timestamptz, '-infinity')
+            window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
+            limit t.in_flight) w
+          where (w.leased_until is null or w.leased_until < present)
+            -- One endpoint's large bodies take half of the room at most.
+            and w.endpoint_bytes - w.bytes <= room.bytes / 2
+            -- Of an ordered record: the first one, and nothing while another is under way.
+            and (w.record_key is null or not exists (
+              select from collecta.delivery_queue o
+              where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
+                and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
+          limit least(room.per_endpoint, t.slots)) c
+        limit greatest(room.deliveries, 0)) c
+      window in_all as (rows unbounded preceding)) c
+    where c.bytes_so_far - c.bytes < room.bytes;
+    exit when lapsed is not true or leases_ended;
+    perform collecta.end_leases(chosen, present);
+    leases_ended := true;
+  end loop;
+
+  if chosen is not null then
+    select array_agg(c.endpoint_id) into without_secret
+    from unnest(endpoint_ids) c (endpoint_id)
+    where not exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id);
+    with taken as (
+      -- By an array of places: one scan, and none for each row.
+      update collecta.delivery_queue q
+      set leased_until = room.leased_until, runner = room.runner
+      where q.ctid = any (array(
+        select c.ctid from collecta.delivery_queue c
+        -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
+        where c.ctid = any (chosen) and c.leased_until is null and c.due_at + interval '0' <= present
+          and (without_secret is null or c.endpoint_id <> all (without_secret))
+        for update skip locked))
+      returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id,
+        q.position, q.record_key is not null or coalesce(q.endpoint_id = any (saturated), false) as awaited
+    )
+    select array_agg(t.delivery_id), array_agg(t.endpoint_id), array_agg(t.event_id), string_agg(e.body, chr(30)),
+      array_agg(t.delivery_id) filter (where t.awaited), (select count(*) from taken)
+    into leased.ids, leased.endpoint_ids, leased.event_ids, leased.bodies, leased.awaited, leased_number
+    from (select * from taken order by due_at, change_id, position) t
+    cross join lateral (
+      select e.body from collecta.events e
+      where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
+        -- Known when the statement begins: of the partitions only these are opened.
+        and e.routed_at between routed_from and routed_to
+      -- For each by the key, whatever is known of the table's size when the plan is made.
+      offset 0) e;
+    if leased_number > coalesce(cardinality(leased.ids), 0) then
+      perform collecta.set_aside_deliveries(array(
+        select q.delivery_id from collecta.delivery_queue q
+        where q.endpoint_id = any (endpoint_ids) and q.due_at <= present and q.leased_until = room.leased_until
+          and q.delivery_id <> all (coalesce(leased.ids, '{}'))), 'its event is gone: the partition was dropped');
     end if;
-    room.due_from := room.due_from || chosen.due_from;
+    if limits is not null and leased.ids is not null then
+      result.again_at := least(result.again_at, collecta.use_slots(present, leased.endpoint_ids));
+    end if;
+    room.due_from := room.due_from || found_due_from;
     if octet_length(room.due_from::text) > 10000 then
       room.due_from := '{}';
     end if;
   end if;
-  if chosen.cut then
-    select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id)) into after_endpoint
-    from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c;
+  if result.cut then
+    select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
+    into result.after_endpoint
+    from (select id collate "C" as id from unnest(endpoint_ids) id) c;
   end if;
-  return row(leased, chosen.saturated is not null, chosen.cut,
-    room.due_from, after_endpoint, limits, again_at, present, hints.mend_due)::collecta.due_deliveries;
+  return row(leased, saturated is not null, result.cut, room.due_from, result.after_endpoint, limits, result.again_at,
+    present, hints.mend_due)::collecta.due_deliveries;
 end
 $$;
-comment on function collecta.claim_due is 'Claims what is due in the queue: chooses, and leases.';
+comment on function collecta.claim_due is
+  'Claims what is due in the queue: chooses, beginning with the endpoint after hints.after_endpoint, and leases it.';
 --! EndIncluded outbound/3_claim/internal/claim_due.sql
---! Included outbound/3_claim/internal/note_trouble.sql
-create or replace function collecta.note_trouble(state text, reason text) returns text
-language plpgsql volatile
-as $$
-begin
-  insert into collecta.routing_trouble as t (sqlstate, reason) values (state, note_trouble.reason)
-  on conflict on constraint routing_trouble_pkey
-    do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
-  return state || ' ' || reason;
-end
-$$;
-comment on function collecta.note_trouble(text, text) is 'Why nothing could be routed, for health; a claim answers it.';
---! EndIncluded outbound/3_claim/internal/note_trouble.sql
 --! Included outbound/3_claim/internal/claim_result.sql
 create type collecta.claim_result as (
   lease bigint, -- the end of the leases in microseconds since 1970; it names the claim
@@ -4939,7 +4886,10 @@ begin
           began + lease, runner)::collecta.claim_room);
     exception when others then
       -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
-      trouble := collecta.note_trouble(sqlstate, sqlerrm);
+      trouble := sqlstate || ' ' || sqlerrm;
+      insert into collecta.routing_trouble as t (sqlstate, reason) values (left(trouble, 5), substr(trouble, 7))
+      on conflict on constraint routing_trouble_pkey
+        do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
     end;
   end if;
   if whole or routing.waiting or (routing.leased).ids is null
@@ -4952,8 +4902,9 @@ begin
   leased := case when (chosen.leased).ids is null then routing.leased
     when (routing.leased).ids is null then chosen.leased
     else row((routing.leased).ids || (chosen.leased).ids, (routing.leased).endpoint_ids || (chosen.leased).endpoint_ids,
-      (routing.leased).event_ids || (chosen.leased).event_ids, (routing.leased).awaited || (chosen.leased).awaited,
-      (routing.leased).bodies || chr(30) || (chosen.leased).bodies)::collecta.leased_deliveries end;
+      (routing.leased).event_ids || (chosen.leased).event_ids,
+      (routing.leased).bodies || chr(30) || (chosen.leased).bodies,
+      (routing.leased).awaited || (chosen.leased).awaited)::collecta.leased_deliveries end;
   if leased.ids is not null then
     select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
       'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end,
