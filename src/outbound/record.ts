@@ -126,7 +126,7 @@ const clean = (text: string) =>
 /** What can be recorded of a result that as a whole cannot. */
 function sparseAttemptOf(finished: Finished, now: number, reason: string): Attempt {
   const attempt = attemptOf(finished, now);
-  const error = clean((attempt.error ? `${attempt.error}; ` : '') + `recorded without headers and body: ${reason}`);
+  const error = clean(`${attempt.error ? `${attempt.error}; ` : ''}recorded without headers and body: ${reason}`);
   const [age, total, , , , retryAfter] = attempt.times;
   return {
     ...attempt,
