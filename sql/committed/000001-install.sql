@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c73fd24263478bda85d971e76b4575e02f83b9b5
+--! Hash: sha1:36fb1b4ab04eefecc4b1025257311587774059c4
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4767,7 +4767,9 @@ begin
       perform collecta.set_aside_deliveries(array(
         select q.delivery_id from collecta.delivery_queue q
         where q.endpoint_id = any (endpoint_ids) and q.due_at <= present and q.leased_until = room.leased_until
-          and q.delivery_id <> all (coalesce(leased.ids, '{}'))), 'its event is gone: the partition was dropped');
+          and not exists (select from collecta.events e where e.event_id = q.event_id
+            and e.payload_role = q.payload_role and e.routed_at = q.routed_at)),
+        'its event is gone: the partition was dropped');
     end if;
     if limits is not null and leased.ids is not null then
       result.again_at := least(result.again_at, collecta.use_slots(present, leased.endpoint_ids));
