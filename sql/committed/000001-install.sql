@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:36fb1b4ab04eefecc4b1025257311587774059c4
+--! Hash: sha1:e4bec1451d50d5b5a676ab87aac5691305338083
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3686,22 +3686,6 @@ comment on function collecta.put_in_order(bigint, bigint[]) is
 were met, whose transactions are looked at too. Returns a snapshot: what is visible in it is in order. Null:
 there was too much to look at at once.';
 --! EndIncluded outbound/2_route/internal/put_in_order.sql
---! Included outbound/2_route/internal/visible_columns.sql
-create or replace function collecta.visible_columns(payload_role text, relation oid, out columns text[])
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if payload_role <> '' then
-    select coalesce(array_agg(a.attname::text), '{}') into columns
-    from pg_catalog.pg_attribute a
-    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-      and has_column_privilege(to_regrole(quote_ident(payload_role))::oid, a.attrelid, a.attnum, 'select');
-  end if;
-end
-$$;
-comment on function collecta.visible_columns(text, oid) is
-  'Columns that a payload_role may select now: none where the table or the role is gone. Null without a role.';
---! EndIncluded outbound/2_route/internal/visible_columns.sql
 --! Included outbound/2_route/internal/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -3786,31 +3770,6 @@ $$;
 comment on function collecta.event_body is
   'The payload as text; record_id, status_from, status_to, record and previous are JSON already.';
 --! EndIncluded outbound/2_route/internal/event_body.sql
---! Included outbound/2_route/internal/visible_part.sql
-create or replace function collecta.visible_part(
-  payload_role text, module collecta.module_versions, event text, truncated boolean,
-  inout record text, inout previous text, out key_is_visible boolean, out is_event boolean
-)
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-declare
-  visible constant text[] := collecta.visible_columns(payload_role, module.relation);
-begin
-  key_is_visible := module.key_columns <@ visible;
-  is_event := coalesce(case event
-    when 'status_change' then module.status_column = any (visible)
-    when 'custom_data_updated' then module.custom_data_column = any (visible)
-    when 'record_updated' then truncated or exists (
-      select from json_each(collecta.mask_escapes(previous::json)) p
-      where p.key = any (visible) and p.key <> all (module.ignore_columns))
-    else true end, false);
-  record := case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end;
-  previous := collecta.pick_columns(previous::json, visible, true)::text;
-end
-$$;
-comment on function collecta.visible_part(text, collecta.module_versions, text, boolean, text, text) is
-  'What a payload_role may see of a payload. A change of which it may see nothing is no event to it.';
---! EndIncluded outbound/2_route/internal/visible_part.sql
 --! Included outbound/2_route/internal/route_aside.sql
 create or replace function collecta.route_aside(change_ids bigint[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -3951,22 +3910,33 @@ language plpgsql stable
 as $$
 declare
   module collecta.module_versions;
-  part record;
+  visible text[]; -- columns; none where the table or the role is gone
+  record text := collecta.event_record(change.operation, change.old, change.new, reading.truncated);
 begin
   select * into module from collecta.module_versions v where v.version = reading.read_by;
-  part := collecta.visible_part(payload_role, module, event, reading.truncated,
-    collecta.event_record(change.operation, change.old, change.new, reading.truncated), reading.previous);
-  if part.is_event then
-    return collecta.event_body(event_id, event, change.change_id, change.captured_at, reading.slug,
-      case when part.key_is_visible then to_json(reading.record_id)::text end, reading.status_from, reading.status_to,
-      part.record, part.previous, change.context, case when change.operation = 'T' then change.new ->> 'count' end,
-      reading.truncated);
+  select coalesce(array_agg(a.attname::text), '{}') into visible
+  from pg_catalog.pg_attribute a
+  where a.attrelid = module.relation and a.attnum > 0 and not a.attisdropped
+    and has_column_privilege(to_regrole(quote_ident(payload_role))::oid, a.attrelid, a.attnum, 'select');
+  if not coalesce(case event
+      when 'status_change' then module.status_column = any (visible)
+      when 'custom_data_updated' then module.custom_data_column = any (visible)
+      when 'record_updated' then reading.truncated or exists (
+        select from json_each(collecta.mask_escapes(reading.previous::json)) p
+        where p.key = any (visible) and p.key <> all (module.ignore_columns))
+      else true end, false) then
+    return null;
   end if;
-  return null;
+  return collecta.event_body(event_id, event, change.change_id, change.captured_at, reading.slug,
+    case when module.key_columns <@ visible then to_json(reading.record_id)::text end, reading.status_from,
+    reading.status_to,
+    case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end,
+    collecta.pick_columns(reading.previous::json, visible, true)::text, change.context,
+    case when change.operation = 'T' then change.new ->> 'count' end, reading.truncated);
 end
 $$;
 comment on function collecta.event_body_for_role is
-  'The payload with what a payload_role may see of it; null where that is nothing of what changed.';
+  'The payload with what a payload_role may see of it. Null if that is nothing of what changed: then it is no event.';
 --! EndIncluded outbound/2_route/internal/event_body_for_role.sql
 --! Included outbound/2_route/internal/routed_delivery.sql
 create type collecta.routed_delivery as (
