@@ -43,29 +43,17 @@ function headersOf(endpoint: Endpoint): string {
 
 const micro = (ms: number | null | undefined) => (ms == null ? null : Math.round(ms * 1000) / 1000);
 
-/** The fields of collecta.delivery_result in their order, but URL and headers as texts. */
-type Attempt = {
-  id: number;
-  lease: number;
-  outcome: string;
-  url: string;
-  requestHeaders: string | null;
-  signed: Record<string, string> | null;
-  status: number | null;
-  responseHeaders: string | null;
-  responseBody: string | null;
-  error: string | null;
-  times: (number | null)[];
-};
+type Attempt = ReturnType<typeof attemptOf>;
 
-function attemptOf({ delivery, startedAt, signed, result }: Finished, now: number): Attempt {
+/** What history shows of an attempt. */
+function attemptOf({ delivery, startedAt, signed, result }: Finished, now: number) {
   const { id, lease, endpoint } = delivery;
   return {
     id,
     lease,
     outcome: result.outcome,
     url: endpoint.url,
-    requestHeaders: headersOf(endpoint),
+    requestHeaders: headersOf(endpoint) as string | null,
     signed,
     status: result.status,
     responseHeaders: result.responseHeaders && JSON.stringify(headersWithoutEcho(result.responseHeaders, endpoint)),
