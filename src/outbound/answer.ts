@@ -40,6 +40,7 @@ export function maskedHeaders(headers: Record<string, string | string[]>): Recor
 
 /** The content-length that a response announces; null if there is none, or if several disagree. */
 export function announcedLength(header: string | string[] | undefined): number | null {
+  if (typeof header === 'string' && /^\d{1,15}$/.test(header)) return Number(header);
   const values = new Set([header ?? []].flat().flatMap(value => value.split(',').map(each => each.trim())));
   const [value] = values;
   return values.size === 1 && /^\d{1,15}$/.test(value!) ? Number(value) : null;

@@ -56,7 +56,7 @@ export type Claim = {
 
 const claimRow = z.object({
   // Its types are the function's; checking each delivery would cost a twentieth of it.
-  deliveries: z.array(z.unknown()).transform(rows => rows as DeliveryRow[]),
+  deliveries: z.custom<DeliveryRow[]>(Array.isArray),
   endpoints: z.array(
     z.object({
       endpoint_id: z.string(),
