@@ -1,7 +1,8 @@
 // Turns what a receiver answered, or why it did not answer, into what the history stores.
 
+import { isCredential } from './echo.ts';
+
 const maxRetryAfterSeconds = 86_400;
-const credentialHeader = /cookie|auth|token|secret|passw|api-?key|signature/;
 
 const explained: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'connection refused',
@@ -34,7 +35,10 @@ export function retryAfter(value: string | undefined): number | null {
 /** The response headers as history shows them: values that carry credentials are masked. */
 export function maskedHeaders(headers: Record<string, string | string[]>): Record<string, string> {
   const shown: Record<string, string> = {};
-  for (const name in headers) shown[name] = credentialHeader.test(name) ? '***' : headers[name]!.toString();
+  for (const name in headers) {
+    const value = headers[name]!.toString();
+    shown[name] = isCredential(name, value) ? '***' : value;
+  }
   return shown;
 }
 

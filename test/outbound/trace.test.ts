@@ -41,6 +41,7 @@ t.test('a span for each attempt where there is an SDK: linked to the writer’s,
         } as (typeof spans)[number];
         spans.push(span);
         return {
+          isRecording: () => true,
           setAttribute: (key: string, value: unknown) => {
             span.attributes[key] = value;
           },
