@@ -7,7 +7,8 @@ import { openConsole } from '../support/console.ts';
 import { useServer } from '../support/database.ts';
 import { consoleExample } from '../support/history.ts';
 
-// CI installs Debian's chromium. On a machine where it cannot be installed the rest of the suite is of use all the same.
+// CI installs Debian's chromium. On a machine where it cannot be installed the rest of the suite is of use all the
+// same.
 if (chromiumPath === undefined && !process.env.CI)
   t.plan(0, 'chromium is not installed: apt-get install chromium, or name one in COLLECTA_TEST_CHROMIUM');
 else {
@@ -123,8 +124,10 @@ else {
     const hostile = await consoleExample(other.sql);
     await other.sql`update collecta.endpoints set name = ${evil} || endpoint_id`;
     await other.sql`update collecta.delivery_attempts set error = ${evil}, response_body = ${evil},
-      response_headers = json_build_object(${evil}::text, ${evil}::text), request_headers = json_build_object('x', ${evil}::text)`;
-    await other.sql`update collecta.events set record_id = ${evil}, body = json_build_object('record', json_build_object(${evil}::text, ${evil}::text),
+      response_headers = json_build_object(${evil}::text, ${evil}::text),
+      request_headers = json_build_object('x', ${evil}::text)`;
+    await other.sql`update collecta.events set record_id = ${evil},
+      body = json_build_object('record', json_build_object(${evil}::text, ${evil}::text),
       'previous', json_build_object(${evil}::text, ${evil}::text))::text`;
     const { origin } = await openConsole(t, other.url);
     const { page, complaints, close } = await enter(origin);

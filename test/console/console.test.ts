@@ -225,7 +225,8 @@ t.test('a batch touches exactly what its filter says, whatever a page shows', as
   const other = await server.database();
   const { endpointId } = await consoleExample(other.sql);
   // More than a page holds, half of them before a moment.
-  await other.sql`update collecta.delivery_attempts set outcome = 'exhausted' where endpoint_id = ${endpointId} and outcome = 'delivered'`;
+  await other.sql`update collecta.delivery_attempts set outcome = 'exhausted'
+    where endpoint_id = ${endpointId} and outcome = 'delivered'`;
   const [{ since } = {}] = await other.sql`
     select to_char(percentile_disc(0.5) within group (order by finished_at), 'YYYY-MM-DD HH24:MI:SS') as since
     from collecta.undelivered where endpoint_id = ${endpointId}`;
@@ -354,8 +355,10 @@ t.test('a proxy that names the person: by set role, and one header only', async 
 
 t.test('row security holds on the page as it does in SQL', async t => {
   const other = await server.database();
-  await other.sql.unsafe(`create table secrets (id int primary key, word text); alter table secrets enable row level security;
-    select collecta.attach_module('secrets', 'secrets', on_truncate => 'ignore'); select collecta.create_endpoint('https://x.example/', '{record_created}');
+  await other.sql.unsafe(`create table secrets (id int primary key, word text);
+    alter table secrets enable row level security;
+    select collecta.attach_module('secrets', 'secrets', on_truncate => 'ignore');
+    select collecta.create_endpoint('https://x.example/', '{record_created}');
     insert into secrets values (1, 'open-sesame'); select from collecta.claim_deliveries(10)`);
   await record(other.sql, 'delivered', 200);
   const { client } = await openConsole(t, other.url);
@@ -386,15 +389,20 @@ t.test('every page: strict headers, nothing inline, all that comes from outside 
   const other = await server.database();
   const hostile = await consoleExample(other.sql);
   await other.sql.unsafe('update collecta.endpoints set name = $1 || endpoint_id, paused_reason = $1', [evil]);
-  await other.sql`update collecta.delivery_attempts set error = ${evil}, response_body = ${evil}, url = ${`https://x.example/${evil}`},
-    response_headers = json_build_object(${evil}::text, ${evil}::text), request_headers = json_build_object(${evil}::text, ${evil}::text)`;
-  await other.sql`update collecta.events set record_id = ${evil}, body = json_build_object('record', json_build_object(${evil}::text, ${evil}::text),
+  await other.sql`update collecta.delivery_attempts
+    set error = ${evil}, response_body = ${evil}, url = ${`https://x.example/${evil}`},
+    response_headers = json_build_object(${evil}::text, ${evil}::text),
+    request_headers = json_build_object(${evil}::text, ${evil}::text)`;
+  await other.sql`update collecta.events set record_id = ${evil},
+    body = json_build_object('record', json_build_object(${evil}::text, ${evil}::text),
     'previous', json_build_object(${evil}::text, 1))::text`;
   await other.sql`update collecta.unrouted set reason = ${evil}, record_id = ${evil}`;
-  await other.sql`update collecta.inbound_requests set reason = ${evil}, body = ${evil}, record_id = ${evil}, error = ${evil}`;
+  await other.sql`update collecta.inbound_requests set reason = ${evil}, body = ${evil}, record_id = ${evil},
+    error = ${evil}`;
   await other.sql`update collecta.operator_actions set statement = ${evil}`;
   await other.sql.unsafe(`create table "${evil.slice(0, 60).replaceAll('"', '""')}" (id int primary key, "<b>x" text);
-    select collecta.attach_module(c.oid, 'evil', exclude_columns => '{<b>x}') from pg_class c where relname like '<script%' and relkind = 'r'`);
+    select collecta.attach_module(c.oid, 'evil', exclude_columns => '{<b>x}') from pg_class c
+      where relname like '<script%' and relkind = 'r'`);
   const { client } = await openConsole(t, other.url);
   const ada = client();
   await ada.login('ada', 'ada');
@@ -444,8 +452,10 @@ t.test('every page: strict headers, nothing inline, all that comes from outside 
 
 t.test('JSON stays text: digits, order, repeated names, what jsonb refuses', async t => {
   const body =
-    '{"record":{"big":123456789012345678901234567890.10,"e":1E400,"z":1,"a":2,"a":3,"nul":"\\u0000","t":"a \\" : {b"},"previous":{"big":0.10,"z":null}}';
-  await sql`update collecta.events e set body = ${body} from collecta.delivery_attempts a where a.id = ${example.deliveryId} and e.event_id = a.event_id`;
+    '{"record":{"big":123456789012345678901234567890.10,"e":1E400,"z":1,"a":2,"a":3,"nul":"\\u0000","t":"a \\" : ' +
+    '{b"},"previous":{"big":0.10,"z":null}}';
+  await sql`update collecta.events e set body = ${body} from collecta.delivery_attempts a
+    where a.id = ${example.deliveryId} and e.event_id = a.event_id`;
   const { client } = await openConsole(t, url);
   const ada = client();
   await ada.login('ada', 'ada');
@@ -472,7 +482,8 @@ t.test('verify: by the secret that somebody types, which is kept nowhere', async
   const other = await server.database();
   await other.sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders')`);
   const [{ secret } = {}] =
-    await other.sql`select secret from collecta.create_endpoint('http://127.0.0.1:9876/', '{record_created}', retry_max => 0)`;
+    await other.sql`select secret from collecta.create_endpoint('http://127.0.0.1:9876/', '{record_created}',
+      retry_max => 0)`;
   const runner = await startRunner(other.url);
   await runner.logged('dispatching');
   await other.sql`insert into orders values (1)`;
@@ -552,10 +563,12 @@ t.test('fifty who watch cost one query a second, and none when nobody does', asy
     return Number(n);
   };
   // The watch reads webhook_deliveries once a turn: a function in a view of its own counts that.
-  await sql.unsafe(`create function collecta.watched() returns boolean language plpgsql volatile as 'begin return true; end';
+  await sql.unsafe(`create function collecta.watched() returns boolean
+    language plpgsql volatile as 'begin return true; end';
     grant execute on function collecta.watched() to public;
     create or replace function collecta.attempt_id_at(moment timestamptz) returns text language plpgsql volatile as $$
-    begin perform collecta.watched(); return 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0'); end $$`);
+    begin perform collecta.watched();
+    return 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0'); end $$`);
   const stop = new AbortController();
   const seen: string[] = Array.from({ length: 50 }, () => '');
   const watching = seen.map(async (_, i) => {

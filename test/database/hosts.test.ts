@@ -13,7 +13,8 @@ const standby = await startStandby(t, primary.url());
 const nobody = await freePort();
 
 const url = (ports: number[], wanted?: string) =>
-  `postgres://postgres:postgres@${ports.map(port => `127.0.0.1:${port}`).join()}/postgres${wanted ? `?target_session_attrs=${wanted}` : ''}`;
+  `postgres://postgres:postgres@${ports.map(port => `127.0.0.1:${port}`).join()}/postgres` +
+  (wanted ? `?target_session_attrs=${wanted}` : '');
 const question = `select current_setting('port')::int as port`;
 
 /** The port of the server that each driver reaches, or the code of its error. */

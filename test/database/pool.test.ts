@@ -39,7 +39,8 @@ t.test('every query settles while all sessions are ended, again and again; then 
   const ends = (async () => {
     while (performance.now() < until) {
       await pause(Math.random() * 100);
-      await sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and application_name = 'collecta-webhooks'`;
+      await sql`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and application_name = 'collecta-webhooks'`;
     }
   })();
   await Promise.all([ends, ...Array.from({ length: 6 }, worker)]);
@@ -61,8 +62,8 @@ t.test('what takes too long is cancelled, on a pool of one too', async t => {
   const { sql, pool } = await prepared({ max: 1, patienceMs: 300 });
   t.equal(await outcome(pool`select pg_sleep(60)`), '57014');
   t.match(await outcome(pool.within(10_000)`select pg_sleep(0.5), 1 as n`), [{ n: 1 }], 'with more patience it is not');
-  const running =
-    await sql`select from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()`;
+  const running = await sql`select from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active'
+    and pid <> pg_backend_pid()`;
   t.equal(running.length, 0, 'nothing runs on');
 });
 
@@ -88,7 +89,8 @@ t.test('wherever an error lands in a result, the next one is whole', async t => 
   const { sql, pool } = await prepared({ max: 1, patienceMs: 10_000 });
   await sql`create table waits (id int)`;
   await sql.unsafe(`
-    create function wait_a_while() returns trigger language plpgsql as $$ begin perform pg_sleep(30); return null; end $$;
+    create function wait_a_while() returns trigger language plpgsql as $$
+      begin perform pg_sleep(30); return null; end $$;
     create constraint trigger late after insert on waits deferrable initially deferred
       for each row execute function wait_a_while();
     create function rows_then_wait(n int) returns setof int language plpgsql as $$
@@ -149,7 +151,8 @@ t.test('a prepared statement that is gone is no failure, whatever its parameters
   let told = 0;
   const { pool } = await prepared({ max: 1, onpooler: () => told++ });
   const ask = () => pool`
-    select ${['x', null, 'NULL', '{"a\\b'] as unknown as string[]}::text[] as texts, ${[1, 2]}::int[] as numbers, ${true}::boolean as yes, ${false}::boolean as no,
+    select ${['x', null, 'NULL', '{"a\\b'] as unknown as string[]}::text[] as texts, ${[1, 2]}::int[] as numbers,
+      ${true}::boolean as yes, ${false}::boolean as no,
       ${'{"a": [1]}'}::jsonb as document, ${'text'}::text as text, pg_backend_pid() as pid`;
   const { pid: _, ...expected } = (await ask())[0]!;
   // What another transaction of a pooler's session would find: nothing prepared.

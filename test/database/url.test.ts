@@ -18,7 +18,19 @@ const file = (path: string, text: string, mode = 0o600) => {
 };
 const service = file(
   'service.conf',
-  `# comment\n[other]\ndbname=postgres\n\n[mine]\nhost=127.0.0.1\nport=${port}\nuser=postgres\npassword=postgres\ndbname=${name}\n[last]\nport=1\n`,
+  `# comment
+[other]
+dbname=postgres
+
+[mine]
+host=127.0.0.1
+port=${port}
+user=postgres
+password=postgres
+dbname=${name}
+[last]
+port=1
+`,
 );
 const passwords = `# comment\nelsewhere:*:*:*:no\n127.0.0.1:${port}:*:postgres:postgres\n*:*:${name}:o'brien:p @ w\n`;
 const passfile = file('pgpass', passwords);

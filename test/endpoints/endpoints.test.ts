@@ -27,7 +27,8 @@ const failingFor = (sql: Sql, id: string, time: string) => sql`
   on conflict on constraint endpoint_flow_pkey do update set failing_since = excluded.failing_since`;
 const queue = async (sql: Sql, id: string) => [
   ...(await sql`
-  select event_id, attempt, replay_of, due_at <= now() as due, due_at = 'infinity' as waits from collecta.delivery_queue where endpoint_id = ${id} order by change_id, position, delivery_id`),
+  select event_id, attempt, replay_of, due_at <= now() as due, due_at = 'infinity' as waits from collecta.delivery_queue
+    where endpoint_id = ${id} order by change_id, position, delivery_id`),
 ];
 
 t.test('what an endpoint cannot have is refused, each with its hint', async t => {
@@ -117,7 +118,8 @@ t.test('what an endpoint cannot have is refused, each with its hint', async t =>
     const { headers, ...rest } = options;
     const statement =
       'headers' in options
-        ? sql`select collecta.create_endpoint('https://example.com', '{record_created}', headers => ${headers as string | null}::text::jsonb)`
+        ? sql`select collecta.create_endpoint('https://example.com', '{record_created}',
+          headers => ${headers as string | null}::text::jsonb)`
         : create(sql, rest);
     await refuses(t, statement, 'CW016', JSON.stringify(options).slice(0, 60));
   }
@@ -200,7 +202,8 @@ t.test('update_endpoint changes what is given and leaves what is null', async t 
   const before = await endpoint(sql, id);
   await sql`select collecta.update_endpoint(${id})`;
   t.strictSame(await endpoint(sql, id), before, 'nothing given, nothing changed');
-  await sql`select collecta.update_endpoint(${id}, url => 'https://example.com/new', ordered => true, max_in_flight => 7)`;
+  await sql`select collecta.update_endpoint(${id}, url => 'https://example.com/new', ordered => true,
+    max_in_flight => 7)`;
   t.strictSame(await endpoint(sql, id), { ...before, url: 'https://example.com/new', ordered: true, max_in_flight: 7 });
   await sql`select collecta.update_endpoint(${id}, filter => '', scope => '', payload_role => '', all_modules => true)`;
   t.match(await endpoint(sql, id), { filter: null, scope: null, payload_role: '', modules: null });
@@ -351,7 +354,9 @@ t.test('maintain: partitions ahead, retention, failing endpoints', async t => {
     4,
     'today and three days ahead',
   );
-  await sql`do $$ begin execute format('drop table collecta.%I, collecta.%I', to_char(now() at time zone 'UTC', '"events_"YYYYMMDD'), to_char(now() at time zone 'UTC', '"delivery_attempts_"YYYYMMDD')); end $$`;
+  await sql`do $$ begin execute format('drop table collecta.%I, collecta.%I',
+    to_char(now() at time zone 'UTC', '"events_"YYYYMMDD'), to_char(now() at time zone 'UTC',
+    '"delivery_attempts_"YYYYMMDD')); end $$`;
   t.match(
     [...(await sql`select severity, hint from collecta.health where problem = 'partition is missing'`)],
     [{ severity: 'error', hint: /maintain/ }, {}],
@@ -360,14 +365,19 @@ t.test('maintain: partitions ahead, retention, failing endpoints', async t => {
 
   /** A partition of that many days ago, for both tables. */
   const old = (days: number) =>
-    sql.unsafe(`do $$ declare day date := (now() at time zone 'UTC')::date - ${days}; parent text; begin foreach parent in array '{events,delivery_attempts}'::text[] loop
-    execute format('create table collecta.%I partition of collecta.%I for values from (%L) to (%L)', parent || to_char(day, '_YYYYMMDD'), parent, day || ' 00:00+00', (day + 1) || ' 00:00+00'); end loop; end $$`);
+    sql.unsafe(`do $$ declare day date := (now() at time zone 'UTC')::date - ${days}; parent text;
+      begin foreach parent in array '{events,delivery_attempts}'::text[] loop
+    execute format('create table collecta.%I partition of collecta.%I for values from (%L) to (%L)',
+    parent || to_char(day, '_YYYYMMDD'), parent, day || ' 00:00+00', (day + 1) || ' 00:00+00'); end loop; end $$`);
   for (const days of [29, 31, 33]) await old(days);
   const stamp = (days: number) =>
-    sql`select (date_trunc('day', now() at time zone 'UTC') - make_interval(days => ${days})) at time zone 'UTC' + interval '1 hour' as at`;
+    sql`select (date_trunc('day', now() at time zone 'UTC') - make_interval(days => ${days}))
+      at time zone 'UTC' + interval '1 hour' as at`;
   const at = (await stamp(33))[0]!.at as Date;
-  await sql`insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body) values ('evt_old', ${at}, 1, 0, 't', 'record_created', ${at}, '{}')`;
-  await sql`insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at) values (1, 0, ${id}, 'evt_old', ${at}, 'infinity')`;
+  await sql`insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
+    values ('evt_old', ${at}, 1, 0, 't', 'record_created', ${at}, '{}')`;
+  await sql`insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
+    values (1, 0, ${id}, 'evt_old', ${at}, 'infinity')`;
   const dropped = await maintain();
   t.equal(
     dropped.filter(({ done }) => done === 'dropped partition').length,

@@ -44,12 +44,15 @@ async function plantTraps(target: Database) {
   const names = new Set([...ourSql().matchAll(/\b([a-z_][a-z0-9_]*)\(/g)].map(([, name]) => name as string));
   const [{ functions, operators } = {}] = await mallory
     .unsafe<{ functions: number; operators: number }[]>(
-      `create function pg_temp.plant(names text[]) returns table (functions int, operators int) language plpgsql set search_path = pg_catalog, pg_temp as $plant$
+      `create function pg_temp.plant(names text[]) returns table (functions int, operators int) language plpgsql
+        set search_path = pg_catalog, pg_temp as $plant$
      declare
        types constant regtype[] := '{text,name,int,bigint,oid,regclass,timestamptz,interval,numeric}';
-       operands constant regtype[] := types || '{json,jsonb,boolean,"\\"char\\"",text[],float8,xid8,smallint,regrole,regnamespace}'::regtype[];
+       operands constant regtype[] := types ||
+         '{json,jsonb,boolean,"\\"char\\"",text[],float8,xid8,smallint,regrole,regnamespace}'::regtype[];
        wanted record;
-       body constant text := 'begin perform pg_catalog.nextval(''public.sprung''); raise exception ''sprung: %'', %L; end';
+       body constant text :=
+         'begin perform pg_catalog.nextval(''public.sprung''); raise exception ''sprung: %'', %L; end';
      begin
        functions := 0; operators := 0;
        for wanted in
@@ -58,9 +61,11 @@ async function plantTraps(target: Database) {
          cross join lateral (
            select array[a] as list from unnest(types) a
            union all
-           select array[a, b] from unnest(types) a cross join unnest(types) b where p.pronargs >= 2 or p.provariadic <> 0
+           select array[a, b] from unnest(types) a cross join unnest(types) b
+             where p.pronargs >= 2 or p.provariadic <> 0
            union all
-           select array['text', a, b]::regtype[] from unnest('{text,int,boolean}'::regtype[]) a cross join unnest('{text,int,boolean}'::regtype[]) b
+           select array['text', a, b]::regtype[]
+             from unnest('{text,int,boolean}'::regtype[]) a cross join unnest('{text,int,boolean}'::regtype[]) b
            where p.pronargs >= 3 or p.provariadic <> 0
          ) arguments
          where p.pronamespace = 'pg_catalog'::regnamespace and p.prokind = 'f' and p.proname = any (names)
@@ -75,7 +80,8 @@ async function plantTraps(target: Database) {
          select distinct o.oprname as name, a as left_type, b as right_type
          from pg_operator o cross join unnest(operands) a cross join unnest(operands) b
          where o.oprnamespace = 'pg_catalog'::regnamespace and o.oprkind = 'b'
-           and o.oprname in ('=', '<>', '<', '>', '<=', '>=', '||', '+', '-', '*', '/', '%', '~', '!~', '~*', '->', '->>', '#>>', '&&', '@>', '?', '~~')
+           and o.oprname in ('=', '<>', '<', '>', '<=', '>=', '||', '+', '-', '*', '/', '%', '~', '!~', '~*', '->',
+           '->>', '#>>', '&&', '@>', '?', '~~')
            and not exists (select from pg_operator q where q.oprnamespace = 'pg_catalog'::regnamespace
                            and q.oprname = o.oprname and q.oprleft = a and q.oprright = b)
        loop
@@ -121,8 +127,10 @@ t.test(
       await sql`create table public.orders (id int primary key, status text, tenant text)`;
       await sql`select collecta.attach_module('public.orders', 'orders', 'status')`;
       const [endpoint] = await sql`
-      select * from collecta.create_endpoint(${`http://127.0.0.1:${await freePort()}/`}, '{record_created,record_updated,record_deleted}')`;
-      await sql`select * from collecta.create_inbound_endpoint('orders', '{"id": {"path": "$.id"}, "$.status": "status"}', '{id}')`;
+      select * from collecta.create_endpoint(${`http://127.0.0.1:${await freePort()}/`},
+        '{record_created,record_updated,record_deleted}')`;
+      await sql`select * from collecta.create_inbound_endpoint('orders',
+        '{"id": {"path": "$.id"}, "$.status": "status"}', '{id}')`;
       await sql`insert into public.orders values (1, 'open', 'a'), (2, 'open', 'b')`;
       await sql`update public.orders set status = 'done'`;
       await sql`select * from collecta.health`;
@@ -149,7 +157,9 @@ t.test(
   },
 );
 
-/** A runner with inbound and operations, a scrape of its metrics, and a tail, until what is queued has been attempted. */
+/**
+ * A runner with inbound and operations, a scrape of its metrics, and a tail, until what is queued has been attempted.
+ */
 async function runFor(target: Database) {
   const operations = await freePort();
   const runner = await startRunner(target.url, {
@@ -237,7 +247,8 @@ t.test(
     const mine = await database('empty');
     await mine.sql.unsafe(`
     create schema collecta authorization mallory;
-    create table collecta.migrations (filename text primary key, hash text, previous_hash text, applied_at timestamptz default now());
+    create table collecta.migrations (filename text primary key, hash text, previous_hash text,
+      applied_at timestamptz default now());
     create function collecta.let_capture_read(oid) returns void language sql as 'select';
     alter table collecta.migrations owner to mallory; alter function collecta.let_capture_read owner to mallory`);
     await refuses(mine, /the schema collecta belongs to mallory/);
@@ -250,7 +261,8 @@ t.test(
     await holds.sql`drop function collecta.let_capture_read(oid)`;
     await migrate(holds.url);
 
-    // By default privileges mallory may create in every schema that the installer makes; at the end of the install, no more.
+    // By default privileges mallory may create in every schema that the installer makes; at the end of the install, no
+    // more.
     const created = await database('empty');
     await created.sql.unsafe('alter default privileges grant all on schemas to mallory');
     await migrate(created.url);
@@ -308,7 +320,8 @@ for (const installer of ['superuser', 'installer without CREATEROLE'] as const)
         from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
         where p.pronamespace::regnamespace::text like 'collecta%'
         union
-        select n.nspname, a.grantee from pg_namespace n cross join lateral aclexplode(n.nspacl) a where n.nspname like 'collecta%'
+        select n.nspname, a.grantee from pg_namespace n cross join lateral aclexplode(n.nspacl) a
+          where n.nspname like 'collecta%'
       ) granted
       where grantee = 0 or grantee::regrole::text = 'app' order by 1, 2`;
     await migrate(url);
@@ -322,7 +335,8 @@ for (const installer of ['superuser', 'installer without CREATEROLE'] as const)
       select collecta.create_inbound_endpoint('orders', '{"id": {"path": "$.id"}, "$.name": "name"}', '{id}')`);
     t.strictSame([...(await rights())], [], 'after functions are written');
     await sql.unsafe(`
-      do $$ begin execute format('drop table collecta.%I', to_char(now() at time zone 'UTC' + interval '3 days', '"events_"YYYYMMDD')); end $$;
+      do $$ begin execute format('drop table collecta.%I', to_char(now() at time zone 'UTC' + interval '3 days',
+      '"events_"YYYYMMDD')); end $$;
       select * from collecta.maintain()`);
     t.strictSame([...(await rights())], [], 'after a partition is made');
     t.strictSame([...(await target.sql`select problem from collecta.health where severity = 'error'`)], []);
@@ -337,7 +351,8 @@ for (const installer of ['superuser', 'installer without CREATEROLE'] as const)
         grant all on all sequences in schema collecta to app; grant create on schema collecta to app, public;
         grant select (secret) on collecta.endpoint_secrets to public;
         grant select on collecta.events to app with grant option;
-        revoke all on collecta.settings from ${installer === 'superuser' ? 'collecta_owner, collecta_dispatcher' : 'installer'}`);
+        revoke all on collecta.settings
+          from ${installer === 'superuser' ? 'collecta_owner, collecta_dispatcher' : 'installer'}`);
       const problem = 'privileges are not as designed';
       t.equal((await target.sql`select from collecta.health where problem = ${problem}`).length, 1);
       await mend();
@@ -365,7 +380,8 @@ t.test('roles of its own for each database: the login of one cannot claim in ano
   await psql(erp.url, '-v', 'role_prefix=erp_');
   t.strictSame(
     (
-      await cluster.admin`select rolname from pg_roles where rolname ~ '^(shop|erp|collecta)_(owner|dispatcher)$' order by 1`
+      await cluster.admin`select rolname from pg_roles where rolname ~ '^(shop|erp|collecta)_(owner|dispatcher)$'
+        order by 1`
     ).map(row => row.rolname),
     ['erp_dispatcher', 'erp_owner', 'shop_dispatcher', 'shop_owner'],
   );

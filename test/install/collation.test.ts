@@ -8,7 +8,8 @@ import { type Sql, useServer } from '../support/database.ts';
 import { roundTrip } from '../support/round-trip.ts';
 
 const prefix = 'line of ';
-// Server processes share one pipe, in which a long line can be torn by another process's; the collector's file has whole ones.
+// Server processes share one pipe, in which a long line can be torn by another process's; the collector's file has
+// whole ones.
 const settings = { log_line_prefix: `${prefix}%a|`, logging_collector: 'on', log_rotation_size: '0' };
 const { server, admin, connect, database } = await useServer(
   Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
@@ -64,8 +65,11 @@ function collationOf(expression: Value | undefined): string {
   return isTree(expression.fields.get('arg')) ? collationOf(expression.fields.get('arg')) : '0';
 }
 
-const sensitive =
-  /^(upper|lower|initcap|text_?(lt|le|gt|ge|larger|smaller)|(text|name|bpchar)?ic(not)?(like|regexeq|regexne)|.*iclike|.*icnlike|.*regex(eq|ne)|regexp_.*|similar_.*|substring|max|min|textlt|bttextcmp|rank|dense_rank|to_tsvector)$/;
+const sensitive = new RegExp(
+  '^(upper|lower|initcap|text_?(lt|le|gt|ge|larger|smaller)|(text|name|bpchar)?ic(not)?(like|regexeq|regexne)|' +
+    '.*iclike|.*icnlike|.*regex(eq|ne)|regexp_.*|similar_.*|substring|max|min|textlt|bttextcmp|rank|dense_rank|' +
+    'to_tsvector)$',
+);
 
 /** What in this statement depends on the database's collation. */
 function dependencies(text: string, functions: Map<string, string>): string[] {

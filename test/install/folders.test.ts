@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import t from 'tap';
 import { useServer } from '../support/database.ts';
 
-// sql/fixtures is the architecture: in each topic, files on top are the public API, the tables and the views; runner/ is what
-// a runner's login may execute; internal/ is what nobody calls but our own functions. Grants have to say the same.
+// sql/fixtures is the architecture: in each topic, files on top are the public API, the tables and the views; runner/
+// is what a runner's login may execute; internal/ is what nobody calls but our own functions. Grants have to say the
+// same.
 const { database } = await useServer();
 
 const files = (readdirSync('sql/fixtures', { recursive: true }) as string[]).filter(name => name.endsWith('.sql'));

@@ -121,7 +121,8 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
       // A function in a condition sees no more than the result shows.
       await session.unsafe(`
         create function pg_temp.seen(value text) returns boolean language plpgsql cost 0.0001 as $$
-        begin if value like 'classified%' then raise exception 'seen' using errcode = 'ZZ001'; end if; return true; end $$`);
+        begin if value like 'classified%' then raise exception 'seen' using errcode = 'ZZ001'; end if; return true;
+        end $$`);
       for (const [view, column] of [
         ['webhook_deliveries', 'record_id'],
         ['webhook_deliveries', 'request_body'],
@@ -135,7 +136,8 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
         await session.unsafe(`select count(*) from collecta.${view} where pg_temp.seen(${column})`);
       t.match(
         [
-          ...(await session`select attempt, outcome, response_status, error from collecta.webhook_deliveries where module is null`),
+          ...(await session`select attempt, outcome, response_status, error from collecta.webhook_deliveries
+            where module is null`),
         ],
         [{ attempt: 1, outcome: 'exhausted', response_status: 500, error: 'hidden' }],
         `${role}, ${when}: that there was a delivery is shown`,
@@ -256,12 +258,17 @@ t.test('credentials that a receiver echoes are masked, and tail prints no contro
     endpoint.secret,
     endpoint.secret.replace('whsec_', ''),
   ];
-  const echoed = `${hidden.join(' ; ')} ; ${JSON.stringify({ all: hidden })} ; ${encodeURIComponent('p/ss"word')} ; plain-value end`;
+  const forms = [...hidden, JSON.stringify({ all: hidden }), encodeURIComponent('p/ss"word'), 'plain-value end'];
+  const echoed = forms.join(' ; ');
   const cut = `${'x'.repeat(16_384 - 10)}${endpoint.secret}`;
   await receiver.script('/echo', [
-    { status: 500, headers: { 'x-seen': `${basic} key/abcdefgh plain-value`, 'x-other': endpoint.secret }, body: echoed },
+    {
+      status: 500,
+      headers: { 'x-seen': `${basic} key/abcdefgh plain-value`, 'x-other': endpoint.secret },
+      body: echoed,
+    },
     { status: 200, body: cut },
-  ]); // biome-ignore format: two answers
+  ]);
   await sql.unsafe(`insert into orders values (E'esc\\x1b[31m\\nline\\u202e')`);
   const runner = await startRunner(url);
   await until('the first is recorded', async () => (await sql`select from collecta.webhook_deliveries`).length > 0);

@@ -52,29 +52,37 @@ async function describeSchema(sql: Sql): Promise<string[]> {
   const rows = await sql<{ line: string }[]>`
     with namespace as (select * from pg_namespace where nspname = 'collecta'),
       relation as (select c.* from pg_class c join namespace n on n.oid = c.relnamespace)
-    select concat_ws(' | ', 'schema', nspname, nspowner::regrole, nspacl, obj_description(oid, 'pg_namespace')) as line from namespace
+    select concat_ws(' | ', 'schema', nspname, nspowner::regrole, nspacl, obj_description(oid, 'pg_namespace')) as line
+      from namespace
     union all
-    select concat_ws(' | ', 'relation', relname, relkind, relowner::regrole, relacl, reloptions, relreplident, relrowsecurity,
+    select concat_ws(' | ', 'relation', relname, relkind, relowner::regrole, relacl, reloptions, relreplident,
+      relrowsecurity,
       pg_get_expr(relpartbound, oid), obj_description(oid, 'pg_class')) from relation where relkind <> 'i'
     union all
-    select concat_ws(' | ', 'column', relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated, attacl,
+    select concat_ws(' | ', 'column', relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
+      attgenerated, attacl,
       pg_get_expr(adbin, adrelid), col_description(attrelid, attnum))
-    from relation join pg_attribute a on attrelid = relation.oid left join pg_attrdef on adrelid = attrelid and adnum = attnum
+    from relation join pg_attribute a on attrelid = relation.oid
+      left join pg_attrdef on adrelid = attrelid and adnum = attnum
     where attnum > 0 and not attisdropped
     union all
-    select concat_ws(' | ', 'constraint', relname, conname, pg_get_constraintdef(c.oid), obj_description(c.oid, 'pg_constraint'))
+    select concat_ws(' | ', 'constraint', relname, conname, pg_get_constraintdef(c.oid),
+      obj_description(c.oid, 'pg_constraint'))
     from relation join pg_constraint c on conrelid = relation.oid
     union all
     select concat_ws(' | ', 'index', pg_get_indexdef(oid)) from relation where relkind = 'i'
     union all
     select concat_ws(' | ', 'view', relname, pg_get_viewdef(oid)) from relation where relkind = 'v'
     union all
-    select concat_ws(' | ', 'trigger', pg_get_triggerdef(t.oid)) from relation join pg_trigger t on tgrelid = relation.oid where not tgisinternal
+    select concat_ws(' | ', 'trigger', pg_get_triggerdef(t.oid))
+      from relation join pg_trigger t on tgrelid = relation.oid where not tgisinternal
     union all
-    select concat_ws(' | ', 'function', proowner::regrole, proacl, pg_get_functiondef(p.oid), obj_description(p.oid, 'pg_proc'))
+    select concat_ws(' | ', 'function', proowner::regrole, proacl, pg_get_functiondef(p.oid),
+      obj_description(p.oid, 'pg_proc'))
     from pg_proc p join namespace n on n.oid = pronamespace where prokind in ('f', 'p')
     union all
-    select concat_ws(' | ', 'default privileges', defaclrole::regrole, defaclobjtype, defaclacl) from pg_default_acl join namespace n on n.oid = defaclnamespace
+    select concat_ws(' | ', 'default privileges', defaclrole::regrole, defaclobjtype, defaclacl)
+      from pg_default_acl join namespace n on n.oid = defaclnamespace
     order by 1`;
   return rows.map(({ line }) => line);
 }
@@ -409,7 +417,8 @@ t.test('uninstall says what would go, then takes it out and leaves the tables', 
   );
   t.strictSame(
     [
-      ...(await sql`select to_regnamespace('collecta') as schema, (select count(*)::int from pg_trigger where not tgisinternal) as triggers`),
+      ...(await sql`select to_regnamespace('collecta') as schema, (select count(*)::int from pg_trigger
+        where not tgisinternal) as triggers`),
     ],
     [{ schema: null, triggers: 0 }],
   );
@@ -448,7 +457,8 @@ t.test('the last install of a cluster, with an attached table: nothing of it sta
   t.strictSame([...(await sql`select rolname from pg_roles where rolname like 'collecta%'`)], []);
   t.strictSame(
     [
-      ...(await sql`select to_regnamespace('collecta') as schema, (select count(*)::int from pg_trigger where not tgisinternal) as triggers`),
+      ...(await sql`select to_regnamespace('collecta') as schema, (select count(*)::int from pg_trigger
+        where not tgisinternal) as triggers`),
     ],
     [{ schema: null, triggers: 0 }],
   );

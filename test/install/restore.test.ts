@@ -6,8 +6,9 @@ import t from 'tap';
 import { migrate } from '../../src/install/migrate.ts';
 import { type Sql, useServer } from '../support/database.ts';
 
-// Dumps are made and restored by Debian's programs, which dump no server newer than themselves. So the source is Debian's
-// server, or the older one that npm run test:matrix chose; the targets are a cluster like it and one of the newest version.
+// Dumps are made and restored by Debian's programs, which dump no server newer than themselves. So the source is
+// Debian's server, or the older one that npm run test:matrix chose; the targets are a cluster like it and one of the
+// newest version.
 const chosen = process.env.COLLECTA_TEST_POSTGRES_PACKAGE ?? process.env.COLLECTA_TEST_SERVER;
 const likeSource = () => useServer([], undefined, chosen ? process.env.COLLECTA_TEST_SERVER : 'debian15');
 const source = await likeSource();
@@ -16,7 +17,9 @@ const scratch = mkdtempSync(join(tmpdir(), 'collecta-restore-'));
 t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
 writeFileSync(
   join(scratch, 'collecta-webhooks'),
-  `#!/bin/sh\nexec ${process.execPath} --import ${resolve('node_modules/tsx/dist/esm/index.mjs')} ${resolve('src/cli.ts')} "$@"\n`,
+  `#!/bin/sh
+exec ${process.execPath} --import ${resolve('node_modules/tsx/dist/esm/index.mjs')} ${resolve('src/cli.ts')} "$@"
+`,
 );
 chmodSync(join(scratch, 'collecta-webhooks'), 0o755);
 
@@ -55,7 +58,8 @@ async function original() {
   await migrate(database.url);
   await database.sql.unsafe(`
     create table work_orders (id int primary key, status text, secret text);
-    select collecta.attach_module('work_orders', 'work-orders', status_column => 'status', exclude_columns => '{secret}');
+    select collecta.attach_module('work_orders', 'work-orders', status_column => 'status',
+      exclude_columns => '{secret}');
     select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}');
     select collecta.create_inbound_endpoint('work-orders', '{"id": {"path": "$.id"}, "$.status": "status"}', '{id}');
     insert into work_orders values (1, 'open', 'psst')`);
@@ -162,7 +166,8 @@ for (const [where, start] of Object.entries(targets)) {
     await migrate(fresh.url);
     const shipped = await fresh.sql<{ name: string; count: string }[]>`
       select c.oid::regclass::text as name,
-        (xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %s', c.oid::regclass), false, true, '')))[1]::text as count
+        (xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %s', c.oid::regclass), false, true,
+        '')))[1]::text as count
       from pg_class c where c.relnamespace = 'collecta'::regnamespace and c.relkind = 'r'`;
     for (const { name, count } of shipped.filter(each => each.count !== '0'))
       t.ok(

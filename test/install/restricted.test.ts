@@ -30,9 +30,9 @@ t.test('a restricted login reads nothing of another tenant, whatever it asks', a
   for (const place of [
     'events.body', 'webhook_deliveries.error', 'undelivered.error', 'unrouted.reason', 'muted_changes.context',
     'inbound_requests.body', 'endpoints.url', 'endpoint_flow.endpoint_id', 'delivery_rollup.exhausted', 'alerts.detail',
-    'operator_actions.statement', 'subscriptions.endpoint_id', 'secret_overlaps.endpoint_id', 'delivery_queue.endpoint_id',
-    'delivery_attempts.endpoint_id', 'routing_trouble.reason', 'health.subject', 'inbound_refusals.requests',
-    'inbound_budgets.inbound_endpoint_id', 'inbound_endpoints.mapping',
+    'operator_actions.statement', 'subscriptions.endpoint_id', 'secret_overlaps.endpoint_id',
+    'delivery_queue.endpoint_id', 'delivery_attempts.endpoint_id', 'routing_trouble.reason', 'health.subject',
+    'inbound_refusals.requests', 'inbound_budgets.inbound_endpoint_id', 'inbound_endpoints.mapping',
   ]) // biome-ignore format: a list
     t.ok(everywhere.includes(`collecta.${place}`), `a superuser reads it in ${place}`);
 
@@ -96,7 +96,8 @@ t.test('a restriction is lifted by nothing that the login can do', async t => {
 
   // A function of somebody who is not restricted.
   await sql.unsafe(`
-    create schema helpers; grant create, usage on schema helpers to any_operator; grant usage on schema helpers to public;
+    create schema helpers; grant create, usage on schema helpers to any_operator;
+    grant usage on schema helpers to public;
     set role any_operator;
     create function helpers.records() returns setof text language sql security definer
       as 'select record_id from collecta.webhook_deliveries';
@@ -125,8 +126,8 @@ t.test('a restriction is lifted by nothing that the login can do', async t => {
     begin if value like '%beta%' then raise exception 'seen' using errcode = 'ZZ001'; end if; return true; end $$`);
   for (const [view, column] of [
     ['webhook_deliveries', 'record_id'], ['webhook_deliveries', 'request_body'], ['webhook_deliveries', 'error'],
-    ['events', 'body'], ['undelivered', 'error'], ['unrouted', 'reason'], ['endpoints', 'url'], ['alerts', 'detail::text'],
-    ['operator_actions', 'statement'],
+    ['events', 'body'], ['undelivered', 'error'], ['unrouted', 'reason'], ['endpoints', 'url'],
+    ['alerts', 'detail::text'], ['operator_actions', 'statement'],
   ]) // biome-ignore format: a list
     await login.unsafe(`select count(*) from collecta.${view} where pg_temp.seen(${column})`);
 });

@@ -54,12 +54,16 @@ t.test(
       designed.set(key, (designed.get(key) ?? new Set()).add(grantee));
     }
     const functions = await sql`
-    select proname as name, oid::regprocedure::text as signature, oid::text, proisstrict as strict, proowner::regrole::text as owner,
+    select proname as name, oid::regprocedure::text as signature, oid::text, proisstrict as strict,
+      proowner::regrole::text as owner,
       prorettype = 'trigger'::regtype as trigger,
-      format('select %s(%s)', oid::regproc, (select string_agg('null::' || format_type(a, null), ', ') from unnest(proargtypes::oid[]) a)) as call
-    from pg_proc where pronamespace::regnamespace::text in ('collecta', 'collecta_modules', 'collecta_rows') and prokind = 'f' order by 1`;
+      format('select %s(%s)', oid::regproc, (select string_agg('null::' || format_type(a, null), ', ')
+        from unnest(proargtypes::oid[]) a)) as call
+    from pg_proc where pronamespace::regnamespace::text in ('collecta', 'collecta_modules', 'collecta_rows')
+      and prokind = 'f' order by 1`;
     const relations = await sql`
-    select relname as name, oid::regclass::text as relation, oid::text, relkind as kind, relowner::regrole::text as owner
+    select relname as name, oid::regclass::text as relation, oid::text, relkind as kind,
+      relowner::regrole::text as owner
     from pg_class where relnamespace = 'collecta'::regnamespace and relkind not in ('i', 'I', 'c') order by 1`;
     t.ok(functions.length > 50 && relations.length > 20);
 
@@ -104,8 +108,9 @@ t.test(
           await check('delete', `delete from ${relation} where false`);
           await check('truncate', `truncate ${relation}`);
           for (const privilege of ['update', 'references', 'trigger']) {
-            const [row] =
-              await tx`select has_any_column_privilege(${oid}::text::oid, ${privilege === 'trigger' ? 'update' : privilege}) or has_table_privilege(${oid}::text::oid, ${privilege}) as may`;
+            const [row] = await tx`select has_any_column_privilege(${oid}::text::oid,
+                ${privilege === 'trigger' ? 'update' : privilege})
+                  or has_table_privilege(${oid}::text::oid, ${privilege}) as may`;
             t.equal(row!.may, expected(privilege), `${role}: ${privilege} on ${relation}`);
           }
         }
@@ -125,7 +130,8 @@ t.test('nothing is public, whatever default privileges said before', async t => 
     alter default privileges grant execute on functions to public, analyst`);
   await migrate(url);
   const open = await sql`
-    select p.oid::regprocedure::text as name from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+    select p.oid::regprocedure::text as name from pg_proc p
+      cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
     where p.pronamespace = 'collecta'::regnamespace and a.grantee = 0`;
   t.strictSame([...open], []);
   for (const table of ['endpoint_secrets', 'inbound_secrets'])
@@ -135,7 +141,8 @@ t.test('nothing is public, whatever default privileges said before', async t => 
     );
   const searchPaths = await sql`
     select p.oid::regprocedure::text as name from pg_proc p
-    where p.pronamespace = 'collecta'::regnamespace and p.prosecdef and not coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'`;
+    where p.pronamespace = 'collecta'::regnamespace and p.prosecdef
+      and not coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'`;
   t.strictSame([...searchPaths], [], 'every definer function has temporary objects last');
 });
 
@@ -151,7 +158,8 @@ t.test('each role does its job with a login of its own, and sees no secret', asy
     headers: { Authorization: 'Bearer hush' },
   });
   const [inbound] = await sql`
-    select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', secret => 'typed-by-hand')`;
+    select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}',
+      secret => 'typed-by-hand')`;
   const urls = {
     dispatcher: (await login('only_dispatcher', 'collecta_dispatcher'))(target.name),
     inbound: (await login('only_inbound', 'collecta_inbound'))(target.name),
@@ -239,7 +247,8 @@ t.test('nobody else attaches a capture function to a table of his own', async t 
     grant all on orders to ${stranger}; grant usage on schema collecta to ${stranger}`);
   const forged = connect(server.url(name).replace('postgres:postgres@', `${stranger}:x@`));
   const trigger = (on: string) =>
-    `create trigger forged after insert on ${on} referencing new table as new_rows for each statement execute function collecta_modules.capture_1_insert()`;
+    `create trigger forged after insert on ${on} referencing new table as new_rows for each statement
+      execute function collecta_modules.capture_1_insert()`;
   await t.rejects(forged.unsafe(trigger('strangers.forged')), { code: '42501' });
   await t.rejects(forged.unsafe(trigger('orders')), { code: '42501' }, 'not even where it is attached');
   await t.rejects(forged`select collecta.attach_module('strangers.forged', 'forged')`, { code: '42501' });
@@ -258,7 +267,8 @@ t.test('nobody else attaches a capture function to a table of his own', async t 
 t.test('row security: nobody reads past it in the history, and no event is lost to it', async t => {
   const { sql, name } = await database();
   await sql.unsafe(`
-    create role table_owner nologin; create role tenant_a login password 'x'; create role tenant_reader nologin in role collecta_reader;
+    create role table_owner nologin; create role tenant_a login password 'x';
+    create role tenant_reader nologin in role collecta_reader;
     create table plain (id int primary key, name text);
     create table secured (id int primary key, tenant text not null, name text);
     alter table secured owner to table_owner;
@@ -288,7 +298,8 @@ t.test('row security: nobody reads past it in the history, and no event is lost 
   });
   t.equal((await sql`select count(*)::int as n from collecta.outbox`)[0]!.n, 5, 'everything is captured');
   t.equal((await deliver(sql)).length, 5);
-  await sql`insert into collecta.unrouted (change_id, module, reason, old) values (1, 'secured', 'x', '"classified"'), (2, 'plain', 'x', '"public"')`;
+  await sql`insert into collecta.unrouted (change_id, module, reason, old)
+    values (1, 'secured', 'x', '"classified"'), (2, 'plain', 'x', '"public"')`;
 
   for (const role of ['collecta_reader', 'collecta_operator', 'tenant_reader'])
     await as(sql, role, async tx => {
@@ -373,8 +384,8 @@ for (const [kind, options] of [
     await makeModule(sql);
     const receiver = await startReceiver();
     await createEndpoint(sql, receiver, `/installer-${options}`);
-    const open =
-      await sql`select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', '{product_code}')`;
+    const open = await sql`select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}',
+      '{product_code}')`;
     await sql.unsafe(
       'grant usage on schema public to app; grant select, insert, update, truncate on work_orders to app',
     );

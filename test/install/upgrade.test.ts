@@ -12,7 +12,8 @@ import { migrate, readMigrations } from '../../src/install/migrate.ts';
 import { useServer } from '../support/database.ts';
 import { createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
 
-// Upgrades start from a dump of each released version, and from one of this version as if it were released, to a next one.
+// Upgrades start from a dump of each released version, and from one of this version as if it were released, to a next
+// one.
 const { database } = await useServer();
 const run = promisify(execFile);
 const folder = 'test/install/released';

@@ -170,8 +170,10 @@ t.test('a receiver that refuses everything: what did not arrive is said, and not
   const said: string[] = [];
   const signal = new AbortController().signal;
   await t.rejects(demo({ keep: false, signal, say: line => said.push(line), receiver, patienceMs: 1_500 }), {
-    message:
-      /^0 of 9 deliveries arrived; the receiver never accepted test, record_created, .*; it found \d+ signatures wrong$/,
+    message: new RegExp(
+      '^0 of 9 deliveries arrived; the receiver never accepted test, record_created, .*; ' +
+        'it found \\d+ signatures wrong$',
+    ),
     hint: /^The last attempt: failed, status 401, receiver answered 401\.$/,
   });
   const directory = / in (\S+collecta-demo-\S+),/.exec(said.join('\n'))?.[1] ?? '';

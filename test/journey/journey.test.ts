@@ -41,8 +41,10 @@ const inQueue = async (sql: Sql, id: string) =>
 /** Moves an endpoint's next attempt to now, and its past back by as much. */
 async function toNextAttempt(sql: Sql, id: string): Promise<void> {
   await sql`
-    with moved as (select min(due_at) - now() as by from collecta.delivery_queue where endpoint_id = ${id} and attempt > 0),
-      queue as (update collecta.delivery_queue set due_at = due_at - by from moved where endpoint_id = ${id} and attempt > 0)
+    with moved as (select min(due_at) - now() as by from collecta.delivery_queue
+      where endpoint_id = ${id} and attempt > 0),
+      queue as (update collecta.delivery_queue set due_at = due_at - by from moved
+        where endpoint_id = ${id} and attempt > 0)
     update collecta.delivery_attempts
     set started_at = started_at - by, finished_at = finished_at - by, next_attempt_at = next_attempt_at - by
     from moved where endpoint_id = ${id}`;
@@ -60,8 +62,10 @@ for (const runtime of runtimes)
     async function subject(options: { answers?: Answer[]; [argument: string]: unknown } = {}) {
       const name = `orders_${++tables}`;
       await sql.unsafe(`
-        create table ${name} (id text primary key default collecta.new_id('rec'), product_code text, quantity numeric, status text, custom_data jsonb);
-        select collecta.attach_module('${name}', '${name}', status_column => 'status', custom_data_column => 'custom_data')`);
+        create table ${name} (id text primary key default collecta.new_id('rec'), product_code text, quantity numeric,
+          status text, custom_data jsonb);
+        select collecta.attach_module('${name}', '${name}', status_column => 'status',
+          custom_data_column => 'custom_data')`);
       const endpoint = await createEndpoint(sql, receiver, `/${runtime}/${name}`, { modules: [name], ...options });
       return {
         name,
@@ -75,7 +79,8 @@ for (const runtime of runtimes)
       const { name, endpoint } = await subject({ headers: { Authorization: 'Bearer hush', 'X-Tenant': 'seven' } });
       const { path } = endpoint;
       const exact = '123456789012345678901234567890.10';
-      await sql`insert into ${sql(name)} (id, quantity, status, custom_data) values ('r1', ${exact}::text::numeric, 'open', '{"ü": 1}')`;
+      await sql`insert into ${sql(name)} (id, quantity, status, custom_data)
+        values ('r1', ${exact}::text::numeric, 'open', '{"ü": 1}')`;
       await received(path, 1);
       await sql`update ${sql(name)} set status = 'done', custom_data = '{"ü": 2}'`;
       await received(path, 4);

@@ -133,7 +133,8 @@ t.test('every SQL statement of the README and the operations page runs, in their
     }
   t.ok(statements > 20);
   const [{ events, queued } = {}] = await sql`
-    select (select count(*)::int from collecta.outbox) as events, (select count(*)::int from collecta.delivery_queue) as queued`;
+    select (select count(*)::int from collecta.outbox) as events, (select count(*)::int
+      from collecta.delivery_queue) as queued`;
   t.strictSame(
     { events, queued },
     { events: 2, queued: 1 },
@@ -159,7 +160,8 @@ t.test('receiving: the payload that the README posts with curl', async t => {
   const env = { URL: `http://127.0.0.1:${port}${endpoint.path}`, SECRET: endpoint.secret };
   const { out, err } = await run('sh', ['-c', code], env);
   const [{ record, n } = {}] =
-    await sql`select row(product_code, quantity, work_center)::text as record, count(*) over ()::int as n from work_orders`;
+    await sql`select row(product_code, quantity, work_center)::text as record, count(*) over ()::int as n
+      from work_orders`;
   t.strictSame({ record, n }, { record: '(PUMP-9,8.50,assembly-1)', n: 1 });
   t.match(out, /^\{"recordId":"rec_[0-9a-f]{32}"\}$/, err);
   t.equal((await run('sh', ['-c', code], env)).out, out, 'again: the same answer');
@@ -188,7 +190,8 @@ t.test('the function table is the catalog’s: all that somebody may call, with 
         where coalesce(p.proargmodes[i], 'i') in ('i', 'b')), '{}') as args,
       array(select grantee::regrole::text from aclexplode(p.proacl) where grantee <> p.proowner order by 1) as grantees
     from pg_proc p
-    where p.pronamespace = 'collecta'::regnamespace and p.proname !~ '^(capture_\\d|write_inbound_\\d|cast_inbound_\\d)'`;
+    where p.pronamespace = 'collecta'::regnamespace and p.proname !~
+      '^(capture_\\d|write_inbound_\\d|cast_inbound_\\d)'`;
   const known = new Map(functions.map(each => [each.name, each]));
   const documented = new Set<string>();
   for (const [signatures = '', , who = ''] of rows(section('SQL functions')))
@@ -200,7 +203,8 @@ t.test('the function table is the catalog’s: all that somebody may call, with 
       const grantees = known.get(name)?.grantees.filter(role => !/_(writer|viewer)$/.test(role));
       t.strictSame(coded(who), grantees, `${name}: who may`);
     }
-  // What somebody may call is documented; so is every function that a file on top of a topic is named after (folders.test.ts).
+  // What somebody may call is documented; so is every function that a file on top of a topic is named after
+  // (folders.test.ts).
   t.strictSame(
     functions
       .filter(each => !documented.has(each.name) && each.grantees.some(role => !/capture|writer|viewer/.test(role)))

@@ -1,6 +1,6 @@
 /**
- * Settings of a database or a role reach every session. Here each setting that a role may have takes unusual values, and
- * the round trip must come out as without them. Those that cannot are in `exceptions`, and in docs/databases.md.
+ * Settings of a database or a role reach every session. Here each setting that a role may have takes unusual values,
+ * and the round trip must come out as without them. Those that cannot are in `exceptions`, and in docs/databases.md.
  */
 import { readFileSync } from 'node:fs';
 import t from 'tap';
@@ -113,7 +113,8 @@ async function withSettings(chosen: Record<string, string>): Promise<string[]> {
   const place = await database('empty');
   for (const [name, value] of Object.entries(chosen))
     await admin.unsafe(
-      `alter database ${place.name} set ${/^(search_path|DateStyle)$/.test(name) ? `${name} = ${value}` : `"${name}" = ${literal(value)}`}`,
+      `alter database ${place.name} set
+        ${/^(search_path|DateStyle)$/.test(name) ? `${name} = ${value}` : `"${name}" = ${literal(value)}`}`,
     );
   // The DBA's own session ends at its first error where `exit_on_error` says so, and its search_path finds its tables.
   const sql = connect(place.url, { connection: { exit_on_error: 'off' } } as never);

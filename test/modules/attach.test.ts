@@ -5,7 +5,8 @@ import { type Sql, startServer, useServer } from '../support/database.ts';
 
 const { database, connect, server, admin } = await useServer(['-c', 'wal_level=logical']);
 const triggers = (sql: Sql) => sql<{ on: string; name: string }[]>`
-  select tgrelid::regclass::text as on, tgname as name from pg_trigger where tgname like 'collecta_capture%' order by 1, 2`;
+  select tgrelid::regclass::text as on, tgname as name from pg_trigger where tgname like 'collecta_capture%'
+    order by 1, 2`;
 
 t.test('what cannot be attached is refused, each with its hint', async t => {
   const { sql } = await database();
@@ -13,7 +14,8 @@ t.test('what cannot be attached is refused, each with its hint', async t => {
     create table good (id int primary key, status text, n int);
     create view a_view as select * from good;
     create materialized view a_matview as select * from good;
-    create foreign data wrapper nowhere; create server nowhere foreign data wrapper nowhere; create foreign table a_foreign (id int) server nowhere;
+    create foreign data wrapper nowhere; create server nowhere foreign data wrapper nowhere;
+    create foreign table a_foreign (id int) server nowhere;
     create sequence a_sequence;
     create temp table a_temporary (id int primary key);
     create table no_key (id int);
@@ -23,7 +25,8 @@ t.test('what cannot be attached is refused, each with its hint', async t => {
     create table expression_unique (id int not null); create unique index on expression_unique ((id + 1));
     create table nullable_unique (id int unique);
     create table parent (id int primary key); create table child (primary key (id)) inherits (parent);
-    create table tree (id int primary key) partition by range (id); create table leaf partition of tree for values from (0) to (10);
+    create table tree (id int primary key) partition by range (id);
+    create table leaf partition of tree for values from (0) to (10);
     create table tree2 (id int primary key) partition by range (id); create table leaf2 partition of tree2 default`);
   const attach = (table: string, slug = 'x', rest = '') =>
     sql.unsafe(`select collecta.attach_module('${table}', '${slug}'${rest})`);
@@ -147,17 +150,20 @@ t.test('a table that logical replication writes', async t => {
   await sql`create table replica (id int primary key)`;
   // A real subscription would need a publisher; its catalog row is what counts.
   await sql.unsafe(
-    `create subscription s_${name} connection 'host=127.0.0.1 dbname=nowhere' publication p with (connect = false, enabled = false, slot_name = none)`,
+    `create subscription s_${name} connection 'host=127.0.0.1 dbname=nowhere' publication p with (connect = false,
+      enabled = false, slot_name = none)`,
   );
   await admin.unsafe(`alter role postgres in database ${name} set allow_system_table_mods = on`);
   const raw = connect(server.url(name), { max: 1 });
   await raw`set allow_system_table_mods = on`;
-  await raw`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select oid, 'replica'::regclass, 'r' from pg_subscription`;
+  await raw`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select oid, 'replica'::regclass, 'r'
+    from pg_subscription`;
   const error = await refuses(t, sql`select collecta.attach_module('replica', 'replica')`, 'CW002', 'subscribed table');
   t.match(error?.hint, /publisher/);
   await raw`delete from pg_subscription_rel`;
   await sql`select collecta.attach_module('replica', 'replica')`;
-  await raw`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select oid, 'replica'::regclass, 'r' from pg_subscription`;
+  await raw`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select oid, 'replica'::regclass, 'r'
+    from pg_subscription`;
   t.match(
     [...(await sql`select severity, problem from collecta.health where subject = 'replica'`)],
     [{ severity: 'error', problem: 'logical replication writes it' }],
@@ -168,7 +174,8 @@ t.test('a table that logical replication writes', async t => {
 t.test('attaching again updates, detaching takes all of it away', async t => {
   const { sql } = await database();
   await sql.unsafe(
-    `create table t (id int primary key, status text, phase text, secret text); select collecta.attach_module('t', 't', status_column => 'status', exclude_columns => '{secret}')`,
+    `create table t (id int primary key, status text, phase text, secret text);
+      select collecta.attach_module('t', 't', status_column => 'status', exclude_columns => '{secret}')`,
   );
   await subscribe(sql);
   await sql`insert into t values (1, 'a', 'x', 's')`;
@@ -188,7 +195,8 @@ t.test('attaching again updates, detaching takes all of it away', async t => {
   t.equal((await triggers(sql)).length, 0);
   t.equal(
     (
-      await sql`select from pg_proc where pronamespace in ('collecta_modules'::regnamespace, 'collecta_rows'::regnamespace)`
+      await sql`select from pg_proc where pronamespace in ('collecta_modules'::regnamespace,
+        'collecta_rows'::regnamespace)`
     ).length,
     0,
     'no function stays',
@@ -332,7 +340,8 @@ async function worksFor(t: Test, sql: Sql, owner: string) {
   ]);
   t.strictSame(
     [
-      ...(await sql`select distinct proowner::regrole::text as owner from pg_proc where pronamespace = 'collecta_modules'::regnamespace`),
+      ...(await sql`select distinct proowner::regrole::text as owner from pg_proc
+        where pronamespace = 'collecta_modules'::regnamespace`),
     ],
     [{ owner }],
   );

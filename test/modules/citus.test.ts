@@ -5,8 +5,8 @@ import { type Sql, useServer } from '../support/database.ts';
 const { database, admin } = await useServer();
 
 /**
- * Citus's catalogs as it makes them, in a server without it: what its functions say is what the catalogs hold. Two nodes beside
- * the coordinator, of which `here` is the group that this server plays.
+ * Citus's catalogs as it makes them, in a server without it: what its functions say is what the catalogs hold. Two
+ * nodes beside the coordinator, of which `here` is the group that this server plays.
  */
 async function standInCatalogs(sql: Sql, here: number): Promise<void> {
   await sql.begin(async tx => {
@@ -36,7 +36,8 @@ async function distribute(sql: Sql, name: string, shards: [id: number, group: nu
   await sql`insert into pg_catalog.pg_dist_partition values (${name}::text::regclass, 'h', 'x', 1, 's', false)`;
   for (const [id, group] of shards) {
     await sql`insert into pg_catalog.pg_dist_shard values (${name}::text::regclass, ${id}, 't', '0', '1')`;
-    await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid) values (${id}, 1, 0, ${group})`;
+    await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
+      values (${id}, 1, 0, ${group})`;
     if (group === here) await sql.unsafe(`create table ${name}_${id} (like ${name} including all)`);
   }
 }
@@ -149,7 +150,8 @@ t.test('on a worker its shards are one module, and moved ones are attached by ma
 
   // Another one, and the hint of health.
   await sql`insert into pg_catalog.pg_dist_shard values ('orders'::regclass, 102011, 't', '0', '1')`;
-  await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid) values (102011, 1, 0, 1)`;
+  await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
+    values (102011, 1, 0, 1)`;
   t.same(about(await health(sql), 'orders'), ['shard cannot be found']);
   await sql.unsafe('create table orders_102011 (like orders including all)');
   const [hinted] = (await health(sql)).filter(each => each.subject === 'orders');
@@ -174,7 +176,8 @@ t.test('partitions of a distributed table, and names that are cut, are found by 
   ] as const) {
     await sql`insert into pg_catalog.pg_dist_partition values (${name}::text::regclass, 'h', 'x', 1, 's', false)`;
     await sql`insert into pg_catalog.pg_dist_shard values (${name}::text::regclass, ${id}, 't', '0', '1')`;
-    await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid) values (${id}, 1, 0, 1)`;
+    await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
+      values (${id}, 1, 0, 1)`;
   }
   await sql`select collecta.attach_shards('log', 'log')`;
   await subscribe(sql);
@@ -189,7 +192,8 @@ t.test('partitions of a distributed table, and names that are cut, are found by 
   await sql.unsafe(`create table ${long} ${columns}`);
   await sql`insert into pg_catalog.pg_dist_partition values (${long}::text::regclass, 'h', 'x', 1, 's', false)`;
   await sql`insert into pg_catalog.pg_dist_shard values (${long}::text::regclass, 102030, 't', '0', '1')`;
-  await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid) values (102030, 1, 0, 1)`;
+  await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
+    values (102030, 1, 0, 1)`;
   await sql.unsafe(`create table txxxxxxxx_1a2b3c4d_102030 (like ${long} including all)`);
   await sql`select collecta.attach_shards(${long}::text::regclass, 'long')`;
   t.equal(await triggersOf(sql, 'txxxxxxxx_1a2b3c4d_102030'), 4);
@@ -216,7 +220,8 @@ t.test('what Citus needs to be set is set while we work, and is put back', async
     await tx.unsafe(`
       create table public.noted (at text);
       create function note() returns event_trigger language plpgsql security definer as $$
-        begin insert into public.noted values (tg_tag || ' ' || current_setting('citus.enable_ddl_propagation')); end $$;
+        begin insert into public.noted values (tg_tag || ' ' || current_setting('citus.enable_ddl_propagation'));
+        end $$;
       create event trigger noting on ddl_command_end execute function note();
       create table things ${columns};
       select collecta.attach_module('things', 'things');

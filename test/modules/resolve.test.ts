@@ -12,9 +12,11 @@ const run = promisify(execFile);
 /** Another instance of the module, which reads COLLECTA_TEST_SERVER anew. */
 const serverOfDebian: string = '../support/server.ts?debian';
 
-const people = `create table people (gone int, id int primary key, status text, ssn text, touched int default 0, name text);
+const people = `create table people (gone int, id int primary key, status text, ssn text, touched int default 0,
+  name text);
   alter table people drop column gone;
-  select collecta.attach_module('people', 'people', status_column => 'status', exclude_columns => '{ssn}', ignore_columns => '{touched}')`;
+  select collecta.attach_module('people', 'people', status_column => 'status', exclude_columns => '{ssn}',
+    ignore_columns => '{touched}')`;
 
 async function prepared(ddl: string): Promise<Sql> {
   const { sql } = await database();
@@ -41,7 +43,8 @@ t.test('an excluded column that is renamed, dropped, or made anew', async t => {
       ['dropped', 'alter table people drop column ssn', ['id', 'status', 'touched', 'name']],
       [
         'of another type',
-        'alter table people add column ssn_new int; alter table people drop column ssn; alter table people rename ssn_new to ssn',
+        'alter table people add column ssn_new int; alter table people drop column ssn; ' +
+          'alter table people rename ssn_new to ssn',
         ['id', 'status', 'touched', 'name'],
       ],
       [
@@ -60,14 +63,15 @@ t.test('an excluded column that is renamed, dropped, or made anew', async t => {
       const [column] = await sql`
         select coalesce(max(attname) filter (where attname in ('ssn', 'hidden')), 'name') as name
         from pg_attribute where attrelid = 'people'::regclass and attnum > 0 and not attisdropped`;
-      const columns =
-        await sql`select attname as name from pg_attribute where attrelid = 'people'::regclass and attname in ('ssn', 'hidden')`;
+      const columns = await sql`select attname as name from pg_attribute
+        where attrelid = 'people'::regclass and attname in ('ssn', 'hidden')`;
       const list = columns.map(row => row.name).join(', ');
       const secret = columns.map(() => `'123456'`).join(', ');
       const statements = (id: number) =>
         `
         insert into people (id, status${list && `, ${list}`}) values (${id}, 'open'${secret && `, ${secret}`});
-        update people set name = 'x', ${column!.name} = ${column!.name === 'name' ? `'y'` : `'123456'`} where id = ${id};
+        update people set name = 'x', ${column!.name} = ${column!.name === 'name' ? `'y'` : `'123456'`}
+          where id = ${id};
         update people set name = repeat('z', 2000000) where id = ${id}`.replace(`name = 'x', name`, 'name');
       await old.unsafe(`${statements(5)}; commit`);
       await sql.unsafe(statements(6));
@@ -130,10 +134,12 @@ t.test('attaching again: null is as it is', async t => {
 t.test('a primary key that changes', async t => {
   const sql = await prepared(
     `create table t (id int primary key, tenant int not null default 7, n int); select collecta.attach_module('t', 't');
-     create table u (code text not null unique, other text not null unique); select collecta.attach_module('u', 'u', key_columns => '{code}')`,
+     create table u (code text not null unique, other text not null unique);
+     select collecta.attach_module('u', 'u', key_columns => '{code}')`,
   );
   await sql.unsafe(
-    'insert into t values (1); alter table t drop constraint t_pkey, add primary key (tenant, id); alter table u drop constraint u_code_key',
+    'insert into t values (1); alter table t drop constraint t_pkey, add primary key (tenant, id); ' +
+      'alter table u drop constraint u_code_key',
   );
   t.match(await health(sql), [
     { severity: 'error', problem: 'key changed', subject: 't' },
@@ -158,7 +164,8 @@ t.test('a primary key that changes', async t => {
 t.test('a table that is replaced by renaming, and a partition that is detached', async t => {
   const sql = await prepared(
     `create table t (id int primary key); select collecta.attach_module('t', 't', on_truncate => 'ignore');
-     create table p (id int primary key) partition by range (id); create table p1 partition of p for values from (0) to (10);
+     create table p (id int primary key) partition by range (id);
+     create table p1 partition of p for values from (0) to (10);
      create table p2 partition of p for values from (10) to (20); select collecta.attach_module('p', 'p')`,
   );
   await sql.unsafe('alter table t rename to t_old; create table t (id int primary key); insert into t values (1)');
@@ -173,7 +180,8 @@ t.test('a table that is replaced by renaming, and a partition that is detached',
   await session`insert into p1 values (1)`;
   await sql`alter table p detach partition p1`;
   await session.unsafe(
-    'insert into p1 values (2); update p1 set id = 3 where id = 2; delete from p1; insert into p1 values (4); truncate p1',
+    'insert into p1 values (2); update p1 set id = 3 where id = 2; delete from p1; ' +
+      'insert into p1 values (4); truncate p1',
   );
   await session`insert into p values (11)`;
   t.strictSame(brief(await route(sql)), ['created 1', 'created 11'], 'a detached partition sends nothing more');
@@ -189,7 +197,8 @@ t.test('a table that is replaced by renaming, and a partition that is detached',
   await route(sql);
   await session.unsafe(`set collecta.muted = 'on';
     create table p3 (like p including all);
-    with moved as (delete from only p_default where id between 20 and 29 returning *) insert into p3 select * from moved;
+    with moved as (delete from only p_default where id between 20 and 29 returning *) insert into p3 select *
+      from moved;
     alter table p attach partition p3 for values from (20) to (30);
     reset collecta.muted`);
   t.match(await health(sql), [{ severity: 'warning', problem: 'partition is not attached' }]);
@@ -201,7 +210,8 @@ t.test('a table that is replaced by renaming, and a partition that is detached',
 t.test('every hint of a refusal can be run as it stands', async t => {
   const { sql } = await database();
   await sql.unsafe(`
-    create table good (id int primary key, status text, n int, "odd ""name" int); create view a_view as select * from good;
+    create table good (id int primary key, status text, n int, "odd ""name" int);
+    create view a_view as select * from good;
     create table no_key (id int, n int); create table deferrable_key (id int primary key deferrable);
     create table unique_only (code text not null unique);
     create table tree (id int primary key) partition by range (id); create table leaf partition of tree default;
@@ -235,7 +245,8 @@ t.test('every hint of a refusal can be run as it stands', async t => {
   await sql`select collecta.attach_module('good', 'good')`;
   const taken = await refusal(sql`select collecta.attach_module('good', 'other')`);
   await sql.unsafe(taken!.hint!);
-  await sql`select collecta.attach_module('good', 'other', status_column => 'status', ignore_columns => '{n}', exclude_columns => '{"odd \\"name"}')`;
+  await sql`select collecta.attach_module('good', 'other', status_column => 'status', ignore_columns => '{n}',
+    exclude_columns => '{"odd \\"name"}')`;
   await sql`alter table good rename status to state`;
   await sql`alter table good rename n to number`;
   for (const { hint } of await health(sql)) await sql.unsafe(hint!);
@@ -258,7 +269,8 @@ t.test('a dump restored elsewhere', { skip: !existsSync('/usr/lib/postgresql/15/
   const source = connect(debian.url('source'));
   await source.unsafe(people);
   await source.unsafe(`create role payload nologin; grant select (id, name) on people to payload;
-    create table stale (id int primary key, ssn text); select collecta.attach_module('stale', 'stale', exclude_columns => '{ssn}')`);
+    create table stale (id int primary key, ssn text);
+    select collecta.attach_module('stale', 'stale', exclude_columns => '{ssn}')`);
   await subscribe(source, undefined, { name: 'all' });
   await subscribe(source, undefined, { name: 'some', payload_role: 'payload' });
   // Renamed, and dumped before anything noticed: neither name nor number can tell.
@@ -274,7 +286,8 @@ t.test('a dump restored elsewhere', { skip: !existsSync('/usr/lib/postgresql/15/
     await copy`select attnum::int as n from pg_attribute where attrelid = 'people'::regclass and attname = 'ssn'`;
   t.equal(numbers[0]!.n, 3, 'its columns have other numbers now');
   t.ok((await health(copy)).some(row => row.problem === 'columns are not looked up' && row.subject === 'people'));
-  const change = `insert into people values (1, 'open', '123456'); update people set ssn = '1234567', status = 'done', name = 'x'; truncate people;
+  const change = `insert into people values (1, 'open', '123456');
+    update people set ssn = '1234567', status = 'done', name = 'x'; truncate people;
     insert into stale values (1, '123456'); update stale set hidden = '1234567'; delete from stale`;
   await copy.unsafe(change);
   t.notMatch(JSON.stringify(await copy`select * from collecta.outbox`), '123456', 'before anybody says anything');

@@ -73,14 +73,17 @@ for (const debian of debianServer ? [false, true] : [false])
         await sql.begin(async tx => {
           await tx`set local search_path = public, extra`;
           const array = `array[${values.map(value => `${value}::${type}`).join(', ')}]`;
-          await tx.unsafe(`create table ${table} (id int primary key generated always as identity, v ${type}, many ${type}[], n int default 0);
+          await tx.unsafe(`create table ${table} (id int primary key generated always as identity, v ${type},
+            many ${type}[], n int default 0);
             select collecta.attach_module('${table}', '${table}')`);
           if (tables.length === 0)
-            await tx`select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}')`;
+            await tx`select collecta.create_endpoint('https://example.com/',
+              '{record_created,record_updated,record_deleted}')`;
           for (const value of values)
             await tx.unsafe(`insert into ${table} (v, many) values (${value}::${type}, ${array}), (null, null)`);
           await tx.unsafe(
-            `update ${table} set n = 1; update ${table} set n = 2 where id = 1; delete from ${table} where id = 2; truncate ${table}`,
+            `update ${table} set n = 1; update ${table} set n = 2 where id = 1; delete from ${table} where id = 2;
+              truncate ${table}`,
           );
         });
         const rows = await sql`select operation, coalesce(new, old) ->> 'v' as v, coalesce(new, old) ->> 'id' as id,
@@ -116,7 +119,8 @@ t.test('a cast to json that a superuser made, and that raises, returns no JSON, 
     create table t (id int primary key, m mood, n int default 0); select collecta.attach_module('t', 't')`);
   await subscribe(sql);
   await sql.unsafe(
-    `insert into t values (1, 'fine'), (2, 'raises'), (3, 'nonsense'); update t set n = n + 1; delete from t where id = 2; truncate t`,
+    `insert into t values (1, 'fine'), (2, 'raises'), (3, 'nonsense'); update t set n = n + 1;
+      delete from t where id = 2; truncate t`,
   );
   const seen = (await route(sql)).map(
     ({ event, record_id, record }) => `${event} ${record_id} ${JSON.stringify(record?.m)}`,
@@ -144,15 +148,19 @@ t.test('a cast to json that a superuser made, and that raises, returns no JSON, 
 
 t.test('each of our grants revoked, one by one', async t => {
   const { sql, name } = await database();
-  await sql.unsafe(`create role writer_${process.pid} login password 'x'; create schema app; create type app.mood as enum ('ok');
-    create table app.plain (id int primary key, secret text, big text); create table app.typed (id int primary key, m app.mood, big text);
+  await sql.unsafe(`create role writer_${process.pid} login password 'x'; create schema app;
+    create type app.mood as enum ('ok');
+    create table app.plain (id int primary key, secret text, big text);
+    create table app.typed (id int primary key, m app.mood, big text);
     grant usage on schema app to writer_${process.pid}; grant all on all tables in schema app to writer_${process.pid};
-    select collecta.attach_module('app.plain', 'plain', exclude_columns => '{secret}'), collecta.attach_module('app.typed', 'typed')`);
+    select collecta.attach_module('app.plain', 'plain', exclude_columns => '{secret}'),
+      collecta.attach_module('app.typed', 'typed')`);
   await subscribe(sql);
   const url = server.url(name).replace('postgres:postgres@', `writer_${process.pid}:x@`);
   const write = async () => {
     const writer = connect(url, { max: 1 });
-    await writer.unsafe(`insert into app.plain values (1, 'psst', null), (2, 'psst', repeat('x', 100000)); update app.plain set big = 'y';
+    await writer.unsafe(`insert into app.plain values (1, 'psst', null), (2, 'psst', repeat('x', 100000));
+      update app.plain set big = 'y';
       delete from app.plain where id = 1; truncate app.plain;
       insert into app.typed values (1, 'ok', null), (2, 'ok', repeat('x', 100000)); update app.typed set big = 'y';
       delete from app.typed where id = 1; truncate app.typed`);
@@ -205,10 +213,12 @@ t.test('each of our grants revoked, one by one', async t => {
     from (
       select 'schema ' || nspname as target, nspacl as acl from pg_namespace where nspname ~ '^collecta'
       union all select 'table ' || oid::regclass, relacl from pg_class
-        where relnamespace = 'collecta'::regnamespace and relname in ('outbox', 'settings', 'module_versions', 'modules')
+        where relnamespace = 'collecta'::regnamespace and relname in ('outbox', 'settings', 'module_versions',
+          'modules')
       union all select 'function ' || oid::regprocedure, proacl from pg_proc
         where pronamespace::regnamespace::text ~ '^collecta' and prosrc !~ 'collecta_check_sender'
-          and (proname ~ '^(capture|row|truncate|type|column|element|module|writer|can|sees|table)_' or pronamespace <> 'collecta'::regnamespace)
+          and (proname ~ '^(capture|row|truncate|type|column|element|module|writer|can|sees|table)_'
+            or pronamespace <> 'collecta'::regnamespace)
       ) o
     cross join lateral aclexplode(o.acl) a
     where a.grantee not in (0, 'collecta_capture'::regrole)`;
@@ -270,7 +280,8 @@ t.test('a statement_timeout that ends while many rows are captured', async t => 
 
 t.test('TRUNCATE after SET SCHEMA, and with row security that came later', async t => {
   const { sql } = await database();
-  await sql.unsafe(`create schema one; create schema two; create table one.t (id int primary key); create table one.u (id int primary key);
+  await sql.unsafe(`create schema one; create schema two; create table one.t (id int primary key);
+    create table one.u (id int primary key);
     select collecta.attach_module('one.t', 't'), collecta.attach_module('one.u', 'u')`);
   await subscribe(sql);
   await sql.unsafe(`alter table one.t set schema two; alter table one.u enable row level security;

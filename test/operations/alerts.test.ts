@@ -21,18 +21,23 @@ async function prepared() {
     await sql`with made as (select collecta.new_id('evt') as event_id, now() as at), event as (
         insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
         select event_id, at, ${n}, 0, 'orders', ${event}, at, '{}' from made)
-      insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at, finished_at)
-      select collecta.new_id('dlv'), event_id, at, ${endpoint}, ${attempt}, ${outcome}, 'https://x.example/', at, at from made`;
+      insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at,
+        finished_at)
+      select collecta.new_id('dlv'), event_id, at, ${endpoint}, ${attempt}, ${outcome}, 'https://x.example/', at, at
+        from made`;
   };
   return { sql, url, watched, told, attempt, observe: () => observe(sql), alerts: () => alerts(sql, told) };
 }
 
 /** As if the runner looked half a minute later: what was recorded is then old enough to be read. */
 async function observe(sql: Sql): Promise<void> {
-  await sql.unsafe(`update collecta.delivery_attempts set id = 'dlv_' || lpad(to_hex(('x' || substr(id, 5, 12))::bit(48)::bigint - 30000), 12, '0') || substr(id, 17)
+  await sql.unsafe(`update collecta.delivery_attempts
+    set id = 'dlv_' || lpad(to_hex(('x' || substr(id, 5, 12))::bit(48)::bigint - 30000), 12, '0') || substr(id, 17)
     where id >= collecta.attempt_id_at(now() - interval '20 s');
-    update collecta.unrouted set set_aside_at = set_aside_at - interval '30 s' where set_aside_at > now() - interval '20 s';
-    update collecta.inbound_requests set received_at = received_at - interval '30 s' where received_at > now() - interval '20 s';
+    update collecta.unrouted set set_aside_at = set_aside_at - interval '30 s'
+      where set_aside_at > now() - interval '20 s';
+    update collecta.inbound_requests set received_at = received_at - interval '30 s'
+      where received_at > now() - interval '20 s';
     update collecta.observation set counted_until = now() - interval '40 s';
     select collecta.observe();
     delete from collecta.delivery_attempts; delete from collecta.unrouted; delete from collecta.inbound_requests`);
@@ -42,12 +47,15 @@ async function observe(sql: Sql): Promise<void> {
 async function alerts(sql: Sql, endpoint: string) {
   const rows =
     await sql`with gone as (delete from collecta.delivery_queue where endpoint_id = ${endpoint} returning event_id)
-    select v.event, v.record_id, v.body::json -> 'record' as record, v.body from gone join collecta.events v using (event_id) order by v.sequence`;
+    select v.event, v.record_id, v.body::json -> 'record' as record, v.body
+      from gone join collecta.events v using (event_id) order by v.sequence`;
   return rows.map(row => ({ event: row.event, subject: row.record_id, record: row.record, body: row.body }));
 }
 /** As if the interval between two alerts of a kind had passed. */
 const later = (sql: Sql) =>
-  sql`update collecta.alerts set sent = (select coalesce(jsonb_object_agg(key, (value #>> '{}')::timestamptz - interval '11 minutes'), '{}') from jsonb_each(sent))`;
+  sql`update collecta.alerts set sent =
+    (select coalesce(jsonb_object_agg(key, (value #>> '{}')::timestamptz - interval '11 minutes'), '{}')
+      from jsonb_each(sent))`;
 
 t.test('failing at half of the retries, told once; recovered with the first success', async t => {
   const { sql, watched, attempt, observe, alerts } = await prepared();
@@ -113,10 +121,13 @@ t.test('paused, with its reason', async t => {
 t.test('given up, set aside, inbound: how many, in one', async t => {
   const { sql, watched, attempt, observe, alerts } = await prepared();
   for (let i = 0; i < 3; i++) await attempt('exhausted', 6);
-  await sql`insert into collecta.unrouted (change_id, module, reason) select n, 'orders', 'secret word' from generate_series(1, 4) n`;
+  await sql`insert into collecta.unrouted (change_id, module, reason) select n, 'orders', 'secret word'
+    from generate_series(1, 4) n`;
   await sql`select from collecta.create_inbound_endpoint('orders', '{"$.id": "id"}', match_columns => '{id}')`;
-  await sql`insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, reason, mapping_version, body)
-    select collecta.new_id('req'), inbound_endpoint_id, now(), 'failed', 'secret word', 1, 'secret word' from collecta.inbound_endpoints, generate_series(1, 2)`;
+  await sql`insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, reason,
+    mapping_version, body)
+    select collecta.new_id('req'), inbound_endpoint_id, now(), 'failed', 'secret word', 1, 'secret word'
+      from collecta.inbound_endpoints, generate_series(1, 2)`;
   await observe();
   const found = await alerts();
   t.match(
@@ -162,7 +173,8 @@ t.test('what waits too long', async t => {
 t.test('alerts about an endpoint that alerts go to do not loop', async t => {
   const { sql, told, attempt, observe } = await prepared();
   const [{ endpoint_id: second } = {}] =
-    await sql`select endpoint_id from collecta.create_endpoint('https://y.example/', collecta.alert_events(), name => 'second')`;
+    await sql`select endpoint_id from collecta.create_endpoint('https://y.example/', collecta.alert_events(),
+      name => 'second')`;
   await attempt('exhausted', 6, told, 'endpoint.failing');
   await observe();
   t.strictSame(await alerts(sql, told), [], 'not to itself, and nothing about an alert that was given up');
@@ -195,7 +207,8 @@ t.test(
       await observe();
       found.push(...(await alerts()).map(({ event }) => event));
       await sql`update collecta.alerts
-      set sent = (select coalesce(jsonb_object_agg(key, (value #>> '{}')::timestamptz - interval '1 minute'), '{}') from jsonb_each(sent))`;
+      set sent = (select coalesce(jsonb_object_agg(key, (value #>> '{}')::timestamptz - interval '1 minute'), '{}')
+        from jsonb_each(sent))`;
     }
     for (const event of ['endpoint.failing', 'endpoint.recovered']) {
       const times = found.filter(each => each === event).length;
@@ -212,11 +225,14 @@ t.test('thousands that fail at once are one alert of each kind, and cost seconds
   const { sql, told } = await prepared();
   await sql.unsafe(`
     insert into collecta.endpoints (endpoint_id, name, url, events, after_change_id)
-    select 'ep_' || lpad(n::text, 32, '0'), 'n-' || n, 'https://x.example/', '{record_created}', 0 from generate_series(1, 5000) n;
+    select 'ep_' || lpad(n::text, 32, '0'), 'n-' || n, 'https://x.example/', '{record_created}', 0
+      from generate_series(1, 5000) n;
     insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
     select 'evt_' || n, now(), n, 0, 'orders', 'record_created', now(), '{}' from generate_series(1, 5000) n;
-    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at, finished_at)
-    select collecta.new_id('dlv'), 'evt_' || n, now(), 'ep_' || lpad(n::text, 32, '0'), 6, 'exhausted', 'https://x.example/', now(), now()
+    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at,
+      finished_at)
+    select collecta.new_id('dlv'), 'evt_' || n, now(), 'ep_' || lpad(n::text, 32, '0'), 6, 'exhausted',
+      'https://x.example/', now(), now()
     from generate_series(1, 5000) n`);
   const began = Date.now();
   await observe(sql);
@@ -247,7 +263,8 @@ t.test('a lost attempt is the runner’s, and no failure of its endpoint', async
 
 t.test('what failed until pause_after is paused by upkeep, and told', async t => {
   const { sql, watched, observe, alerts } = await prepared();
-  await sql`insert into collecta.endpoint_flow (endpoint_id, failing_since) values (${watched}, now() - interval '30 days')`;
+  await sql`insert into collecta.endpoint_flow (endpoint_id, failing_since)
+    values (${watched}, now() - interval '30 days')`;
   await sql`select from collecta.maintain()`;
   await observe();
   t.match(await alerts(), [
@@ -271,7 +288,8 @@ t.test('endpoints that are deleted, those told and those told of', async t => {
   t.strictSame([...(await sql`select from collecta.alerts where subject = ${watched}`)], []);
   await sql`select collecta.delete_endpoint(${told})`;
   const [{ endpoint_id: other } = {}] =
-    await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', '{record_created}', name => 'other')`;
+    await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', '{record_created}',
+      name => 'other')`;
   await attempt('failed', 3, other);
   await observe();
   t.strictSame([...(await sql`select from collecta.delivery_queue`)], [], 'and nobody is told any more');
@@ -281,9 +299,11 @@ t.test('an endpoint of one tenant, or with a payload_role, is told nothing of th
   const { sql, told, attempt, observe } = await prepared();
   const events = ['endpoint.failing'];
   const [{ endpoint_id: tenant } = {}] =
-    await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', ${events}, name => 'acme', scope => 'acme')`;
+    await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', ${events}, name => 'acme',
+      scope => 'acme')`;
   const [{ endpoint_id: narrow } = {}] =
-    await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', ${events}, name => 'narrow', payload_role => 'pg_monitor')`;
+    await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', ${events}, name => 'narrow',
+      payload_role => 'pg_monitor')`;
   await attempt('failed', 3);
   await observe();
   t.equal((await alerts(sql, told)).length, 1);
@@ -293,7 +313,8 @@ t.test('an endpoint of one tenant, or with a payload_role, is told nothing of th
 t.test('a database that restarts while an alert is made: it is sent once, afterwards', async t => {
   const { sql, url, told, attempt } = await prepared();
   await attempt('failed', 3);
-  await sql`update collecta.delivery_attempts set id = 'dlv_' || lpad(to_hex(('x' || substr(id, 5, 12))::bit(48)::bigint - 30000), 12, '0') || substr(id, 17)`;
+  await sql`update collecta.delivery_attempts
+    set id = 'dlv_' || lpad(to_hex(('x' || substr(id, 5, 12))::bit(48)::bigint - 30000), 12, '0') || substr(id, 17)`;
   await sql`update collecta.observation set counted_until = now() - interval '40 s'`;
   const other = postgres(url, { max: 1, onnotice: () => {} });
   await other.unsafe('begin; select collecta.observe()');
@@ -331,10 +352,14 @@ t.test(
   async t => {
     const { sql, attempt } = await prepared();
     for (let i = 0; i < 20; i++) await attempt(i % 4 === 0 ? 'failed' : 'delivered');
-    await sql.unsafe(`update collecta.delivery_attempts set total_ms = 40, id = 'dlv_' || lpad(to_hex((extract(epoch from now() - interval '20 s' - interval '5 hours' * n.n) * 1000)::bigint), 12, '0') || substr(id, 17),
-    finished_at = now() - interval '20 s' - interval '5 hours' * n.n
+    await sql.unsafe(`update collecta.delivery_attempts
+      set total_ms = 40, id = 'dlv_'
+        || lpad(to_hex((extract(epoch from now() - interval '20 s' - interval '5 hours' * n.n) * 1000)::bigint),
+          12, '0') || substr(id, 17),
+      finished_at = now() - interval '20 s' - interval '5 hours' * n.n
     from (select id as old, row_number() over () - 1 as n from collecta.delivery_attempts) n where n.old = id;
-    update collecta.observation set counted_until = now() - interval '20 days', folded_until = date_trunc('hour', now() - interval '20 days')`);
+    update collecta.observation set counted_until = now() - interval '20 days',
+      folded_until = date_trunc('hour', now() - interval '20 days')`);
     while ((await sql`select collecta.observe() as more`)[0]?.more);
     const counts = () =>
       sql`select endpoint_id = '' as whole, sum(delivered)::int as delivered, sum(failed)::int as failed,
@@ -352,7 +377,8 @@ t.test(
     t.strictSame([...(await counts())], expected, 'folded into days');
     t.strictSame(
       [
-        ...(await sql`select count(*)::int as n from collecta.delivery_rollup where starts_at <> date_trunc('day', starts_at at time zone 'UTC') at time zone 'UTC'`),
+        ...(await sql`select count(*)::int as n from collecta.delivery_rollup
+          where starts_at <> date_trunc('day', starts_at at time zone 'UTC') at time zone 'UTC'`),
       ],
       [{ n: 0 }],
     );

@@ -58,7 +58,10 @@ function buildImage(file: string): Image {
       if (!before)
         t.match(
           base,
-          /^(node:20-bookworm-slim|gcr\.io\/distroless\/nodejs20-debian12:nonroot|denoland\/deno:distroless-\d+\.\d+\.\d+)$/,
+          new RegExp(
+            '^(node:20-bookworm-slim|gcr\\.io/distroless/nodejs20-debian12:nonroot|' +
+              'denoland/deno:distroless-\\d+\\.\\d+\\.\\d+)$',
+          ),
           `${file}: from ${base}`,
         );
       const root = mkdtempSync(join(scratch, 'image-'));
@@ -319,7 +322,8 @@ t.test('Kubernetes manifests: against the schema, and without a key that it does
       'it can fail',
     );
     program.push(
-      `import type { I${object.kind} as I${i} } from 'kubernetes-models/${from}';\nexport const m${i}: I${i} = ${JSON.stringify(object)};`,
+      `import type { I${object.kind} as I${i} } from 'kubernetes-models/${from}';
+export const m${i}: I${i} = ${JSON.stringify(object)};`,
     );
   }
   const check = (text: string) => {
@@ -389,10 +393,14 @@ const metricsOf = (expression: string) =>
 t.test('alert rules and dashboard ask for what a scrape returns', async t => {
   const { sql, url } = await server.database();
   await sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders');
-    select collecta.create_endpoint('https://x.example/', '{record_created}', name => 'x'); insert into orders values (1);
-    select from collecta.claim_deliveries(10); update collecta.delivery_queue set leased_until = null, due_at = now() - interval '1 hour';
-    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at, finished_at)
-    select collecta.new_id('dlv'), 'evt_1', now(), endpoint_id, 1, 'delivered', url, now(), now() from collecta.endpoints;
+    select collecta.create_endpoint('https://x.example/', '{record_created}', name => 'x');
+    insert into orders values (1);
+    select from collecta.claim_deliveries(10); update collecta.delivery_queue
+      set leased_until = null, due_at = now() - interval '1 hour';
+    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at,
+      finished_at)
+    select collecta.new_id('dlv'), 'evt_1', now(), endpoint_id, 1, 'delivered', url, now(), now()
+      from collecta.endpoints;
     select collecta.pause_endpoint(endpoint_id) from collecta.endpoints`);
   const port = await freePort();
   const runner = spawn(process.execPath, ['dist/cli.js', 'console'], {

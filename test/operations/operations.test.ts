@@ -250,9 +250,11 @@ t.test('doctor asks what a login’s roles are for, and nothing else', async t =
 t.test('tail follows attempts', async t => {
   const { sql, url, endpoint } = await prepared();
   const record = (outcome: string, status: number) => sql`
-    with q as (update collecta.delivery_queue set leased_until = now() + interval '1 minute' returning delivery_id, leased_until)
+    with q as (update collecta.delivery_queue set leased_until = now() + interval '1 minute'
+      returning delivery_id, leased_until)
     select collecta.record_deliveries(json_agg(json_build_object('id', delivery_id, 'outcome', ${outcome}::text,
-      'lease', (extract(epoch from leased_until) * 1000000)::bigint, 'url', 'http://127.0.0.1:9876/hook', 'status', ${status}::int))) from q`;
+      'lease', (extract(epoch from leased_until) * 1000000)::bigint, 'url', 'http://127.0.0.1:9876/hook', 'status',
+      ${status}::int))) from q`;
   await record('failed', 500);
   const stop = new AbortController();
   const lines: string[] = [];

@@ -148,9 +148,8 @@ t.test('a login role that is a member of collecta_dispatcher is all it needs', a
 t.test('it makes the partitions of the next days when it starts, and pauses what failed for days', async t => {
   const { sql, url, endpoint } = await prepared('/upkeep');
   const [{ partition }] =
-    (await sql`select format('events_%s', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYYMMDD')) as partition`) as unknown as [
-      { partition: string },
-    ];
+    (await sql`select format('events_%s', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYYMMDD'))
+      as partition`) as unknown as [{ partition: string }];
   await sql.unsafe(`drop table collecta.${partition}`);
   await sql`insert into collecta.endpoint_flow (endpoint_id, failing_since)
     select endpoint_id, now() - interval '6 days' from collecta.endpoints`;

@@ -80,7 +80,8 @@ t.test('a standby is named as what it is: by migrate, doctor and the runner, whi
 
 t.test('several hosts: the runner follows the primary, both drivers of it', async t => {
   const { primary, sql, standby } = await pair('/hosts');
-  const url = `postgres://postgres:postgres@127.0.0.1:${primary.port},127.0.0.1:${standby.port}/postgres?target_session_attrs=read-write`;
+  const hosts = `127.0.0.1:${primary.port},127.0.0.1:${standby.port}`;
+  const url = `postgres://postgres:postgres@${hosts}/postgres?target_session_attrs=read-write`;
   const runner = await startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '5000' } });
   await runner.logged('listening');
   t.ok((await latency(sql, '/hosts')) < 1_000);

@@ -29,15 +29,17 @@ const drained = (sql: Sql, timeoutMs = 40_000) =>
 /** Those of runners: a killed one's go on until their statement is over. */
 const sessions = (sql: Sql) =>
   number(
-    sql`select count(*) from pg_stat_activity where datname = current_database() and application_name like 'collecta-webhooks%'`,
+    sql`select count(*) from pg_stat_activity where datname = current_database()
+      and application_name like 'collecta-webhooks%'`,
   );
 /** Instead of waiting a minute: the leases of whoever is gone end now. */
 const endLeases = (sql: Sql) =>
   sql`update collecta.delivery_queue set leased_until = now() - interval '1 s' where leased_until is not null`;
 
 /**
- * What must hold after any fault: every event of records 1 to `records` has arrived, equal bytes under equal ids, every signature
- * verifies, at most `inFlight` came twice, and the history explains all of it: attempts without a gap, none recorded twice.
+ * What must hold after any fault: every event of records 1 to `records` has arrived, equal bytes under equal ids, every
+ * signature verifies, at most `inFlight` came twice, and the history explains all of it: attempts without a gap, none
+ * recorded twice.
  */
 async function explained(t: Test, sql: Sql, endpoint: Endpoint, records: number, inFlight: number): Promise<void> {
   const requests = receiver.to(endpoint.path);
@@ -173,7 +175,8 @@ t.test('all backends are terminated, again and again, while 1,000 deliveries go 
   for (let i = 0; i < 4; i++) {
     await insert(sql, i * 250 + 1, i * 250 + 250);
     await until('some are delivered', () => receiver.to('/terminated').length > i * 250 + 50);
-    await sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`;
+    await sql`select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and pid <> pg_backend_pid()`;
   }
   await pause(500);
   // Claims whose answer was lost stay leased.
@@ -337,16 +340,17 @@ t.test('endpoints that hang, with a backlog, delay no other', async t => {
     await sql`
       with event as (
         insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
-        values (collecta.new_id('evt'), clock_timestamp(), 0, 0, 'bulk', 'test', now(), '{}') returning event_id, routed_at)
+        values (collecta.new_id('evt'), clock_timestamp(), 0, 0, 'bulk', 'test', now(), '{}')
+          returning event_id, routed_at)
       insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
-      select g, 0, ${hanging.id}, event_id, routed_at, now() from event, generate_series(1, ${i === 0 ? 10_000 : 500}) g`;
+      select g, 0, ${hanging.id}, event_id, routed_at, now()
+        from event, generate_series(1, ${i === 0 ? 10_000 : 500}) g`;
   }
   await until('they hang', () => receiver.to('/hanging/0').length > 0);
   const beside = await latencies();
   const [before, during] = [alone[98]!, beside[98]!];
-  t.comment(
-    `p50 ${alone[49]} and ${beside[49]} ms, p99 ${before} and ${during} ms; ${receiver.requests.filter(({ path }) => path.startsWith('/hanging')).length} requests hang`,
-  );
+  const held = receiver.requests.filter(({ path }) => path.startsWith('/hanging')).length;
+  t.comment(`p50 ${alone[49]} and ${beside[49]} ms, p99 ${before} and ${during} ms; ${held} requests hang`);
   t.ok(beside[49]! < Math.max(10 * alone[49]!, 100), 'the median is of the same order');
   t.ok(during < Math.max(10 * before, 1_500), 'so is the 99th percentile');
   await until('they are recorded', async () => {
@@ -355,7 +359,8 @@ t.test('endpoints that hang, with a backlog, delay no other', async t => {
 });
 
 t.test('a runner keeps nothing of what it has delivered', async t => {
-  // 15,000 bodies of 8 KB are twice what its heap may grow to: it ended, out of memory, when results of claims were kept.
+  // 15,000 bodies of 8 KB are twice what its heap may grow to: it ended, out of memory, when results of claims were
+  // kept.
   const { sql, url } = await database();
   await sql`create table t (id int primary key, data text)`;
   await sql`select collecta.attach_module('t', 't')`;

@@ -21,7 +21,8 @@ const flow = async (sql: Sql) => (await sql`select * from collecta.endpoint_flow
 /** Makes everything that endpoint_flow remembers older, and what was told to wait due. */
 const age = (sql: Sql, by: string) => sql`
   update collecta.endpoint_flow set held_until = held_until - ${by}::interval, held_at = held_at - ${by}::interval,
-    paced_at = paced_at - ${by}::interval, raised_at = raised_at - ${by}::interval, failing_since = failing_since - ${by}::interval,
+    paced_at = paced_at - ${by}::interval, raised_at = raised_at - ${by}::interval,
+    failing_since = failing_since - ${by}::interval,
     next_slot = next_slot - ${by}::interval`;
 const makeDue = (sql: Sql) =>
   sql`update collecta.delivery_queue set due_at = now() - interval '1 s' where leased_until is null`;
@@ -143,7 +144,8 @@ t.test(
       const deliveries: Claimed[] = [];
       // Where a rate is learned already, a claim brings what it has slots for.
       for (let claims = 0; deliveries.length < delivered + refused && claims < 60; claims++) {
-        await sql`update collecta.endpoint_flow set held_until = now(), pace = null, next_slot = now() - interval '1 minute'`;
+        await sql`update collecta.endpoint_flow set held_until = now(), pace = null,
+          next_slot = now() - interval '1 minute'`;
         deliveries.push(...(await claimBySql(sql)).deliveries);
       }
       await record(sql, deliveries.slice(0, delivered));

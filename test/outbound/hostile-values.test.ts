@@ -1,8 +1,9 @@
 /**
- * One row that anybody with DML can write, or one answer of one receiver, must not stop the others. Generated hostile values
- * are written as key, status, scope, column, custom data, context, header and URL, and are answered by a receiver. After each
- * a neighbour's event must arrive within five seconds, and the hostile one must be delivered, recorded or set aside with its
- * reason. COLLECTA_TEST_SECONDS=600 runs longer, COLLECTA_TEST_SEED=7 repeats the cases of a seed.
+ * One row that anybody with DML can write, or one answer of one receiver, must not stop the others. Generated hostile
+ * values are written as key, status, scope, column, custom data, context, header and URL, and are answered by a
+ * receiver. After each a neighbour's event must arrive within five seconds, and the hostile one must be delivered,
+ * recorded or set aside with its reason. COLLECTA_TEST_SECONDS=600 runs longer, COLLECTA_TEST_SEED=7 repeats the cases
+ * of a seed.
  */
 import net, { type AddressInfo } from 'node:net';
 import fc from 'fast-check';
@@ -89,13 +90,14 @@ async function subject(encoding: Encoding) {
     create table whole (id text primary key, status text, tenant text, custom json, note text);
     create table pair ("it's" text, "%" bytea, n int default 0, primary key ("it's", "%"));
     select collecta.attach_module('neighbour', 'neighbour'), collecta.attach_module('asked', 'asked'),
-      collecta.attach_module('whole', 'whole', status_column => 'status', custom_data_column => 'custom', scope_column => 'tenant'),
+      collecta.attach_module('whole', 'whole', status_column => 'status', custom_data_column => 'custom',
+      scope_column => 'tenant'),
       collecta.attach_module('pair', 'pair')`);
   for (const extension of ['postgis', 'hstore'])
     if ((await sql`select from pg_available_extensions where name = ${extension}`).length > 0)
       await sql.unsafe(`create extension if not exists ${extension}`).catch(() => {});
-  // Each column type that there is here. Those that are not built in have a table of their own, since capture treats all
-  // columns of such a table with care.
+  // Each column type that there is here. Those that are not built in have a table of their own, since capture treats
+  // all columns of such a table with care.
   const present: string[] = [];
   for (const type of Object.keys(values))
     if ((await sql`select to_regtype(${type}) is not null as here`)[0]!.here) present.push(type);
@@ -251,7 +253,9 @@ async function happen({ sql, scoped, plain, receiver, origin }: Subject, hostile
   return { changes, made, plain };
 }
 
-/** Deliveries and changes of which nothing came yet. An ordered record waits where an earlier change of it is set aside. */
+/**
+ * Deliveries and changes of which nothing came yet. An ordered record waits where an earlier change of it is set aside.
+ */
 const unsettled = (sql: Sql) => sql`
   select 'change ' || change_id as what from collecta.outbox
   union all

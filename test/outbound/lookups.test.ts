@@ -22,11 +22,13 @@ async function pretendHistory(sql: Sql): Promise<string[]> {
   );
   const columns = async (table: string, changed: Record<string, string>) => {
     const rows =
-      await sql`select attname from pg_attribute where attrelid = ${table}::regclass and attnum > 0 and not attisdropped order by attnum`;
+      await sql`select attname from pg_attribute where attrelid = ${table}::regclass and attnum > 0 and not attisdropped
+      order by attnum`;
     return rows.map(({ attname }) => changed[attname] ?? `x."${attname}"`).join(', ');
   };
   const id = (prefix: string) => `'${prefix}_' || lpad(to_hex(n), 32, '0')`;
-  await sql.unsafe(`insert into ${events} select ${await columns(events!, { event_id: id('evt'), record_id: id('rec') })}
+  await sql.unsafe(`insert into ${events}
+    select ${await columns(events!, { event_id: id('evt'), record_id: id('rec') })}
     from ${events} x, generate_series(1, 20000) n`);
   await sql.unsafe(`insert into ${attempts} select ${await columns(attempts!, { id: id('dlv'), event_id: id('evt') })}
     from ${attempts} x, generate_series(1, 20000) n`);

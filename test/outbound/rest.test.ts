@@ -144,7 +144,8 @@ t.test('next_due_in_ms: what is held, paused, waiting or leased', async t => {
   t.equal(await due(), 0, 'another runner has it');
   await sql`update collecta.delivery_queue set leased_until = null, due_at = now() + interval '1 hour'`;
   t.ok(Math.abs((await due())! - 3_600_000) < 60_000);
-  await sql`insert into collecta.endpoint_flow (endpoint_id, held_until) values (${endpoint.id}, now() + interval '2 hours')
+  await sql`insert into collecta.endpoint_flow (endpoint_id, held_until)
+    values (${endpoint.id}, now() + interval '2 hours')
     on conflict on constraint endpoint_flow_pkey do update set held_until = excluded.held_until`;
   t.ok(Math.abs((await due())! - 7_200_000) < 60_000, 'Retry-After');
   await sql`select collecta.pause_endpoint(${endpoint.id})`;

@@ -109,7 +109,8 @@ t.test('an idle runner makes a statement a second and writes nothing', async t =
   await pause(1_500);
   const look = async () => {
     const [row] = await sql`
-      select (select sum(xact_commit + xact_rollback)::int from pg_stat_database where datname = current_database()) as transactions,
+      select (select sum(xact_commit + xact_rollback)::int from pg_stat_database
+        where datname = current_database()) as transactions,
         pg_snapshot_xmax(pg_current_snapshot())::text as next_transaction`;
     return row!;
   };
@@ -354,11 +355,13 @@ t.test('the lock’s session or the listening one is terminated: both come back'
     return pid && pid !== holder;
   });
   t.ok((await arrival(endpoint.path, () => sql`insert into t default values`)) < 1_000);
-  await sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'collecta-webhooks listen'`;
+  await sql`select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name = 'collecta-webhooks listen'`;
   t.ok((await arrival(endpoint.path, () => sql`insert into t default values`)) < 2_000, 'polling does it meanwhile');
   await runner.logged('listening', 1);
   await until('the runner sleeps', () => heldExclusively(sql));
-  await sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`;
+  await sql`select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid()`;
   await runner.logged('listening', 2);
   await until('the runner sleeps', () => heldExclusively(sql));
   const ms = await arrival(endpoint.path, () => sql`insert into t default values`);

@@ -185,7 +185,8 @@ t.test('seal: what was plain, both ways, and what cannot be opened', async t => 
   const plain = await createEndpoint(sql, receiver, '/plain', { headers: { 'x-api-key': 'hush' } });
   await createEndpoint(sql, receiver, '/bare');
   const [inbound] = await sql`
-    select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', require_signature => true)`;
+    select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}',
+      require_signature => true)`;
   await sql`select collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}')`;
   await sql`select collecta.rotate_secret(${plain.id}, '1 hour')`;
   t.match(await cli(['seal'], { DATABASE_URL: url }), { status: 2, stderr: /COLLECTA_SECRET_KEY/ });
@@ -196,8 +197,8 @@ t.test('seal: what was plain, both ways, and what cannot be opened', async t => 
   const sealed = await cli(['seal'], { DATABASE_URL: url, COLLECTA_SECRET_KEY: key });
   t.match(sealed, { status: 0, stdout: /endpoint_secrets: 2 of 2.*\n.*inbound_secrets: 1 of 2/, stderr: '' });
   const ring = createKeyring(key);
-  const [row] =
-    await sql`select *, headers #>> '{}' as sealed_headers from collecta.endpoint_secrets where endpoint_id = ${plain.id}`;
+  const [row] = await sql`select *, headers #>> '{}' as sealed_headers from collecta.endpoint_secrets
+      where endpoint_id = ${plain.id}`;
   t.equal(ring.open(row!.previous_secret, plain.id), plain.secret);
   t.equal(ring.open(row!.sealed_headers, headersOf(plain.id)), '{"x-api-key": "hush"}');
   const [received] =
@@ -271,11 +272,12 @@ for (const runtime of runtimes)
     await until('the runner goes on by itself', () => receiver.to(`${path}-plain`).length === 1);
 
     // Moved to another endpoint by whoever can write the table: nothing is signed with it, and history says why.
-    await sql`update collecta.endpoint_secrets set secret = (select secret from collecta.endpoint_secrets where endpoint_id = ${id}) where endpoint_id = ${plain.id}`;
+    await sql`update collecta.endpoint_secrets set secret = (select secret from collecta.endpoint_secrets
+      where endpoint_id = ${id}) where endpoint_id = ${plain.id}`;
     await sql`insert into orders values (3)`;
     const [attempt] = await until('it is recorded', async () => {
-      const rows =
-        await sql`select outcome, error from collecta.webhook_deliveries where endpoint_id = ${plain.id} and outcome = 'failed'`;
+      const rows = await sql`select outcome, error from collecta.webhook_deliveries
+        where endpoint_id = ${plain.id} and outcome = 'failed'`;
       return rows.length > 0 && rows;
     });
     t.match(attempt, { outcome: 'failed', error: /sealed for another endpoint/ });
@@ -308,9 +310,11 @@ for (const runtime of runtimes)
       retry_base: '0.1 s',
     });
     const [inbound] = await sql`
-      select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', '{product_code}', require_signature => true)`;
+      select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', '{product_code}',
+        require_signature => true)`;
     const [fixed] = await sql`
-      select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code", "$.n": "quantity"}', secret => 'typed-by-hand')`;
+      select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code", "$.n": "quantity"}',
+        secret => 'typed-by-hand')`;
     const runner = await startRunner(url, {
       runtime,
       command: 'run',

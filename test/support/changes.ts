@@ -30,7 +30,8 @@ export async function routeBodies(sql: Sql, batch = 500): Promise<string[]> {
     if (step!.routed < 0) throw new Error('another session routes');
   }
   const rows = await sql<{ body: string }[]>`
-    select body from collecta.events where payload_role = '' and routed_at > ${start!.at}::text::timestamptz order by sequence, position`;
+    select body from collecta.events where payload_role = '' and routed_at > ${start!.at}::text::timestamptz
+      order by sequence, position`;
   return rows.map(({ body }) => body);
 }
 
@@ -48,10 +49,8 @@ export function brief(payloads: Payload[]): string[] {
 export async function subscribe(sql: Sql, events = allEvents, options: Record<string, unknown> = {}): Promise<string> {
   const named = Object.entries({ url: 'https://example.com/hook', events, ...options });
   const values = named.map(([, value]) => value) as string[];
-  const [made] = await sql.unsafe(
-    `select endpoint_id from collecta.create_endpoint(${named.map(([name], index) => `${name} => $${index + 1}`).join(', ')})`,
-    values,
-  );
+  const list = named.map(([name], index) => `${name} => $${index + 1}`).join(', ');
+  const [made] = await sql.unsafe(`select endpoint_id from collecta.create_endpoint(${list})`, values);
   return made!.endpoint_id;
 }
 

@@ -19,9 +19,12 @@ export async function makeModule(sql: Sql): Promise<void> {
     create domain code as varchar(5) not null;
     create table work_orders (
       id text primary key default collecta.new_id('rec'), product_code text, quantity integer, work_center text,
-      status text not null default 'open', custom_data jsonb, raw json, amount numeric, price numeric(10,2), big bigint, ratio double precision,
-      due timestamptz, day date, flag boolean, level priority, tags text[], numbers int[], ref uuid, plus positive, short varchar(5),
-      tenant_id text not null default 'none', created_by text default current_user, created_at timestamptz default now(),
+      status text not null default 'open', custom_data jsonb, raw json, amount numeric, price numeric(10,2), big bigint,
+      ratio double precision,
+      due timestamptz, day date, flag boolean, level priority, tags text[], numbers int[], ref uuid, plus positive,
+      short varchar(5),
+      tenant_id text not null default 'none', created_by text default current_user,
+      created_at timestamptz default now(),
       twice integer generated always as (quantity * 2) stored, serial integer generated always as identity,
       constraint quantity_is_sane check (quantity < 1000000));
     select collecta.attach_module('work_orders', 'work-orders', 'status', 'custom_data', 'tenant_id');`);
@@ -35,8 +38,9 @@ export async function makeEndpoint(
   options: Record<string, unknown> = {},
 ): Promise<Made> {
   const entries = Object.entries({ module: 'work-orders', mapping: JSON.stringify(mapping), ...options });
+  const named = entries.map(([name], i) => `${name} => $${i + 1}${name === 'mapping' ? '::text::jsonb' : ''}`);
   const [row] = await sql.unsafe(
-    `select * from collecta.create_inbound_endpoint(${entries.map(([name], i) => `${name} => $${i + 1}${name === 'mapping' ? '::text::jsonb' : ''}`).join(', ')})`,
+    `select * from collecta.create_inbound_endpoint(${named.join(', ')})`,
     entries.map(([, value]) => value) as string[],
   );
   return { id: row!.inbound_endpoint_id, path: row!.path, secret: row!.secret };

@@ -30,9 +30,10 @@ const stripped = (text: string) =>
     .replace(/columns_of_\w+/g, 'a role');
 
 /**
- * Everything that a user does, once: tables attached, endpoints of each kind, changes delivered and recorded, a failure, a
- * replay, inbound. It runs in an installed database with the runner and the receiving process in this process. The
- * result is everything that could be seen of it, without what differs from run to run: two results can be compared.
+ * Everything that a user does, once: tables attached, endpoints of each kind, changes delivered and recorded, a
+ * failure, a replay, inbound. It runs in an installed database with the runner and the receiving process in this
+ * process. The result is everything that could be seen of it, without what differs from run to run: two results can be
+ * compared.
  */
 export async function roundTrip(
   { url, sql }: Pick<Database, 'url' | 'sql'>,
@@ -71,13 +72,15 @@ export async function roundTrip(
     await sql.unsafe(`
       create type stage as enum ('open', 'done');
       create table "Orders" (id text primary key, tenant text not null, stage stage, custom_data jsonb,
-        tag text, touched int, quantity numeric(20, 5), ${extra.map(([name, [type]]) => `"${name}" ${type}, `).join('')}words text[]);
+        tag text, touched int, quantity numeric(20, 5),
+          ${extra.map(([name, [type]]) => `"${name}" ${type}, `).join('')}words text[]);
       create table pairs ("B" text, "a" int, "Z" text, primary key ("Z", "a", "B"));
       create role ${payloadRole(url)} nologin;
       grant select (id, quantity) on "Orders" to ${payloadRole(url)}`);
     await rows(
       'attached',
-      sql`select collecta.attach_module('"Orders"', 'orders', status_column => 'stage', custom_data_column => 'custom_data',
+      sql`select collecta.attach_module('"Orders"', 'orders', status_column => 'stage',
+        custom_data_column => 'custom_data',
         scope_column => 'tenant', ignore_columns => '{touched}')`,
     );
     await sql`select collecta.attach_module('pairs', 'pairs', key_columns => '{Z,a,B}')`;
@@ -101,7 +104,8 @@ export async function roundTrip(
     const values = extra.map(([, [type, value]]) => `, ${value}::${type}`).join('');
     await sql.unsafe(
       `insert into "Orders" (id, tenant, stage, custom_data, quantity, words ${names})
-       values ('i', 'I', 'open', json_build_object('word', $1::text)::jsonb, 12.50000, array[$1, null, 'NULL', '{"' || chr(92)] ${values}),
+       values ('i', 'I', 'open', json_build_object('word', $1::text)::jsonb, 12.50000,
+         array[$1, null, 'NULL', '{"' || chr(92)] ${values}),
          ('I', 'i', 'open', null, 1, null ${extra.map(() => ', null').join('')})`,
       [word],
     );
@@ -127,8 +131,10 @@ export async function roundTrip(
     });
     await rows(
       'attempt',
-      sql`select e.name, module, event, record_id, attempt, d.url, request_headers, request_body, outcome, response_status,
-          response_headers ->> 'x-answer' as answered, response_body, d.error, extract(epoch from next_attempt_at - finished_at)::int as waits
+      sql`select e.name, module, event, record_id, attempt, d.url, request_headers, request_body, outcome,
+        response_status,
+          response_headers ->> 'x-answer' as answered, response_body, d.error,
+          extract(epoch from next_attempt_at - finished_at)::int as waits
         from collecta.webhook_deliveries d join collecta.endpoints e using (endpoint_id)
         order by e.name, request_body::json ->> 'sequence', d.id`,
     );
@@ -137,7 +143,8 @@ export async function roundTrip(
     await sql`select collecta.replay_delivery(${first!.id})`;
     const replayed = await until('the replay is recorded', async () => {
       const found = await sql`select attempt, outcome, replay_of is not null as replay, request_body
-        from collecta.webhook_deliveries where event_id = ${first!.event_id} and endpoint_id = ${all.endpoint_id} and replay_of is not null`;
+        from collecta.webhook_deliveries where event_id = ${first!.event_id} and endpoint_id = ${all.endpoint_id}
+          and replay_of is not null`;
       return found.length > 0 && found;
     });
     await rows('replay', Promise.resolve(replayed));
@@ -148,7 +155,8 @@ export async function roundTrip(
     await sql`select collecta.route_again()`;
 
     const [inbound] = await sql`select * from collecta.create_inbound_endpoint('orders',
-      '{"$.payload.id": "id", "$.payload[''Tag I'']": "tag", "tenant": {"constant": "I"}, "$.payload.n": "quantity", "words": {"path": "$.payload.words"}}'::text::jsonb,
+      '{"$.payload.id": "id", "$.payload[''Tag I'']": "tag", "tenant": {"constant": "I"},
+        "$.payload.n": "quantity", "words": {"path": "$.payload.words"}}'::text::jsonb,
       match_columns => '{id}', require_signature => true)`;
     receiving = await startReceiving({ url } as Database);
     const { port } = receiving;

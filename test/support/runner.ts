@@ -240,5 +240,6 @@ export async function attachWorkOrders(sql: Sql): Promise<void> {
   await sql.unsafe(`
     create table work_orders (id text primary key default collecta.new_id('rec'), product_code text, quantity numeric,
       work_center text, status text, custom_data jsonb);
-    select collecta.attach_module('work_orders', 'work-orders', status_column => 'status', custom_data_column => 'custom_data');`);
+    select collecta.attach_module('work_orders', 'work-orders', status_column => 'status',
+      custom_data_column => 'custom_data');`);
 }

@@ -16,8 +16,8 @@ import type { Test } from 'tap';
 import { freePort } from './server.ts';
 
 /**
- * A streaming standby of the server at `primaryUrl` (a superuser's URL on this machine), made from a copy of its files, by the
- * same program and as the same user of the system.
+ * A streaming standby of the server at `primaryUrl` (a superuser's URL on this machine), made from a copy of its files,
+ * by the same program and as the same user of the system.
  */
 export async function startStandby(t: Pick<Test, 'teardown'>, primaryUrl: string) {
   const primary = postgres(primaryUrl, { max: 1, onnotice: () => {} });

@@ -41,7 +41,8 @@ export async function twoTenants(sql: Sql) {
     select inbound_endpoint_id as id from collecta.create_inbound_endpoint('orders',
       '{"$.id": "id", "tenant": {"constant": "beta-constant"}}', '{id}')`;
   await sql.unsafe(`
-    insert into collecta.unrouted (change_id, module, record_id, reason) values (1003, 'orders', 'beta-9', 'beta-reason');
+    insert into collecta.unrouted (change_id, module, record_id, reason)
+      values (1003, 'orders', 'beta-9', 'beta-reason');
     insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
       values (1005, 'orders', 'U', 7, '1', 'beta-context', now());
     insert into collecta.endpoint_flow (endpoint_id, failing_since) values

@@ -1,6 +1,8 @@
 import type { DnsAnswer, DnsQuery, DnsRecord } from '../fake-dns.ts';
 
-/** The tests' "public" addresses, allowed by CIDR; 127.0.0.1 and ::1 are the forbidden ones, with listeners that count. */
+/**
+ * The tests' "public" addresses, allowed by CIDR; 127.0.0.1 and ::1 are the forbidden ones, with listeners that count.
+ */
 export const good = '127.0.0.2';
 export const otherGood = '127.0.0.3';
 /** Allowed too, but nothing listens there. */

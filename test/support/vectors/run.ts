@@ -12,7 +12,9 @@ export type Report = {
   pinned: DeliveryResult[];
 };
 
-/** Every vector through the real guard and delivery path; the same code on Node and on Deno, which prints the report. */
+/**
+ * Every vector through the real guard and delivery path; the same code on Node and on Deno, which prints the report.
+ */
 export async function runVectors({ dns, port, hostile }: Plan): Promise<Report> {
   const guardOptions = {
     allowHttp: true,
