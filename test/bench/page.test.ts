@@ -18,7 +18,7 @@ const results = {
   facts: [{ name: 'size', value: 12.345, unit: 'MiB' }],
 };
 
-t.test('tables are filled from the results, whatever stood there before', async t => {
+t.test('tables are filled from the results and replace what the page had before', async t => {
   const page = (name: string, what: string, table = '') => `x\n<!-- bench ${name} ${what} -->\n${table}<!-- end -->\ny`;
   const fill = (what: string, table?: string) => fillTables(page('t', what, table), () => results);
   const filled = fill('fast, once');
@@ -33,7 +33,7 @@ t.test('tables are filled from the results, whatever stood there before', async 
   );
 });
 
-t.test('the tables of the pages are those of bench/results', async t => {
+t.test('the tables in the pages match bench/results', async t => {
   for (const page of pages) {
     const text = readFileSync(`${root}${page}`, 'utf8');
     t.equal(fillTables(text, load), text, `${page}: npm run bench -- page`);

@@ -72,7 +72,7 @@ else {
     return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(' | ')}`);
   }
 
-  t.test('axe finds nothing, and nothing is wider than the screen', async t => {
+  t.test('axe finds no violation, and no page is wider than the screen', async t => {
     const { origin } = await openConsole(t, url);
     for (const colorScheme of ['light', 'dark'] as const)
       for (const width of [1280, 360]) {
@@ -97,7 +97,7 @@ else {
       }
   });
 
-  t.test('without JavaScript everything can be read, and acted on', async t => {
+  t.test('every page and every action works without JavaScript', async t => {
     const { origin } = await openConsole(t, url);
     const { page, close } = await enter(origin, { javaScriptEnabled: false });
     for (const view of views) {
@@ -118,7 +118,7 @@ else {
     await close();
   });
 
-  t.test('payloads, headers, names and errors of others run nowhere', async t => {
+  t.test('hostile payloads, headers, names and errors are never executed', async t => {
     const evil = `<img src=x onerror="window.hit=1"><script>window.hit=1</script><svg onload="window.hit=1">"'>`;
     const other = await server.database();
     const hostile = await consoleExample(other.sql);
@@ -153,7 +153,7 @@ else {
     await close();
   });
 
-  t.test('lists do not jump: what is new waits behind a button', async t => {
+  t.test('a list does not jump: new rows wait behind a button', async t => {
     const { origin } = await openConsole(t, url);
     const { page, close } = await enter(origin);
     await page.goto(`${origin}/console/deliveries?outcome=delivered`);
@@ -168,7 +168,7 @@ else {
     await close();
   });
 
-  t.test('plots are drawn and can be zoomed, by what the server itself serves', async t => {
+  t.test('plots can be drawn and zoomed with scripts from this server only', async t => {
     const { origin } = await openConsole(t, url);
     const { page, close } = await enter(origin);
     const elsewhere: string[] = [];
@@ -188,7 +188,7 @@ else {
     await close();
   });
 
-  t.test('with the keyboard alone: skip link, focus, a log-in', async t => {
+  t.test('the console can be used with the keyboard alone: skip link, focus, login', async t => {
     const { origin } = await openConsole(t, url);
     const context = await browser.newContext();
     const page = await context.newPage();

@@ -7,7 +7,7 @@ import { twoTenants } from '../support/tenants.ts';
 
 const { admin, database } = await useServer();
 
-t.test('a login that is restricted to a tenant sees that tenant only, on every page', async t => {
+t.test('on every page a login that is restricted to a tenant sees only that tenant', async t => {
   const { url, sql } = await database();
   await admin.unsafe(`
     create role acme_operator login password 'x' in role collecta_operator;

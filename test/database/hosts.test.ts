@@ -33,7 +33,7 @@ async function reached(of: string) {
   return { postgres: byPostgres, pg: byPg };
 }
 
-t.test('of several hosts both drivers reach the one that target_session_attrs asks for', async t => {
+t.test('with several hosts, both drivers connect to the one that target_session_attrs asks for', async t => {
   const [p, s] = [primary.port, standby.port];
   const cases: [ports: number[], wanted: string | undefined, expected: number | string][] = [
     [[nobody, s, p], undefined, s],
@@ -59,7 +59,7 @@ t.test('of several hosts both drivers reach the one that target_session_attrs as
   }
 });
 
-t.test('while no host fits, a pool tries again without haste, and finds the one that comes', async t => {
+t.test('while no host fits, a pool retries with pauses and finds the host that becomes available', async t => {
   const port = await freePort();
   const pool = openPool(url([nobody, port], 'read-write'), { max: 2 });
   t.teardown(() => pool.end({ timeout: 1 }));

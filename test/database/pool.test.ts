@@ -20,7 +20,7 @@ const outcome = (query: Promise<unknown>) =>
     ({ code, message }) => code ?? message,
   );
 
-t.test('every query settles while all sessions are ended, again and again; then all connections work', async t => {
+t.test('every query settles while all sessions are terminated repeatedly, and the pool recovers', async t => {
   // The driver alone left 6 of 40,000 unanswered here, and their connections unusable.
   const { sql, pool } = await prepared({ max: 4, patienceMs: 3_000, connect_timeout: 30 });
   const until = performance.now() + 4_000;
@@ -58,7 +58,7 @@ t.test('every query settles while all sessions are ended, again and again; then 
   );
 });
 
-t.test('what takes too long is cancelled, on a pool of one too', async t => {
+t.test('a query that takes too long is cancelled, also in a pool of one connection', async t => {
   const { sql, pool } = await prepared({ max: 1, patienceMs: 300 });
   t.equal(await outcome(pool`select pg_sleep(60)`), '57014');
   t.match(await outcome(pool.within(10_000)`select pg_sleep(0.5), 1 as n`), [{ n: 1 }], 'with more patience it is not');
@@ -67,7 +67,7 @@ t.test('what takes too long is cancelled, on a pool of one too', async t => {
   t.equal(running.length, 0, 'nothing runs on');
 });
 
-t.test('a session that does not answer at all is given up, and the next query has another', async t => {
+t.test('a session that does not answer is abandoned, and the next query gets another one', async t => {
   let closes = 0;
   const { pool } = await prepared({ max: 1, patienceMs: 200, onclose: () => closes++ });
   const [row] = await pool`select pg_backend_pid() as pid`;
@@ -84,7 +84,7 @@ t.test('a session that does not answer at all is given up, and the next query ha
   goOn();
 });
 
-t.test('wherever an error lands in a result, the next one is whole', async t => {
+t.test('after an error anywhere within a result, the next result is complete', async t => {
   // The driver alone gives the next query's rows at shifted places: length 22, the first undefined.
   const { sql, pool } = await prepared({ max: 1, patienceMs: 10_000 });
   await sql`create table waits (id int)`;
@@ -126,7 +126,7 @@ t.test('wherever an error lands in a result, the next one is whole', async t => 
   }
 });
 
-t.test('no session gets another query after a cancel, nor while it runs one', async t => {
+t.test('a session gets no query while it runs one, nor after a cancel', async t => {
   const { pool } = await prepared({ max: 2, patienceMs: 300 });
   const pidOf = async () => Number((await pool`select pg_backend_pid() as pid`)[0]!.pid);
   const before = new Set(await Promise.all(Array.from({ length: 6 }, pidOf)));
@@ -147,7 +147,7 @@ t.test('no session gets another query after a cancel, nor while it runs one', as
   );
 });
 
-t.test('a prepared statement that is gone is no failure, whatever its parameters were', async t => {
+t.test('a query whose prepared statement is gone is repeated, whatever its parameters', async t => {
   let told = 0;
   const { pool } = await prepared({ max: 1, onpooler: () => told++ });
   const ask = () => pool`
@@ -166,7 +166,7 @@ t.test('a prepared statement that is gone is no failure, whatever its parameters
   t.equal(told, 1);
 });
 
-t.test('short timeouts of the login or the database do not end our sessions', async t => {
+t.test('short timeouts set for the login or the database do not end our sessions', async t => {
   const place = await database('empty');
   const [{ newest }] =
     (await place.sql`select current_setting('server_version_num')::int >= 170000 as newest`) as never as [

@@ -59,7 +59,7 @@ const attempts = async (sql: Sql) =>
   (await sql`select from collecta.webhook_deliveries where outcome = 'delivered'`).length;
 
 for (const mode of ['session', 'transaction', 'statement'])
-  t.test(`pgbouncer, ${mode} pooling, and no other setting: everything is delivered and recorded once`, async t => {
+  t.test(`pgbouncer, ${mode} pooling, default settings: everything is delivered and recorded once`, async t => {
     const { sql, url } = await database();
     await sql`create table t (id int primary key)`;
     await sql`select collecta.attach_module('t', 't')`;

@@ -122,7 +122,7 @@ const cases: [what: string, url: string, outcome: string][] = [
   ['server without TLS: verify-full', url('localhost', `sslmode=verify-full&${ca}`, plain.server.port), 'refused'],
 ];
 
-t.test('sslmode means what it means to libpq, to both drivers', async t => {
+t.test('both drivers treat sslmode as libpq does', async t => {
   for (const [what, target, outcome] of cases) {
     const { why, ...found } = await probe(target);
     t.strictSame(found, { postgres: outcome, pg: outcome }, `${what}: ${outcome} ${why}`);
@@ -130,7 +130,7 @@ t.test('sslmode means what it means to libpq, to both drivers', async t => {
   }
 });
 
-t.test('the same on Deno', async t => {
+t.test('both drivers treat sslmode as libpq does on Deno too', async t => {
   const output = execFileSync(
     'npx',
     [

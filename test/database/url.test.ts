@@ -87,7 +87,7 @@ const question = `select concat_ws('|', current_user, current_database(), curren
   case when inet_server_addr() is null then 'socket' else 'tcp' end,
   nullif(nullif(current_setting('application_name'), 'psql'), 'collecta-webhooks'))`;
 
-t.test('a connection string means to us what it means to psql', async t => {
+t.test('a connection string means the same here as in psql', async t => {
   for (const [what, text, env] of cases) {
     let expected = 'refused';
     try {
@@ -108,7 +108,7 @@ t.test('a connection string means to us what it means to psql', async t => {
   }
 });
 
-t.test('what libpq knows and we do not is refused by its name', async t => {
+t.test('a libpq parameter that is not supported is refused by name', async t => {
   for (const [text, env, named] of [
     ['postgres://h/d?hostaddr=10.0.0.1', {}, 'hostaddr'],
     ['host=h require_auth=scram-sha-256', {}, 'require_auth'],

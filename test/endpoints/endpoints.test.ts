@@ -31,7 +31,7 @@ const queue = async (sql: Sql, id: string) => [
     where endpoint_id = ${id} order by change_id, position, delivery_id`),
 ];
 
-t.test('what an endpoint cannot have is refused, each with its hint', async t => {
+t.test('invalid endpoint options are refused, each with a hint', async t => {
   const { sql } = await prepared();
   const good = [
     'https://example.com',
@@ -161,7 +161,7 @@ t.test('what an endpoint cannot have is refused, each with its hint', async t =>
     await refuses(t, sql`select collecta.rotate_secret(${id}, ${overlap}::interval)`, 'CW016', `overlap ${overlap}`);
 });
 
-t.test('create_endpoint: id, secret, name', async t => {
+t.test('create_endpoint returns the id and the secret, and names are unique', async t => {
   const { sql } = await prepared();
   const [made] = await sql`select * from collecta.create_endpoint('https://example.com/a', '{record_created}')`;
   t.strictSame(Object.keys(made!), ['endpoint_id', 'secret']);
@@ -189,7 +189,7 @@ t.test('create_endpoint: id, secret, name', async t => {
   t.not(fourth!.endpoint_id, first!.endpoint_id, 'ids are never used again');
 });
 
-t.test('update_endpoint changes what is given and leaves what is null', async t => {
+t.test('update_endpoint changes the given options and leaves those that are null', async t => {
   const { sql } = await prepared();
   const id = await subscribe(sql, ['record_created'], {
     modules: ['t'],
@@ -216,7 +216,7 @@ t.test('update_endpoint changes what is given and leaves what is null', async t 
   t.strictSame(brief(await route(sql)), ['deleted 1']);
 });
 
-t.test('rotate_secret', async t => {
+t.test('rotate_secret keeps the old secret valid for the overlap', async t => {
   const { sql } = await prepared();
   const [made] = await sql`select * from collecta.create_endpoint('https://example.com/a', '{record_created}')`;
   const id = made!.endpoint_id;
@@ -235,7 +235,7 @@ t.test('rotate_secret', async t => {
   t.strictSame(await secrets(), [leaked], 'no overlap after a leak');
 });
 
-t.test('pause, resume, delete', async t => {
+t.test('an endpoint can be paused, resumed and deleted', async t => {
   const { sql } = await prepared();
   const id = await create(sql, {});
   await sql`select collecta.pause_endpoint(${id}, 'maintenance')`;
@@ -273,7 +273,7 @@ t.test('pause, resume, delete', async t => {
   await refuses(t, sql`select collecta.replay_delivery(${delivery})`, 'CW010', 'a replay to a deleted endpoint');
 });
 
-t.test('replay_delivery', async t => {
+t.test('replay_delivery sends an event again', async t => {
   const { sql } = await prepared();
   const id = await create(sql, {});
   await sql`insert into t values (1)`;
@@ -315,7 +315,7 @@ t.test('replay_delivery', async t => {
   );
 });
 
-t.test('send_test_event', async t => {
+t.test('send_test_event sends an event to one endpoint', async t => {
   const { sql } = await prepared();
   const id = await create(sql, {});
   const other = await create(sql, {});
@@ -330,7 +330,7 @@ t.test('send_test_event', async t => {
   );
 });
 
-t.test('new_id', async t => {
+t.test('new_id returns unique ids that sort by time', async t => {
   const { sql } = await prepared();
   const ids = (await sql`select collecta.new_id('rec') as id from generate_series(1, 1000)`).map(
     ({ id }) => id as string,
@@ -343,7 +343,7 @@ t.test('new_id', async t => {
   t.ok(later!.id > ids[0]!, 'and sorts by time');
 });
 
-t.test('maintain: partitions ahead, retention, failing endpoints', async t => {
+t.test('maintain creates partitions, applies the retention and pauses failing endpoints', async t => {
   const { sql, url } = await prepared();
   const id = await create(sql, {});
   const maintain = async () =>
@@ -416,7 +416,7 @@ t.test('maintain: partitions ahead, retention, failing endpoints', async t => {
   await one`rollback`;
 });
 
-t.test('old module versions and muted changes go, with what nobody needs', async t => {
+t.test('maintain deletes old module versions and muted changes that nobody needs', async t => {
   const { sql } = await prepared();
   await create(sql, {});
   await sql`insert into t values (1)`;
@@ -435,7 +435,7 @@ t.test('old module versions and muted changes go, with what nobody needs', async
   );
 });
 
-t.test('settings that would break a promise are refused', async t => {
+t.test('settings outside their limits are refused', async t => {
   const { sql } = await prepared();
   for (const change of [
     "lease = '30 s'",
@@ -448,7 +448,7 @@ t.test('settings that would break a promise are refused', async t => {
   t.equal((await refusal(sql`insert into collecta.settings (singleton) values (false)`))?.code, '23514', 'one row');
 });
 
-t.test('history needs no join', async t => {
+t.test('webhook_deliveries shows an attempt with all its details', async t => {
   const { sql } = await prepared();
   const id = await subscribe(sql, allEvents);
   await sql`insert into t values (1, 1)`;

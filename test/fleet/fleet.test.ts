@@ -23,7 +23,7 @@ async function prepared(path: string, options = {}) {
 const received = (path: string, count: number) =>
   until(`${path} has ${count}`, () => receiver.to(path).length >= count, 30_000);
 
-t.test('many databases in one process: delivered, one down disturbs none, added and removed by SIGHUP', async t => {
+t.test('one process serves many databases; one may be down, and SIGHUP adds and removes them', async t => {
   const [a, b, c] = [await prepared('/a'), await prepared('/b'), await prepared('/c')];
   const empty = await database('empty');
   const down = `postgres://postgres@127.0.0.1:${await freePort()}/nowhere`;
@@ -79,7 +79,7 @@ t.test('many databases in one process: delivered, one down disturbs none, added 
 });
 
 for (const runtime of runtimes)
-  t.test(`${runtime}: the port has a console and figures for each database, and POST /NAME/wake`, async t => {
+  t.test(`${runtime}: the port serves a console, metrics and POST /NAME/wake for each database`, async t => {
     const [a, b] = [await prepared(`/port-a-${runtime}`), await prepared(`/port-b-${runtime}`)];
     await a.sql.unsafe(`select collecta.pause_endpoint('${a.endpoint.id}')`);
     await a.write(3);
@@ -149,43 +149,40 @@ for (const runtime of runtimes)
   });
 
 for (const runtime of runtimes)
-  t.test(
-    `${runtime}: idle, a database has three sessions at most; a server that comes back is served again`,
-    async t => {
-      const [a, b] = [await prepared(`/idle-a-${runtime}`), await prepared(`/idle-b-${runtime}`)];
-      list({ a: a.url, b: b.url });
-      const runner = await startRunner('', {
-        command: 'run',
-        runtime,
-        env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0' },
-      });
-      await Promise.all([a.write(), b.write()]);
-      await received(a.path, 1);
-      const sessions = async () => {
-        const rows = await a.sql`
+  t.test(`${runtime}: an idle database has at most three sessions; a server that returns is served`, async t => {
+    const [a, b] = [await prepared(`/idle-a-${runtime}`), await prepared(`/idle-b-${runtime}`)];
+    list({ a: a.url, b: b.url });
+    const runner = await startRunner('', {
+      command: 'run',
+      runtime,
+      env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0' },
+    });
+    await Promise.all([a.write(), b.write()]);
+    await received(a.path, 1);
+    const sessions = async () => {
+      const rows = await a.sql`
       select datname, count(*)::int as sessions from pg_stat_activity
       where application_name like 'collecta-webhooks%' and datname in (${a.name}, ${b.name}) group by datname`;
-        return rows.map(row => row.sessions as number);
-      };
-      await until('three sessions each', async () => (await sessions()).every(count => count <= 3), 30_000, 200);
-      for (let looks = 0; looks < 10; looks++) {
-        const counts = await sessions();
-        t.ok(counts.length === 2 && counts.every(count => count <= 3), `sessions: ${counts}`);
-        await pause(200);
-      }
-      await server.restart('fast', 500);
-      await until('b answers again', () =>
-        b.write().then(
-          () => true,
-          () => false,
-        ),
-      );
-      await received(b.path, 2);
-      t.equal((await runner.stop()).status, 0);
-    },
-  );
+      return rows.map(row => row.sessions as number);
+    };
+    await until('three sessions each', async () => (await sessions()).every(count => count <= 3), 30_000, 200);
+    for (let looks = 0; looks < 10; looks++) {
+      const counts = await sessions();
+      t.ok(counts.length === 2 && counts.every(count => count <= 3), `sessions: ${counts}`);
+      await pause(200);
+    }
+    await server.restart('fast', 500);
+    await until('b answers again', () =>
+      b.write().then(
+        () => true,
+        () => false,
+      ),
+    );
+    await received(b.path, 2);
+    t.equal((await runner.stop()).status, 0);
+  });
 
-t.test('inbound: the path names the database, or the host', async t => {
+t.test('inbound: the path or the host name selects the database', async t => {
   const [a, b] = [await prepared('/in-a'), await prepared('/in-b')];
   const create = async ({ sql }: typeof a) => {
     const [made] = await sql`
@@ -230,7 +227,7 @@ t.test('inbound: the path names the database, or the host', async t => {
 });
 
 for (const runtime of runtimes)
-  t.test(`${runtime}: one database’s long queue to slow receivers leaves the others their turns`, async t => {
+  t.test(`${runtime}: a long queue to slow receivers in one database does not delay the others`, async t => {
     const long = await prepared(`/long-${runtime}`, { answers: Array(4000).fill({ delayMs: 200 }) });
     const short = await prepared(`/short-${runtime}`);
     list({ long: long.url, short: short.url });

@@ -111,51 +111,48 @@ async function plantTraps(target: Database) {
   };
 }
 
-t.test(
-  'functions and operators planted in public are never called by an install, by a command, or by a runner',
-  async t => {
-    for (const way of ['migrate', 'psql'] as const) {
-      const target = await database('empty');
-      const check = await plantTraps(target);
-      if (way === 'migrate') await cli(['migrate'], target.url);
-      else await psql(target.url);
-      await check(way);
-      if (way === 'psql') continue;
-      await migrate(target.url);
-      await check('migrate again');
-      const sql = connect(target.url, { max: 1 });
-      await sql`create table public.orders (id int primary key, status text, tenant text)`;
-      await sql`select collecta.attach_module('public.orders', 'orders', 'status')`;
-      const [endpoint] = await sql`
+t.test('functions and operators planted in public are never called by install, commands or runner', async t => {
+  for (const way of ['migrate', 'psql'] as const) {
+    const target = await database('empty');
+    const check = await plantTraps(target);
+    if (way === 'migrate') await cli(['migrate'], target.url);
+    else await psql(target.url);
+    await check(way);
+    if (way === 'psql') continue;
+    await migrate(target.url);
+    await check('migrate again');
+    const sql = connect(target.url, { max: 1 });
+    await sql`create table public.orders (id int primary key, status text, tenant text)`;
+    await sql`select collecta.attach_module('public.orders', 'orders', 'status')`;
+    const [endpoint] = await sql`
       select * from collecta.create_endpoint(${`http://127.0.0.1:${await freePort()}/`},
         '{record_created,record_updated,record_deleted}')`;
-      await sql`select * from collecta.create_inbound_endpoint('orders',
+    await sql`select * from collecta.create_inbound_endpoint('orders',
         '{"id": {"path": "$.id"}, "$.status": "status"}', '{id}')`;
-      await sql`insert into public.orders values (1, 'open', 'a'), (2, 'open', 'b')`;
-      await sql`update public.orders set status = 'done'`;
-      await sql`select * from collecta.health`;
-      await sql`select * from collecta.webhook_deliveries`;
-      await check('everyday SQL');
+    await sql`insert into public.orders values (1, 'open', 'a'), (2, 'open', 'b')`;
+    await sql`update public.orders set status = 'done'`;
+    await sql`select * from collecta.health`;
+    await sql`select * from collecta.webhook_deliveries`;
+    await check('everyday SQL');
 
-      await runFor(target);
-      await check('run');
-      for (const args of [
-        ['migrate', '--check'],
-        ['doctor'],
-        ['seal'],
-        ['create-endpoint', 'https://example.com/', '--events', 'record_created'],
-        ['rotate-secret', endpoint!.endpoint_id as string],
-      ]) {
-        const env = args[0] === 'seal' ? { COLLECTA_SECRET_KEY: Buffer.alloc(32, 7).toString('base64') } : {};
-        await cli(args, target.url, env).catch(error => t.notMatch(String(error.stderr), 'sprung', args.join(' ')));
-        await check(args.join(' '));
-      }
-      await uninstallCommand(target.url, false, () => {});
-      await uninstallCommand(target.url, true, () => {});
-      await check('uninstall');
+    await runFor(target);
+    await check('run');
+    for (const args of [
+      ['migrate', '--check'],
+      ['doctor'],
+      ['seal'],
+      ['create-endpoint', 'https://example.com/', '--events', 'record_created'],
+      ['rotate-secret', endpoint!.endpoint_id as string],
+    ]) {
+      const env = args[0] === 'seal' ? { COLLECTA_SECRET_KEY: Buffer.alloc(32, 7).toString('base64') } : {};
+      await cli(args, target.url, env).catch(error => t.notMatch(String(error.stderr), 'sprung', args.join(' ')));
+      await check(args.join(' '));
     }
-  },
-);
+    await uninstallCommand(target.url, false, () => {});
+    await uninstallCommand(target.url, true, () => {});
+    await check('uninstall');
+  }
+});
 
 /**
  * A runner with inbound and operations, a scrape of its metrics, and a tail, until what is queued has been attempted.
@@ -178,7 +175,7 @@ async function runFor(target: Database) {
   t.notMatch(runner.output() + following.output(), 'sprung');
 }
 
-t.test('a pooler that refuses startup parameters is worked with, where nobody else can create functions', async t => {
+t.test('a pooler that refuses startup parameters works where nobody else can create functions', async t => {
   const target = await database('empty');
   await target.sql`revoke create on schema public from public`; // as it is from PostgreSQL 15 on
   const refused: string[] = [];
@@ -237,61 +234,58 @@ t.test('a pooler that refuses startup parameters is worked with, where nobody el
   t.match(await cli(['doctor'], url).catch(error => error), { stdout: /collecta is up to date/ }, 'mended as it said');
 });
 
-t.test(
-  'a schema that somebody else owns, or that holds what is not ours, is refused with its name, by both ways',
-  async t => {
-    const refuses = async (target: Database, found: RegExp) => {
-      await t.rejects(migrate(target.url), { code: 'CW041', message: found });
-      t.match(String(await psql(target.url).catch(error => error.stderr)), found);
-    };
-    const mine = await database('empty');
-    await mine.sql.unsafe(`
+t.test('a schema that is foreign or holds foreign objects is refused by name, by CLI and psql', async t => {
+  const refuses = async (target: Database, found: RegExp) => {
+    await t.rejects(migrate(target.url), { code: 'CW041', message: found });
+    t.match(String(await psql(target.url).catch(error => error.stderr)), found);
+  };
+  const mine = await database('empty');
+  await mine.sql.unsafe(`
     create schema collecta authorization mallory;
     create table collecta.migrations (filename text primary key, hash text, previous_hash text,
       applied_at timestamptz default now());
     create function collecta.let_capture_read(oid) returns void language sql as 'select';
     alter table collecta.migrations owner to mallory; alter function collecta.let_capture_read owner to mallory`);
-    await refuses(mine, /the schema collecta belongs to mallory/);
+  await refuses(mine, /the schema collecta belongs to mallory/);
 
-    const holds = await database('empty');
-    await holds.sql.unsafe(
-      `create schema collecta; create function collecta.let_capture_read(oid) returns void language sql as 'select'`,
-    );
-    await refuses(holds, /the schema collecta holds what is not of this install/);
-    await holds.sql`drop function collecta.let_capture_read(oid)`;
-    await migrate(holds.url);
+  const holds = await database('empty');
+  await holds.sql.unsafe(
+    `create schema collecta; create function collecta.let_capture_read(oid) returns void language sql as 'select'`,
+  );
+  await refuses(holds, /the schema collecta holds what is not of this install/);
+  await holds.sql`drop function collecta.let_capture_read(oid)`;
+  await migrate(holds.url);
 
-    // By default privileges mallory may create in every schema that the installer makes; at the end of the install, no
-    // more.
-    const created = await database('empty');
-    await created.sql.unsafe('alter default privileges grant all on schemas to mallory');
-    await migrate(created.url);
-    await t.rejects(
-      asMallory(created).unsafe(`create function collecta.let_capture_read(oid) returns void language sql as 'select'`),
-      { code: '42501' },
-    );
-    await created.sql.unsafe(`
+  // By default privileges mallory may create in every schema that the installer makes; at the end of the install, no
+  // more.
+  const created = await database('empty');
+  await created.sql.unsafe('alter default privileges grant all on schemas to mallory');
+  await migrate(created.url);
+  await t.rejects(
+    asMallory(created).unsafe(`create function collecta.let_capture_read(oid) returns void language sql as 'select'`),
+    { code: '42501' },
+  );
+  await created.sql.unsafe(`
     grant usage, create on schema collecta to mallory; set role mallory;
     create function collecta.let_capture_read(oid) returns void language sql as 'select'; reset role`);
-    t.match(await created.sql`select problem from collecta.health order by 1`, [
-      { problem: 'objects have the wrong owner' },
-      { problem: 'privileges are not as designed' },
-    ]);
-    await refuses(created, /the schema collecta holds what is not of this install/);
-    await created.sql`drop function collecta.let_capture_read(oid)`;
-    await migrate(created.url);
-    t.strictSame([...(await created.sql`select * from collecta.health`)], []);
+  t.match(await created.sql`select problem from collecta.health order by 1`, [
+    { problem: 'objects have the wrong owner' },
+    { problem: 'privileges are not as designed' },
+  ]);
+  await refuses(created, /the schema collecta holds what is not of this install/);
+  await created.sql`drop function collecta.let_capture_read(oid)`;
+  await migrate(created.url);
+  t.strictSame([...(await created.sql`select * from collecta.health`)], []);
 
-    for (const schema of ['collecta_modules', 'collecta_rows']) {
-      const other = await database('empty');
-      await other.sql.unsafe(`create schema ${schema} authorization mallory`);
-      await refuses(other, new RegExp(`the schema ${schema} belongs to mallory`));
-    }
-  },
-);
+  for (const schema of ['collecta_modules', 'collecta_rows']) {
+    const other = await database('empty');
+    await other.sql.unsafe(`create schema ${schema} authorization mallory`);
+    await refuses(other, new RegExp(`the schema ${schema} belongs to mallory`));
+  }
+});
 
 for (const installer of ['superuser', 'installer without CREATEROLE'] as const)
-  t.test(`default privileges and later grants give nobody anything; ${installer}`, async t => {
+  t.test(`default privileges and later grants give nobody access; ${installer}`, async t => {
     const alone = await useServer();
     const target = await alone.database('empty');
     await alone.admin.unsafe(`
@@ -373,7 +367,7 @@ for (const installer of ['superuser', 'installer without CREATEROLE'] as const)
     );
   });
 
-t.test('roles of its own for each database: the login of one cannot claim in another', async t => {
+t.test('with separate roles for each database, the login of one cannot claim in another', async t => {
   const cluster = await useServer();
   const [shop, erp] = [await cluster.database('empty'), await cluster.database('empty')];
   await migrate(shop.url, { rolePrefix: 'shop_' });
@@ -407,21 +401,18 @@ t.test('roles of its own for each database: the login of one cannot claim in ano
   t.equal((await cluster.admin`select from pg_roles where rolname in ('shop_owner', 'shop_capture')`).length, 0);
 });
 
-t.test(
-  'the same roles for two databases: health names the logins that can claim in both, and the hint ends it',
-  async t => {
-    const cluster = await useServer();
-    const [one, two] = [await cluster.database('empty'), await cluster.database('empty')];
-    for (const { url } of [one, two]) await migrate(url);
-    await cluster.admin.unsafe(`create role runner_one login password 'x' in role collecta_dispatcher`);
-    const rows =
-      await one.sql`select subject, hint from collecta.health where problem = 'a login can claim for two databases'`;
-    t.match(rows, [{ subject: 'runner_one' }]);
-    await two.sql.unsafe(rows[0]!.hint.replaceAll(one.name, two.name));
-    for (const { sql } of [one, two])
-      t.strictSame(
-        [...(await sql`select * from collecta.health where problem = 'a login can claim for two databases'`)],
-        [],
-      );
-  },
-);
+t.test('with shared roles, health names the logins that can claim in both; its hint prevents it', async t => {
+  const cluster = await useServer();
+  const [one, two] = [await cluster.database('empty'), await cluster.database('empty')];
+  for (const { url } of [one, two]) await migrate(url);
+  await cluster.admin.unsafe(`create role runner_one login password 'x' in role collecta_dispatcher`);
+  const rows =
+    await one.sql`select subject, hint from collecta.health where problem = 'a login can claim for two databases'`;
+  t.match(rows, [{ subject: 'runner_one' }]);
+  await two.sql.unsafe(rows[0]!.hint.replaceAll(one.name, two.name));
+  for (const { sql } of [one, two])
+    t.strictSame(
+      [...(await sql`select * from collecta.health where problem = 'a login can claim for two databases'`)],
+      [],
+    );
+});

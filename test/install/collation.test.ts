@@ -138,7 +138,7 @@ function carelessUses(source: string): string[] {
   return found;
 }
 
-t.test('what finds a dependency finds it', async t => {
+t.test('the search for collation dependencies finds known ones', async t => {
   const { sql } = await database('empty');
   const functions = await functionNames(sql);
   await sql`create table words (word text, safe text collate "C")`;
@@ -173,7 +173,7 @@ t.test('what finds a dependency finds it', async t => {
   t.equal(carelessUses(`select lower(a collate "C"), x ~* 'b' collate "C", y ~ '[[:space:]]' collate "C"`).length, 0);
 });
 
-t.test('text columns, views, constraints, indexes and defaults', async t => {
+t.test('no text column, view, constraint, index or default depends on the default collation', async t => {
   const { sql } = await database();
   const functions = await functionNames(sql);
   t.strictSame(
@@ -202,14 +202,14 @@ t.test('text columns, views, constraints, indexes and defaults', async t => {
   for (const { what, tree } of stored) t.strictSame(dependencies(tree, functions), [], what);
 });
 
-t.test('functions, as they are written', async t => {
+t.test('no function’s source depends on the default collation', async t => {
   const { sql } = await database();
   const functions = await sql`select proname, prosrc from pg_proc where pronamespace = 'collecta'::regnamespace`;
   t.ok(functions.length > 60);
   for (const { proname, prosrc } of functions) t.strictSame(carelessUses(prosrc), [], proname);
 });
 
-t.test('every statement of a round trip, as PostgreSQL understands it', async t => {
+t.test('no statement of a round trip, as PostgreSQL parses it, depends on the default collation', async t => {
   const place = await database();
   const functions = await functionNames(place.sql);
   await admin.unsafe(`alter database ${place.name} set debug_print_parse = on`);

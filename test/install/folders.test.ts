@@ -20,7 +20,7 @@ for (const file of files)
   ))
     homes.set(name as string, { file, folder: folderOf(file) });
 
-t.test('a function lies in the folder that says who may call it', async t => {
+t.test('the folder of a function’s file says who may call it', async t => {
   const { sql } = await database();
   const functions = await sql<{ name: string; grantees: string[] }[]>`
     select p.proname as name,
@@ -56,7 +56,7 @@ t.test('a function lies in the folder that says who may call it', async t => {
   }
 });
 
-t.test('what lies on top is public: a table, a view, or a function that the README tells of', t => {
+t.test('files on top of a topic are public: tables, views, and functions that the README documents', t => {
   const readme = readFileSync('README.md', 'utf8');
   for (const [name, { file, folder }] of homes)
     if (folder === 'top' && file.endsWith(`/${name}.sql`))

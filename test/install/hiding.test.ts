@@ -12,7 +12,7 @@ const roles = ['collecta_reader', 'collecta_operator'];
 await database(); // makes the roles
 for (const role of roles) await admin.unsafe(`create role only_${role} login password 'x' in role ${role}`);
 
-t.test('what a row held is nowhere to be read by whom row security applies to', async t => {
+t.test('roles subject to row security can read the row’s values nowhere', async t => {
   const place = await database();
   const { name, sql } = place;
   const make = (table: string, word: string) =>
@@ -176,7 +176,7 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
   t.ok(whereIs(await allThatIsRead(session, ids), markers).includes('collecta.events.body'), 'shown on demand');
 });
 
-t.test('row security of a table counts whenever it came, and that of a partition', async t => {
+t.test('row security counts whenever it was enabled, and also on a partition', async t => {
   const { name, sql } = await database();
   await sql.unsafe(`
     create table late (id int primary key);
@@ -210,7 +210,7 @@ t.test('row security of a table counts whenever it came, and that of a partition
   t.equal((await sql`select from collecta.events`).length, 3);
 });
 
-t.test('where the views do not belong to their role, they show nothing to whom row security applies', async t => {
+t.test('views with a wrong owner show nothing to roles subject to row security', async t => {
   const { name, sql } = await database();
   await sql.unsafe(`
     create table secured (id int primary key);
@@ -234,7 +234,7 @@ t.test('where the views do not belong to their role, they show nothing to whom r
   t.equal(await seen(), 0);
 });
 
-t.test('credentials that a receiver echoes are masked, and tail prints no control character', async t => {
+t.test('credentials that a receiver echoes are masked, and tail prints no control characters', async t => {
   const { url, sql } = await database();
   const receiver = await startReceiver();
   await sql.unsafe(`create table orders (id text primary key); select collecta.attach_module('orders', 'orders')`);

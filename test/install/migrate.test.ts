@@ -107,7 +107,7 @@ async function refusal(promise: Promise<unknown>): Promise<MigrationError> {
   return error;
 }
 
-t.test('installs once; a second run applies nothing', async t => {
+t.test('migrate installs once, and a second run applies nothing', async t => {
   const { url, sql } = await database('empty');
   t.strictSame(await status(url), { state: 'not installed', pending: filenames });
   t.strictSame(await migrate(url), { applied: filenames, already: [] });
@@ -121,7 +121,7 @@ t.test('installs once; a second run applies nothing', async t => {
   );
 });
 
-t.test('from several places at once, by both ways, every migration is applied once', async t => {
+t.test('simultaneous installs by CLI and psql apply every migration once', async t => {
   const { url, sql } = await database('empty');
   const runs = await Promise.all([migrate(url), migrate(url), migrate(url), psql(url), psql(url)]);
   const applied = runs.flatMap(each =>
@@ -134,7 +134,7 @@ t.test('from several places at once, by both ways, every migration is applied on
   );
 });
 
-t.test('psql and the CLI leave the same schema and ledger, beside another graphile-migrate chain', async t => {
+t.test('psql and CLI give the same schema and ledger, beside another graphile-migrate chain', async t => {
   const host = sqlFolder('create table public.host_table (id int primary key);');
   const [byCli, byPsql] = [await database('empty'), await database('empty')];
   const hostMigrate = (url: string) =>
@@ -163,7 +163,7 @@ t.test('psql and the CLI leave the same schema and ledger, beside another graphi
   }
 });
 
-t.test('each way continues from the other', async t => {
+t.test('psql and CLI each continue an install that the other began', async t => {
   const steps = [
     'create table collecta.one (a int);',
     'alter table collecta.one add b text; create function collecta.two() returns int language sql return 2;',
@@ -188,7 +188,7 @@ t.test('each way continues from the other', async t => {
   t.equal((await status(cliFirst.url, first.url)).state, 'up to date', 'an older runner goes on beside a newer schema');
 });
 
-t.test('a changed file, a broken chain and a missing header are refused before anything is done', async t => {
+t.test('a changed file, broken chain or missing header is refused before anything is applied', async t => {
   const { url, sql } = await database('empty');
   const change = (edit: (path: string) => void) => {
     const folder = sqlFolder('select 1;', 'select 2;', 'select 3;');
@@ -213,7 +213,7 @@ t.test('a changed file, a broken chain and a missing header are refused before a
   t.strictSame([...(await sql`select to_regnamespace('collecta') as schema`)], [{ schema: null }]);
 });
 
-t.test('a ledger that the files do not continue is refused, by both ways', async t => {
+t.test('a ledger that the files do not continue is refused by CLI and psql', async t => {
   const { url, sql } = await database('empty');
   const old = sqlFolder('select 1;', 'select 2;');
   const rewritten = sqlFolder('select 1;', 'select 22;');
@@ -235,7 +235,7 @@ t.test('a ledger that the files do not continue is refused, by both ways', async
   });
 });
 
-t.test('a migration that fails leaves nothing of itself, and the next run goes on there', async t => {
+t.test('a failed migration leaves nothing behind, and the next run continues with it', async t => {
   const good = ['create table collecta.one ();', 'create table collecta.two ();'];
   const bad = sqlFolder(good[0] as string, `${good[1]} select 1 / 0;`);
   await writePsql(bad.path);
@@ -255,45 +255,42 @@ t.test('a migration that fails leaves nothing of itself, and the next run goes o
   t.strictSame(dumps[0], dumps[1]);
 });
 
-t.test(
-  'a lock that a transaction holds is not queued for: writers pass, and the migration comes through later',
-  async t => {
-    const { url, sql } = await database('empty');
-    await sql`create table public.busy (id int)`;
-    const folder = sqlFolder('reset role; alter table public.busy add column more int;');
-    const waits: string[] = [];
-    const { open: release, opened: released } = gate();
-    const holder = sql.begin(async tx => {
-      await tx`insert into public.busy values (1)`;
-      await released;
-    });
-    await sql`select 1`;
-    const migration = migrate(url, {
-      folder: folder.url,
-      lockTimeoutMs: 50,
-      onWait: async reason => {
-        waits.push(reason);
-        await sql`insert into public.busy values (2)`;
-        release();
-      },
-    });
-    t.strictSame(await migration, { applied: ['000001-step.sql'], already: [] });
-    await holder;
-    t.match(waits[0], 'a transaction holds a lock');
-    t.equal((await sql`select from public.busy`).length, waits.length + 1);
-    await sql`alter table public.busy drop column more`;
-    const again = sqlFolder(
-      'reset role; alter table public.busy add column more int;',
-      'reset role; alter table public.busy add column most int;',
-    );
-    await sql.begin(async tx => {
-      await tx`lock table public.busy in access share mode`;
-      await t.rejects(migrate(url, { folder: again.url, lockTimeoutMs: 20, lockAttempts: 1 }), { code: '55P03' });
-    });
-  },
-);
+t.test('a migration does not queue for a held lock: writers pass, and it is applied later', async t => {
+  const { url, sql } = await database('empty');
+  await sql`create table public.busy (id int)`;
+  const folder = sqlFolder('reset role; alter table public.busy add column more int;');
+  const waits: string[] = [];
+  const { open: release, opened: released } = gate();
+  const holder = sql.begin(async tx => {
+    await tx`insert into public.busy values (1)`;
+    await released;
+  });
+  await sql`select 1`;
+  const migration = migrate(url, {
+    folder: folder.url,
+    lockTimeoutMs: 50,
+    onWait: async reason => {
+      waits.push(reason);
+      await sql`insert into public.busy values (2)`;
+      release();
+    },
+  });
+  t.strictSame(await migration, { applied: ['000001-step.sql'], already: [] });
+  await holder;
+  t.match(waits[0], 'a transaction holds a lock');
+  t.equal((await sql`select from public.busy`).length, waits.length + 1);
+  await sql`alter table public.busy drop column more`;
+  const again = sqlFolder(
+    'reset role; alter table public.busy add column more int;',
+    'reset role; alter table public.busy add column most int;',
+  );
+  await sql.begin(async tx => {
+    await tx`lock table public.busy in access share mode`;
+    await t.rejects(migrate(url, { folder: again.url, lockTimeoutMs: 20, lockAttempts: 1 }), { code: '55P03' });
+  });
+});
 
-t.test('an installer that is no superuser, with CREATE on the database only', async t => {
+t.test('an installer without superuser can install with CREATE on the database', async t => {
   const { name, sql } = await database('empty');
   await admin.unsafe(`create role ${name}_installer login password 'x'`);
   await admin.unsafe(`grant create on database ${name} to ${name}_installer`);
@@ -310,7 +307,7 @@ t.test('an installer that is no superuser, with CREATE on the database only', as
   for (const notice of notices) t.match(notice, /^collecta/);
 });
 
-t.test('sql/install.psql lists what sql/committed holds, and the check notices when it does not', async t => {
+t.test('sql/install.psql lists all of sql/committed, and a check notices when it does not', async t => {
   await writePsql('--check');
   const folder = sqlFolder('select 1;');
   await writePsql(folder.path);
@@ -319,7 +316,7 @@ t.test('sql/install.psql lists what sql/committed holds, and the check notices w
   t.match(await failure(writePsql('--check', folder.path)), { stderr: /stale/ });
 });
 
-t.test('every definition in sql/fixtures is committed as it stands, or in the migration being written', async t => {
+t.test('every definition in sql/fixtures is committed, or is in the migration being written', async t => {
   const current = readdirSync('sql/current')
     .map(name => readFileSync(join('sql/current', name), 'utf8'))
     .join('\n')
@@ -341,7 +338,7 @@ t.test('every definition in sql/fixtures is committed as it stands, or in the mi
   }
 });
 
-t.test('a runner waits for the database and for the install, and says so', async t => {
+t.test('a runner waits for the database and for the install, and logs it', async t => {
   const lines: string[] = [];
   const log = createLog('info', line => lines.push(line));
   const controller = new AbortController();
@@ -371,7 +368,7 @@ t.test('a runner waits for the database and for the install, and says so', async
   await installing;
 });
 
-t.test('uninstall says what would go, then takes it out and leaves the tables', async t => {
+t.test('uninstall lists what it would remove, then removes it and leaves the tables', async t => {
   const { url, sql } = await database('empty');
   const lines: string[] = [];
   const say = (line: string) => lines.push(line);
@@ -425,7 +422,7 @@ t.test('uninstall says what would go, then takes it out and leaves the tables', 
   t.equal((await migrate(url)).applied.length, filenames.length, 'and it can be installed again');
 });
 
-t.test('roles that another database of the cluster uses stay', async t => {
+t.test('uninstall keeps roles that another database of the cluster uses', async t => {
   const { url } = await database('empty');
   await migrate(url);
   const other = await database('empty');
@@ -443,7 +440,7 @@ t.test('roles that another database of the cluster uses stay', async t => {
   t.equal((await sql`select from pg_roles where rolname = 'collecta_reader'`).length, 1);
 });
 
-t.test('the last install of a cluster, with an attached table: nothing of it stays', async t => {
+t.test('uninstalling the last install of a cluster leaves nothing behind', async t => {
   const alone = await useServer();
   const { url, sql } = await alone.database('empty');
   await migrate(url);

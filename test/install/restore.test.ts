@@ -86,7 +86,7 @@ for (const [where, start] of Object.entries(targets)) {
     'psql of a plain dump': 'pg_dump -f a.sql "$SOURCE_URL"; psql -X -q "$TARGET_URL" -f a.sql',
   };
   for (const [how, dump] of Object.entries(dumps))
-    t.test(`${where}, without the roles: ${how}`, async t => {
+    t.test(`${where}, without the roles: ${how} is repaired by migrate`, async t => {
       const copy = await target.database('empty');
       for (const { rolname } of await target.admin`select rolname from pg_roles where rolname like 'collecta%'`)
         t.fail(`${rolname} is there already`);
@@ -120,7 +120,7 @@ for (const [where, start] of Object.entries(targets)) {
         await copy.sql.unsafe(`drop owned by ${rolname}; drop role ${rolname}`);
     });
 
-  t.test(`${where}: the recipes of docs/operations.md`, async t => {
+  t.test(`${where}: the recipes in docs/operations.md work`, async t => {
     const [never] = recipes('After a restore');
     const [whole, lean, schema, tables] = recipes('Dump and restore');
     const play = async (recipe: string | undefined, prepare = (_: string) => Promise.resolve()) => {
@@ -182,7 +182,7 @@ for (const [where, start] of Object.entries(targets)) {
     t.equal(await captured(partial.sql), 1);
   });
 
-  t.test(`${where}: a copy of the schema alone says what it is before migrate, and captures into the void`, async t => {
+  t.test(`${where}: a schema-only copy is recognized before migrate, and captures nothing`, async t => {
     const copy = await target.database('empty');
     await shell('pg_dump -s -f s.sql "$SOURCE_URL"; psql -X -q "$TARGET_URL" -f s.sql', {
       SOURCE_URL: from.url,

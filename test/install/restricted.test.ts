@@ -20,7 +20,7 @@ const as = (name: string, database: string) =>
 const recordsOf = async (sql: Sql) =>
   (await sql`select distinct record_id from collecta.webhook_deliveries order by 1`).map(row => row.record_id);
 
-t.test('a restricted login reads nothing of another tenant, whatever it asks', async t => {
+t.test('a restricted login cannot read another tenant’s data by any query', async t => {
   const { name, sql } = await database();
   const tenants = await twoTenants(sql);
   await sql`select collecta.restrict_login('acme_reader', '{acme}')`;
@@ -59,7 +59,7 @@ t.test('a restricted login reads nothing of another tenant, whatever it asks', a
   t.equal((await as('any_operator', name)`select from collecta.waiting_changes`).length, 2);
 });
 
-t.test('a restriction is lifted by nothing that the login can do', async t => {
+t.test('nothing that the login can do lifts its restriction', async t => {
   const { name, sql } = await database();
   await twoTenants(sql);
   await sql`select collecta.restrict_login('acme_reader', '{acme}')`;
@@ -132,7 +132,7 @@ t.test('a restriction is lifted by nothing that the login can do', async t => {
     await login.unsafe(`select count(*) from collecta.${view} where pg_temp.seen(${column})`);
 });
 
-t.test('several restrictions narrow each other, and one is replaced and taken back', async t => {
+t.test('several restrictions combine, and one can be replaced or removed', async t => {
   const { name, sql } = await database();
   await twoTenants(sql);
   const login = as('both_operator', name);
@@ -151,7 +151,7 @@ t.test('several restrictions narrow each other, and one is replaced and taken ba
   t.strictSame(await recordsOf(login), ['acme-1', 'beta-1']);
 });
 
-t.test('a restricted operator acts on its own only', async t => {
+t.test('a restricted operator can act on its own tenant only', async t => {
   const { name, sql } = await database();
   const tenants = await twoTenants(sql);
   await sql`select collecta.restrict_login('acme_operator', '{acme}')`;
@@ -212,7 +212,7 @@ t.test('a restricted operator acts on its own only', async t => {
   t.ok((await record(sql, deliveries)) > 0);
 });
 
-t.test('a restriction that would not hold is refused, and one that holds no longer is reported', async t => {
+t.test('an ineffective restriction is refused, and one that has become ineffective is reported', async t => {
   const { name, sql } = await database();
   await admin.unsafe(`
     create role passes login bypassrls in role collecta_reader;
@@ -256,7 +256,7 @@ t.test('a restriction that would not hold is refused, and one that holds no long
   t.strictSame(await added(), []);
 });
 
-t.test('in a restored copy a restriction holds by the name of its role, and not by its number', async t => {
+t.test('in a restored copy a restriction follows the name of the role, not its oid', async t => {
   const { name, sql } = await database();
   await twoTenants(sql);
   await sql`select collecta.restrict_login('acme_reader', '{acme}')`;

@@ -37,23 +37,21 @@ async function login(name: string, memberOf = ''): Promise<(database: string) =>
 const stranger = 'stranger';
 await login(stranger);
 
-t.test(
-  'every function, table, view and sequence, as every role: what collecta.designed_grants() says, and no more',
-  async t => {
-    const { sql } = await database();
-    await sql.unsafe(`
+t.test('every role may use exactly the objects that collecta.designed_grants() lists', async t => {
+  const { sql } = await database();
+  await sql.unsafe(`
     ${attempt};
     grant temporary on database ${(await sql`select current_database() as name`)[0]!.name} to public;
     create table orders (id int primary key, name text);
     select collecta.attach_module('orders', 'orders');
     select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}');
     select collecta.create_inbound_endpoint('orders', '{"id": {"path": "$.id"}, "$.name": "name"}', '{id}')`);
-    const designed = new Map<string, Set<string>>();
-    for (const { kind, object, privilege, grantee } of await sql`select * from collecta.designed_grants()`) {
-      const key = `${privilege} ${kind === 'function' ? 'function' : 'relation'} ${object}`;
-      designed.set(key, (designed.get(key) ?? new Set()).add(grantee));
-    }
-    const functions = await sql`
+  const designed = new Map<string, Set<string>>();
+  for (const { kind, object, privilege, grantee } of await sql`select * from collecta.designed_grants()`) {
+    const key = `${privilege} ${kind === 'function' ? 'function' : 'relation'} ${object}`;
+    designed.set(key, (designed.get(key) ?? new Set()).add(grantee));
+  }
+  const functions = await sql`
     select proname as name, oid::regprocedure::text as signature, oid::text, proisstrict as strict,
       proowner::regrole::text as owner,
       prorettype = 'trigger'::regtype as trigger,
@@ -61,67 +59,66 @@ t.test(
         from unnest(proargtypes::oid[]) a)) as call
     from pg_proc where pronamespace::regnamespace::text in ('collecta', 'collecta_modules', 'collecta_rows')
       and prokind = 'f' order by 1`;
-    const relations = await sql`
+  const relations = await sql`
     select relname as name, oid::regclass::text as relation, oid::text, relkind as kind,
       relowner::regrole::text as owner
     from pg_class where relnamespace = 'collecta'::regnamespace and relkind not in ('i', 'I', 'c') order by 1`;
-    t.ok(functions.length > 50 && relations.length > 20);
+  t.ok(functions.length > 50 && relations.length > 20);
 
-    for (const role of [...roles, stranger])
-      await as(sql, role, async tx => {
-        const allowed = async (statement: string) =>
-          (await tx`select public.attempt(${statement}) as code`)[0]!.code !== '42501';
-        const owner = role === 'collecta_owner';
-        const granted = (privilege: string, object: string) => {
-          const grantees = designed.get(`${privilege} ${object}`);
-          // An operator is a member of collecta_reader.
-          return grantees?.has(role) || (role === 'collecta_operator' && grantees?.has('collecta_reader')) || false;
-        };
-        await tx.unsafe('create temporary table mine (id int) on commit drop');
-        for (const { name, signature, oid, strict, trigger, call, owner: functionOwner } of functions) {
-          const expected =
-            owner ||
-            functionOwner === role ||
-            (signature.startsWith('collecta_rows.') && role === 'collecta_capture') ||
-            granted('EXECUTE', `function ${name}`);
-          const [row] = await tx`select has_function_privilege(${oid}::text::oid, 'execute') as may`;
-          t.equal(row!.may, expected, `${role}: execute ${signature}`);
-          if (strict) continue; // of nothing: it is not even called
-          const statement = trigger
-            ? `create trigger forged after insert on mine for each statement execute function ${signature}`
-            : call;
-          // Who runs as the owner of a written function cannot find it, and so cannot alter it.
-          const found = owner || !signature.startsWith('collecta_modules.');
-          t.equal(await allowed(statement), expected && found, `${role}: ${statement}`);
-          if (functionOwner === role && !owner && !found)
-            t.notOk(await allowed(`alter function ${signature} security invoker`), `${role}: alter ${signature}`);
-        }
-        for (const { name, relation, oid, kind, owner: relationOwner } of relations) {
-          const expected = (privilege: string) =>
-            owner || relationOwner === role || granted(privilege.toUpperCase(), `relation ${name}`);
-          const check = async (privilege: string, statement: string) =>
-            t.equal(await allowed(statement), expected(privilege), `${role}: ${statement}`);
-          if (kind === 'S') await check('usage', `select nextval('${relation}')`);
-          else await check('select', `select r from ${relation} r limit 0`);
-          if (kind === 'S' || kind === 'v' || kind === 'm') continue;
-          await check('insert', `insert into ${relation} default values`);
-          await check('delete', `delete from ${relation} where false`);
-          await check('truncate', `truncate ${relation}`);
-          for (const privilege of ['update', 'references', 'trigger']) {
-            const [row] = await tx`select has_any_column_privilege(${oid}::text::oid,
+  for (const role of [...roles, stranger])
+    await as(sql, role, async tx => {
+      const allowed = async (statement: string) =>
+        (await tx`select public.attempt(${statement}) as code`)[0]!.code !== '42501';
+      const owner = role === 'collecta_owner';
+      const granted = (privilege: string, object: string) => {
+        const grantees = designed.get(`${privilege} ${object}`);
+        // An operator is a member of collecta_reader.
+        return grantees?.has(role) || (role === 'collecta_operator' && grantees?.has('collecta_reader')) || false;
+      };
+      await tx.unsafe('create temporary table mine (id int) on commit drop');
+      for (const { name, signature, oid, strict, trigger, call, owner: functionOwner } of functions) {
+        const expected =
+          owner ||
+          functionOwner === role ||
+          (signature.startsWith('collecta_rows.') && role === 'collecta_capture') ||
+          granted('EXECUTE', `function ${name}`);
+        const [row] = await tx`select has_function_privilege(${oid}::text::oid, 'execute') as may`;
+        t.equal(row!.may, expected, `${role}: execute ${signature}`);
+        if (strict) continue; // of nothing: it is not even called
+        const statement = trigger
+          ? `create trigger forged after insert on mine for each statement execute function ${signature}`
+          : call;
+        // Who runs as the owner of a written function cannot find it, and so cannot alter it.
+        const found = owner || !signature.startsWith('collecta_modules.');
+        t.equal(await allowed(statement), expected && found, `${role}: ${statement}`);
+        if (functionOwner === role && !owner && !found)
+          t.notOk(await allowed(`alter function ${signature} security invoker`), `${role}: alter ${signature}`);
+      }
+      for (const { name, relation, oid, kind, owner: relationOwner } of relations) {
+        const expected = (privilege: string) =>
+          owner || relationOwner === role || granted(privilege.toUpperCase(), `relation ${name}`);
+        const check = async (privilege: string, statement: string) =>
+          t.equal(await allowed(statement), expected(privilege), `${role}: ${statement}`);
+        if (kind === 'S') await check('usage', `select nextval('${relation}')`);
+        else await check('select', `select r from ${relation} r limit 0`);
+        if (kind === 'S' || kind === 'v' || kind === 'm') continue;
+        await check('insert', `insert into ${relation} default values`);
+        await check('delete', `delete from ${relation} where false`);
+        await check('truncate', `truncate ${relation}`);
+        for (const privilege of ['update', 'references', 'trigger']) {
+          const [row] = await tx`select has_any_column_privilege(${oid}::text::oid,
                 ${privilege === 'trigger' ? 'update' : privilege})
                   or has_table_privilege(${oid}::text::oid, ${privilege}) as may`;
-            t.equal(row!.may, expected(privilege), `${role}: ${privilege} on ${relation}`);
-          }
+          t.equal(row!.may, expected(privilege), `${role}: ${privilege} on ${relation}`);
         }
-        t.equal(await allowed('select change_id from collecta.outbox'), owner, role);
-        t.equal(await allowed('select old from collecta.outbox'), owner, role);
-        t.equal(await allowed('create table collecta.mine (id int)'), owner, `${role}: create in the schema`);
-      });
-  },
-);
+      }
+      t.equal(await allowed('select change_id from collecta.outbox'), owner, role);
+      t.equal(await allowed('select old from collecta.outbox'), owner, role);
+      t.equal(await allowed('create table collecta.mine (id int)'), owner, `${role}: create in the schema`);
+    });
+});
 
-t.test('nothing is public, whatever default privileges said before', async t => {
+t.test('nothing is public, whatever the default privileges were', async t => {
   const { url, sql } = await database('empty');
   await sql.unsafe(`
     create role analyst nologin;
@@ -146,7 +143,7 @@ t.test('nothing is public, whatever default privileges said before', async t => 
   t.strictSame([...searchPaths], [], 'every definer function has temporary objects last');
 });
 
-t.test('each role does its job with a login of its own, and sees no secret', async t => {
+t.test('each role does its job with its own login and cannot read secrets', async t => {
   const target = await database();
   const { sql } = target;
   await makeModule(sql);
@@ -236,7 +233,7 @@ t.test('each role does its job with a login of its own, and sees no secret', asy
   await Promise.all([again.stop(), receiving.stop()]);
 });
 
-t.test('nobody else attaches a capture function to a table of his own', async t => {
+t.test('other roles cannot attach a capture function to their own tables', async t => {
   const { sql, name } = await database();
   await sql.unsafe(`
     create table orders (id int primary key); select collecta.attach_module('orders', 'orders');
@@ -264,7 +261,7 @@ t.test('nobody else attaches a capture function to a table of his own', async t 
   );
 });
 
-t.test('row security: nobody reads past it in the history, and no event is lost to it', async t => {
+t.test('row security applies to the history, and no event is lost because of it', async t => {
   const { sql, name } = await database();
   await sql.unsafe(`
     create role table_owner nologin; create role tenant_a login password 'x';
@@ -358,7 +355,7 @@ for (const [kind, options] of [
   ['who can create roles', 'createrole'],
   ['who cannot create roles', 'nocreaterole'],
 ] as const)
-  t.test(`an installer who is no superuser and ${kind}`, async t => {
+  t.test(`an installer without superuser and ${kind} can install and run everything`, async t => {
     const other = await useServer();
     const { name, sql: superuser } = await other.database('empty');
     await other.admin.unsafe(`create role installer login password 'x' ${options}; create role app login password 'x'`);

@@ -52,7 +52,7 @@ reset role;\n`;
 }
 
 for (const version of [...Object.keys(releases), 'this version'])
-  t.test(`from ${version}, while rows are written and delivered: nothing is lost`, async t => {
+  t.test(`an upgrade from ${version} loses nothing while rows are written and delivered`, async t => {
     const dump = join(scratch, 'dump.sql');
     if (version === 'this version') writeFileSync(dump, await dumpInstall());
     else cpSync(join(folder, `${version}.sql`), dump);
@@ -89,7 +89,7 @@ for (const version of [...Object.keys(releases), 'this version'])
     await old.stop();
   });
 
-t.test('an install from a commit that was never released is told apart, with what to do', async t => {
+t.test('an install from an unreleased commit is recognized, and the error says what to do', async t => {
   const target = await database('empty');
   await migrate(target.url);
   await target.sql`update collecta.migrations set hash = 'sha1:0123456789012345678901234567890123456789'`;

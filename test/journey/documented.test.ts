@@ -63,7 +63,7 @@ const inline = pages.flatMap(({ path, text }) =>
 /** Not statements by themselves, or about tables of somebody else's. */
 const notWhole = /…|app_role|partman/;
 
-t.test('statements', async t => {
+t.test('every SQL statement in the documentation runs', async t => {
   t.match(await cli(['migrate'], 'a_dba'), { status: 0 });
   for (const role of ['reader', 'operator', 'dispatcher', 'inbound'])
     await admin.unsafe(`create role a_${role} login password 'x' in role collecta_${role}`);
@@ -83,7 +83,7 @@ t.test('statements', async t => {
   }
 });
 
-t.test('commands', async t => {
+t.test('every command works with the login that docs/operations.md names', async t => {
   const table = /^\| command \| its login \|\n\|[-|]+\|\n((?:\|.*\n)+)/m.exec(read('docs/operations.md'))![1]!;
   const logins = new Map<string, string[]>();
   for (const [, commands, who] of table.matchAll(/^\| (.*?) \| (.*?) \|$/gm))

@@ -34,7 +34,7 @@ const files = (readdirSync('src', { recursive: true }) as string[]).filter(name 
 const roomOf = (file: string) => file.split('/')[0] as string;
 const storeyOf = (room: string) => Object.values(storeys).findIndex(rooms => rooms.includes(room));
 
-t.test('rooms of src import only from the storeys below them', async t => {
+t.test('the folders of src import only from lower layers', async t => {
   for (const file of files) {
     t.not(storeyOf(roomOf(file)), -1, `${file} is in a room that this test knows`);
     const source = readFileSync(`src/${file}`, 'utf8');
@@ -55,7 +55,7 @@ t.test('only config.ts reads the environment', async t => {
   );
 });
 
-t.test('tests are in the rooms of what they test', async t => {
+t.test('tests are in the folder of what they test', async t => {
   const entries = readdirSync('test', { withFileTypes: true });
   const rooms = entries.filter(entry => entry.isDirectory()).map(({ name }) => name);
   for (const room of rooms.filter(name => name !== 'support' && name !== 'journey'))
@@ -66,7 +66,7 @@ t.test('tests are in the rooms of what they test', async t => {
   );
 });
 
-t.test('the table of advisory locks in ARCHITECTURE.md is that of the sources', async t => {
+t.test('the table of advisory locks in ARCHITECTURE.md matches the sources', async t => {
   const named = new Set<string>();
   const sources = [
     ...files.map(file => `src/${file}`),

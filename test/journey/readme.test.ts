@@ -85,7 +85,7 @@ const run = (program: string, args: string[], env: Record<string, string> = {}, 
     child.stdin?.end(input ?? '');
   });
 
-t.test('verifying in Node', async t => {
+t.test('the README’s signature check in Node works', async t => {
   const [code, ...rest] = blocks(section('Verify a signature'), 'js');
   t.strictSame(rest, []);
   writeFileSync(join(scratch, 'verify.mjs'), code as string);
@@ -96,7 +96,7 @@ t.test('verifying in Node', async t => {
   }
 });
 
-t.test('verifying in Python', async t => {
+t.test('the README’s signature check in Python works', async t => {
   const [code, ...rest] = blocks(section('Verify a signature'), 'python');
   t.strictSame(rest, []);
   writeFileSync(join(scratch, 'verify.py'), code as string);
@@ -113,7 +113,7 @@ for c in json.load(sys.stdin):
   );
 });
 
-t.test('verifying in the shell', async t => {
+t.test('the README’s signature check in the shell works', async t => {
   const [code, ...rest] = blocks(section('Verify a signature'), 'sh');
   t.strictSame(rest, []);
   for (const [name, { secret, body, headers }, first] of cases) {
@@ -123,7 +123,7 @@ t.test('verifying in the shell', async t => {
   }
 });
 
-t.test('every SQL statement of the README and the operations page runs, in their order', async t => {
+t.test('the SQL statements of the README and the operations page run in order', async t => {
   const { sql } = await database();
   let statements = 0;
   for (const { path, text } of pages.filter(page => /README|operations/.test(page.path)))
@@ -142,7 +142,7 @@ t.test('every SQL statement of the README and the operations page runs, in their
   );
 });
 
-t.test('receiving: the payload that the README posts with curl', async t => {
+t.test('the payload that the README posts with curl is received', async t => {
   const { sql, url } = await database();
   const [table = ''] = blocks(section('Your first webhook'), 'sql');
   const [code = '', ...rest] = blocks(section('Receive payloads'), 'sh');
@@ -171,7 +171,7 @@ t.test('receiving: the payload that the README posts with curl', async t => {
   await ended;
 });
 
-t.test('the settings table is that of src/config.ts', async t => {
+t.test('the settings table matches src/config.ts', async t => {
   const expected = Object.entries<{ about: string; default?: string; secret?: true }>(variables).map(
     ([name, { about, default: fallback, secret }]) => [
       `\`${name}\`${secret ? ' (or `…_FILE`)' : ''}`,
@@ -182,7 +182,7 @@ t.test('the settings table is that of src/config.ts', async t => {
   t.strictSame(rows(section('Settings')), expected);
 });
 
-t.test('the function table is the catalog’s: all that somebody may call, with their arguments', async t => {
+t.test('the function table lists all callable functions with their arguments', async t => {
   const { sql } = await database();
   const functions = await sql<{ name: string; args: string[]; grantees: string[] }[]>`
     select p.proname as name,
@@ -213,7 +213,7 @@ t.test('the function table is the catalog’s: all that somebody may call, with 
   );
 });
 
-t.test('the table of errors is that of sql/', async t => {
+t.test('the table of errors matches the sources in sql/', async t => {
   const raised = new Set<string>();
   const files = (readdirSync('sql', { recursive: true }) as string[]).filter(
     file => file.endsWith('.sql') && !file.startsWith('committed/'),
@@ -243,7 +243,7 @@ t.test('the operations page explains every problem that collecta.health can show
   );
 });
 
-t.test('what the pages name exists: relations, functions, settings, commands, variables, files', async t => {
+t.test('relations, functions, settings, commands, variables and files named in the pages exist', async t => {
   const { sql } = await database();
   const names = await sql<{ name: string }[]>`
     select relname as name from pg_class where relnamespace = 'collecta'::regnamespace

@@ -90,7 +90,7 @@ async function tried(t: Test, sql: Sql): Promise<Record<string, string>> {
   return Object.fromEntries(places.map(row => [row.at, row.who]));
 }
 
-t.test('casts of a captured table read no secret and write nowhere', async t => {
+t.test('casts used by a captured table cannot read secrets or write anywhere', async t => {
   const { sql, name } = await database();
   await setLoot(sql);
   await sql`select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}')`;
@@ -108,7 +108,7 @@ t.test('casts of a captured table read no secret and write nowhere', async t => 
   t.equal((await sql`select from collecta.outbox`).length, 4);
 });
 
-t.test('the code of a table that inbound writes reads no secret and writes nowhere', async t => {
+t.test('code of a table that inbound writes cannot read secrets or write elsewhere', async t => {
   const target = await database();
   const { sql } = target;
   await setLoot(sql);
@@ -181,7 +181,7 @@ t.test('the code of a table that inbound writes reads no secret and writes nowhe
   await receiving.stop();
 });
 
-t.test('what a table checks at the commit is checked before the answer', async t => {
+t.test('deferred constraints are checked before the answer is sent', async t => {
   const target = await database();
   await target.sql.unsafe(`
     create table products (code text primary key);
@@ -201,7 +201,7 @@ t.test('what a table checks at the commit is checked before the answer', async t
   await receiving.stop();
 });
 
-t.test('temporary types and hostile search paths do not reach what runs with more rights', async t => {
+t.test('temporary types and hostile search paths do not affect privileged functions', async t => {
   const { sql, name } = await database();
   await sql.unsafe(`
     create table orders (id int primary key, name text, status text);
@@ -303,7 +303,8 @@ t.test('temporary types and hostile search paths do not reach what runs with mor
         'length', 'lower', 'coalesce', 'row_to_json', 'to_json', 'pg_notify', 'current_setting',
         'pg_try_advisory_xact_lock', 'pg_advisory_xact_lock', 'pg_advisory_xact_lock_shared',
         'pg_try_advisory_xact_lock_shared', 'pg_column_size', 'octet_length', 'to_regrole',
-        'to_regclass', 'current_database', 'gen_random_uuid', 'json_typeof', 'hashtext', 'sha256', 'encode', 'nextval', 'array_length', 'cardinality')`;
+        'to_regclass', 'current_database', 'gen_random_uuid', 'json_typeof', 'hashtext', 'sha256', 'encode',
+        'nextval', 'array_length', 'cardinality')`;
   t.ok((await plant(functions.map(row => row.make))) > 40, 'functions');
   const operators = await sql`
     select distinct format('create operator hostile.%s (%s %s function = hostile.%I)', o.oprname,
@@ -350,7 +351,7 @@ const attacks = [
   `${`a`.repeat(62)}'`,
 ];
 
-t.test('attack strings through every function make nothing', async t => {
+t.test('attack strings passed to every function create nothing', async t => {
   const { sql } = await database();
   await sql
     .unsafe(`

@@ -132,7 +132,7 @@ const literal = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
 const usual = await withSettings({});
 
-t.test('every setting is looked at, or named', async t => {
+t.test('every PostgreSQL setting is tested or listed as an exception', async t => {
   t.ok(usual.length > 100, 'the round trip without any of them');
   for (const { name, values } of settings) t.not(values.length, 0, name);
   const page = readFileSync(new URL('../../docs/databases.md', import.meta.url), 'utf8');
@@ -157,7 +157,7 @@ for (let pass = 0; pass < passes; pass++) {
   const chosen = settings
     .filter(({ values }) => values[pass] !== undefined)
     .map(({ name, values }) => [name, values[pass]!] as [string, string]);
-  t.test(`value ${pass + 1} of ${chosen.length} settings`, async t => {
+  t.test(`the round trip works with value ${pass + 1} of ${chosen.length} settings`, async t => {
     const lines = await withSettings(Object.fromEntries(chosen));
     const same = JSON.stringify(lines) === JSON.stringify(usual);
     t.ok(same, same ? 'as usual' : `not as usual with ${(await culprits(chosen)).join(', ')}`);

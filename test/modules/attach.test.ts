@@ -8,7 +8,7 @@ const triggers = (sql: Sql) => sql<{ on: string; name: string }[]>`
   select tgrelid::regclass::text as on, tgname as name from pg_trigger where tgname like 'collecta_capture%'
     order by 1, 2`;
 
-t.test('what cannot be attached is refused, each with its hint', async t => {
+t.test('a table that cannot be attached is refused, each time with a hint', async t => {
   const { sql } = await database();
   await sql.unsafe(`
     create table good (id int primary key, status text, n int);
@@ -145,7 +145,7 @@ t.test('what cannot be attached is refused, each with its hint', async t => {
   );
 });
 
-t.test('a table that logical replication writes', async t => {
+t.test('a table that logical replication writes is refused, or reported by health', async t => {
   const { sql, name } = await database();
   await sql`create table replica (id int primary key)`;
   // A real subscription would need a publisher; its catalog row is what counts.
@@ -171,7 +171,7 @@ t.test('a table that logical replication writes', async t => {
   await raw.unsafe(`delete from pg_subscription_rel; drop subscription s_${name}`);
 });
 
-t.test('attaching again updates, detaching takes all of it away', async t => {
+t.test('attaching again updates a module, and detaching removes all of it', async t => {
   const { sql } = await database();
   await sql.unsafe(
     `create table t (id int primary key, status text, phase text, secret text);
@@ -228,7 +228,7 @@ t.test('attaching again updates, detaching takes all of it away', async t => {
   );
 });
 
-t.test('an endpoint of all modules and a module made at the same time meet', async t => {
+t.test('an endpoint of all modules gets a module that is created at the same time', async t => {
   const { sql, url } = await database();
   await sql`create table t (id int primary key)`;
   const [attacher, subscriber] = [connect(url, { max: 1 }), connect(url, { max: 1 })];
@@ -249,7 +249,7 @@ t.test('an endpoint of all modules and a module made at the same time meet', asy
   }
 });
 
-t.test('subscribing under REPEATABLE READ forgets nobody', async t => {
+t.test('subscribing under REPEATABLE READ misses no module', async t => {
   const { sql, url } = await database();
   await sql.unsafe("create table t (id int primary key); select collecta.attach_module('t', 't')");
   const old = connect(url, { max: 1 });
@@ -267,7 +267,7 @@ t.test('subscribing under REPEATABLE READ forgets nobody', async t => {
   t.equal(error?.code, '40001');
 });
 
-t.test('a writer older than its endpoint', async t => {
+t.test('changes of a transaction older than the endpoint may be missed, later ones are not', async t => {
   const { sql, url } = await database();
   await sql.unsafe("create table t (id int primary key); select collecta.attach_module('t', 't')");
   const writer = connect(url, { max: 1 });
@@ -280,7 +280,7 @@ t.test('a writer older than its endpoint', async t => {
   t.ok(brief(await route(sql)).includes('created 2'), 'may be missed, as documented; what comes after is not');
 });
 
-t.test('functions are swapped under running writers and beside an open transaction that used them', async t => {
+t.test('capture functions are replaced while writers run and a transaction that used them is open', async t => {
   const { sql, url } = await database();
   await sql.unsafe(
     "create table t (id int primary key generated always as identity, n int); select collecta.attach_module('t', 't')",
@@ -350,7 +350,7 @@ async function worksFor(t: Test, sql: Sql, owner: string) {
   await sql`select collecta.detach_module('t')`;
 }
 
-t.test('installers that are no superusers', async t => {
+t.test('installers without superuser can attach modules', async t => {
   const fresh = await startServer();
   t.teardown(() => fresh.stop());
   const own = { admin: connect(fresh.url()), url: fresh.url };
@@ -397,7 +397,7 @@ t.test('installers that are no superusers', async t => {
   );
 });
 
-t.test('an installer in a cluster without the roles, who may not make them', async t => {
+t.test('an installer who may not create the missing roles can still install', async t => {
   const fresh = await startServer();
   t.teardown(() => fresh.stop());
   const own = { admin: connect(fresh.url()), url: fresh.url };

@@ -57,7 +57,7 @@ const health = async (sql: Sql) =>
 const about = (rows: { problem: string; subject: string }[], subject: string) =>
   rows.filter(row => row.subject === subject).map(row => row.problem);
 
-t.test('on a coordinator a distributed table is refused, with where to attach it', async t => {
+t.test('on a coordinator a distributed table is refused, and the hint says where to attach it', async t => {
   const { sql } = await database();
   await standInCatalogs(sql, 0);
   await sql.unsafe(`create table orders ${columns}`);
@@ -89,7 +89,7 @@ t.test('on a coordinator a distributed table is refused, with where to attach it
   t.same(about(await health(sql), 'plain'), ['no shard is on this node']);
 });
 
-t.test('on a worker its shards are one module, and moved ones are attached by maintain', async t => {
+t.test('on a worker the shards are one module, and maintain attaches shards that were moved there', async t => {
   const { sql } = await database();
   await standInCatalogs(sql, 1);
   await sql.unsafe(`create table orders ${columns}`);
@@ -162,7 +162,7 @@ t.test('on a worker its shards are one module, and moved ones are attached by ma
   t.equal(await triggersOf(sql, 'orders_102009'), 0);
 });
 
-t.test('partitions of a distributed table, and names that are cut, are found by their shards', async t => {
+t.test('shards of partitions and shards with shortened names are found', async t => {
   const { sql } = await database();
   await standInCatalogs(sql, 1);
   await sql.unsafe(`
@@ -199,7 +199,7 @@ t.test('partitions of a distributed table, and names that are cut, are found by 
   t.equal(await triggersOf(sql, 'txxxxxxxx_1a2b3c4d_102030'), 4);
 });
 
-t.test('what Citus needs to be set is set while we work, and is put back', async t => {
+t.test('the settings that Citus needs are set during the work and restored afterwards', async t => {
   const { sql } = await database();
   const names = [
     'citus.enable_ddl_propagation',

@@ -36,7 +36,7 @@ async function leaves(sql: Sql) {
   return { events, text: row!.text + JSON.stringify(events) };
 }
 
-t.test('an excluded column that is renamed, dropped, or made anew', async t => {
+t.test('an excluded column stays excluded when it is renamed, dropped or created again', async t => {
   for (const mended of [false, true])
     for (const [what, ddl, remains] of [
       ['renamed', 'alter table people rename ssn to hidden', ['id', 'status', 'touched', 'name']],
@@ -89,7 +89,7 @@ t.test('an excluded column that is renamed, dropped, or made anew', async t => {
     }
 });
 
-t.test('an ignored column that is renamed', async t => {
+t.test('an ignored column stays ignored when it is renamed', async t => {
   const sql = await prepared(people);
   await sql.unsafe(
     `insert into people values (1, 'open'); alter table people rename touched to seen; select from collecta.maintain()`,
@@ -99,7 +99,7 @@ t.test('an ignored column that is renamed', async t => {
   t.strictSame(await route(sql), [], 'is ignored after maintain');
 });
 
-t.test('attaching again: null is as it is', async t => {
+t.test('attaching again with null arguments keeps the current options', async t => {
   const { sql, url } = await database();
   await sql.unsafe(people);
   await subscribe(sql);
@@ -131,7 +131,7 @@ t.test('attaching again: null is as it is', async t => {
   t.match(notices.at(-1), /hidden of (public\.)?people is sent/, 'a list that shrinks is said, and what is sent now');
 });
 
-t.test('a primary key that changes', async t => {
+t.test('a changed primary key is reported by health and handled by attaching again', async t => {
   const sql = await prepared(
     `create table t (id int primary key, tenant int not null default 7, n int); select collecta.attach_module('t', 't');
      create table u (code text not null unique, other text not null unique);
@@ -161,7 +161,7 @@ t.test('a primary key that changes', async t => {
   t.strictSame(await health(sql), [], 'a table whose key was dropped: the hint makes one');
 });
 
-t.test('a table that is replaced by renaming, and a partition that is detached', async t => {
+t.test('a table that is replaced by renaming, and a detached partition, are handled', async t => {
   const sql = await prepared(
     `create table t (id int primary key); select collecta.attach_module('t', 't', on_truncate => 'ignore');
      create table p (id int primary key) partition by range (id);
@@ -256,7 +256,7 @@ t.test('every hint of a refusal can be run as it stands', async t => {
   t.ok(v!.ignore_columns.includes('number'), 'with everything as it was, by the new names');
 });
 
-t.test('a dump restored elsewhere', { skip: !existsSync('/usr/lib/postgresql/15/bin/pg_dump') }, async t => {
+t.test('a restored dump is safe', { skip: !existsSync('/usr/lib/postgresql/15/bin/pg_dump') }, async t => {
   const chosen = process.env.COLLECTA_TEST_SERVER;
   process.env.COLLECTA_TEST_SERVER = 'debian15';
   const { startServer } = await import(serverOfDebian);

@@ -57,7 +57,7 @@ async function fresh(debian: boolean): Promise<Sql> {
 }
 
 for (const debian of debianServer ? [false, true] : [false])
-  t.test(debian ? "types of Debian's contrib and PostGIS" : 'types of contrib', async t => {
+  t.test(debian ? "types of Debian's contrib and PostGIS are captured" : 'types of contrib are captured', async t => {
     const sql = await fresh(debian);
     const postgis = debian && existsSync('/usr/share/postgresql/15/extension/postgis.control');
     await sql`create schema extra`; // without USAGE for anybody: the place where PostGIS is put
@@ -106,7 +106,7 @@ for (const debian of debianServer ? [false, true] : [false])
     t.strictSame([...(await sql`select problem from collecta.health where severity <> 'info'`)], []);
   });
 
-t.test('a cast to json that a superuser made, and that raises, returns no JSON, or takes too long', async t => {
+t.test('a superuser’s cast to json that raises, returns no JSON or is slow does not stop capture', async t => {
   const { sql } = await database();
   await sql.unsafe(`create type mood as enum ('fine', 'raises', 'nonsense', 'slow');
     create function to_json(m mood) returns json language plpgsql as $$
@@ -146,7 +146,7 @@ t.test('a cast to json that a superuser made, and that raises, returns no JSON, 
   t.equal(await cancelled, '57014', 'but somebody who cancels it does');
 });
 
-t.test('each of our grants revoked, one by one', async t => {
+t.test('with any grant revoked, writers go on, and health says what to grant again', async t => {
   const { sql, name } = await database();
   await sql.unsafe(`create role writer_${process.pid} login password 'x'; create schema app;
     create type app.mood as enum ('ok');
@@ -231,7 +231,7 @@ t.test('each of our grants revoked, one by one', async t => {
   await old.end();
 });
 
-t.test('a statement_timeout that ends while many rows are captured', async t => {
+t.test('a statement_timeout that expires in capture leaves reduced rows and cancels nothing', async t => {
   const { sql } = await database();
   // The user's own trigger fires before ours, and leaves it so many milliseconds until the timeout.
   await sql.unsafe(`create table wide (id int primary key, a text, b text);
@@ -278,7 +278,7 @@ t.test('a statement_timeout that ends while many rows are captured', async t => 
   writer.release();
 });
 
-t.test('TRUNCATE after SET SCHEMA, and with row security that came later', async t => {
+t.test('TRUNCATE is captured after SET SCHEMA and with row security enabled later', async t => {
   const { sql } = await database();
   await sql.unsafe(`create schema one; create schema two; create table one.t (id int primary key);
     create table one.u (id int primary key);

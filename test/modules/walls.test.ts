@@ -94,7 +94,7 @@ async function everyOperation(t: Test, sql: Sql, table: string) {
 }
 
 for (const when of ['before the table is attached', 'after it'])
-  t.test(`casts to json and to text made ${when}`, async t => {
+  t.test(`casts to json and to text created ${when} are not run`, async t => {
     const { sql, ran, attacker } = await prepared();
     await attacker.unsafe(`create table loot.t (${columns})`);
     if (when.startsWith('before')) await attacker.unsafe(casts);
@@ -110,7 +110,7 @@ for (const when of ['before the table is attached', 'after it'])
     );
   });
 
-t.test('columns of such types that are added to an attached table', async t => {
+t.test('casts of types whose columns are added to an attached table are not run', async t => {
   const { sql, ran, attacker } = await prepared();
   await attacker.unsafe(`${casts}; create table loot.t (id int primary key, big text)`);
   await sql`select collecta.attach_module('loot.t', 't')`;
@@ -146,7 +146,7 @@ t.test('columns of such types that are added to an attached table', async t => {
   t.strictSame(await ran(), []);
 });
 
-t.test('TRUNCATE reads the table as the capturing role: indexes, statistics, policies', async t => {
+t.test('TRUNCATE of a table with hostile indexes, statistics or policies runs none of their code', async t => {
   for (const [what, trap] of Object.entries({
     'an expression index': 'create index on loot.t ((n + loot.seen(1)))',
     'a partial index': 'create index on loot.t (n) where loot.seen(1) > 0',
@@ -180,7 +180,7 @@ t.test('TRUNCATE reads the table as the capturing role: indexes, statistics, pol
   }
 });
 
-t.test('code that runs as the capturing role all the same can alter nothing, and a drop is mended', async t => {
+t.test('code that does run as the capturing role can alter nothing, and maintain repairs a drop', async t => {
   const { sql } = await database();
   await sql.unsafe(`create table t (id int primary key, big text); create table u (id int primary key);
     select collecta.attach_module('t', 't'), collecta.attach_module('u', 'u')`);
@@ -247,7 +247,7 @@ t.test('code that runs as the capturing role all the same can alter nothing, and
   t.strictSame(brief(await route(sql)), ['created 1']);
 });
 
-t.test("a trigger that stands on another table than its module's captures nothing", async t => {
+t.test("a capture trigger on a table other than its module's captures nothing", async t => {
   const { sql } = await database();
   await sql.unsafe(`create table t (id int primary key, secret text);
     create table other (id int primary key, password text);

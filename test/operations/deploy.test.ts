@@ -157,7 +157,7 @@ const check = (image: Image, env: Record<string, string>) => {
 const files = (folder: string) => (readdirSync(folder, { recursive: true }) as string[]).sort();
 
 for (const file of ['deploy/Dockerfile', 'deploy/Dockerfile.deno'])
-  t.test(`${file}: every COPY and command, in an empty folder`, async t => {
+  t.test(`${file}: every COPY and command works in an empty folder`, async t => {
     const image = buildImage(file);
     t.equal(image.user, 'nonroot');
     for (const stranger of [
@@ -193,7 +193,7 @@ for (const file of ['deploy/Dockerfile', 'deploy/Dockerfile.deno'])
     t.strictSame(files(image.root), before, 'it wrote no file: its root can be read-only');
   });
 
-t.test('compose.yaml: what it starts, started here', async t => {
+t.test('compose.yaml: the services that it defines start and work', async t => {
   const compose = parse(readFileSync('deploy/compose.yaml', 'utf8'));
   const services = compose.services as Record<
     string,
@@ -279,7 +279,7 @@ t.test('compose.yaml: what it starts, started here', async t => {
   t.ok((await sql`select from collecta.endpoints`).length > 0);
 });
 
-t.test('Kubernetes manifests: against the schema, and without a key that it does not know', async t => {
+t.test('the Kubernetes manifests match the schema and have no unknown keys', async t => {
   const kinds: Record<string, string> = {
     'apps/v1': 'apps/v1',
     v1: 'v1',
@@ -390,7 +390,7 @@ t.test('the systemd unit is well formed and hardened', async t => {
 const metricsOf = (expression: string) =>
   [...expression.matchAll(/\b(?:collecta|nodejs|process)_\w+/g)].map(([name]) => name);
 
-t.test('alert rules and dashboard ask for what a scrape returns', async t => {
+t.test('alert rules and dashboard use metrics that a scrape returns', async t => {
   const { sql, url } = await server.database();
   await sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders');
     select collecta.create_endpoint('https://x.example/', '{record_created}', name => 'x');
@@ -454,7 +454,7 @@ t.test('alert rules and dashboard ask for what a scrape returns', async t => {
   t.equal(parsed.status, 0, parsed.stdout + parsed.stderr);
 });
 
-t.test('the alert rules fire when they should, and only then', async t => {
+t.test('the alert rules fire exactly when they should', async t => {
   const { status, stdout, stderr } = spawnSync('promtool', ['test', 'rules', 'deploy/prometheus/rules_test.yaml'], {
     encoding: 'utf8',
   });

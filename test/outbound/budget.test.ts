@@ -21,7 +21,7 @@ function dispatcher(budget: ReturnType<typeof createBudget>, waiting: number) {
   return it;
 }
 
-t.test('one takes all places that nobody else wants, and shares them in turns with those that do', async t => {
+t.test('one database may use all free places, and shares them in turns when others need some', async t => {
   const budget = createBudget(10, 1000);
   const long = dispatcher(budget, 1_000);
   long.pump();
@@ -45,7 +45,7 @@ t.test('one takes all places that nobody else wants, and shares them in turns wi
   t.ok(all.reduce((sum, { inFlight }) => sum + inFlight, 0) <= 10, 'never more than there are places');
 });
 
-t.test('one that has left is not called, and its places come back', async t => {
+t.test('a database that was removed is not called, and its places are returned', async t => {
   const budget = createBudget(1, 1000);
   const [first, second, third] = [dispatcher(budget, 1), dispatcher(budget, 1), dispatcher(budget, 1)];
   for (const each of [first, second, third]) each.pump();
@@ -55,7 +55,7 @@ t.test('one that has left is not called, and its places come back', async t => {
   t.equal(third.begun, 1);
 });
 
-t.test('bytes and requests are counted over all', async t => {
+t.test('bytes and requests are counted over all databases', async t => {
   const budget = createBudget(2, 1000);
   const [one, other] = [budget.join(() => {}), budget.join(() => {})];
   one.hold(600);

@@ -84,7 +84,7 @@ async function explained(t: Test, sql: Sql, endpoint: Endpoint, records: number,
   t.equal(await queued(sql), 0);
 }
 
-t.test('kill -9 in the middle of 1,000 deliveries, then a second runner', async t => {
+t.test('a second runner finishes 1,000 deliveries after the first is killed with kill -9', async t => {
   const { sql, url, endpoint } = await prepared('/killed', { answers: [{ delayMs: 20 }], max_in_flight: 500 });
   await insert(sql, 1, 1_000);
   const first = await startRunner(url, { env });
@@ -112,7 +112,7 @@ t.test('kill -9 in the middle of 1,000 deliveries, then a second runner', async 
   );
 });
 
-t.test('a runner frozen past its lease and let go again changes nothing that its successor did', async t => {
+t.test('a runner that resumes after its lease ended changes nothing that its successor did', async t => {
   const { sql, url, endpoint } = await prepared('/frozen', { answers: [{ hang: true }] });
   await insert(sql, 1, 20);
   const frozen = await startRunner(url, { env: { ...env, COLLECTA_CONCURRENCY: '100' } });
@@ -143,7 +143,7 @@ t.test('a runner frozen past its lease and let go again changes nothing that its
   t.equal((await successor.stop()).status, 0);
 });
 
-t.test('two runners share 5,000 deliveries without a duplicate; max_in_flight holds over both', async t => {
+t.test('two runners share 5,000 deliveries without duplicates, within max_in_flight', async t => {
   const { sql, url, endpoint } = await prepared('/shared', { max_in_flight: 20, answers: [{ delayMs: 3 }] });
   const runners = await Promise.all(
     ['one', 'two'].map(name => startRunner(`${url}?application_name=${name}`, { env })),
@@ -168,7 +168,7 @@ t.test('two runners share 5,000 deliveries without a duplicate; max_in_flight ho
   }
 });
 
-t.test('all backends are terminated, again and again, while 1,000 deliveries go through', async t => {
+t.test('1,000 deliveries succeed while all backends are terminated repeatedly', async t => {
   const { sql, url, endpoint } = await prepared('/terminated', { answers: [{ delayMs: 10 }] });
   const runner = await startRunner(url, { env });
   await runner.logged('listening');
@@ -201,7 +201,7 @@ t.test('all backends are terminated, again and again, while 1,000 deliveries go 
   t.notMatch(runner.output(), /^ +at /m, 'no stack trace');
 });
 
-t.test('the server restarts, fast and immediately, and is gone for some seconds', async t => {
+t.test('deliveries continue after fast and immediate restarts and an outage of some seconds', async t => {
   const server = await startServer(['-c', 'fsync=on']);
   t.teardown(() => server.stop());
   await migrate(server.url());
@@ -246,7 +246,7 @@ t.test('the server restarts, fast and immediately, and is gone for some seconds'
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('a change that cannot be routed stops nobody', async t => {
+t.test('a change that cannot be routed blocks no other', async t => {
   const { sql, url, endpoint } = await prepared('/poisoned');
   await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
   const runner = await startRunner(url, { env });
@@ -259,7 +259,7 @@ t.test('a change that cannot be routed stops nobody', async t => {
   await explained(t, sql, endpoint, 40, 0);
 });
 
-t.test('an endpoint is deleted, its URL and its secret change, while a request is in flight', async t => {
+t.test('an endpoint may be deleted or changed while a request is in flight', async t => {
   const { sql, url, endpoint } = await prepared('/before', { answers: [{ hang: true }] });
   const doomed = await createEndpoint(sql, receiver, '/doomed', {
     events: ['record_created'],
@@ -309,7 +309,7 @@ t.test('an endpoint is deleted, its URL and its secret change, while a request i
   );
 });
 
-t.test('endpoints that hang, with a backlog, delay no other', async t => {
+t.test('hanging endpoints with a backlog delay no other', async t => {
   const { sql, url, endpoint } = await prepared('/healthy');
   const runner = await startRunner(url, { env });
   await runner.logged('listening');
@@ -358,7 +358,7 @@ t.test('endpoints that hang, with a backlog, delay no other', async t => {
   });
 });
 
-t.test('a runner keeps nothing of what it has delivered', async t => {
+t.test('a runner keeps no memory of what it has delivered', async t => {
   // 15,000 bodies of 8 KB are twice what its heap may grow to: it ended, out of memory, when results of claims were
   // kept.
   const { sql, url } = await database();

@@ -33,7 +33,7 @@ async function claimByTwo(sql: Sql) {
   return { counts: runners.map(each => each.deliveries.length), deliveries: runners.flatMap(each => each.deliveries) };
 }
 
-t.test('after a hold one request begins, then 2, 4 … max_in_flight, over all runners', async t => {
+t.test('after a hold the pace rises from 1 to 2, 4 … max_in_flight, over all runners', async t => {
   const { sql } = await prepared();
   await subscribe(sql, ['record_created'], { max_in_flight: 10 });
   await insert(sql, 100);
@@ -57,7 +57,7 @@ t.test('after a hold one request begins, then 2, 4 … max_in_flight, over all r
   t.equal((await flow(sql))!.pace, null);
 });
 
-t.test('after an outage too; failures of a moment do not count as one', async t => {
+t.test('the pace also rises from 1 after an outage, but not after a brief failure', async t => {
   const { sql } = await prepared();
   await subscribe(sql, ['record_created'], { max_in_flight: 6, retry_max: 20 });
   await insert(sql, 50);
@@ -82,7 +82,7 @@ t.test('after an outage too; failures of a moment do not count as one', async t 
   t.match(await flow(sql), { failing_since: null, pace: null });
 });
 
-t.test('what a receiver took between two holds becomes its rate, which is tried upwards again', async t => {
+t.test('the rate between two holds becomes the receiver’s rate, and is then raised again', async t => {
   const { sql } = await prepared();
   const endpoint = await subscribe(sql, ['record_created'], { max_in_flight: 50 });
   await insert(sql, 300);
@@ -133,57 +133,54 @@ t.test('what a receiver took between two holds becomes its rate, which is tried 
   t.equal((await flow(sql))!.endpoint_id, endpoint);
 });
 
-t.test(
-  'a later hold lowers the rate by a fifth, a minute without one doubles it, and little traffic teaches nothing',
-  async t => {
-    const { sql } = await prepared();
-    await subscribe(sql, ['record_created'], { max_in_flight: 50 });
-    const rate = async () => (await flow(sql))!.learned_per_second as number | null;
-    const round = async (delivered: number, refused: number) => {
-      await makeDue(sql);
-      const deliveries: Claimed[] = [];
-      // Where a rate is learned already, a claim brings what it has slots for.
-      for (let claims = 0; deliveries.length < delivered + refused && claims < 60; claims++) {
-        await sql`update collecta.endpoint_flow set held_until = now(), pace = null,
+t.test('a hold lowers the rate by a fifth, a minute without one doubles it, low traffic has no effect', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql, ['record_created'], { max_in_flight: 50 });
+  const rate = async () => (await flow(sql))!.learned_per_second as number | null;
+  const round = async (delivered: number, refused: number) => {
+    await makeDue(sql);
+    const deliveries: Claimed[] = [];
+    // Where a rate is learned already, a claim brings what it has slots for.
+    for (let claims = 0; deliveries.length < delivered + refused && claims < 60; claims++) {
+      await sql`update collecta.endpoint_flow set held_until = now(), pace = null,
           next_slot = now() - interval '1 minute'`;
-        deliveries.push(...(await claimBySql(sql)).deliveries);
-      }
-      await record(sql, deliveries.slice(0, delivered));
-      await record(sql, deliveries.slice(delivered, delivered + refused), 'failed', { status: 429, retry_after_s: 1 });
-      await sql`update collecta.delivery_queue set leased_until = null`;
-    };
-    await insert(sql, 3);
-    await round(0, 1);
-    await age(sql, '8 s');
-    await round(2, 1);
-    t.equal(await rate(), null, 'two in eight seconds were all that there was to send');
-    await insert(sql, 200);
-    await round(0, 1);
-    await age(sql, '3 s');
-    await round(0, 1);
-    t.equal(await rate(), null, 'a receiver that takes nothing is down, and has no rate');
-    await age(sql, '3 minutes');
-    await round(40, 1);
-    t.equal(await rate(), null, 'what was long ago says nothing of the rate');
-    await age(sql, '2 s');
-    await round(40, 1);
-    const learned = (await rate())!;
-    t.ok(learned > 14 && learned <= 20, `40 in 2 seconds and a bit: ${learned}/s`);
-    await age(sql, '40 s');
-    await round(1, 1);
-    const raised = learned * 1.1;
-    t.ok(Math.abs((await rate())! - raised * 0.8) < 0.01, `a hold at ${raised}/s leaves ${await rate()}/s`);
-    await age(sql, '61 s');
-    await round(1, 0);
-    t.ok(Math.abs((await rate())! - raised * 1.6) < 0.01, `a minute without one makes it ${await rate()}/s`);
-    await sql`update collecta.endpoint_flow set learned_per_second = 1.1`;
-    await age(sql, '11 s');
-    await round(1, 1);
-    t.ok((await rate())! >= 1, `and it never falls below 1: ${await rate()}/s`);
-  },
-);
+      deliveries.push(...(await claimBySql(sql)).deliveries);
+    }
+    await record(sql, deliveries.slice(0, delivered));
+    await record(sql, deliveries.slice(delivered, delivered + refused), 'failed', { status: 429, retry_after_s: 1 });
+    await sql`update collecta.delivery_queue set leased_until = null`;
+  };
+  await insert(sql, 3);
+  await round(0, 1);
+  await age(sql, '8 s');
+  await round(2, 1);
+  t.equal(await rate(), null, 'two in eight seconds were all that there was to send');
+  await insert(sql, 200);
+  await round(0, 1);
+  await age(sql, '3 s');
+  await round(0, 1);
+  t.equal(await rate(), null, 'a receiver that takes nothing is down, and has no rate');
+  await age(sql, '3 minutes');
+  await round(40, 1);
+  t.equal(await rate(), null, 'what was long ago says nothing of the rate');
+  await age(sql, '2 s');
+  await round(40, 1);
+  const learned = (await rate())!;
+  t.ok(learned > 14 && learned <= 20, `40 in 2 seconds and a bit: ${learned}/s`);
+  await age(sql, '40 s');
+  await round(1, 1);
+  const raised = learned * 1.1;
+  t.ok(Math.abs((await rate())! - raised * 0.8) < 0.01, `a hold at ${raised}/s leaves ${await rate()}/s`);
+  await age(sql, '61 s');
+  await round(1, 0);
+  t.ok(Math.abs((await rate())! - raised * 1.6) < 0.01, `a minute without one makes it ${await rate()}/s`);
+  await sql`update collecta.endpoint_flow set learned_per_second = 1.1`;
+  await age(sql, '11 s');
+  await round(1, 1);
+  t.ok((await rate())! >= 1, `and it never falls below 1: ${await rate()}/s`);
+});
 
-t.test('Retry-After: 0 asks for no wait: it is an attempt like any other', async t => {
+t.test('Retry-After: 0 asks for no wait, and the answer counts as an attempt', async t => {
   const { sql } = await prepared();
   await subscribe(sql, ['record_created'], { retry_base: '60 s', retry_max: 0 });
   await insert(sql, 2);
@@ -199,7 +196,7 @@ t.test('Retry-After: 0 asks for no wait: it is an attempt like any other', async
   );
 });
 
-t.test('max_per_second holds in any second, over two runners', async t => {
+t.test('max_per_second holds in any second over two runners', async t => {
   const { sql, url } = await prepared();
   const receiver = await startReceiver();
   const rate = 25;

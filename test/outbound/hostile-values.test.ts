@@ -327,7 +327,7 @@ const subjects: Subject[] = [];
 for (const encoding of encodings) subjects.push(await subject(encoding));
 
 for (const each of subjects)
-  t.test(`hostile values in a database that keeps text as ${each.encoding}`, async t => {
+  t.test(`hostile values in a database with encoding ${each.encoding} stop no neighbour`, async t => {
     const share = each.encoding === 'UTF8' ? 0.6 : 0.4 / (encodings.length - 1);
     const property = fc.asyncProperty(cases(each), async hostile => check(each, hostile));
     const result = await fc.check(property, {

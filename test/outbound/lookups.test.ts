@@ -39,7 +39,7 @@ async function pretendHistory(sql: Sql): Promise<string[]> {
   return [events!, attempts!];
 }
 
-t.test('documented look-ups', async t => {
+t.test('the documented queries use indexes', async t => {
   const { sql } = await database();
   const large = await pretendHistory(sql);
   const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
@@ -71,7 +71,7 @@ t.test('documented look-ups', async t => {
     });
 });
 
-t.test('what health says to run, and what functions look up, is found by indexes', async t => {
+t.test('the hints of health and the functions’ queries use indexes', async t => {
   const { sql } = await database();
   await pretendHistory(sql);
   const [{ id, endpoint_id }] = (await sql`
@@ -130,7 +130,7 @@ t.test('what health says to run, and what functions look up, is found by indexes
   for (const statement of statements) t.strictSame(await scanned(statement), [], statement);
 });
 
-t.test('tail works as collecta_reader, and asks for no more', async t => {
+t.test('tail works with the privileges of collecta_reader', async t => {
   const place = await database();
   await place.sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
   await subscribe(place.sql);

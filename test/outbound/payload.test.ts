@@ -38,7 +38,7 @@ const nasty = fc
   )
   .map(parts => parts.join('').replaceAll('\u0000', ''));
 
-t.test('the body is what the design says, to the byte', async t => {
+t.test('the body has exactly the documented form', async t => {
   const { sql } = await database();
   await sql.unsafe(`create table "work orders" (id text primary key, qty numeric, status text, custom_data jsonb,
     at timestamptz, touched int);
@@ -81,7 +81,7 @@ t.test('the body is what the design says, to the byte', async t => {
   );
 });
 
-t.test('occurred_at is when it happened, not when it was routed', async t => {
+t.test('occurred_at is the time of the change, not of its routing', async t => {
   const { sql } = await database();
   await sql.unsafe("create table t (id int primary key); select collecta.attach_module('t', 't')");
   await subscribe(sql);
@@ -93,62 +93,59 @@ t.test('occurred_at is when it happened, not when it was routed', async t => {
   t.ok(at >= before - 5 && at <= after + 5);
 });
 
-t.test(
-  'any text and any json arrive as they are, whole, without columns, and as previous, from, key and scope',
-  async t => {
-    const { sql } = await database();
-    await sql.unsafe(`create table t (k text primary key, other text, status text, custom json, plain jsonb,
+t.test('any text and JSON arrive unchanged: in records, previous, from, key and scope', async t => {
+  const { sql } = await database();
+  await sql.unsafe(`create table t (k text primary key, other text, status text, custom json, plain jsonb,
       tags text[], secret text);
     select collecta.attach_module('t', 't', status_column => 'status', custom_data_column => 'custom',
       scope_column => 'other', exclude_columns => '{secret}')`);
-    const reader = `payload_reader_${process.pid}`;
-    await sql.unsafe(`create role ${reader}; grant select (k, other, status, custom, plain, tags) on t to ${reader}`);
-    await subscribe(sql);
-    const limited = await subscribe(sql, undefined, { payload_role: reader });
-    await fc.assert(
-      fc.asyncProperty(
-        nasty,
-        nasty,
-        nasty,
-        fc.jsonValue(),
-        fc.array(nasty, { maxLength: 3 }),
-        async (key, text, status, json, tags) => {
-          await sql`delete from t`;
-          await route(sql);
-          await sql`insert into t values (${key}, ${text}, ${status}, ${JSON.stringify(json)}::text::json, '{}',
+  const reader = `payload_reader_${process.pid}`;
+  await sql.unsafe(`create role ${reader}; grant select (k, other, status, custom, plain, tags) on t to ${reader}`);
+  await subscribe(sql);
+  const limited = await subscribe(sql, undefined, { payload_role: reader });
+  await fc.assert(
+    fc.asyncProperty(
+      nasty,
+      nasty,
+      nasty,
+      fc.jsonValue(),
+      fc.array(nasty, { maxLength: 3 }),
+      async (key, text, status, json, tags) => {
+        await sql`delete from t`;
+        await route(sql);
+        await sql`insert into t values (${key}, ${text}, ${status}, ${JSON.stringify(json)}::text::json, '{}',
             ${tags}, 'psst')`;
-          await sql`update t set status = ${`${status}!`}, other = ${text} || '!', custom = '1'`;
-          const events = await route(sql);
-          const [created, updated, changed] = events;
-          const record = { k: key, other: text, status, custom: json, plain: {}, tags };
-          t.strictSame(JSON.parse(JSON.stringify(created!.record)), JSON.parse(JSON.stringify(record)));
-          if (created!.record_id !== key || updated!.record_id !== key) throw new Error('record_id');
-          t.strictSame([changed!.event, changed!.from, changed!.to], ['status_change', status, `${status}!`]);
-          t.strictSame(updated!.previous!.other, text);
-          t.strictSame(
-            JSON.stringify(updated!.previous!.custom ?? null),
-            JSON.stringify(JSON.stringify(json) === '1' ? null : json),
-          );
-          const [scope] =
-            await sql`select scope from collecta.events where event = 'record_created' order by sequence desc limit 1`;
-          t.equal(scope!.scope, text);
-          const bodies = await sql`select event, payload_role, body from collecta.events
+        await sql`update t set status = ${`${status}!`}, other = ${text} || '!', custom = '1'`;
+        const events = await route(sql);
+        const [created, updated, changed] = events;
+        const record = { k: key, other: text, status, custom: json, plain: {}, tags };
+        t.strictSame(JSON.parse(JSON.stringify(created!.record)), JSON.parse(JSON.stringify(record)));
+        if (created!.record_id !== key || updated!.record_id !== key) throw new Error('record_id');
+        t.strictSame([changed!.event, changed!.from, changed!.to], ['status_change', status, `${status}!`]);
+        t.strictSame(updated!.previous!.other, text);
+        t.strictSame(
+          JSON.stringify(updated!.previous!.custom ?? null),
+          JSON.stringify(JSON.stringify(json) === '1' ? null : json),
+        );
+        const [scope] =
+          await sql`select scope from collecta.events where event = 'record_created' order by sequence desc limit 1`;
+        t.equal(scope!.scope, text);
+        const bodies = await sql`select event, payload_role, body from collecta.events
             where sequence in (select max(sequence) from collecta.events) order by position, payload_role`;
-          for (const { event, payload_role, body } of bodies)
-            if (payload_role)
-              t.strictSame(
-                JSON.parse(body),
-                JSON.parse(bodies.find(b => b.event === event && !b.payload_role)!.body),
-                'a role that may see all sees the same',
-              );
-        },
-      ),
-      quick,
-    );
-    t.equal((await sql`select from collecta.unrouted`).length, 0);
-    t.ok(limited);
-  },
-);
+        for (const { event, payload_role, body } of bodies)
+          if (payload_role)
+            t.strictSame(
+              JSON.parse(body),
+              JSON.parse(bodies.find(b => b.event === event && !b.payload_role)!.body),
+              'a role that may see all sees the same',
+            );
+      },
+    ),
+    quick,
+  );
+  t.equal((await sql`select from collecta.unrouted`).length, 0);
+  t.ok(limited);
+});
 
 t.test('any digits arrive digit for digit', async t => {
   const { sql } = await database();
@@ -175,7 +172,7 @@ t.test('any digits arrive digit for digit', async t => {
   t.match((await route(sql))[0]!.record, { n: 'NaN', f: '-Infinity' }, 'what JSON has no number for is a string');
 });
 
-t.test('ids never come again', async t => {
+t.test('event ids are never reused', async t => {
   const { sql } = await database();
   await sql.unsafe("create table t (id int primary key); select collecta.attach_module('t', 't')");
   await subscribe(sql);

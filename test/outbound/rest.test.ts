@@ -30,7 +30,7 @@ const received = (path: string, count: number) =>
   until(`${path} has ${count}`, () => receiver.to(path).length >= count, 30_000);
 
 for (const runtime of runtimes)
-  t.test(`${runtime}: rests without a session, and POST /wake with the token ends it`, async t => {
+  t.test(`${runtime}: a resting runner has no session, and POST /wake with the token wakes it`, async t => {
     const path = `/wake-${runtime}`;
     const place = await prepared(path);
     const port = await freePort();
@@ -68,7 +68,7 @@ for (const runtime of runtimes)
     t.equal((await runner.stop()).status, 0, 'a stop while it rests');
   });
 
-t.test('wakes by itself when the next retry is due', async t => {
+t.test('a resting runner wakes when the next retry is due', async t => {
   const place = await prepared('/retry', { answers: [500, 200], retry_base: '4 s' });
   await place.write();
   const runner = await startRunner(place.url, { env: { COLLECTA_IDLE: 'release', COLLECTA_IDLE_AFTER_MS: '200' } });
@@ -83,7 +83,7 @@ t.test('wakes by itself when the next retry is due', async t => {
   await runner.stop();
 });
 
-t.test('inbound: a request while it rests is answered, and what it wrote is delivered', async t => {
+t.test('an inbound request during the rest is answered, and its change is delivered', async t => {
   const place = await prepared('/through');
   const [inbound] = await place.sql`
     select path from collecta.create_inbound_endpoint('work-orders', '{"$.code": "product_code"}')`;
@@ -105,7 +105,7 @@ t.test('inbound: a request while it rests is answered, and what it wrote is deli
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('looks into the database when the longest rest is over, though nobody woke it', async t => {
+t.test('a resting runner checks the database after the longest rest, even if nobody woke it', async t => {
   const place = await prepared('/interval');
   const config = readConfig({
     DATABASE_URL: place.url,
@@ -133,7 +133,7 @@ t.test('looks into the database when the longest rest is over, though nobody wok
   t.notOk(rest.resting, 'no rest of a minute');
 });
 
-t.test('next_due_in_ms: what is held, paused, waiting or leased', async t => {
+t.test('next_due_in_ms considers held, paused, waiting and leased deliveries', async t => {
   const { sql, write, endpoint } = await prepared('/due');
   const due = async () => (await sql`select collecta.next_due_in_ms()::float8 as ms`)[0]!.ms as number | null;
   t.equal(await due(), null, 'nothing is queued');

@@ -67,7 +67,7 @@ async function arrival(path: string, change: () => Promise<unknown>): Promise<nu
   return request!.at - committed;
 }
 
-t.test('an idle runner hears a single change within milliseconds', async t => {
+t.test('an idle runner is notified of a single change within milliseconds', async t => {
   const { sql, url, endpoint } = await prepared('/single');
   const runner = await startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '10000' } });
   await runner.logged('listening');
@@ -101,7 +101,7 @@ t.test('an idle runner hears a single change within milliseconds', async t => {
   }
 });
 
-t.test('an idle runner makes a statement a second and writes nothing', async t => {
+t.test('an idle runner runs one statement a second and writes nothing', async t => {
   const { sql, url } = await prepared('/idle');
   const runner = await startRunner(url);
   await runner.logged('listening');
@@ -162,7 +162,7 @@ t.test('a busy runner causes no NOTIFY', async t => {
   t.ok(ms < 500, `and hears again: ${ms} ms`);
 });
 
-t.test('a writer that stays open delays nobody, nor its own change after its commit', async t => {
+t.test('an open writer delays no other change, nor its own after the commit', async t => {
   const { sql, url, endpoint } = await prepared('/open');
   const runner = await startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '10000' } });
   await runner.logged('listening');
@@ -196,7 +196,7 @@ t.test('a writer that stays open delays nobody, nor its own change after its com
   t.ok(receiver.to(endpoint.path).at(-1)!.body.includes('"n":77'));
 });
 
-t.test('the handshake by interleaving: a writer at every point', async t => {
+t.test('no change is missed when a writer commits at any point of the handshake', async t => {
   const { sql, url } = await prepared('/interleaved');
   const counted = await countNotifications(url);
   const { wakeup, calls, logged } = await wakeupOn(t, url);
@@ -276,7 +276,7 @@ t.test('the handshake by interleaving: a writer at every point', async t => {
   await heard(0);
 });
 
-t.test('a change is never missed, whatever the interleaving: many short sleeps against many writers', async t => {
+t.test('no change is missed in many short sleeps against many writers', async t => {
   const { sql, url } = await prepared('/race');
   const { wakeup, calls, logged } = await wakeupOn(t, url);
   await logged('listening');
@@ -314,7 +314,7 @@ t.test('a change is never missed, whatever the interleaving: many short sleeps a
   t.equal(missed, 0);
 });
 
-t.test('of several idle replicas one holds the lock; when it is killed another takes over', async t => {
+t.test('one of several idle runners holds the lock; when it is killed another takes over', async t => {
   const { sql, url, endpoint } = await prepared('/replicas');
   const names = ['one', 'two', 'three'];
   const env = { COLLECTA_POLL_INTERVAL_MS: '500' };
@@ -344,7 +344,7 @@ t.test('of several idle replicas one holds the lock; when it is killed another t
   }
 });
 
-t.test('the lock’s session or the listening one is terminated: both come back', async t => {
+t.test('the lock session and the listening session return after they are terminated', async t => {
   const { sql, url, endpoint } = await prepared('/terminated');
   const runner = await startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '300' } });
   await runner.logged('listening');
@@ -369,7 +369,7 @@ t.test('the lock’s session or the listening one is terminated: both come back'
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('where no notification comes through, polling does it', async t => {
+t.test('polling finds changes when no notification arrives', async t => {
   const { sql, url, endpoint } = await prepared('/deaf');
   const elsewhere = await database();
   // Listening in another database: connects, and hears itself only. What a pooler does is tested below.
@@ -398,7 +398,7 @@ t.test('where no notification comes through, polling does it', async t => {
   t.ok(ms < 5_000, `${ms} ms`);
 });
 
-t.test('notify off: nobody notifies, polling does it', async t => {
+t.test('with notify off nobody notifies, and polling finds changes', async t => {
   const { sql, url, endpoint } = await prepared('/off');
   await sql`update collecta.settings set notify = false`;
   await sql`select collecta.attach_module('t', 't')`;

@@ -33,7 +33,7 @@ async function cli(args: string[], env: Record<string, string>): Promise<Result>
   }
 }
 
-t.test('what is sealed opens for its endpoint and by its key alone', async t => {
+t.test('a sealed secret can be opened only for its endpoint and with its key', async t => {
   const [first, second] = [newKey(), newKey()];
   const ring = createKeyring(first);
   for (const secret of ['x', 'whsec_c2VjcmV0', 'ü 日本 🎉', 'y'.repeat(512)]) {
@@ -68,7 +68,7 @@ t.test('what is sealed opens for its endpoint and by its key alone', async t => 
     t.throws(() => createKeyring(bad), { message: 'a sealing key is 32 bytes in base64' });
 });
 
-t.test('SQL takes a sealed secret only in its form', async t => {
+t.test('SQL accepts a sealed secret only in its exact format', async t => {
   const { sql } = await database();
   const create = (secret: string) =>
     sql`select * from collecta.create_endpoint('https://example.com/', '{record_created}', secret => ${secret})`;
@@ -87,7 +87,7 @@ t.test('SQL takes a sealed secret only in its form', async t => {
 });
 
 for (const runtime of runtimes)
-  t.test(`sealed from the start, rotated, resealed by another key, on ${runtime}`, async t => {
+  t.test(`a secret is sealed from the start, rotated and resealed, on ${runtime}`, async t => {
     const { url, sql } = await database();
     await sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders')`);
     const [oldKey, nextKey] = [newKey(), newKey()];
@@ -178,7 +178,7 @@ async function dump(sql: Awaited<ReturnType<typeof database>>['sql'], but: strin
   return parts.join('\n');
 }
 
-t.test('seal: what was plain, both ways, and what cannot be opened', async t => {
+t.test('the seal command seals plain secrets of both directions and reports what it cannot open', async t => {
   const { url, sql } = await database();
   await makeModule(sql);
   const key = newKey();
@@ -232,7 +232,7 @@ t.test('seal: what was plain, both ways, and what cannot be opened', async t => 
 });
 
 for (const runtime of runtimes)
-  t.test(`without the key, or with another, deliveries wait and nothing fails, on ${runtime}`, async t => {
+  t.test(`without the key, or with another key, deliveries wait and do not fail, on ${runtime}`, async t => {
     const { url, sql } = await database();
     await sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders')`);
     const key = newKey();
@@ -291,7 +291,7 @@ for (const runtime of runtimes)
   });
 
 for (const runtime of runtimes)
-  t.test(`a full run both ways leaves no secret anywhere, on ${runtime}`, async t => {
+  t.test(`deliveries in both directions leave no secret anywhere, on ${runtime}`, async t => {
     const { url, sql } = await database();
     await makeModule(sql);
     const key = newKey();
