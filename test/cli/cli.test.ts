@@ -11,8 +11,8 @@ import { freePort, useServer } from '../support/database.ts';
 
 // Built by `npm run build`, which `npm test` runs first.
 const runtimes = {
-  // tap puts its own loader into NODE_OPTIONS of every child: `env` takes it out, as a user runs it and three times as
-  // fast.
+  // tap puts its loader into NODE_OPTIONS of every child process. `env` removes it, so that the command runs as a user
+  // runs it, and three times as fast.
   'Node, dist': ['env', '-u', 'NODE_OPTIONS', process.execPath, 'dist/cli.js'],
   'Deno, src': ['node_modules/.bin/deno', 'run', '--allow-env', '--allow-net', '--allow-read', 'src/cli.ts'],
 } as const;

@@ -7,8 +7,8 @@ import { openConsole } from '../support/console.ts';
 import { useServer } from '../support/database.ts';
 import { consoleExample } from '../support/history.ts';
 
-// CI installs Debian's chromium. On a machine where it cannot be installed the rest of the suite is of use all the
-// same.
+// CI installs Debian's chromium. Where it is missing these tests are skipped, so that the rest of the suite can still
+// be run.
 if (chromiumPath === undefined && !process.env.CI)
   t.plan(0, 'chromium is not installed: apt-get install chromium, or name one in COLLECTA_TEST_CHROMIUM');
 else {
@@ -40,13 +40,13 @@ else {
     'nothing',
   ];
 
-  /** A page of a person who has logged in, and what the browser complained of meanwhile. */
+  /** A page of a logged-in user, and the errors that the browser reported meanwhile. */
   async function enter(origin: string, options: BrowserContextOptions = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     const page = await context.newPage();
     const complaints: string[] = [];
     page.on('console', message => {
-      // A page that says 404 or 422 is meant to.
+      // Pages with status 404 or 422 are expected here.
       if (['error', 'warning'].includes(message.type()) && !/status of 4\d\d/.test(message.text()))
         complaints.push(message.text());
     });
@@ -64,7 +64,7 @@ else {
   }
 
   async function violations(page: Page): Promise<string[]> {
-    // The page's policy lets no script in but its own: this one comes through the debugger.
+    // The page's content security policy allows only its own scripts. The debugger can insert this one.
     await page.evaluate(axe);
     const found = (await page.evaluate('axe.run(document)')) as {
       violations: { id: string; nodes: { html: string }[] }[];

@@ -88,7 +88,7 @@ t.test('logging out ends the console session and its PostgreSQL sessions', async
     (await sql`select from pg_stat_activity where usename = 'ada' and datname = current_database()`).length;
   t.ok((await sessions()) > 0);
 
-  // Another one of the same role watches, so that the query goes on.
+  // Another session of the same role watches the page too, so that its query goes on.
   const other = client();
   const otherCookie = ((await other.login('ada', 'ada')).headers.get('set-cookie') ?? '').split(';')[0] as string;
   const stop = new AbortController();
@@ -221,7 +221,7 @@ t.test('an action on many deliveries asks for confirmation and then touches all 
 t.test('a batch touches exactly the deliveries that match its filter, whatever the page shows', async t => {
   const other = await server.database();
   const { endpointId } = await consoleExample(other.sql);
-  // More than a page holds, half of them before a moment.
+  // There are more than fit on a page, and half of them are older than a given time.
   await other.sql`update collecta.delivery_attempts set outcome = 'exhausted'
     where endpoint_id = ${endpointId} and outcome = 'delivered'`;
   const [{ since } = {}] = await other.sql`
@@ -250,7 +250,7 @@ t.test('a batch touches exactly the deliveries that match its filter, whatever t
 t.test('every other action runs the statement that it shows first', async t => {
   const { client } = await openConsole(t, url);
   const owner = client();
-  // Rotating is the owner's: a DBA's login.
+  // Only the owner may rotate a secret, so this uses a DBA’s login.
   await sql`create role dba login password 'dba' superuser`;
   await owner.login('dba', 'dba');
   const [{ request_id: failed } = {}] =
@@ -554,12 +554,12 @@ t.test('fifty watching pages cost one query a second, and none when nobody watch
   const ada = client();
   const cookie = ((await ada.login('ada', 'ada')).headers.get('set-cookie') ?? '').split(';')[0] as string;
   const transactions = async () => {
-    // Of ada's sessions alone: the others' statements are this test's.
+    // Only the statements of ada's sessions are counted: the others are this test's own.
     const [{ n } = {}] =
       await sql`select coalesce(sum(calls), 0)::int as n from pg_stat_user_functions where funcname = 'watched'`;
     return Number(n);
   };
-  // The watch reads webhook_deliveries once a turn: a function in a view of its own counts that.
+  // The watch reads webhook_deliveries once in each turn. A function inside the view counts the reads.
   await sql.unsafe(`create function collecta.watched() returns boolean
     language plpgsql volatile as 'begin return true; end';
     grant execute on function collecta.watched() to public;
@@ -581,7 +581,7 @@ t.test('fifty watching pages cost one query a second, and none when nobody watch
   const before = await transactions();
   await pause(4_000);
   const asked = (await transactions()) - before;
-  // Two marks a turn, a turn a second.
+  // Each turn adds two to the count, and there is one turn a second.
   t.ok(asked >= 4 && asked <= 14, `${asked} marks were asked for in four seconds`);
   await example.happen();
   await until('all saw it', () => seen.every(text => text.includes('event: attempts')));

@@ -17,7 +17,7 @@ const url = (ports: number[], wanted?: string) =>
   (wanted ? `?target_session_attrs=${wanted}` : '');
 const question = `select current_setting('port')::int as port`;
 
-/** The port of the server that each driver reaches, or the code of its error. */
+/** For each driver: the port of the server that it reached, or the code of its error. */
 async function reached(of: string) {
   const code = ({ code, message }: { code?: string; message: string }) => code ?? message;
   const sql = connect(of, { max: 1, connect_timeout: 5 });

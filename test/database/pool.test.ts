@@ -13,7 +13,7 @@ async function prepared(options: PoolOptions = {}) {
   return { sql, url, pool };
 }
 
-/** What became of it: rows, or the error's code or message. */
+/** The query's rows, or the code or message of its error. */
 const outcome = (query: Promise<unknown>) =>
   query.then(
     rows => rows,
@@ -21,7 +21,7 @@ const outcome = (query: Promise<unknown>) =>
   );
 
 t.test('every query settles while all sessions are terminated repeatedly, and the pool recovers', async t => {
-  // The driver alone left 6 of 40,000 unanswered here, and their connections unusable.
+  // Without our pool, the driver left 6 of 40,000 queries unanswered here, and their connections were unusable.
   const { sql, pool } = await prepared({ max: 4, patienceMs: 3_000, connect_timeout: 30 });
   const until = performance.now() + 4_000;
   let slowest = 0;
@@ -47,7 +47,8 @@ t.test('every query settles while all sessions are terminated repeatedly, and th
   t.comment(`${answered} answered, slowest ${Math.round(slowest)} ms, failures ${JSON.stringify([...failures])}`);
   t.ok(answered > 100);
   t.ok(slowest < 8_500, 'patience and what a cancelled statement may take');
-  // Sessions that are ended while they are opened still fail now and then, hence twice.
+  // Queries on sessions that were terminated while they were opened may still fail, so only the second round must
+  // succeed.
   await Promise.all(Array.from({ length: 8 }, () => outcome(pool`select pg_sleep(0.1)`)));
   const all = await Promise.all(
     Array.from({ length: 8 }, () => outcome(pool`select pg_sleep(0.1) is not null as slept`)),
@@ -75,7 +76,7 @@ t.test('a session that does not answer is abandoned, and the next query gets ano
   const goOn = () => {
     try {
       process.kill(row!.pid, 'SIGCONT');
-    } catch {} // it has ended
+    } catch {} // the process has ended
   };
   t.teardown(goOn);
   t.equal(await outcome(pool`select 1`), 'the database did not answer');
@@ -85,7 +86,7 @@ t.test('a session that does not answer is abandoned, and the next query gets ano
 });
 
 t.test('after an error anywhere within a result, the next result is complete', async t => {
-  // The driver alone gives the next query's rows at shifted places: length 22, the first undefined.
+  // Without our pool, the driver returns the rows of the next query at shifted indexes: length 22, the first undefined.
   const { sql, pool } = await prepared({ max: 1, patienceMs: 10_000 });
   await sql`create table waits (id int)`;
   await sql.unsafe(`
@@ -155,7 +156,7 @@ t.test('a query whose prepared statement is gone is repeated, whatever its param
       ${true}::boolean as yes, ${false}::boolean as no,
       ${'{"a": [1]}'}::jsonb as document, ${'text'}::text as text, pg_backend_pid() as pid`;
   const { pid: _, ...expected } = (await ask())[0]!;
-  // What another transaction of a pooler's session would find: nothing prepared.
+  // Another transaction may get a different session of a pooler, in which nothing is prepared.
   await pool`deallocate all`;
   const { pid, ...again } = (await ask())[0]!;
   t.strictSame(again, expected);

@@ -363,7 +363,7 @@ t.test('maintain creates partitions, applies the retention and pauses failing en
   );
   t.equal((await maintain()).filter(({ done }) => done === 'made partition').length, 2);
 
-  /** A partition of that many days ago, for both tables. */
+  /** Creates the partitions of both tables for the day that was `days` days ago. */
   const old = (days: number) =>
     sql.unsafe(`do $$ declare day date := (now() at time zone 'UTC')::date - ${days}; parent text;
       begin foreach parent in array '{events,delivery_attempts}'::text[] loop

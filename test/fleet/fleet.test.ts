@@ -53,7 +53,7 @@ t.test('one process serves many databases; one may be down, and SIGHUP adds and 
   t.match(await operations('/metrics'), /collecta_fleet_database\{database="down",state="waiting"\} 1/);
   t.equal(await operations('/livez'), 'ok\n');
 
-  // b is gone, c is new, a has another setting, and the file names one that cannot be read: which goes on.
+  // b is removed, c is new, a has another setting, and one entry is invalid. The others go on.
   list({ a: { DATABASE_URL: a.url, COLLECTA_CONCURRENCY: 2 }, c: c.url, down, empty: { DATABASE_URL: 1 } });
   runner.kill('SIGHUP');
   await runner.logged('serving a fleet', 1);
@@ -220,7 +220,7 @@ t.test('inbound: the path or the host name selects the database', async t => {
   const count = async ({ sql }: typeof a) => (await sql`select count(*)::int as n from work_orders`)[0]!.n;
   t.equal(await count(a), 1);
   t.equal(await count(b), 2);
-  // A mapping that changes is known at once, through the session that both directions listen on.
+  // A changed mapping takes effect at once, because both directions share the listening session.
   await b.sql`select collecta.pause_inbound_endpoint(inbound_endpoint_id) from collecta.inbound_endpoints`;
   await until('it is paused', async () => (await post(`/b${pathB}`)) === 404);
   t.equal((await runner.stop()).status, 0);

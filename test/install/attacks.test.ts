@@ -12,7 +12,7 @@ import { startRunner, until } from '../support/runner.ts';
 const run = promisify(execFile);
 const { server, admin, connect, database } = await useServer();
 
-/** A login that may create objects in the schema public of every database, as any may on PostgreSQL 14. */
+/** A login that may create objects in the schema public of every database, as every login may on PostgreSQL 14. */
 await admin.unsafe(`create role mallory login password 'x'`);
 const asMallory = (target: Database) => connect(server.url(target.name).replace('postgres:postgres@', 'mallory:x@'));
 
@@ -23,7 +23,7 @@ const cli = (args: string[], url: string, env: Record<string, string> = {}) =>
     env: { PATH: process.env.PATH, DATABASE_URL: url, ...env },
   });
 
-/** All SQL that this project runs: the shipped files and whatever stands in src. */
+/** All SQL that this project runs: the shipped files and the SQL in src. */
 function ourSql(): string {
   const read = (folder: string, ending: RegExp) =>
     (readdirSync(folder, { recursive: true }) as string[])
@@ -33,8 +33,9 @@ function ourSql(): string {
 }
 
 /**
- * For every function and operator of pg_catalog that our SQL uses, others of the same name that match some call better,
- * made by mallory in public. A trap that is sprung counts, whatever becomes of the transaction, and raises its name.
+ * For every function and operator of pg_catalog that our SQL uses, mallory creates others in public with the same name
+ * and with argument types that match some call better. A trap that is called counts the call in a sequence, which a
+ * rollback does not undo, and raises an error with its name.
  */
 async function plantTraps(target: Database) {
   await target.sql.unsafe(`
@@ -98,7 +99,7 @@ async function plantTraps(target: Database) {
     )
     .then(results => (results as unknown as { functions: number; operators: number }[][])[1] ?? []);
   t.ok(functions! > 2000 && operators! > 1000, `${functions} functions and ${operators} operators are planted`);
-  // A trap works where it is meant to.
+  // The traps work: a call that should reach one does.
   const victim = connect(target.url, { max: 1 });
   const [before] = await victim`select is_called from public.sprung`;
   t.equal(before!.is_called, false);
@@ -155,7 +156,8 @@ t.test('functions and operators planted in public are never called by install, c
 });
 
 /**
- * A runner with inbound and operations, a scrape of its metrics, and a tail, until what is queued has been attempted.
+ * Runs a runner with inbound and operations, a scrape of its metrics, and a tail, until all queued deliveries have been
+ * attempted.
  */
 async function runFor(target: Database) {
   const operations = await freePort();
@@ -177,9 +179,9 @@ async function runFor(target: Database) {
 
 t.test('a pooler that refuses startup parameters works where nobody else can create functions', async t => {
   const target = await database('empty');
-  await target.sql`revoke create on schema public from public`; // as it is from PostgreSQL 15 on
+  await target.sql`revoke create on schema public from public`; // the default since PostgreSQL 15
   const refused: string[] = [];
-  // What pgbouncer does without ignore_startup_parameters; everything else is passed on.
+  // This does what pgbouncer does without ignore_startup_parameters, and passes everything else on.
   const pooler = createServer(client => {
     client.once('data', first => {
       const names = first
@@ -218,7 +220,7 @@ t.test('a pooler that refuses startup parameters works where nobody else can cre
   await until('an attempt', async () => (await target.sql`select from collecta.delivery_attempts`).length > 0);
   await runner.stop();
 
-  // Where others may create functions in the schemas that the login's search_path names, nothing runs.
+  // If others may create functions in a schema of the login's search_path, nothing is run.
   await target.sql`grant create on schema public to mallory`;
   const seen: string[] = [];
   for (const command of ['doctor', 'dispatch', 'migrate']) {
@@ -256,8 +258,8 @@ t.test('a schema that is foreign or holds foreign objects is refused by name, by
   await holds.sql`drop function collecta.let_capture_read(oid)`;
   await migrate(holds.url);
 
-  // By default privileges mallory may create in every schema that the installer makes; at the end of the install, no
-  // more.
+  // Default privileges let mallory create objects in every schema that the installer creates. After the install mallory
+  // may not.
   const created = await database('empty');
   await created.sql.unsafe('alter default privileges grant all on schemas to mallory');
   await migrate(created.url);
@@ -357,7 +359,7 @@ for (const installer of ['superuser', 'installer without CREATEROLE'] as const)
       );
       t.strictSame([...(await target.sql`select problem from collecta.health where severity = 'error'`)], [], way);
     }
-    // What a column's default needs is the DBA's to grant.
+    // Privileges that a column's default needs are for the DBA to grant.
     await target.sql.unsafe(`grant usage on schema collecta to app; grant execute on function collecta.new_id to app`);
     await migrate(url);
     t.ok(

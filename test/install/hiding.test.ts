@@ -9,7 +9,7 @@ import { createEndpoint, startReceiver, startRunner, until } from '../support/ru
 const { server, admin, connect, database } = await useServer();
 
 const roles = ['collecta_reader', 'collecta_operator'];
-await database(); // makes the roles
+await database(); // creates the roles
 for (const role of roles) await admin.unsafe(`create role only_${role} login password 'x' in role ${role}`);
 
 t.test('roles subject to row security can read the row’s values nowhere', async t => {
@@ -29,12 +29,13 @@ t.test('roles subject to row security can read the row’s values nowhere', asyn
       ordered => true)`;
   await make('plain', 'public');
   await make('secured', 'classified');
-  // Row security comes after the changes were captured.
+  // Row security is enabled after the changes were captured.
   await sql.unsafe(`alter table secured enable row level security; create policy nobody on secured using (false)`);
   const [made] = await sql`
     select * from collecta.create_inbound_endpoint('plain', '{"$.id": "id", "$.name": "name"}', '{id}')`;
   const inbound = made!.inbound_endpoint_id as string;
-  // An inbound endpoint of the module itself: the writer could not be given the rights that its policies withhold.
+  // The endpoint is moved to the module by hand: create_inbound_endpoint would refuse it, because the policies withhold
+  // from the writer the rights that it needs.
   await sql`update collecta.inbound_endpoints set module = 'secured' where inbound_endpoint_id = ${inbound}`;
   await sql`
     insert into collecta.inbound_requests
@@ -57,7 +58,7 @@ t.test('roles subject to row security can read the row’s values nowhere', asyn
     insert into collecta.unrouted (change_id, module, record_id, reason, old, context) values
       (1, 'secured', 'classified-id', 'classified-reason', '"classified-old"', 'classified-context'),
       (3, 'plain', 'public-id', 'public-reason', '"public-old"', 'public-context')`);
-  // Queued for an ordered endpoint, and captured only.
+  // One change is queued for an ordered endpoint, and another is captured but not routed.
   await sql.unsafe(`insert into secured values ('classified-queued', 'classified-scope', 'classified-value')`);
   await claimBySql(sql, { batch: 1 });
   await sql.unsafe(`
@@ -118,7 +119,7 @@ t.test('roles subject to row security can read the row’s values nowhere', asyn
         'muted_changes.context',
       ])
         t.ok(open.includes(`collecta.${place}`), `${role}, ${when}: another module's ${place} is shown`);
-      // A function in a condition sees no more than the result shows.
+      // A function in a WHERE condition gets no more values than the result shows.
       await session.unsafe(`
         create function pg_temp.seen(value text) returns boolean language plpgsql cost 0.0001 as $$
         begin if value like 'classified%' then raise exception 'seen' using errcode = 'ZZ001'; end if; return true;

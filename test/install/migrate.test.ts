@@ -25,7 +25,7 @@ const installed = await readMigrations();
 const filenames = installed.map(({ filename }) => filename);
 
 let folders = 0;
-/** A folder like sql/ with these migrations, hashed and chained by graphile-migrate's own function. */
+/** Creates a folder like sql/ with these migrations, hashed and chained by graphile-migrate's own function. */
 function sqlFolder(...bodies: string[]) {
   const path = join(scratch, String(++folders));
   mkdirSync(join(path, 'committed'), { recursive: true });
@@ -47,7 +47,7 @@ const psql = (url: string, folder = 'sql') =>
 const writePsql = (...args: string[]) => run(process.execPath, ['--import', 'tsx', 'scripts/install-psql.ts', ...args]);
 const ledger = (sql: Sql) => sql`select filename, hash, previous_hash from collecta.migrations order by filename`;
 
-/** All that a dump of the schema would show, as text. */
+/** The whole schema as text, as a dump would show it. */
 async function describeSchema(sql: Sql): Promise<string[]> {
   const rows = await sql<{ line: string }[]>`
     with namespace as (select * from pg_namespace where nspname = 'collecta'),
@@ -393,7 +393,7 @@ t.test('uninstall lists what it would remove, then removes it and leaves the tab
   t.match(text, /uninstall --yes/);
   t.match(await planUninstall(sql), { captures: [{ procedure: 'collecta.test_capture()' }] }, 'nothing was dropped');
 
-  // A writer keeps the table for a moment: uninstall comes through afterwards.
+  // A writer locks the table for a moment; uninstall succeeds afterwards.
   const { open: release, opened: released } = gate();
   const writer = sql.begin(async tx => {
     await tx`insert into public.orders values ('y', 2)`;

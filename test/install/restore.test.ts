@@ -6,9 +6,9 @@ import t from 'tap';
 import { migrate } from '../../src/install/migrate.ts';
 import { type Sql, useServer } from '../support/database.ts';
 
-// Dumps are made and restored by Debian's programs, which dump no server newer than themselves. So the source is
-// Debian's server, or the older one that npm run test:matrix chose; the targets are a cluster like it and one of the
-// newest version.
+// Dumps are made and restored by Debian's programs, which cannot dump a newer server. So the source is Debian's server,
+// or the older one that npm run test:matrix chose. The targets are a cluster of the same version and one of the newest
+// version.
 const chosen = process.env.COLLECTA_TEST_POSTGRES_PACKAGE ?? process.env.COLLECTA_TEST_SERVER;
 const likeSource = () => useServer([], undefined, chosen ? process.env.COLLECTA_TEST_SERVER : 'debian15');
 const source = await likeSource();
@@ -23,7 +23,7 @@ exec ${process.execPath} --import ${resolve('node_modules/tsx/dist/esm/index.mjs
 );
 chmodSync(join(scratch, 'collecta-webhooks'), 0o755);
 
-/** Runs shell lines as the documentation has them; resolves to what they printed. */
+/** Runs shell commands from the documentation and resolves to their output. */
 const shell = (script: string, env: Record<string, string> = {}) =>
   new Promise<{ status: number; text: string }>(done =>
     execFile(
@@ -45,7 +45,7 @@ const health = async (sql: Sql) =>
     ({ problem }) => problem as string,
   );
 
-/** Functions that run with their owner's rights and that everybody may execute. */
+/** The functions that run with their owner's rights and that everybody may execute. */
 const open = async (sql: Sql) =>
   (
     await sql`select p.oid::regprocedure::text as name
@@ -68,7 +68,7 @@ async function original() {
 
 const from = await original();
 
-/** Fresh servers that know no role of ours. */
+/** New servers that have none of our roles. */
 const targets = {
   'a cluster of the same version': likeSource,
   ...(!chosen && { 'a cluster of the newest version': () => useServer() }),
@@ -98,7 +98,8 @@ for (const [where, start] of Object.entries(targets)) {
       await t.rejects(copy.sql`select collecta.check_installation(null)`, { code: 'CW040' });
 
       await migrate(copy.url);
-      // What a table's owner had granted to the missing roles is the owner's to grant again: the hint does it.
+      // Grants that a table's owner had made to the missing roles can only be made again by the owner. The hint does
+      // it.
       const lost = 'truncate is captured as one';
       t.strictSame(
         (await health(copy.sql)).filter(problem => problem !== lost),

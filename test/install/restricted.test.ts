@@ -5,7 +5,7 @@ import { allThatIsRead, whereIs } from '../support/reading.ts';
 import { twoTenants } from '../support/tenants.ts';
 
 const { server, admin, connect, database } = await useServer();
-await database(); // makes the roles
+await database(); // creates the roles
 await admin.unsafe(`
   create role acme_reader login password 'x' in role collecta_reader;
   create role acme_operator login password 'x' in role collecta_operator;
@@ -94,7 +94,7 @@ t.test('nothing that the login can do lifts its restriction', async t => {
   await noinherit`set role acme_reader`;
   t.strictSame(await recordsOf(noinherit), ['acme-1'], 'a member that sets the role');
 
-  // A function of somebody who is not restricted.
+  // A function that belongs to an unrestricted role.
   await sql.unsafe(`
     create schema helpers; grant create, usage on schema helpers to any_operator;
     grant usage on schema helpers to public;
@@ -103,7 +103,7 @@ t.test('nothing that the login can do lifts its restriction', async t => {
       as 'select record_id from collecta.webhook_deliveries';
     reset role`);
   t.strictSame([...(await login`select distinct records from helpers.records()`)], [{ records: 'acme-1' }]);
-  // And one of the restricted login's in the session of somebody who is not.
+  // A function of the restricted login, called in an unrestricted role's session.
   await sql.unsafe(`
     grant create on schema helpers to acme_reader;
     set role acme_reader;
@@ -120,7 +120,7 @@ t.test('nothing that the login can do lifts its restriction', async t => {
     t.strictSame(await recordsOf(tx as never), ['acme-1'], 'a superuser that sets the role, as a proxy’s console does');
   });
 
-  // A function in a condition sees no more than the result shows.
+  // A function in a WHERE condition gets no more values than the result shows.
   await login.unsafe(`
     create function pg_temp.seen(value text) returns boolean language plpgsql cost 0.0001 as $$
     begin if value like '%beta%' then raise exception 'seen' using errcode = 'ZZ001'; end if; return true; end $$`);
@@ -207,7 +207,7 @@ t.test('a restricted operator can act on its own tenant only', async t => {
     (await operator`select statement from collecta.operator_actions`).map(row => row.statement),
     ['acme-statement'],
   );
-  // What it did not touch goes on as before.
+  // Deliveries that it did not touch go on as before.
   const { deliveries } = await claimBySql(sql);
   t.ok((await record(sql, deliveries)) > 0);
 });
@@ -260,7 +260,7 @@ t.test('in a restored copy a restriction follows the name of the role, not its o
   const { name, sql } = await database();
   await twoTenants(sql);
   await sql`select collecta.restrict_login('acme_reader', '{acme}')`;
-  // As pg_restore leaves it in another cluster, where the number is another role's.
+  // This is the state that pg_restore leaves in another cluster, where the oid belongs to another role.
   await sql`
     update collecta.restricted_logins
     set database = '1/1', login_oid = (select oid from pg_roles where rolname = 'any_operator')`;

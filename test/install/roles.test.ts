@@ -12,7 +12,7 @@ const roles = ['owner', 'capture', 'writer', 'viewer', 'dispatcher', 'inbound', 
   name => `collecta_${name}`,
 );
 
-/** Runs a statement as the current role and takes it back; its SQLSTATE, ZZ000 where it went through. */
+/** Runs a statement as the current role and rolls it back. Returns its SQLSTATE, or ZZ000 if it succeeded. */
 const attempt = `
   create function public.attempt(statement text) returns text language plpgsql as $$
   begin
@@ -84,11 +84,11 @@ t.test('every role may use exactly the objects that collecta.designed_grants() l
           granted('EXECUTE', `function ${name}`);
         const [row] = await tx`select has_function_privilege(${oid}::text::oid, 'execute') as may`;
         t.equal(row!.may, expected, `${role}: execute ${signature}`);
-        if (strict) continue; // of nothing: it is not even called
+        if (strict) continue; // a strict function is not called with a null argument
         const statement = trigger
           ? `create trigger forged after insert on mine for each statement execute function ${signature}`
           : call;
-        // Who runs as the owner of a written function cannot find it, and so cannot alter it.
+        // The owner of a generated function cannot use the schema that it is in, and so cannot alter it.
         const found = owner || !signature.startsWith('collecta_modules.');
         t.equal(await allowed(statement), expected && found, `${role}: ${statement}`);
         if (functionOwner === role && !owner && !found)
@@ -284,7 +284,7 @@ t.test('row security applies to the history, and no event is lost because of it'
   await tenant`insert into secured values (1, 'tenant_a', 'classified')`;
   await tenant`update secured set name = 'classified too'`;
   await tenant`delete from secured`;
-  // As in a session of pg_restore; the tables' own policies do not matter to a superuser.
+  // pg_restore sets this in its session. The tables' own policies do not apply to a superuser.
   await sql.begin(async tx => {
     await tx`set local row_security = off`;
     await tx`insert into secured values (2, 'other', 'classified')`;

@@ -1,4 +1,4 @@
-/** The same round trip in databases of other locales and encodings: everything comes out as in C.UTF-8. */
+/** The same round trip runs in databases of other locales and encodings, and its results equal those in C.UTF-8. */
 import t from 'tap';
 import { openPool } from '../../src/database/pool.ts';
 import { createLog } from '../../src/log.ts';
@@ -11,7 +11,7 @@ import { type RoundTrip, roundTrip } from '../support/round-trip.ts';
 const { admin, database } = await useServer();
 const [version] = await admin`select current_setting('server_version_num')::int / 10000 as major`;
 
-/** The round trip with `word`, which the result then shows as WORD. */
+/** The results of the round trip with `word`, which is shown as WORD. */
 async function results(text: Text | undefined, word: string, options: RoundTrip = {}): Promise<string[]> {
   const lines = await roundTrip(await database('installed', text), { word, ...options });
   return lines.map(line => line.replaceAll(word, 'WORD'));

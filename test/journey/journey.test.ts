@@ -38,7 +38,7 @@ const inQueue = async (sql: Sql, id: string) =>
     row => ({ ...row }),
   );
 
-/** Moves an endpoint's next attempt to now, and its past back by as much. */
+/** Makes an endpoint's next attempt due now, and moves its past attempts back by the same time. */
 async function toNextAttempt(sql: Sql, id: string): Promise<void> {
   await sql`
     with moved as (select min(due_at) - now() as by from collecta.delivery_queue
@@ -58,7 +58,7 @@ for (const runtime of runtimes)
     await runner.logged('listening');
     let tables = 0;
 
-    /** A table of its own, attached, with an endpoint that hears of nothing else. */
+    /** Creates and attaches a table, with an endpoint that receives only its events. */
     async function subject(options: { answers?: Answer[]; [argument: string]: unknown } = {}) {
       const name = `orders_${++tables}`;
       await sql.unsafe(`
@@ -471,7 +471,7 @@ for (const runtime of runtimes)
   });
 
 t.test('a restored database, or one of another environment, sends nothing until told to', async t => {
-  await database(); // makes the template
+  await database(); // creates the template database
   const name = `production_${randomBytes(4).toString('hex')}`;
   await admin.unsafe(`create database ${name} template collecta_template`);
   const production = connect(server.url(name));

@@ -30,7 +30,7 @@ t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
 const blocks = (text: string, language: string) =>
   [...text.matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\`$`, 'gm'))].map(([, code]) => code as string);
 const section = (title: string) => readme.split(/^## /m).find(part => part.startsWith(title)) ?? '';
-/** Rows of the tables in a text, without their heads: the cells, trimmed. */
+/** The rows of the tables in a text without their headers, as trimmed cells. */
 const rows = (text: string) =>
   [...text.matchAll(/^\|(.*)\|$/gm)]
     .map(([, line]) => (line as string).split(/(?<!\\)\|/).map(cell => cell.trim()))
@@ -39,7 +39,7 @@ const coded = (text: string) => [...text.matchAll(/`([^`]+)`/g)].map(([, code]) 
 
 type Signed = { secret: string; body: Buffer; headers: Record<string, string> };
 
-/** Signed by the published library and by the formula, not by our code. */
+/** These signatures come from the published library and from the documented formula, not from our code. */
 function sign(secret: string, body: Buffer, at = new Date()): Signed {
   return {
     secret,
@@ -60,7 +60,7 @@ const good = sign(
 const other = sign(`whsec_${randomBytes(32).toString('base64')}`, good.body);
 const change = (name: string, value: string): Signed => ({ ...good, headers: { ...good.headers, [name]: value } });
 const twice = `v1,${'A'.repeat(43)}= ${good.headers['webhook-signature']}`;
-/** What each function must answer: the first form, the second. */
+/** What each function must answer: the first form of signature, then the second. */
 const cases: [string, Signed, boolean, boolean][] = [
   ['signed', good, true, true],
   ['another secret', { ...good, secret: other.secret }, false, false],
@@ -203,8 +203,8 @@ t.test('the function table lists all callable functions with their arguments', a
       const grantees = known.get(name)?.grantees.filter(role => !/_(writer|viewer)$/.test(role));
       t.strictSame(coded(who), grantees, `${name}: who may`);
     }
-  // What somebody may call is documented; so is every function that a file on top of a topic is named after
-  // (folders.test.ts).
+  // Every function that some role may call is documented, and so is every function named like a file at the top of a
+  // topic (see folders.test.ts).
   t.strictSame(
     functions
       .filter(each => !documented.has(each.name) && each.grantees.some(role => !/capture|writer|viewer/.test(role)))
@@ -253,7 +253,7 @@ t.test('relations, functions, settings, commands, variables and files named in t
     [...readFileSync('src/cli.ts', 'utf8').matchAll(/^ {2}'?([a-z-]+)'?: \w+Command,$/gm)].map(([, name]) => name),
   );
   const scripts = Object.keys(JSON.parse(readFileSync('package.json', 'utf8')).scripts);
-  // What a test's longer run is given, by CONTRIBUTING.md.
+  // These variables make a test run longer; CONTRIBUTING.md lists them.
   const ofTests = new Set(
     (readdirSync('test', { recursive: true }) as string[])
       .filter(name => name.endsWith('.ts'))

@@ -12,8 +12,8 @@ await admin.unsafe(`create role attacker login password 'x'; create role victim 
 const asAttacker = (name: string) => connect(server.url(name).replace('postgres:postgres@', 'attacker:x@'), { max: 1 });
 
 /**
- * A schema of the attacker's. loot.try(where) does, as whoever it runs as, what must not be possible, and notes who
- * that was and what came of it; everybody may write its notes.
+ * A schema that belongs to the attacker. loot.try(where) tries, with the rights of whoever runs it, everything that
+ * must not be possible. It notes the role and the result of each try; everybody may write its notes.
  */
 const loot = `
   create schema loot authorization attacker; grant usage, create on schema public to attacker;
@@ -81,7 +81,7 @@ async function setLoot(sql: Sql): Promise<void> {
     create table public.seen (id int)`);
 }
 
-/** Whom the attacker's code ran as, at each place; and that nothing it tried worked. */
+/** Returns the role that the attacker's code ran as at each place, and asserts that none of its attacks worked. */
 async function tried(t: Test, sql: Sql): Promise<Record<string, string>> {
   const worked = await sql`select at, who, what, code from loot.notes where code <> '42501'`;
   t.strictSame([...worked], [], 'nothing that it tried went through');
@@ -139,7 +139,8 @@ t.test('code of a table that inbound writes cannot read secrets or write elsewhe
   });
   t.equal((await sql`select count(*)::int as n from loot.orders`)[0]!.n, 2);
 
-  // As their owner it can make the written functions run as whoever calls them, and choose their search_path.
+  // As the owner of the table, the attacker can make the generated functions run with the rights of their caller, and
+  // choose their search_path.
   const attacker = asAttacker(target.name);
   await attacker.unsafe(`
     create function loot.differs(a name, b name) returns boolean language plpgsql as $$
@@ -214,7 +215,7 @@ t.test('temporary types and hostile search paths do not affect privileged functi
   const [inbound] = await sql`
     select * from collecta.create_inbound_endpoint('orders', '{"id": {"path": "$.id"}, "$.name": "name"}', '{id}',
       rate_limit_per_minute => 1000)`;
-  // By notices, which survive the failure that hostile code mostly ends in.
+  // Calls are reported by notices, because the hostile code mostly makes the transaction fail.
   const ran: string[] = [];
   const onnotice = ({ message = '' }) => void (message.startsWith('ran as') && ran.push(message));
   const mallory = connect(server.url(name).replace('postgres:postgres@', 'mallory:x@'), { max: 1, onnotice });
@@ -324,7 +325,7 @@ t.test('temporary types and hostile search paths do not affect privileged functi
   await run();
   t.strictSame([...new Set(ran)], [], 'a search path of the attacker’s');
 
-  // The test can fail: a definer function without a pinned path is caught.
+  // The test can fail: it finds a definer function without a fixed search_path.
   await sql.unsafe(
     `create function public.careless() returns int language sql security definer as $$ select length('x'::text) $$`,
   );
@@ -398,7 +399,7 @@ t.test('attack strings passed to every function create nothing', async t => {
   for (const { name, types } of functions) {
     if (!types.some((type: string) => /text|json/.test(type))) continue;
     for (const attack of attacks) {
-      // All of them hostile at once, then each alone beside what is sound.
+      // First all arguments are hostile, then each alone beside valid ones.
       const calls_ = [types.map((type: string) => values(type, attack))];
       types.forEach((type: string, i: number) => {
         if (/text|json/.test(type))

@@ -148,7 +148,7 @@ t.test('a table that cannot be attached is refused, each time with a hint', asyn
 t.test('a table that logical replication writes is refused, or reported by health', async t => {
   const { sql, name } = await database();
   await sql`create table replica (id int primary key)`;
-  // A real subscription would need a publisher; its catalog row is what counts.
+  // A real subscription would need a publisher. attach_module looks at the catalog row only.
   await sql.unsafe(
     `create subscription s_${name} connection 'host=127.0.0.1 dbname=nowhere' publication p with (connect = false,
       enabled = false, slot_name = none)`,
@@ -306,7 +306,7 @@ t.test('capture functions are replaced while writers run and a transaction that 
   t.ok(written > 0, `${written} statements, none failed, none waited for the open transaction`);
 });
 
-/** A login role on a server, its URL on a database. */
+/** A login role on a server, and its URL for a database. */
 async function role(
   on: { admin: Sql; url(database: string): string },
   name: string,

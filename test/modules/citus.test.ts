@@ -5,8 +5,8 @@ import { type Sql, useServer } from '../support/database.ts';
 const { database, admin } = await useServer();
 
 /**
- * Citus's catalogs as it makes them, in a server without it: what its functions say is what the catalogs hold. Two
- * nodes beside the coordinator, of which `here` is the group that this server plays.
+ * Citus's catalogs in a server without Citus; its functions return what the catalogs hold. There are two nodes beside
+ * the coordinator, and this server plays the node of the group `here`.
  */
 async function standInCatalogs(sql: Sql, here: number): Promise<void> {
   await sql.begin(async tx => {
@@ -31,7 +31,7 @@ async function standInCatalogs(sql: Sql, here: number): Promise<void> {
 
 const columns = '(id bigint primary key, customer bigint, status text, note text)';
 
-/** Distributes a table that exists: each shard is [its number, its group]; those of this group are made. */
+/** Distributes an existing table. Each shard is [its number, its group]; the shards of this group are created. */
 async function distribute(sql: Sql, name: string, shards: [id: number, group: number][], here: number): Promise<void> {
   await sql`insert into pg_catalog.pg_dist_partition values (${name}::text::regclass, 'h', 'x', 1, 's', false)`;
   for (const [id, group] of shards) {
@@ -84,7 +84,7 @@ t.test('on a coordinator a distributed table is refused, and the hint says where
   await sql`select collecta.attach_module('plain', 'plain')`;
   t.same(about(await health(sql), 'plain'), []);
 
-  // A module that was distributed afterwards is an error in health, and not silent.
+  // For a module whose table was distributed after it was attached, health has an error.
   await distribute(sql, 'plain', [[102020, 1]], 0);
   t.same(about(await health(sql), 'plain'), ['no shard is on this node']);
 });
@@ -133,7 +133,8 @@ t.test('on a worker the shards are one module, and maintain attaches shards that
   await sql`update pg_catalog.pg_dist_placement set groupid = 1 where shardid = 102009`;
   const [row] = (await health(sql)).filter(each => each.subject === 'orders');
   t.match(row, { severity: 'error', problem: 'changes are not captured' });
-  // Maintenance may make triggers only where its owner has the right: else health keeps its row, whose hint mends it.
+  // maintain can create triggers only where its owner has the privilege. Otherwise health keeps its row, and the hint
+  // repairs it.
   await sql`select * from collecta.maintain()`;
   t.same(about(await health(sql), 'orders'), ['changes are not captured']);
   await sql.unsafe(
@@ -148,7 +149,7 @@ t.test('on a worker the shards are one module, and maintain attaches shards that
     ['3'],
   );
 
-  // Another one, and the hint of health.
+  // Another shard appears that cannot be found, and the hint of health solves it.
   await sql`insert into pg_catalog.pg_dist_shard values ('orders'::regclass, 102011, 't', '0', '1')`;
   await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
     values (102011, 1, 0, 1)`;
@@ -212,7 +213,7 @@ t.test('the settings that Citus needs are set during the work and restored after
     )[0]!.values;
   t.equal(await values(sql), null, 'nothing is set where Citus is absent');
   await sql.begin(async tx => {
-    // Where Citus is loaded they exist.
+    // These settings exist where Citus is loaded.
     for (const name of names)
       await tx.unsafe(
         `set local "${name.split('.')[0]}"."${name.split('.')[1]}" = '${name.includes('manual') ? 'off' : 'on'}'`,

@@ -1,4 +1,7 @@
-/** What refers to columns, keys and tables follows DDL and restores, and fails closed where it cannot. */
+/**
+ * References to columns, keys and tables follow DDL and restores, and when they cannot be resolved, nothing is
+ * revealed.
+ */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
@@ -9,7 +12,7 @@ import { type Sql, useServer } from '../support/database.ts';
 
 const { connect, database, server } = await useServer();
 const run = promisify(execFile);
-/** Another instance of the module, which reads COLLECTA_TEST_SERVER anew. */
+/** Imports another instance of the module, which reads COLLECTA_TEST_SERVER again. */
 const serverOfDebian: string = '../support/server.ts?debian';
 
 const people = `create table people (gone int, id int primary key, status text, ssn text, touched int default 0,
@@ -29,7 +32,7 @@ const health = async (sql: Sql) =>
     string,
     string
   >[];
-/** Everything that left the table: the outbox, then the events made of it. */
+/** Everything that left the table: the outbox and the events made from it. */
 async function leaves(sql: Sql) {
   const [row] = await sql`select coalesce(string_agg(o::text, ' '), '') as text from collecta.outbox o`;
   const events = await route(sql);
@@ -190,7 +193,7 @@ t.test('a table that is replaced by renaming, and a detached partition, are hand
   await sql.unsafe(detached!.hint!);
   t.strictSame(await health(sql), []);
 
-  // As pg_partman moves rows out of the default partition.
+  // pg_partman moves rows out of the default partition like this.
   await sql.unsafe(
     `create table p_default partition of p default; select collecta.attach_partitions('p'); insert into p values (25)`,
   );
@@ -273,7 +276,7 @@ t.test('a restored dump is safe', { skip: !existsSync('/usr/lib/postgresql/15/bi
     select collecta.attach_module('stale', 'stale', exclude_columns => '{ssn}')`);
   await subscribe(source, undefined, { name: 'all' });
   await subscribe(source, undefined, { name: 'some', payload_role: 'payload' });
-  // Renamed, and dumped before anything noticed: neither name nor number can tell.
+  // The column was renamed and dumped before collecta noticed: neither its name nor its number identifies it.
   await source`alter table stale rename ssn to hidden`;
   await source.end();
   await admin`create database copy`;

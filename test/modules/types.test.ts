@@ -1,4 +1,4 @@
-/** Capture fails no writer's statement for what a value is, or for rights that it has lost. */
+/** Capture never makes a writer's statement fail because of a value, or because capture has lost a privilege. */
 import { existsSync } from 'node:fs';
 import t from 'tap';
 import { migrate } from '../../src/install/migrate.ts';
@@ -7,7 +7,7 @@ import { type Sql, useServer } from '../support/database.ts';
 
 const { connect, database, server } = await useServer();
 
-/** Values of the types that extensions bring, odd ones among them. */
+/** Values of the types that extensions provide, with unusual ones among them. */
 const extensions: Record<string, Record<string, string[]>> = {
   citext: { citext: [`'ABC'`, `''`, `E'\\u0001"\\\\'`] },
   hstore: { hstore: [`'a=>1,b=>NULL'`, `''`, `'"q\\"uote"=>"\\\\back"'`] },
@@ -41,7 +41,7 @@ const extensions: Record<string, Record<string, string[]>> = {
 };
 
 const debianServer = existsSync('/usr/lib/postgresql/15/bin/postgres');
-/** Another instance of the module, which reads COLLECTA_TEST_SERVER anew. */
+/** Imports another instance of the module, which reads COLLECTA_TEST_SERVER again. */
 const serverOfDebian: string = '../support/server.ts?debian';
 
 async function fresh(debian: boolean): Promise<Sql> {
@@ -60,7 +60,7 @@ for (const debian of debianServer ? [false, true] : [false])
   t.test(debian ? "types of Debian's contrib and PostGIS are captured" : 'types of contrib are captured', async t => {
     const sql = await fresh(debian);
     const postgis = debian && existsSync('/usr/share/postgresql/15/extension/postgis.control');
-    await sql`create schema extra`; // without USAGE for anybody: the place where PostGIS is put
+    await sql`create schema extra`; // a schema on which nobody has USAGE, as PostGIS may be installed
     const tables: string[] = [];
     let index = 0;
     for (const [extension, types] of Object.entries(extensions)) {
@@ -168,7 +168,7 @@ t.test('with any grant revoked, writers go on, and health says what to grant aga
   };
   await write();
   const complete = brief(await route(sql)).length;
-  // A session that has its plans already sees what is granted and revoked as well as a new one.
+  // An old session with cached plans is affected by grants and revokes as a new one is.
   const old = connect(url, { max: 1 });
   const writeSmall = (session: Sql) =>
     session.unsafe(`insert into app.plain values (7, 'psst', null); update app.plain set big = 'z' where id = 7;
@@ -206,7 +206,7 @@ t.test('with any grant revoked, writers go on, and health says what to grant aga
   await writeSmall(old);
   t.equal(brief(await route(sql)).length, 6, 'also in the session that was there all the time');
 
-  // What anybody has in our schemas, the owners included: the writer goes on without it.
+  // The privileges of all other roles in our schemas, the owners included. Without any of them a writer still goes on.
   const all = await sql`
     select format('%s on %s from %s', a.privilege_type, o.target, a.grantee::regrole) as revoke,
       format('%s on %s to %s', a.privilege_type, o.target, a.grantee::regrole) as again
@@ -233,7 +233,8 @@ t.test('with any grant revoked, writers go on, and health says what to grant aga
 
 t.test('a statement_timeout that expires in capture leaves reduced rows and cancels nothing', async t => {
   const { sql } = await database();
-  // The user's own trigger fires before ours, and leaves it so many milliseconds until the timeout.
+  // The user's own trigger fires before ours. It waits until only `test.left_ms` milliseconds are left before the
+  // timeout.
   await sql.unsafe(`create table wide (id int primary key, a text, b text);
     select collecta.attach_module('wide', 'wide');
     create function wait() returns trigger language plpgsql as $$ begin
@@ -244,7 +245,10 @@ t.test('a statement_timeout that expires in capture leaves reduced rows and canc
     create trigger a_wait after insert or update or delete on wide execute function wait()`);
   await subscribe(sql);
   const writer = await sql.reserve();
-  /** Whether all rows were captured thin: the timeout ended in capture, and the writer's statement did not. */
+  /**
+   * Whether all rows were captured without their columns: the timeout expired during capture, but the writer's
+   * statement succeeded.
+   */
   async function survives(statement: string, leftMs: number): Promise<boolean> {
     await writer.unsafe(`set statement_timeout = 0; set test.left_ms = ${leftMs}; set statement_timeout = '2s'`);
     const code = await writer.unsafe(statement).then(
@@ -252,7 +256,8 @@ t.test('a statement_timeout that expires in capture leaves reduced rows and canc
       error => error.code as string,
     );
     await writer`set statement_timeout = 0`;
-    // On a busy machine the timeout may end before capture begins: then the statement is cancelled, as it should be.
+    // On a busy machine the timeout may expire before capture begins; then the statement is cancelled, which is
+    // correct.
     t.ok(code === undefined || code === '57014', `${statement}: ${code}`);
     const [captured] = await sql`select count(*)::int as n, bool_and(coalesce(new, old) ? '$truncated') as thin
       from (select old::jsonb as old, new::jsonb as new from collecta.outbox) o`;

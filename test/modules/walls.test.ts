@@ -1,5 +1,5 @@
 /**
- * Code of a table's or type's owner against capture: it must not run there at all, and what it could spoil is mended.
+ * Code that belongs to the owner of a table or type must not run during capture, and what it could damage is repaired.
  */
 import t, { type Test } from 'tap';
 import { brief, refuses, route, subscribe } from '../support/changes.ts';
@@ -10,7 +10,7 @@ await admin.unsafe(`create role attacker login password 'x' noinherit; create ro
 const as = (role: string, name: string) =>
   connect(server.url(name).replace('postgres:postgres@', `${role}:x@`), { max: 1 });
 
-/** A schema of the attacker's with code that notes who it ran as. */
+/** A schema that belongs to the attacker, with functions that note the role that they ran as. */
 async function prepared() {
   const { sql, name } = await database();
   await sql.unsafe(`
@@ -38,7 +38,7 @@ async function prepared() {
   return { sql, name, ran, attacker: as('attacker', name) };
 }
 
-/** Casts to json of everything that the attacker owns, each with its note. */
+/** Casts to json of all types that the attacker owns. Each one notes that it ran. */
 const casts = `
   create function loot.as_json(v loot.mood) returns json language plpgsql as $$
     begin perform loot.note('cast of mood'); return '"cast"'; end $$;
@@ -115,7 +115,7 @@ t.test('casts of types whose columns are added to an attached table are not run'
   await attacker.unsafe(`${casts}; create table loot.t (id int primary key, big text)`);
   await sql`select collecta.attach_module('loot.t', 't')`;
   await subscribe(sql);
-  // A session that has its plans, and one whose snapshot is older than the new column.
+  // One session with cached plans, and one with a snapshot older than the new column.
   await sql`insert into loot.t values (1)`;
   const old = as('attacker', sql.options.database as string);
   await old`insert into loot.t values (2)`;
@@ -229,7 +229,7 @@ t.test('code that does run as the capturing role can alter nothing, and maintain
     await sql`select * from collecta.maintain()`;
     t.strictSame([...(await sql`select * from collecta.health`)], [], 'maintain mends it');
   }
-  // DROP OWNED needs no name.
+  // DROP OWNED does not need to name the objects.
   await sql.begin(async tx => {
     await tx`set local role collecta_capture`;
     await tx`drop owned by collecta_capture cascade`;
@@ -253,7 +253,7 @@ t.test("a capture trigger on a table other than its module's captures nothing", 
     create table other (id int primary key, password text);
     select collecta.attach_module('t', 't', exclude_columns => '{secret}')`);
   await subscribe(sql);
-  // What pg_restore -n public brings into a database that has its own collecta.
+  // pg_restore -n public brings these triggers into a database that has its own collecta.
   await sql.unsafe(`
     create trigger collecta_capture_insert after insert on other referencing new table as new_rows
       for each statement execute function collecta_modules.capture_1_insert();

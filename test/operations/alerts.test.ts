@@ -5,7 +5,7 @@ import { until } from '../support/runner.ts';
 
 const { server, database } = await useServer();
 
-/** Two modules' worth of nothing but what the alerts need: an endpoint that is watched, and one that is told. */
+/** A database with an endpoint that is watched and an endpoint that receives the alerts. */
 async function prepared() {
   const { sql, url } = await database();
   await sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders')`);
@@ -29,7 +29,7 @@ async function prepared() {
   return { sql, url, watched, told, attempt, observe: () => observe(sql), alerts: () => alerts(sql, told) };
 }
 
-/** As if the runner looked half a minute later: what was recorded is then old enough to be read. */
+/** Calls observe() as if the runner did so half a minute later: attempts are read only when they are old enough. */
 async function observe(sql: Sql): Promise<void> {
   await sql.unsafe(`update collecta.delivery_attempts
     set id = 'dlv_' || lpad(to_hex(('x' || substr(id, 5, 12))::bit(48)::bigint - 30000), 12, '0') || substr(id, 17)
@@ -51,7 +51,7 @@ async function alerts(sql: Sql, endpoint: string) {
       from gone join collecta.events v using (event_id) order by v.sequence`;
   return rows.map(row => ({ event: row.event, subject: row.record_id, record: row.record, body: row.body }));
 }
-/** As if the interval between two alerts of a kind had passed. */
+/** Moves the time of the last alerts back by more than the interval between two alerts of a kind. */
 const later = (sql: Sql) =>
   sql`update collecta.alerts set sent =
     (select coalesce(jsonb_object_agg(key, (value #>> '{}')::timestamptz - interval '11 minutes'), '{}')

@@ -20,13 +20,13 @@ import { variableNames } from '../../src/config.ts';
 import { freePort, useServer } from '../support/database.ts';
 import { until } from '../support/runner.ts';
 
-// It installs packages twice, as the Dockerfiles say.
+// This file installs packages twice, as the Dockerfiles do.
 t.setTimeout(900_000);
 const server = await useServer();
 const scratch = mkdtempSync(join(tmpdir(), 'collecta-deploy-'));
 t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
 const deno = resolve('node_modules/.bin/deno');
-/** Programs of an image, and what stands for them here. */
+/** The programs of an image, and the local programs that replace them here. */
 const programs: Record<string, string> = { '/nodejs/bin/node': process.execPath, deno };
 const { NODE_OPTIONS: _, ...inherited } = process.env;
 const environment = Object.fromEntries(
@@ -45,7 +45,9 @@ type Image = {
 
 const words = (text: string | null) => (text ?? '').trim().split(/\s+/);
 
-/** Does what a Dockerfile says, in empty folders instead of images; fails at what it does not know. */
+/**
+ * Does what a Dockerfile says, in empty folders instead of images. It fails at an instruction that it does not know.
+ */
 function buildImage(file: string): Image {
   const stages = new Map<string, Image>();
   let image: Image | undefined;
@@ -183,7 +185,7 @@ for (const file of ['deploy/Dockerfile', 'deploy/Dockerfile.deno'])
     const inboundAnswers = () =>
       fetch(`http://127.0.0.1:${inbound}/api/webhooks/a/b`, { method: 'POST' }).then(
         ({ status }) => status,
-        () => 0, // its thread does not listen yet
+        () => 0, // the thread of the server does not listen yet
       );
     t.equal(await until('inbound answers', inboundAnswers, 30_000, 100), 404);
     await sql`update collecta.installation set database_oid = 1`;
@@ -300,7 +302,7 @@ t.test('the Kubernetes manifests match the schema and have no unknown keys', asy
     'PodDisruptionBudget',
     'Service',
   ]);
-  // The types of the schema refuse what it does not know; its validators what is missing or of another type.
+  // The types of the schema refuse unknown keys; its validators refuse missing keys and values of a wrong type.
   const program: string[] = [];
   for (const [i, { name, object }] of manifests.entries()) {
     const from = kinds[object.apiVersion];
@@ -386,7 +388,7 @@ t.test('the systemd unit is well formed and hardened', async t => {
     t.ok(variableNames.includes(variable as string), `${variable}`);
 });
 
-/** The names in a PromQL expression that are metrics. */
+/** The metric names in a PromQL expression. */
 const metricsOf = (expression: string) =>
   [...expression.matchAll(/\b(?:collecta|nodejs|process)_\w+/g)].map(([name]) => name);
 

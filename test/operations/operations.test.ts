@@ -221,7 +221,7 @@ t.test('doctor checks only what the login’s roles are for', async t => {
       asks: {
         installation: text.includes('this is the database'),
         notifications: text.includes('notifications come through'),
-        // Logins of other tests may claim from several databases, which health notes.
+        // Logins of other tests may claim from several databases, which health reports.
         health: /collecta\.health has nothing|a login can claim for two databases/.test(text),
         destinations: text.includes('endpoint shop'),
       },
@@ -290,7 +290,7 @@ t.test('the runbook’s table of sessions matches pg_stat_activity', async t => 
   await until(
     'each of them was seen',
     async () => {
-      // Inbound may not listen yet: what fails now is asked again.
+      // Inbound may not listen yet; a request that fails now is repeated.
       await Promise.allSettled([
         ...['/readyz', '/metrics'].map(path => fetch(origin + path).then(answer => answer.text())),
         fetch(`http://127.0.0.1:${inbound}/api/webhooks/orders/none`, { method: 'POST', body: '{}' }).then(a =>
@@ -319,7 +319,7 @@ t.test('the runbook’s table of sessions matches pg_stat_activity', async t => 
   stop.abort();
   await ended;
   await runner.stop();
-  // The first session of a process asks which settings the server takes, and has no name of its own.
+  // The first session of a process finds out which settings the server accepts. It has no name.
   seen.delete('');
   t.strictSame([...seen].sort(), documented);
 });

@@ -21,7 +21,7 @@ t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
 type Seen = { headers: IncomingHttpHeaders; body: string; at: number };
 type Step = { status: number; headers?: Record<string, string>; body?: string };
 
-/** A server that answers what it is told, one after the other. */
+/** A server that gives the listed answers one after the other. */
 async function scripted(t: Test, steps: Step[]) {
   const seen: Seen[] = [];
   const server = createServer(async (request, response) => {

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { createBudget, type Share } from '../../src/outbound/budget.ts';
 
-/** A dispatcher that begins as many of its `waiting` requests as it may. */
+/** A dispatcher that starts as many of its `waiting` requests as the budget allows. */
 function dispatcher(budget: ReturnType<typeof createBudget>, waiting: number) {
   const it = { waiting, inFlight: 0, begun: 0, pump, end, share: undefined as unknown as Share };
   it.share = budget.join(pump);
@@ -32,7 +32,7 @@ t.test('one database may use all free places, and shares them in turns when othe
     others.map(({ inFlight }) => inFlight),
     [0, 0],
   );
-  // The long one was the first in line; after it the others get its places.
+  // The dispatcher with the long queue was first; the others get places as its requests end.
   for (let ends = 0; ends < 3; ends++) long.end();
   t.same(
     others.map(({ inFlight }) => inFlight),

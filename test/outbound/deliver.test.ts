@@ -237,7 +237,10 @@ t.test('close waits for requests in flight and leaves no connection open', async
   t.equal(await promisify(server.getConnections.bind(server))(), 0);
 });
 
-/** A raw server: what it does with each request, by the number of the connection and of the request on it. */
+/**
+ * A raw server. The function decides what it does with each request, by the number of the connection and of the request
+ * on it.
+ */
 async function serveRaw(act: (socket: net.Socket, connection: number, request: number) => void) {
   const seen: string[] = [];
   let connections = 0;
@@ -425,7 +428,7 @@ t.test('TLS connects to the checked address and verifies the certificate for the
   let requests = 0;
   const server = https.createServer({ cert: certificate, key: privateKey }, (request, response) => {
     requests++;
-    // The connection that carried an earlier request ends instead of an answer.
+    // A connection that has carried an earlier request ends without an answer.
     if (request.url === '/ends' && requests === 3) request.socket.destroy();
     else response.end('ok');
   });

@@ -29,7 +29,7 @@ t.test('each blocked range is needed: without it, one of its addresses is allowe
         const fixed = Math.min(8, Math.max(0, bits - i * 8));
         return (byte & (0xff << (8 - fixed))) | (fill & (0xff >> fixed));
       });
-      // An interface id is nothing by itself: it is looked for under a global prefix.
+      // An interface id is only part of an address, so it is searched for under a global prefix.
       if (range.name === 'ISATAP') copy.splice(0, 8, 0x26, 0x06, 0x47, 0, 0, 0, 0, 0);
       return ipaddr.fromByteArray(copy).toString();
     };
@@ -50,7 +50,7 @@ t.test('every address that ipaddr.js classifies as special is refused too', asyn
       (ipaddr[kind].prototype as unknown as { SpecialRanges: Record<string, unknown[]> }).SpecialRanges,
     ))
       for (const [network, bits] of (Array.isArray(ranges[0]) ? ranges : [ranges]) as [ipaddr.IPv6, number][]) {
-        // What is mapped is judged by what it maps.
+        // An IPv4-mapped address is judged by its IPv4 address.
         if (network.toString() === '::ffff:0:0') continue;
         const last = network.toByteArray().map((byte, i) => byte | (0xff >> Math.min(8, Math.max(0, bits - i * 8))));
         for (const address of [network, ipaddr.fromByteArray(last)]) {
@@ -191,7 +191,7 @@ t.test('look-ups are shared and cached, and never repeated while one for the hos
   t.ok((await guard.check('https://hang.test/')).allowed, 'and is asked again later');
 });
 
-/** Listeners on one port of the forbidden and the good addresses, each counting what reaches it. */
+/** Listeners on one port of the forbidden and the allowed addresses, which count what reaches them. */
 async function startListeners() {
   const counts: Record<string, { connections: number; requests: number }> = {};
   const servers: http.Server[] = [];
@@ -278,7 +278,7 @@ t.test('no URL of the test vectors reaches a forbidden address', async t => {
         seen.set(name, [...(seen.get(name) ?? []), result.outcome]);
         if (result.outcome === 'blocked') t.match(result.error, /^blocked: ./, result.error ?? '');
       }
-      // A name without an address: that fails, and is not refused.
+      // A name without an address is a failure, not a refusal.
       const nameless = new Set(blockedUrls.filter(url => /^http:\/\/(unknown|a{64}|\*|a\..*)\.test:PORT\/$/.test(url)));
       t.equal(nameless.size, 5);
       for (const url of blockedUrls) t.same(seen.get(url), [nameless.has(url) ? 'failed' : 'blocked'], url);

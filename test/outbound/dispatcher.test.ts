@@ -11,7 +11,7 @@ import { createEndpoint, type LogLine, startReceiver, until } from '../support/r
 const { admin, database, server } = await useServer();
 const receiver = await startReceiver();
 
-/** A database with a table t whose inserts an endpoint hears of. */
+/** A database with a table t and an endpoint that receives its inserts. */
 async function prepared(path: string, options: Record<string, unknown> = {}) {
   const { sql, url, name } = await database();
   await sql`create table t (id int primary key)`;
@@ -51,7 +51,7 @@ function start(t: Test, url: string, env: Record<string, string> = {}) {
   return {
     log,
     logged: (event: string) => until(`the log has "${event}"`, () => log.find(line => line.event === event), 30_000),
-    /** Milliseconds until it has ended. */
+    /** Milliseconds until the dispatcher has ended. */
     async stop(): Promise<number> {
       const started = performance.now();
       controller.abort();

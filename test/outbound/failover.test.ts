@@ -24,7 +24,7 @@ async function pair(path: string) {
   return { primary, sql, standby };
 }
 
-/** Milliseconds from commits to arrivals, the slowest of a few. */
+/** The slowest of a few latencies from commit to arrival, in milliseconds. */
 async function latency(sql: Sql, path: string): Promise<number> {
   const times: number[] = [];
   for (let i = 0; i < 5; i++) {

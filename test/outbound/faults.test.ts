@@ -11,7 +11,7 @@ const { database } = await useServer();
 const receiver = await startReceiver();
 const env = { COLLECTA_POLL_INTERVAL_MS: '200' };
 
-/** A database with a table t whose inserts an endpoint hears of. */
+/** A database with a table t and an endpoint that receives its inserts. */
 async function prepared(path: string, options: Record<string, unknown> = {}) {
   const { sql, url } = await database();
   await sql`create table t (id int primary key, data json)`;
@@ -26,20 +26,20 @@ const queued = (sql: Sql) =>
   number(sql`select (select count(*) from collecta.outbox) + (select count(*) from collecta.delivery_queue) as count`);
 const drained = (sql: Sql, timeoutMs = 40_000) =>
   until('everything is delivered', async () => (await queued(sql)) === 0, timeoutMs, 50);
-/** Those of runners: a killed one's go on until their statement is over. */
+/** Counts the sessions of runners. Those of a killed runner stay until their statement ends. */
 const sessions = (sql: Sql) =>
   number(
     sql`select count(*) from pg_stat_activity where datname = current_database()
       and application_name like 'collecta-webhooks%'`,
   );
-/** Instead of waiting a minute: the leases of whoever is gone end now. */
+/** Ends the leases of runners that are gone now, instead of waiting a minute. */
 const endLeases = (sql: Sql) =>
   sql`update collecta.delivery_queue set leased_until = now() - interval '1 s' where leased_until is not null`;
 
 /**
- * What must hold after any fault: every event of records 1 to `records` has arrived, equal bytes under equal ids, every
- * signature verifies, at most `inFlight` came twice, and the history explains all of it: attempts without a gap, none
- * recorded twice.
+ * Asserts what must hold after any fault: every event of records 1 to `records` has arrived, equal ids have equal
+ * bodies, every signature verifies, at most `inFlight` events came twice, and the history explains every request:
+ * attempts without gaps, none recorded twice.
  */
 async function explained(t: Test, sql: Sql, endpoint: Endpoint, records: number, inFlight: number): Promise<void> {
   const requests = receiver.to(endpoint.path);
@@ -179,7 +179,7 @@ t.test('1,000 deliveries succeed while all backends are terminated repeatedly', 
       where datname = current_database() and pid <> pg_backend_pid()`;
   }
   await pause(500);
-  // Claims whose answer was lost stay leased.
+  // Deliveries whose claim was lost on the way stay leased.
   const lost = await until(
     'what is not lost is delivered',
     async () => {
@@ -359,8 +359,8 @@ t.test('hanging endpoints with a backlog delay no other', async t => {
 });
 
 t.test('a runner keeps no memory of what it has delivered', async t => {
-  // 15,000 bodies of 8 KB are twice what its heap may grow to: it ended, out of memory, when results of claims were
-  // kept.
+  // 15,000 bodies of 8 KB are twice the maximum heap. The runner ran out of memory here when it kept the results of
+  // claims.
   const { sql, url } = await database();
   await sql`create table t (id int primary key, data text)`;
   await sql`select collecta.attach_module('t', 't')`;

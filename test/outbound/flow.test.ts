@@ -1,4 +1,4 @@
-/** What is true of a receiver and not of one event: holds, the pace after them, and rates. Over all runners. */
+/** What applies to a receiver and not to one event: holds, the pace after them, and rates, over all runners. */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import { createEndpoint, startReceiver, startRunner, until } from '../support/ru
 
 const { database } = await useServer();
 
-/** A database with a table t attached. */
+/** A database with an attached table t. */
 async function prepared() {
   const made = await database();
   await made.sql`create table t (id int generated always as identity primary key, n int)`;
@@ -18,7 +18,7 @@ async function prepared() {
 }
 const insert = (sql: Sql, count: number) => sql`insert into t (n) select generate_series(1, ${count}::int)`;
 const flow = async (sql: Sql) => (await sql`select * from collecta.endpoint_flow`)[0];
-/** Makes everything that endpoint_flow remembers older, and what was told to wait due. */
+/** Moves all times in endpoint_flow back, and makes deliveries due that were told to wait. */
 const age = (sql: Sql, by: string) => sql`
   update collecta.endpoint_flow set held_until = held_until - ${by}::interval, held_at = held_at - ${by}::interval,
     paced_at = paced_at - ${by}::interval, raised_at = raised_at - ${by}::interval,
@@ -27,7 +27,7 @@ const age = (sql: Sql, by: string) => sql`
 const makeDue = (sql: Sql) =>
   sql`update collecta.delivery_queue set due_at = now() - interval '1 s' where leased_until is null`;
 
-/** Two runners that claim in turn; how many each got. */
+/** Two runners claim in turn. Returns how many deliveries each got. */
 async function claimByTwo(sql: Sql) {
   const runners = [await claimBySql(sql, { runner: 1 }), await claimBySql(sql, { runner: 2 })];
   return { counts: runners.map(each => each.deliveries.length), deliveries: runners.flatMap(each => each.deliveries) };
@@ -46,7 +46,7 @@ t.test('after a hold the pace rises from 1 to 2, 4 … max_in_flight, over all r
   await insert(sql, 1);
   t.strictSame((await claimByTwo(sql)).counts, [0, 0], 'nor is a new change born leased');
   await age(sql, '31 s');
-  await sql`update collecta.endpoint_flow set learned_per_second = null`; // a rate would be a limit of its own
+  await sql`update collecta.endpoint_flow set learned_per_second = null`; // a learned rate would be another limit
   for (const expected of [1, 2, 4, 8, 10, 10]) {
     await makeDue(sql);
     const { counts, deliveries } = await claimByTwo(sql);
@@ -99,14 +99,14 @@ t.test('the rate between two holds becomes the receiver’s rate, and is then ra
   const learned = (await flow(sql))!.learned_per_second;
   t.ok(learned > 15 && learned <= 20, `40 in 2 seconds and a bit: ${learned}/s`);
 
-  // In the seconds after the hold there are no more slots than the rate gives.
+  // In the seconds after the hold, there are only as many slots as the rate allows.
   await sql`update collecta.endpoint_flow set held_until = now(), pace = null, next_slot = now() - interval '1 minute'`;
   const { deliveries } = await claimBySql(sql);
   let begun = deliveries.length;
   t.ok(begun >= 1 && begun <= 2, `${begun} may begin at once, however long there was nothing`);
   const from = performance.now();
   for (let step = 0; step < 50; step++) {
-    await age(sql, '0.03 s'); // an unused slot is lost after 0.05 s
+    await age(sql, '0.03 s'); // an unused slot expires after 0.05 s
     begun += (await claimBySql(sql)).deliveries.length;
   }
   const seconds = 50 * 0.03 + (performance.now() - from) / 1000;
@@ -140,7 +140,7 @@ t.test('a hold lowers the rate by a fifth, a minute without one doubles it, low 
   const round = async (delivered: number, refused: number) => {
     await makeDue(sql);
     const deliveries: Claimed[] = [];
-    // Where a rate is learned already, a claim brings what it has slots for.
+    // Once a rate is learned, a claim returns only as many deliveries as there are slots.
     for (let claims = 0; deliveries.length < delivered + refused && claims < 60; claims++) {
       await sql`update collecta.endpoint_flow set held_until = now(), pace = null,
           next_slot = now() - interval '1 minute'`;
@@ -208,7 +208,7 @@ t.test('max_per_second holds in any second over two runners', async t => {
   const runners = await Promise.all([1, 2].map(() => startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '100' } })));
   await Promise.all(runners.map(runner => runner.logged('dispatching')));
   const begun = Date.now();
-  // Half of it as a backlog, the rest one after the other.
+  // Half of the events are a backlog, the rest are inserted one after the other.
   await insert(sql, total / 2);
   for (let i = 0; i < total / 2; i++) {
     await insert(sql, 1);
@@ -219,7 +219,7 @@ t.test('max_per_second holds in any second over two runners', async t => {
     where endpoint_id = ${id} and outcome = 'delivered'`;
   await until('all are recorded', async () => (await history()).length === total, 30_000, 100);
   const took = (Date.now() - begun) / 1000;
-  // The receiver may read a request late, and the database may write one late: what is earlier is nearer to the truth.
+  // The receiver or the database may note a request late, so the earlier of the two times is used.
   const seen = new Map(receiver.to(path).map(({ at, headers }) => [headers['webhook-id'], at]));
   const times = (await history())
     .map(({ event_id, started }) => Math.min(started, seen.get(event_id)!))
@@ -231,7 +231,7 @@ t.test('max_per_second holds in any second over two runners', async t => {
   for (const runner of runners) t.equal((await runner.stop()).status, 0);
 });
 
-// The figure in the documentation is of 1,000 events (COLLECTA_TEST_EVENTS=1000), which take a minute.
+// The documented figure is for 1,000 events (COLLECTA_TEST_EVENTS=1000), which take a minute.
 const events = Number(process.env.COLLECTA_TEST_EVENTS ?? 300);
 t.test(`a receiver that takes 20 a second and says Retry-After: 1 gets all ${events} events`, async t => {
   const { sql, url } = await prepared();
@@ -277,7 +277,7 @@ t.test(`a receiver that takes 20 a second and says Retry-After: 1 gets all ${eve
     outcomes.some(row => row.outcome === 'exhausted'),
     'none was given up, though retry_max is 0',
   );
-  // What is in flight when the first refusal comes is refused too, whatever the number of events.
+  // Requests in flight when the first refusal comes are refused too, whatever the number of events.
   t.ok(refused <= Math.max(events * 0.05, maxInFlight), `${refused} requests were refused`);
   for (const runner of runners) t.equal((await runner.stop()).status, 0);
 });

@@ -1,4 +1,4 @@
-/** What README and docs/operations.md tell a DBA to ask is answered from indexes, however long the history is. */
+/** The queries that README and docs/operations.md recommend to a DBA use indexes, however long the history is. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -8,7 +8,7 @@ import { type Sql, useServer } from '../support/database.ts';
 
 const { admin, database } = await useServer();
 
-/** 20,000 attempts, which the planner takes for 10,000,000: it multiplies rows a page by pages. */
+/** There are 20,000 attempts, which the planner estimates as 10,000,000 because it multiplies rows a page by pages. */
 async function pretendHistory(sql: Sql): Promise<string[]> {
   await sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
   await subscribe(sql);
@@ -78,10 +78,10 @@ t.test('the hints of health and the functions’ queries use indexes', async t =
     select id, endpoint_id from collecta.delivery_attempts order by id desc limit 1`) as never as [
     { id: string; endpoint_id: string },
   ];
-  // The look-ups in the hints of health, with an endpoint, a module or a number for what is filled in.
+  // The queries in the hints of health, with an endpoint, a module or a number filled in.
   const hints = (readdirSync('sql/fixtures', { recursive: true }) as string[])
     .filter(name => /check_\w+\.sql$/.test(name))
-    // SQL joins literals that stand on several lines.
+    // SQL joins adjacent string literals on separate lines.
     .map(name => readFileSync(join('sql/fixtures', name), 'utf8').replace(/'\s*\n\s*'/g, ''))
     .flatMap(text => [...text.matchAll(/'(select [^']* from collecta\.[^']*)'/g)])
     .flatMap(([, text]) => text!.split(';'))
@@ -101,7 +101,7 @@ t.test('the hints of health and the functions’ queries use indexes', async t =
     'select * from collecta.undelivered order by id desc limit 20',
     'select * from collecta.maintain()',
   ];
-  /** The large tables that a statement reads from end to end. It is rolled back. */
+  /** The large tables that a statement scans sequentially. The statement is rolled back. */
   const scanned = async (statement: string) => {
     let tables: string[] = [];
     await sql

@@ -6,7 +6,8 @@ import { useServer } from '../support/database.ts';
 const { database } = await useServer();
 const quick = { numRuns: 60, interruptAfterTimeLimit: 30_000 };
 /**
- * Text with what JSON, our masking of \u escapes and LIKE-minded code could trip over; no NUL, which text cannot hold.
+ * Text with characters that JSON, our masking of \u escapes, or pattern matching could mishandle. There is no NUL,
+ * which text cannot hold.
  */
 const nasty = fc
   .array(
@@ -179,7 +180,7 @@ t.test('event ids are never reused', async t => {
   const insert = () => sql`insert into t select g from generate_series(1, 300) g`;
   await insert();
   const first = await route(sql);
-  // What a restored database does: the sequence and the table are those of before.
+  // As in a restored database, the sequence and the tables are back to an earlier state.
   await sql`delete from collecta.events`;
   await sql`alter sequence collecta.outbox_change_id_seq restart`;
   await sql.unsafe('alter table t disable trigger all; delete from t; alter table t enable trigger all');

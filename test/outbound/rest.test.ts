@@ -1,4 +1,7 @@
-/** COLLECTA_IDLE=release: while nothing is due no session is open, so that a database which sleeps can sleep. */
+/**
+ * With COLLECTA_IDLE=release no session is open while nothing is due, so that a database that suspends itself when idle
+ * can do so.
+ */
 import { setTimeout as pause } from 'node:timers/promises';
 import t from 'tap';
 import { readConfig } from '../../src/config.ts';
@@ -123,7 +126,7 @@ t.test('a resting runner checks the database after the longest rest, even if nob
   await place.write();
   await received('/interval', 1);
   t.ok(events.includes('the rest is over'));
-  // Work that is noted between the last look and the rest keeps it from beginning.
+  // If work is noted between the last check and the rest, the rest does not begin.
   await until('it rests again', () => rest.resting);
   stop.abort();
   await running;

@@ -9,7 +9,7 @@ const { connect, database } = await useServer();
 const receiver = await startReceiver();
 const wakeLock = [1668246636, 1] as const;
 
-/** A database with a table t, and an endpoint that hears of it. */
+/** A database with a table t and an endpoint that receives its changes. */
 async function prepared(path: string, options: Record<string, unknown> = {}) {
   const { sql, url } = await database();
   await sql`create table t (id int generated always as identity primary key, n int not null default 0)`;
@@ -18,10 +18,10 @@ async function prepared(path: string, options: Record<string, unknown> = {}) {
   return { sql, url, endpoint };
 }
 
-/** A writer's session of its own. */
+/** A separate session for a writer. */
 const session = (url: string): Sql => connect(url, { max: 1 });
 
-/** All that hear of writers' notifications hear of these too. */
+/** Every session that listens for the notifications of writers hears these notifications too. */
 async function countNotifications(url: string) {
   const counted = { number: 0 };
   await connect(url).listen('collecta_wake', () => void counted.number++);
@@ -34,7 +34,7 @@ const holders = (sql: Sql) => sql<{ pid: number; mode: string }[]>`
     and database = (select oid from pg_database where datname = current_database())`;
 const heldExclusively = async (sql: Sql) => (await holders(sql)).find(({ mode }) => mode === 'ExclusiveLock')?.pid;
 
-/** A handshake's end without a runner, and what it was called for. */
+/** The runner's side of the handshake without a runner, and how often it was woken. */
 async function wakeupOn(t: Test, url: string) {
   const log: LogLine[] = [];
   const calls = { number: 0 };
@@ -114,7 +114,7 @@ t.test('an idle runner runs one statement a second and writes nothing', async t 
         pg_snapshot_xmax(pg_current_snapshot())::text as next_transaction`;
     return row!;
   };
-  // Backends report what they did when they go idle, at most once a second.
+  // Backends report their statistics when they become idle, at most once a second.
   await sql`select pg_stat_force_next_flush()`.catch(() => {});
   const before = await look();
   await pause(6_000);
@@ -169,7 +169,7 @@ t.test('an open writer delays no other change, nor its own after the commit', as
   await until('the runner sleeps', () => heldExclusively(sql));
   await sql`insert into t default values`;
   await until('it has arrived', () => receiver.to(endpoint.path).length > 0);
-  // Kept busy until it lets go of the lock, so that the open writer takes it: the runner cannot sleep.
+  // The runner is kept busy until it releases the lock, so that the open writer gets it and the runner cannot sleep.
   const open = session(url);
   await until('a writer finds the runner awake', async () => {
     await sql`insert into t select from generate_series(1, 300)`;
@@ -291,7 +291,8 @@ t.test('no change is missed in many short sleeps against many writers', async t 
       await own.end();
     }),
   );
-  // A runner in miniature: asleep only if granted and the look after it found nothing. Then a change must call it.
+  // A minimal runner: it sleeps only if the lock was granted and its check afterwards found nothing. A change must then
+  // wake it.
   let missed = 0;
   let sleeps = 0;
   const end = performance.now() + 3_000;
@@ -372,7 +373,8 @@ t.test('the lock session and the listening session return after they are termina
 t.test('polling finds changes when no notification arrives', async t => {
   const { sql, url, endpoint } = await prepared('/deaf');
   const elsewhere = await database();
-  // Listening in another database: connects, and hears itself only. What a pooler does is tested below.
+  // It listens in another database: it connects and hears only its own notifications. What a pooler does is tested
+  // below.
   const deaf = await startRunner(url, {
     env: { COLLECTA_LISTEN_URL: elsewhere.url, COLLECTA_POLL_INTERVAL_MS: '200' },
   });

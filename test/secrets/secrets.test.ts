@@ -164,7 +164,10 @@ for (const runtime of runtimes)
     for (const each of [secret, fresh, leaked.stdout.trim(), 'hush', oldKey, nextKey]) t.notMatch(everything, each);
   });
 
-/** Every row of every table and view of the schema, the written functions and what the sessions run, as text. */
+/**
+ * Every row of every table and view of the schema, the generated functions, and the statements of the sessions, as
+ * text.
+ */
 async function dump(sql: Awaited<ReturnType<typeof database>>['sql'], but: string[] = []): Promise<string> {
   const relations = await sql`
     select oid::regclass::text as name from pg_class
@@ -253,7 +256,7 @@ for (const runtime of runtimes)
     }
     t.equal((await sql`select count(*)::int as n from collecta.outbox`)[0]!.n, 1, 'it waits');
 
-    // Another endpoint's plain secret is replaced by one sealed by an unknown key while the runner runs.
+    // The plain secret of another endpoint is replaced by one sealed with an unknown key while the runner runs.
     const plain = await createEndpoint(sql, receiver, `${path}-plain`);
     const runner = await startRunner(url, { runtime, env: { COLLECTA_SECRET_KEY: key } });
     await until('what waited is received', () => receiver.to(path).length === 1);
@@ -271,7 +274,8 @@ for (const runtime of runtimes)
     await sql`select collecta.rotate_secret(${plain.id}, '0', 'mended')`;
     await until('the runner goes on by itself', () => receiver.to(`${path}-plain`).length === 1);
 
-    // Moved to another endpoint by whoever can write the table: nothing is signed with it, and history says why.
+    // A sealed secret is copied to another endpoint by somebody who can write the table: nothing is signed with it, and
+    // the history says why.
     await sql`update collecta.endpoint_secrets set secret = (select secret from collecta.endpoint_secrets
       where endpoint_id = ${id}) where endpoint_id = ${plain.id}`;
     await sql`insert into orders values (3)`;

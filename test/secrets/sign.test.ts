@@ -8,7 +8,7 @@ const now = () => Math.floor(Date.now() / 1000);
 const hex = (secret: string, body: string | Uint8Array) =>
   signatureHeaders([parseSecret(secret)], 'id', 1, body)['x-webhook-signature'];
 
-// RFC 4231 cases whose keys are text a secret can hold (case 2), or whose key is a run of one byte below 0x80 (1).
+// The cases of RFC 4231 whose key is text that a secret can hold (case 2), or a run of one byte below 0x80 (case 1).
 t.test('the vectors of RFC 4231 verify', async t => {
   t.equal(
     hex('Jefe', 'what do ya want for nothing?'),
@@ -32,8 +32,9 @@ t.test('the vectors of RFC 4231 verify', async t => {
     ],
   ];
   for (const [keyHex, dataHex, expected] of binary) {
-    // A binary key can only be the base64 form, which signs `id.timestamp.body`: the vector's data is "id.1." + rest
-    // for no vector, so the key is held against RFC 4231 through node:crypto, and our signature against that key.
+    // A binary key can only be given as base64, which signs `id.timestamp.body`. For no vector does the data have the
+    // form "id.1." + rest, so the key is checked against RFC 4231 through node:crypto, and our signature against that
+    // key.
     const key = Buffer.from(keyHex, 'hex');
     const data = Buffer.from(dataHex, 'hex');
     t.equal(createHmac('sha256', key).update(data).digest('hex'), expected);

@@ -1,8 +1,9 @@
 import type { Sql } from './database.ts';
 
 /**
- * Deliveries as `days` of running would have left them: `endpoints` endpoints, `attempts` attempts spread over them,
- * written straight into the partitions and counted as observe() would have. One in 25 fails, one in 250 is given up.
+ * Writes the history that `days` days of running would have left: `endpoints` endpoints with `attempts` attempts spread
+ * over them. The rows are written directly into the partitions and counted as observe() would have counted them. One
+ * attempt in 25 fails, and one in 250 is given up.
  */
 export async function fillHistory(
   sql: Sql,
@@ -84,8 +85,8 @@ export async function fillHistory(
 }
 
 /**
- * A database as somebody on call would find it, for the console's pictures and tests: two logins, ada acts and vera
- * looks.
+ * A database as an on-call engineer would find it, for the console's pictures and tests. It has two logins: ada is an
+ * operator and vera a reader.
  */
 export async function consoleExample(sql: Sql) {
   await fillHistory(sql, { endpoints: 12, attempts: 12_000, days: 1 });
@@ -123,7 +124,7 @@ export async function consoleExample(sql: Sql) {
     from generate_series(1, 12) n`;
   const [given] = await sql`select id, endpoint_id from collecta.delivery_attempts where outcome = 'exhausted'
       order by id desc limit 1`;
-  // It was given up after the attempts before it.
+  // The delivery was given up after these earlier attempts.
   await sql`
     insert into collecta.delivery_attempts
     select (jsonb_populate_record(null::collecta.delivery_attempts, to_jsonb(a) || jsonb_build_object(
@@ -139,7 +140,7 @@ export async function consoleExample(sql: Sql) {
     endpointId: given!.endpoint_id as string,
     deliveryId: given!.id as string,
     inboundEndpointId: inbound!.id as string,
-    /** Three attempts are recorded now. */
+    /** Three attempts are recorded with the time of this call. */
     async happen() {
       happened += 3;
       await sql`

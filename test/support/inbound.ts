@@ -11,7 +11,7 @@ export const seedMapping = {
   '$.payload.station': 'work_center',
 };
 
-/** The sample module: work_orders, with every kind of column that inbound may meet. */
+/** The sample module work_orders, with every kind of column that inbound may meet. */
 export async function makeModule(sql: Sql): Promise<void> {
   await sql.unsafe(`
     create type priority as enum ('low', 'high');
@@ -48,7 +48,7 @@ export async function makeEndpoint(
 
 export type Receiving = { port: number; lines: string[]; stop(): Promise<void> };
 
-/** A receiving process's server, in this process, as `collecta-webhooks receive` runs it. */
+/** The server of a receiving process, in this process, as `collecta-webhooks receive` runs it. */
 export async function startReceiving(database: Database, overrides: Record<string, unknown> = {}): Promise<Receiving> {
   const stopping = new AbortController();
   const lines: string[] = [];
@@ -118,7 +118,10 @@ export async function post(
   return { status: response.statusCode, headers: response.headers, text, json };
 }
 
-/** What a server answers to exactly these bytes; ends when it closes, or after a whole answer, or after `waitMs`. */
+/**
+ * The answer of a server to exactly these bytes. It ends when the server closes the connection, after a whole answer,
+ * or after `waitMs`.
+ */
 export function raw(port: number, chunks: (string | Uint8Array)[], { waitMs = 3000, everyMs = 0, half = false } = {}) {
   return new Promise<{ status: number; text: string; closed: boolean; ms: number }>(done => {
     const socket = connectTcp(port, '127.0.0.1');

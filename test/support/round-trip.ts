@@ -12,11 +12,11 @@ import { until } from './runner.ts';
 t.teardown(() => closeAgent());
 
 export type RoundTrip = {
-  /** Text that the database can hold, with the letters that a test is about. */
+  /** Text that the database can hold, with the letters that the test is about. */
   word?: string;
-  /** What the receiver answers; and, with a 500, at the path /fails. */
+  /** The answer of the receiver. At the path /fails it is sent with status 500. */
   answer?: Uint8Array;
-  /** Also a column of these types, each with a value as SQL. */
+  /** Adds a column of each of these types, with a value given as SQL. */
   columns?: Record<string, [type: string, value: string]>;
 };
 
@@ -30,10 +30,9 @@ const stripped = (text: string) =>
     .replace(/columns_of_\w+/g, 'a role');
 
 /**
- * Everything that a user does, once: tables attached, endpoints of each kind, changes delivered and recorded, a
- * failure, a replay, inbound. It runs in an installed database with the runner and the receiving process in this
- * process. The result is everything that could be seen of it, without what differs from run to run: two results can be
- * compared.
+ * Does everything that a user does, once: attaches tables, creates endpoints of each kind, delivers and records
+ * changes, with a failure, a replay and inbound. The runner and the receiving process run in this process. The result
+ * holds everything observable without what differs from run to run, so that two results can be compared.
  */
 export async function roundTrip(
   { url, sql }: Pick<Database, 'url' | 'sql'>,
@@ -216,7 +215,7 @@ export async function roundTrip(
 
 const payloadRole = (url: string) => `columns_of_${url.slice(url.lastIndexOf('/') + 1)}`;
 
-/** SQLSTATEs of what must be refused everywhere, and by the same rule. */
+/** The SQLSTATEs of what must be refused in every database by the same rule. */
 async function refusals(sql: Database['sql']): Promise<object[]> {
   const states: object[] = [];
   for (const header of [
