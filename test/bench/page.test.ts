@@ -19,8 +19,9 @@ const results = {
 };
 
 t.test('tables are filled from the results and replace what the page had before', async t => {
-  const page = (name: string, what: string, table = '') => `x\n<!-- bench ${name} ${what} -->\n${table}<!-- end -->\ny`;
-  const fill = (what: string, table?: string) => fillTables(page('t', what, table), () => results);
+  const page = (name: string, title: string, table = '') =>
+    `x\n<!-- bench ${name} ${title} -->\n${table}<!-- end -->\ny`;
+  const fill = (title: string, table?: string) => fillTables(page('t', title, table), () => results);
   const filled = fill('fast, once');
   t.match(filled, '| b | 1,500 | 1.50 (1.50 to 1.50) |');
   t.equal(fill('fast, once', 'an older table\n'), filled);

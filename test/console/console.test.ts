@@ -302,8 +302,8 @@ t.test('a form posted from another site changes nothing', async t => {
     ['as text', { 'content-type': 'text/plain', 'sec-fetch-site': 'cross-site' }, 403],
     ['as JSON', { 'content-type': 'application/json', 'sec-fetch-site': 'same-origin', origin }, 415],
   ];
-  for (const [what, headers, status] of attempts)
-    t.equal((await ada.send('/console/act/pause', { method: 'POST', body, headers })).status, status, what);
+  for (const [title, headers, status] of attempts)
+    t.equal((await ada.send('/console/act/pause', { method: 'POST', body, headers })).status, status, title);
   t.equal((await ada.post('/console/act/pause', { ...form, more: 'x'.repeat(70_000) })).status, 413);
   t.equal((await ada.send('/console/', { method: 'DELETE' })).status, 403);
   t.match(await sql`select state from collecta.endpoints where endpoint_id = ${example.endpointId}`, [

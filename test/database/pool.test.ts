@@ -121,9 +121,9 @@ t.test('after an error anywhere within a result, the next result is complete', a
     t.equal(await result, '57014', `cancelled ${name}`);
     t.strictSame([...(await next())], whole, `after a cancel ${name}`);
   }
-  for (const place of [1, 2, 5, 30]) {
-    t.equal(await outcome(pool`select 1 / (g - ${place}) from generate_series(1, 30) g`), '22012');
-    t.strictSame([...(await next())], whole, `after an error in row ${place}`);
+  for (const index of [1, 2, 5, 30]) {
+    t.equal(await outcome(pool`select 1 / (g - ${index}) from generate_series(1, 30) g`), '22012');
+    t.strictSame([...(await next())], whole, `after an error in row ${index}`);
   }
 });
 
@@ -168,16 +168,16 @@ t.test('a query whose prepared statement is gone is repeated, whatever its param
 });
 
 t.test('short timeouts set for the login or the database do not end our sessions', async t => {
-  const place = await database('empty');
+  const target = await database('empty');
   const [{ newest }] =
-    (await place.sql`select current_setting('server_version_num')::int >= 170000 as newest`) as never as [
+    (await target.sql`select current_setting('server_version_num')::int >= 170000 as newest`) as never as [
       { newest: boolean },
     ];
   const timeouts = ['statement_timeout', 'lock_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout'];
   for (const name of newest ? [...timeouts, 'transaction_timeout'] : timeouts)
-    await place.sql.unsafe(`alter database ${place.name} set ${name} = '200ms'`);
+    await target.sql.unsafe(`alter database ${target.name} set ${name} = '200ms'`);
   const ended: string[] = [];
-  const pool = openPool(place.url, { max: 1, onclose: () => ended.push('a session') });
+  const pool = openPool(target.url, { max: 1, onclose: () => ended.push('a session') });
   const pid = async () => (await pool`select pg_catalog.pg_backend_pid() as pid`)[0]!.pid;
   const first = await pid();
   await pool`select pg_catalog.pg_sleep(0.5)`;

@@ -123,9 +123,9 @@ const cases: [what: string, url: string, outcome: string][] = [
 ];
 
 t.test('both drivers treat sslmode as libpq does', async t => {
-  for (const [what, target, outcome] of cases) {
+  for (const [title, target, outcome] of cases) {
     const { why, ...found } = await probe(target);
-    t.strictSame(found, { postgres: outcome, pg: outcome }, `${what}: ${outcome} ${why}`);
+    t.strictSame(found, { postgres: outcome, pg: outcome }, `${title}: ${outcome} ${why}`);
     t.notMatch(why, 'postgres:postgres');
   }
 });
@@ -151,8 +151,8 @@ t.test('both drivers treat sslmode as libpq does on Deno too', async t => {
     .trim()
     .split('\n')
     .map(line => JSON.parse(line));
-  for (const [index, [what, , outcome]] of cases.entries())
-    t.match(found[index], { postgres: outcome, pg: outcome }, `${what}: ${outcome} ${found[index]?.why}`);
+  for (const [index, [title, , outcome]] of cases.entries())
+    t.match(found[index], { postgres: outcome, pg: outcome }, `${title}: ${outcome} ${found[index]?.why}`);
 });
 
 t.test('a URL is read as libpq reads it', async t => {

@@ -88,7 +88,7 @@ const question = `select concat_ws('|', current_user, current_database(), curren
   nullif(nullif(current_setting('application_name'), 'psql'), 'collecta-webhooks'))`;
 
 t.test('a connection string means the same here as in psql', async t => {
-  for (const [what, text, env] of cases) {
+  for (const [title, text, env] of cases) {
     let expected = 'refused';
     try {
       const environment = { PATH: process.env.PATH, HOME: directory, ...env };
@@ -102,9 +102,9 @@ t.test('a connection string means the same here as in psql', async t => {
       const [row] = await sql.unsafe(question).finally(() => sql.end({ timeout: 1 }));
       found = row!.concat_ws;
     } catch (error) {
-      t.notMatch((error as Error).message, /p @ w|password=/, `${what}: no secret in ${(error as Error).message}`);
+      t.notMatch((error as Error).message, /p @ w|password=/, `${title}: no secret in ${(error as Error).message}`);
     }
-    t.equal(found, expected, `${what}: ${expected}`);
+    t.equal(found, expected, `${title}: ${expected}`);
   }
 });
 

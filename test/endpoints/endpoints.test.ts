@@ -370,10 +370,10 @@ t.test('maintain creates partitions, applies the retention and pauses failing en
     execute format('create table collecta.%I partition of collecta.%I for values from (%L) to (%L)',
     parent || to_char(day, '_YYYYMMDD'), parent, day || ' 00:00+00', (day + 1) || ' 00:00+00'); end loop; end $$`);
   for (const days of [29, 31, 33]) await old(days);
-  const stamp = (days: number) =>
+  const momentOf = (days: number) =>
     sql`select (date_trunc('day', now() at time zone 'UTC') - make_interval(days => ${days}))
       at time zone 'UTC' + interval '1 hour' as at`;
-  const at = (await stamp(33))[0]!.at as Date;
+  const at = (await momentOf(33))[0]!.at as Date;
   await sql`insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
     values ('evt_old', ${at}, 1, 0, 't', 'record_created', ${at}, '{}')`;
   await sql`insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)

@@ -116,7 +116,7 @@ for (const runtime of runtimes)
     t.match((await get('/')).text, /href="\/console\/a\/".*href="\/console\/b\/"/);
     t.equal((await get('/console/nobody/')).status, 404);
     t.match((await get('/console/a/login')).text, /\/console\/a\//, 'a login of this database');
-    const login = async (name: string, place: typeof a) => {
+    const login = async (name: string, target: typeof a) => {
       const { status, headers } = await get(`/console/${name}/login`, {
         method: 'POST',
         headers: {
@@ -130,7 +130,7 @@ for (const runtime of runtimes)
       const cookie = headers.get('set-cookie')!;
       t.match(cookie, new RegExp(`Path=/console/${name};`, 'i'), 'the cookie is for this console alone');
       const page = await get(`/console/${name}/endpoints`, { headers: { cookie: cookie.split(';')[0]! } });
-      t.match(page.text, place.endpoint.id);
+      t.match(page.text, target.endpoint.id);
       return cookie.split(';')[0]!;
     };
     const cookie = await login('a', a);
@@ -229,8 +229,8 @@ t.test('inbound: the path or the host name selects the database', async t => {
 for (const runtime of runtimes)
   t.test(`${runtime}: a long queue to slow receivers in one database does not delay the others`, async t => {
     const long = await prepared(`/long-${runtime}`, { answers: Array(4000).fill({ delayMs: 200 }) });
-    const short = await prepared(`/short-${runtime}`);
-    list({ long: long.url, short: short.url });
+    const shortQueue = await prepared(`/short-${runtime}`);
+    list({ long: long.url, short: shortQueue.url });
     const runner = await startRunner('', {
       runtime,
       command: 'run',
@@ -240,8 +240,8 @@ for (const runtime of runtimes)
     await long.write(400);
     await received(long.path, 8);
     const before = performance.now();
-    await short.write(10);
-    await received(short.path, 10);
+    await shortQueue.write(10);
+    await received(shortQueue.path, 10);
     const took = performance.now() - before;
     const others = receiver.to(long.path).length;
     t.ok(others < 400, `the long queue is not through (${others})`);

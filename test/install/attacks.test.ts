@@ -105,9 +105,9 @@ async function plantTraps(target: Database) {
   t.equal(before!.is_called, false);
   await t.rejects(victim`select format('%s'::text, 'x'::text)`, /sprung: format/);
   await victim`select pg_catalog.setval('public.sprung', 1, false)`;
-  return async (what: string) => {
+  return async (step: string) => {
     const [now] = await victim`select is_called from public.sprung`;
-    t.equal(now!.is_called, false, `${what} springs no trap`);
+    t.equal(now!.is_called, false, `${step} springs no trap`);
     await victim`select pg_catalog.setval('public.sprung', 1, false)`;
   };
 }

@@ -214,13 +214,13 @@ t.test('no function’s source depends on the default collation', async t => {
 });
 
 t.test('no statement of a round trip, as PostgreSQL parses it, depends on the default collation', async t => {
-  const place = await database();
-  const functions = await functionNames(place.sql);
-  await admin.unsafe(`alter database ${place.name} set debug_print_parse = on`);
-  await admin.unsafe(`alter database ${place.name} set debug_pretty_print = off`);
+  const target = await database();
+  const functions = await functionNames(target.sql);
+  await admin.unsafe(`alter database ${target.name} set debug_print_parse = on`);
+  await admin.unsafe(`alter database ${target.name} set debug_pretty_print = off`);
   const before = (await server.readLog()).length;
   // Sessions that begin from now on have the settings.
-  await roundTrip({ url: place.url, sql: connect(place.url) });
+  await roundTrip({ url: target.url, sql: connect(target.url) });
   const statements = new Set<string>();
   const lines = (await server.readLog()).slice(before).split(`\n${prefix}`);
   for (const [index, line] of lines.entries()) {

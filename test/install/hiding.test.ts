@@ -13,8 +13,8 @@ await database(); // creates the roles
 for (const role of roles) await admin.unsafe(`create role only_${role} login password 'x' in role ${role}`);
 
 t.test('roles subject to row security can read the row’s values nowhere', async t => {
-  const place = await database();
-  const { name, sql } = place;
+  const target = await database();
+  const { name, sql } = target;
   const make = (table: string, word: string) =>
     sql.unsafe(`
     create table ${table} (id text primary key, tenant text not null default 'none', name text);
@@ -94,14 +94,14 @@ t.test('roles subject to row security can read the row’s values nowhere', asyn
   ];
 
   const everywhere = whereIs(await allThatIsRead(sql, ids), markers);
-  for (const place of [
+  for (const column of [
     'events.body', 'events.record_id', 'events.scope', 'webhook_deliveries.record_id', 'webhook_deliveries.scope',
     'webhook_deliveries.response_body', 'webhook_deliveries.response_headers', 'webhook_deliveries.error',
     'delivery_attempts.response_body', 'delivery_attempts.response_headers', 'delivery_attempts.error',
     'undelivered.record_id', 'undelivered.error', 'unrouted.reason', 'unrouted.record_id', 'delivery_queue.record_key',
     'muted_changes.context', 'outbox.context', 'outbox.new', 'inbound_requests.body', 'routing_trouble.reason',
   ]) // biome-ignore format: a list
-    t.ok(everywhere.includes(`collecta.${place}`), `a superuser reads it in ${place}`);
+    t.ok(everywhere.includes(`collecta.${column}`), `a superuser reads it in ${column}`);
 
   const check = async (when: string, console = false) => {
     for (const role of roles) {
@@ -109,7 +109,7 @@ t.test('roles subject to row security can read the row’s values nowhere', asyn
       const read = await allThatIsRead(session, ids);
       t.strictSame(whereIs(read, markers), [], `${role}, ${when}`);
       const open = whereIs(read, ['public-']);
-      for (const place of [
+      for (const column of [
         'events.body',
         'webhook_deliveries.response_body',
         'webhook_deliveries.record_id',
@@ -118,7 +118,7 @@ t.test('roles subject to row security can read the row’s values nowhere', asyn
         'unrouted.reason',
         'muted_changes.context',
       ])
-        t.ok(open.includes(`collecta.${place}`), `${role}, ${when}: another module's ${place} is shown`);
+        t.ok(open.includes(`collecta.${column}`), `${role}, ${when}: another module's ${column} is shown`);
       // A function in a WHERE condition gets no more values than the result shows.
       await session.unsafe(`
         create function pg_temp.seen(value text) returns boolean language plpgsql cost 0.0001 as $$
@@ -145,7 +145,7 @@ t.test('roles subject to row security can read the row’s values nowhere', asyn
       );
       t.equal((await session`select from collecta.undelivered where module is null`).length, 1);
       if (console) {
-        const shown = await allThatIsShown({ url: place.url, name: `only_${role}` }, paths, t);
+        const shown = await allThatIsShown({ url: target.url, name: `only_${role}` }, paths, t);
         t.strictSame(whereIs(shown, markers), [], `${role}, ${when}, on the console`);
         for (const where of ['console deliveries', 'console unrouted', 'tail'])
           t.ok(whereIs(shown, ['public-']).includes(where), `${role}: ${where} shows the other module`);

@@ -27,25 +27,25 @@ t.test('a restricted login cannot read another tenant’s data by any query', as
   await sql`select collecta.restrict_login('acme_operator', '{acme}')`;
 
   const everywhere = whereIs(await allThatIsRead(sql, tenants.ids), tenants.markersOfBeta);
-  for (const place of [
+  for (const column of [
     'events.body', 'webhook_deliveries.error', 'undelivered.error', 'unrouted.reason', 'muted_changes.context',
     'inbound_requests.body', 'endpoints.url', 'endpoint_flow.endpoint_id', 'delivery_rollup.exhausted', 'alerts.detail',
     'operator_actions.statement', 'subscriptions.endpoint_id', 'secret_overlaps.endpoint_id',
     'delivery_queue.endpoint_id', 'delivery_attempts.endpoint_id', 'routing_trouble.reason', 'health.subject',
     'inbound_refusals.requests', 'inbound_budgets.inbound_endpoint_id', 'inbound_endpoints.mapping',
   ]) // biome-ignore format: a list
-    t.ok(everywhere.includes(`collecta.${place}`), `a superuser reads it in ${place}`);
+    t.ok(everywhere.includes(`collecta.${column}`), `a superuser reads it in ${column}`);
 
   for (const role of ['acme_reader', 'acme_operator']) {
     const session = as(role, name);
     const read = await allThatIsRead(session, tenants.ids);
     t.strictSame(whereIs(read, tenants.markersOfBeta), [], role);
     const own = whereIs(read, ['acme-', tenants.acme]);
-    for (const place of ['events.body', 'webhook_deliveries.error', 'undelivered.error', 'unrouted.reason',
+    for (const column of ['events.body', 'webhook_deliveries.error', 'undelivered.error', 'unrouted.reason',
       'endpoints.url', 'endpoint_flow.endpoint_id', 'delivery_rollup.endpoint_id', 'alerts.detail', 'health.subject',
       'subscriptions.endpoint_id', 'secret_overlaps.endpoint_id', 'delivery_queue.endpoint_id',
     ]) // biome-ignore format: a list
-      t.ok(own.includes(`collecta.${place}`), `${role} sees its own in ${place}`);
+      t.ok(own.includes(`collecta.${column}`), `${role} sees its own in ${column}`);
     t.strictSame(
       (await session`select endpoint_id from collecta.webhook_deliveries where scope = 'acme' order by 1`).map(
         row => row.endpoint_id,

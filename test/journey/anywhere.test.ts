@@ -70,14 +70,14 @@ for (const [text, kept] of [
   });
 
 t.test('inbound: a character outside the encoding is refused, and the next request is accepted', async t => {
-  const place = await database('installed', { locale: 'C', encoding: 'WIN1252' });
-  await makeModule(place.sql);
-  const { path } = await makeEndpoint(place.sql);
-  const { port, stop } = await startReceiving(place);
+  const target = await database('installed', { locale: 'C', encoding: 'WIN1252' });
+  await makeModule(target.sql);
+  const { path } = await makeEndpoint(target.sql);
+  const { port, stop } = await startReceiving(target);
   const refused = await post(port, path, { payload: { sku: thumb, qty: 1 } });
   t.equal(refused.status, 422);
   t.equal((await post(port, path, { payload: { sku: '€', qty: 1 } })).status, 202);
-  t.strictSame([...(await place.sql`select product_code from work_orders`)], [{ product_code: '€' }]);
+  t.strictSame([...(await target.sql`select product_code from work_orders`)], [{ product_code: '€' }]);
   await stop();
 });
 

@@ -108,7 +108,7 @@ const [inbound] = await sql`
     rate_limit_per_minute => 60000)`;
 
 const counts = new Map<string, number>();
-const count = (what: string, by = 1) => counts.set(what, (counts.get(what) ?? 0) + by);
+const count = (outcome: string, by = 1) => counts.set(outcome, (counts.get(outcome) ?? 0) + by);
 let over = false;
 
 // For each path: each event's id and body, and the answer to each of its requests (null if the connection was closed
@@ -451,8 +451,8 @@ await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 
       );
     });
     // No delivery is given up because of a runner or the database: the receiver has refused each attempt that counts.
-    const unasked = [...history].filter(([what, rows]) => {
-      const [endpointId, id] = what.split(' ');
+    const unasked = [...history].filter(([key, rows]) => {
+      const [endpointId, id] = key.split(' ');
       if (endpointId !== endpoints[path]!.id || !rows.some(row => row.outcome === 'exhausted')) return false;
       const refused = of.get(id!)?.answers.filter(({ status }) => status !== 200).length ?? 0;
       return refused < rows.filter(row => row.counts && row.outcome !== 'delivered').length;
@@ -477,5 +477,5 @@ await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 
   for (const runner of runners) t.equal((await runner.stop()).status, 0, 'a runner stops in order');
   for (const row of await ask(`select outcome, count(*)::int from collecta.webhook_deliveries group by 1 order by 1`))
     count(`attempts ${row.outcome}`, row.count);
-  for (const [what, times] of counts) t.comment(`${what}: ${times}`);
+  for (const [outcome, times] of counts) t.comment(`${outcome}: ${times}`);
 });

@@ -12,11 +12,11 @@ const { admin, connect, database, server } = await useServer();
 const read = (path: string) => readFileSync(path, 'utf8');
 const pages = ['README.md', 'docs/operations.md', 'docs/runbook.md'].map(path => ({ path, text: read(path) }));
 
-const place = await database('empty');
+const target = await database('empty');
 await admin.unsafe(`
-  create role a_dba login createrole password 'x'; grant create on database ${place.name} to a_dba;`);
-await connect(server.url(place.name)).unsafe('grant create on schema public to a_dba');
-const urlOf = (login: string) => place.url.replace('postgres:postgres@', `${login}:x@`);
+  create role a_dba login createrole password 'x'; grant create on database ${target.name} to a_dba;`);
+await connect(server.url(target.name)).unsafe('grant create on schema public to a_dba');
+const urlOf = (login: string) => target.url.replace('postgres:postgres@', `${login}:x@`);
 
 const cli = (args: string[], login: string, env: Record<string, string> = {}) =>
   new Promise<{ status: number; output: string }>(done => {
@@ -100,7 +100,7 @@ t.test('every command works with the login that docs/operations.md names', async
   t.ok(all.length > 10);
   t.strictSame([...logins.keys()].sort(), all.sort(), 'each command is in the table');
 
-  const [endpoint] = await place.sql`select endpoint_id from collecta.endpoints where name = 'erp'`;
+  const [endpoint] = await target.sql`select endpoint_id from collecta.endpoints where name = 'erp'`;
   const key = Buffer.alloc(32, 7).toString('base64');
   let made = 0;
   /** Creates a login that is a member of exactly these roles, or returns the installing role if none is named. */

@@ -111,18 +111,18 @@ const columns: Record<string, [string, string]> = {
 
 /** Runs the round trip in a database that had these settings before the install. */
 async function withSettings(chosen: Record<string, string>): Promise<string[]> {
-  const place = await database('empty');
+  const target = await database('empty');
   for (const [name, value] of Object.entries(chosen))
     await admin.unsafe(
-      `alter database ${place.name} set
+      `alter database ${target.name} set
         ${/^(search_path|DateStyle)$/.test(name) ? `${name} = ${value}` : `"${name}" = ${literal(value)}`}`,
     );
   // With `exit_on_error` the DBA's session would end at its first error, so it is off there. Its search_path must find
   // its tables.
-  const sql = connect(place.url, { connection: { exit_on_error: 'off' } } as never);
+  const sql = connect(target.url, { connection: { exit_on_error: 'off' } } as never);
   try {
-    await migrate(place.url);
-    return await roundTrip({ url: place.url, sql }, { columns });
+    await migrate(target.url);
+    return await roundTrip({ url: target.url, sql }, { columns });
   } catch (error) {
     return [`${(error as Error).message}`];
   } finally {
@@ -167,8 +167,8 @@ for (let pass = 0; pass < passes; pass++) {
     t.ok(same, same ? 'as usual' : `not as usual with ${(await culprits(chosen)).join(', ')}`);
     const different = lines.findIndex((line, index) => line !== usual[index]);
     const [line = '', expected = ''] = [lines[different], usual[different]];
-    const place = Array.from(line).findIndex((letter, index) => letter !== expected[index]);
-    const around = (text: string) => text.slice(Math.max(0, place - 60), place + 60);
+    const position = Array.from(line).findIndex((letter, index) => letter !== expected[index]);
+    const around = (text: string) => text.slice(Math.max(0, position - 60), position + 60);
     t.equal(around(line), around(expected), expected.slice(0, 40));
   });
 }

@@ -41,7 +41,7 @@ async function leaves(sql: Sql) {
 
 t.test('an excluded column stays excluded when it is renamed, dropped or created again', async t => {
   for (const mended of [false, true])
-    for (const [what, ddl, remains] of [
+    for (const [title, ddl, remains] of [
       ['renamed', 'alter table people rename ssn to hidden', ['id', 'status', 'touched', 'name']],
       ['dropped', 'alter table people drop column ssn', ['id', 'status', 'touched', 'name']],
       [
@@ -80,7 +80,7 @@ t.test('an excluded column stays excluded when it is renamed, dropped or created
       await sql.unsafe(statements(6));
       await sql`truncate people`;
       const { events, text } = await leaves(sql);
-      t.notMatch(text, /123456|classified/, `${what}, ${mended ? 'after' : 'before'} maintain: it stays in its table`);
+      t.notMatch(text, /123456|classified/, `${title}, ${mended ? 'after' : 'before'} maintain: it stays in its table`);
       const created = events.find(event => event.event === 'record_created' && event.record_id === '6');
       t.strictSame(Object.keys(created?.record ?? {}), [...remains], 'and the rest is sent');
       t.ok(

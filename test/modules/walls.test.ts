@@ -147,7 +147,7 @@ t.test('casts of types whose columns are added to an attached table are not run'
 });
 
 t.test('TRUNCATE of a table with hostile indexes, statistics or policies runs none of their code', async t => {
-  for (const [what, trap] of Object.entries({
+  for (const [title, trap] of Object.entries({
     'an expression index': 'create index on loot.t ((n + loot.seen(1)))',
     'a partial index': 'create index on loot.t (n) where loot.seen(1) > 0',
     statistics: 'create statistics loot.s on (n + loot.seen(1)), n from loot.t',
@@ -165,7 +165,7 @@ t.test('TRUNCATE of a table with hostile indexes, statistics or policies runs no
     const victim = connect(server.url(sql.options.database as string), { max: 1 });
     await victim`set constraint_exclusion = on`;
     await victim`truncate loot.t`;
-    t.strictSame(await ran(), [], `${what}: its function does not run as the capturing role`);
+    t.strictSame(await ran(), [], `${title}: its function does not run as the capturing role`);
     t.match(
       await route(sql),
       [{ event: 'record_deleted', record_id: null, record: null }],
@@ -176,7 +176,7 @@ t.test('TRUNCATE of a table with hostile indexes, statistics or policies runs no
       [{ severity: 'error', hint: /on_truncate => 'ignore'/ }],
       'and health says so',
     );
-    await refuses(t, sql`select collecta.attach_module('loot.t', 't')`, 'CW002', `${what}: attaching again`);
+    await refuses(t, sql`select collecta.attach_module('loot.t', 't')`, 'CW002', `${title}: attaching again`);
   }
 });
 

@@ -3,22 +3,22 @@ import { createBudget, type Share } from '../../src/outbound/budget.ts';
 
 /** A dispatcher that starts as many of its `waiting` requests as the budget allows. */
 function dispatcher(budget: ReturnType<typeof createBudget>, waiting: number) {
-  const it = { waiting, inFlight: 0, begun: 0, pump, end, share: undefined as unknown as Share };
-  it.share = budget.join(pump);
+  const state = { waiting, inFlight: 0, begun: 0, pump, end, share: undefined as unknown as Share };
+  state.share = budget.join(pump);
   function pump() {
-    while (it.waiting > 0 && it.share.mayTake()) {
-      it.share.take();
-      it.waiting--;
-      it.inFlight++;
-      it.begun++;
+    while (state.waiting > 0 && state.share.mayTake()) {
+      state.share.take();
+      state.waiting--;
+      state.inFlight++;
+      state.begun++;
     }
   }
   function end() {
-    it.inFlight--;
-    it.share.giveBack();
+    state.inFlight--;
+    state.share.giveBack();
     pump();
   }
-  return it;
+  return state;
 }
 
 t.test('one database may use all free places, and shares them in turns when others need some', async t => {

@@ -211,7 +211,7 @@ let slowest = { ms: 0, hostile: '' };
 const shown = (hostile: Case) =>
   JSON.stringify('answer' in hostile ? { kind: 'answer', answer: hostile.answer.toString('latin1') } : hostile);
 const counts = new Map<string, number>();
-const count = (what: string, by = 1) => counts.set(what, (counts.get(what) ?? 0) + by);
+const count = (outcome: string, by = 1) => counts.set(outcome, (counts.get(outcome) ?? 0) + by);
 
 /** Runs the case. Returns the changes that it captured and the endpoint that it created, if any. */
 async function happen({ sql, scoped, plain, receiver, origin }: Subject, hostile: Case) {
@@ -350,5 +350,5 @@ for (const each of subjects)
 
 t.teardown(() => {
   t.comment(`a neighbour waited for ${slowest.ms} ms at most, behind ${slowest.hostile}`);
-  for (const [what, times] of [...counts].sort()) t.comment(`${what}: ${times}`);
+  for (const [outcome, times] of [...counts].sort()) t.comment(`${outcome}: ${times}`);
 });

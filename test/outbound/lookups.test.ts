@@ -131,16 +131,16 @@ t.test('the hints of health and the functions’ queries use indexes', async t =
 });
 
 t.test('tail works with the privileges of collecta_reader', async t => {
-  const place = await database();
-  await place.sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
-  await subscribe(place.sql);
-  await place.sql`insert into t values ('rec_1')`;
-  await deliver(place.sql);
+  const target = await database();
+  await target.sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
+  await subscribe(target.sql);
+  await target.sql`insert into t values ('rec_1')`;
+  await deliver(target.sql);
   await admin.unsafe(`create role reads_only login password 'x' in role collecta_reader`);
   const lines: string[] = [];
   const stop = new AbortController();
   await tail(
-    place.url.replace('postgres:postgres@', 'reads_only:x@'),
+    target.url.replace('postgres:postgres@', 'reads_only:x@'),
     { endpoint: undefined, failed: false, last: 5 },
     stop.signal,
     line => {

@@ -62,8 +62,8 @@ export async function roundTrip(
   const log = createLog('warn', line => problems.push(line));
   let ended: Promise<void> | undefined;
   let receiving: Awaited<ReturnType<typeof startReceiving>> | undefined;
-  const rows = async (what: string, query: PromiseLike<readonly object[]>) => {
-    for (const row of await query) seen.push(`${what} ${stripped(JSON.stringify(row))}`);
+  const rows = async (label: string, query: PromiseLike<readonly object[]>) => {
+    for (const row of await query) seen.push(`${label} ${stripped(JSON.stringify(row))}`);
   };
 
   try {
@@ -249,12 +249,12 @@ async function refusals(sql: Database['sql']): Promise<object[]> {
   return states;
 }
 
-async function sqlstate(statement: PromiseLike<unknown>, what: string): Promise<object> {
+async function sqlstate(statement: PromiseLike<unknown>, label: string): Promise<object> {
   try {
     await statement;
-    return { what, sqlstate: null };
+    return { what: label, sqlstate: null };
   } catch (error) {
     const { code, hint } = error as { code?: string; hint?: string };
-    return { what: what.normalize('NFKD').replace(/[^ -~]/g, '?'), sqlstate: code, hint };
+    return { what: label.normalize('NFKD').replace(/[^ -~]/g, '?'), sqlstate: code, hint };
   }
 }

@@ -20,7 +20,7 @@ export const runtimes: Runtime[] = ['node', 'deno'];
 
 /** Resolves to the result of `condition` as soon as it is truthy. It fails after `timeoutMs`. */
 export async function until<T>(
-  what: string,
+  description: string,
   condition: () => T | Promise<T>,
   timeoutMs = 20_000,
   everyMs = 10,
@@ -29,7 +29,7 @@ export async function until<T>(
   for (;;) {
     const value = await condition();
     if (value) return value as Exclude<T, false | null | undefined>;
-    if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`);
+    if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms in vain until ${description}`);
     await pause(everyMs);
   }
 }
