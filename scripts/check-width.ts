@@ -1,5 +1,5 @@
-// Checks that no line of TypeScript, JavaScript, CSS or shell has more than 120 columns. Biome breaks code at 120 columns,
-// but not comments and strings.
+// Checks that no line of TypeScript, JavaScript, CSS or shell has more than 120 columns. Biome breaks code at 120
+// columns, but not comments and strings.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
