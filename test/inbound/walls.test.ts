@@ -161,7 +161,7 @@ async function publicFunctions(): Promise<string[]> {
       if (!file.isFile()) continue;
       const text = await readFile(join(folder, topic.name, file.name), 'utf8');
       const all = [...text.matchAll(/create or replace function collecta\.(\w+)/g)].map(([, name]) => name!);
-      // If a file has several functions, the first is the public one.
+      // If a file has several functions, the first one is public, and so are those whose names begin like this.
       names.push(...all.filter((name, i) => i === 0 || /^(update|resume|rotate|delete|detach)_/.test(name)));
     }
   }

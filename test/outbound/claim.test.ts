@@ -291,7 +291,7 @@ t.test('the hint of an ordered endpoint does not pass a change that may not have
     await sql`insert into t (id) overriding system value values (${id})`;
     await claimed(true);
   }
-  // A change that can no longer come from a running transaction.
+  // The number goes back, so that a change comes below the hint; no running transaction could still commit such a one.
   const restart = (at: number) => sql`select setval(pg_get_serial_sequence('collecta.outbox', 'change_id'), ${at})`;
   await restart(1);
   await sql`insert into t (id) overriding system value values (10)`;
