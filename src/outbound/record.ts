@@ -1,7 +1,8 @@
-import { createEncoder } from '../database/encoding.ts';
+import { createEncoder, isAscii } from '../database/encoding.ts';
 import { whyUnreachable } from '../database/errors.ts';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
+import { countAttempt } from '../metrics.ts';
 import type { Delivery, Endpoint } from './claim.ts';
 import type { DeliveryResult } from './deliver.ts';
 import { headersWithoutEcho, isCredential, withoutEcho } from './echo.ts';
@@ -146,17 +147,19 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
   const encoder = createEncoder(sql);
 
   async function send(attempts: Attempt[]): Promise<void> {
-    // What the database's encoding lacks is escaped. In headers, which are JSON, that keeps their meaning.
-    const bodies = await encoder.encode(attempts.map(({ responseBody }) => responseBody));
-    const errors = await encoder.encode(attempts.map(({ error }) => error));
-    for (const [index, each] of attempts.entries()) {
-      each.responseBody = bodies[index]!;
-      each.error = errors[index]!;
+    let { results, urls, headers } = parametersOf(attempts);
+    if (![results, ...urls, ...headers].every(isAscii)) {
+      // What the database's encoding lacks is escaped. In headers, which are JSON, that keeps their meaning.
+      const bodies = await encoder.encode(attempts.map(({ responseBody }) => responseBody));
+      const errors = await encoder.encode(attempts.map(({ error }) => error));
+      const encoded = attempts.map((each, i) => ({ ...each, responseBody: bodies[i]!, error: errors[i]! }));
+      ({ results } = parametersOf(encoded));
+      urls = await encoder.encode(urls);
+      headers = await encoder.encode(headers);
     }
-    const { results, urls, headers } = parametersOf(attempts);
     const [row] = await sql`
-      select collecta.record_deliveries(${results}::text::collecta.delivery_result[],
-        ${await encoder.encode(urls)}::text[], ${await encoder.encode(headers)}::text[]::json[]) as recorded`;
+      select collecta.record_deliveries(
+        ${results}::text::collecta.delivery_result[], ${urls}::text[], ${headers}::text[]::json[]) as recorded`;
     const stale = attempts.length - Number(row?.recorded);
     if (stale > 0) log.warn('results came too late: their deliveries were claimed again', { stale });
   }
@@ -230,6 +233,12 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
     while (gathered.length >= (statements > 0 ? goodBatch : 1) && statements < maxStatements) {
       const batch = gathered.splice(0, maxBatch);
       awaited &&= gathered.length > 0;
+      // Counting a batch at once costs a fifth of counting each attempt when it ends.
+      for (const { delivery, result } of batch) {
+        const { outcome, status, totalMs } = result;
+        if (outcome !== 'withdrawn')
+          countAttempt({ endpointId: delivery.endpoint.id, eventId: delivery.eventId, outcome, status, totalMs });
+      }
       statements++;
       record(batch).finally(() => {
         statements--;
