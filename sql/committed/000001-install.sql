@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e4bec1451d50d5b5a676ab87aac5691305338083
+--! Hash: sha1:43f16ea22c7b468970b29df2a8472cb3d8d5c520
 --! Message: Install
 
 --! Included install/schema.sql
@@ -348,19 +348,24 @@ comment on column collecta.subscriptions.scope is
   'The endpoint''s scope. It is indexed, so that ten thousand tenants'' endpoints of one module cost no more than one.';
 --! EndIncluded endpoints/endpoints.sql
 --! Included outbound/outbox.sql
+-- A check constraint on the column would say the same, but every statement that writes to the outbox would parse it
+-- again, which would cost its writer a tenth of the capture.
+create type collecta.operation as enum ('I', 'U', 'D', 'T', 'M');
+comment on type collecta.operation is
+  'What a statement did: I insert, U update, D delete, T truncate, M one of these while capture was muted.';
+
 create table collecta.outbox (
   change_id bigint generated always as identity (start 2 increment 2 cache 1),
   version int not null,
-  operation "char" not null,
+  operation collecta.operation not null,
   old json,
   new json,
   transaction_id xid8 not null default pg_current_xact_id(),
   trigger_depth int not null default pg_trigger_depth(),
-  captured_at timestamptz not null,
-  context text collate "C",
-  constraint outbox_pkey primary key (change_id),
-  -- Each statement of a user that writes here reads the check from its text, so it is kept short: one array constant.
-  constraint outbox_operation_is_known check (operation = any ('{I,U,D,T,M}'))
+  captured_at timestamptz not null default clock_timestamp(),
+  context text collate "C" default current_setting('collecta.context', true),
+  traceparent text collate "C" default current_setting('collecta.traceparent', true),
+  constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
         autovacuum_analyze_threshold = 20000);
@@ -379,8 +384,12 @@ one.';
 comment on column collecta.outbox.trigger_depth is
   'Above 1 it was captured inside a trigger, before the statement that fired it: put in order when routed.';
 comment on column collecta.outbox.captured_at is
-  'Clock time of the statement''s capture: with transaction_id it names the statement.';
-comment on column collecta.outbox.context is 'collecta.context of the transaction.';
+  'Clock time of the capture. For an update of several rows it is that of the statement, which it names with
+transaction_id.';
+comment on column collecta.outbox.context is
+  'collecta.context of the transaction. Empty after a transaction of the same session that set it.';
+comment on column collecta.outbox.traceparent is
+  'collecta.traceparent of the transaction. It is put into the context when the change is routed.';
 --! EndIncluded outbound/outbox.sql
 --! Included outbound/events.sql
 create table collecta.events (
@@ -525,7 +534,7 @@ create table collecta.unrouted (
   payload_role text collate "C" not null default '',
   routed_at timestamptz,
   version int,
-  operation "char",
+  operation collecta.operation,
   old json,
   new json,
   transaction_id xid8,
@@ -1023,7 +1032,8 @@ create or replace function collecta.with_traceparent(context text, traceparent t
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select case
-    when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    -- context_json leaves out a context of this size.
+    when octet_length(context) > 65536 or traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
     when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
       then format('{"traceparent":"%s"}', traceparent)
     when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
@@ -1036,41 +1046,58 @@ comment on function collecta.with_traceparent(text, text) is
 --! EndIncluded outbound/1_capture/internal/with_traceparent.sql
 --! Included outbound/1_capture/internal/captured_context.sql
 -- It has no SET clause, so that the planner can inline it into the statement that calls it.
-create or replace function collecta.captured_context() returns text
-language sql stable
+create or replace function collecta.captured_context(context text, traceparent text) returns text
+language sql immutable
 as $$
-  select case when coalesce(current_setting('collecta.traceparent', true), '') = ''
-    then nullif(current_setting('collecta.context', true), '')
-    else collecta.with_traceparent(
-      nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
+  select case when traceparent <> '' then collecta.with_traceparent(nullif(context, ''), traceparent)
+    else nullif(context, '') end
 $$;
-comment on function collecta.captured_context() is
-  'Returns the context that is stored with the changes of this transaction: collecta.context, with '
-  'collecta.traceparent in it.';
+comment on function collecta.captured_context(text, text) is
+  'Returns the context of a captured change as its events have it: with the traceparent in it, and null if there is '
+  'none.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
---! Included outbound/1_capture/internal/can_capture.sql
--- This is declared immutable on purpose, like relations_to_capture. So it is computed when a session plans the
--- statement that calls it, and again after a privilege on an object of that statement was granted or revoked. It costs
--- nothing when rows are captured.
-create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
-language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+--! Included outbound/1_capture/internal/called_functions.sql
+create or replace function collecta.plan_dependencies(called text[], relation oid) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return has_table_privilege(capturer, 'collecta.outbox', 'insert')
-    and not exists (
-      select from pg_catalog.pg_proc p
-      where (p.pronamespace = 'collecta'::regnamespace and p.proname in (
-          'captured_context', 'with_traceparent', 'pick_columns', 'mask_escapes', 'unmask_escapes', 'omitted_columns',
-          'relations_to_capture')
-        or p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module_id)))
-        and not has_function_privilege(capturer, p.oid, 'execute'));
-exception when others then
-  return false;
-end
+  select format('%L::regclass = 0', 'collecta.outbox')
+    || coalesce((
+      select string_agg(format(' or %L::regclass = 0', m.relid::oid), '' order by m.relid::oid)
+      from collecta.module_members(relation) m
+      join pg_catalog.pg_class c on c.oid = m.relid
+      where m.relid = relation or c.relkind = 'p'), '')
+    || coalesce((
+      select string_agg(format(E'\n      or %s(%s) is null', p.oid::regproc, (
+          select string_agg('null::' || format_type(type, null), ', ') from unnest(p.proargtypes) type)), '')
+      from pg_catalog.pg_proc p
+      where p.oid = any (called::regproc[])), '')
 $$;
-comment on function collecta.can_capture(name, int) is
-  'Whether the capturing role has the rights without which the capture functions of a module cannot run.';
---! EndIncluded outbound/1_capture/internal/can_capture.sql
+comment on function collecta.plan_dependencies(text[], oid) is
+  'Returns a condition that is never computed, but names these functions, the outbox, and the tables of a module that '
+  'have partitions: after a change of one of them, PostgreSQL plans a statement with this condition again.';
+
+create or replace function collecta.called_functions(source text) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  with recursive called (id, source) as (
+    select null::oid, called_functions.source collate "C"
+    union
+    -- Functions in SQL are looked into as well, because they run with the same rights. collecta_rows.row_<n> catches
+    -- the errors of what it calls.
+    select p.oid, case when l.lanname = 'sql' and not p.prosecdef then p.prosrc end
+    from called c
+    cross join regexp_matches(regexp_replace(c.source, '--[^\n]*', '', 'g'),
+      '(collecta|collecta_rows)\.([a-z0-9_]+)\(', 'g') named (parts)
+    join pg_catalog.pg_namespace n on n.nspname = named.parts[1]
+    join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = named.parts[2]
+    join pg_catalog.pg_language l on l.oid = p.prolang
+  )
+  select coalesce(array_agg(c.id::regproc::text order by c.id::regproc::text collate "C"), '{}')
+  from called c where c.id is not null
+$$;
+comment on function collecta.called_functions(text) is
+  'Returns the functions of collecta that a capture function calls by name, directly or in functions in SQL.';
+--! EndIncluded outbound/1_capture/internal/called_functions.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 create or replace function collecta.element_type(type_id oid) returns oid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -1130,6 +1157,55 @@ comment on function collecta.type_kind(oid) is
   'Returns the kind of a column''s type: built in; trusted, if its owner and that of its cast to json are superusers, '
   'as with extensions; or untrusted. Values of untrusted types are captured as their text, without any cast.';
 --! EndIncluded outbound/1_capture/internal/type_kind.sql
+--! Included outbound/1_capture/internal/output_settings.sql
+create or replace function collecta.pinned_settings() returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb '{"TimeZone": "UTC", "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "bytea_output": "hex",
+    "extra_float_digits": "1", "lc_monetary": "C", "quote_all_identifiers": "off", "xmlbinary": "base64"}'
+$$;
+comment on function collecta.pinned_settings() is
+  'Returns all settings on which the text of a value can depend, with the values that they have in capture.';
+
+-- Each setting that a function pins costs every call, so a capture function pins only those on which the text of its
+-- table's values depends. What is not known to depend on nothing depends on all.
+create or replace function collecta.output_settings(relation oid) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct setting order by setting), '{}')
+  from pg_catalog.pg_attribute a
+  cross join lateral (select collecta.element_type(a.atttypid)::regtype as id) type
+  cross join lateral unnest(case
+    when type.id = any ('{bool,int2,int4,int8,oid,numeric,text,varchar,bpchar,"char",name,uuid,json,jsonb,date,'
+      'timestamp,time,inet,cidr,macaddr,macaddr8,bit,varbit,tsvector,tsquery,int4range,int8range,numrange}'::regtype[])
+      then '{}'
+    when type.id = 'timestamptz'::regtype then '{TimeZone}'
+    when type.id = 'interval'::regtype then '{IntervalStyle}'
+    when type.id = 'bytea'::regtype then '{bytea_output}'
+    when type.id = any ('{float4,float8}'::regtype[]) then '{extra_float_digits}'
+    when type.id = 'money'::regtype then '{lc_monetary}'
+    else array(select jsonb_object_keys(collecta.pinned_settings())) end::text[]) setting
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+$$;
+comment on function collecta.output_settings(oid) is
+  'Returns the settings on which the text of a table''s values depends.';
+
+create or replace function collecta.pin_output_settings(settings jsonb default collecta.pinned_settings())
+returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant jsonb := (
+    select jsonb_object_agg(name, current_setting(name)) from jsonb_object_keys(settings) name);
+begin
+  perform set_config(name, value, true) from jsonb_each_text(settings) setting (name, value);
+  return before;
+end
+$$;
+comment on function collecta.pin_output_settings(jsonb) is
+  'Sets what pinned_settings returns until the end of the transaction, and returns the previous values. Called with '
+  'these it restores them.';
+--! EndIncluded outbound/1_capture/internal/output_settings.sql
 --! Included outbound/1_capture/internal/column_expression.sql
 create or replace function collecta.column_expression(value text, type_id oid, as_text boolean) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -1259,31 +1335,70 @@ $$;
 comment on function collecta.sees_old_catalog(oid) is
   'Whether the transaction''s snapshot is older than the last DDL on a table (REPEATABLE READ, SERIALIZABLE).';
 
--- Declared immutable on purpose, like omitted_columns: a session calls it when it plans, and so again after each DDL on
--- the table, but not for each statement.
-create or replace function collecta.relations_to_capture(relation oid, database text, how text, layout text)
-returns oid[]
+create or replace function collecta.column_types(relation oid) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- Dropped columns are counted, and have no type.
+  select array(
+    select a.atttypid from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0
+    order by a.attnum)::text
+$$;
+comment on function collecta.column_types(oid) is 'Returns the types of a table''s columns as text, for comparison.';
+
+-- Declared immutable on purpose, like omitted_columns. A session calls it when it plans the condition that calls it,
+-- and again after DDL on the table or a change of rights, but not for each statement. Each session pays for it once, so
+-- it reads no more than it must.
+create or replace function collecta.relations_to_capture(
+  capturer name, called text[], relation oid, has_parts boolean, database text, how text, layout text, pinned text[]
+) returns oid[]
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  function_name text;
 begin
-  if database <> collecta.database_identity() or collecta.sees_old_catalog(relation)
-    or how = 'columns' and layout is distinct from collecta.table_layout(relation)
-    or how <> 'columns' and exists (
-      select from pg_catalog.pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-        and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
-  then
+  if not has_table_privilege(capturer, 'collecta.outbox', 'insert') then
     return array[]::oid[];
+  end if;
+  foreach function_name in array called loop
+    if not has_function_privilege(capturer, function_name::regproc, 'execute') then
+      return array[]::oid[];
+    end if;
+  end loop;
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    if collecta.sees_old_catalog(relation) then
+      return array[]::oid[];
+    end if;
+  end if;
+  if how = 'columns' then
+    if layout is distinct from collecta.table_layout(relation) then
+      return array[]::oid[];
+    end if;
+  elsif layout is distinct from collecta.column_types(relation) then
+    -- New columns of whole rows are captured at once, if they need no care.
+    if database <> collecta.database_identity() or not collecta.output_settings(relation) <@ pinned
+      or exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+          and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
+    then
+      return array[]::oid[];
+    end if;
+  end if;
+  if not has_parts then
+    return array[relation];
   end if;
   return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
   return array[]::oid[];
 end
 $$;
-comment on function collecta.relations_to_capture(oid, text, text, text) is
-  'Which tables'' rows a written capture function may capture. None where it does not know the table as it is now: '
-  'after a restore, or DDL that needs it to be written anew. how: rows (whole rows of built-in types), rows without '
-  '(the same, without omitted columns), columns (column by column, as in layout).';
+comment on function collecta.relations_to_capture(name, text[], oid, boolean, text, text, text, text[]) is
+  'Which tables'' rows a written capture function may capture. None if the capturing role lacks a right on the outbox '
+  'or on the functions that are called, or where the function does not know the table as it is now, as after DDL for '
+  'which it must be written again. has_parts: the table is partitioned or distributed. how: rows (whole rows of '
+  'built-in types), rows without (the same, without omitted columns), columns (column by column). layout: the columns '
+  'for which it was written. pinned: the settings that it pins.';
 --! EndIncluded outbound/1_capture/internal/relations_to_capture.sql
 --! Included outbound/1_capture/internal/writer_timed_out.sql
 create or replace function collecta.writer_timed_out() returns boolean
@@ -1580,7 +1695,6 @@ as $$
 #variable_conflict use_variable
 declare
   nothing constant text := 'select';
-  context constant text := 'collecta.captured_context()';
   module collecta.module_versions;
   root oid;
   omitted text[];
@@ -1602,8 +1716,8 @@ begin
   omitted := collecta.omitted_columns(
     root, module.exclude_columns, collecta.column_numbers(module, module.exclude_columns));
   if operation = 'TRUNCATE' and (thin or collecta.truncate_problem(relation) is not null) then
-    return format('insert into collecta.outbox (version, operation, new, captured_at, context)
-      values (%s, ''T'', ''{"count":null}'', $1, %s)', captured_version, context);
+    return format('insert into collecta.outbox (version, operation, new, captured_at)
+      values (%s, ''T'', ''{"count":null}'', $1)', captured_version);
   end if;
   thin := thin or module.version <> captured_version or collecta.sees_old_catalog(root)
     or module.exclude_columns <> '{}' and (module.database <> collecta.database_identity()
@@ -1614,20 +1728,20 @@ begin
     module, root, omitted, '"collecta new"', '"collecta old"', thin, operation = 'UPDATE');
   return format(case operation
     when 'INSERT' then '
-      insert into collecta.outbox (version, operation, new, captured_at, context)
-      select %1$s, ''I'', %4$s, $1, %2$s from new_rows "collecta new"'
+      insert into collecta.outbox (version, operation, new, captured_at)
+      select %1$s, ''I'', %4$s, $1 from new_rows "collecta new"'
     when 'DELETE' then '
-      insert into collecta.outbox (version, operation, old, captured_at, context)
-      select %1$s, ''D'', %3$s, $1, %2$s from old_rows "collecta old"'
+      insert into collecta.outbox (version, operation, old, captured_at)
+      select %1$s, ''D'', %3$s, $1 from old_rows "collecta old"'
     when 'UPDATE' then '
       with "collecta counts" as materialized (
         select (select count(*) from old_rows) = (select count(*) from new_rows) as same)
-      insert into collecta.outbox (version, operation, old, new, captured_at, context)
+      insert into collecta.outbox (version, operation, old, new, captured_at)
       select %1$s,
-        case when "collecta old"."collecta place" is null then ''I''
+        case when "collecta old"."collecta place" is null then collecta.operation ''I''
           when "collecta new"."collecta place" is null then ''D'' else ''U'' end,
         case when "collecta old"."collecta place" is not null then %3$s end,
-        case when "collecta new"."collecta place" is not null then %4$s end, $1, %2$s
+        case when "collecta new"."collecta place" is not null then %4$s end, $1
       from (
         select "collecta old".*, coalesce("collecta old".*) as "collecta row", row_number() over () as "collecta place",
           case when "collecta counts".same then row_number() over () end::text || '''' as "collecta position",
@@ -1644,13 +1758,13 @@ begin
       order by coalesce("collecta old"."collecta place", "collecta new"."collecta place")'
     else '
       with truncated as materialized (select count(*) as records from only %7$s)
-      insert into collecta.outbox (version, operation, old, new, captured_at, context)
-      select %1$s, ''D'', %3$s, null, $1, %2$s from only %7$s "collecta old"
+      insert into collecta.outbox (version, operation, old, new, captured_at)
+      select %1$s, collecta.operation ''D'', %3$s, null, $1 from only %7$s "collecta old"
       where (select records from truncated) <= %8$s
       union all
-      select %1$s, ''T'', null, json_build_object(''count'', records), $1, %2$s
+      select %1$s, ''T'', null, json_build_object(''count'', records), $1
       from truncated where records > %8$s' end,
-    captured_version, context, old_row, new_row,
+    captured_version, null, old_row, new_row,
     coalesce(collecta.key_expression(module, root, '"collecta old"'), quote_literal('')),
     coalesce(collecta.key_expression(module, root, '"collecta new"'), quote_literal('')),
     relation::regclass, (select s.max_truncate_records from collecta.settings s));
@@ -1722,46 +1836,34 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 -- Captures INSERT on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
-declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
 begin
-  @unless_allowed@
-  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
-  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
-    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
-      @capture_otherwise@
-      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-        perform pg_notify('collecta_wake', '');
-      end if;
+  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
+  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from new_rows offset 1000);
+    elsif not exists (select from new_rows) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)) from new_rows;
       return null;
     end if;
-  end if;
-  -- A whole row can be named here only by an alias that no column of the table has.
-  insert into collecta.outbox (version, operation, new, captured_at, context)
-  select @version@, 'I', @inserted_row@,
-    captured_at, collecta.captured_context()
-  from new_rows "collecta new"
-  where current_setting('collecta.muted', true) is distinct from 'on'
-    and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
-  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
-    if not found then
-      if current_setting('collecta.muted', true) = 'on' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)),
-          captured_at, collecta.captured_context()
-        from new_rows having count(*) > 0;
-        return null;
-      end if;
-      if not exists (select from new_rows where tg_relid <> all (@relations@)) then
-        return null;
-      end if;
-      @capture_otherwise@
-      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
-        return null;
-      end if;
-    end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;
+  -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
+  insert into collecta.outbox (version, operation, new)
+  select @version@, 'I', @inserted_row@
+  from (select coalesce("collecta new".*) as r from new_rows "collecta new" offset 0) n;
+  -- A sleeping runner holds this lock and wants to be notified.
+  if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
       perform pg_notify('collecta_wake', '');
     end if;
@@ -1778,76 +1880,64 @@ as $template$ select $body$
 -- Captures UPDATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
 declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
+  captured_at timestamptz;
 begin
-  @unless_allowed@
-  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
-  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
-    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
-      @capture_otherwise@
-      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-        perform pg_notify('collecta_wake', '');
-      end if;
+  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
+  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from new_rows offset 1000);
+    elsif not exists (select from new_rows) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)) from new_rows;
       return null;
     end if;
-  end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;
   -- Most updates change one small row. This statement pairs without a join condition and is always planned for two
   -- rows, so a plan that was cached for many rows does not slow it down: it costs a third less than the general one
   -- below. coalesce(x.*) is the row even if a column is named like the alias.
-  insert into collecta.outbox (version, operation, old, new, captured_at, context)
-  select @version@, 'U', @old_row@, @new_row@,
-    captured_at, collecta.captured_context()
+  insert into collecta.outbox (version, operation, old, new)
+  select @version@, 'U', @old_row@, @new_row@
   from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
     (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
   where not exists (select from old_rows offset 1)
     and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
-    and (o.r *<> n.r) is not false@key_changed@
-    and current_setting('collecta.muted', true) is distinct from 'on'
-    and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
-  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
-    if not found then
-      if current_setting('collecta.muted', true) = 'on' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
-          captured_at, collecta.captured_context()
-        from new_rows having count(*) > 0;
-        return null;
-      end if;
-      -- One small row that did not change is the most frequent reason to be here. The statement below costs twice this.
-      if exists (
-        select from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
-          (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
-        where not exists (select from old_rows offset 1)
-          and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
-          and tg_relid = any (@relations@))
-      then
-        return null;
-      end if;
-      -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables
-      -- twice. A strict WHERE condition would turn FULL JOIN into an inner join, whose plan may be cached as a nested
-      -- loop and is then slow for many rows.
-      insert into collecta.outbox (version, operation, old, new, captured_at, context)
-      select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
-        captured_at, collecta.captured_context()
-      from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
-      full join (
-        select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
-        on n.position = o.position
-      where (o.r *<> n.r) is not false@key_changed@
-        and tg_relid = any (@relations@)@same_count@
-      order by o.position;
-      if not found then
-        if not exists (select from new_rows where tg_relid <> all (@relations@))@same_count@ then
-          return null;
-        end if;
-        @capture_otherwise@
-      end if;
-      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
-        return null;
-      end if;
-    end if;
+    and (o.r *<> n.r) is not false@key_changed@;
+  if not found then
+    -- One small row that did not change is the most frequent reason to be here. The statement below costs twice this.
+    if exists (
+      select from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
+        (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+      where not exists (select from old_rows offset 1)
+        and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096)
+    then
+      return null;
+    end if;@unless_even@
+    -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables twice.
+    -- A strict WHERE condition would turn FULL JOIN into an inner join, whose plan may be cached as a nested loop and
+    -- is then slow for many rows. All rows have one captured_at, which routing needs where keys change.
+    captured_at := clock_timestamp();
+    insert into collecta.outbox (version, operation, old, new, captured_at)
+    select @version@, 'U', @old_row_or_large@, @new_row_or_large@, captured_at
+    from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
+    full join (
+      select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
+      on n.position = o.position
+    where (o.r *<> n.r) is not false@key_changed@
+    order by o.position;
+  end if;
+  -- A sleeping runner holds this lock and wants to be notified.
+  if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
       perform pg_notify('collecta_wake', '');
     end if;
@@ -1863,46 +1953,34 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 -- Captures DELETE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
-declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
 begin
-  @unless_allowed@
-  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
-  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
-    if exists (select from old_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
-      @capture_otherwise@
-      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-        perform pg_notify('collecta_wake', '');
-      end if;
+  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
+  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from old_rows offset 1000);
+    elsif not exists (select from old_rows) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)) from old_rows;
       return null;
     end if;
-  end if;
-  -- A whole row can be named here only by an alias that no column of the table has.
-  insert into collecta.outbox (version, operation, old, captured_at, context)
-  select @version@, 'D', @deleted_row@,
-    captured_at, collecta.captured_context()
-  from old_rows "collecta old"
-  where current_setting('collecta.muted', true) is distinct from 'on'
-    and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
-  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
-    if not found then
-      if current_setting('collecta.muted', true) = 'on' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)),
-          captured_at, collecta.captured_context()
-        from old_rows having count(*) > 0;
-        return null;
-      end if;
-      if not exists (select from old_rows where tg_relid <> all (@relations@)) then
-        return null;
-      end if;
-      @capture_otherwise@
-      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
-        return null;
-      end if;
-    end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;
+  -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
+  insert into collecta.outbox (version, operation, old)
+  select @version@, 'D', @deleted_row@
+  from (select coalesce("collecta old".*) as r from old_rows "collecta old" offset 0) o;
+  -- A sleeping runner holds this lock and wants to be notified.
+  if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
       perform pg_notify('collecta_wake', '');
     end if;
@@ -1917,21 +1995,16 @@ create or replace function collecta.capture_truncate_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 -- Captures TRUNCATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
-declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
 begin
-  @unless_allowed@
   if current_setting('collecta.muted', true) = 'on' then
-    insert into collecta.outbox (version, operation, new, captured_at, context)
-    values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
-      captured_at, collecta.captured_context());
+    insert into collecta.outbox (version, operation, new)
+    values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1));
     return null;
   end if;
   @capture_otherwise@
-  if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-    perform pg_notify('collecta_wake', '');
-  end if;
+-- The writer must not fail if rights of ours were revoked.
+exception when syntax_error_or_access_rule_violation then
+  raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
   return null;
 end
 $body$ $template$;
@@ -1956,47 +2029,34 @@ comment on function collecta.refuse_truncate_template() is
 create or replace function collecta.capture_otherwise_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$-- A statement made for the table as it is now. If that fails, one for key and status only.
+    -- New columns may depend on other settings than those that this function pins, so all of them are pinned.
+    declare
+      settings jsonb;
+    begin
+      settings := collecta.pin_output_settings();
+      execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', false)
+      using clock_timestamp();
+      perform collecta.pin_output_settings(settings);
+    exception when others or query_canceled then
+      if sqlstate = '57014' and not collecta.writer_timed_out() then
+        raise;
+      end if;
       begin
-        execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', false) using captured_at;
-      exception when others or query_canceled then
-        if sqlstate = '57014' and not collecta.writer_timed_out() then
-          raise;
-        end if;
-        begin
-          execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', true) using captured_at;
-        exception when syntax_error_or_access_rule_violation or data_exception then
-          raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
-        end;
-      end;$body$ $template$;
+        settings := collecta.pin_output_settings();
+        execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', true)
+        using clock_timestamp();
+        perform collecta.pin_output_settings(settings);
+      exception when syntax_error_or_access_rule_violation or data_exception then
+        raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+      end;
+    end;
+    if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+      perform pg_notify('collecta_wake', '');
+    end if;
+    return null;$body$ $template$;
 comment on function collecta.capture_otherwise_template() is
   'The part that the capture functions of all operations have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
---! Included outbound/1_capture/templates/unless_allowed.sql
-create or replace function collecta.capture_unless_allowed_template() returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-as $template$ select $body$-- If rights of ours were revoked, the writer must not fail. There are three steps, because
-  -- without the right that one step asks for, the names in the next step cannot be looked up. The last step is computed
-  -- when it is planned. It names whatever the function calls, so that PostgreSQL plans it again when a right on one of
-  -- these changes.
-  if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
-    is_allowed := false;
-  elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
-    is_allowed := false;
-  elsif (case when collecta.can_capture(@capturer@, @module_id@) then false when true then true
-      else 'collecta.outbox'::regclass = 0 or collecta.captured_context() = collecta.with_traceparent('', '')
-        or collecta.mask_escapes(null::json) is null
-        or collecta.unmask_escapes(null) is null or collecta.pick_columns(null, null, null) is null
-        or collecta_rows.row_@module_id@(null, null) is null or collecta.relations_to_capture(0, '', '', '') is null
-        or collecta.omitted_columns(0, '{}', '{}') is null end) then
-    is_allowed := false;
-  end if;
-  if not is_allowed then
-    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
-    return null;
-  end if;$body$ $template$;
-comment on function collecta.capture_unless_allowed_template() is
-  'The beginning of the capture functions of all operations.';
---! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -2036,7 +2096,10 @@ begin
       @document_as_text@
     end if;
     begin
-      custom_data_changed := @custom_data_changed@;
+      -- Only an update has another row.
+      if num_nulls(other) = 0 then
+        custom_data_changed := @custom_data_changed@;
+      end if;
     exception when others then
       null;
     end;
@@ -2087,8 +2150,10 @@ declare
   how constant text := case when kinds && '{trusted,untrusted}' then 'columns'
     when omitted <> '{}' then 'rows without' else 'rows' end;
   relations constant text := case when collecta.unresolved_columns(module) <> '{}' then '''{}''::oid[]'
-    else format('collecta.relations_to_capture(%s, %L, %L, %s)', root, module.database, how,
-      case how when 'columns' then quote_literal(layout) else 'null' end) end;
+    else format('collecta.relations_to_capture(%L, @called@, %s, %L, %L, %L, %L, %L)', collecta.capturing_role(), root,
+      (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root) or collecta.is_distributed(root),
+      module.database, how, case how when 'columns' then layout else collecta.column_types(root) end,
+      collecta.output_settings(root)) end;
   captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
   -- In these texts # stands for the row, and ~ for the other row of an update.
   small constant text := case when how = 'columns' then captured_row else 'row_to_json(#)' end;
@@ -2105,7 +2170,6 @@ declare
 begin
   return jsonb_build_object(
     'module_id', module.module_id,
-    'capturer', quote_literal(collecta.capturing_role()),
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
@@ -2113,8 +2177,8 @@ begin
     'new_row', picked || replace(replace(small, '#', 'n.r'), '~', 'o.r') || without,
     'old_row_or_large', picked || replace(replace(large, '#', 'o.r'), '~', 'n.r') || without,
     'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
-    'inserted_row', picked || replace(replace(large, '#', '"collecta new".*'), '~', '"collecta new".*') || without,
-    'deleted_row', picked || replace(replace(large, '#', '"collecta old".*'), '~', '"collecta old".*') || without,
+    'inserted_row', picked || replace(replace(large, '#', 'n.r'), '~', 'null') || without,
+    'deleted_row', picked || replace(replace(large, '#', 'o.r'), '~', 'null') || without,
     -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
@@ -2123,13 +2187,14 @@ begin
           string_agg(format('collecta.mask_escapes(row_to_json(o.r)) ->> %L', k), ', '),
           string_agg(format('collecta.mask_escapes(row_to_json(n.r)) ->> %L', k), ', '))
         from unnest(module.key_columns) k) end,
-    -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
-    'same_count', case when (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root)
-      then E'\n        and (select count(*) from old_rows) = (select count(*) from new_rows)' end,
     'may_notify', case
       when coalesce((select s.notify from collecta.settings s), current_setting('max_prepared_transactions')::int = 0)
         then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
       else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end,
+    'settings', (
+      select string_agg(format('set %I = %L', name, value), ' ' order by name)
+      from jsonb_each_text(collecta.pinned_settings()) setting (name, value)
+      where name = any (collecta.output_settings(root))),
     'layout', layout,
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
@@ -2187,21 +2252,20 @@ declare
   operation text;
   subscribed text[];
   parts jsonb;
+  called text[];
+  otherwise text;
   source text;
   name text;
   written boolean := false;
   written_functions regprocedure[] := array[]::regprocedure[];
   before jsonb;
   capturer constant name := collecta.capturing_role();
-  settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
-    'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
-    'set extra_float_digits = 1 set lc_monetary = ''C'' set quote_all_identifiers = off set xmlbinary = base64';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
   -- Under REPEATABLE READ the subscriptions that we see may be old: then this raises a serialization failure.
   update collecta.modules m set attached_at = m.attached_at where m.module_id = write_capture_functions.module_id;
-  select v.version, v.on_truncate, m.written_hash into module
+  select v.version, v.relation, v.on_truncate, c.relkind, m.written_hash into module
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
   join pg_catalog.pg_class c on c.oid = m.relation
@@ -2252,10 +2316,19 @@ begin
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
+    called := collecta.called_functions(collecta.fill_template(source, parts));
+    otherwise := collecta.fill_template(collecta.capture_otherwise_template(),
+      parts || jsonb_build_object('operation', upper(operation collate "C")));
     source := collecta.fill_template(source, parts || jsonb_build_object(
-      'unless_allowed', collecta.fill_template(collecta.capture_unless_allowed_template(), parts),
-      'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
-        parts || jsonb_build_object('operation', upper(operation collate "C")))));
+      -- Whatever the conditions after the second WHEN name makes PostgreSQL plan this again when it changes.
+      'relations', format(E'case\n      when true then %s\n      when %s then null end',
+        replace(parts ->> 'relations', '@called@', quote_literal(called)),
+        collecta.plan_dependencies(called, module.relation)),
+      'capture_otherwise', otherwise,
+      -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
+      'unless_even', case when module.relkind = 'p' then format(
+        E'\n    if (select count(*) from old_rows) <> (select count(*) from new_rows) then\n    %s\n    end if;',
+        otherwise) end));
     -- A function that would stay the same is not written again: of ten thousand endpoints only the first changes it.
     continue when exists (
       select from pg_catalog.pg_proc p
@@ -2264,7 +2337,8 @@ begin
     execute format('create or replace function %s returns trigger language plpgsql volatile %s as %L', name,
       -- An empty function has no settings that would have to be set up at each call. pg_temp comes last in search_path;
       -- otherwise a type that the writer makes there would hide pg_catalog's and run with the owner's rights.
-      case when source not like '%outbox%' and source not like '%capture_statement%' then '' else settings
+      case when source not like '%outbox%' and source not like '%capture_statement%' then ''
+        else concat_ws(' ', 'security definer set search_path = pg_catalog, pg_temp', parts ->> 'settings')
         || case operation when 'truncate' then ' set row_security = on set constraint_exclusion = off' else '' end end,
       source);
     written := true;
@@ -3385,7 +3459,7 @@ comment on type collecta.change_reading is 'What one outbox row means.';
 -- Reads one captured change by its module's columns. A configured column that the captured row lacks was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
-  module collecta.module_versions, operation "char", old json, new json
+  module collecta.module_versions, operation collecta.operation, old json, new json
 ) returns collecta.change_reading
 -- Under its callers' search_path: a setting costs every call. So would OUT parameters instead of a named type.
 language plpgsql stable
@@ -3413,8 +3487,7 @@ begin
   begin
     if module.version is null or operation not in ('I', 'U', 'D') then
       events := case operation when 'T' then '{record_deleted}'::text[] end;
-      unroutable := case when module.version is null then 'the module version it was captured under is gone'
-        when operation not in ('T', 'M') then 'unknown operation ' || operation::text end;
+      unroutable := case when module.version is null then 'the module version it was captured under is gone' end;
       exit reading;
     end if;
     safe_old := collecta.mask_escapes(old);
@@ -3628,7 +3701,8 @@ begin
       from changed_key k
       join read_change c on c.change_id = k.change_id
       cross join lateral (
-        values ('D'::"char", k.number), ('I'::"char", k.of_statement + k.number)) d (operation, number)
+        values ('D'::collecta.operation, k.number),
+          ('I'::collecta.operation, k.of_statement + k.number)) d (operation, number)
       join changed_key s on s.transaction_id = k.transaction_id and s.module_id = k.module_id
         and s.captured_at = k.captured_at and s.number = (d.number + 1) / 2) s
     join read_change c on c.change_id = s.change_id
@@ -3661,11 +3735,11 @@ begin
     returning o.*
   )
   insert into collecta.outbox (change_id, version, operation, old, new,
-    transaction_id, trigger_depth, captured_at, context)
+    transaction_id, trigger_depth, captured_at, context, traceparent)
   overriding system value
   select p.slot, g.version, p.operation,
     case when p.operation <> 'I' then g.old end, case when p.operation <> 'D' then g.new end,
-    g.transaction_id, 1, g.captured_at, g.context
+    g.transaction_id, 1, g.captured_at, g.context, g.traceparent
   from gone g
   join placed p on p.change_id = g.change_id
   -- Sorted, so that all is deleted before the first number is taken again.
@@ -3723,7 +3797,7 @@ comment on function collecta.context_json(text) is
 -- it is sent under the same id. Ids sort in the order of capture; 28 bits tell databases apart.
 -- It has no SET clause, so that it becomes part of the expression that calls it.
 create or replace function collecta.event_id(
-  change_id bigint, operation "char", captured_at timestamptz, transaction_id xid8, number int
+  change_id bigint, operation collecta.operation, captured_at timestamptz, transaction_id xid8, number int
 ) returns text
 language sql stable
 as $$
@@ -3735,11 +3809,13 @@ as $$
       + (hashint8extended(transaction_id::text::bigint,
         change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455))
 $$;
-comment on function collecta.event_id(bigint, "char", timestamptz, xid8, int) is
+comment on function collecta.event_id(bigint, collecta.operation, timestamptz, xid8, int) is
   'The id of what a change means: number 1 record_updated, 2 status_change, 3 custom_data_updated.';
 --! EndIncluded outbound/2_route/internal/event_id.sql
 --! Included outbound/2_route/internal/event_record.sql
-create or replace function collecta.event_record(operation "char", old json, new json, truncated boolean) returns text
+create or replace function collecta.event_record(
+  operation collecta.operation, old json, new json, truncated boolean
+) returns text
 language sql immutable
 as $$
   select case
@@ -3747,12 +3823,13 @@ as $$
     when truncated then collecta.pick_columns(coalesce(new, old), '{$truncated,$custom_data_changed}', false)::text
     else coalesce(new, old)::text end
 $$;
-comment on function collecta.event_record("char", json, json, boolean) is 'The payload''s record.';
+comment on function collecta.event_record(collecta.operation, json, json, boolean) is 'The payload''s record.';
 --! EndIncluded outbound/2_route/internal/event_record.sql
 --! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
   event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
-  status_from text, status_to text, record text, previous text, context text, count text, truncated boolean
+  status_from text, status_to text, record text, previous text, context text, traceparent text, count text,
+  truncated boolean
 ) returns text
 language sql stable
 as $$
@@ -3763,7 +3840,9 @@ as $$
     || case when event = 'status_change' then ',"from":' || status_from || ',"to":' || status_to else '' end
     || ',"record":' || record
     || case when previous is not null then ',"previous":' || previous else '' end
-    || case when context is not null then ',"context":' || collecta.context_json(context) else '' end
+    || case when context <> '' or traceparent <> ''
+      then coalesce(',"context":' || collecta.context_json(collecta.captured_context(context, traceparent)), '')
+      else '' end
     || case when count is not null then ',"count":' || count else '' end
     || case when truncated then ',"truncated":true}' else '}' end
 $$;
@@ -3778,8 +3857,8 @@ as $$
     delete from collecta.outbox o where o.change_id = any (change_ids) returning *
   ), muted as (
     insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
-    select g.change_id, v.slug, g.new ->> 'operation', (g.new ->> 'records')::bigint, g.transaction_id, g.context,
-      g.captured_at
+    select g.change_id, v.slug, g.new ->> 'operation', (g.new ->> 'records')::bigint, g.transaction_id,
+      collecta.captured_context(g.context, g.traceparent), g.captured_at
     from gone g
     join collecta.module_versions v on v.version = g.version
     where g.operation = 'M'
@@ -3788,7 +3867,8 @@ as $$
     transaction_id, trigger_depth, captured_at, context, reason)
   select g.change_id, coalesce(r.slug, ''), r.record_id,
     case when r.record_id is not null then collecta.record_key(r.slug, r.record_id) end,
-    g.version, g.operation, g.old, g.new, g.transaction_id, g.trigger_depth, g.captured_at, g.context, r.unroutable
+    g.version, g.operation, g.old, g.new, g.transaction_id, g.trigger_depth, g.captured_at,
+    collecta.captured_context(g.context, g.traceparent), r.unroutable
   from gone g
   left join collecta.module_versions v on v.version = g.version
   cross join lateral collecta.read_change(v, g.operation, g.old, g.new) r
@@ -3846,7 +3926,7 @@ comment on type collecta.recipient is 'Who gets an event.';
 --! Included outbound/2_route/internal/recipients.sql
 -- route_changes keeps the result while module, operation and scope stay the same.
 create or replace function collecta.recipients(
-  module_id int, operation "char", scope text, present timestamptz, room collecta.claim_room
+  module_id int, operation collecta.operation, scope text, present timestamptz, room collecta.claim_room
 ) returns collecta.recipient[]
 language plpgsql stable
 as $$
@@ -3931,7 +4011,7 @@ begin
     case when module.key_columns <@ visible then to_json(reading.record_id)::text end, reading.status_from,
     reading.status_to,
     case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end,
-    collecta.pick_columns(reading.previous::json, visible, true)::text, change.context,
+    collecta.pick_columns(reading.previous::json, visible, true)::text, change.context, change.traceparent,
     case when change.operation = 'T' then change.new ->> 'count' end, reading.truncated);
 end
 $$;
@@ -3993,7 +4073,7 @@ declare
   module collecta.module_versions; -- that the change was captured under
   reading collecta.change_reading;
   recipients collecta.recipient[]; -- of an operation on a module in a scope:
-  operation "char";
+  operation collecta.operation;
   version int;
   scope text;
   recipient collecta.recipient;
@@ -4076,7 +4156,8 @@ begin
             body := collecta.event_body(event_id, reading.events[event_number], change.change_id, change.captured_at,
               reading.slug, to_json(reading.record_id)::text, reading.status_from, reading.status_to,
               collecta.event_record(operation, change.old, change.new, reading.truncated), reading.previous,
-              change.context, case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
+              change.context, change.traceparent,
+              case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
           else
             body := collecta.event_body_for_role(payload_role, event_id, reading.events[event_number], change, reading);
           end if;
@@ -4241,8 +4322,8 @@ begin
     transaction_id, trigger_depth, captured_at, context, reason)
   select m.change_id, coalesce(v.slug, ''), k.record_id,
     case when k.record_id is not null then collecta.record_key(v.slug, k.record_id) end,
-    m.version, m.operation, m.old, m.new, m.transaction_id, m.trigger_depth, m.captured_at, m.context,
-    left(set_aside_change.reason, 1000)
+    m.version, m.operation, m.old, m.new, m.transaction_id, m.trigger_depth, m.captured_at,
+    collecta.captured_context(m.context, m.traceparent), left(set_aside_change.reason, 1000)
   from moved m
   left join collecta.module_versions v on v.version = m.version
   left join lateral (
@@ -5449,7 +5530,7 @@ declare
   sequence constant bigint := nextval('collecta.outbox_change_id_seq');
   present constant timestamptz := clock_timestamp();
   body constant text := collecta.event_body(made, 'test', sequence, present, 'test', null, null, null,
-    '{"message":"A test event of collecta-webhooks."}', null, null, null, false);
+    '{"message":"A test event of collecta-webhooks."}', null, null, null, null, false);
 begin
   perform collecta.check_endpoint_id(send_test_event.endpoint_id);
   insert into collecta.events (event_id, routed_at, sequence, position, module, event, scope, occurred_at, body)
@@ -9683,10 +9764,9 @@ as $$
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
-    ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'can_capture pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
-     'writer_timed_out'),
+     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
+     'writer_timed_out pin_output_settings pinned_settings'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
       set_aside_change first_deliveries read_delivery set_aside_deliveries
