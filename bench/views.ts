@@ -20,8 +20,8 @@ export const views = ({ size: attempts = 1_000_000 }: Options): Promise<Outcome>
     return { comparisons: [], facts: await measureViews(url, sql) };
   });
 
-/** The median of five requests of each page, and the slowest of the first ones, in milliseconds. */
-export async function measureViews(url: string, sql: Sql): Promise<Fact[]> {
+/** Logs in to the console as a reader. The returned function answers a page's text, or throws. */
+export async function enterConsole(url: string, sql: Sql) {
   await sql.unsafe(`do $$ begin
     if to_regrole('bench_reader') is null then
       create role bench_reader login password 'bench' in role collecta_reader;
@@ -44,6 +44,18 @@ export async function measureViews(url: string, sql: Sql): Promise<Fact[]> {
     }),
   );
   const cookie = (entered.headers.get('set-cookie') ?? '').split(';')[0] as string;
+  return {
+    async read(path: string): Promise<string> {
+      const answer = await site.fetch(new Request(`${origin}/console/${path}`, { headers: { cookie } }));
+      if (answer.status !== 200) throw new Error(`${path}: status ${answer.status}`);
+      return await answer.text();
+    },
+    close: () => site.close(),
+  };
+}
+
+/** The pages of the console, each with the filters that are the hardest for the database. */
+export async function pagesOf(sql: Sql): Promise<[name: string, path: string][]> {
   const [given] = await sql`
     select id, event_id, endpoint_id, collecta.attempt_id_at(now() - interval '25 days') as deep,
       to_char(now() - interval '10 days', 'YYYY-MM-DD HH24:MI') as early,
@@ -53,7 +65,7 @@ export async function measureViews(url: string, sql: Sql): Promise<Fact[]> {
   const { id, event_id: event, endpoint_id: endpoint, deep: before, early: from, late: to } = given!;
   const list = (query: Record<string, string>) => `deliveries?${new URLSearchParams(query)}`;
   const rare = '{"record": {"status": "nothing has it"}}';
-  const pages: [string, string][] = [
+  return [
     ['overview, an hour', '?span=hour'],
     ['overview, 24 hours', ''],
     ['overview, 7 days', '?span=week'],
@@ -85,21 +97,24 @@ export async function measureViews(url: string, sql: Sql): Promise<Fact[]> {
     ['inbound', 'inbound'],
     ['unrouted', 'unrouted'],
   ];
+}
+
+/** The median of five requests of each page, and the slowest of the first ones, in milliseconds. */
+export async function measureViews(url: string, sql: Sql): Promise<Fact[]> {
+  const reader = await enterConsole(url, sql);
   const facts: Fact[] = [];
   let slowestFirst = 0;
-  for (const [name, path] of pages) {
+  for (const [name, path] of await pagesOf(sql)) {
     const times: number[] = [];
     for (let n = 0; n < repeats; n++) {
       const began = performance.now();
-      const answer = await site.fetch(new Request(`${origin}/console/${path}`, { headers: { cookie } }));
-      await answer.text();
+      await reader.read(path);
       times.push(performance.now() - began);
-      if (answer.status !== 200) throw new Error(`${name}: status ${answer.status}`);
     }
     slowestFirst = Math.max(slowestFirst, times[0] as number);
     facts.push({ name, value: times.sort((a, b) => a - b)[Math.floor(repeats / 2)] as number, unit: 'ms' });
   }
-  await site.close();
+  await reader.close();
   return [
     ...facts.sort((a, b) => b.value - a.value),
     { name: 'the slowest of the first requests', value: slowestFirst, unit: 'ms' },

@@ -221,11 +221,10 @@ ${showTiles(
   }</div></section>
 <section aria-labelledby="course"><h2 id="course">${spans[span].name.replace('the last', 'Last')}</h2>
 <div${region('plots')}>${plots(rollup)}</div>
-${
-  Number(state.counted_age_ms) > 180_000
-    ? html`<p class="quiet">Attempts are counted by
-    <code>collecta.observe()</code>, which a runner calls once a minute: it last did so
-    ${duration(state.counted_age_ms)} ago.</p>`
-    : ''
-}</section>`;
+<p class="quiet"${region('counted')}>${
+    state.counted_age_ms === null || Number(state.counted_age_ms) > 180_000
+      ? html`Attempts are counted by <code>collecta.observe()</code>, which a runner calls once a minute: it last did so
+    ${duration(state.counted_age_ms)} ago.`
+      : html`Attempts are counted once a minute. These figures end ${duration(state.counted_age_ms)} ago.`
+  }</p></section>`;
 }

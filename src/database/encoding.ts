@@ -1,6 +1,8 @@
 import type { Query } from './pool.ts';
 
 const notAscii = /[^\x00-\x7f]/gu;
+export const isAscii = (text: string): boolean => !/[^\x00-\x7f]/.test(text);
+
 const maxCached = 100_000;
 
 const escaped = (character: string) =>

@@ -105,8 +105,12 @@ export function openPool(
     try {
       await other`select 1`; // connects first, so that the time it takes is part of the interval below
       // backend_start is compared so that a newer session with the same pid is not cancelled.
-      await other`select pg_cancel_backend(pid) from pg_stat_activity where pid = ${pid}
-        and backend_start < clock_timestamp() - make_interval(secs => ${(performance.now() - decidedAt) / 1000})`;
+      const seconds = (performance.now() - decidedAt) / 1000;
+      await other`
+        select pg_catalog.pg_cancel_backend(a.pid) from pg_catalog.pg_stat_activity a
+        where a.pid operator(pg_catalog.=) ${pid}
+          and a.backend_start operator(pg_catalog.<)
+            (pg_catalog.clock_timestamp() operator(pg_catalog.-) pg_catalog.make_interval(secs => ${seconds}))`;
     } catch {
       // The query rejects after graceMs in any case.
     } finally {

@@ -1,7 +1,8 @@
 // Turns what a receiver answered, or why it did not answer, into what the history stores.
 
+import { isCredential } from './echo.ts';
+
 const maxRetryAfterSeconds = 86_400;
-const credentialHeader = /cookie|auth|token|secret|passw|api-?key|signature/;
 
 const explained: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'connection refused',
@@ -34,12 +35,16 @@ export function retryAfter(value: string | undefined): number | null {
 /** The response headers as history shows them: values that carry credentials are masked. */
 export function maskedHeaders(headers: Record<string, string | string[]>): Record<string, string> {
   const shown: Record<string, string> = {};
-  for (const name in headers) shown[name] = credentialHeader.test(name) ? '***' : headers[name]!.toString();
+  for (const name in headers) {
+    const value = headers[name]!.toString();
+    shown[name] = isCredential(name, value) ? '***' : value;
+  }
   return shown;
 }
 
 /** The content-length that a response announces; null if there is none, or if several disagree. */
 export function announcedLength(header: string | string[] | undefined): number | null {
+  if (typeof header === 'string' && /^\d{1,15}$/.test(header)) return Number(header);
   const values = new Set([header ?? []].flat().flatMap(value => value.split(',').map(each => each.trim())));
   const [value] = values;
   return values.size === 1 && /^\d{1,15}$/.test(value!) ? Number(value) : null;

@@ -59,6 +59,11 @@ export function createContinueFilter() {
     },
     pass(chunk: Buffer): Buffer {
       if (reading === 'answer') return chunk;
+      // Almost every answer begins so: its first bytes are there, and they are no 100.
+      if (kept === none && chunk.length >= continueLength && chunk[continueLength - 3] !== '1'.charCodeAt(0)) {
+        reading = 'answer';
+        return chunk;
+      }
       let rest: Buffer = Buffer.concat([kept, chunk]);
       const passed: Buffer[] = [];
       for (let length = -1; length !== 0 && rest.length > 0; ) {

@@ -6,7 +6,7 @@ import type { Endpoint } from './claim.ts';
 const credentialName = /auth|cookie|token|secret|passw|key|session|signature|credential/i;
 const credentialValue = /^(basic|bearer|digest|token|apikey) /i;
 
-/** Whether a request header may carry credentials. collecta.mask_headers applies the same rule. */
+/** Whether a header may carry credentials. collecta.mask_headers applies the same rule. */
 export const isCredential = (name: string, value: string): boolean =>
   credentialName.test(name) || credentialValue.test(value);
 

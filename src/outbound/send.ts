@@ -1,6 +1,5 @@
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
-import { countAttempt } from '../metrics.ts';
 import { signatureHeaders } from '../secrets/sign.ts';
 import type { Delivery } from './claim.ts';
 import type { Deliverer } from './deliver.ts';
@@ -49,11 +48,10 @@ export function createSender(
     };
     const request = { url, headers, body, mayBegin: () => mayBegin(delivery) };
     const result = unusable ? notSent(unusable) : await deliver(request, abandon);
-    const { outcome, status, totalMs } = result;
+    const { outcome, totalMs } = result;
     endSpan(result);
     leave(outcome === 'withdrawn' ? null : totalMs);
     if (outcome === 'withdrawn') return giveBack([delivery]);
-    countAttempt({ endpointId: endpoint.id, eventId, outcome, status, totalMs });
     record({ delivery, startedAt, signed, result });
   }
 

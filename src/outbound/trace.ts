@@ -53,11 +53,12 @@ export function startSpan(attempt: {
         'collecta.endpoint_id': attempt.endpointId,
         'collecta.event_id': attempt.eventId,
         'http.request.method': 'POST',
-        'server.address': hostOf(attempt.url),
       },
     },
     root,
   );
+  if (!span.isRecording()) return () => span.end();
+  span.setAttribute('server.address', hostOf(attempt.url));
   return ({ outcome, status, error }) => {
     span.setAttribute('collecta.outcome', outcome);
     if (status !== null) span.setAttribute('http.response.status_code', status);

@@ -20,42 +20,41 @@ export type Payload = {
 
 export const allEvents = ['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
 
-/** Routes all that is captured; the bodies written meanwhile, as text, in the order of delivery. */
+/** Routes all captured changes. Returns the bodies written, as text, in the order of delivery. */
 export async function routeBodies(sql: Sql, batch = 500): Promise<string[]> {
   const [start] = await sql`select clock_timestamp()::text as at`;
-  await sql`select collecta.mend_queue(clock_timestamp())`; // takes back what route_again() marked
+  await sql`select collecta.mend_queue(clock_timestamp())`; // undoes what route_again() marked
   for (;;) {
     const [step] = await sql`select routed from collecta.route_changes(${batch})`;
     if (step!.routed === 0) break;
     if (step!.routed < 0) throw new Error('another session routes');
   }
   const rows = await sql<{ body: string }[]>`
-    select body from collecta.events where payload_role = '' and routed_at > ${start!.at}::text::timestamptz order by sequence, position`;
+    select body from collecta.events where payload_role = '' and routed_at > ${start!.at}::text::timestamptz
+      order by sequence, position`;
   return rows.map(({ body }) => body);
 }
 
-/** The same, parsed. */
+/** As routeBodies, with the bodies parsed. */
 export async function route(sql: Sql, batch = 500): Promise<Payload[]> {
   return (await routeBodies(sql, batch)).map(body => JSON.parse(body));
 }
 
-/** `created 1`, `status_change 1`: events without their record_ prefix, and their record. */
+/** Each event without its record_ prefix, and its record: `created 1`, `status_change 1`. */
 export function brief(payloads: Payload[]): string[] {
   return payloads.map(({ event, record_id }) => `${event.replace('record_', '')} ${record_id}`);
 }
 
-/** An endpoint of all five events, or what the arguments say; its id. */
+/** Creates an endpoint of all five events, or with the given arguments. Returns its id. */
 export async function subscribe(sql: Sql, events = allEvents, options: Record<string, unknown> = {}): Promise<string> {
   const named = Object.entries({ url: 'https://example.com/hook', events, ...options });
   const values = named.map(([, value]) => value) as string[];
-  const [made] = await sql.unsafe(
-    `select endpoint_id from collecta.create_endpoint(${named.map(([name], index) => `${name} => $${index + 1}`).join(', ')})`,
-    values,
-  );
+  const list = named.map(([name], index) => `${name} => $${index + 1}`).join(', ');
+  const [made] = await sql.unsafe(`select endpoint_id from collecta.create_endpoint(${list})`, values);
   return made!.endpoint_id;
 }
 
-/** The error that PostgreSQL refuses a statement with; undefined where it does not. */
+/** The error with which PostgreSQL refuses a statement; undefined if it succeeds. */
 export async function refusal(statement: Promise<unknown>): Promise<postgres.PostgresError | undefined> {
   try {
     await statement;
@@ -66,7 +65,7 @@ export async function refusal(statement: Promise<unknown>): Promise<postgres.Pos
   }
 }
 
-/** Asserts a refusal of ours: its SQLSTATE, and that detail and hint say something. */
+/** Asserts that a statement is refused with our SQLSTATE, a detail and a hint. */
 export async function refuses(
   t: Test,
   statement: Promise<unknown>,
@@ -93,8 +92,13 @@ export async function claimBySql(
 ) {
   const [row] = await sql`
     select * from collecta.claim_deliveries(${batch}, runner => ${runner}, cursor => ${cursor})`;
-  return row as unknown as {
-    deliveries: Claimed[];
+  const { ids, endpoint_ids, event_ids, awaited, bodies, lease, ...rest } = row as unknown as {
+    lease: string;
+    ids: number[];
+    endpoint_ids: string[];
+    event_ids: string[];
+    awaited: number[];
+    bodies: string;
     endpoints: { endpoint_id: string; url: string; headers: object; secrets: string[] }[];
     routed: number;
     next: string;
@@ -102,27 +106,33 @@ export async function claimBySql(
     trouble: string | null;
     next_cursor: string;
   };
+  const deliveries: Claimed[] = ids.map((id, index) => ({
+    id,
+    lease: Number(lease),
+    endpoint: endpoint_ids[index]!,
+    event: event_ids[index]!,
+    body: bodies.split('\u001e')[index]!,
+    awaited: awaited.includes(id),
+  }));
+  return { deliveries, ...rest };
 }
 
-/** Records these with one outcome; how many were still theirs to record. */
+/** Records these deliveries with one outcome. Returns how many were still leased by this claim. */
 export async function record(
   sql: Sql,
   deliveries: { id: number; lease: number }[],
   outcome = 'delivered',
   result: object = {},
 ): Promise<number> {
-  const results = deliveries.map(({ id, lease }) => ({
-    id,
-    lease,
-    outcome,
-    url: 'https://example.com/hook',
-    ...result,
-  }));
-  const [row] = await sql`select collecta.record_deliveries(${JSON.stringify(results)}::text::json) as recorded`;
+  const results = deliveries.map(({ id, lease }) => ({ id, lease, outcome, url: 1, ...result }));
+  const [row] = await sql`
+    select collecta.record_deliveries(array(
+      select r from json_populate_recordset(null::collecta.delivery_result, ${JSON.stringify(results)}::text::json) r),
+      '{https://example.com/hook}') as recorded`;
   return Number(row!.recorded);
 }
 
-/** Claims all that is due and records it as delivered, or as another outcome; the bodies. */
+/** Claims all due deliveries and records them as delivered, or with another outcome. Returns the bodies. */
 export async function deliver(sql: Sql, outcome = 'delivered'): Promise<Payload[]> {
   const { deliveries } = await claimBySql(sql);
   await record(sql, deliveries, outcome);

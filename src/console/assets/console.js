@@ -132,6 +132,8 @@ function clock(seconds, ticks) {
   return seconds % 86400 === 0 || ticks[1] - ticks[0] >= 86400 ? text.slice(5, 10) : text.slice(11, 16);
 }
 
+const isNumber = value => value !== null && value !== undefined;
+
 async function draw(root) {
   const figures = [...root.querySelectorAll('[data-plot]')];
   if (figures.length === 0) return;
@@ -148,11 +150,15 @@ async function draw(root) {
           times.map((__, i) => values.slice(0, n + 1).reduce((sum, each) => sum + (each[i] ?? 0), 0)),
         )
       : values;
+    // A value without neighbours is no line: it is drawn as a point.
+    const isolated = drawn =>
+      times.map((_, i) => i).filter(i => isNumber(drawn[i]) && !isNumber(drawn[i - 1]) && !isNumber(drawn[i + 1]));
+    const bin = times.length > 1 ? times[1] - times[0] : 60;
     // The highest series is drawn first, so that the lower ones are in front of it.
     const order = series.map((_, n) => n);
     if (stacked) order.reverse();
     const show = value =>
-      value === null || value === undefined
+      !isNumber(value)
         ? '–'
         : unit === 'ms'
           ? value >= 10000
@@ -174,7 +180,11 @@ async function draw(root) {
         height: 190,
         legend: { show: false },
         cursor: { y: false, points: { size: 5 } },
-        scales: { x: { time: true }, y: { range: (_, __, high) => [0, Math.max(1, high)] } },
+        // The last bar begins at the last time and needs room to its right.
+        scales: {
+          x: { time: true, range: (_, low, high) => [low, stacked && high === times.at(-1) ? high + bin : high] },
+          y: { range: (_, __, high) => [0, Math.max(1, high * 1.05)] },
+        },
         tzDate: seconds => UPlot.tzDate(new Date(seconds * 1e3), 'UTC'),
         axes: [
           { ...axis, size: 28, space: 60, values: (_, ticks) => ticks.map(at => clock(at, ticks)) },
@@ -186,7 +196,7 @@ async function draw(root) {
             label: series[n].name,
             stroke: colour(series[n].kind),
             width: stacked ? 0 : 1.5,
-            points: { show: false },
+            points: stacked ? { show: false } : { show: true, size: 4, filter: () => isolated(heights[n]) },
             ...(stacked && { fill: colour(series[n].kind), paths: UPlot.paths.bars({ size: [0.9, 40], align: 1 }) }),
           })),
         ],
