@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:43f16ea22c7b468970b29df2a8472cb3d8d5c520
+--! Hash: sha1:84477297f2d780973a0ac95fb6f32c18bbf32dc5
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6374,7 +6374,7 @@ comment on column collecta.inbound_endpoints.digest_window is
   'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id '
   'nor a time; 0: never.';
 comment on column collecta.inbound_endpoints.function_number is
-  'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
+  'Names its functions: write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
@@ -6413,7 +6413,8 @@ comment on column collecta.inbound_secrets.token_hash is
 
 -- One row for each request that a minute allows: a request takes any row that was not taken within 60 seconds. No two
 -- requests share a row within 60 seconds, so no span of 60 seconds holds more of them than rows, whatever the clock's
--- alignment and the number of runners; and, other than a counter, it makes nobody wait for somebody else's commit.
+-- alignment and the number of runners; and, other than a counter, it makes nobody wait for somebody else's commit. The
+-- time is in no index, so that taking a row writes to no index (a HOT update).
 create table collecta.inbound_budgets (
   inbound_endpoint_id text collate "C" not null,
   slot int not null,
@@ -6421,8 +6422,8 @@ create table collecta.inbound_budgets (
   constraint inbound_budgets_pkey primary key (inbound_endpoint_id, slot),
   constraint inbound_budgets_belong_to_an_endpoint foreign key (inbound_endpoint_id)
     references collecta.inbound_endpoints on delete cascade
-) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
-create index inbound_budgets_by_time on collecta.inbound_budgets (inbound_endpoint_id, taken_at);
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+  autovacuum_vacuum_cost_delay = 0);
 comment on table collecta.inbound_budgets is
   'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
 --! EndIncluded inbound/inbound_endpoints.sql
@@ -7285,11 +7286,80 @@ end
 $body$ $template$;
 comment on function collecta.inbound_cast_template() is
   'The body of cast_inbound_<n>: the value that a column would be given, as text.';
+
+-- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
+-- written here, several in one transaction and with few statements. For anything else it returns null or fails, and
+-- nothing is written; then each request goes through receive_inbound alone, which handles every case. A function for
+-- each endpoint calls write_inbound_<n> by name: EXECUTE would plan that call anew for each request.
+create or replace function collecta.inbound_accept_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+declare
+  arrived constant timestamptz := clock_timestamp();
+  wanted constant int := cardinality(bodies);
+  first constant int := random() * @rate_limit@;
+  hash text;
+  taken int;
+  record_ids text[];
+  operations text[];
+begin
+  -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
+  foreach hash in array coalesce(key_hashes || body_digests, '{}') loop
+    if not pg_try_advisory_xact_lock(1668246637, hashtext(@endpoint@ || hash)) then
+      return null;
+    end if;
+  end loop;
+  if not exists (
+      select from collecta.inbound_endpoints e
+      join collecta.modules m on m.slug = e.module and m.relation = e.relation
+      where e.inbound_endpoint_id = @endpoint@ and e.state = 'active' and e.mapping_version = mapped_by
+        and e.written_version = m.current_version and (e.grouped or wanted = 1))
+    or exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = @endpoint@ and r.key_hash = any (key_hashes)
+        and r.state in ('accepted', 'partial', 'ignored'))
+    or checked_digests is not null and exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = @endpoint@ and r.body_digest = any (checked_digests)
+        and r.state in ('accepted', 'partial', 'ignored'))
+  then
+    return null;
+  end if;
+  -- Some slots next to each other, of which one is nearly always free; else the whole budget is searched.
+  update collecta.inbound_budgets b set taken_at = arrived
+  where b.ctid = any (array(
+    select f.ctid from collecta.inbound_budgets f
+    where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + wanted + 4
+      and f.taken_at < arrived - interval '60 s'
+    limit wanted
+    for update skip locked));
+  get diagnostics taken = row_count;
+  if taken < wanted
+    and taken + collecta.take_inbound_budget(@endpoint@, @rate_limit@, wanted - taken, arrived) < wanted
+  then
+    raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
+  end if;
+  select w.record_ids, w.operations into record_ids, operations from collecta.write_inbound_@number@(elements) w;
+  insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+    mapping_version, key_hash, body_digest, body)
+  select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, mapped_by, u.key_hash,
+    u.body_digest, u.body
+  from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
+    (record_id, operation, key_hash, body_digest, body);
+  return record_ids;
+end
+$body$ $template$;
+comment on function collecta.inbound_accept_template() is
+  'The body of accept_inbound_<n>, which the receiving process calls: it writes several ordinary requests of one '
+  'endpoint in one transaction, each an object of mapped values with its body, stores them, and returns the ids of '
+  'their records in the same order. If it returns null or fails, nothing was written, and each of them has to go '
+  'through receive_inbound. Hashes may be null. checked_digests holds those of body_digests that make a request a '
+  'repetition of an earlier one with the same digest.';
 --! EndIncluded inbound/internal/inbound_templates.sql
 --! Included inbound/internal/write_inbound_functions.sql
--- Writes an endpoint's two functions. They run as the endpoint's writer, a role that can do nothing but this, since the
--- table's casts, checks, defaults and triggers run inside. Everything in them is qualified: what a trigger needs from
--- its types' schemas is in search_path, and somebody else may be able to create functions there.
+-- Writes an endpoint's three functions. Two run as the endpoint's writer, a role that can do nothing but this, since
+-- the table's casts, checks, defaults and triggers run inside. Everything in them is qualified: what a trigger needs
+-- from its types' schemas is in search_path, and somebody else may be able to create functions there.
 create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7350,6 +7420,24 @@ begin
   perform collecta.own_function(name::regprocedure, endpoint.writer);
   hash := hash || collecta.function_hash(name::regprocedure);
 
+  -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
+  -- some statements anew at each call, since it cannot guess how long the arrays are. The other settings are those of
+  -- pin_settings.sql.
+  name := format('collecta.accept_inbound_%s(int, json[], text[], text[], text[], text[])', endpoint.function_number);
+  execute format('create or replace function collecta.accept_inbound_%s(mapped_by int, elements json[], bodies text[], '
+    'key_hashes text[], body_digests text[], checked_digests text[]) returns text[] language plpgsql volatile '
+    'security definer set search_path = pg_catalog, pg_temp set lock_timeout = ''100ms'' '
+    'set plan_cache_mode = force_generic_plan set array_nulls = on set quote_all_identifiers = off '
+    'set standard_conforming_strings = on set transform_null_equals = off as %L', endpoint.function_number,
+    collecta.fill_template(collecta.inbound_accept_template(), jsonb_build_object(
+      'endpoint', quote_literal(endpoint.inbound_endpoint_id), 'number', endpoint.function_number,
+      'rate_limit', endpoint.rate_limit_per_minute)));
+  perform collecta.revoke_execute(name::regprocedure);
+  if to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
+    execute format('grant execute on function %s to %I', name, collecta.role_name('collecta_inbound'));
+  end if;
+  hash := hash || collecta.function_hash(name::regprocedure);
+
   update collecta.inbound_endpoints e
   set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
     grouped = collecta.can_group_inbound(endpoint.relation) and parts ->> 'serialise' is null,
@@ -7359,8 +7447,8 @@ begin
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
-  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they '
-  'depend on changed, and when somebody altered or dropped them.';
+  'Writes an inbound endpoint''s write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n> anew: done when its '
+  'mapping or what they depend on changed, and when somebody altered or dropped them.';
 
 create or replace function collecta.inbound_template_parts(
   relation regclass, columns text[], matched text[], key_columns text[], shape text, unchecked text[]
@@ -7567,7 +7655,7 @@ create or replace function collecta.broken_inbound_endpoints() returns table (in
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select e.inbound_endpoint_id, case
-    when w.oid is null or c.oid is null then 'one of its functions was dropped'
+    when w.oid is null or c.oid is null or a.oid is null then 'one of its functions was dropped'
     else 'one of its functions was altered' end
   from collecta.inbound_endpoints e
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
@@ -7576,8 +7664,11 @@ as $$
     and w.proname = format('write_inbound_%s', e.function_number)
   left join pg_catalog.pg_proc c on c.pronamespace = 'collecta'::regnamespace
     and c.proname = format('cast_inbound_%s', e.function_number)
+  left join pg_catalog.pg_proc a on a.pronamespace = 'collecta'::regnamespace
+    and a.proname = format('accept_inbound_%s', e.function_number)
   where e.state <> 'deleted'
-    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash
+    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid) || collecta.function_hash(a.oid))
+      is distinct from e.written_hash
 $$;
 comment on function collecta.broken_inbound_endpoints() is
   'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
@@ -7650,8 +7741,8 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text)',
-    number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text), '
+    'collecta.accept_inbound_%1$s(int, json[], text[], text[], text[], text[])', number);
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is
@@ -7919,6 +8010,42 @@ $$;
 comment on function collecta.inbound_cast_problem(text, text, json) is
   'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
 --! EndIncluded inbound/internal/inbound_cast_problem.sql
+--! Included inbound/internal/take_inbound_budget.sql
+-- The search begins at a random slot, so that requests that come together seldom look at the same rows, and most find a
+-- free row at once. Only if there are too few behind it, the slots before it are searched, too.
+create or replace function collecta.take_inbound_budget(
+  inbound_endpoint_id text, rate_limit int, wanted int, arrived timestamptz
+) returns int
+-- Without enable_sort, the index is read in the order of slots, and only as far as needed. While the table has no
+-- statistics, PostgreSQL would rather read and sort all rows of the endpoint.
+language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_sort = off
+as $$
+#variable_conflict use_column
+declare
+  first constant int := random() * rate_limit;
+  found_now int;
+  taken int := 0;
+begin
+  for part in 1 .. 2 loop
+    update collecta.inbound_budgets b set taken_at = arrived
+    where b.ctid = any (array(
+      select f.ctid from collecta.inbound_budgets f
+      where f.inbound_endpoint_id = take_inbound_budget.inbound_endpoint_id
+        and f.slot >= case part when 1 then first else 0 end and f.slot < case part when 1 then 60001 else first end
+        and f.taken_at < arrived - interval '60 s'
+      order by f.slot limit wanted - taken
+      for update skip locked));
+    get diagnostics found_now = row_count;
+    taken := taken + found_now;
+    exit when taken = wanted;
+  end loop;
+  return taken;
+end
+$$;
+comment on function collecta.take_inbound_budget(text, int, int, timestamptz) is
+  'Takes as many requests as wanted from an endpoint''s rate budget, or as many as are left; '
+  'returns their number.';
+--! EndIncluded inbound/internal/take_inbound_budget.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -7929,7 +8056,7 @@ as $$
       null),
     'requireSignature', e.require_signature, 'maxBodyBytes', e.max_body_bytes, 'rateLimit', e.rate_limit_per_minute,
     'each', e.each, 'eachAlone', e.each_alone, 'maxElements', e.max_elements, 'events', e.events,
-    'digestSeconds', extract(epoch from e.digest_window), 'grouped', e.grouped,
+    'functionNumber', e.function_number, 'digestSeconds', extract(epoch from e.digest_window), 'grouped', e.grouped,
     'sender', json_build_object('signatures', k.signatures, 'ids', k.ids, 'event', k.event, 'ignored', k.ignored_events,
       'handshakes', k.handshakes, 'contentTypes', k.content_types, 'formField', k.form_field))
   from collecta.inbound_secrets s
@@ -8101,7 +8228,8 @@ begin
   select * into endpoint from collecta.inbound_endpoints e
   where e.inbound_endpoint_id = inbound_failure.inbound_endpoint_id;
   column_name := nullif(column_name, '');
-  if code ~ '^2[23]' collate "C" and code <> '23505' and column_name is null then
+  -- Most types refuse a text with a code of class 22; ltree's and intarray's types of queries do with 42601.
+  if code !~ '^(40|CW|P0|23505)' collate "C" and column_name is null then
     select c into column_name from unnest(endpoint.columns) c
     where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
   end if;
@@ -8183,14 +8311,7 @@ begin
   end if;
 
   if not retried then
-    with free as (
-      select b.slot from collecta.inbound_budgets b
-      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at < arrived - interval '60 s'
-      order by b.taken_at desc limit 1
-      for update skip locked)
-    update collecta.inbound_budgets b set taken_at = arrived
-    from free where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.slot = free.slot;
-    if not found then
+    if collecta.take_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute, 1, arrived) = 0 then
       status := 429;
       -- Nothing to wait for where the last free row is another request's that is not committed yet.
       retry_after := greatest(0, coalesce(extract(epoch from (
@@ -8267,74 +8388,6 @@ comment on function collecta.receive_inbound(
   'column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
   'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
---! Included inbound/runner/accept_inbound.sql
--- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
--- written here, several in one transaction and with few statements. Anything else rolls all of it back, and then each
--- request goes through receive_inbound alone, which handles every case.
-create or replace function collecta.accept_inbound(
-  inbound_endpoint_id text, mapping_version int, elements json[], bodies text[], key_hashes text[], body_digests text[],
-  checked_digests text[]
-) returns text[]
--- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
--- three of the statements anew at each call, since it cannot guess how long the arrays are.
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
-  set plan_cache_mode = force_generic_plan
-as $$
-#variable_conflict use_column
-declare
-  arrived constant timestamptz := clock_timestamp();
-  function_number int;
-  record_ids text[];
-  operations text[];
-  taken int;
-begin
-  -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
-  select e.function_number into function_number
-  from collecta.inbound_endpoints e
-  join collecta.modules m on m.slug = e.module and m.relation = e.relation
-  where e.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and e.state = 'active'
-    and e.mapping_version = accept_inbound.mapping_version and e.written_version = m.current_version
-    and (e.grouped or cardinality(bodies) = 1)
-    and (select bool_and(pg_try_advisory_xact_lock(1668246637, hashtext(e.inbound_endpoint_id || k)))
-         from unnest(key_hashes || body_digests) k) is not false;
-  if not found or exists (
-      select from collecta.inbound_requests r
-      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.key_hash = any (key_hashes)
-        and r.state in ('accepted', 'partial', 'ignored'))
-    or checked_digests is not null and exists (
-      select from collecta.inbound_requests r
-      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.body_digest = any (checked_digests)
-        and r.state in ('accepted', 'partial', 'ignored'))
-  then
-    return null;
-  end if;
-  update collecta.inbound_budgets b set taken_at = arrived
-  where b.ctid = any (array(
-    select f.ctid from collecta.inbound_budgets f
-    where f.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and f.taken_at < arrived - interval '60 s'
-    order by f.taken_at desc limit cardinality(bodies)
-    for update skip locked));
-  get diagnostics taken = row_count;
-  if taken < cardinality(bodies) then
-    raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
-  end if;
-  execute 'select w.record_ids, w.operations from collecta.write_inbound_' || function_number || '($1) w'
-  into record_ids, operations using elements;
-  insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
-    mapping_version, key_hash, body_digest, body)
-  select collecta.new_id('req'), accept_inbound.inbound_endpoint_id, arrived, 'accepted', u.operation, u.record_id,
-    accept_inbound.mapping_version, u.key_hash, u.body_digest, u.body
-  from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
-    (record_id, operation, key_hash, body_digest, body);
-  return record_ids;
-end
-$$;
-comment on function collecta.accept_inbound(text, int, json[], text[], text[], text[], text[]) is
-  'For the receiving process: writes several ordinary requests of one endpoint in one transaction, each an object of '
-  'mapped values with its body, and keeps them; returns their records'' ids in the same order. Null, or an error: '
-  'nothing was written, and each of them has to go through receive_inbound. The last three may be null. '
-  'checked_digests: those of body_digests that make a request a repetition of an earlier one with the same digest.';
---! EndIncluded inbound/runner/accept_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
 returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
@@ -9716,7 +9769,7 @@ comment on function collecta.restore_rows() is
 -- Access is denied by default: only the owner of an object may use it, except for the privileges that are listed here.
 create or replace function collecta.designed_grants()
 returns table (grantee text, privilege text, kind text, object text)
-language sql immutable security definer set search_path = pg_catalog, pg_temp
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.role_name(designed.grantee), designed.privilege, designed.kind, named.object
   from (values
@@ -9775,12 +9828,17 @@ as $$
     ('collecta_dispatcher', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_reader', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_inbound', 'EXECUTE', 'function',
-     'read_figures find_inbound_endpoint accept_inbound receive_inbound next_inbound_retries maintain_inbound
+     'read_figures find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound
       check_installation sealing_keys'),
     -- The inserting role evaluates a column default such as collecta.new_id('rec').
     ('collecta_writer', 'EXECUTE', 'function', 'new_id is_inbound_shape')
   ) designed (grantee, privilege, kind, objects)
   cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
+  union all
+  -- One for each inbound endpoint.
+  select collecta.role_name('collecta_inbound'), 'EXECUTE', 'function', p.proname::text
+  from pg_catalog.pg_proc p
+  where p.pronamespace = 'collecta'::regnamespace and p.proname ~ '^accept_inbound_[0-9]+$' collate "C"
 $$;
 comment on function collecta.designed_grants() is
   'Returns the privileges that roles other than the owners have on the objects of collecta. The names of the objects '
@@ -9970,10 +10028,10 @@ declare
 begin
   for entry in
     select p.oid::regprocedure as routine,
-      p.proname in ('accept_inbound', 'receive_inbound', 'test_inbound_mapping') as writes
+      p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
     from pg_catalog.pg_proc p
     where p.pronamespace = 'collecta'::regnamespace and p.proname in (
-      'accept_inbound', 'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
