@@ -94,7 +94,7 @@ t.test('a record is matched by its type’s default equality, whatever schema th
     ['ext.lquery', 'Top.*{1,2}', 'Top.*{'],
     ['ext.ltxtquery', 'Europe & Russia', 'Europe &'],
     ['ext.query_int', '1 & 2', '1 &'],
-  ]) {
+  ] as const) {
     const { send, rows } = await make(`k ${type}`, { '$.k': 'k' });
     t.equal((await send({ k: text })).status, 202, type);
     t.match(await send({ k: bad }), { status: 422, json: { column: 'k' } }, type);
