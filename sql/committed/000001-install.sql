@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6e4f628907fbd89996b49b55da0a75cae8f5dc2a
+--! Hash: sha1:43f16ea22c7b468970b29df2a8472cb3d8d5c520
 --! Message: Install
 
 --! Included install/schema.sql
@@ -348,19 +348,24 @@ comment on column collecta.subscriptions.scope is
   'The endpoint''s scope. It is indexed, so that ten thousand tenants'' endpoints of one module cost no more than one.';
 --! EndIncluded endpoints/endpoints.sql
 --! Included outbound/outbox.sql
+-- A check constraint on the column would say the same, but every statement that writes to the outbox would parse it
+-- again, which would cost its writer a tenth of the capture.
+create type collecta.operation as enum ('I', 'U', 'D', 'T', 'M');
+comment on type collecta.operation is
+  'What a statement did: I insert, U update, D delete, T truncate, M one of these while capture was muted.';
+
 create table collecta.outbox (
   change_id bigint generated always as identity (start 2 increment 2 cache 1),
   version int not null,
-  operation "char" not null,
+  operation collecta.operation not null,
   old json,
   new json,
   transaction_id xid8 not null default pg_current_xact_id(),
   trigger_depth int not null default pg_trigger_depth(),
-  captured_at timestamptz not null,
-  context text collate "C",
-  constraint outbox_pkey primary key (change_id),
-  -- Each statement of a user that writes here reads the check from its text, so it is kept short: one array constant.
-  constraint outbox_operation_is_known check (operation = any ('{I,U,D,T,M}'))
+  captured_at timestamptz not null default clock_timestamp(),
+  context text collate "C" default current_setting('collecta.context', true),
+  traceparent text collate "C" default current_setting('collecta.traceparent', true),
+  constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
         autovacuum_analyze_threshold = 20000);
@@ -379,8 +384,12 @@ one.';
 comment on column collecta.outbox.trigger_depth is
   'Above 1 it was captured inside a trigger, before the statement that fired it: put in order when routed.';
 comment on column collecta.outbox.captured_at is
-  'Clock time of the statement''s capture: with transaction_id it names the statement.';
-comment on column collecta.outbox.context is 'collecta.context of the transaction.';
+  'Clock time of the capture. For an update of several rows it is that of the statement, which it names with
+transaction_id.';
+comment on column collecta.outbox.context is
+  'collecta.context of the transaction. Empty after a transaction of the same session that set it.';
+comment on column collecta.outbox.traceparent is
+  'collecta.traceparent of the transaction. It is put into the context when the change is routed.';
 --! EndIncluded outbound/outbox.sql
 --! Included outbound/events.sql
 create table collecta.events (
@@ -525,7 +534,7 @@ create table collecta.unrouted (
   payload_role text collate "C" not null default '',
   routed_at timestamptz,
   version int,
-  operation "char",
+  operation collecta.operation,
   old json,
   new json,
   transaction_id xid8,
@@ -1023,7 +1032,8 @@ create or replace function collecta.with_traceparent(context text, traceparent t
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select case
-    when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    -- context_json leaves out a context of this size.
+    when octet_length(context) > 65536 or traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
     when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
       then format('{"traceparent":"%s"}', traceparent)
     when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
@@ -1036,41 +1046,58 @@ comment on function collecta.with_traceparent(text, text) is
 --! EndIncluded outbound/1_capture/internal/with_traceparent.sql
 --! Included outbound/1_capture/internal/captured_context.sql
 -- It has no SET clause, so that the planner can inline it into the statement that calls it.
-create or replace function collecta.captured_context() returns text
-language sql stable
+create or replace function collecta.captured_context(context text, traceparent text) returns text
+language sql immutable
 as $$
-  select case when coalesce(current_setting('collecta.traceparent', true), '') = ''
-    then nullif(current_setting('collecta.context', true), '')
-    else collecta.with_traceparent(
-      nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
+  select case when traceparent <> '' then collecta.with_traceparent(nullif(context, ''), traceparent)
+    else nullif(context, '') end
 $$;
-comment on function collecta.captured_context() is
-  'Returns the context that is stored with the changes of this transaction: collecta.context, with '
-  'collecta.traceparent in it.';
+comment on function collecta.captured_context(text, text) is
+  'Returns the context of a captured change as its events have it: with the traceparent in it, and null if there is '
+  'none.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
---! Included outbound/1_capture/internal/can_capture.sql
--- This is declared immutable on purpose, like relations_to_capture. So it is computed when a session plans the
--- statement that calls it, and again after a privilege on an object of that statement was granted or revoked. It costs
--- nothing when rows are captured.
-create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
-language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+--! Included outbound/1_capture/internal/called_functions.sql
+create or replace function collecta.plan_dependencies(called text[], relation oid) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return has_table_privilege(capturer, 'collecta.outbox', 'insert')
-    and not exists (
-      select from pg_catalog.pg_proc p
-      where (p.pronamespace = 'collecta'::regnamespace and p.proname in (
-          'captured_context', 'with_traceparent', 'pick_columns', 'mask_escapes', 'unmask_escapes', 'omitted_columns',
-          'relations_to_capture')
-        or p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module_id)))
-        and not has_function_privilege(capturer, p.oid, 'execute'));
-exception when others then
-  return false;
-end
+  select format('%L::regclass = 0', 'collecta.outbox')
+    || coalesce((
+      select string_agg(format(' or %L::regclass = 0', m.relid::oid), '' order by m.relid::oid)
+      from collecta.module_members(relation) m
+      join pg_catalog.pg_class c on c.oid = m.relid
+      where m.relid = relation or c.relkind = 'p'), '')
+    || coalesce((
+      select string_agg(format(E'\n      or %s(%s) is null', p.oid::regproc, (
+          select string_agg('null::' || format_type(type, null), ', ') from unnest(p.proargtypes) type)), '')
+      from pg_catalog.pg_proc p
+      where p.oid = any (called::regproc[])), '')
 $$;
-comment on function collecta.can_capture(name, int) is
-  'Whether the capturing role has the rights without which the capture functions of a module cannot run.';
---! EndIncluded outbound/1_capture/internal/can_capture.sql
+comment on function collecta.plan_dependencies(text[], oid) is
+  'Returns a condition that is never computed, but names these functions, the outbox, and the tables of a module that '
+  'have partitions: after a change of one of them, PostgreSQL plans a statement with this condition again.';
+
+create or replace function collecta.called_functions(source text) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  with recursive called (id, source) as (
+    select null::oid, called_functions.source collate "C"
+    union
+    -- Functions in SQL are looked into as well, because they run with the same rights. collecta_rows.row_<n> catches
+    -- the errors of what it calls.
+    select p.oid, case when l.lanname = 'sql' and not p.prosecdef then p.prosrc end
+    from called c
+    cross join regexp_matches(regexp_replace(c.source, '--[^\n]*', '', 'g'),
+      '(collecta|collecta_rows)\.([a-z0-9_]+)\(', 'g') named (parts)
+    join pg_catalog.pg_namespace n on n.nspname = named.parts[1]
+    join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = named.parts[2]
+    join pg_catalog.pg_language l on l.oid = p.prolang
+  )
+  select coalesce(array_agg(c.id::regproc::text order by c.id::regproc::text collate "C"), '{}')
+  from called c where c.id is not null
+$$;
+comment on function collecta.called_functions(text) is
+  'Returns the functions of collecta that a capture function calls by name, directly or in functions in SQL.';
+--! EndIncluded outbound/1_capture/internal/called_functions.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 create or replace function collecta.element_type(type_id oid) returns oid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -1130,6 +1157,55 @@ comment on function collecta.type_kind(oid) is
   'Returns the kind of a column''s type: built in; trusted, if its owner and that of its cast to json are superusers, '
   'as with extensions; or untrusted. Values of untrusted types are captured as their text, without any cast.';
 --! EndIncluded outbound/1_capture/internal/type_kind.sql
+--! Included outbound/1_capture/internal/output_settings.sql
+create or replace function collecta.pinned_settings() returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb '{"TimeZone": "UTC", "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "bytea_output": "hex",
+    "extra_float_digits": "1", "lc_monetary": "C", "quote_all_identifiers": "off", "xmlbinary": "base64"}'
+$$;
+comment on function collecta.pinned_settings() is
+  'Returns all settings on which the text of a value can depend, with the values that they have in capture.';
+
+-- Each setting that a function pins costs every call, so a capture function pins only those on which the text of its
+-- table's values depends. What is not known to depend on nothing depends on all.
+create or replace function collecta.output_settings(relation oid) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct setting order by setting), '{}')
+  from pg_catalog.pg_attribute a
+  cross join lateral (select collecta.element_type(a.atttypid)::regtype as id) type
+  cross join lateral unnest(case
+    when type.id = any ('{bool,int2,int4,int8,oid,numeric,text,varchar,bpchar,"char",name,uuid,json,jsonb,date,'
+      'timestamp,time,inet,cidr,macaddr,macaddr8,bit,varbit,tsvector,tsquery,int4range,int8range,numrange}'::regtype[])
+      then '{}'
+    when type.id = 'timestamptz'::regtype then '{TimeZone}'
+    when type.id = 'interval'::regtype then '{IntervalStyle}'
+    when type.id = 'bytea'::regtype then '{bytea_output}'
+    when type.id = any ('{float4,float8}'::regtype[]) then '{extra_float_digits}'
+    when type.id = 'money'::regtype then '{lc_monetary}'
+    else array(select jsonb_object_keys(collecta.pinned_settings())) end::text[]) setting
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+$$;
+comment on function collecta.output_settings(oid) is
+  'Returns the settings on which the text of a table''s values depends.';
+
+create or replace function collecta.pin_output_settings(settings jsonb default collecta.pinned_settings())
+returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant jsonb := (
+    select jsonb_object_agg(name, current_setting(name)) from jsonb_object_keys(settings) name);
+begin
+  perform set_config(name, value, true) from jsonb_each_text(settings) setting (name, value);
+  return before;
+end
+$$;
+comment on function collecta.pin_output_settings(jsonb) is
+  'Sets what pinned_settings returns until the end of the transaction, and returns the previous values. Called with '
+  'these it restores them.';
+--! EndIncluded outbound/1_capture/internal/output_settings.sql
 --! Included outbound/1_capture/internal/column_expression.sql
 create or replace function collecta.column_expression(value text, type_id oid, as_text boolean) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -1259,31 +1335,70 @@ $$;
 comment on function collecta.sees_old_catalog(oid) is
   'Whether the transaction''s snapshot is older than the last DDL on a table (REPEATABLE READ, SERIALIZABLE).';
 
--- Declared immutable on purpose, like omitted_columns: a session calls it when it plans, and so again after each DDL on
--- the table, but not for each statement.
-create or replace function collecta.relations_to_capture(relation oid, database text, how text, layout text)
-returns oid[]
+create or replace function collecta.column_types(relation oid) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- Dropped columns are counted, and have no type.
+  select array(
+    select a.atttypid from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0
+    order by a.attnum)::text
+$$;
+comment on function collecta.column_types(oid) is 'Returns the types of a table''s columns as text, for comparison.';
+
+-- Declared immutable on purpose, like omitted_columns. A session calls it when it plans the condition that calls it,
+-- and again after DDL on the table or a change of rights, but not for each statement. Each session pays for it once, so
+-- it reads no more than it must.
+create or replace function collecta.relations_to_capture(
+  capturer name, called text[], relation oid, has_parts boolean, database text, how text, layout text, pinned text[]
+) returns oid[]
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  function_name text;
 begin
-  if database <> collecta.database_identity() or collecta.sees_old_catalog(relation)
-    or how = 'columns' and layout is distinct from collecta.table_layout(relation)
-    or how <> 'columns' and exists (
-      select from pg_catalog.pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-        and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
-  then
+  if not has_table_privilege(capturer, 'collecta.outbox', 'insert') then
     return array[]::oid[];
+  end if;
+  foreach function_name in array called loop
+    if not has_function_privilege(capturer, function_name::regproc, 'execute') then
+      return array[]::oid[];
+    end if;
+  end loop;
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    if collecta.sees_old_catalog(relation) then
+      return array[]::oid[];
+    end if;
+  end if;
+  if how = 'columns' then
+    if layout is distinct from collecta.table_layout(relation) then
+      return array[]::oid[];
+    end if;
+  elsif layout is distinct from collecta.column_types(relation) then
+    -- New columns of whole rows are captured at once, if they need no care.
+    if database <> collecta.database_identity() or not collecta.output_settings(relation) <@ pinned
+      or exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+          and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
+    then
+      return array[]::oid[];
+    end if;
+  end if;
+  if not has_parts then
+    return array[relation];
   end if;
   return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
   return array[]::oid[];
 end
 $$;
-comment on function collecta.relations_to_capture(oid, text, text, text) is
-  'Which tables'' rows a written capture function may capture. None where it does not know the table as it is now: '
-  'after a restore, or DDL that needs it to be written anew. how: rows (whole rows of built-in types), rows without '
-  '(the same, without omitted columns), columns (column by column, as in layout).';
+comment on function collecta.relations_to_capture(name, text[], oid, boolean, text, text, text, text[]) is
+  'Which tables'' rows a written capture function may capture. None if the capturing role lacks a right on the outbox '
+  'or on the functions that are called, or where the function does not know the table as it is now, as after DDL for '
+  'which it must be written again. has_parts: the table is partitioned or distributed. how: rows (whole rows of '
+  'built-in types), rows without (the same, without omitted columns), columns (column by column). layout: the columns '
+  'for which it was written. pinned: the settings that it pins.';
 --! EndIncluded outbound/1_capture/internal/relations_to_capture.sql
 --! Included outbound/1_capture/internal/writer_timed_out.sql
 create or replace function collecta.writer_timed_out() returns boolean
@@ -1580,7 +1695,6 @@ as $$
 #variable_conflict use_variable
 declare
   nothing constant text := 'select';
-  context constant text := 'collecta.captured_context()';
   module collecta.module_versions;
   root oid;
   omitted text[];
@@ -1602,8 +1716,8 @@ begin
   omitted := collecta.omitted_columns(
     root, module.exclude_columns, collecta.column_numbers(module, module.exclude_columns));
   if operation = 'TRUNCATE' and (thin or collecta.truncate_problem(relation) is not null) then
-    return format('insert into collecta.outbox (version, operation, new, captured_at, context)
-      values (%s, ''T'', ''{"count":null}'', $1, %s)', captured_version, context);
+    return format('insert into collecta.outbox (version, operation, new, captured_at)
+      values (%s, ''T'', ''{"count":null}'', $1)', captured_version);
   end if;
   thin := thin or module.version <> captured_version or collecta.sees_old_catalog(root)
     or module.exclude_columns <> '{}' and (module.database <> collecta.database_identity()
@@ -1614,20 +1728,20 @@ begin
     module, root, omitted, '"collecta new"', '"collecta old"', thin, operation = 'UPDATE');
   return format(case operation
     when 'INSERT' then '
-      insert into collecta.outbox (version, operation, new, captured_at, context)
-      select %1$s, ''I'', %4$s, $1, %2$s from new_rows "collecta new"'
+      insert into collecta.outbox (version, operation, new, captured_at)
+      select %1$s, ''I'', %4$s, $1 from new_rows "collecta new"'
     when 'DELETE' then '
-      insert into collecta.outbox (version, operation, old, captured_at, context)
-      select %1$s, ''D'', %3$s, $1, %2$s from old_rows "collecta old"'
+      insert into collecta.outbox (version, operation, old, captured_at)
+      select %1$s, ''D'', %3$s, $1 from old_rows "collecta old"'
     when 'UPDATE' then '
       with "collecta counts" as materialized (
         select (select count(*) from old_rows) = (select count(*) from new_rows) as same)
-      insert into collecta.outbox (version, operation, old, new, captured_at, context)
+      insert into collecta.outbox (version, operation, old, new, captured_at)
       select %1$s,
-        case when "collecta old"."collecta place" is null then ''I''
+        case when "collecta old"."collecta place" is null then collecta.operation ''I''
           when "collecta new"."collecta place" is null then ''D'' else ''U'' end,
         case when "collecta old"."collecta place" is not null then %3$s end,
-        case when "collecta new"."collecta place" is not null then %4$s end, $1, %2$s
+        case when "collecta new"."collecta place" is not null then %4$s end, $1
       from (
         select "collecta old".*, coalesce("collecta old".*) as "collecta row", row_number() over () as "collecta place",
           case when "collecta counts".same then row_number() over () end::text || '''' as "collecta position",
@@ -1644,13 +1758,13 @@ begin
       order by coalesce("collecta old"."collecta place", "collecta new"."collecta place")'
     else '
       with truncated as materialized (select count(*) as records from only %7$s)
-      insert into collecta.outbox (version, operation, old, new, captured_at, context)
-      select %1$s, ''D'', %3$s, null, $1, %2$s from only %7$s "collecta old"
+      insert into collecta.outbox (version, operation, old, new, captured_at)
+      select %1$s, collecta.operation ''D'', %3$s, null, $1 from only %7$s "collecta old"
       where (select records from truncated) <= %8$s
       union all
-      select %1$s, ''T'', null, json_build_object(''count'', records), $1, %2$s
+      select %1$s, ''T'', null, json_build_object(''count'', records), $1
       from truncated where records > %8$s' end,
-    captured_version, context, old_row, new_row,
+    captured_version, null, old_row, new_row,
     coalesce(collecta.key_expression(module, root, '"collecta old"'), quote_literal('')),
     coalesce(collecta.key_expression(module, root, '"collecta new"'), quote_literal('')),
     relation::regclass, (select s.max_truncate_records from collecta.settings s));
@@ -1722,46 +1836,34 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 -- Captures INSERT on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
-declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
 begin
-  @unless_allowed@
-  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
-  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
-    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
-      @capture_otherwise@
-      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-        perform pg_notify('collecta_wake', '');
-      end if;
+  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
+  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from new_rows offset 1000);
+    elsif not exists (select from new_rows) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)) from new_rows;
       return null;
     end if;
-  end if;
-  -- A whole row can be named here only by an alias that no column of the table has.
-  insert into collecta.outbox (version, operation, new, captured_at, context)
-  select @version@, 'I', @inserted_row@,
-    captured_at, collecta.captured_context()
-  from new_rows "collecta new"
-  where current_setting('collecta.muted', true) is distinct from 'on'
-    and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
-  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
-    if not found then
-      if current_setting('collecta.muted', true) = 'on' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)),
-          captured_at, collecta.captured_context()
-        from new_rows having count(*) > 0;
-        return null;
-      end if;
-      if not exists (select from new_rows where tg_relid <> all (@relations@)) then
-        return null;
-      end if;
-      @capture_otherwise@
-      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
-        return null;
-      end if;
-    end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;
+  -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
+  insert into collecta.outbox (version, operation, new)
+  select @version@, 'I', @inserted_row@
+  from (select coalesce("collecta new".*) as r from new_rows "collecta new" offset 0) n;
+  -- A sleeping runner holds this lock and wants to be notified.
+  if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
       perform pg_notify('collecta_wake', '');
     end if;
@@ -1778,76 +1880,64 @@ as $template$ select $body$
 -- Captures UPDATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
 declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
+  captured_at timestamptz;
 begin
-  @unless_allowed@
-  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
-  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
-    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
-      @capture_otherwise@
-      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-        perform pg_notify('collecta_wake', '');
-      end if;
+  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
+  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from new_rows offset 1000);
+    elsif not exists (select from new_rows) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)) from new_rows;
       return null;
     end if;
-  end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;
   -- Most updates change one small row. This statement pairs without a join condition and is always planned for two
   -- rows, so a plan that was cached for many rows does not slow it down: it costs a third less than the general one
   -- below. coalesce(x.*) is the row even if a column is named like the alias.
-  insert into collecta.outbox (version, operation, old, new, captured_at, context)
-  select @version@, 'U', @old_row@, @new_row@,
-    captured_at, collecta.captured_context()
+  insert into collecta.outbox (version, operation, old, new)
+  select @version@, 'U', @old_row@, @new_row@
   from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
     (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
   where not exists (select from old_rows offset 1)
     and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
-    and (o.r *<> n.r) is not false@key_changed@
-    and current_setting('collecta.muted', true) is distinct from 'on'
-    and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
-  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
-    if not found then
-      if current_setting('collecta.muted', true) = 'on' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
-          captured_at, collecta.captured_context()
-        from new_rows having count(*) > 0;
-        return null;
-      end if;
-      -- One small row that did not change is the most frequent reason to be here. The statement below costs twice this.
-      if exists (
-        select from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
-          (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
-        where not exists (select from old_rows offset 1)
-          and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
-          and tg_relid = any (@relations@))
-      then
-        return null;
-      end if;
-      -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables
-      -- twice. A strict WHERE condition would turn FULL JOIN into an inner join, whose plan may be cached as a nested
-      -- loop and is then slow for many rows.
-      insert into collecta.outbox (version, operation, old, new, captured_at, context)
-      select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
-        captured_at, collecta.captured_context()
-      from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
-      full join (
-        select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
-        on n.position = o.position
-      where (o.r *<> n.r) is not false@key_changed@
-        and tg_relid = any (@relations@)@same_count@
-      order by o.position;
-      if not found then
-        if not exists (select from new_rows where tg_relid <> all (@relations@))@same_count@ then
-          return null;
-        end if;
-        @capture_otherwise@
-      end if;
-      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
-        return null;
-      end if;
-    end if;
+    and (o.r *<> n.r) is not false@key_changed@;
+  if not found then
+    -- One small row that did not change is the most frequent reason to be here. The statement below costs twice this.
+    if exists (
+      select from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
+        (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+      where not exists (select from old_rows offset 1)
+        and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096)
+    then
+      return null;
+    end if;@unless_even@
+    -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables twice.
+    -- A strict WHERE condition would turn FULL JOIN into an inner join, whose plan may be cached as a nested loop and
+    -- is then slow for many rows. All rows have one captured_at, which routing needs where keys change.
+    captured_at := clock_timestamp();
+    insert into collecta.outbox (version, operation, old, new, captured_at)
+    select @version@, 'U', @old_row_or_large@, @new_row_or_large@, captured_at
+    from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
+    full join (
+      select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
+      on n.position = o.position
+    where (o.r *<> n.r) is not false@key_changed@
+    order by o.position;
+  end if;
+  -- A sleeping runner holds this lock and wants to be notified.
+  if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
       perform pg_notify('collecta_wake', '');
     end if;
@@ -1863,46 +1953,34 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 -- Captures DELETE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
-declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
 begin
-  @unless_allowed@
-  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
-  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
-    if exists (select from old_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
-      @capture_otherwise@
-      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-        perform pg_notify('collecta_wake', '');
-      end if;
+  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
+  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from old_rows offset 1000);
+    elsif not exists (select from old_rows) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)) from old_rows;
       return null;
     end if;
-  end if;
-  -- A whole row can be named here only by an alias that no column of the table has.
-  insert into collecta.outbox (version, operation, old, captured_at, context)
-  select @version@, 'D', @deleted_row@,
-    captured_at, collecta.captured_context()
-  from old_rows "collecta old"
-  where current_setting('collecta.muted', true) is distinct from 'on'
-    and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
-  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
-    if not found then
-      if current_setting('collecta.muted', true) = 'on' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)),
-          captured_at, collecta.captured_context()
-        from old_rows having count(*) > 0;
-        return null;
-      end if;
-      if not exists (select from old_rows where tg_relid <> all (@relations@)) then
-        return null;
-      end if;
-      @capture_otherwise@
-      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
-        return null;
-      end if;
-    end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;
+  -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
+  insert into collecta.outbox (version, operation, old)
+  select @version@, 'D', @deleted_row@
+  from (select coalesce("collecta old".*) as r from old_rows "collecta old" offset 0) o;
+  -- A sleeping runner holds this lock and wants to be notified.
+  if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
       perform pg_notify('collecta_wake', '');
     end if;
@@ -1917,21 +1995,16 @@ create or replace function collecta.capture_truncate_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 -- Captures TRUNCATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
-declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
 begin
-  @unless_allowed@
   if current_setting('collecta.muted', true) = 'on' then
-    insert into collecta.outbox (version, operation, new, captured_at, context)
-    values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
-      captured_at, collecta.captured_context());
+    insert into collecta.outbox (version, operation, new)
+    values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1));
     return null;
   end if;
   @capture_otherwise@
-  if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-    perform pg_notify('collecta_wake', '');
-  end if;
+-- The writer must not fail if rights of ours were revoked.
+exception when syntax_error_or_access_rule_violation then
+  raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
   return null;
 end
 $body$ $template$;
@@ -1956,47 +2029,34 @@ comment on function collecta.refuse_truncate_template() is
 create or replace function collecta.capture_otherwise_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$-- A statement made for the table as it is now. If that fails, one for key and status only.
+    -- New columns may depend on other settings than those that this function pins, so all of them are pinned.
+    declare
+      settings jsonb;
+    begin
+      settings := collecta.pin_output_settings();
+      execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', false)
+      using clock_timestamp();
+      perform collecta.pin_output_settings(settings);
+    exception when others or query_canceled then
+      if sqlstate = '57014' and not collecta.writer_timed_out() then
+        raise;
+      end if;
       begin
-        execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', false) using captured_at;
-      exception when others or query_canceled then
-        if sqlstate = '57014' and not collecta.writer_timed_out() then
-          raise;
-        end if;
-        begin
-          execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', true) using captured_at;
-        exception when syntax_error_or_access_rule_violation or data_exception then
-          raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
-        end;
-      end;$body$ $template$;
+        settings := collecta.pin_output_settings();
+        execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', true)
+        using clock_timestamp();
+        perform collecta.pin_output_settings(settings);
+      exception when syntax_error_or_access_rule_violation or data_exception then
+        raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+      end;
+    end;
+    if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+      perform pg_notify('collecta_wake', '');
+    end if;
+    return null;$body$ $template$;
 comment on function collecta.capture_otherwise_template() is
   'The part that the capture functions of all operations have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
---! Included outbound/1_capture/templates/unless_allowed.sql
-create or replace function collecta.capture_unless_allowed_template() returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-as $template$ select $body$-- If rights of ours were revoked, the writer must not fail. There are three steps, because
-  -- without the right that one step asks for, the names in the next step cannot be looked up. The last step is computed
-  -- when it is planned. It names whatever the function calls, so that PostgreSQL plans it again when a right on one of
-  -- these changes.
-  if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
-    is_allowed := false;
-  elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
-    is_allowed := false;
-  elsif (case when collecta.can_capture(@capturer@, @module_id@) then false when true then true
-      else 'collecta.outbox'::regclass = 0 or collecta.captured_context() = collecta.with_traceparent('', '')
-        or collecta.mask_escapes(null::json) is null
-        or collecta.unmask_escapes(null) is null or collecta.pick_columns(null, null, null) is null
-        or collecta_rows.row_@module_id@(null, null) is null or collecta.relations_to_capture(0, '', '', '') is null
-        or collecta.omitted_columns(0, '{}', '{}') is null end) then
-    is_allowed := false;
-  end if;
-  if not is_allowed then
-    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
-    return null;
-  end if;$body$ $template$;
-comment on function collecta.capture_unless_allowed_template() is
-  'The beginning of the capture functions of all operations.';
---! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -2036,7 +2096,10 @@ begin
       @document_as_text@
     end if;
     begin
-      custom_data_changed := @custom_data_changed@;
+      -- Only an update has another row.
+      if num_nulls(other) = 0 then
+        custom_data_changed := @custom_data_changed@;
+      end if;
     exception when others then
       null;
     end;
@@ -2087,8 +2150,10 @@ declare
   how constant text := case when kinds && '{trusted,untrusted}' then 'columns'
     when omitted <> '{}' then 'rows without' else 'rows' end;
   relations constant text := case when collecta.unresolved_columns(module) <> '{}' then '''{}''::oid[]'
-    else format('collecta.relations_to_capture(%s, %L, %L, %s)', root, module.database, how,
-      case how when 'columns' then quote_literal(layout) else 'null' end) end;
+    else format('collecta.relations_to_capture(%L, @called@, %s, %L, %L, %L, %L, %L)', collecta.capturing_role(), root,
+      (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root) or collecta.is_distributed(root),
+      module.database, how, case how when 'columns' then layout else collecta.column_types(root) end,
+      collecta.output_settings(root)) end;
   captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
   -- In these texts # stands for the row, and ~ for the other row of an update.
   small constant text := case when how = 'columns' then captured_row else 'row_to_json(#)' end;
@@ -2105,7 +2170,6 @@ declare
 begin
   return jsonb_build_object(
     'module_id', module.module_id,
-    'capturer', quote_literal(collecta.capturing_role()),
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
@@ -2113,8 +2177,8 @@ begin
     'new_row', picked || replace(replace(small, '#', 'n.r'), '~', 'o.r') || without,
     'old_row_or_large', picked || replace(replace(large, '#', 'o.r'), '~', 'n.r') || without,
     'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
-    'inserted_row', picked || replace(replace(large, '#', '"collecta new".*'), '~', '"collecta new".*') || without,
-    'deleted_row', picked || replace(replace(large, '#', '"collecta old".*'), '~', '"collecta old".*') || without,
+    'inserted_row', picked || replace(replace(large, '#', 'n.r'), '~', 'null') || without,
+    'deleted_row', picked || replace(replace(large, '#', 'o.r'), '~', 'null') || without,
     -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
@@ -2123,13 +2187,14 @@ begin
           string_agg(format('collecta.mask_escapes(row_to_json(o.r)) ->> %L', k), ', '),
           string_agg(format('collecta.mask_escapes(row_to_json(n.r)) ->> %L', k), ', '))
         from unnest(module.key_columns) k) end,
-    -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
-    'same_count', case when (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root)
-      then E'\n        and (select count(*) from old_rows) = (select count(*) from new_rows)' end,
     'may_notify', case
       when coalesce((select s.notify from collecta.settings s), current_setting('max_prepared_transactions')::int = 0)
         then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
       else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end,
+    'settings', (
+      select string_agg(format('set %I = %L', name, value), ' ' order by name)
+      from jsonb_each_text(collecta.pinned_settings()) setting (name, value)
+      where name = any (collecta.output_settings(root))),
     'layout', layout,
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
@@ -2187,21 +2252,20 @@ declare
   operation text;
   subscribed text[];
   parts jsonb;
+  called text[];
+  otherwise text;
   source text;
   name text;
   written boolean := false;
   written_functions regprocedure[] := array[]::regprocedure[];
   before jsonb;
   capturer constant name := collecta.capturing_role();
-  settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
-    'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
-    'set extra_float_digits = 1 set lc_monetary = ''C'' set quote_all_identifiers = off set xmlbinary = base64';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
   -- Under REPEATABLE READ the subscriptions that we see may be old: then this raises a serialization failure.
   update collecta.modules m set attached_at = m.attached_at where m.module_id = write_capture_functions.module_id;
-  select v.version, v.on_truncate, m.written_hash into module
+  select v.version, v.relation, v.on_truncate, c.relkind, m.written_hash into module
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
   join pg_catalog.pg_class c on c.oid = m.relation
@@ -2252,10 +2316,19 @@ begin
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
+    called := collecta.called_functions(collecta.fill_template(source, parts));
+    otherwise := collecta.fill_template(collecta.capture_otherwise_template(),
+      parts || jsonb_build_object('operation', upper(operation collate "C")));
     source := collecta.fill_template(source, parts || jsonb_build_object(
-      'unless_allowed', collecta.fill_template(collecta.capture_unless_allowed_template(), parts),
-      'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
-        parts || jsonb_build_object('operation', upper(operation collate "C")))));
+      -- Whatever the conditions after the second WHEN name makes PostgreSQL plan this again when it changes.
+      'relations', format(E'case\n      when true then %s\n      when %s then null end',
+        replace(parts ->> 'relations', '@called@', quote_literal(called)),
+        collecta.plan_dependencies(called, module.relation)),
+      'capture_otherwise', otherwise,
+      -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
+      'unless_even', case when module.relkind = 'p' then format(
+        E'\n    if (select count(*) from old_rows) <> (select count(*) from new_rows) then\n    %s\n    end if;',
+        otherwise) end));
     -- A function that would stay the same is not written again: of ten thousand endpoints only the first changes it.
     continue when exists (
       select from pg_catalog.pg_proc p
@@ -2264,7 +2337,8 @@ begin
     execute format('create or replace function %s returns trigger language plpgsql volatile %s as %L', name,
       -- An empty function has no settings that would have to be set up at each call. pg_temp comes last in search_path;
       -- otherwise a type that the writer makes there would hide pg_catalog's and run with the owner's rights.
-      case when source not like '%outbox%' and source not like '%capture_statement%' then '' else settings
+      case when source not like '%outbox%' and source not like '%capture_statement%' then ''
+        else concat_ws(' ', 'security definer set search_path = pg_catalog, pg_temp', parts ->> 'settings')
         || case operation when 'truncate' then ' set row_security = on set constraint_exclusion = off' else '' end end,
       source);
     written := true;
@@ -3385,7 +3459,7 @@ comment on type collecta.change_reading is 'What one outbox row means.';
 -- Reads one captured change by its module's columns. A configured column that the captured row lacks was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
-  module collecta.module_versions, operation "char", old json, new json
+  module collecta.module_versions, operation collecta.operation, old json, new json
 ) returns collecta.change_reading
 -- Under its callers' search_path: a setting costs every call. So would OUT parameters instead of a named type.
 language plpgsql stable
@@ -3413,8 +3487,7 @@ begin
   begin
     if module.version is null or operation not in ('I', 'U', 'D') then
       events := case operation when 'T' then '{record_deleted}'::text[] end;
-      unroutable := case when module.version is null then 'the module version it was captured under is gone'
-        when operation not in ('T', 'M') then 'unknown operation ' || operation::text end;
+      unroutable := case when module.version is null then 'the module version it was captured under is gone' end;
       exit reading;
     end if;
     safe_old := collecta.mask_escapes(old);
@@ -3628,7 +3701,8 @@ begin
       from changed_key k
       join read_change c on c.change_id = k.change_id
       cross join lateral (
-        values ('D'::"char", k.number), ('I'::"char", k.of_statement + k.number)) d (operation, number)
+        values ('D'::collecta.operation, k.number),
+          ('I'::collecta.operation, k.of_statement + k.number)) d (operation, number)
       join changed_key s on s.transaction_id = k.transaction_id and s.module_id = k.module_id
         and s.captured_at = k.captured_at and s.number = (d.number + 1) / 2) s
     join read_change c on c.change_id = s.change_id
@@ -3661,11 +3735,11 @@ begin
     returning o.*
   )
   insert into collecta.outbox (change_id, version, operation, old, new,
-    transaction_id, trigger_depth, captured_at, context)
+    transaction_id, trigger_depth, captured_at, context, traceparent)
   overriding system value
   select p.slot, g.version, p.operation,
     case when p.operation <> 'I' then g.old end, case when p.operation <> 'D' then g.new end,
-    g.transaction_id, 1, g.captured_at, g.context
+    g.transaction_id, 1, g.captured_at, g.context, g.traceparent
   from gone g
   join placed p on p.change_id = g.change_id
   -- Sorted, so that all is deleted before the first number is taken again.
@@ -3686,22 +3760,6 @@ comment on function collecta.put_in_order(bigint, bigint[]) is
 were met, whose transactions are looked at too. Returns a snapshot: what is visible in it is in order. Null:
 there was too much to look at at once.';
 --! EndIncluded outbound/2_route/internal/put_in_order.sql
---! Included outbound/2_route/internal/visible_columns.sql
-create or replace function collecta.visible_columns(payload_role text, relation oid, out columns text[])
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if payload_role <> '' then
-    select coalesce(array_agg(a.attname::text), '{}') into columns
-    from pg_catalog.pg_attribute a
-    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-      and has_column_privilege(to_regrole(quote_ident(payload_role))::oid, a.attrelid, a.attnum, 'select');
-  end if;
-end
-$$;
-comment on function collecta.visible_columns(text, oid) is
-  'Columns that a payload_role may select now: none where the table or the role is gone. Null without a role.';
---! EndIncluded outbound/2_route/internal/visible_columns.sql
 --! Included outbound/2_route/internal/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -3739,7 +3797,7 @@ comment on function collecta.context_json(text) is
 -- it is sent under the same id. Ids sort in the order of capture; 28 bits tell databases apart.
 -- It has no SET clause, so that it becomes part of the expression that calls it.
 create or replace function collecta.event_id(
-  change_id bigint, operation "char", captured_at timestamptz, transaction_id xid8, number int
+  change_id bigint, operation collecta.operation, captured_at timestamptz, transaction_id xid8, number int
 ) returns text
 language sql stable
 as $$
@@ -3751,11 +3809,13 @@ as $$
       + (hashint8extended(transaction_id::text::bigint,
         change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455))
 $$;
-comment on function collecta.event_id(bigint, "char", timestamptz, xid8, int) is
+comment on function collecta.event_id(bigint, collecta.operation, timestamptz, xid8, int) is
   'The id of what a change means: number 1 record_updated, 2 status_change, 3 custom_data_updated.';
 --! EndIncluded outbound/2_route/internal/event_id.sql
 --! Included outbound/2_route/internal/event_record.sql
-create or replace function collecta.event_record(operation "char", old json, new json, truncated boolean) returns text
+create or replace function collecta.event_record(
+  operation collecta.operation, old json, new json, truncated boolean
+) returns text
 language sql immutable
 as $$
   select case
@@ -3763,12 +3823,13 @@ as $$
     when truncated then collecta.pick_columns(coalesce(new, old), '{$truncated,$custom_data_changed}', false)::text
     else coalesce(new, old)::text end
 $$;
-comment on function collecta.event_record("char", json, json, boolean) is 'The payload''s record.';
+comment on function collecta.event_record(collecta.operation, json, json, boolean) is 'The payload''s record.';
 --! EndIncluded outbound/2_route/internal/event_record.sql
 --! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
   event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
-  status_from text, status_to text, record text, previous text, context text, count text, truncated boolean
+  status_from text, status_to text, record text, previous text, context text, traceparent text, count text,
+  truncated boolean
 ) returns text
 language sql stable
 as $$
@@ -3779,38 +3840,15 @@ as $$
     || case when event = 'status_change' then ',"from":' || status_from || ',"to":' || status_to else '' end
     || ',"record":' || record
     || case when previous is not null then ',"previous":' || previous else '' end
-    || case when context is not null then ',"context":' || collecta.context_json(context) else '' end
+    || case when context <> '' or traceparent <> ''
+      then coalesce(',"context":' || collecta.context_json(collecta.captured_context(context, traceparent)), '')
+      else '' end
     || case when count is not null then ',"count":' || count else '' end
     || case when truncated then ',"truncated":true}' else '}' end
 $$;
 comment on function collecta.event_body is
   'The payload as text; record_id, status_from, status_to, record and previous are JSON already.';
 --! EndIncluded outbound/2_route/internal/event_body.sql
---! Included outbound/2_route/internal/visible_part.sql
-create or replace function collecta.visible_part(
-  payload_role text, module collecta.module_versions, event text, truncated boolean,
-  inout record text, inout previous text, out key_is_visible boolean, out is_event boolean
-)
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-declare
-  visible constant text[] := collecta.visible_columns(payload_role, module.relation);
-begin
-  key_is_visible := module.key_columns <@ visible;
-  is_event := coalesce(case event
-    when 'status_change' then module.status_column = any (visible)
-    when 'custom_data_updated' then module.custom_data_column = any (visible)
-    when 'record_updated' then truncated or exists (
-      select from json_each(collecta.mask_escapes(previous::json)) p
-      where p.key = any (visible) and p.key <> all (module.ignore_columns))
-    else true end, false);
-  record := case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end;
-  previous := collecta.pick_columns(previous::json, visible, true)::text;
-end
-$$;
-comment on function collecta.visible_part(text, collecta.module_versions, text, boolean, text, text) is
-  'What a payload_role may see of a payload. A change of which it may see nothing is no event to it.';
---! EndIncluded outbound/2_route/internal/visible_part.sql
 --! Included outbound/2_route/internal/route_aside.sql
 create or replace function collecta.route_aside(change_ids bigint[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -3819,8 +3857,8 @@ as $$
     delete from collecta.outbox o where o.change_id = any (change_ids) returning *
   ), muted as (
     insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
-    select g.change_id, v.slug, g.new ->> 'operation', (g.new ->> 'records')::bigint, g.transaction_id, g.context,
-      g.captured_at
+    select g.change_id, v.slug, g.new ->> 'operation', (g.new ->> 'records')::bigint, g.transaction_id,
+      collecta.captured_context(g.context, g.traceparent), g.captured_at
     from gone g
     join collecta.module_versions v on v.version = g.version
     where g.operation = 'M'
@@ -3829,7 +3867,8 @@ as $$
     transaction_id, trigger_depth, captured_at, context, reason)
   select g.change_id, coalesce(r.slug, ''), r.record_id,
     case when r.record_id is not null then collecta.record_key(r.slug, r.record_id) end,
-    g.version, g.operation, g.old, g.new, g.transaction_id, g.trigger_depth, g.captured_at, g.context, r.unroutable
+    g.version, g.operation, g.old, g.new, g.transaction_id, g.trigger_depth, g.captured_at,
+    collecta.captured_context(g.context, g.traceparent), r.unroutable
   from gone g
   left join collecta.module_versions v on v.version = g.version
   cross join lateral collecta.read_change(v, g.operation, g.old, g.new) r
@@ -3838,6 +3877,16 @@ $$;
 comment on function collecta.route_aside(bigint[]) is
   'For changes that are no events: notes what was muted, and sets aside what read_change finds unroutable.';
 --! EndIncluded outbound/2_route/internal/route_aside.sql
+--! Included outbound/2_route/internal/leased_deliveries.sql
+create type collecta.leased_deliveries as (
+  ids bigint[],
+  endpoint_ids text[],
+  event_ids text[],
+  bodies text, -- joined by record separators, chr(30), which JSON never contains
+  awaited bigint[] -- those of the ids whose record is waited for
+);
+comment on type collecta.leased_deliveries is 'Deliveries that a claim leased, column by column.';
+--! EndIncluded outbound/2_route/internal/leased_deliveries.sql
 --! Included outbound/2_route/internal/claim_room.sql
 create type collecta.claim_room as (
   deliveries int, -- so many may be leased, of so many bytes, and so many of one endpoint
@@ -3845,7 +3894,7 @@ create type collecta.claim_room as (
   per_endpoint int,
   except_endpoints text[], -- none of these
   due_from jsonb, -- by endpoint: when its first row was due at the last claim; what is before it are dead rows
-  lease interval,
+  leased_until timestamptz,
   runner int
 );
 comment on type collecta.claim_room is 'What a claim has room for, and what its leases are to be.';
@@ -3856,23 +3905,12 @@ create type collecta.routed_changes as (
   next_change bigint, -- where to begin the next time
   more boolean, -- it ended before the outbox did
   in_order pg_snapshot, -- changes visible in it are in order
-  deliveries json, -- born leased
-  endpoint_ids text[], -- of these, one for each
+  leased collecta.leased_deliveries, -- born leased
   bytes bigint, -- of these
-  awaited boolean, -- something waits for their record
   waiting boolean -- more became due than was leased
 );
 comment on type collecta.routed_changes is 'What route_changes did.';
 --! EndIncluded outbound/2_route/internal/routed_changes.sql
---! Included outbound/2_route/internal/join_arrays.sql
-create or replace function collecta.join_arrays(one json, other json) returns json
-language sql immutable
-as $$
-  select case when one is null then other when other is null then one
-    else (left(one::text, -1) || ',' || substr(other::text, 2))::json end
-$$;
-comment on function collecta.join_arrays(json, json) is 'One JSON array of two that have elements, or null.';
---! EndIncluded outbound/2_route/internal/join_arrays.sql
 --! Included outbound/2_route/internal/recipient.sql
 create type collecta.recipient as (
   event_number int, -- among the events of the change, from 1
@@ -3888,7 +3926,7 @@ comment on type collecta.recipient is 'Who gets an event.';
 --! Included outbound/2_route/internal/recipients.sql
 -- route_changes keeps the result while module, operation and scope stay the same.
 create or replace function collecta.recipients(
-  module_id int, operation "char", scope text, present timestamptz, room collecta.claim_room
+  module_id int, operation collecta.operation, scope text, present timestamptz, room collecta.claim_room
 ) returns collecta.recipient[]
 language plpgsql stable
 as $$
@@ -3952,22 +3990,33 @@ language plpgsql stable
 as $$
 declare
   module collecta.module_versions;
-  part record;
+  visible text[]; -- columns; none where the table or the role is gone
+  record text := collecta.event_record(change.operation, change.old, change.new, reading.truncated);
 begin
   select * into module from collecta.module_versions v where v.version = reading.read_by;
-  part := collecta.visible_part(payload_role, module, event, reading.truncated,
-    collecta.event_record(change.operation, change.old, change.new, reading.truncated), reading.previous);
-  if part.is_event then
-    return collecta.event_body(event_id, event, change.change_id, change.captured_at, reading.slug,
-      case when part.key_is_visible then to_json(reading.record_id)::text end, reading.status_from, reading.status_to,
-      part.record, part.previous, change.context, case when change.operation = 'T' then change.new ->> 'count' end,
-      reading.truncated);
+  select coalesce(array_agg(a.attname::text), '{}') into visible
+  from pg_catalog.pg_attribute a
+  where a.attrelid = module.relation and a.attnum > 0 and not a.attisdropped
+    and has_column_privilege(to_regrole(quote_ident(payload_role))::oid, a.attrelid, a.attnum, 'select');
+  if not coalesce(case event
+      when 'status_change' then module.status_column = any (visible)
+      when 'custom_data_updated' then module.custom_data_column = any (visible)
+      when 'record_updated' then reading.truncated or exists (
+        select from json_each(collecta.mask_escapes(reading.previous::json)) p
+        where p.key = any (visible) and p.key <> all (module.ignore_columns))
+      else true end, false) then
+    return null;
   end if;
-  return null;
+  return collecta.event_body(event_id, event, change.change_id, change.captured_at, reading.slug,
+    case when module.key_columns <@ visible then to_json(reading.record_id)::text end, reading.status_from,
+    reading.status_to,
+    case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end,
+    collecta.pick_columns(reading.previous::json, visible, true)::text, change.context, change.traceparent,
+    case when change.operation = 'T' then change.new ->> 'count' end, reading.truncated);
 end
 $$;
 comment on function collecta.event_body_for_role is
-  'The payload with what a payload_role may see of it; null where that is nothing of what changed.';
+  'The payload with what a payload_role may see of it. Null if that is nothing of what changed: then it is no event.';
 --! EndIncluded outbound/2_route/internal/event_body_for_role.sql
 --! Included outbound/2_route/internal/routed_delivery.sql
 create type collecta.routed_delivery as (
@@ -4014,8 +4063,8 @@ create or replace function collecta.route_changes(
   room collecta.claim_room default null
 ) returns collecta.routed_changes
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
-set plan_cache_mode = force_generic_plan
+-- Its callers set how its statements are planned: each setting costs every call.
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
@@ -4024,7 +4073,7 @@ declare
   module collecta.module_versions; -- that the change was captured under
   reading collecta.change_reading;
   recipients collecta.recipient[]; -- of an operation on a module in a scope:
-  operation "char";
+  operation collecta.operation;
   version int;
   scope text;
   recipient collecta.recipient;
@@ -4041,18 +4090,17 @@ declare
   taken bigint[];
   aside bigint[]; -- of these: what is no event (muted, unroutable)
   bytes bigint;
-  leased int;
-  leased_bytes bigint;
+  leased collecta.leased_deliveries;
+  leased_number int := 0;
+  leased_bytes bigint := 0;
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
   next_change bigint;
-  ordered_endpoints text[];
+  ordered_endpoints text[]; -- of the deliveries to ordered endpoints, and their records
   ordered_records bigint[];
-  result collecta.routed_changes;
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    result.routed := -1;
-    return result;
+    return row(-1, null, null, null, null, null, null)::collecta.routed_changes;
   end if;
   if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
@@ -4108,7 +4156,8 @@ begin
             body := collecta.event_body(event_id, reading.events[event_number], change.change_id, change.captured_at,
               reading.slug, to_json(reading.record_id)::text, reading.status_from, reading.status_to,
               collecta.event_record(operation, change.old, change.new, reading.truncated), reading.previous,
-              change.context, case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
+              change.context, change.traceparent,
+              case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
           else
             body := collecta.event_body_for_role(payload_role, event_id, reading.events[event_number], change, reading);
           end if;
@@ -4134,14 +4183,18 @@ begin
           continue when not matches;
         end if;
         is_leased := cardinality(events) <= least(recipient.free, room.per_endpoint)
-          and coalesce(leased, 0) < room.deliveries and coalesce(leased_bytes, 0) < room.bytes;
+          and leased_number < room.deliveries and leased_bytes < room.bytes;
         if is_leased then
-          leased := coalesce(leased, 0) + 1;
-          leased_bytes := coalesce(leased_bytes, 0) + octet_length(body);
+          leased_number := leased_number + 1;
+          leased_bytes := leased_bytes + octet_length(body);
+        end if;
+        if recipient.ordered then
+          ordered_endpoints := ordered_endpoints || recipient.endpoint_id;
+          ordered_records := ordered_records || collecta.record_key(reading.slug, reading.record_id);
         end if;
         deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id,
           event_number - 1, recipient.endpoint_id, event_id, payload_role,
-          case when recipient.ordered then collecta.record_key(reading.slug, reading.record_id) end,
+          case when recipient.ordered then ordered_records[cardinality(ordered_records)] end,
           octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
       end loop;
       exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
@@ -4172,20 +4225,14 @@ begin
       overriding system value
       select d.delivery_id, d.change_id, d.position, d.endpoint_id, d.event_id, d.payload_role, began,
         case when d.record_key is null then began else 'infinity' end, d.record_key, d.bytes,
-        case when d.is_leased then began + room.lease end, case when d.is_leased then room.runner end
+        case when d.is_leased then room.leased_until end, case when d.is_leased then room.runner end
       from unnest(deliveries) d
     )
-    select json_agg(json_build_object('id', d.delivery_id,
-        'lease', (extract(epoch from began + room.lease) * 1000000)::bigint, 'endpoint', d.endpoint_id,
-        'event', d.event_id, 'body', (events[d.event]).body, 'awaited', cardinality(events) >= d.free))
-        filter (where d.is_leased),
-      array_agg(d.endpoint_id) filter (where d.is_leased),
-      coalesce(bool_or(cardinality(events) >= d.free) filter (where d.is_leased), false),
-      coalesce(bool_or(d.is_leased is not true), false),
-      array_agg(d.endpoint_id) filter (where d.record_key is not null),
-      array_agg(d.record_key) filter (where d.record_key is not null)
-    into result.deliveries, result.endpoint_ids, result.awaited, result.waiting, ordered_endpoints, ordered_records
-    from unnest(deliveries) d;
+    select array_agg(d.delivery_id), array_agg(d.endpoint_id), array_agg(d.event_id),
+      string_agg((events[d.event]).body, chr(30)), array_agg(d.delivery_id) filter (where cardinality(events) >= d.free)
+    into leased
+    from unnest(deliveries) d
+    where d.is_leased;
     if ordered_endpoints is not null then
       perform collecta.promote_next(ordered_endpoints, ordered_records);
     end if;
@@ -4204,8 +4251,8 @@ begin
   end if;
   return row(coalesce(cardinality(taken), 0), next_change,
     stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
-      or clock_timestamp() > began + interval '200 ms', in_order, result.deliveries, result.endpoint_ids,
-    leased_bytes, result.awaited, result.waiting)::collecta.routed_changes;
+      or clock_timestamp() > began + interval '200 ms', in_order, leased, leased_bytes,
+    leased_number < coalesce(cardinality(deliveries), 0))::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
@@ -4228,7 +4275,9 @@ comment on function collecta.first_changes(int) is
 create or replace function collecta.route_change(
   change_id bigint, without_filters text default null, only_try boolean default false
 ) returns text
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
 as $$
 declare
   state text;
@@ -4253,10 +4302,9 @@ exception
 end
 $$;
 comment on function collecta.route_change(bigint, text, boolean) is
-  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy
-while
-another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes
-nothing.';
+  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be routed;
+busy while another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try
+changes nothing.';
 --! EndIncluded outbound/2_route/runner/route_change.sql
 --! Included outbound/2_route/runner/set_aside_change.sql
 -- The last resort: by the change's number, reading, casting and indexing nothing of it.
@@ -4274,8 +4322,8 @@ begin
     transaction_id, trigger_depth, captured_at, context, reason)
   select m.change_id, coalesce(v.slug, ''), k.record_id,
     case when k.record_id is not null then collecta.record_key(v.slug, k.record_id) end,
-    m.version, m.operation, m.old, m.new, m.transaction_id, m.trigger_depth, m.captured_at, m.context,
-    left(set_aside_change.reason, 1000)
+    m.version, m.operation, m.old, m.new, m.transaction_id, m.trigger_depth, m.captured_at,
+    collecta.captured_context(m.context, m.traceparent), left(set_aside_change.reason, 1000)
   from moved m
   left join collecta.module_versions v on v.version = m.version
   left join lateral (
@@ -4291,7 +4339,7 @@ that ordered endpoints wait for it; without, nothing of it is read.';
 --! EndIncluded outbound/2_route/runner/set_aside_change.sql
 --! Included outbound/4_record/internal/promote_next.sql
 create or replace function collecta.promote_next(endpoint_ids text[], record_keys bigint[]) returns int
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_nestloop = on
 as $$
 declare
   promoted int;
@@ -4633,152 +4681,14 @@ as
 long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to
 others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
---! Included outbound/3_claim/internal/chosen_rows.sql
-create type collecta.chosen_rows as (
-  row_ats tid[],
-  routed_from timestamptz,
-  routed_to timestamptz,
-  lapsed boolean, -- some have a lease that lapsed
-  endpoint_ids text[],
-  due_from jsonb, -- by endpoint: when the first of its rows was due
-  saturated text[], -- endpoints that have as much in flight as they may
-  cut boolean -- more is due than fits
-);
-comment on type collecta.chosen_rows is 'What choose_deliveries found due.';
---! EndIncluded outbound/3_claim/internal/chosen_rows.sql
---! Included outbound/3_claim/internal/leased_rows.sql
-create type collecta.leased_rows as (
-  deliveries json,
-  endpoint_ids text[], -- one for each delivery
-  awaited boolean
-);
-comment on type collecta.leased_rows is 'What lease_deliveries leased.';
---! EndIncluded outbound/3_claim/internal/leased_rows.sql
---! Included outbound/3_claim/internal/choose_deliveries.sql
--- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
--- max_in_flight due rows are those which may be in flight; of them, those without a lease are claimable. So the bound
--- costs no counter, and holds over replicas since claims come one after the other.
-create or replace function collecta.choose_deliveries(
-  present timestamptz, room collecta.claim_room, after_endpoint text, limits jsonb
-) returns collecta.chosen_rows
-language plpgsql stable
-as $$
-declare
-  chosen collecta.chosen_rows;
-begin
-  -- c.place_in_turn: the window is read lazily, in the index's order; what comes after the last row taken is not read.
-  select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
-    array_agg(c.endpoint_id) filter (where c.number = 1),
-    jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1),
-    array_agg(c.endpoint_id) filter (where c.place_in_turn >= c.in_flight),
-    count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
-  into chosen
-  from (
-    select c.*, sum(c.bytes) over (rows unbounded preceding) as bytes_so_far
-    from (
-      select t.endpoint_id, t.in_flight, c.*
-      from (
-        select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
-          (limits -> e.endpoint_id ->> 1)::int as slots
-        from (
-          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-           where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
-          union all
-          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-           where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)) e
-        where e.endpoint_id <> all (room.except_endpoints)) t
-      cross join lateral (
-        select w.*, row_number() over () as number
-        from (
-          select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
-            first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place_in_turn,
-            sum(q.bytes) over in_turn as endpoint_bytes
-          from collecta.delivery_queue q
-          where q.endpoint_id = t.endpoint_id and q.due_at <= present
-            and q.due_at >= coalesce((room.due_from ->> t.endpoint_id)::timestamptz, '-infinity')
-          window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
-          limit t.in_flight) w
-        where (w.leased_until is null or w.leased_until < present)
-          -- One endpoint's large bodies take half of the room at most.
-          and w.endpoint_bytes - w.bytes <= room.bytes / 2
-          -- Of an ordered record: the first one, and nothing while another is under way.
-          and (w.record_key is null or not exists (
-            select from collecta.delivery_queue o
-            where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
-              and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
-        limit least(room.per_endpoint, t.slots)) c
-      limit greatest(room.deliveries, 0)) c) c
-  where c.bytes_so_far - c.bytes < room.bytes;
-  return chosen;
-end
-$$;
-comment on function collecta.choose_deliveries(timestamptz, collecta.claim_room, text, jsonb) is
-  'The rows of the queue that are due and may be sent, as many as fit; it begins with the endpoint after
-after_endpoint.';
---! EndIncluded outbound/3_claim/internal/choose_deliveries.sql
---! Included outbound/3_claim/internal/lease_deliveries.sql
-create or replace function collecta.lease_deliveries(
-  chosen collecta.chosen_rows, present timestamptz, room collecta.claim_room, limits jsonb
-) returns collecta.leased_rows
-language plpgsql volatile
-as $$
-#variable_conflict use_variable
-declare
-  result collecta.leased_rows;
-  without_secret text[];
-  without_event bigint[];
-begin
-  -- Endpoints whose secret somebody deleted get nothing.
-  select array_agg(c.endpoint_id) into without_secret
-  from unnest(chosen.endpoint_ids) c (endpoint_id)
-  where not exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id);
-  with taken as (
-    -- By an array of places: one scan, and none for each row.
-    update collecta.delivery_queue q
-    set leased_until = present + room.lease, runner = room.runner
-    where q.ctid = any (array(
-      select c.ctid from collecta.delivery_queue c
-      -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
-      where c.ctid = any (chosen.row_ats) and c.leased_until is null and c.due_at + interval '0' <= present
-        and (without_secret is null or c.endpoint_id <> all (without_secret))
-      for update skip locked))
-    returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id, q.position,
-      q.record_key is not null or coalesce(q.endpoint_id = any (chosen.saturated), false) as awaited
-  )
-  select
-    json_agg(json_build_object('id', t.delivery_id,
-      'lease', (extract(epoch from present + room.lease) * 1000000)::bigint, 'endpoint', t.endpoint_id,
-      'event', t.event_id, 'body', v.body, 'awaited', t.awaited,
-      'begin_within_ms', (limits -> t.endpoint_id ->> 2)::int)) filter (where v.body is not null),
-    array_agg(t.endpoint_id) filter (where v.body is not null), coalesce(bool_or(t.awaited), false),
-    array_agg(t.delivery_id) filter (where v.body is null)
-  into result.deliveries, result.endpoint_ids, result.awaited, without_event
-  from (select * from taken order by due_at, change_id, position) t
-  left join lateral (
-    select e.body from collecta.events e
-    where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
-      -- Known when the statement begins: of the partitions only these are opened.
-      and e.routed_at between chosen.routed_from and chosen.routed_to
-    -- For each by the key, whatever is known of the table's size when the plan is made.
-    offset 0) v on true;
-  if without_event is not null then
-    perform collecta.set_aside_deliveries(without_event, 'its event is gone: the partition was dropped');
-  end if;
-  return result;
-end
-$$;
-comment on function collecta.lease_deliveries is
-  'Leases the chosen rows, but for those which somebody has locked; what runners get of them.';
---! EndIncluded outbound/3_claim/internal/lease_deliveries.sql
 --! Included outbound/3_claim/internal/due_deliveries.sql
 create type collecta.due_deliveries as (
-  deliveries json,
-  endpoint_ids text[], -- of these, one for each
-  awaited boolean, -- something waits for their record
+  leased collecta.leased_deliveries,
   is_saturated boolean, -- an endpoint has as much in flight as it may
   cut boolean, -- more is due than fits
   due_from jsonb,
   after_endpoint text,
+  limits jsonb, -- by endpoint: flow_limits
   again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
   chosen_at timestamptz,
   mend_due timestamptz
@@ -4786,6 +4696,9 @@ create type collecta.due_deliveries as (
 comment on type collecta.due_deliveries is 'What claim_due leased, and hints for the next claim.';
 --! EndIncluded outbound/3_claim/internal/due_deliveries.sql
 --! Included outbound/3_claim/internal/claim_due.sql
+-- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
+-- max_in_flight due rows are those which may be in flight; of them, those without a lease are claimable. So the bound
+-- costs no counter, and holds over replicas since claims come one after the other.
 create or replace function collecta.claim_due(
   hints collecta.claim_cursor, room collecta.claim_room, everything boolean, routing_works boolean
 ) returns collecta.due_deliveries
@@ -4794,10 +4707,19 @@ as $$
 #variable_conflict use_variable
 declare
   present timestamptz;
-  limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
-  again_at timestamptz;
-  chosen collecta.chosen_rows;
-  leased collecta.leased_rows;
+  limits jsonb; -- by endpoint with a flow: how many may be in flight, and how many may begin
+  chosen tid[];
+  routed_from timestamptz;
+  routed_to timestamptz;
+  lapsed boolean; -- some of them have a lease that lapsed
+  leases_ended boolean;
+  endpoint_ids text[];
+  without_secret text[]; -- endpoints whose secret somebody deleted get nothing
+  saturated text[]; -- endpoints that have as much in flight as they may
+  leased_number int;
+  found_due_from jsonb;
+  leased collecta.leased_deliveries;
+  result collecta.due_deliveries;
 begin
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
   perform pg_advisory_xact_lock(1668246636, 3);
@@ -4811,56 +4733,130 @@ begin
   end if;
   if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
       or f.max_per_second is not null or f.learned_per_second is not null) then
-    select l.limits, l.again_at into limits, again_at from collecta.flow_limits(present) l;
+    select l.limits, l.again_at into limits, result.again_at from collecta.flow_limits(present) l;
   end if;
-  chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
-  if chosen.lapsed then
-    perform collecta.end_leases(chosen.row_ats, present);
-    chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
-  end if;
-  if chosen.row_ats is not null then
-    leased := collecta.lease_deliveries(chosen, present, room, limits);
-    if limits is not null and leased.endpoint_ids is not null then
-      again_at := least(again_at, collecta.use_slots(present, leased.endpoint_ids));
+  loop
+    -- The window of an endpoint is read lazily, in the index's order; what comes after the last row taken is not read.
+    select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
+      array_agg(c.endpoint_id) filter (where c.is_first),
+      jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.is_first),
+      array_agg(c.endpoint_id) filter (where c.place_in_turn >= c.in_flight),
+      count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
+    into chosen, routed_from, routed_to, lapsed, endpoint_ids, found_due_from, saturated, result.cut
+    from (
+      select c.*, sum(c.bytes) over in_all as bytes_so_far,
+        lag(c.endpoint_id) over in_all is distinct from c.endpoint_id as is_first
+      from (
+        select t.endpoint_id, t.in_flight, c.*
+        from (
+          select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
+            (limits -> e.endpoint_id ->> 1)::int as slots
+          from (
+            (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+             where e.endpoint_id > coalesce(hints.after_endpoint, '') and e.state = 'active' order by e.endpoint_id)
+            union all
+            (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+             where e.endpoint_id <= hints.after_endpoint and e.state = 'active' order by e.endpoint_id)) e
+          where e.endpoint_id <> all (room.except_endpoints)) t
+        cross join lateral (
+          select w.*
+          from (
+            select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
+              first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place_in_turn,
+              sum(q.bytes) over in_turn as endpoint_bytes
+            from collecta.delivery_queue q
+            where q.endpoint_id = t.endpoint_id and q.due_at <= present
+              and q.due_at >= coalesce((room.due_from ->> t.endpoint_id)::timestamptz, '-infinity')
+            window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
+            limit t.in_flight) w
+          where (w.leased_until is null or w.leased_until < present)
+            -- One endpoint's large bodies take half of the room at most.
+            and w.endpoint_bytes - w.bytes <= room.bytes / 2
+            -- Of an ordered record: the first one, and nothing while another is under way.
+            and (w.record_key is null or not exists (
+              select from collecta.delivery_queue o
+              where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
+                and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
+          limit least(room.per_endpoint, t.slots)) c
+        limit greatest(room.deliveries, 0)) c
+      window in_all as (rows unbounded preceding)) c
+    where c.bytes_so_far - c.bytes < room.bytes;
+    exit when lapsed is not true or leases_ended;
+    perform collecta.end_leases(chosen, present);
+    leases_ended := true;
+  end loop;
+
+  if chosen is not null then
+    select array_agg(c.endpoint_id) into without_secret
+    from unnest(endpoint_ids) c (endpoint_id)
+    where not exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id);
+    with taken as (
+      -- By an array of places: one scan, and none for each row.
+      update collecta.delivery_queue q
+      set leased_until = room.leased_until, runner = room.runner
+      where q.ctid = any (array(
+        select c.ctid from collecta.delivery_queue c
+        -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
+        where c.ctid = any (chosen) and c.leased_until is null and c.due_at + interval '0' <= present
+          and (without_secret is null or c.endpoint_id <> all (without_secret))
+        for update skip locked))
+      returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id,
+        q.position, q.record_key is not null or coalesce(q.endpoint_id = any (saturated), false) as awaited
+    )
+    select array_agg(t.delivery_id), array_agg(t.endpoint_id), array_agg(t.event_id), string_agg(e.body, chr(30)),
+      array_agg(t.delivery_id) filter (where t.awaited), (select count(*) from taken)
+    into leased.ids, leased.endpoint_ids, leased.event_ids, leased.bodies, leased.awaited, leased_number
+    from (select * from taken order by due_at, change_id, position) t
+    cross join lateral (
+      select e.body from collecta.events e
+      where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
+        -- Known when the statement begins: of the partitions only these are opened.
+        and e.routed_at between routed_from and routed_to
+      -- For each by the key, whatever is known of the table's size when the plan is made.
+      offset 0) e;
+    if leased_number > coalesce(cardinality(leased.ids), 0) then
+      perform collecta.set_aside_deliveries(array(
+        select q.delivery_id from collecta.delivery_queue q
+        where q.endpoint_id = any (endpoint_ids) and q.due_at <= present and q.leased_until = room.leased_until
+          and not exists (select from collecta.events e where e.event_id = q.event_id
+            and e.payload_role = q.payload_role and e.routed_at = q.routed_at)),
+        'its event is gone: the partition was dropped');
     end if;
-    room.due_from := room.due_from || chosen.due_from;
-    if (select count(*) from jsonb_object_keys(room.due_from)) > 100 then
+    if limits is not null and leased.ids is not null then
+      result.again_at := least(result.again_at, collecta.use_slots(present, leased.endpoint_ids));
+    end if;
+    room.due_from := room.due_from || found_due_from;
+    if octet_length(room.due_from::text) > 10000 then
       room.due_from := '{}';
     end if;
   end if;
-  return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
-    room.due_from,
-    case when chosen.cut then (
-      select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
-      from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c) end,
-    again_at, present, hints.mend_due)::collecta.due_deliveries;
+  if result.cut then
+    select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
+    into result.after_endpoint
+    from (select id collate "C" as id from unnest(endpoint_ids) id) c;
+  end if;
+  return row(leased, saturated is not null, result.cut, room.due_from, result.after_endpoint, limits, result.again_at,
+    present, hints.mend_due)::collecta.due_deliveries;
 end
 $$;
-comment on function collecta.claim_due is 'Claims what is due in the queue: chooses, and leases.';
+comment on function collecta.claim_due is
+  'Claims what is due in the queue: chooses, beginning with the endpoint after hints.after_endpoint, and leases it.';
 --! EndIncluded outbound/3_claim/internal/claim_due.sql
---! Included outbound/3_claim/internal/note_trouble.sql
-create or replace function collecta.note_trouble(state text, reason text) returns text
-language plpgsql volatile
-as $$
-begin
-  insert into collecta.routing_trouble as t (sqlstate, reason) values (state, note_trouble.reason)
-  on conflict on constraint routing_trouble_pkey
-    do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
-  return state || ' ' || reason;
-end
-$$;
-comment on function collecta.note_trouble(text, text) is 'Why nothing could be routed, for health; a claim answers it.';
---! EndIncluded outbound/3_claim/internal/note_trouble.sql
 --! Included outbound/3_claim/internal/claim_result.sql
 create type collecta.claim_result as (
-  deliveries json,
-  endpoints json,
-  routed int,
+  lease bigint, -- the end of the leases in microseconds since 1970; it names the claim
   lease_ms int,
-  next text,
+  ids json, -- an array with the deliveries' numbers, in the order in which to send; likewise
+  endpoint_ids json,
+  event_ids json,
+  bodies text, -- joined by record separators, chr(30), which JSON never contains
+  awaited json, -- those of the ids whose record is waited for
+  endpoints json, -- those of the deliveries, secrets included
+  routed int, -- changes; -1 if another session was routing
+  next text, -- when to look again
   wait_ms int,
-  trouble text,
-  next_cursor text
+  trouble text, -- why nothing could be routed
+  next_cursor text -- for the next call, unread
 );
 comment on type collecta.claim_result is 'What claim_deliveries answers.';
 --! EndIncluded outbound/3_claim/internal/claim_result.sql
@@ -4915,9 +4911,8 @@ declare
   routing collecta.routed_changes;
   trouble text; -- why nothing could be routed
   chosen collecta.due_deliveries;
-  endpoint_ids text[]; -- of the deliveries
+  leased collecta.leased_deliveries;
   endpoints json;
-  snapshot pg_snapshot;
   from_change bigint;
   settles boolean;
   whole_cost interval;
@@ -4941,32 +4936,40 @@ begin
         settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
         in_order => hints.in_order,
         room => row(batch, batch_bytes, per_endpoint, except_endpoints, case when not whole then hints.due_from end,
-          lease, runner)::collecta.claim_room);
+          began + lease, runner)::collecta.claim_room);
     exception when others then
       -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
-      trouble := collecta.note_trouble(sqlstate, sqlerrm);
+      trouble := sqlstate || ' ' || sqlerrm;
+      insert into collecta.routing_trouble as t (sqlstate, reason) values (left(trouble, 5), substr(trouble, 7))
+      on conflict on constraint routing_trouble_pkey
+        do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
     end;
   end if;
-  if whole or routing.waiting or routing.deliveries is null
+  if whole or routing.waiting or (routing.leased).ids is null
       or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
-    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality(routing.endpoint_ids), 0),
+    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality((routing.leased).ids), 0),
       batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
-      case when whole then '{}' else hints.due_from end, lease, runner)::collecta.claim_room, everything,
+      case when whole then '{}' else hints.due_from end, began + lease, runner)::collecta.claim_room, everything,
       routing_works => routing.routed >= 0);
   end if;
-  endpoint_ids := routing.endpoint_ids || chosen.endpoint_ids;
-  if endpoint_ids is not null then
+  leased := case when (chosen.leased).ids is null then routing.leased
+    when (routing.leased).ids is null then chosen.leased
+    else row((routing.leased).ids || (chosen.leased).ids, (routing.leased).endpoint_ids || (chosen.leased).endpoint_ids,
+      (routing.leased).event_ids || (chosen.leased).event_ids,
+      (routing.leased).bodies || chr(30) || (chosen.leased).bodies,
+      (routing.leased).awaited || (chosen.leased).awaited)::collecta.leased_deliveries end;
+  if leased.ids is not null then
     select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
-      'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end))
+      'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end,
+      'begin_within_ms', (chosen.limits -> e.endpoint_id ->> 2)::int))
     into endpoints
     from collecta.endpoints e
     join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
-    where e.endpoint_id = any (endpoint_ids);
+    where e.endpoint_id = any (leased.endpoint_ids);
   end if;
 
   -- The next claim's hints.
-  snapshot := pg_current_snapshot();
-  found_some := coalesce(routing.routed > 0, false) or endpoint_ids is not null;
+  found_some := coalesce(routing.routed > 0, false) or leased.ids is not null;
   if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
     -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
     -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
@@ -4980,17 +4983,19 @@ begin
   settles := whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid;
   whole_cost := case when whole then clock_timestamp() - began else hints.whole_cost end;
   next := case
-    when routing.more or chosen.cut or cardinality(routing.endpoint_ids) >= batch or routing.bytes >= batch_bytes
+    when routing.more or chosen.cut or cardinality((routing.leased).ids) >= batch or routing.bytes >= batch_bytes
       then 'now'
     when found_some then 'soon'
     when chosen.is_saturated then 'when_recorded'
     when whole and routing.routed >= 0 then 'sleep'
     else 'wait' end;
   return row(
-    coalesce(collecta.join_arrays(routing.deliveries, chosen.deliveries), '[]'),
+    extract(epoch from began + lease) * 1000000,
+    extract(epoch from lease) * 1000,
+    to_json(coalesce(leased.ids, '{}')), to_json(coalesce(leased.endpoint_ids, '{}')),
+    to_json(coalesce(leased.event_ids, '{}')), leased.bodies, to_json(coalesce(leased.awaited, '{}')),
     coalesce(endpoints, '[]'),
     coalesce(routing.routed, 0),
-    extract(epoch from lease) * 1000,
     next,
     case when next = 'wait' or chosen.again_at is not null then
       greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
@@ -4999,15 +5004,16 @@ begin
     row(from_change,
       case when settles then hints.unsettled_change else hints.settled_change end,
       case when settles or hints.unsettled_xid is null then coalesce(from_change, 0) else hints.unsettled_change end,
-      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(snapshot) else hints.unsettled_xid end,
-      pg_snapshot_xmin(snapshot),
+      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(pg_current_snapshot())
+        else hints.unsettled_xid end,
+      pg_snapshot_xmin(pg_current_snapshot()),
       case when routing.routed >= 0 then routing.in_order else hints.in_order end,
       case when trouble is not null then clock_timestamp() + interval '1 s' else hints.route_due end,
       case when whole then began else hints.whole_at end,
       case when whole then began else hints.whole_at end + greatest(interval '1 s', 20 * whole_cost),
       whole_cost,
       case
-        when routing.awaited or chosen.awaited or chosen.cut or chosen.is_saturated then null
+        when leased.awaited is not null or chosen.cut or chosen.is_saturated then null
         else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
       coalesce(chosen.mend_due, hints.mend_due),
       not found_some,
@@ -5018,16 +5024,11 @@ end
 $$;
 comment on function collecta.claim_deliveries is
   'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most
-(one
-at least). One row. deliveries: an array of objects with id, lease (its end in microseconds since 1970; it names the
-claim), endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its
-endpoint: give it back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed:
-changes,
--1 if another session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due
-waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next
-call,
-unread; everything: do not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery
-with record_deliveries before its lease has passed, or it is claimed again.';
+(one at least). Answers one row, collecta.claim_result. endpoints is an array of objects; where a rate limits an
+endpoint, begin_within_ms says to give its deliveries back if they cannot begin so soon. next: now; soon (something was
+found); when_recorded (what is due waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is
+there). everything: do not trust the cursor to know where nothing is. Record each delivery with record_deliveries before
+its lease has passed, or it is claimed again.';
 --! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
 --! Included outbound/3_claim/runner/release_deliveries.sql
 create or replace function collecta.release_deliveries(ids bigint[], leases bigint[]) returns int
@@ -5048,11 +5049,86 @@ $$;
 comment on function collecta.release_deliveries(bigint[], bigint[]) is
   'For runners: gives back claimed deliveries that were not begun. It costs no attempt.';
 --! EndIncluded outbound/3_claim/runner/release_deliveries.sql
---! Included outbound/4_record/internal/note_flow.sql
--- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits
--- for nobody, and the next answers say the same.
-create or replace function collecta.note_flow(
-  succeeded text[], deliveries int[], failing text[], held text[], held_until timestamptz[], gone text[]
+--! Included outbound/4_record/internal/delivery_result.sql
+create type collecta.delivery_result as (
+  id bigint, -- id and lease: as claim_deliveries gave them
+  lease bigint,
+  outcome text, -- delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt)
+  url int, -- place in the URLs that record_deliveries is given; those of headers in its headers
+  request_headers int, -- without those of the signature
+  signed_at bigint,
+  signature text,
+  standard_signature text,
+  status int,
+  response_headers int,
+  response_body text,
+  error text,
+  age_ms float8, -- since the attempt began
+  total_ms float8, -- how long it took
+  lookup_ms real,
+  connect_ms real,
+  first_byte_ms real,
+  retry_after_s float8 -- what the receiver asked for
+);
+comment on type collecta.delivery_result is
+  'What a runner knows of a finished attempt. Only id, lease and outcome are needed.';
+--! EndIncluded outbound/4_record/internal/delivery_result.sql
+--! Included outbound/4_record/internal/attempt_headers.sql
+-- It has no SET clause and is not declared immutable, so that it becomes part of the expression that calls it.
+create or replace function collecta.attempt_headers(
+  headers json, event_id text, signed_at bigint, signature text, standard_signature text
+)
+returns json
+language sql stable
+as $$
+  select case when signature is null then headers::text
+    else '{"webhook-id":"' || event_id || '","webhook-timestamp":"' || signed_at
+      || '","x-webhook-signature":"' || signature || '","webhook-signature":"' || standard_signature
+      || '"' || coalesce(',' || substr(nullif(headers::text, '{}'), 2), '}') end::json
+$$;
+comment on function collecta.attempt_headers is
+  'The request headers of an attempt: the endpoint''s own and those of its signature.';
+--! EndIncluded outbound/4_record/internal/attempt_headers.sql
+--! Included outbound/4_record/internal/note_successes.sql
+-- Rows that somebody else has locked are skipped: recording waits for nobody, and the next answers say the same.
+create or replace function collecta.note_successes(succeeded text[]) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_nestloop = on
+as $$
+declare
+  present constant timestamptz := clock_timestamp();
+begin
+  update collecta.endpoint_flow f
+  set failing_since = null,
+    delivered_since_hold = f.delivered_since_hold + s.deliveries,
+    -- From one request, doubled each half second, until max_in_flight is the limit again.
+    pace = case when f.paced_at > present - interval '0.5 s' then f.pace
+      when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
+    paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
+    -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
+    -- From 1,000 on it is no limit any more.
+    learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
+      else nullif(least(1000,
+        f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
+    raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
+  from (select endpoint_id, count(*) as deliveries from unnest(succeeded) endpoint_id group by endpoint_id) s,
+    collecta.endpoints e
+  where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
+    and f.endpoint_id in (
+      select l.endpoint_id from collecta.endpoint_flow l
+      where l.endpoint_id = any (succeeded)
+        and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
+          or l.held_at > present - interval '10 s')
+      order by l.endpoint_id for update skip locked);
+end
+$$;
+comment on function collecta.note_successes(text[]) is
+  'Keeps endpoint_flow of endpoints, named once for each delivery: no longer failing, the pace after an outage, the rate
+that a receiver was seen to take.';
+--! EndIncluded outbound/4_record/internal/note_successes.sql
+--! Included outbound/4_record/internal/note_failures.sql
+-- Rows that somebody else has locked are skipped: recording waits for nobody, and the next answers say the same.
+create or replace function collecta.note_failures(
+  failing text[], held text[], held_until timestamptz[], gone text[]
 ) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5060,29 +5136,6 @@ as $$
 declare
   present constant timestamptz := clock_timestamp();
 begin
-  if succeeded is not null then
-    update collecta.endpoint_flow f
-    set failing_since = null,
-      delivered_since_hold = f.delivered_since_hold + s.deliveries,
-      -- From one request, doubled each half second, until max_in_flight is the limit again.
-      pace = case when f.paced_at > present - interval '0.5 s' then f.pace
-        when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
-      paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
-      -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
-      -- From 1,000 on it is no limit any more.
-      learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
-        else nullif(least(1000,
-          f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
-      raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
-    from unnest(succeeded, note_flow.deliveries) s (endpoint_id, deliveries), collecta.endpoints e
-    where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
-      and f.endpoint_id in (
-        select l.endpoint_id from collecta.endpoint_flow l
-        where l.endpoint_id = any (succeeded)
-          and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
-            or l.held_at > present - interval '10 s')
-        order by l.endpoint_id for update skip locked);
-  end if;
   if failing is not null or held is not null then
     insert into collecta.endpoint_flow (endpoint_id, failing_since)
     select id, present from unnest(failing || held) id
@@ -5116,7 +5169,7 @@ begin
       delivered_since_hold = case when f.held_until > present then f.delivered_since_hold else 0 end,
       held_at = case when f.held_until > present then f.held_at else present end,
       raised_at = present
-    from (select id, max(until) as held_until from unnest(held, note_flow.held_until) h (id, until) group by id) h
+    from (select id, max(until) as held_until from unnest(held, note_failures.held_until) h (id, until) group by id) h
     where f.endpoint_id = h.id
       and f.endpoint_id in (select l.endpoint_id from collecta.endpoint_flow l where l.endpoint_id = any (held)
         order by l.endpoint_id for update skip locked);
@@ -5129,61 +5182,47 @@ begin
   end if;
 end
 $$;
-comment on function collecta.note_flow(text[], int[], text[], text[], timestamptz[], text[]) is
-  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to
-take;
-and pauses endpoints whose receiver is gone.';
---! EndIncluded outbound/4_record/internal/note_flow.sql
---! Included outbound/4_record/runner/record_deliveries.sql
--- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
--- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
--- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
--- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
--- numbers out again.
-create or replace function collecta.record_deliveries(results json) returns int
+comment on function collecta.note_failures(text[], text[], timestamptz[], text[]) is
+  'Keeps endpoint_flow of endpoints: failing, held by Retry-After, the rate that a receiver was seen to take. Pauses
+endpoints whose receiver is gone.';
+--! EndIncluded outbound/4_record/internal/note_failures.sql
+--! Included outbound/4_record/internal/record_undelivered.sql
+-- Apart from record_deliveries, which need not set all of this up where everything was delivered.
+create or replace function collecta.record_undelivered(
+  results collecta.delivery_result[], urls text[], headers json[], base text, present timestamptz, succeeded text[]
+) returns int
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
-set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+set search_path = pg_catalog, pg_temp set enable_nestloop = on set enable_hashjoin = off
 as $$
 #variable_conflict use_column
 declare
   recorded int;
-  succeeded text[];
-  delivered int[];
   failing text[];
   held text[];
   held_until timestamptz[];
   gone text[];
   ordered_endpoints text[];
   ordered_records bigint[];
-  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
-  base constant text := left(collecta.new_id('dlv'), -5);
-  present constant timestamptz := clock_timestamp();
 begin
-  with result as materialized (
-    select r.*, 'epoch'::timestamptz + r.lease * interval '1 us' as leased_until, row_number() over () as number,
-      present - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
-      present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
-      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
-      case when r.status in (429, 503) and r.retry_after_s > 0
-        then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
-          + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
-    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json,
-      status int,
-      response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
-      connect_ms real, first_byte_ms real, retry_after_s float8)
+  with result as (
+    select r.*, present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at
+    from unnest(results) with ordinality r
+    where r.outcome <> 'delivered'
   ), locked as materialized (
     -- Each by its key, in one order, whatever is known of the table's size when the plan is made.
-    select r.*, q.*
+    select r.*, q.*,
+      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
+      case when r.status in (429, 503) and r.retry_after_s > 0
+        then r.finished_at + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
     from (select * from result order by id) r
     cross join lateral (
       select q.ctid as row_at, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at,
         q.replay_of, q.record_key, q.held_since
       from collecta.delivery_queue q
-      where q.delivery_id = r.id and q.leased_until = r.leased_until
+      where q.delivery_id = r.id and q.leased_until = 'epoch'::timestamptz + r.lease * interval '1 us'
       for update) q
   ), mine as materialized (
-    select l.*, l.outcome = 'delivered' or l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
+    select l.*, l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one.
       case when l.is_held then l.held_until
         when l.outcome = 'lost' then present
@@ -5193,10 +5232,7 @@ begin
       from (
         select l.*, l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
         from locked l) l
-      -- Read only where it is needed.
-      left join lateral (
-        select e.retry_max, e.retry_base, e.state from collecta.endpoints e
-        where l.outcome <> 'delivered' and e.endpoint_id = l.endpoint_id offset 0) e on true) l
+      left join collecta.endpoints e on e.endpoint_id = l.endpoint_id) l
   ), gone as (
     delete from collecta.delivery_queue q where q.ctid = any (array(select m.row_at from mine m where m.done))
   ), again as (
@@ -5211,46 +5247,103 @@ begin
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
       request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
       lookup_ms, connect_ms, first_byte_ms, total_ms, next_attempt_at, replay_of)
-    select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
-      case when m.done and m.outcome <> 'delivered' then 'exhausted' else m.outcome end, coalesce(m.url, ''),
-      m.request_headers, m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
-      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms,
-      case when not m.done then m.next_attempt_at end, m.replay_of
+    select base || lpad(to_hex(m.ordinality), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id,
+      m.attempt, case when m.done then 'exhausted' else m.outcome end, coalesce(urls[m.url], ''),
+      collecta.attempt_headers(headers[m.request_headers], m.event_id, m.signed_at, m.signature,
+        m.standard_signature),
+      m.status, headers[m.response_headers], m.response_body, m.error,
+      present - coalesce(m.age_ms, 0) * interval '1 ms', m.finished_at,
+      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.done then m.next_attempt_at end,
+      m.replay_of
     from mine m
-  ), by_endpoint as (
-    select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
-      bool_or(m.outcome <> 'lost') as answered, max(m.held_until) as held_until, bool_or(m.status = 410) as gone
-    from mine m group by m.endpoint_id
   )
-  select (select count(*) from mine),
-    array_agg(b.endpoint_id) filter (where b.delivered > 0), array_agg(b.delivered) filter (where b.delivered > 0),
-    array_agg(b.endpoint_id) filter (where b.delivered = 0 and b.answered),
-    array_agg(b.endpoint_id) filter (where b.held_until is not null),
-    array_agg(b.held_until) filter (where b.held_until is not null), array_agg(b.endpoint_id) filter (where b.gone),
-    o.endpoint_ids, o.record_keys
-  into recorded, succeeded, delivered, failing, held, held_until, gone, ordered_endpoints, ordered_records
-  from by_endpoint b
-  cross join (
-    select array_agg(m.endpoint_id) as endpoint_ids, array_agg(m.record_key) as record_keys
-    from mine m where m.record_key is not null and m.done) o
-  group by o.endpoint_ids, o.record_keys;
-
-  if failing is not null or held is not null or gone is not null
-      or exists (select from collecta.endpoint_flow f where f.endpoint_id = any (succeeded)) then
-    perform collecta.note_flow(succeeded, delivered, failing, held, held_until, gone);
+  select count(*),
+    array_agg(m.endpoint_id)
+      filter (where m.outcome <> 'lost' and m.endpoint_id <> all (coalesce(succeeded, '{}'))),
+    array_agg(m.endpoint_id) filter (where m.held_until is not null),
+    array_agg(m.held_until) filter (where m.held_until is not null),
+    array_agg(m.endpoint_id) filter (where m.status = 410),
+    array_agg(m.endpoint_id) filter (where m.record_key is not null and m.done),
+    array_agg(m.record_key) filter (where m.record_key is not null and m.done)
+  into recorded, failing, held, held_until, gone, ordered_endpoints, ordered_records
+  from mine m;
+  if failing is not null or held is not null or gone is not null then
+    perform collecta.note_failures(failing, held, held_until, gone);
   end if;
   if ordered_endpoints is not null then
     perform collecta.promote_next(ordered_endpoints, ordered_records);
   end if;
-  return coalesce(recorded, 0);
+  return recorded;
 end
 $$;
-comment on function collecta.record_deliveries(json) is
-  'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are
-needed; url, request_headers, status, response_headers, response_body and
-error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
-took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
+comment on function collecta.record_undelivered is
+  'Records those of the results that were not delivered: record_deliveries calls it.';
+--! EndIncluded outbound/4_record/internal/record_undelivered.sql
+--! Included outbound/4_record/runner/record_deliveries.sql
+-- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
+-- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
+-- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
+-- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
+-- numbers out again.
+create or replace function collecta.record_deliveries(
+  results collecta.delivery_result[], urls text[] default '{}', headers json[] default '{}'
+) returns int
+language plpgsql volatile security definer
+-- The results are found by their ids with one scan of the key, and hashed: nested loops would compare each with each.
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off set enable_mergejoin = off
+set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+as $$
+#variable_conflict use_column
+declare
+  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
+  base constant text := left(collecta.new_id('dlv'), -5);
+  present constant timestamptz := clock_timestamp();
+  recorded int;
+  succeeded text[]; -- endpoints, once for each delivery
+  ordered_endpoints text[];
+  ordered_records bigint[];
+begin
+  with delivered as (
+    delete from collecta.delivery_queue q
+    using unnest(results) with ordinality r
+    where q.delivery_id = any (array(select u.id from unnest(results) u))
+      and r.id = q.delivery_id and q.leased_until = 'epoch'::timestamptz + r.lease * interval '1 us'
+      and r.outcome = 'delivered'
+    returning r.*, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_key
+  ), history as (
+    insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
+      request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
+      lookup_ms, connect_ms, first_byte_ms, total_ms, replay_of)
+    select base || lpad(to_hex(d.ordinality), 5, '0'), d.event_id, d.payload_role, d.routed_at, d.endpoint_id,
+      d.attempt + 1, d.outcome, coalesce(urls[d.url], ''),
+      collecta.attempt_headers(headers[d.request_headers], d.event_id, d.signed_at, d.signature, d.standard_signature),
+      d.status, headers[d.response_headers], d.response_body, d.error,
+      present - coalesce(d.age_ms, 0) * interval '1 ms',
+      present - (coalesce(d.age_ms, 0) - coalesce(d.total_ms, 0)) * interval '1 ms',
+      d.lookup_ms, d.connect_ms, d.first_byte_ms, d.total_ms, d.replay_of
+    from delivered d
+  )
+  select count(*), array_agg(d.endpoint_id),
+    array_agg(d.endpoint_id) filter (where d.record_key is not null),
+    array_agg(d.record_key) filter (where d.record_key is not null)
+  into recorded, succeeded, ordered_endpoints, ordered_records
+  from delivered d;
+
+  if exists (select from collecta.endpoint_flow f where f.endpoint_id = any (succeeded)) then
+    perform collecta.note_successes(succeeded);
+  end if;
+  if recorded < cardinality(results) then
+    recorded := recorded + collecta.record_undelivered(results, urls, headers, base, present, succeeded);
+  end if;
+  if ordered_endpoints is not null then
+    perform collecta.promote_next(ordered_endpoints, ordered_records);
+  end if;
+  return recorded;
+end
+$$;
+comment on function collecta.record_deliveries is
+  'For runners: records finished attempts. urls and headers: what the results refer to by its place.
+Returns how many of the results were still the runner''s to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
 --! Included outbound/4_record/runner/record_outcome.sql
 -- The last resort where history cannot be written (a day's partition was dropped by hand, say).
@@ -5437,7 +5530,7 @@ declare
   sequence constant bigint := nextval('collecta.outbox_change_id_seq');
   present constant timestamptz := clock_timestamp();
   body constant text := collecta.event_body(made, 'test', sequence, present, 'test', null, null, null,
-    '{"message":"A test event of collecta-webhooks."}', null, null, null, false);
+    '{"message":"A test event of collecta-webhooks."}', null, null, null, null, false);
 begin
   perform collecta.check_endpoint_id(send_test_event.endpoint_id);
   insert into collecta.events (event_id, routed_at, sequence, position, module, event, scope, occurred_at, body)
@@ -9671,10 +9764,9 @@ as $$
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
-    ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'can_capture pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
-     'writer_timed_out'),
+     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
+     'writer_timed_out pin_output_settings pinned_settings'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
       set_aside_change first_deliveries read_delivery set_aside_deliveries
