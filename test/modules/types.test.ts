@@ -299,7 +299,7 @@ t.test('TRUNCATE is captured after SET SCHEMA and with row security enabled late
       ['t', null],
       ['u', null],
     ],
-    'one event without a record, and not none',
+    'there is one event without a record',
   );
   const problems = await sql`select hint from collecta.health where problem = 'truncate is captured as one'`;
   t.equal(problems.length, 2);

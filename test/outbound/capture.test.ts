@@ -131,7 +131,7 @@ t.test('a statement that changes nothing emits no event', async t => {
     'but are in the payload',
   );
   await sql`update work_orders set secret_note = 'hush'`;
-  t.strictSame(await route(sql), [], 'excluded columns alone neither');
+  t.strictSame(await route(sql), [], 'a change of excluded columns only is no event either');
 });
 
 t.test('excluded columns appear nowhere: whole or thin rows, after a rename, after TRUNCATE', async t => {
@@ -573,7 +573,7 @@ t.test('TRUNCATE emits a delete for each row or a count, is ignored, or is refus
   await sql`truncate a cascade`;
   t.strictSame(brief(await route(sql)).sort(), ['deleted 1', 'deleted 2', 'deleted 5'], 'of both tables');
   await sql`truncate a cascade`;
-  t.strictSame(await route(sql), [], 'of empty ones: nothing');
+  t.strictSame(await route(sql), [], 'a TRUNCATE of empty tables sends nothing');
 
   await sql`insert into a select g, g from generate_series(1, 4) g`;
   await sql`update collecta.settings set max_truncate_records = 3`;
@@ -858,7 +858,7 @@ t.test('changes of a trigger that updates its own row again are captured in orde
       [50, 99],
       [99, 50],
     ],
-    'one that takes the change back: the last event is the state that stayed',
+    'a trigger reverts the change: the last event has the final state',
   );
   await sql`update orders set total = 99, touched = touched + 1 where id = 1`;
   t.strictSame(
@@ -975,7 +975,7 @@ t.test('changes of a prepared transaction are captured', async t => {
   await on`insert into work_orders (id) values ('b')`;
   await sql`select pg_notify('collecta_wake', 'end')`;
   while (!heard.includes('end')) await new Promise(done => setTimeout(done, 5));
-  t.strictSame(heard, ['', 'end'], 'a session that turns it on notifies, and it alone');
+  t.strictSame(heard, ['', 'end'], 'only a session that turns it on notifies');
   await sql`update collecta.settings set notify = true`;
   await sql`select collecta.write_capture_functions(module_id) from collecta.modules`;
   const failed = await writer
