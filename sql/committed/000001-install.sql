@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ffdaea434376dfea60b77bccefd9a0546db67942
+--! Hash: sha1:3a13e37cdda105a458bc8e99357bee27d9409116
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7669,7 +7669,8 @@ as $$
   left join pg_catalog.pg_proc a on a.pronamespace = 'collecta'::regnamespace
     and a.proname = format('accept_inbound_%s', e.function_number)
   where e.state <> 'deleted'
-    -- The writer does not own accept_inbound_<n>, so a table's code cannot alter it. check_grants compares its privileges.
+    -- The writer does not own accept_inbound_<n>, so a table's code cannot alter it. check_grants looks at its
+    -- privileges.
     and (a.oid is null
       or md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash)
 $$;
