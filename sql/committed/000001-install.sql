@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e4bec1451d50d5b5a676ab87aac5691305338083
+--! Hash: sha1:9a4344de2c50bd93f017eb35e5986d52445e8749
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4008,6 +4008,7 @@ declare
   events collecta.events[];
   deliveries collecta.routed_delivery[];
   taken bigint[];
+  slice_is_full boolean := false; -- no more changes now
   aside bigint[]; -- of these: what is no event (muted, unroutable)
   bytes bigint;
   leased collecta.leased_deliveries;
@@ -4116,7 +4117,10 @@ begin
           case when recipient.ordered then ordered_records[cardinality(ordered_records)] end,
           octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
       end loop;
-      exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
+      -- A large slice needs fewer commits; but what was leased is to be sent soon.
+      slice_is_full := bytes > 8000000 or leased_number > 0 and cardinality(taken) >= 250
+        or clock_timestamp() > began + interval '200 ms';
+      exit when slice_is_full;
     end loop;
     exit when taken is not null or stopped_at is null;
     if in_order_for = stopped_at then
@@ -4169,8 +4173,7 @@ begin
     next_change := from_change;
   end if;
   return row(coalesce(cardinality(taken), 0), next_change,
-    stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
-      or clock_timestamp() > began + interval '200 ms', in_order, leased, leased_bytes,
+    slice_is_full or stopped_at is not null or cardinality(taken) >= max_changes, in_order, leased, leased_bytes,
     leased_number < coalesce(cardinality(deliveries), 0))::collecta.routed_changes;
 end
 $$;
@@ -4851,6 +4854,7 @@ begin
   if everything or coalesce(began >= hints.route_due, true) then
     begin
       routing := collecta.route_changes(
+        max_changes => 1000,
         from_change => case when whole then 0 else coalesce(hints.from_change, 0) end,
         settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
         in_order => hints.in_order,
