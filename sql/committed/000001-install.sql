@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6e4f628907fbd89996b49b55da0a75cae8f5dc2a
+--! Hash: sha1:98ca338b6ae45490d059e6169048c50f757440ce
 --! Message: Install
 
 --! Included install/schema.sql
@@ -624,6 +624,19 @@ create table collecta.routing_trouble (
 comment on table collecta.routing_trouble is
   'Why nothing is routed at the moment: a lock, a full disk, a missing partition. Empty while routing works.';
 --! EndIncluded outbound/runners.sql
+--! Included outbound/reorderings.sql
+create table collecta.reorderings (
+  module_id int not null,
+  since timestamptz not null default clock_timestamp(),
+  ended_in xid8,
+  constraint reorderings_pkey primary key (module_id)
+);
+comment on table collecta.reorderings is
+  'Modules of which one transaction changed thousands of records at several trigger depths, or their keys. Their changes '
+  'are put in order apart, so that other modules'' changes are routed in the meantime. Usually empty.';
+comment on column collecta.reorderings.ended_in is
+  'The transaction that put the changes in order; null while they wait. Such rows are deleted after a day.';
+--! EndIncluded outbound/reorderings.sql
 
 --! Included install/new_id.sql
 -- A prefix and a UUIDv7 (RFC 9562) as 32 hexadecimal digits: 48 bits of milliseconds, the version, 74 random bits.
@@ -862,6 +875,7 @@ begin
   end loop;
   delete from collecta.delivery_queue;
   delete from collecta.outbox;
+  delete from collecta.reorderings;
 end
 $$;
 comment on function collecta.disable_copy(boolean) is
@@ -3572,7 +3586,11 @@ comment on function collecta.chain_changes(bigint[], bigint[], int[]) is
 -- order. Both are rewritten in the outbox before they are routed, so that routing meets plain changes only. Only
 -- modules are looked at that one transaction changed at several trigger depths. Of a changed key the deletion keeps
 -- the change's number and the creation takes the odd one behind it.
-create or replace function collecta.put_in_order(from_change bigint, changes_key bigint[] default null)
+-- A transaction that changed more than 5,000 records so would hold up everybody. Its module is noted in
+-- collecta.reorderings and left out here; put_module_in_order calls this function again for that module alone.
+create or replace function collecta.put_in_order(
+  from_change bigint, changes_key bigint[] default null, only_module int default null
+)
 returns pg_snapshot
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -3583,19 +3601,28 @@ as $$
 declare
   most constant int := 5000;
   seen constant pg_snapshot := pg_current_snapshot();
+  left_out int[] := array(select r.module_id from collecta.reorderings r where r.ended_in is null);
 begin
   with change as materialized (
     select o.change_id, o.transaction_id, o.trigger_depth, v.module_id, v.key_columns
     from collecta.outbox o
     join collecta.module_versions v on v.version = o.version
     where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+      and case when only_module is null then v.module_id <> all (left_out) else v.module_id = only_module end
+  ), found as (
+    select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
+    from change c
+    group by c.transaction_id, c.module_id
+    having count(distinct c.trigger_depth) > 1 or bool_or(c.change_id = any (changes_key)) or only_module is not null
+  ), noted as (
+    insert into collecta.reorderings (module_id)
+    select distinct f.module_id from found f where f.changes > most and only_module is null
+    on conflict on constraint reorderings_pkey do update set since = clock_timestamp(), ended_in = null
+    returning module_id
   ), irregular as (
-    select i.*, sum(i.changes) over (order by i.first_change, i.module_id) - i.changes as before
-    from (
-      select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
-      from change c
-      group by c.transaction_id, c.module_id
-      having count(distinct c.trigger_depth) > 1 or bool_or(c.change_id = any (changes_key))) i
+    select f.*, sum(f.changes) over (order by f.first_change, f.module_id) - f.changes as before
+    from found f
+    where f.module_id not in (select n.module_id from noted n)
   ), read_change as (
     select c.*, o.operation, o.captured_at, k.old_id, k.new_id,
       case when o.old is null then 0 else hashtextextended(o.old::text, 0) end as from_state,
@@ -3604,7 +3631,7 @@ begin
     join change c on c.transaction_id = i.transaction_id and c.module_id = i.module_id
     join collecta.outbox o on o.change_id = c.change_id
     cross join lateral collecta.record_ids(o.old, o.new, c.key_columns) k
-    where i.before < most
+    where i.before < most or only_module is not null
   ), changed_key as (
     select c.change_id, c.transaction_id, c.module_id, c.captured_at, row_number() over in_statement as number,
       count(*) over (partition by c.transaction_id, c.module_id, c.captured_at) as of_statement
@@ -3671,20 +3698,24 @@ begin
   -- Sorted, so that all is deleted before the first number is taken again.
   order by p.slot;
 
+  if only_module is not null then
+    return null;
+  end if;
+  left_out := array(select r.module_id from collecta.reorderings r where r.ended_in is null);
   perform
   from collecta.outbox o
   join collecta.module_versions v on v.version = o.version
-  where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+  where o.change_id >= from_change and o.operation in ('I', 'U', 'D') and v.module_id <> all (left_out)
   group by o.transaction_id, v.module_id
   having count(distinct o.trigger_depth) > 1
   limit 1;
   return case when not found then seen end;
 end
 $$;
-comment on function collecta.put_in_order(bigint, bigint[]) is
+comment on function collecta.put_in_order(bigint, bigint[], int) is
   'Rewrites the outbox from from_change on where its order is not that of the changes. changes_key: updates of keys that
 were met, whose transactions are looked at too. Returns a snapshot: what is visible in it is in order. Null:
-there was too much to look at at once.';
+there was too much to look at at once. only_module: all changes of this module, however many there are.';
 --! EndIncluded outbound/2_route/internal/put_in_order.sql
 --! Included outbound/2_route/internal/visible_columns.sql
 create or replace function collecta.visible_columns(payload_role text, relation oid, out columns text[])
@@ -3860,7 +3891,8 @@ create type collecta.routed_changes as (
   endpoint_ids text[], -- of these, one for each
   bytes bigint, -- of these
   awaited boolean, -- something waits for their record
-  waiting boolean -- more became due than was leased
+  waiting boolean, -- more became due than was leased
+  reordering boolean -- changes of a module wait in collecta.reorderings
 );
 comment on type collecta.routed_changes is 'What route_changes did.';
 --! EndIncluded outbound/2_route/internal/routed_changes.sql
@@ -4043,6 +4075,7 @@ declare
   bytes bigint;
   leased int;
   leased_bytes bigint;
+  reordered int[]; -- module versions whose changes are put in order apart, and not routed until then
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
   next_change bigint;
@@ -4068,9 +4101,16 @@ begin
   end if;
 
   loop
+    -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
+    select array_agg(v.version) filter (where r.ended_in is null),
+      case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false then in_order end
+    into reordered, in_order
+    from collecta.reorderings r
+    join collecta.module_versions v on v.module_id = r.module_id;
     for change in
       select * from collecta.outbox o
       where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
+        and (reordered is null or o.version <> all (reordered))
       order by o.change_id limit max_changes
     loop
       if module.version is distinct from change.version then
@@ -4202,10 +4242,14 @@ begin
   else
     next_change := from_change;
   end if;
+  if reordered is not null then
+    next_change := from_change; -- They come before what was routed now.
+  end if;
   return row(coalesce(cardinality(taken), 0), next_change,
     stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
       or clock_timestamp() > began + interval '200 ms', in_order, result.deliveries, result.endpoint_ids,
-    leased_bytes, result.awaited, result.waiting)::collecta.routed_changes;
+    leased_bytes, result.awaited, result.waiting,
+    reordered is not null)::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
@@ -4215,6 +4259,31 @@ is visible in in_order is in order (put_in_order). only_change routes one change
 aside what filters would have to judge. room: what may be born leased. routed is -1 while another session routes; more:
 it ended before the outbox did; next_change is the next call''s hint; waiting: more became due than was leased.';
 --! EndIncluded outbound/2_route/internal/route_changes.sql
+--! Included outbound/2_route/runner/put_module_in_order.sql
+create or replace function collecta.put_module_in_order() returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  module_id int;
+begin
+  if not pg_try_advisory_xact_lock(1668246636, 10) then
+    return null;
+  end if;
+  select r.module_id into module_id from collecta.reorderings r where r.ended_in is null order by r.since limit 1;
+  if module_id is not null then
+    perform collecta.put_in_order(0, only_module => module_id);
+    -- Routers look at this, since they may have noted in the meantime that all they saw is in order.
+    update collecta.reorderings r set ended_in = pg_current_xact_id() where r.module_id = module_id;
+    perform collecta.wake_runner();
+  end if;
+  return module_id;
+end
+$$;
+comment on function collecta.put_module_in_order() is
+  'For runners, beside their claims: puts the changes of one module in collecta.reorderings in order, which may take '
+  'minutes. Returns the module''s number; null if none waits or another session is at it.';
+--! EndIncluded outbound/2_route/runner/put_module_in_order.sql
 --! Included outbound/2_route/runner/first_changes.sql
 create or replace function collecta.first_changes(most int) returns bigint[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -4859,6 +4928,7 @@ create type collecta.claim_result as (
   lease_ms int,
   next text,
   wait_ms int,
+  reordering boolean, -- changes of a module wait for put_module_in_order
   trouble text,
   next_cursor text
 );
@@ -4995,6 +5065,7 @@ begin
     case when next = 'wait' or chosen.again_at is not null then
       greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
         case when next <> 'wait' then null when trouble is not null then 1000 else 2 end)) end,
+    coalesce(routing.reordering, false),
     trouble,
     row(from_change,
       case when settles then hints.unsettled_change else hints.settled_change end,
@@ -6110,6 +6181,8 @@ begin
       return next;
     end loop;
   end loop;
+
+  delete from collecta.reorderings r where r.ended_in is not null and r.since < now() - interval '1 day';
 
   -- Generated functions are written again if DDL, a restore or a person changed something. This is skipped while
   -- another session attaches a module or changes subscriptions.
@@ -8708,6 +8781,9 @@ create policy restricted_logins_see_none on collecta.inbound_budgets
 alter table collecta.inbound_refusals enable row level security;
 create policy restricted_logins_see_none on collecta.inbound_refusals
   for select using ((select collecta.visible_scopes(current_user) is null));
+alter table collecta.reorderings enable row level security;
+create policy restricted_logins_see_none on collecta.reorderings
+  for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.runners enable row level security;
 create policy restricted_logins_see_none on collecta.runners
   for select using ((select collecta.visible_scopes(current_user) is null));
@@ -9369,6 +9445,15 @@ begin
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
 
+  return query
+  select 'warning', 'changes wait to be put in order', coalesce(v.slug, m.module_id::text),
+    format('One transaction changed thousands of records, each of them several times. Since %s a runner puts them in order; '
+           'other modules are routed in the meantime.', m.since),
+    format('select * from collecta.reorderings where module_id = %s; -- empty, or ended_in is set, when it is done', m.module_id)
+  from collecta.reorderings m
+  left join collecta.modules v on v.module_id = m.module_id
+  where m.ended_in is null and m.since < now() - interval '1 minute';
+
   -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 20,
   -- and one for all others.
   return query
@@ -9642,7 +9727,7 @@ as $$
       settings installation migrations webhook_deliveries waiting_changes health row_secured_modules
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
-    ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
+    ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners reorderings routing_trouble'),
     -- Columns that say something about a record or a receiver's answer are left out, because row security may hide it
     -- from the reader. collecta.webhook_deliveries shows it to those who may see it.
     ('collecta_reader', 'SELECT', 'column',
