@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:98ca338b6ae45490d059e6169048c50f757440ce
+--! Hash: sha1:bcc6e65b9044e2d16d0ff6259f3719178d5a2cc9
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3717,22 +3717,6 @@ comment on function collecta.put_in_order(bigint, bigint[], int) is
 were met, whose transactions are looked at too. Returns a snapshot: what is visible in it is in order. Null:
 there was too much to look at at once. only_module: all changes of this module, however many there are.';
 --! EndIncluded outbound/2_route/internal/put_in_order.sql
---! Included outbound/2_route/internal/visible_columns.sql
-create or replace function collecta.visible_columns(payload_role text, relation oid, out columns text[])
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if payload_role <> '' then
-    select coalesce(array_agg(a.attname::text), '{}') into columns
-    from pg_catalog.pg_attribute a
-    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-      and has_column_privilege(to_regrole(quote_ident(payload_role))::oid, a.attrelid, a.attnum, 'select');
-  end if;
-end
-$$;
-comment on function collecta.visible_columns(text, oid) is
-  'Columns that a payload_role may select now: none where the table or the role is gone. Null without a role.';
---! EndIncluded outbound/2_route/internal/visible_columns.sql
 --! Included outbound/2_route/internal/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -3817,31 +3801,6 @@ $$;
 comment on function collecta.event_body is
   'The payload as text; record_id, status_from, status_to, record and previous are JSON already.';
 --! EndIncluded outbound/2_route/internal/event_body.sql
---! Included outbound/2_route/internal/visible_part.sql
-create or replace function collecta.visible_part(
-  payload_role text, module collecta.module_versions, event text, truncated boolean,
-  inout record text, inout previous text, out key_is_visible boolean, out is_event boolean
-)
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-declare
-  visible constant text[] := collecta.visible_columns(payload_role, module.relation);
-begin
-  key_is_visible := module.key_columns <@ visible;
-  is_event := coalesce(case event
-    when 'status_change' then module.status_column = any (visible)
-    when 'custom_data_updated' then module.custom_data_column = any (visible)
-    when 'record_updated' then truncated or exists (
-      select from json_each(collecta.mask_escapes(previous::json)) p
-      where p.key = any (visible) and p.key <> all (module.ignore_columns))
-    else true end, false);
-  record := case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end;
-  previous := collecta.pick_columns(previous::json, visible, true)::text;
-end
-$$;
-comment on function collecta.visible_part(text, collecta.module_versions, text, boolean, text, text) is
-  'What a payload_role may see of a payload. A change of which it may see nothing is no event to it.';
---! EndIncluded outbound/2_route/internal/visible_part.sql
 --! Included outbound/2_route/internal/route_aside.sql
 create or replace function collecta.route_aside(change_ids bigint[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -3869,6 +3828,16 @@ $$;
 comment on function collecta.route_aside(bigint[]) is
   'For changes that are no events: notes what was muted, and sets aside what read_change finds unroutable.';
 --! EndIncluded outbound/2_route/internal/route_aside.sql
+--! Included outbound/2_route/internal/leased_deliveries.sql
+create type collecta.leased_deliveries as (
+  ids bigint[],
+  endpoint_ids text[],
+  event_ids text[],
+  bodies text, -- joined by record separators, chr(30), which JSON never contains
+  awaited bigint[] -- those of the ids whose record is waited for
+);
+comment on type collecta.leased_deliveries is 'Deliveries that a claim leased, column by column.';
+--! EndIncluded outbound/2_route/internal/leased_deliveries.sql
 --! Included outbound/2_route/internal/claim_room.sql
 create type collecta.claim_room as (
   deliveries int, -- so many may be leased, of so many bytes, and so many of one endpoint
@@ -3876,7 +3845,7 @@ create type collecta.claim_room as (
   per_endpoint int,
   except_endpoints text[], -- none of these
   due_from jsonb, -- by endpoint: when its first row was due at the last claim; what is before it are dead rows
-  lease interval,
+  leased_until timestamptz,
   runner int
 );
 comment on type collecta.claim_room is 'What a claim has room for, and what its leases are to be.';
@@ -3887,24 +3856,13 @@ create type collecta.routed_changes as (
   next_change bigint, -- where to begin the next time
   more boolean, -- it ended before the outbox did
   in_order pg_snapshot, -- changes visible in it are in order
-  deliveries json, -- born leased
-  endpoint_ids text[], -- of these, one for each
+  leased collecta.leased_deliveries, -- born leased
   bytes bigint, -- of these
-  awaited boolean, -- something waits for their record
   waiting boolean, -- more became due than was leased
   reordering boolean -- changes of a module wait in collecta.reorderings
 );
 comment on type collecta.routed_changes is 'What route_changes did.';
 --! EndIncluded outbound/2_route/internal/routed_changes.sql
---! Included outbound/2_route/internal/join_arrays.sql
-create or replace function collecta.join_arrays(one json, other json) returns json
-language sql immutable
-as $$
-  select case when one is null then other when other is null then one
-    else (left(one::text, -1) || ',' || substr(other::text, 2))::json end
-$$;
-comment on function collecta.join_arrays(json, json) is 'One JSON array of two that have elements, or null.';
---! EndIncluded outbound/2_route/internal/join_arrays.sql
 --! Included outbound/2_route/internal/recipient.sql
 create type collecta.recipient as (
   event_number int, -- among the events of the change, from 1
@@ -3984,22 +3942,33 @@ language plpgsql stable
 as $$
 declare
   module collecta.module_versions;
-  part record;
+  visible text[]; -- columns; none where the table or the role is gone
+  record text := collecta.event_record(change.operation, change.old, change.new, reading.truncated);
 begin
   select * into module from collecta.module_versions v where v.version = reading.read_by;
-  part := collecta.visible_part(payload_role, module, event, reading.truncated,
-    collecta.event_record(change.operation, change.old, change.new, reading.truncated), reading.previous);
-  if part.is_event then
-    return collecta.event_body(event_id, event, change.change_id, change.captured_at, reading.slug,
-      case when part.key_is_visible then to_json(reading.record_id)::text end, reading.status_from, reading.status_to,
-      part.record, part.previous, change.context, case when change.operation = 'T' then change.new ->> 'count' end,
-      reading.truncated);
+  select coalesce(array_agg(a.attname::text), '{}') into visible
+  from pg_catalog.pg_attribute a
+  where a.attrelid = module.relation and a.attnum > 0 and not a.attisdropped
+    and has_column_privilege(to_regrole(quote_ident(payload_role))::oid, a.attrelid, a.attnum, 'select');
+  if not coalesce(case event
+      when 'status_change' then module.status_column = any (visible)
+      when 'custom_data_updated' then module.custom_data_column = any (visible)
+      when 'record_updated' then reading.truncated or exists (
+        select from json_each(collecta.mask_escapes(reading.previous::json)) p
+        where p.key = any (visible) and p.key <> all (module.ignore_columns))
+      else true end, false) then
+    return null;
   end if;
-  return null;
+  return collecta.event_body(event_id, event, change.change_id, change.captured_at, reading.slug,
+    case when module.key_columns <@ visible then to_json(reading.record_id)::text end, reading.status_from,
+    reading.status_to,
+    case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end,
+    collecta.pick_columns(reading.previous::json, visible, true)::text, change.context,
+    case when change.operation = 'T' then change.new ->> 'count' end, reading.truncated);
 end
 $$;
 comment on function collecta.event_body_for_role is
-  'The payload with what a payload_role may see of it; null where that is nothing of what changed.';
+  'The payload with what a payload_role may see of it. Null if that is nothing of what changed: then it is no event.';
 --! EndIncluded outbound/2_route/internal/event_body_for_role.sql
 --! Included outbound/2_route/internal/routed_delivery.sql
 create type collecta.routed_delivery as (
@@ -4046,8 +4015,8 @@ create or replace function collecta.route_changes(
   room collecta.claim_room default null
 ) returns collecta.routed_changes
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
-set plan_cache_mode = force_generic_plan
+-- Its callers set how its statements are planned: each setting costs every call.
+set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
@@ -4073,19 +4042,18 @@ declare
   taken bigint[];
   aside bigint[]; -- of these: what is no event (muted, unroutable)
   bytes bigint;
-  leased int;
-  leased_bytes bigint;
+  leased collecta.leased_deliveries;
+  leased_number int := 0;
+  leased_bytes bigint := 0;
   reordered int[]; -- module versions whose changes are put in order apart, and not routed until then
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
   next_change bigint;
-  ordered_endpoints text[];
+  ordered_endpoints text[]; -- of the deliveries to ordered endpoints, and their records
   ordered_records bigint[];
-  result collecta.routed_changes;
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    result.routed := -1;
-    return result;
+    return row(-1, null, null, null, null, null, null)::collecta.routed_changes;
   end if;
   if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
@@ -4174,14 +4142,18 @@ begin
           continue when not matches;
         end if;
         is_leased := cardinality(events) <= least(recipient.free, room.per_endpoint)
-          and coalesce(leased, 0) < room.deliveries and coalesce(leased_bytes, 0) < room.bytes;
+          and leased_number < room.deliveries and leased_bytes < room.bytes;
         if is_leased then
-          leased := coalesce(leased, 0) + 1;
-          leased_bytes := coalesce(leased_bytes, 0) + octet_length(body);
+          leased_number := leased_number + 1;
+          leased_bytes := leased_bytes + octet_length(body);
+        end if;
+        if recipient.ordered then
+          ordered_endpoints := ordered_endpoints || recipient.endpoint_id;
+          ordered_records := ordered_records || collecta.record_key(reading.slug, reading.record_id);
         end if;
         deliveries := deliveries || row(nextval('collecta.delivery_queue_delivery_id_seq'), change.change_id,
           event_number - 1, recipient.endpoint_id, event_id, payload_role,
-          case when recipient.ordered then collecta.record_key(reading.slug, reading.record_id) end,
+          case when recipient.ordered then ordered_records[cardinality(ordered_records)] end,
           octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
       end loop;
       exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
@@ -4212,20 +4184,14 @@ begin
       overriding system value
       select d.delivery_id, d.change_id, d.position, d.endpoint_id, d.event_id, d.payload_role, began,
         case when d.record_key is null then began else 'infinity' end, d.record_key, d.bytes,
-        case when d.is_leased then began + room.lease end, case when d.is_leased then room.runner end
+        case when d.is_leased then room.leased_until end, case when d.is_leased then room.runner end
       from unnest(deliveries) d
     )
-    select json_agg(json_build_object('id', d.delivery_id,
-        'lease', (extract(epoch from began + room.lease) * 1000000)::bigint, 'endpoint', d.endpoint_id,
-        'event', d.event_id, 'body', (events[d.event]).body, 'awaited', cardinality(events) >= d.free))
-        filter (where d.is_leased),
-      array_agg(d.endpoint_id) filter (where d.is_leased),
-      coalesce(bool_or(cardinality(events) >= d.free) filter (where d.is_leased), false),
-      coalesce(bool_or(d.is_leased is not true), false),
-      array_agg(d.endpoint_id) filter (where d.record_key is not null),
-      array_agg(d.record_key) filter (where d.record_key is not null)
-    into result.deliveries, result.endpoint_ids, result.awaited, result.waiting, ordered_endpoints, ordered_records
-    from unnest(deliveries) d;
+    select array_agg(d.delivery_id), array_agg(d.endpoint_id), array_agg(d.event_id),
+      string_agg((events[d.event]).body, chr(30)), array_agg(d.delivery_id) filter (where cardinality(events) >= d.free)
+    into leased
+    from unnest(deliveries) d
+    where d.is_leased;
     if ordered_endpoints is not null then
       perform collecta.promote_next(ordered_endpoints, ordered_records);
     end if;
@@ -4247,9 +4213,8 @@ begin
   end if;
   return row(coalesce(cardinality(taken), 0), next_change,
     stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
-      or clock_timestamp() > began + interval '200 ms', in_order, result.deliveries, result.endpoint_ids,
-    leased_bytes, result.awaited, result.waiting,
-    reordered is not null)::collecta.routed_changes;
+      or clock_timestamp() > began + interval '200 ms', in_order, leased, leased_bytes,
+    leased_number < coalesce(cardinality(deliveries), 0), reordered is not null)::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
@@ -4297,7 +4262,9 @@ comment on function collecta.first_changes(int) is
 create or replace function collecta.route_change(
   change_id bigint, without_filters text default null, only_try boolean default false
 ) returns text
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
 as $$
 declare
   state text;
@@ -4322,10 +4289,9 @@ exception
 end
 $$;
 comment on function collecta.route_change(bigint, text, boolean) is
-  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be; busy
-while
-another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try changes
-nothing.';
+  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be routed;
+busy while another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try
+changes nothing.';
 --! EndIncluded outbound/2_route/runner/route_change.sql
 --! Included outbound/2_route/runner/set_aside_change.sql
 -- The last resort: by the change's number, reading, casting and indexing nothing of it.
@@ -4360,7 +4326,7 @@ that ordered endpoints wait for it; without, nothing of it is read.';
 --! EndIncluded outbound/2_route/runner/set_aside_change.sql
 --! Included outbound/4_record/internal/promote_next.sql
 create or replace function collecta.promote_next(endpoint_ids text[], record_keys bigint[]) returns int
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_nestloop = on
 as $$
 declare
   promoted int;
@@ -4702,152 +4668,14 @@ as
 long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to
 others.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
---! Included outbound/3_claim/internal/chosen_rows.sql
-create type collecta.chosen_rows as (
-  row_ats tid[],
-  routed_from timestamptz,
-  routed_to timestamptz,
-  lapsed boolean, -- some have a lease that lapsed
-  endpoint_ids text[],
-  due_from jsonb, -- by endpoint: when the first of its rows was due
-  saturated text[], -- endpoints that have as much in flight as they may
-  cut boolean -- more is due than fits
-);
-comment on type collecta.chosen_rows is 'What choose_deliveries found due.';
---! EndIncluded outbound/3_claim/internal/chosen_rows.sql
---! Included outbound/3_claim/internal/leased_rows.sql
-create type collecta.leased_rows as (
-  deliveries json,
-  endpoint_ids text[], -- one for each delivery
-  awaited boolean
-);
-comment on type collecta.leased_rows is 'What lease_deliveries leased.';
---! EndIncluded outbound/3_claim/internal/leased_rows.sql
---! Included outbound/3_claim/internal/choose_deliveries.sql
--- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
--- max_in_flight due rows are those which may be in flight; of them, those without a lease are claimable. So the bound
--- costs no counter, and holds over replicas since claims come one after the other.
-create or replace function collecta.choose_deliveries(
-  present timestamptz, room collecta.claim_room, after_endpoint text, limits jsonb
-) returns collecta.chosen_rows
-language plpgsql stable
-as $$
-declare
-  chosen collecta.chosen_rows;
-begin
-  -- c.place_in_turn: the window is read lazily, in the index's order; what comes after the last row taken is not read.
-  select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
-    array_agg(c.endpoint_id) filter (where c.number = 1),
-    jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.number = 1),
-    array_agg(c.endpoint_id) filter (where c.place_in_turn >= c.in_flight),
-    count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
-  into chosen
-  from (
-    select c.*, sum(c.bytes) over (rows unbounded preceding) as bytes_so_far
-    from (
-      select t.endpoint_id, t.in_flight, c.*
-      from (
-        select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
-          (limits -> e.endpoint_id ->> 1)::int as slots
-        from (
-          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-           where e.endpoint_id > after_endpoint and e.state = 'active' order by e.endpoint_id)
-          union all
-          (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
-           where e.endpoint_id <= after_endpoint and e.state = 'active' order by e.endpoint_id)) e
-        where e.endpoint_id <> all (room.except_endpoints)) t
-      cross join lateral (
-        select w.*, row_number() over () as number
-        from (
-          select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
-            first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place_in_turn,
-            sum(q.bytes) over in_turn as endpoint_bytes
-          from collecta.delivery_queue q
-          where q.endpoint_id = t.endpoint_id and q.due_at <= present
-            and q.due_at >= coalesce((room.due_from ->> t.endpoint_id)::timestamptz, '-infinity')
-          window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
-          limit t.in_flight) w
-        where (w.leased_until is null or w.leased_until < present)
-          -- One endpoint's large bodies take half of the room at most.
-          and w.endpoint_bytes - w.bytes <= room.bytes / 2
-          -- Of an ordered record: the first one, and nothing while another is under way.
-          and (w.record_key is null or not exists (
-            select from collecta.delivery_queue o
-            where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
-              and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
-        limit least(room.per_endpoint, t.slots)) c
-      limit greatest(room.deliveries, 0)) c) c
-  where c.bytes_so_far - c.bytes < room.bytes;
-  return chosen;
-end
-$$;
-comment on function collecta.choose_deliveries(timestamptz, collecta.claim_room, text, jsonb) is
-  'The rows of the queue that are due and may be sent, as many as fit; it begins with the endpoint after
-after_endpoint.';
---! EndIncluded outbound/3_claim/internal/choose_deliveries.sql
---! Included outbound/3_claim/internal/lease_deliveries.sql
-create or replace function collecta.lease_deliveries(
-  chosen collecta.chosen_rows, present timestamptz, room collecta.claim_room, limits jsonb
-) returns collecta.leased_rows
-language plpgsql volatile
-as $$
-#variable_conflict use_variable
-declare
-  result collecta.leased_rows;
-  without_secret text[];
-  without_event bigint[];
-begin
-  -- Endpoints whose secret somebody deleted get nothing.
-  select array_agg(c.endpoint_id) into without_secret
-  from unnest(chosen.endpoint_ids) c (endpoint_id)
-  where not exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id);
-  with taken as (
-    -- By an array of places: one scan, and none for each row.
-    update collecta.delivery_queue q
-    set leased_until = present + room.lease, runner = room.runner
-    where q.ctid = any (array(
-      select c.ctid from collecta.delivery_queue c
-      -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
-      where c.ctid = any (chosen.row_ats) and c.leased_until is null and c.due_at + interval '0' <= present
-        and (without_secret is null or c.endpoint_id <> all (without_secret))
-      for update skip locked))
-    returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id, q.position,
-      q.record_key is not null or coalesce(q.endpoint_id = any (chosen.saturated), false) as awaited
-  )
-  select
-    json_agg(json_build_object('id', t.delivery_id,
-      'lease', (extract(epoch from present + room.lease) * 1000000)::bigint, 'endpoint', t.endpoint_id,
-      'event', t.event_id, 'body', v.body, 'awaited', t.awaited,
-      'begin_within_ms', (limits -> t.endpoint_id ->> 2)::int)) filter (where v.body is not null),
-    array_agg(t.endpoint_id) filter (where v.body is not null), coalesce(bool_or(t.awaited), false),
-    array_agg(t.delivery_id) filter (where v.body is null)
-  into result.deliveries, result.endpoint_ids, result.awaited, without_event
-  from (select * from taken order by due_at, change_id, position) t
-  left join lateral (
-    select e.body from collecta.events e
-    where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
-      -- Known when the statement begins: of the partitions only these are opened.
-      and e.routed_at between chosen.routed_from and chosen.routed_to
-    -- For each by the key, whatever is known of the table's size when the plan is made.
-    offset 0) v on true;
-  if without_event is not null then
-    perform collecta.set_aside_deliveries(without_event, 'its event is gone: the partition was dropped');
-  end if;
-  return result;
-end
-$$;
-comment on function collecta.lease_deliveries is
-  'Leases the chosen rows, but for those which somebody has locked; what runners get of them.';
---! EndIncluded outbound/3_claim/internal/lease_deliveries.sql
 --! Included outbound/3_claim/internal/due_deliveries.sql
 create type collecta.due_deliveries as (
-  deliveries json,
-  endpoint_ids text[], -- of these, one for each
-  awaited boolean, -- something waits for their record
+  leased collecta.leased_deliveries,
   is_saturated boolean, -- an endpoint has as much in flight as it may
   cut boolean, -- more is due than fits
   due_from jsonb,
   after_endpoint text,
+  limits jsonb, -- by endpoint: flow_limits
   again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
   chosen_at timestamptz,
   mend_due timestamptz
@@ -4855,6 +4683,9 @@ create type collecta.due_deliveries as (
 comment on type collecta.due_deliveries is 'What claim_due leased, and hints for the next claim.';
 --! EndIncluded outbound/3_claim/internal/due_deliveries.sql
 --! Included outbound/3_claim/internal/claim_due.sql
+-- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
+-- max_in_flight due rows are those which may be in flight; of them, those without a lease are claimable. So the bound
+-- costs no counter, and holds over replicas since claims come one after the other.
 create or replace function collecta.claim_due(
   hints collecta.claim_cursor, room collecta.claim_room, everything boolean, routing_works boolean
 ) returns collecta.due_deliveries
@@ -4863,10 +4694,19 @@ as $$
 #variable_conflict use_variable
 declare
   present timestamptz;
-  limits jsonb; -- of endpoints with a flow: how many may be in flight, and how many may begin
-  again_at timestamptz;
-  chosen collecta.chosen_rows;
-  leased collecta.leased_rows;
+  limits jsonb; -- by endpoint with a flow: how many may be in flight, and how many may begin
+  chosen tid[];
+  routed_from timestamptz;
+  routed_to timestamptz;
+  lapsed boolean; -- some of them have a lease that lapsed
+  leases_ended boolean;
+  endpoint_ids text[];
+  without_secret text[]; -- endpoints whose secret somebody deleted get nothing
+  saturated text[]; -- endpoints that have as much in flight as they may
+  leased_number int;
+  found_due_from jsonb;
+  leased collecta.leased_deliveries;
+  result collecta.due_deliveries;
 begin
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
   perform pg_advisory_xact_lock(1668246636, 3);
@@ -4880,57 +4720,131 @@ begin
   end if;
   if exists (select from collecta.endpoint_flow f where f.held_until > present or f.pace is not null
       or f.max_per_second is not null or f.learned_per_second is not null) then
-    select l.limits, l.again_at into limits, again_at from collecta.flow_limits(present) l;
+    select l.limits, l.again_at into limits, result.again_at from collecta.flow_limits(present) l;
   end if;
-  chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
-  if chosen.lapsed then
-    perform collecta.end_leases(chosen.row_ats, present);
-    chosen := collecta.choose_deliveries(present, room, coalesce(hints.after_endpoint, ''), limits);
-  end if;
-  if chosen.row_ats is not null then
-    leased := collecta.lease_deliveries(chosen, present, room, limits);
-    if limits is not null and leased.endpoint_ids is not null then
-      again_at := least(again_at, collecta.use_slots(present, leased.endpoint_ids));
+  loop
+    -- The window of an endpoint is read lazily, in the index's order; what comes after the last row taken is not read.
+    select array_agg(c.row_at), min(c.routed_at), max(c.routed_at), bool_or(c.leased_until is not null),
+      array_agg(c.endpoint_id) filter (where c.is_first),
+      jsonb_object_agg(c.endpoint_id, c.first_due) filter (where c.is_first),
+      array_agg(c.endpoint_id) filter (where c.place_in_turn >= c.in_flight),
+      count(*) >= room.deliveries or coalesce(bool_or(c.bytes_so_far >= room.bytes), false)
+    into chosen, routed_from, routed_to, lapsed, endpoint_ids, found_due_from, saturated, result.cut
+    from (
+      select c.*, sum(c.bytes) over in_all as bytes_so_far,
+        lag(c.endpoint_id) over in_all is distinct from c.endpoint_id as is_first
+      from (
+        select t.endpoint_id, t.in_flight, c.*
+        from (
+          select e.endpoint_id, least(e.max_in_flight, (limits -> e.endpoint_id ->> 0)::int) as in_flight,
+            (limits -> e.endpoint_id ->> 1)::int as slots
+          from (
+            (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+             where e.endpoint_id > coalesce(hints.after_endpoint, '') and e.state = 'active' order by e.endpoint_id)
+            union all
+            (select e.endpoint_id, e.max_in_flight from collecta.endpoints e
+             where e.endpoint_id <= hints.after_endpoint and e.state = 'active' order by e.endpoint_id)) e
+          where e.endpoint_id <> all (room.except_endpoints)) t
+        cross join lateral (
+          select w.*
+          from (
+            select q.ctid as row_at, q.leased_until, q.routed_at, q.bytes, q.record_key, q.change_id, q.position,
+              first_value(q.due_at) over in_turn as first_due, row_number() over in_turn as place_in_turn,
+              sum(q.bytes) over in_turn as endpoint_bytes
+            from collecta.delivery_queue q
+            where q.endpoint_id = t.endpoint_id and q.due_at <= present
+              and q.due_at >= coalesce((room.due_from ->> t.endpoint_id)::timestamptz, '-infinity')
+            window in_turn as (order by q.due_at, q.change_id, q.position rows unbounded preceding)
+            limit t.in_flight) w
+          where (w.leased_until is null or w.leased_until < present)
+            -- One endpoint's large bodies take half of the room at most.
+            and w.endpoint_bytes - w.bytes <= room.bytes / 2
+            -- Of an ordered record: the first one, and nothing while another is under way.
+            and (w.record_key is null or not exists (
+              select from collecta.delivery_queue o
+              where o.endpoint_id = t.endpoint_id and o.record_key = w.record_key and o.ctid <> w.row_at
+                and ((o.change_id, o.position) < (w.change_id, w.position) or o.leased_until >= present)))
+          limit least(room.per_endpoint, t.slots)) c
+        limit greatest(room.deliveries, 0)) c
+      window in_all as (rows unbounded preceding)) c
+    where c.bytes_so_far - c.bytes < room.bytes;
+    exit when lapsed is not true or leases_ended;
+    perform collecta.end_leases(chosen, present);
+    leases_ended := true;
+  end loop;
+
+  if chosen is not null then
+    select array_agg(c.endpoint_id) into without_secret
+    from unnest(endpoint_ids) c (endpoint_id)
+    where not exists (select from collecta.endpoint_secrets s where s.endpoint_id = c.endpoint_id);
+    with taken as (
+      -- By an array of places: one scan, and none for each row.
+      update collecta.delivery_queue q
+      set leased_until = room.leased_until, runner = room.runner
+      where q.ctid = any (array(
+        select c.ctid from collecta.delivery_queue c
+        -- No index would be of use, but seem so to whoever plans on an empty table: hence the interval.
+        where c.ctid = any (chosen) and c.leased_until is null and c.due_at + interval '0' <= present
+          and (without_secret is null or c.endpoint_id <> all (without_secret))
+        for update skip locked))
+      returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id,
+        q.position, q.record_key is not null or coalesce(q.endpoint_id = any (saturated), false) as awaited
+    )
+    select array_agg(t.delivery_id), array_agg(t.endpoint_id), array_agg(t.event_id), string_agg(e.body, chr(30)),
+      array_agg(t.delivery_id) filter (where t.awaited), (select count(*) from taken)
+    into leased.ids, leased.endpoint_ids, leased.event_ids, leased.bodies, leased.awaited, leased_number
+    from (select * from taken order by due_at, change_id, position) t
+    cross join lateral (
+      select e.body from collecta.events e
+      where e.event_id = t.event_id and e.payload_role = t.payload_role and e.routed_at = t.routed_at
+        -- Known when the statement begins: of the partitions only these are opened.
+        and e.routed_at between routed_from and routed_to
+      -- For each by the key, whatever is known of the table's size when the plan is made.
+      offset 0) e;
+    if leased_number > coalesce(cardinality(leased.ids), 0) then
+      perform collecta.set_aside_deliveries(array(
+        select q.delivery_id from collecta.delivery_queue q
+        where q.endpoint_id = any (endpoint_ids) and q.due_at <= present and q.leased_until = room.leased_until
+          and not exists (select from collecta.events e where e.event_id = q.event_id
+            and e.payload_role = q.payload_role and e.routed_at = q.routed_at)),
+        'its event is gone: the partition was dropped');
     end if;
-    room.due_from := room.due_from || chosen.due_from;
-    if (select count(*) from jsonb_object_keys(room.due_from)) > 100 then
+    if limits is not null and leased.ids is not null then
+      result.again_at := least(result.again_at, collecta.use_slots(present, leased.endpoint_ids));
+    end if;
+    room.due_from := room.due_from || found_due_from;
+    if octet_length(room.due_from::text) > 10000 then
       room.due_from := '{}';
     end if;
   end if;
-  return row(leased.deliveries, leased.endpoint_ids, leased.awaited, chosen.saturated is not null, chosen.cut,
-    room.due_from,
-    case when chosen.cut then (
-      select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
-      from (select id collate "C" as id from unnest(chosen.endpoint_ids) id) c) end,
-    again_at, present, hints.mend_due)::collecta.due_deliveries;
+  if result.cut then
+    select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
+    into result.after_endpoint
+    from (select id collate "C" as id from unnest(endpoint_ids) id) c;
+  end if;
+  return row(leased, saturated is not null, result.cut, room.due_from, result.after_endpoint, limits, result.again_at,
+    present, hints.mend_due)::collecta.due_deliveries;
 end
 $$;
-comment on function collecta.claim_due is 'Claims what is due in the queue: chooses, and leases.';
+comment on function collecta.claim_due is
+  'Claims what is due in the queue: chooses, beginning with the endpoint after hints.after_endpoint, and leases it.';
 --! EndIncluded outbound/3_claim/internal/claim_due.sql
---! Included outbound/3_claim/internal/note_trouble.sql
-create or replace function collecta.note_trouble(state text, reason text) returns text
-language plpgsql volatile
-as $$
-begin
-  insert into collecta.routing_trouble as t (sqlstate, reason) values (state, note_trouble.reason)
-  on conflict on constraint routing_trouble_pkey
-    do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
-  return state || ' ' || reason;
-end
-$$;
-comment on function collecta.note_trouble(text, text) is 'Why nothing could be routed, for health; a claim answers it.';
---! EndIncluded outbound/3_claim/internal/note_trouble.sql
 --! Included outbound/3_claim/internal/claim_result.sql
 create type collecta.claim_result as (
-  deliveries json,
-  endpoints json,
-  routed int,
+  lease bigint, -- the end of the leases in microseconds since 1970; it names the claim
   lease_ms int,
-  next text,
+  ids json, -- an array with the deliveries' numbers, in the order in which to send; likewise
+  endpoint_ids json,
+  event_ids json,
+  bodies text, -- joined by record separators, chr(30), which JSON never contains
+  awaited json, -- those of the ids whose record is waited for
+  endpoints json, -- those of the deliveries, secrets included
+  routed int, -- changes; -1 if another session was routing
+  next text, -- when to look again
   wait_ms int,
   reordering boolean, -- changes of a module wait for put_module_in_order
-  trouble text,
-  next_cursor text
+  trouble text, -- why nothing could be routed
+  next_cursor text -- for the next call, unread
 );
 comment on type collecta.claim_result is 'What claim_deliveries answers.';
 --! EndIncluded outbound/3_claim/internal/claim_result.sql
@@ -4985,9 +4899,8 @@ declare
   routing collecta.routed_changes;
   trouble text; -- why nothing could be routed
   chosen collecta.due_deliveries;
-  endpoint_ids text[]; -- of the deliveries
+  leased collecta.leased_deliveries;
   endpoints json;
-  snapshot pg_snapshot;
   from_change bigint;
   settles boolean;
   whole_cost interval;
@@ -5011,32 +4924,40 @@ begin
         settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
         in_order => hints.in_order,
         room => row(batch, batch_bytes, per_endpoint, except_endpoints, case when not whole then hints.due_from end,
-          lease, runner)::collecta.claim_room);
+          began + lease, runner)::collecta.claim_room);
     exception when others then
       -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
-      trouble := collecta.note_trouble(sqlstate, sqlerrm);
+      trouble := sqlstate || ' ' || sqlerrm;
+      insert into collecta.routing_trouble as t (sqlstate, reason) values (left(trouble, 5), substr(trouble, 7))
+      on conflict on constraint routing_trouble_pkey
+        do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
     end;
   end if;
-  if whole or routing.waiting or routing.deliveries is null
+  if whole or routing.waiting or (routing.leased).ids is null
       or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
-    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality(routing.endpoint_ids), 0),
+    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality((routing.leased).ids), 0),
       batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
-      case when whole then '{}' else hints.due_from end, lease, runner)::collecta.claim_room, everything,
+      case when whole then '{}' else hints.due_from end, began + lease, runner)::collecta.claim_room, everything,
       routing_works => routing.routed >= 0);
   end if;
-  endpoint_ids := routing.endpoint_ids || chosen.endpoint_ids;
-  if endpoint_ids is not null then
+  leased := case when (chosen.leased).ids is null then routing.leased
+    when (routing.leased).ids is null then chosen.leased
+    else row((routing.leased).ids || (chosen.leased).ids, (routing.leased).endpoint_ids || (chosen.leased).endpoint_ids,
+      (routing.leased).event_ids || (chosen.leased).event_ids,
+      (routing.leased).bodies || chr(30) || (chosen.leased).bodies,
+      (routing.leased).awaited || (chosen.leased).awaited)::collecta.leased_deliveries end;
+  if leased.ids is not null then
     select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
-      'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end))
+      'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end,
+      'begin_within_ms', (chosen.limits -> e.endpoint_id ->> 2)::int))
     into endpoints
     from collecta.endpoints e
     join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
-    where e.endpoint_id = any (endpoint_ids);
+    where e.endpoint_id = any (leased.endpoint_ids);
   end if;
 
   -- The next claim's hints.
-  snapshot := pg_current_snapshot();
-  found_some := coalesce(routing.routed > 0, false) or endpoint_ids is not null;
+  found_some := coalesce(routing.routed > 0, false) or leased.ids is not null;
   if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
     -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
     -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
@@ -5050,17 +4971,19 @@ begin
   settles := whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid;
   whole_cost := case when whole then clock_timestamp() - began else hints.whole_cost end;
   next := case
-    when routing.more or chosen.cut or cardinality(routing.endpoint_ids) >= batch or routing.bytes >= batch_bytes
+    when routing.more or chosen.cut or cardinality((routing.leased).ids) >= batch or routing.bytes >= batch_bytes
       then 'now'
     when found_some then 'soon'
     when chosen.is_saturated then 'when_recorded'
     when whole and routing.routed >= 0 then 'sleep'
     else 'wait' end;
   return row(
-    coalesce(collecta.join_arrays(routing.deliveries, chosen.deliveries), '[]'),
+    extract(epoch from began + lease) * 1000000,
+    extract(epoch from lease) * 1000,
+    to_json(coalesce(leased.ids, '{}')), to_json(coalesce(leased.endpoint_ids, '{}')),
+    to_json(coalesce(leased.event_ids, '{}')), leased.bodies, to_json(coalesce(leased.awaited, '{}')),
     coalesce(endpoints, '[]'),
     coalesce(routing.routed, 0),
-    extract(epoch from lease) * 1000,
     next,
     case when next = 'wait' or chosen.again_at is not null then
       greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
@@ -5070,15 +4993,16 @@ begin
     row(from_change,
       case when settles then hints.unsettled_change else hints.settled_change end,
       case when settles or hints.unsettled_xid is null then coalesce(from_change, 0) else hints.unsettled_change end,
-      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(snapshot) else hints.unsettled_xid end,
-      pg_snapshot_xmin(snapshot),
+      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(pg_current_snapshot())
+        else hints.unsettled_xid end,
+      pg_snapshot_xmin(pg_current_snapshot()),
       case when routing.routed >= 0 then routing.in_order else hints.in_order end,
       case when trouble is not null then clock_timestamp() + interval '1 s' else hints.route_due end,
       case when whole then began else hints.whole_at end,
       case when whole then began else hints.whole_at end + greatest(interval '1 s', 20 * whole_cost),
       whole_cost,
       case
-        when routing.awaited or chosen.awaited or chosen.cut or chosen.is_saturated then null
+        when leased.awaited is not null or chosen.cut or chosen.is_saturated then null
         else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
       coalesce(chosen.mend_due, hints.mend_due),
       not found_some,
@@ -5089,16 +5013,11 @@ end
 $$;
 comment on function collecta.claim_deliveries is
   'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most
-(one
-at least). One row. deliveries: an array of objects with id, lease (its end in microseconds since 1970; it names the
-claim), endpoint, event, body, awaited (something waits for its record), begin_within_ms (where a rate limits its
-endpoint: give it back if it cannot begin so soon). endpoints: those of the deliveries, secrets included. routed:
-changes,
--1 if another session was routing. next: when to look again: now; soon (something was found); when_recorded (what is due
-waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is there). next_cursor: for the next
-call,
-unread; everything: do not trust it to know where nothing is. trouble: why nothing could be routed. Record each delivery
-with record_deliveries before its lease has passed, or it is claimed again.';
+(one at least). Answers one row, collecta.claim_result. endpoints is an array of objects; where a rate limits an
+endpoint, begin_within_ms says to give its deliveries back if they cannot begin so soon. next: now; soon (something was
+found); when_recorded (what is due waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is
+there). everything: do not trust the cursor to know where nothing is. Record each delivery with record_deliveries before
+its lease has passed, or it is claimed again.';
 --! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
 --! Included outbound/3_claim/runner/release_deliveries.sql
 create or replace function collecta.release_deliveries(ids bigint[], leases bigint[]) returns int
@@ -5119,11 +5038,86 @@ $$;
 comment on function collecta.release_deliveries(bigint[], bigint[]) is
   'For runners: gives back claimed deliveries that were not begun. It costs no attempt.';
 --! EndIncluded outbound/3_claim/runner/release_deliveries.sql
---! Included outbound/4_record/internal/note_flow.sql
--- What the answers of a batch say of their endpoints. Rows that somebody else has locked are skipped: recording waits
--- for nobody, and the next answers say the same.
-create or replace function collecta.note_flow(
-  succeeded text[], deliveries int[], failing text[], held text[], held_until timestamptz[], gone text[]
+--! Included outbound/4_record/internal/delivery_result.sql
+create type collecta.delivery_result as (
+  id bigint, -- id and lease: as claim_deliveries gave them
+  lease bigint,
+  outcome text, -- delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt)
+  url int, -- place in the URLs that record_deliveries is given; those of headers in its headers
+  request_headers int, -- without those of the signature
+  signed_at bigint,
+  signature text,
+  standard_signature text,
+  status int,
+  response_headers int,
+  response_body text,
+  error text,
+  age_ms float8, -- since the attempt began
+  total_ms float8, -- how long it took
+  lookup_ms real,
+  connect_ms real,
+  first_byte_ms real,
+  retry_after_s float8 -- what the receiver asked for
+);
+comment on type collecta.delivery_result is
+  'What a runner knows of a finished attempt. Only id, lease and outcome are needed.';
+--! EndIncluded outbound/4_record/internal/delivery_result.sql
+--! Included outbound/4_record/internal/attempt_headers.sql
+-- It has no SET clause and is not declared immutable, so that it becomes part of the expression that calls it.
+create or replace function collecta.attempt_headers(
+  headers json, event_id text, signed_at bigint, signature text, standard_signature text
+)
+returns json
+language sql stable
+as $$
+  select case when signature is null then headers::text
+    else '{"webhook-id":"' || event_id || '","webhook-timestamp":"' || signed_at
+      || '","x-webhook-signature":"' || signature || '","webhook-signature":"' || standard_signature
+      || '"' || coalesce(',' || substr(nullif(headers::text, '{}'), 2), '}') end::json
+$$;
+comment on function collecta.attempt_headers is
+  'The request headers of an attempt: the endpoint''s own and those of its signature.';
+--! EndIncluded outbound/4_record/internal/attempt_headers.sql
+--! Included outbound/4_record/internal/note_successes.sql
+-- Rows that somebody else has locked are skipped: recording waits for nobody, and the next answers say the same.
+create or replace function collecta.note_successes(succeeded text[]) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_nestloop = on
+as $$
+declare
+  present constant timestamptz := clock_timestamp();
+begin
+  update collecta.endpoint_flow f
+  set failing_since = null,
+    delivered_since_hold = f.delivered_since_hold + s.deliveries,
+    -- From one request, doubled each half second, until max_in_flight is the limit again.
+    pace = case when f.paced_at > present - interval '0.5 s' then f.pace
+      when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
+    paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
+    -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
+    -- From 1,000 on it is no limit any more.
+    learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
+      else nullif(least(1000,
+        f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
+    raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
+  from (select endpoint_id, count(*) as deliveries from unnest(succeeded) endpoint_id group by endpoint_id) s,
+    collecta.endpoints e
+  where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
+    and f.endpoint_id in (
+      select l.endpoint_id from collecta.endpoint_flow l
+      where l.endpoint_id = any (succeeded)
+        and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
+          or l.held_at > present - interval '10 s')
+      order by l.endpoint_id for update skip locked);
+end
+$$;
+comment on function collecta.note_successes(text[]) is
+  'Keeps endpoint_flow of endpoints, named once for each delivery: no longer failing, the pace after an outage, the rate
+that a receiver was seen to take.';
+--! EndIncluded outbound/4_record/internal/note_successes.sql
+--! Included outbound/4_record/internal/note_failures.sql
+-- Rows that somebody else has locked are skipped: recording waits for nobody, and the next answers say the same.
+create or replace function collecta.note_failures(
+  failing text[], held text[], held_until timestamptz[], gone text[]
 ) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5131,29 +5125,6 @@ as $$
 declare
   present constant timestamptz := clock_timestamp();
 begin
-  if succeeded is not null then
-    update collecta.endpoint_flow f
-    set failing_since = null,
-      delivered_since_hold = f.delivered_since_hold + s.deliveries,
-      -- From one request, doubled each half second, until max_in_flight is the limit again.
-      pace = case when f.paced_at > present - interval '0.5 s' then f.pace
-        when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
-      paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
-      -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
-      -- From 1,000 on it is no limit any more.
-      learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
-        else nullif(least(1000,
-          f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
-      raised_at = case when f.raised_at > present - interval '10 s' then f.raised_at else present end
-    from unnest(succeeded, note_flow.deliveries) s (endpoint_id, deliveries), collecta.endpoints e
-    where f.endpoint_id = s.endpoint_id and e.endpoint_id = s.endpoint_id
-      and f.endpoint_id in (
-        select l.endpoint_id from collecta.endpoint_flow l
-        where l.endpoint_id = any (succeeded)
-          and (l.failing_since is not null or l.pace is not null or l.learned_per_second is not null
-            or l.held_at > present - interval '10 s')
-        order by l.endpoint_id for update skip locked);
-  end if;
   if failing is not null or held is not null then
     insert into collecta.endpoint_flow (endpoint_id, failing_since)
     select id, present from unnest(failing || held) id
@@ -5187,7 +5158,7 @@ begin
       delivered_since_hold = case when f.held_until > present then f.delivered_since_hold else 0 end,
       held_at = case when f.held_until > present then f.held_at else present end,
       raised_at = present
-    from (select id, max(until) as held_until from unnest(held, note_flow.held_until) h (id, until) group by id) h
+    from (select id, max(until) as held_until from unnest(held, note_failures.held_until) h (id, until) group by id) h
     where f.endpoint_id = h.id
       and f.endpoint_id in (select l.endpoint_id from collecta.endpoint_flow l where l.endpoint_id = any (held)
         order by l.endpoint_id for update skip locked);
@@ -5200,61 +5171,47 @@ begin
   end if;
 end
 $$;
-comment on function collecta.note_flow(text[], int[], text[], text[], timestamptz[], text[]) is
-  'Keeps endpoint_flow: failing, held by Retry-After, the pace after an outage, the rate that a receiver was seen to
-take;
-and pauses endpoints whose receiver is gone.';
---! EndIncluded outbound/4_record/internal/note_flow.sql
---! Included outbound/4_record/runner/record_deliveries.sql
--- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
--- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
--- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
--- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
--- numbers out again.
-create or replace function collecta.record_deliveries(results json) returns int
+comment on function collecta.note_failures(text[], text[], timestamptz[], text[]) is
+  'Keeps endpoint_flow of endpoints: failing, held by Retry-After, the rate that a receiver was seen to take. Pauses
+endpoints whose receiver is gone.';
+--! EndIncluded outbound/4_record/internal/note_failures.sql
+--! Included outbound/4_record/internal/record_undelivered.sql
+-- Apart from record_deliveries, which need not set all of this up where everything was delivered.
+create or replace function collecta.record_undelivered(
+  results collecta.delivery_result[], urls text[], headers json[], base text, present timestamptz, succeeded text[]
+) returns int
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
-set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+set search_path = pg_catalog, pg_temp set enable_nestloop = on set enable_hashjoin = off
 as $$
 #variable_conflict use_column
 declare
   recorded int;
-  succeeded text[];
-  delivered int[];
   failing text[];
   held text[];
   held_until timestamptz[];
   gone text[];
   ordered_endpoints text[];
   ordered_records bigint[];
-  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
-  base constant text := left(collecta.new_id('dlv'), -5);
-  present constant timestamptz := clock_timestamp();
 begin
-  with result as materialized (
-    select r.*, 'epoch'::timestamptz + r.lease * interval '1 us' as leased_until, row_number() over () as number,
-      present - coalesce(r.age_ms, 0) * interval '1 ms' as started_at,
-      present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at,
-      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
-      case when r.status in (429, 503) and r.retry_after_s > 0
-        then present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms'
-          + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
-    from json_to_recordset(results) r (id bigint, lease bigint, outcome text, url text, request_headers json,
-      status int,
-      response_headers json, response_body text, error text, age_ms float8, total_ms float8, lookup_ms real,
-      connect_ms real, first_byte_ms real, retry_after_s float8)
+  with result as (
+    select r.*, present - (coalesce(r.age_ms, 0) - coalesce(r.total_ms, 0)) * interval '1 ms' as finished_at
+    from unnest(results) with ordinality r
+    where r.outcome <> 'delivered'
   ), locked as materialized (
     -- Each by its key, in one order, whatever is known of the table's size when the plan is made.
-    select r.*, q.*
+    select r.*, q.*,
+      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
+      case when r.status in (429, 503) and r.retry_after_s > 0
+        then r.finished_at + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
     from (select * from result order by id) r
     cross join lateral (
       select q.ctid as row_at, q.attempt + 1 as attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at,
         q.replay_of, q.record_key, q.held_since
       from collecta.delivery_queue q
-      where q.delivery_id = r.id and q.leased_until = r.leased_until
+      where q.delivery_id = r.id and q.leased_until = 'epoch'::timestamptz + r.lease * interval '1 us'
       for update) q
   ), mine as materialized (
-    select l.*, l.outcome = 'delivered' or l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
+    select l.*, l.counts and l.attempt > l.retry_max or l.state = 'deleted' as done,
       -- retry_base, then doubled after each attempt (60, 120, 240, 480, 960 s), from the end of the failed one.
       case when l.is_held then l.held_until
         when l.outcome = 'lost' then present
@@ -5264,10 +5221,7 @@ begin
       from (
         select l.*, l.held_until is not null and coalesce(l.held_since, present) > present - interval '1 day' as is_held
         from locked l) l
-      -- Read only where it is needed.
-      left join lateral (
-        select e.retry_max, e.retry_base, e.state from collecta.endpoints e
-        where l.outcome <> 'delivered' and e.endpoint_id = l.endpoint_id offset 0) e on true) l
+      left join collecta.endpoints e on e.endpoint_id = l.endpoint_id) l
   ), gone as (
     delete from collecta.delivery_queue q where q.ctid = any (array(select m.row_at from mine m where m.done))
   ), again as (
@@ -5282,46 +5236,103 @@ begin
     insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
       request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
       lookup_ms, connect_ms, first_byte_ms, total_ms, next_attempt_at, replay_of)
-    select base || lpad(to_hex(m.number), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id, m.attempt,
-      case when m.done and m.outcome <> 'delivered' then 'exhausted' else m.outcome end, coalesce(m.url, ''),
-      m.request_headers, m.status, m.response_headers, m.response_body, m.error, m.started_at, m.finished_at,
-      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms,
-      case when not m.done then m.next_attempt_at end, m.replay_of
+    select base || lpad(to_hex(m.ordinality), 5, '0'), m.event_id, m.payload_role, m.routed_at, m.endpoint_id,
+      m.attempt, case when m.done then 'exhausted' else m.outcome end, coalesce(urls[m.url], ''),
+      collecta.attempt_headers(headers[m.request_headers], m.event_id, m.signed_at, m.signature,
+        m.standard_signature),
+      m.status, headers[m.response_headers], m.response_body, m.error,
+      present - coalesce(m.age_ms, 0) * interval '1 ms', m.finished_at,
+      m.lookup_ms, m.connect_ms, m.first_byte_ms, m.total_ms, case when not m.done then m.next_attempt_at end,
+      m.replay_of
     from mine m
-  ), by_endpoint as (
-    select m.endpoint_id, count(*) filter (where m.outcome = 'delivered')::int as delivered,
-      bool_or(m.outcome <> 'lost') as answered, max(m.held_until) as held_until, bool_or(m.status = 410) as gone
-    from mine m group by m.endpoint_id
   )
-  select (select count(*) from mine),
-    array_agg(b.endpoint_id) filter (where b.delivered > 0), array_agg(b.delivered) filter (where b.delivered > 0),
-    array_agg(b.endpoint_id) filter (where b.delivered = 0 and b.answered),
-    array_agg(b.endpoint_id) filter (where b.held_until is not null),
-    array_agg(b.held_until) filter (where b.held_until is not null), array_agg(b.endpoint_id) filter (where b.gone),
-    o.endpoint_ids, o.record_keys
-  into recorded, succeeded, delivered, failing, held, held_until, gone, ordered_endpoints, ordered_records
-  from by_endpoint b
-  cross join (
-    select array_agg(m.endpoint_id) as endpoint_ids, array_agg(m.record_key) as record_keys
-    from mine m where m.record_key is not null and m.done) o
-  group by o.endpoint_ids, o.record_keys;
-
-  if failing is not null or held is not null or gone is not null
-      or exists (select from collecta.endpoint_flow f where f.endpoint_id = any (succeeded)) then
-    perform collecta.note_flow(succeeded, delivered, failing, held, held_until, gone);
+  select count(*),
+    array_agg(m.endpoint_id)
+      filter (where m.outcome <> 'lost' and m.endpoint_id <> all (coalesce(succeeded, '{}'))),
+    array_agg(m.endpoint_id) filter (where m.held_until is not null),
+    array_agg(m.held_until) filter (where m.held_until is not null),
+    array_agg(m.endpoint_id) filter (where m.status = 410),
+    array_agg(m.endpoint_id) filter (where m.record_key is not null and m.done),
+    array_agg(m.record_key) filter (where m.record_key is not null and m.done)
+  into recorded, failing, held, held_until, gone, ordered_endpoints, ordered_records
+  from mine m;
+  if failing is not null or held is not null or gone is not null then
+    perform collecta.note_failures(failing, held, held_until, gone);
   end if;
   if ordered_endpoints is not null then
     perform collecta.promote_next(ordered_endpoints, ordered_records);
   end if;
-  return coalesce(recorded, 0);
+  return recorded;
 end
 $$;
-comment on function collecta.record_deliveries(json) is
-  'For runners: records finished attempts, an array of objects. id and lease: as claim_deliveries gave them. outcome:
-delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt). Only these are
-needed; url, request_headers, status, response_headers, response_body and
-error are kept as they are. age_ms: since the attempt began; total_ms, lookup_ms, connect_ms, first_byte_ms: how long it
-took; retry_after_s: what the receiver asked for. Returns how many were still theirs to record.';
+comment on function collecta.record_undelivered is
+  'Records those of the results that were not delivered: record_deliveries calls it.';
+--! EndIncluded outbound/4_record/internal/record_undelivered.sql
+--! Included outbound/4_record/runner/record_deliveries.sql
+-- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
+-- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
+-- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
+-- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
+-- numbers out again.
+create or replace function collecta.record_deliveries(
+  results collecta.delivery_result[], urls text[] default '{}', headers json[] default '{}'
+) returns int
+language plpgsql volatile security definer
+-- The results are found by their ids with one scan of the key, and hashed: nested loops would compare each with each.
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off set enable_mergejoin = off
+set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+as $$
+#variable_conflict use_column
+declare
+  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
+  base constant text := left(collecta.new_id('dlv'), -5);
+  present constant timestamptz := clock_timestamp();
+  recorded int;
+  succeeded text[]; -- endpoints, once for each delivery
+  ordered_endpoints text[];
+  ordered_records bigint[];
+begin
+  with delivered as (
+    delete from collecta.delivery_queue q
+    using unnest(results) with ordinality r
+    where q.delivery_id = any (array(select u.id from unnest(results) u))
+      and r.id = q.delivery_id and q.leased_until = 'epoch'::timestamptz + r.lease * interval '1 us'
+      and r.outcome = 'delivered'
+    returning r.*, q.attempt, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.replay_of, q.record_key
+  ), history as (
+    insert into collecta.delivery_attempts (id, event_id, payload_role, routed_at, endpoint_id, attempt, outcome, url,
+      request_headers, response_status, response_headers, response_body, error, started_at, finished_at,
+      lookup_ms, connect_ms, first_byte_ms, total_ms, replay_of)
+    select base || lpad(to_hex(d.ordinality), 5, '0'), d.event_id, d.payload_role, d.routed_at, d.endpoint_id,
+      d.attempt + 1, d.outcome, coalesce(urls[d.url], ''),
+      collecta.attempt_headers(headers[d.request_headers], d.event_id, d.signed_at, d.signature, d.standard_signature),
+      d.status, headers[d.response_headers], d.response_body, d.error,
+      present - coalesce(d.age_ms, 0) * interval '1 ms',
+      present - (coalesce(d.age_ms, 0) - coalesce(d.total_ms, 0)) * interval '1 ms',
+      d.lookup_ms, d.connect_ms, d.first_byte_ms, d.total_ms, d.replay_of
+    from delivered d
+  )
+  select count(*), array_agg(d.endpoint_id),
+    array_agg(d.endpoint_id) filter (where d.record_key is not null),
+    array_agg(d.record_key) filter (where d.record_key is not null)
+  into recorded, succeeded, ordered_endpoints, ordered_records
+  from delivered d;
+
+  if exists (select from collecta.endpoint_flow f where f.endpoint_id = any (succeeded)) then
+    perform collecta.note_successes(succeeded);
+  end if;
+  if recorded < cardinality(results) then
+    recorded := recorded + collecta.record_undelivered(results, urls, headers, base, present, succeeded);
+  end if;
+  if ordered_endpoints is not null then
+    perform collecta.promote_next(ordered_endpoints, ordered_records);
+  end if;
+  return recorded;
+end
+$$;
+comment on function collecta.record_deliveries is
+  'For runners: records finished attempts. urls and headers: what the results refer to by its place.
+Returns how many of the results were still the runner''s to record.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
 --! Included outbound/4_record/runner/record_outcome.sql
 -- The last resort where history cannot be written (a day's partition was dropped by hand, say).

@@ -57,33 +57,32 @@ export type Claim = {
 };
 
 const claimRow = z.object({
-  // Its types are the function's; checking each delivery would cost a twentieth of it.
-  deliveries: z.custom<DeliveryRow[]>(Array.isArray),
+  lease: z.coerce.number(),
+  lease_ms: z.number(),
+  ids: z.array(z.number()),
+  endpoint_ids: z.array(z.string()),
+  event_ids: z.array(z.string()),
+  awaited: z.array(z.number()),
+  bodies: z
+    .string()
+    .nullable()
+    .transform(joined => joined?.split('\u001e') ?? []),
   endpoints: z.array(
     z.object({
       endpoint_id: z.string(),
       url: z.string(),
       headers: z.union([z.record(z.string(), z.string()), z.string()]),
       secrets: z.array(z.string()),
+      begin_within_ms: z.number().nullable(),
     }),
   ),
   routed: z.number(),
-  lease_ms: z.number(),
   next: z.enum(['now', 'soon', 'when_recorded', 'wait', 'sleep']),
   wait_ms: z.number().nullable(),
   reordering: z.boolean(),
   trouble: z.string().nullable(),
   next_cursor: z.string(),
 });
-type DeliveryRow = {
-  id: number;
-  lease: number;
-  endpoint: string;
-  event: string;
-  body: string;
-  awaited: boolean;
-  begin_within_ms?: number | null;
-};
 
 export type ClaimerOptions = {
   log: Log;
@@ -164,13 +163,21 @@ export function createClaimer(
       }
     }
 
+    if (row.bodies.length !== row.ids.length) throw new Error('a body contains a record separator');
     const endpoints = new Map(row.endpoints.map(each => [each.endpoint_id, endpointOf(each)]));
+    const beginWithin = new Map(row.endpoints.map(each => [each.endpoint_id, each.begin_within_ms]));
     const deliveries: Delivery[] = [];
     const locked: Claim['locked'] = [];
-    for (const { id, lease, endpoint: endpointId, event, body, awaited, begin_within_ms } of row.deliveries) {
+    const { lease } = row;
+    const awaited = new Set(row.awaited);
+    for (const [index, id] of row.ids.entries()) {
+      const endpointId = row.endpoint_ids[index]!;
       const endpoint = endpoints.get(endpointId);
-      const beginWithinMs = begin_within_ms ?? null;
-      if (endpoint) deliveries.push({ id, lease, eventId: event, body, awaited, beginWithinMs, endpoint, claimedAt });
+      if (endpoint)
+        deliveries.push({
+          ...{ id, lease, eventId: row.event_ids[index]!, body: row.bodies[index]!, awaited: awaited.has(id) },
+          ...{ beginWithinMs: beginWithin.get(endpointId) ?? null, endpoint, claimedAt },
+        });
       else locked.push({ id, lease });
     }
     return { deliveries, locked, routed, leaseMs, next, waitMs, reordering: row.reordering, trouble: row.trouble };

@@ -1,4 +1,4 @@
-import { createEncoder, isAscii } from '../database/encoding.ts';
+import { createEncoder } from '../database/encoding.ts';
 import { whyUnreachable } from '../database/errors.ts';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
@@ -28,44 +28,82 @@ const maxStatements = 2;
 const outage = /^(08|25|40|53|55|57|58)/;
 
 /** An endpoint's own request headers as history shows them: those that may carry credentials are masked, as in SQL. */
-const shownHeaders = new WeakMap<Endpoint, Record<string, string>>();
-function headersOf(endpoint: Endpoint): Record<string, string> {
+const shownHeaders = new WeakMap<Endpoint, string>();
+function headersOf(endpoint: Endpoint): string {
   let shown = shownHeaders.get(endpoint);
-  if (!shown) {
-    shown = {};
-    for (const [name, value] of Object.entries(endpoint.headers))
-      shown[name] = isCredential(name, value) ? '***' : value;
-    shown['content-type'] = 'application/json';
+  if (shown === undefined) {
+    const headers = Object.entries(endpoint.headers).map(([name, value]) => [
+      name,
+      isCredential(name, value) ? '***' : value,
+    ]);
+    shown = JSON.stringify({ ...Object.fromEntries(headers), 'content-type': 'application/json' });
     shownHeaders.set(endpoint, shown);
   }
   return shown;
 }
 
-const micro = (ms: number | null) => (ms === null ? undefined : Math.round(ms * 1000) / 1000);
+const micro = (ms: number | null | undefined) => (ms == null ? null : Math.round(ms * 1000) / 1000);
 
-type Result = { response_body?: string | undefined; error?: string | undefined };
+type Attempt = ReturnType<typeof attemptOf>;
+
+/** What history shows of an attempt. */
+function attemptOf({ delivery, startedAt, signed, result }: Finished, now: number) {
+  const { id, lease, endpoint } = delivery;
+  return {
+    id,
+    lease,
+    outcome: result.outcome,
+    url: endpoint.url,
+    requestHeaders: headersOf(endpoint) as string | null,
+    signed,
+    status: result.status,
+    responseHeaders: result.responseHeaders && JSON.stringify(headersWithoutEcho(result.responseHeaders, endpoint)),
+    responseBody: result.responseBody && withoutEcho(result.responseBody, endpoint),
+    error: result.error && withoutEcho(result.error, endpoint),
+    times: [
+      micro(now - startedAt),
+      micro(result.totalMs),
+      micro(result.lookupMs),
+      micro(result.connectMs),
+      micro(result.firstByteMs),
+      result.retryAfterSeconds,
+    ],
+  };
+}
+
+/** A field of a row, as PostgreSQL writes rows inside an array. Most need no quotes. */
+function fieldOf(value: string | number | null | undefined): string | number {
+  if (value == null) return '';
+  if (typeof value === 'number' || /^[\w.:=/+-]+$/.test(value)) return value;
+  return `\\"${value.replace(/["\\]/g, '\\\\\\$&')}\\"`;
+}
+
+/** Numbers different texts from 1: most attempts of a batch share their URL and headers. */
+function createPlaces() {
+  const places = new Map<string, number>();
+  const place = (text: string | null) => {
+    if (text === null) return null;
+    const found = places.get(text) ?? places.size + 1;
+    places.set(text, found);
+    return found;
+  };
+  return { place, texts: () => [...places.keys()] };
+}
 
 /** What record_deliveries takes. */
-function recordOf({ delivery, startedAt, signed, result }: Finished, now: number) {
-  return {
-    id: delivery.id,
-    lease: delivery.lease,
-    outcome: result.outcome,
-    url: delivery.endpoint.url,
-    request_headers: { ...headersOf(delivery.endpoint), ...signed },
-    status: result.status ?? undefined,
-    response_headers: result.responseHeaders
-      ? headersWithoutEcho(result.responseHeaders, delivery.endpoint)
-      : undefined,
-    response_body: result.responseBody === null ? undefined : withoutEcho(result.responseBody, delivery.endpoint),
-    error: result.error === null ? undefined : withoutEcho(result.error, delivery.endpoint),
-    age_ms: micro(now - startedAt),
-    total_ms: micro(result.totalMs),
-    lookup_ms: micro(result.lookupMs),
-    connect_ms: micro(result.connectMs),
-    first_byte_ms: micro(result.firstByteMs),
-    retry_after_s: result.retryAfterSeconds ?? undefined,
-  };
+function parametersOf(attempts: Attempt[]): { results: string; urls: string[]; headers: string[] } {
+  const urls = createPlaces();
+  const headers = createPlaces();
+  const rows = attempts.map(each => {
+    const { signed } = each;
+    const fields = [
+      ...[each.id, each.lease, each.outcome, urls.place(each.url), headers.place(each.requestHeaders)],
+      ...[signed?.['webhook-timestamp'], signed?.['x-webhook-signature'], signed?.['webhook-signature']],
+      ...[each.status, headers.place(each.responseHeaders), each.responseBody, each.error, ...each.times],
+    ];
+    return `"(${fields.map(fieldOf).join()})"`;
+  });
+  return { results: `{${rows.join()}}`, urls: urls.texts(), headers: headers.texts() };
 }
 
 const clean = (text: string) =>
@@ -75,16 +113,19 @@ const clean = (text: string) =>
     .slice(0, 1_000);
 
 /** What can be recorded of a result that as a whole cannot. */
-function sparseRecordOf({ delivery, startedAt, result }: Finished, now: number, reason: string) {
-  const error = clean(
-    (result.error ? `${withoutEcho(result.error, delivery.endpoint)}; ` : '') +
-      `recorded without headers and body: ${reason}`,
-  );
-  const { id, lease, endpoint } = delivery;
-  const { outcome, status, totalMs, retryAfterSeconds } = result;
+function sparseAttemptOf(finished: Finished, now: number, reason: string): Attempt {
+  const attempt = attemptOf(finished, now);
+  const error = clean(`${attempt.error ? `${attempt.error}; ` : ''}recorded without headers and body: ${reason}`);
+  const [age, total, , , , retryAfter] = attempt.times;
   return {
-    ...{ id, lease, outcome, error, url: clean(endpoint.url), status: status ?? undefined },
-    ...{ age_ms: micro(now - startedAt), total_ms: micro(totalMs), retry_after_s: retryAfterSeconds ?? undefined },
+    ...attempt,
+    url: clean(attempt.url),
+    requestHeaders: null,
+    signed: null,
+    responseHeaders: null,
+    responseBody: null,
+    error,
+    times: [age!, total!, null, null, null, retryAfter!],
   };
 }
 
@@ -105,20 +146,19 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
 
   const encoder = createEncoder(sql);
 
-  async function send(records: Result[]): Promise<void> {
-    let json = JSON.stringify(records);
-    if (!isAscii(json)) {
-      // What the database's encoding lacks is escaped: in text twice, or json would turn it back.
-      const texts = await encoder.encode(records.flatMap(each => [each.response_body ?? null, each.error ?? null]));
-      const results = records.map((each, index) => ({
-        ...each,
-        response_body: texts[2 * index],
-        error: texts[2 * index + 1],
-      }));
-      [json] = (await encoder.encode([JSON.stringify(results)])) as [string];
+  async function send(attempts: Attempt[]): Promise<void> {
+    // What the database's encoding lacks is escaped. In headers, which are JSON, that keeps their meaning.
+    const bodies = await encoder.encode(attempts.map(({ responseBody }) => responseBody));
+    const errors = await encoder.encode(attempts.map(({ error }) => error));
+    for (const [index, each] of attempts.entries()) {
+      each.responseBody = bodies[index]!;
+      each.error = errors[index]!;
     }
-    const [row] = await sql`select collecta.record_deliveries(${json}::text::json) as recorded`;
-    const stale = records.length - Number(row?.recorded);
+    const { results, urls, headers } = parametersOf(attempts);
+    const [row] = await sql`
+      select collecta.record_deliveries(${results}::text::collecta.delivery_result[],
+        ${await encoder.encode(urls)}::text[], ${await encoder.encode(headers)}::text[]::json[]) as recorded`;
+    const stale = attempts.length - Number(row?.recorded);
     if (stale > 0) log.warn('results came too late: their deliveries were claimed again', { stale });
   }
 
@@ -126,7 +166,7 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
     for (let attempt = 0; batch.length > 0; attempt++) {
       const now = performance.now();
       try {
-        await send(batch.map(each => recordOf(each, now)));
+        await send(batch.map(each => attemptOf(each, now)));
         return onRecorded(batch);
       } catch (error) {
         const { code = '', message } = error as { code?: string; message: string };
@@ -160,8 +200,8 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
     for (let attempt = 0; performance.now() - delivery.claimedAt < leaseMs(); attempt++) {
       try {
         const now = performance.now();
-        if (form === 'whole') await send([recordOf(finished, now)]);
-        else if (form === 'sparse') await send([sparseRecordOf(finished, now, reason)]);
+        if (form === 'whole') await send([attemptOf(finished, now)]);
+        else if (form === 'sparse') await send([sparseAttemptOf(finished, now, reason)]);
         else
           await sql`
             select collecta.record_outcome(${delivery.id}, ${delivery.lease}, ${result.outcome}, ${clean(reason)})`;

@@ -377,8 +377,9 @@ async function record(on: Sql, outcome: string, status: number) {
     with q as (
       update collecta.delivery_queue set leased_until = now() + interval '1 minute'
       returning delivery_id, (extract(epoch from leased_until) * 1000000)::bigint as lease)
-    select collecta.record_deliveries(json_agg(json_build_object('id', delivery_id, 'lease', lease,
-      'outcome', ${outcome}::text, 'url', 'https://x.example/', 'status', ${status}::int))) from q`;
+    select collecta.record_deliveries(array_agg(r), '{https://x.example/}')
+    from q, json_populate_record(null::collecta.delivery_result, json_build_object('id', delivery_id, 'lease', lease,
+      'outcome', ${outcome}::text, 'url', 1, 'status', ${status}::int)) r`;
 }
 
 t.test('every page: strict headers, nothing inline, all that comes from outside as text', async t => {

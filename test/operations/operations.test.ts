@@ -251,8 +251,9 @@ t.test('tail follows attempts', async t => {
   const { sql, url, endpoint } = await prepared();
   const record = (outcome: string, status: number) => sql`
     with q as (update collecta.delivery_queue set leased_until = now() + interval '1 minute' returning delivery_id, leased_until)
-    select collecta.record_deliveries(json_agg(json_build_object('id', delivery_id, 'outcome', ${outcome}::text,
-      'lease', (extract(epoch from leased_until) * 1000000)::bigint, 'url', 'http://127.0.0.1:9876/hook', 'status', ${status}::int))) from q`;
+    select collecta.record_deliveries(array_agg(r), '{http://127.0.0.1:9876/hook}')
+    from q, json_populate_record(null::collecta.delivery_result, json_build_object('id', delivery_id, 'outcome', ${outcome}::text,
+      'lease', (extract(epoch from leased_until) * 1000000)::bigint, 'url', 1, 'status', ${status}::int)) r`;
   await record('failed', 500);
   const stop = new AbortController();
   const lines: string[] = [];

@@ -96,8 +96,13 @@ export async function claimBySql(
 ) {
   const [row] = await sql`
     select * from collecta.claim_deliveries(${batch}, runner => ${runner}, cursor => ${cursor})`;
-  return row as unknown as {
-    deliveries: Claimed[];
+  const { ids, endpoint_ids, event_ids, awaited, bodies, lease, ...rest } = row as unknown as {
+    lease: string;
+    ids: number[];
+    endpoint_ids: string[];
+    event_ids: string[];
+    awaited: number[];
+    bodies: string;
     endpoints: { endpoint_id: string; url: string; headers: object; secrets: string[] }[];
     routed: number;
     next: string;
@@ -105,6 +110,15 @@ export async function claimBySql(
     trouble: string | null;
     next_cursor: string;
   };
+  const deliveries: Claimed[] = ids.map((id, index) => ({
+    id,
+    lease: Number(lease),
+    endpoint: endpoint_ids[index]!,
+    event: event_ids[index]!,
+    body: bodies.split('\u001e')[index]!,
+    awaited: awaited.includes(id),
+  }));
+  return { deliveries, ...rest };
 }
 
 /** Records these with one outcome; how many were still theirs to record. */
@@ -114,14 +128,11 @@ export async function record(
   outcome = 'delivered',
   result: object = {},
 ): Promise<number> {
-  const results = deliveries.map(({ id, lease }) => ({
-    id,
-    lease,
-    outcome,
-    url: 'https://example.com/hook',
-    ...result,
-  }));
-  const [row] = await sql`select collecta.record_deliveries(${JSON.stringify(results)}::text::json) as recorded`;
+  const results = deliveries.map(({ id, lease }) => ({ id, lease, outcome, url: 1, ...result }));
+  const [row] = await sql`
+    select collecta.record_deliveries(array(
+      select r from json_populate_recordset(null::collecta.delivery_result, ${JSON.stringify(results)}::text::json) r),
+      '{https://example.com/hook}') as recorded`;
   return Number(row!.recorded);
 }
 
