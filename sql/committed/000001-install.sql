@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:bcc6e65b9044e2d16d0ff6259f3719178d5a2cc9
+--! Hash: sha1:b5266939a03d76d3978b265d746d5d01af1ceefa
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4053,7 +4053,7 @@ declare
   ordered_records bigint[];
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    return row(-1, null, null, null, null, null, null)::collecta.routed_changes;
+    return row(-1, null, null, null, null, null, null, null)::collecta.routed_changes;
   end if;
   if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
@@ -9773,6 +9773,7 @@ as $$
      'writer_timed_out'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
+      put_module_in_order
       set_aside_change first_deliveries read_delivery set_aside_deliveries
       maintain wake_runner encodable_characters check_installation sealing_keys'),
     ('collecta_dispatcher', 'EXECUTE', 'function', 'observe next_due_in_ms'),
