@@ -1,18 +1,15 @@
-// Checks that no line of TypeScript, JavaScript or CSS has more than 120 columns. Biome breaks code at 120 columns, but
-// not comments and strings.
+// Checks that no line of TypeScript, JavaScript, CSS or shell has more than 120 columns. Biome breaks code at 120
+// columns, but not comments and strings.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './releases.ts';
 
 const columns = 120;
-/** Folders and files that have been brought to 120 columns. */
-const checked = ['bench/', 'scripts/', 'src/'];
 
-const files = execFileSync('git', ['ls-files', '*.ts', '*.js', '*.css'], { cwd: root, encoding: 'utf8' });
+const files = execFileSync('git', ['ls-files', '*.ts', '*.js', '*.css', '*.sh'], { cwd: root, encoding: 'utf8' });
 let failed = 0;
 for (const file of files.trim().split('\n')) {
-  if (!checked.some(prefix => file.startsWith(prefix))) continue;
   for (const [index, line] of readFileSync(join(root, file), 'utf8').split('\n').entries()) {
     const width = Array.from(line).length;
     if (width <= columns) continue;

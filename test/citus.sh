@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# COORDINATOR_URL=postgres://… test/citus.sh: the journey on a cluster of Citus that exists. Needs psql, Node and a built dist/.
-# It connects to each node by the name and port that pg_dist_node has for it, with the user, password and database of the
-# URL; WORKER_URLS (with spaces between them) says otherwise. It makes and drops tables and a schema whose names begin with
-# collecta_journey, and leaves an install on each node unless it ends with success. Each line says ok, skipped or NOT OK; the
-# exit status is 1 if anything is not ok.
+# COORDINATOR_URL=postgres://… test/citus.sh: the journey on a cluster of Citus that exists. Needs psql, Node and a
+# built dist/. It connects to each node by the name and port that pg_dist_node has for it, with the user, password and
+# database of the URL; WORKER_URLS (with spaces between them) says otherwise. It makes and drops tables and a schema
+# whose names begin with collecta_journey, and leaves an install on each node unless it ends with success. Each line
+# says ok, skipped or NOT OK; the exit status is 1 if anything is not ok.
 set -eu
 cd "$(dirname "$0")/.."
 : "${COORDINATOR_URL:?is the URL of the coordinator}"
@@ -32,14 +32,16 @@ drop_tables() {
 trap finish EXIT
 
 url_of() { # host:port, in the coordinator's URL
-  node -e 'const url = new URL(process.argv[1]); url.host = process.argv[2]; console.log(url.href)' "$COORDINATOR_URL" "$1"
+  node -e 'const url = new URL(process.argv[1]); url.host = process.argv[2]; console.log(url.href)' \
+    "$COORDINATOR_URL" "$1"
 }
 workers=()
 if [ -n "${WORKER_URLS:-}" ]; then
   read -ra workers <<<"$WORKER_URLS"
 else
   while read -r node; do workers+=("$(url_of "$node")"); done < <(ask "$COORDINATOR_URL" \
-    "select nodename || ':' || nodeport from pg_dist_node where isactive and shouldhaveshards and noderole = 'primary' order by 1")
+    "select nodename || ':' || nodeport from pg_dist_node
+     where isactive and shouldhaveshards and noderole = 'primary' order by 1")
 fi
 echo "nodes with shards: ${#workers[@]}"
 
@@ -51,26 +53,31 @@ node -e '
       require("node:fs").appendFileSync(process.argv[1], body + "\n");
       response.end("ok");
     });
-  }).listen(0, "127.0.0.1", function () { require("node:fs").writeFileSync(process.argv[2], String(this.address().port)); });
+  }).listen(0, "127.0.0.1", function () {
+    require("node:fs").writeFileSync(process.argv[2], String(this.address().port));
+  });
 ' "$folder/received" "$folder/port" &
 pids+=($!)
 until [ -s "$folder/port" ]; do sleep 0.1; done
 touch "$folder/received"
 target="http://127.0.0.1:$(cat "$folder/port")/"
 
-ask "$COORDINATOR_URL" 'drop table if exists public.collecta_journey; create table public.collecta_journey (id bigint primary key, status text)'
+ask "$COORDINATOR_URL" 'drop table if exists public.collecta_journey;
+  create table public.collecta_journey (id bigint primary key, status text)'
 ask "$COORDINATOR_URL" "select create_distributed_table('public.collecta_journey', 'id', shard_count => 8)" >/dev/null
 
 DATABASE_URL=$COORDINATOR_URL node dist/cli.js migrate
 for worker in "${workers[@]}"; do
   [ "$(ask "$worker" 'select inet_server_port() || host(inet_server_addr())')" = \
     "$(ask "$COORDINATOR_URL" 'select inet_server_port() || host(inet_server_addr())')" ] ||
-    check 'the DDL of an install on the coordinator stays there' '' "$(ask "$worker" "select to_regnamespace('collecta')")"
+    check 'the DDL of an install on the coordinator stays there' '' \
+      "$(ask "$worker" "select to_regnamespace('collecta')")"
 done
 check 'attach_module of a distributed table is refused on the coordinator' 'ERROR:  CW002' \
   "$(sqlstate_of "$COORDINATOR_URL" "select collecta.attach_module('public.collecta_journey', 'journey')")"
 
-# A table that is attached and distributed afterwards: Citus refuses it, or health says that nothing is captured any more.
+# A table that is attached and distributed afterwards: Citus refuses it, or health says that nothing is captured any
+# more.
 ask "$COORDINATOR_URL" "create table public.collecta_journey_local (id bigint primary key);
   select collecta.attach_module('public.collecta_journey_local', 'journey-local')" >/dev/null
 for unsafe in off on; do
@@ -95,17 +102,19 @@ for worker in "${workers[@]}"; do
   DATABASE_URL=$worker node dist/cli.js migrate
   here=$(ask "$worker" "select collecta.attach_shards('public.collecta_journey', 'journey', status_column => 'status')")
   shards=$((shards + here))
-  ask "$worker" "select from collecta.create_endpoint('$target', '{record_created,record_updated,record_deleted,status_change}', name => 'journey')" >/dev/null
+  ask "$worker" "select from collecta.create_endpoint('$target',
+    '{record_created,record_updated,record_deleted,status_change}', name => 'journey')" >/dev/null
   check "health of node $number" '' "$(ask "$worker" "select problem from collecta.health where severity = 'error'")"
   databases="$databases${databases:+,}\"node-$number\": $(node -p 'JSON.stringify(process.argv[1])' "$worker")"
 done
 check 'all shards are attached' 8 "$shards"
-ask "$COORDINATOR_URL" 'grant trigger on public.collecta_journey to collecta_owner; grant select on public.collecta_journey to collecta_capture'
+ask "$COORDINATOR_URL" 'grant trigger on public.collecta_journey to collecta_owner;
+  grant select on public.collecta_journey to collecta_capture'
 
 echo "{$databases}" >"$folder/databases.json"
 chmod 600 "$folder/databases.json"
-DATABASE_URL='' COLLECTA_DATABASES=$folder/databases.json COLLECTA_ALLOW_HTTP=true COLLECTA_ALLOW_DESTINATIONS=127.0.0.1 \
-  COLLECTA_LOG_LEVEL=warn node dist/cli.js dispatch &
+DATABASE_URL='' COLLECTA_DATABASES=$folder/databases.json COLLECTA_ALLOW_HTTP=true \
+  COLLECTA_ALLOW_DESTINATIONS=127.0.0.1 COLLECTA_LOG_LEVEL=warn node dist/cli.js dispatch &
 pids+=($!)
 
 received() { # event, how many within 30 s
@@ -130,10 +139,12 @@ if [ "${#workers[@]}" -ge 2 ]; then
     join pg_dist_node o on o.groupid <> n.groupid and o.shouldhaveshards and o.noderole = 'primary'
     where s.logicalrelid = 'public.collecta_journey'::regclass and n.noderole = 'primary'
     order by 1, 4 limit 1" | tr '|' ' ')
-  ask "$COORDINATOR_URL" "select citus_move_shard_placement($shard, '$from_host', $from_port, '$to_host', $to_port, 'block_writes')" >/dev/null
+  ask "$COORDINATOR_URL" "select citus_move_shard_placement($shard, '$from_host', $from_port, '$to_host', $to_port,
+    'block_writes')" >/dev/null
   missing=0
   for worker in "${workers[@]}"; do
-    missing=$((missing + $(ask "$worker" "select count(*) from collecta.health where problem = 'changes are not captured'")))
+    found=$(ask "$worker" "select count(*) from collecta.health where problem = 'changes are not captured'")
+    missing=$((missing + found))
   done
   check 'health knows of the moved shard' 1 "$missing"
   # Until Citus has dropped it, the old shard is there with its triggers, and health says that it is nobody's.
@@ -171,10 +182,12 @@ if [ -n "$(ask "$COORDINATOR_URL" "select current_setting('citus.enable_schema_b
   ask "$COORDINATOR_URL" "set citus.enable_schema_based_sharding = on; create schema collecta_journey_tenant;
     create table collecta_journey_tenant.orders (id bigint primary key, status text)" >/dev/null
   check 'attach_module of a schema-sharded table is refused on the coordinator' 'ERROR:  CW002' \
-    "$(sqlstate_of "$COORDINATOR_URL" "select collecta.attach_module('collecta_journey_tenant.orders', 'journey-tenant')")"
+    "$(sqlstate_of "$COORDINATOR_URL" \
+      "select collecta.attach_module('collecta_journey_tenant.orders', 'journey-tenant')")"
   placed=0
   for worker in "${workers[@]}"; do
-    attached=$(ask "$worker" "select collecta.attach_shards('collecta_journey_tenant.orders', 'journey-tenant')" 2>/dev/null || echo 0)
+    attached=$(ask "$worker" \
+      "select collecta.attach_shards('collecta_journey_tenant.orders', 'journey-tenant')" 2>/dev/null || echo 0)
     placed=$((placed + attached))
   done
   check 'the shard of a schema-sharded table is attached on one node' 1 "$placed"
@@ -185,7 +198,8 @@ else
   echo 'skipped: this Citus has no schema-based sharding'
 fi
 for worker in "${workers[@]}"; do
-  check 'health in the end' '' "$(ask "$worker" "select problem || ' ' || subject from collecta.health where severity = 'error'")"
+  check 'health in the end' '' \
+    "$(ask "$worker" "select problem || ' ' || subject from collecta.health where severity = 'error'")"
 done
 
 if [ "$failed" -eq 0 ]; then

@@ -18,9 +18,10 @@ const results = {
   facts: [{ name: 'size', value: 12.345, unit: 'MiB' }],
 };
 
-t.test('tables are filled from the results, whatever stood there before', async t => {
-  const page = (name: string, what: string, table = '') => `x\n<!-- bench ${name} ${what} -->\n${table}<!-- end -->\ny`;
-  const fill = (what: string, table?: string) => fillTables(page('t', what, table), () => results);
+t.test('tables are filled from the results and replace what the page had before', async t => {
+  const page = (name: string, title: string, table = '') =>
+    `x\n<!-- bench ${name} ${title} -->\n${table}<!-- end -->\ny`;
+  const fill = (title: string, table?: string) => fillTables(page('t', title, table), () => results);
   const filled = fill('fast, once');
   t.match(filled, '| b | 1,500 | 1.50 (1.50 to 1.50) |');
   t.equal(fill('fast, once', 'an older table\n'), filled);
@@ -33,7 +34,7 @@ t.test('tables are filled from the results, whatever stood there before', async 
   );
 });
 
-t.test('the tables of the pages are those of bench/results', async t => {
+t.test('the tables in the pages match bench/results', async t => {
   for (const page of pages) {
     const text = readFileSync(`${root}${page}`, 'utf8');
     t.equal(fillTables(text, load), text, `${page}: npm run bench -- page`);

@@ -10,7 +10,7 @@ t.test('a median of an even number of values lies between the middle two; quarti
   t.ok(Number.isNaN(quantile([], 0.5)));
 });
 
-t.test('ratios are taken round by round, and only of as many rounds', async t => {
+t.test('a ratio is computed for each round, and both sides must have the same number of rounds', async t => {
   t.same(ratios([1, 4], [2, 2]), [0.5, 2]);
   t.throws(() => ratios([1], [1, 2]));
 });
@@ -22,7 +22,7 @@ t.test('a difference is claimed only where the quartiles do not touch 1', async 
   t.notOk(differs({ lower: 0.9, median: 1.2, upper: 1.4 }));
 });
 
-t.test('an order is the same for the same seed, another for another, and always complete', async t => {
+t.test('a seed always gives the same complete order, and another seed gives another one', async t => {
   const items = Array.from({ length: 20 }, (_, index) => index);
   const order = (seed: number) => shuffled(items, seeded(seed));
   t.same(order(7), order(7));
@@ -36,7 +36,7 @@ t.test('an order is the same for the same seed, another for another, and always 
   t.ok(Math.abs(mean - 0.5) < 0.02, `mean ${mean}`);
 });
 
-t.test('in each round each contender has one turn, in changing order, and the first round does not count', async t => {
+t.test('each contender has one turn a round, the order changes, and the first round does not count', async t => {
   const turns: string[] = [];
   let factor = 100;
   const contender = (name: string, ratio: number) => ({

@@ -11,7 +11,8 @@ import { freePort, useServer } from '../support/database.ts';
 
 // Built by `npm run build`, which `npm test` runs first.
 const runtimes = {
-  // tap puts its own loader into NODE_OPTIONS of every child: `env` takes it out, as a user runs it and three times as fast.
+  // tap puts its loader into NODE_OPTIONS of every child process. `env` removes it, so that the command runs as a user
+  // runs it, and three times as fast.
   'Node, dist': ['env', '-u', 'NODE_OPTIONS', process.execPath, 'dist/cli.js'],
   'Deno, src': ['node_modules/.bin/deno', 'run', '--allow-env', '--allow-net', '--allow-read', 'src/cli.ts'],
 } as const;
@@ -61,7 +62,7 @@ for (const [runtime, [program, ...first]] of Object.entries(runtimes)) {
     t.strictSame(await cli(['help', 'migrate']), await cli(['migrate', '-h']));
   });
 
-  t.test(`${runtime}: wrong usage and settings exit with 2, name what is wrong, and say where to look`, async t => {
+  t.test(`${runtime}: wrong usage or settings exit with 2 and an error that names what is wrong`, async t => {
     for (const [args, message] of [
       [[], /a command is expected/],
       [['mirgate'], /there is no command "mirgate"/],
@@ -86,7 +87,7 @@ for (const [runtime, [program, ...first]] of Object.entries(runtimes)) {
     t.notMatch(wrong.err, 'sekret');
   });
 
-  t.test(`${runtime}: migrate`, async t => {
+  t.test(`${runtime}: migrate installs the schema once`, async t => {
     const { url, sql } = await database('empty');
     const file = join(scratch, `url-${first.length}`);
     writeFileSync(file, `${url}\n`);
@@ -116,7 +117,7 @@ for (const [runtime, [program, ...first]] of Object.entries(runtimes)) {
     t.match(await cli(['uninstall', '--yes'], env), { status: 0, out: /dropped the schema collecta/ });
   });
 
-  t.test(`${runtime}: a database that cannot be reached is one clear line`, async t => {
+  t.test(`${runtime}: an unreachable database is reported in one clear line`, async t => {
     const { url } = await database('empty');
     const closed = `postgres://u:sekret@127.0.0.1:${await freePort()}/d`;
     for (const [target, reason] of [
@@ -185,7 +186,7 @@ for (const [runtime, [program, ...first]] of Object.entries(runtimes)) {
     });
   });
 
-  t.test(`${runtime}: dispatch and run wait for the database and for its install, and stop when told to`, async t => {
+  t.test(`${runtime}: dispatch and run wait for the database and its install, and stop on a signal`, async t => {
     const start = (command: string, target: string) => {
       const child = spawn(program, [...first, command], {
         env: { ...plainEnvironment, DATABASE_URL: target, COLLECTA_PORT: '0' },
@@ -250,7 +251,7 @@ for (const [runtime, [program, ...first]] of Object.entries(runtimes)) {
     });
   });
 
-  t.test(`${runtime}: a reader that stops reading is no error`, async t => {
+  t.test(`${runtime}: a closed output pipe is not an error`, async t => {
     const child = spawn(program, [...first, '--help'], { env: plainEnvironment });
     child.stdout.destroy();
     let err = '';

@@ -25,7 +25,7 @@ function problems(env: Environment, read: (env: Environment) => unknown = readCo
   }
 }
 
-t.test('the documented defaults', async t => {
+t.test('without variables the documented defaults apply', async t => {
   t.strictSame(readConfig({ DATABASE_URL, COLLECTA_PORT: '' }), {
     databases: undefined,
     concurrency: 50,
@@ -58,7 +58,7 @@ t.test('the documented defaults', async t => {
   });
 });
 
-t.test('every variable is read', async t => {
+t.test('every variable is read and converted', async t => {
   t.match(
     readConfig({
       DATABASE_URL,
@@ -133,7 +133,7 @@ t.test('an error names the variable, what is wrong and an example', async t => {
     );
 });
 
-t.test('the database: missing, with several hosts, or written in another way that psql takes', async t => {
+t.test('DATABASE_URL may be missing, name several hosts, or take any form that psql accepts', async t => {
   t.match(problems({}), /^DATABASE_URL \(or DATABASE_URL_FILE\) is not set, for example DATABASE_URL=postgres:/);
   t.match(readSettings({}), { concurrency: 50 }, 'not every command needs one');
   const several = 'postgres://u:sekret@a,b/app';
@@ -155,7 +155,7 @@ t.test('the database: missing, with several hosts, or written in another way tha
   t.notMatch(problems({ DATABASE_URL: "host=h password='sekret dbname=d" }), /sekret/);
 });
 
-t.test('a variable that nothing reads is named, with the nearest that something does', async t => {
+t.test('an unknown variable is reported together with the nearest known name', async t => {
   t.strictSame(unknownVariables(['PATH', 'COLLECTA_PORT', 'COLLECTA_SECRET_FILE', 'DATABASE_URL_FILE', 'PGHOST']), []);
   for (const [wrong, nearest] of [
     ['COLLECTA_CONCURENCY', 'COLLECTA_CONCURRENCY'],
@@ -166,7 +166,7 @@ t.test('a variable that nothing reads is named, with the nearest that something 
     t.match(unknownVariables([wrong!]), [new RegExp(`^${wrong} is not a setting.* the nearest is ${nearest}`)]);
 });
 
-t.test('_FILE forms', async t => {
+t.test('a variable NAME_FILE names the file that holds the value', async t => {
   const directory = mkdtempSync(join(tmpdir(), 'collecta-config-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
   const file = (name: string, content: string) => {
@@ -223,7 +223,7 @@ t.test('no secret is echoed', async t => {
     t.equal(secret ?? false, name in secrets, `${name}: ${secret ? 'never shown' : 'shown'}`);
 });
 
-t.test('the log is one JSON line for each event at or above its level', async t => {
+t.test('the log has one JSON line for each event at or above its level', async t => {
   const lines: string[] = [];
   const log = createLog('warn', line => lines.push(line));
   log.debug('a');

@@ -7,7 +7,8 @@ import { openConsole } from '../support/console.ts';
 import { useServer } from '../support/database.ts';
 import { consoleExample } from '../support/history.ts';
 
-// CI installs Debian's chromium. On a machine where it cannot be installed the rest of the suite is of use all the same.
+// CI installs Debian's chromium. Where it is missing these tests are skipped, so that the rest of the suite can still
+// be run.
 if (chromiumPath === undefined && !process.env.CI)
   t.plan(0, 'chromium is not installed: apt-get install chromium, or name one in COLLECTA_TEST_CHROMIUM');
 else {
@@ -39,13 +40,13 @@ else {
     'nothing',
   ];
 
-  /** A page of a person who has logged in, and what the browser complained of meanwhile. */
+  /** A page of a logged-in user, and the errors that the browser reported meanwhile. */
   async function enter(origin: string, options: BrowserContextOptions = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     const page = await context.newPage();
     const complaints: string[] = [];
     page.on('console', message => {
-      // A page that says 404 or 422 is meant to.
+      // Pages with status 404 or 422 are expected here.
       if (['error', 'warning'].includes(message.type()) && !/status of 4\d\d/.test(message.text()))
         complaints.push(message.text());
     });
@@ -63,7 +64,7 @@ else {
   }
 
   async function violations(page: Page): Promise<string[]> {
-    // The page's policy lets no script in but its own: this one comes through the debugger.
+    // The page's content security policy allows only its own scripts. The debugger can insert this one.
     await page.evaluate(axe);
     const found = (await page.evaluate('axe.run(document)')) as {
       violations: { id: string; nodes: { html: string }[] }[];
@@ -71,7 +72,7 @@ else {
     return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(' | ')}`);
   }
 
-  t.test('axe finds nothing, and nothing is wider than the screen', async t => {
+  t.test('axe finds no violation, and no page is wider than the screen', async t => {
     const { origin } = await openConsole(t, url);
     for (const colorScheme of ['light', 'dark'] as const)
       for (const width of [1280, 360]) {
@@ -96,7 +97,7 @@ else {
       }
   });
 
-  t.test('without JavaScript everything can be read, and acted on', async t => {
+  t.test('every page and every action works without JavaScript', async t => {
     const { origin } = await openConsole(t, url);
     const { page, close } = await enter(origin, { javaScriptEnabled: false });
     for (const view of views) {
@@ -117,14 +118,16 @@ else {
     await close();
   });
 
-  t.test('payloads, headers, names and errors of others run nowhere', async t => {
+  t.test('hostile payloads, headers, names and errors are never executed', async t => {
     const evil = `<img src=x onerror="window.hit=1"><script>window.hit=1</script><svg onload="window.hit=1">"'>`;
     const other = await server.database();
     const hostile = await consoleExample(other.sql);
     await other.sql`update collecta.endpoints set name = ${evil} || endpoint_id`;
     await other.sql`update collecta.delivery_attempts set error = ${evil}, response_body = ${evil},
-      response_headers = json_build_object(${evil}::text, ${evil}::text), request_headers = json_build_object('x', ${evil}::text)`;
-    await other.sql`update collecta.events set record_id = ${evil}, body = json_build_object('record', json_build_object(${evil}::text, ${evil}::text),
+      response_headers = json_build_object(${evil}::text, ${evil}::text),
+      request_headers = json_build_object('x', ${evil}::text)`;
+    await other.sql`update collecta.events set record_id = ${evil},
+      body = json_build_object('record', json_build_object(${evil}::text, ${evil}::text),
       'previous', json_build_object(${evil}::text, ${evil}::text))::text`;
     const { origin } = await openConsole(t, other.url);
     const { page, complaints, close } = await enter(origin);
@@ -150,7 +153,7 @@ else {
     await close();
   });
 
-  t.test('lists do not jump: what is new waits behind a button', async t => {
+  t.test('a list does not jump: new rows wait behind a button', async t => {
     const { origin } = await openConsole(t, url);
     const { page, close } = await enter(origin);
     await page.goto(`${origin}/console/deliveries?outcome=delivered`);
@@ -165,7 +168,7 @@ else {
     await close();
   });
 
-  t.test('plots are drawn and can be zoomed, by what the server itself serves', async t => {
+  t.test('plots can be drawn and zoomed with scripts from this server only', async t => {
     const { origin } = await openConsole(t, url);
     const { page, close } = await enter(origin);
     const elsewhere: string[] = [];
@@ -185,7 +188,7 @@ else {
     await close();
   });
 
-  t.test('with the keyboard alone: skip link, focus, a log-in', async t => {
+  t.test('the console can be used with the keyboard alone: skip link, focus, login', async t => {
     const { origin } = await openConsole(t, url);
     const context = await browser.newContext();
     const page = await context.newPage();

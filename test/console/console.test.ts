@@ -11,7 +11,7 @@ const { sql, url } = await server.database();
 const example = await consoleExample(sql);
 const views = ['', 'endpoints', 'deliveries', 'tail', 'modules', 'inbound', 'unrouted', 'actions'];
 
-t.test('a login is one of PostgreSQL’s own', async t => {
+t.test('people log in with their PostgreSQL login and password', async t => {
   const { client, lines } = await openConsole(t, url);
   const { send, login, post } = client();
   const sent = await send('/console/deliveries?outcome=failed');
@@ -50,7 +50,7 @@ t.test('a login is one of PostgreSQL’s own', async t => {
   t.equal((await send('/console/')).status, 303, 'after the logout the cookie opens nothing');
 });
 
-t.test('too many wrong passwords are refused without asking the database', async t => {
+t.test('after too many wrong passwords, further tries are refused without asking the database', async t => {
   const { client } = await openConsole(t, url);
   const { login } = client();
   for (let i = 0; i < 10; i++) t.equal((await login('vera', 'wrong')).status, 401);
@@ -58,7 +58,7 @@ t.test('too many wrong passwords are refused without asking the database', async
   t.equal((await login('ada', 'ada')).status, 303, 'nobody else is locked out');
 });
 
-t.test('tries at the same moment are counted too, and so are many names from one address', async t => {
+t.test('simultaneous tries, and tries with many names from one address, are counted', async t => {
   const { client } = await openConsole(t, url);
   const statuses = await Promise.all(
     Array.from({ length: 30 }, async () => (await client().login('vera', 'wrong')).status),
@@ -71,57 +71,54 @@ t.test('tries at the same moment are counted too, and so are many names from one
   t.ok(spread.filter(status => status === 401).length <= 60);
 });
 
-t.test(
-  'a session is the one that the login made, and ends with the log-out, its sessions of PostgreSQL too',
-  async t => {
-    const { client, origin } = await openConsole(t, url);
-    const planted = `collecta_console=${'A'.repeat(43)}`;
-    const ada = client();
-    const entered = await ada.post('/console/login', { name: 'ada', password: 'ada' }, { cookie: planted });
-    const cookie = (entered.headers.get('set-cookie') ?? '').split(';')[0] as string;
-    t.not(cookie, planted);
-    t.equal(
-      (await client({ cookie: planted }).send('/console/')).status,
-      303,
-      'a cookie that somebody planted opens nothing',
-    );
-    t.equal((await client({ cookie }).send('/console/')).status, 200);
-    const sessions = async () =>
-      (await sql`select from pg_stat_activity where usename = 'ada' and datname = current_database()`).length;
-    t.ok((await sessions()) > 0);
+t.test('logging out ends the console session and its PostgreSQL sessions', async t => {
+  const { client, origin } = await openConsole(t, url);
+  const planted = `collecta_console=${'A'.repeat(43)}`;
+  const ada = client();
+  const entered = await ada.post('/console/login', { name: 'ada', password: 'ada' }, { cookie: planted });
+  const cookie = (entered.headers.get('set-cookie') ?? '').split(';')[0] as string;
+  t.not(cookie, planted);
+  t.equal(
+    (await client({ cookie: planted }).send('/console/')).status,
+    303,
+    'a cookie that somebody planted opens nothing',
+  );
+  t.equal((await client({ cookie }).send('/console/')).status, 200);
+  const sessions = async () =>
+    (await sql`select from pg_stat_activity where usename = 'ada' and datname = current_database()`).length;
+  t.ok((await sessions()) > 0);
 
-    // Another one of the same role watches, so that the query goes on.
-    const other = client();
-    const otherCookie = ((await other.login('ada', 'ada')).headers.get('set-cookie') ?? '').split(';')[0] as string;
-    const stop = new AbortController();
-    const watch = async (of: string) => {
-      const seen = { text: '', ended: false };
-      const answer = await fetch(`${origin}/console/tail/events`, {
-        headers: { cookie: of, accept: 'text/event-stream' },
-        signal: stop.signal,
-      });
-      void (async () => {
-        for await (const chunk of answer.body!) seen.text += Buffer.from(chunk).toString();
-        seen.ended = true;
-      })().catch(() => {});
-      await until('it is connected', () => seen.text.includes('event: ready'));
-      return seen;
-    };
-    const stays = await watch(otherCookie);
-    const leaves = await watch(cookie);
-    await client({ cookie }).post('/console/logout', {});
-    await example.happen();
-    await until('the other one sees it', () => stays.text.includes('event: attempts'));
-    await until('the stream of who logged out ends', () => leaves.ended);
-    t.notMatch(leaves.text, 'event: attempts');
-    await other.post('/console/logout', {});
-    await until('no session of PostgreSQL is left', async () => (await sessions()) === 0);
-    await until('the other stream ends', () => stays.ended, 30_000);
-    stop.abort();
-  },
-);
+  // Another session of the same role watches the page too, so that its query goes on.
+  const other = client();
+  const otherCookie = ((await other.login('ada', 'ada')).headers.get('set-cookie') ?? '').split(';')[0] as string;
+  const stop = new AbortController();
+  const watch = async (of: string) => {
+    const seen = { text: '', ended: false };
+    const answer = await fetch(`${origin}/console/tail/events`, {
+      headers: { cookie: of, accept: 'text/event-stream' },
+      signal: stop.signal,
+    });
+    void (async () => {
+      for await (const chunk of answer.body!) seen.text += Buffer.from(chunk).toString();
+      seen.ended = true;
+    })().catch(() => {});
+    await until('it is connected', () => seen.text.includes('event: ready'));
+    return seen;
+  };
+  const stays = await watch(otherCookie);
+  const leaves = await watch(cookie);
+  await client({ cookie }).post('/console/logout', {});
+  await example.happen();
+  await until('the other one sees it', () => stays.text.includes('event: attempts'));
+  await until('the stream of who logged out ends', () => leaves.ended);
+  t.notMatch(leaves.text, 'event: attempts');
+  await other.post('/console/logout', {});
+  await until('no session of PostgreSQL is left', async () => (await sessions()) === 0);
+  await until('the other stream ends', () => stays.ended, 30_000);
+  stop.abort();
+});
 
-t.test('a page that refreshes itself keeps nobody logged in', async t => {
+t.test('a page that refreshes itself does not extend the session', async t => {
   const { client } = await openConsole(t, url);
   const ada = client();
   await ada.login('ada', 'ada');
@@ -138,7 +135,7 @@ t.test('a page that refreshes itself keeps nobody logged in', async t => {
   t.equal((await ada.send('/console/actions')).status, 303, 'idle for 40 minutes');
 });
 
-t.test('a name that the server lets in without a password does not get in', async t => {
+t.test('a role that PostgreSQL would let in without a password cannot log in', async t => {
   const other = await server.database();
   const [{ hba_file: file } = {}] = await sql`show hba_file`;
   const before = await readFile(file, 'utf8');
@@ -158,7 +155,7 @@ t.test('a name that the server lets in without a password does not get in', asyn
   await appendFile(file, '');
 });
 
-t.test('PostgreSQL decides who may act: a reader sees, an operator acts', async t => {
+t.test('PostgreSQL privileges decide: a reader can look, an operator can act', async t => {
   const { client } = await openConsole(t, url);
   const vera = client();
   await vera.login('vera', 'vera');
@@ -200,7 +197,7 @@ t.test('PostgreSQL decides who may act: a reader sees, an operator acts', async 
   t.equal((await ada.post('/console/act/rotate', rotate)).status, 403, 'rotating is the owner’s');
 });
 
-t.test('what touches many is asked once more, and touches all', async t => {
+t.test('an action on many deliveries asks for confirmation and then touches all of them', async t => {
   const { client } = await openConsole(t, url);
   const ada = client();
   await ada.login('ada', 'ada');
@@ -221,11 +218,12 @@ t.test('what touches many is asked once more, and touches all', async t => {
   await sql`delete from collecta.delivery_queue`;
 });
 
-t.test('a batch touches exactly what its filter says, whatever a page shows', async t => {
+t.test('a batch touches exactly the deliveries that match its filter, whatever the page shows', async t => {
   const other = await server.database();
   const { endpointId } = await consoleExample(other.sql);
-  // More than a page holds, half of them before a moment.
-  await other.sql`update collecta.delivery_attempts set outcome = 'exhausted' where endpoint_id = ${endpointId} and outcome = 'delivered'`;
+  // There are more than fit on a page, and half of them are older than a given time.
+  await other.sql`update collecta.delivery_attempts set outcome = 'exhausted'
+    where endpoint_id = ${endpointId} and outcome = 'delivered'`;
   const [{ since } = {}] = await other.sql`
     select to_char(percentile_disc(0.5) within group (order by finished_at), 'YYYY-MM-DD HH24:MI:SS') as since
     from collecta.undelivered where endpoint_id = ${endpointId}`;
@@ -249,10 +247,10 @@ t.test('a batch touches exactly what its filter says, whatever a page shows', as
   );
 });
 
-t.test('every other action runs the statement that it shows', async t => {
+t.test('every other action runs the statement that it shows first', async t => {
   const { client } = await openConsole(t, url);
   const owner = client();
-  // Rotating is the owner's: a DBA's login.
+  // Only the owner may rotate a secret, so this uses a DBA’s login.
   await sql`create role dba login password 'dba' superuser`;
   await owner.login('dba', 'dba');
   const [{ request_id: failed } = {}] =
@@ -287,7 +285,7 @@ t.test('every other action runs the statement that it shows', async t => {
   t.match(await none.text(), /CW020/);
 });
 
-t.test('a form from elsewhere changes nothing', async t => {
+t.test('a form posted from another site changes nothing', async t => {
   const { client, origin } = await openConsole(t, url);
   const ada = client();
   await ada.login('ada', 'ada');
@@ -304,8 +302,8 @@ t.test('a form from elsewhere changes nothing', async t => {
     ['as text', { 'content-type': 'text/plain', 'sec-fetch-site': 'cross-site' }, 403],
     ['as JSON', { 'content-type': 'application/json', 'sec-fetch-site': 'same-origin', origin }, 415],
   ];
-  for (const [what, headers, status] of attempts)
-    t.equal((await ada.send('/console/act/pause', { method: 'POST', body, headers })).status, status, what);
+  for (const [title, headers, status] of attempts)
+    t.equal((await ada.send('/console/act/pause', { method: 'POST', body, headers })).status, status, title);
   t.equal((await ada.post('/console/act/pause', { ...form, more: 'x'.repeat(70_000) })).status, 413);
   t.equal((await ada.send('/console/', { method: 'DELETE' })).status, 403);
   t.match(await sql`select state from collecta.endpoints where endpoint_id = ${example.endpointId}`, [
@@ -317,7 +315,7 @@ t.test('a form from elsewhere changes nothing', async t => {
   );
 });
 
-t.test('a proxy that names the person: by set role, and one header only', async t => {
+t.test('a proxy can name the user in one header, and the console then uses set role', async t => {
   await sql`create role console_login login password 'console' in role ada, vera, stranger`;
   const asConsole = url.replace('postgres:postgres@', 'console_login:console@');
   const { client } = await openConsole(t, asConsole, { COLLECTA_CONSOLE_TRUST_HEADER: 'X-Forwarded-User' });
@@ -352,10 +350,12 @@ t.test('a proxy that names the person: by set role, and one header only', async 
   t.equal((await network.client({ 'x-forwarded-user': 'ada' }).send('/console/')).status, 200);
 });
 
-t.test('row security holds on the page as it does in SQL', async t => {
+t.test('row security applies to the pages as it does in SQL', async t => {
   const other = await server.database();
-  await other.sql.unsafe(`create table secrets (id int primary key, word text); alter table secrets enable row level security;
-    select collecta.attach_module('secrets', 'secrets', on_truncate => 'ignore'); select collecta.create_endpoint('https://x.example/', '{record_created}');
+  await other.sql.unsafe(`create table secrets (id int primary key, word text);
+    alter table secrets enable row level security;
+    select collecta.attach_module('secrets', 'secrets', on_truncate => 'ignore');
+    select collecta.create_endpoint('https://x.example/', '{record_created}');
     insert into secrets values (1, 'open-sesame'); select from collecta.claim_deliveries(10)`);
   await record(other.sql, 'delivered', 200);
   const { client } = await openConsole(t, other.url);
@@ -382,20 +382,25 @@ async function record(on: Sql, outcome: string, status: number) {
       'outcome', ${outcome}::text, 'url', 1, 'status', ${status}::int)) r`;
 }
 
-t.test('every page: strict headers, nothing inline, all that comes from outside as text', async t => {
+t.test('every page has strict headers, nothing inline, and shows foreign values as text', async t => {
   const evil = `<script>window.hit=1</script>"'><img src=x onerror=window.hit=2>`;
   const other = await server.database();
   const hostile = await consoleExample(other.sql);
   await other.sql.unsafe('update collecta.endpoints set name = $1 || endpoint_id, paused_reason = $1', [evil]);
-  await other.sql`update collecta.delivery_attempts set error = ${evil}, response_body = ${evil}, url = ${`https://x.example/${evil}`},
-    response_headers = json_build_object(${evil}::text, ${evil}::text), request_headers = json_build_object(${evil}::text, ${evil}::text)`;
-  await other.sql`update collecta.events set record_id = ${evil}, body = json_build_object('record', json_build_object(${evil}::text, ${evil}::text),
+  await other.sql`update collecta.delivery_attempts
+    set error = ${evil}, response_body = ${evil}, url = ${`https://x.example/${evil}`},
+    response_headers = json_build_object(${evil}::text, ${evil}::text),
+    request_headers = json_build_object(${evil}::text, ${evil}::text)`;
+  await other.sql`update collecta.events set record_id = ${evil},
+    body = json_build_object('record', json_build_object(${evil}::text, ${evil}::text),
     'previous', json_build_object(${evil}::text, 1))::text`;
   await other.sql`update collecta.unrouted set reason = ${evil}, record_id = ${evil}`;
-  await other.sql`update collecta.inbound_requests set reason = ${evil}, body = ${evil}, record_id = ${evil}, error = ${evil}`;
+  await other.sql`update collecta.inbound_requests set reason = ${evil}, body = ${evil}, record_id = ${evil},
+    error = ${evil}`;
   await other.sql`update collecta.operator_actions set statement = ${evil}`;
   await other.sql.unsafe(`create table "${evil.slice(0, 60).replaceAll('"', '""')}" (id int primary key, "<b>x" text);
-    select collecta.attach_module(c.oid, 'evil', exclude_columns => '{<b>x}') from pg_class c where relname like '<script%' and relkind = 'r'`);
+    select collecta.attach_module(c.oid, 'evil', exclude_columns => '{<b>x}') from pg_class c
+      where relname like '<script%' and relkind = 'r'`);
   const { client } = await openConsole(t, other.url);
   const ada = client();
   await ada.login('ada', 'ada');
@@ -443,10 +448,12 @@ t.test('every page: strict headers, nothing inline, all that comes from outside 
   }
 });
 
-t.test('JSON stays text: digits, order, repeated names, what jsonb refuses', async t => {
+t.test('JSON is shown as stored: digits, order, repeated names, values that jsonb refuses', async t => {
   const body =
-    '{"record":{"big":123456789012345678901234567890.10,"e":1E400,"z":1,"a":2,"a":3,"nul":"\\u0000","t":"a \\" : {b"},"previous":{"big":0.10,"z":null}}';
-  await sql`update collecta.events e set body = ${body} from collecta.delivery_attempts a where a.id = ${example.deliveryId} and e.event_id = a.event_id`;
+    '{"record":{"big":123456789012345678901234567890.10,"e":1E400,"z":1,"a":2,"a":3,"nul":"\\u0000","t":"a \\" : ' +
+    '{b"},"previous":{"big":0.10,"z":null}}';
+  await sql`update collecta.events e set body = ${body} from collecta.delivery_attempts a
+    where a.id = ${example.deliveryId} and e.event_id = a.event_id`;
   const { client } = await openConsole(t, url);
   const ada = client();
   await ada.login('ada', 'ada');
@@ -469,11 +476,12 @@ t.test('JSON stays text: digits, order, repeated names, what jsonb refuses', asy
   );
 });
 
-t.test('verify: by the secret that somebody types, which is kept nowhere', async t => {
+t.test('a signature can be verified with a typed secret, which is not stored', async t => {
   const other = await server.database();
   await other.sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders')`);
   const [{ secret } = {}] =
-    await other.sql`select secret from collecta.create_endpoint('http://127.0.0.1:9876/', '{record_created}', retry_max => 0)`;
+    await other.sql`select secret from collecta.create_endpoint('http://127.0.0.1:9876/', '{record_created}',
+      retry_max => 0)`;
   const runner = await startRunner(other.url);
   await runner.logged('dispatching');
   await other.sql`insert into orders values (1)`;
@@ -495,7 +503,7 @@ t.test('verify: by the secret that somebody types, which is kept nowhere', async
   t.notMatch(lines.join(''), secret);
 });
 
-t.test('filters are URLs, pages are keysets: every attempt is on exactly one page', async t => {
+t.test('filters are in the URL, and keyset pages show every attempt exactly once', async t => {
   const { client } = await openConsole(t, url);
   const ada = client();
   await ada.login('ada', 'ada');
@@ -542,21 +550,23 @@ t.test('filters are URLs, pages are keysets: every attempt is on exactly one pag
   t.match(await ada.text('/console/endpoints?q=100%25'), /No endpoint is like that/, '% is a character');
 });
 
-t.test('fifty who watch cost one query a second, and none when nobody does', async t => {
+t.test('fifty watching pages cost one query a second, and none when nobody watches', async t => {
   const { client, origin } = await openConsole(t, url);
   const ada = client();
   const cookie = ((await ada.login('ada', 'ada')).headers.get('set-cookie') ?? '').split(';')[0] as string;
   const transactions = async () => {
-    // Of ada's sessions alone: the others' statements are this test's.
+    // Only the statements of ada's sessions are counted: the others are this test's own.
     const [{ n } = {}] =
       await sql`select coalesce(sum(calls), 0)::int as n from pg_stat_user_functions where funcname = 'watched'`;
     return Number(n);
   };
-  // The watch reads webhook_deliveries once a turn: a function in a view of its own counts that.
-  await sql.unsafe(`create function collecta.watched() returns boolean language plpgsql volatile as 'begin return true; end';
+  // The watch reads webhook_deliveries once in each turn. A function inside the view counts the reads.
+  await sql.unsafe(`create function collecta.watched() returns boolean
+    language plpgsql volatile as 'begin return true; end';
     grant execute on function collecta.watched() to public;
     create or replace function collecta.attempt_id_at(moment timestamptz) returns text language plpgsql volatile as $$
-    begin perform collecta.watched(); return 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0'); end $$`);
+    begin perform collecta.watched();
+    return 'dlv_' || lpad(to_hex((extract(epoch from moment) * 1000)::bigint), 12, '0'); end $$`);
   const stop = new AbortController();
   const seen: string[] = Array.from({ length: 50 }, () => '');
   const watching = seen.map(async (_, i) => {
@@ -572,7 +582,7 @@ t.test('fifty who watch cost one query a second, and none when nobody does', asy
   const before = await transactions();
   await pause(4_000);
   const asked = (await transactions()) - before;
-  // Two marks a turn, a turn a second.
+  // Each turn adds two to the count, and there is one turn a second.
   t.ok(asked >= 4 && asked <= 14, `${asked} marks were asked for in four seconds`);
   await example.happen();
   await until('all saw it', () => seen.every(text => text.includes('event: attempts')));
@@ -583,7 +593,7 @@ t.test('fifty who watch cost one query a second, and none when nobody does', asy
   t.equal(await transactions(), idle, 'nobody watches, nothing is asked');
 });
 
-t.test('the path is the setting’s, also the root', async t => {
+t.test('the console is served under the configured path, which may be the root', async t => {
   for (const [path, overview] of [
     ['/', '/'],
     ['/ops/webhooks', '/ops/webhooks/'],
@@ -617,7 +627,7 @@ t.test('the path is the setting’s, also the root', async t => {
 });
 
 for (const runtime of runtimes)
-  t.test(`the console command on ${runtime}`, async t => {
+  t.test(`the console command works on ${runtime}`, async t => {
     const { freePort } = await import('../support/server.ts');
     const port = await freePort();
     const runner = await startRunner(url, {

@@ -7,7 +7,7 @@ import { twoTenants } from '../support/tenants.ts';
 
 const { admin, database } = await useServer();
 
-t.test('a login that is restricted to a tenant sees that tenant only, on every page', async t => {
+t.test('on every page a login that is restricted to a tenant sees only that tenant', async t => {
   const { url, sql } = await database();
   await admin.unsafe(`
     create role acme_operator login password 'x' in role collecta_operator;
@@ -23,7 +23,7 @@ t.test('a login that is restricted to a tenant sees that tenant only, on every p
     ]),
     ...tenants.attempts.flatMap(({ id, event_id }) => [`deliveries/${id}`, `deliveries?id=${event_id}`]),
   ]; // biome-ignore format: a list
-  // What a page repeats of its own address is no answer.
+  // A page repeats its own URL; that part is removed before the search.
   const asked = (path: string, text: string) => {
     for (const value of [tenants.beta, tenants.inbound, 'beta-1'])
       if (path.includes(value)) text = text.replaceAll(value, '');

@@ -13,10 +13,11 @@ const standby = await startStandby(t, primary.url());
 const nobody = await freePort();
 
 const url = (ports: number[], wanted?: string) =>
-  `postgres://postgres:postgres@${ports.map(port => `127.0.0.1:${port}`).join()}/postgres${wanted ? `?target_session_attrs=${wanted}` : ''}`;
+  `postgres://postgres:postgres@${ports.map(port => `127.0.0.1:${port}`).join()}/postgres` +
+  (wanted ? `?target_session_attrs=${wanted}` : '');
 const question = `select current_setting('port')::int as port`;
 
-/** The port of the server that each driver reaches, or the code of its error. */
+/** For each driver: the port of the server that it reached, or the code of its error. */
 async function reached(of: string) {
   const code = ({ code, message }: { code?: string; message: string }) => code ?? message;
   const sql = connect(of, { max: 1, connect_timeout: 5 });
@@ -32,7 +33,7 @@ async function reached(of: string) {
   return { postgres: byPostgres, pg: byPg };
 }
 
-t.test('of several hosts both drivers reach the one that target_session_attrs asks for', async t => {
+t.test('with several hosts, both drivers connect to the one that target_session_attrs asks for', async t => {
   const [p, s] = [primary.port, standby.port];
   const cases: [ports: number[], wanted: string | undefined, expected: number | string][] = [
     [[nobody, s, p], undefined, s],
@@ -58,7 +59,7 @@ t.test('of several hosts both drivers reach the one that target_session_attrs as
   }
 });
 
-t.test('while no host fits, a pool tries again without haste, and finds the one that comes', async t => {
+t.test('while no host fits, a pool retries with pauses and finds the host that becomes available', async t => {
   const port = await freePort();
   const pool = openPool(url([nobody, port], 'read-write'), { max: 2 });
   t.teardown(() => pool.end({ timeout: 1 }));

@@ -13,15 +13,15 @@ async function prepared(options: PoolOptions = {}) {
   return { sql, url, pool };
 }
 
-/** What became of it: rows, or the error's code or message. */
+/** The query's rows, or the code or message of its error. */
 const outcome = (query: Promise<unknown>) =>
   query.then(
     rows => rows,
     ({ code, message }) => code ?? message,
   );
 
-t.test('every query settles while all sessions are ended, again and again; then all connections work', async t => {
-  // The driver alone left 6 of 40,000 unanswered here, and their connections unusable.
+t.test('every query settles while all sessions are terminated repeatedly, and the pool recovers', async t => {
+  // Without our pool, the driver left 6 of 40,000 queries unanswered here, and their connections were unusable.
   const { sql, pool } = await prepared({ max: 4, patienceMs: 3_000, connect_timeout: 30 });
   const until = performance.now() + 4_000;
   let slowest = 0;
@@ -39,14 +39,16 @@ t.test('every query settles while all sessions are ended, again and again; then 
   const ends = (async () => {
     while (performance.now() < until) {
       await pause(Math.random() * 100);
-      await sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and application_name = 'collecta-webhooks'`;
+      await sql`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and application_name = 'collecta-webhooks'`;
     }
   })();
   await Promise.all([ends, ...Array.from({ length: 6 }, worker)]);
   t.comment(`${answered} answered, slowest ${Math.round(slowest)} ms, failures ${JSON.stringify([...failures])}`);
   t.ok(answered > 100);
   t.ok(slowest < 8_500, 'patience and what a cancelled statement may take');
-  // Sessions that are ended while they are opened still fail now and then, hence twice.
+  // Queries on sessions that were terminated while they were opened may still fail, so only the second round must
+  // succeed.
   await Promise.all(Array.from({ length: 8 }, () => outcome(pool`select pg_sleep(0.1)`)));
   const all = await Promise.all(
     Array.from({ length: 8 }, () => outcome(pool`select pg_sleep(0.1) is not null as slept`)),
@@ -57,16 +59,16 @@ t.test('every query settles while all sessions are ended, again and again; then 
   );
 });
 
-t.test('what takes too long is cancelled, on a pool of one too', async t => {
+t.test('a query that takes too long is cancelled, also in a pool of one connection', async t => {
   const { sql, pool } = await prepared({ max: 1, patienceMs: 300 });
   t.equal(await outcome(pool`select pg_sleep(60)`), '57014');
   t.match(await outcome(pool.within(10_000)`select pg_sleep(0.5), 1 as n`), [{ n: 1 }], 'with more patience it is not');
-  const running =
-    await sql`select from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active' and pid <> pg_backend_pid()`;
+  const running = await sql`select from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active'
+    and pid <> pg_backend_pid()`;
   t.equal(running.length, 0, 'nothing runs on');
 });
 
-t.test('a session that does not answer at all is given up, and the next query has another', async t => {
+t.test('a session that does not answer is abandoned, and the next query gets another one', async t => {
   let closes = 0;
   const { pool } = await prepared({ max: 1, patienceMs: 200, onclose: () => closes++ });
   const [row] = await pool`select pg_backend_pid() as pid`;
@@ -74,7 +76,7 @@ t.test('a session that does not answer at all is given up, and the next query ha
   const goOn = () => {
     try {
       process.kill(row!.pid, 'SIGCONT');
-    } catch {} // it has ended
+    } catch {} // the process has ended
   };
   t.teardown(goOn);
   t.equal(await outcome(pool`select 1`), 'the database did not answer');
@@ -83,12 +85,13 @@ t.test('a session that does not answer at all is given up, and the next query ha
   goOn();
 });
 
-t.test('wherever an error lands in a result, the next one is whole', async t => {
-  // The driver alone gives the next query's rows at shifted places: length 22, the first undefined.
+t.test('after an error anywhere within a result, the next result is complete', async t => {
+  // Without our pool, the driver returns the rows of the next query at shifted indexes: length 22, the first undefined.
   const { sql, pool } = await prepared({ max: 1, patienceMs: 10_000 });
   await sql`create table waits (id int)`;
   await sql.unsafe(`
-    create function wait_a_while() returns trigger language plpgsql as $$ begin perform pg_sleep(30); return null; end $$;
+    create function wait_a_while() returns trigger language plpgsql as $$
+      begin perform pg_sleep(30); return null; end $$;
     create constraint trigger late after insert on waits deferrable initially deferred
       for each row execute function wait_a_while();
     create function rows_then_wait(n int) returns setof int language plpgsql as $$
@@ -118,13 +121,13 @@ t.test('wherever an error lands in a result, the next one is whole', async t => 
     t.equal(await result, '57014', `cancelled ${name}`);
     t.strictSame([...(await next())], whole, `after a cancel ${name}`);
   }
-  for (const place of [1, 2, 5, 30]) {
-    t.equal(await outcome(pool`select 1 / (g - ${place}) from generate_series(1, 30) g`), '22012');
-    t.strictSame([...(await next())], whole, `after an error in row ${place}`);
+  for (const index of [1, 2, 5, 30]) {
+    t.equal(await outcome(pool`select 1 / (g - ${index}) from generate_series(1, 30) g`), '22012');
+    t.strictSame([...(await next())], whole, `after an error in row ${index}`);
   }
 });
 
-t.test('no session gets another query after a cancel, nor while it runs one', async t => {
+t.test('a session gets no query while it runs one, nor after a cancel', async t => {
   const { pool } = await prepared({ max: 2, patienceMs: 300 });
   const pidOf = async () => Number((await pool`select pg_backend_pid() as pid`)[0]!.pid);
   const before = new Set(await Promise.all(Array.from({ length: 6 }, pidOf)));
@@ -145,14 +148,15 @@ t.test('no session gets another query after a cancel, nor while it runs one', as
   );
 });
 
-t.test('a prepared statement that is gone is no failure, whatever its parameters were', async t => {
+t.test('a query whose prepared statement is gone is repeated, whatever its parameters', async t => {
   let told = 0;
   const { pool } = await prepared({ max: 1, onpooler: () => told++ });
   const ask = () => pool`
-    select ${['x', null, 'NULL', '{"a\\b'] as unknown as string[]}::text[] as texts, ${[1, 2]}::int[] as numbers, ${true}::boolean as yes, ${false}::boolean as no,
+    select ${['x', null, 'NULL', '{"a\\b'] as unknown as string[]}::text[] as texts, ${[1, 2]}::int[] as numbers,
+      ${true}::boolean as yes, ${false}::boolean as no,
       ${'{"a": [1]}'}::jsonb as document, ${'text'}::text as text, pg_backend_pid() as pid`;
   const { pid: _, ...expected } = (await ask())[0]!;
-  // What another transaction of a pooler's session would find: nothing prepared.
+  // Another transaction may get a different session of a pooler, in which nothing is prepared.
   await pool`deallocate all`;
   const { pid, ...again } = (await ask())[0]!;
   t.strictSame(again, expected);
@@ -163,17 +167,17 @@ t.test('a prepared statement that is gone is no failure, whatever its parameters
   t.equal(told, 1);
 });
 
-t.test('short timeouts of the login or the database do not end our sessions', async t => {
-  const place = await database('empty');
+t.test('short timeouts set for the login or the database do not end our sessions', async t => {
+  const target = await database('empty');
   const [{ newest }] =
-    (await place.sql`select current_setting('server_version_num')::int >= 170000 as newest`) as never as [
+    (await target.sql`select current_setting('server_version_num')::int >= 170000 as newest`) as never as [
       { newest: boolean },
     ];
   const timeouts = ['statement_timeout', 'lock_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout'];
   for (const name of newest ? [...timeouts, 'transaction_timeout'] : timeouts)
-    await place.sql.unsafe(`alter database ${place.name} set ${name} = '200ms'`);
+    await target.sql.unsafe(`alter database ${target.name} set ${name} = '200ms'`);
   const ended: string[] = [];
-  const pool = openPool(place.url, { max: 1, onclose: () => ended.push('a session') });
+  const pool = openPool(target.url, { max: 1, onclose: () => ended.push('a session') });
   const pid = async () => (await pool`select pg_catalog.pg_backend_pid() as pid`)[0]!.pid;
   const first = await pid();
   await pool`select pg_catalog.pg_sleep(0.5)`;

@@ -14,11 +14,12 @@ if (!existsSync(program)) {
   process.exit(0);
 }
 const { admin, database, server } = await useServer();
-// As it is from PostgreSQL 15 on: this pooler passes no search_path on, so that public must be nobody else's.
+// PostgreSQL 15 and later revoke this by default. This pooler does not pass search_path on, so nobody else may create
+// objects in public.
 await admin`revoke create on schema public from public`;
 const receiver = await startReceiver();
 
-/** pgbouncer in front of the server, with several server connections that transactions change between. */
+/** pgbouncer in front of the server, with several server connections: each transaction may use another one. */
 async function startPooler(t: Test, mode: string) {
   const directory = mkdtempSync(join(tmpdir(), 'collecta-pooler-'));
   chmodSync(directory, 0o755);
@@ -59,7 +60,7 @@ const attempts = async (sql: Sql) =>
   (await sql`select from collecta.webhook_deliveries where outcome = 'delivered'`).length;
 
 for (const mode of ['session', 'transaction', 'statement'])
-  t.test(`pgbouncer, ${mode} pooling, and no other setting: everything is delivered and recorded once`, async t => {
+  t.test(`pgbouncer, ${mode} pooling, default settings: everything is delivered and recorded once`, async t => {
     const { sql, url } = await database();
     await sql`create table t (id int primary key)`;
     await sql`select collecta.attach_module('t', 't')`;

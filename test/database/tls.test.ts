@@ -102,7 +102,8 @@ const cases: [what: string, url: string, outcome: string][] = [
     'a client certificate',
     url(
       'localhost',
-      `sslmode=verify-full&${ca}&sslcert=${encodeURIComponent(file('client.crt'))}&sslkey=${encodeURIComponent(file('client.key'))}`,
+      `sslmode=verify-full&${ca}&sslcert=${encodeURIComponent(file('client.crt'))}` +
+        `&sslkey=${encodeURIComponent(file('client.key'))}`,
     ),
     'tls /CN=postgres',
   ],
@@ -121,15 +122,15 @@ const cases: [what: string, url: string, outcome: string][] = [
   ['server without TLS: verify-full', url('localhost', `sslmode=verify-full&${ca}`, plain.server.port), 'refused'],
 ];
 
-t.test('sslmode means what it means to libpq, to both drivers', async t => {
-  for (const [what, target, outcome] of cases) {
+t.test('both drivers treat sslmode as libpq does', async t => {
+  for (const [title, target, outcome] of cases) {
     const { why, ...found } = await probe(target);
-    t.strictSame(found, { postgres: outcome, pg: outcome }, `${what}: ${outcome} ${why}`);
+    t.strictSame(found, { postgres: outcome, pg: outcome }, `${title}: ${outcome} ${why}`);
     t.notMatch(why, 'postgres:postgres');
   }
 });
 
-t.test('the same on Deno', async t => {
+t.test('both drivers treat sslmode as libpq does on Deno too', async t => {
   const output = execFileSync(
     'npx',
     [
@@ -150,14 +151,15 @@ t.test('the same on Deno', async t => {
     .trim()
     .split('\n')
     .map(line => JSON.parse(line));
-  for (const [index, [what, , outcome]] of cases.entries())
-    t.match(found[index], { postgres: outcome, pg: outcome }, `${what}: ${outcome} ${found[index]?.why}`);
+  for (const [index, [title, , outcome]] of cases.entries())
+    t.match(found[index], { postgres: outcome, pg: outcome }, `${title}: ${outcome} ${found[index]?.why}`);
 });
 
 t.test('a URL is read as libpq reads it', async t => {
   t.match(
     parseDatabaseUrl(
-      'postgresql://a%40b:p%2Fw%3Fx@[::1]:6000/d%20b?application_name=mine&connect_timeout=3&options=-c%20jit%3Doff&sslmode=disable',
+      'postgresql://a%40b:p%2Fw%3Fx@[::1]:6000/d%20b?' +
+        'application_name=mine&connect_timeout=3&options=-c%20jit%3Doff&sslmode=disable',
     ),
     {
       hosts: [{ host: '::1', port: 6000 }],
@@ -205,7 +207,8 @@ t.test('bigint, numeric and timestamps come as PostgreSQL prints them', async t 
   t.teardown(() => sql.end());
   await sql`set timezone = 'UTC'`;
   const [row] = await sql`select 9007199254740993 as big, 0.1000000000000000000000000000001 as exact,
-    timestamptz '2026-11-24 15:04:05.123456Z' as at, ${new Date(0)}::timestamptz as sent, current_setting('application_name') as name`;
+    timestamptz '2026-11-24 15:04:05.123456Z' as at, ${new Date(0)}::timestamptz as sent,
+    current_setting('application_name') as name`;
   t.strictSame(row, {
     big: '9007199254740993',
     exact: '0.1000000000000000000000000000001',

@@ -18,7 +18,19 @@ const file = (path: string, text: string, mode = 0o600) => {
 };
 const service = file(
   'service.conf',
-  `# comment\n[other]\ndbname=postgres\n\n[mine]\nhost=127.0.0.1\nport=${port}\nuser=postgres\npassword=postgres\ndbname=${name}\n[last]\nport=1\n`,
+  `# comment
+[other]
+dbname=postgres
+
+[mine]
+host=127.0.0.1
+port=${port}
+user=postgres
+password=postgres
+dbname=${name}
+[last]
+port=1
+`,
 );
 const passwords = `# comment\nelsewhere:*:*:*:no\n127.0.0.1:${port}:*:postgres:postgres\n*:*:${name}:o'brien:p @ w\n`;
 const passfile = file('pgpass', passwords);
@@ -75,8 +87,8 @@ const question = `select concat_ws('|', current_user, current_database(), curren
   case when inet_server_addr() is null then 'socket' else 'tcp' end,
   nullif(nullif(current_setting('application_name'), 'psql'), 'collecta-webhooks'))`;
 
-t.test('a connection string means to us what it means to psql', async t => {
-  for (const [what, text, env] of cases) {
+t.test('a connection string means the same here as in psql', async t => {
+  for (const [title, text, env] of cases) {
     let expected = 'refused';
     try {
       const environment = { PATH: process.env.PATH, HOME: directory, ...env };
@@ -90,13 +102,13 @@ t.test('a connection string means to us what it means to psql', async t => {
       const [row] = await sql.unsafe(question).finally(() => sql.end({ timeout: 1 }));
       found = row!.concat_ws;
     } catch (error) {
-      t.notMatch((error as Error).message, /p @ w|password=/, `${what}: no secret in ${(error as Error).message}`);
+      t.notMatch((error as Error).message, /p @ w|password=/, `${title}: no secret in ${(error as Error).message}`);
     }
-    t.equal(found, expected, `${what}: ${expected}`);
+    t.equal(found, expected, `${title}: ${expected}`);
   }
 });
 
-t.test('what libpq knows and we do not is refused by its name', async t => {
+t.test('a libpq parameter that is not supported is refused by name', async t => {
   for (const [text, env, named] of [
     ['postgres://h/d?hostaddr=10.0.0.1', {}, 'hostaddr'],
     ['host=h require_auth=scram-sha-256', {}, 'require_auth'],

@@ -27,10 +27,11 @@ const failingFor = (sql: Sql, id: string, time: string) => sql`
   on conflict on constraint endpoint_flow_pkey do update set failing_since = excluded.failing_since`;
 const queue = async (sql: Sql, id: string) => [
   ...(await sql`
-  select event_id, attempt, replay_of, due_at <= now() as due, due_at = 'infinity' as waits from collecta.delivery_queue where endpoint_id = ${id} order by change_id, position, delivery_id`),
+  select event_id, attempt, replay_of, due_at <= now() as due, due_at = 'infinity' as waits from collecta.delivery_queue
+    where endpoint_id = ${id} order by change_id, position, delivery_id`),
 ];
 
-t.test('what an endpoint cannot have is refused, each with its hint', async t => {
+t.test('invalid endpoint options are refused, each with a hint', async t => {
   const { sql } = await prepared();
   const good = [
     'https://example.com',
@@ -117,7 +118,8 @@ t.test('what an endpoint cannot have is refused, each with its hint', async t =>
     const { headers, ...rest } = options;
     const statement =
       'headers' in options
-        ? sql`select collecta.create_endpoint('https://example.com', '{record_created}', headers => ${headers as string | null}::text::jsonb)`
+        ? sql`select collecta.create_endpoint('https://example.com', '{record_created}',
+          headers => ${headers as string | null}::text::jsonb)`
         : create(sql, rest);
     await refuses(t, statement, 'CW016', JSON.stringify(options).slice(0, 60));
   }
@@ -159,7 +161,7 @@ t.test('what an endpoint cannot have is refused, each with its hint', async t =>
     await refuses(t, sql`select collecta.rotate_secret(${id}, ${overlap}::interval)`, 'CW016', `overlap ${overlap}`);
 });
 
-t.test('create_endpoint: id, secret, name', async t => {
+t.test('create_endpoint returns the id and the secret, and names are unique', async t => {
   const { sql } = await prepared();
   const [made] = await sql`select * from collecta.create_endpoint('https://example.com/a', '{record_created}')`;
   t.strictSame(Object.keys(made!), ['endpoint_id', 'secret']);
@@ -187,7 +189,7 @@ t.test('create_endpoint: id, secret, name', async t => {
   t.not(fourth!.endpoint_id, first!.endpoint_id, 'ids are never used again');
 });
 
-t.test('update_endpoint changes what is given and leaves what is null', async t => {
+t.test('update_endpoint changes the given options and leaves those that are null', async t => {
   const { sql } = await prepared();
   const id = await subscribe(sql, ['record_created'], {
     modules: ['t'],
@@ -200,7 +202,8 @@ t.test('update_endpoint changes what is given and leaves what is null', async t 
   const before = await endpoint(sql, id);
   await sql`select collecta.update_endpoint(${id})`;
   t.strictSame(await endpoint(sql, id), before, 'nothing given, nothing changed');
-  await sql`select collecta.update_endpoint(${id}, url => 'https://example.com/new', ordered => true, max_in_flight => 7)`;
+  await sql`select collecta.update_endpoint(${id}, url => 'https://example.com/new', ordered => true,
+    max_in_flight => 7)`;
   t.strictSame(await endpoint(sql, id), { ...before, url: 'https://example.com/new', ordered: true, max_in_flight: 7 });
   await sql`select collecta.update_endpoint(${id}, filter => '', scope => '', payload_role => '', all_modules => true)`;
   t.match(await endpoint(sql, id), { filter: null, scope: null, payload_role: '', modules: null });
@@ -213,7 +216,7 @@ t.test('update_endpoint changes what is given and leaves what is null', async t 
   t.strictSame(brief(await route(sql)), ['deleted 1']);
 });
 
-t.test('rotate_secret', async t => {
+t.test('rotate_secret keeps the old secret valid for the overlap', async t => {
   const { sql } = await prepared();
   const [made] = await sql`select * from collecta.create_endpoint('https://example.com/a', '{record_created}')`;
   const id = made!.endpoint_id;
@@ -232,7 +235,7 @@ t.test('rotate_secret', async t => {
   t.strictSame(await secrets(), [leaked], 'no overlap after a leak');
 });
 
-t.test('pause, resume, delete', async t => {
+t.test('an endpoint can be paused, resumed and deleted', async t => {
   const { sql } = await prepared();
   const id = await create(sql, {});
   await sql`select collecta.pause_endpoint(${id}, 'maintenance')`;
@@ -270,7 +273,7 @@ t.test('pause, resume, delete', async t => {
   await refuses(t, sql`select collecta.replay_delivery(${delivery})`, 'CW010', 'a replay to a deleted endpoint');
 });
 
-t.test('replay_delivery', async t => {
+t.test('replay_delivery sends an event again', async t => {
   const { sql } = await prepared();
   const id = await create(sql, {});
   await sql`insert into t values (1)`;
@@ -312,7 +315,7 @@ t.test('replay_delivery', async t => {
   );
 });
 
-t.test('send_test_event', async t => {
+t.test('send_test_event sends an event to one endpoint', async t => {
   const { sql } = await prepared();
   const id = await create(sql, {});
   const other = await create(sql, {});
@@ -327,7 +330,7 @@ t.test('send_test_event', async t => {
   );
 });
 
-t.test('new_id', async t => {
+t.test('new_id returns unique ids that sort by time', async t => {
   const { sql } = await prepared();
   const ids = (await sql`select collecta.new_id('rec') as id from generate_series(1, 1000)`).map(
     ({ id }) => id as string,
@@ -340,7 +343,7 @@ t.test('new_id', async t => {
   t.ok(later!.id > ids[0]!, 'and sorts by time');
 });
 
-t.test('maintain: partitions ahead, retention, failing endpoints', async t => {
+t.test('maintain creates partitions, applies the retention and pauses failing endpoints', async t => {
   const { sql, url } = await prepared();
   const id = await create(sql, {});
   const maintain = async () =>
@@ -351,23 +354,30 @@ t.test('maintain: partitions ahead, retention, failing endpoints', async t => {
     4,
     'today and three days ahead',
   );
-  await sql`do $$ begin execute format('drop table collecta.%I, collecta.%I', to_char(now() at time zone 'UTC', '"events_"YYYYMMDD'), to_char(now() at time zone 'UTC', '"delivery_attempts_"YYYYMMDD')); end $$`;
+  await sql`do $$ begin execute format('drop table collecta.%I, collecta.%I',
+    to_char(now() at time zone 'UTC', '"events_"YYYYMMDD'), to_char(now() at time zone 'UTC',
+    '"delivery_attempts_"YYYYMMDD')); end $$`;
   t.match(
     [...(await sql`select severity, hint from collecta.health where problem = 'partition is missing'`)],
     [{ severity: 'error', hint: /maintain/ }, {}],
   );
   t.equal((await maintain()).filter(({ done }) => done === 'made partition').length, 2);
 
-  /** A partition of that many days ago, for both tables. */
+  /** Creates the partitions of both tables for the day that was `days` days ago. */
   const old = (days: number) =>
-    sql.unsafe(`do $$ declare day date := (now() at time zone 'UTC')::date - ${days}; parent text; begin foreach parent in array '{events,delivery_attempts}'::text[] loop
-    execute format('create table collecta.%I partition of collecta.%I for values from (%L) to (%L)', parent || to_char(day, '_YYYYMMDD'), parent, day || ' 00:00+00', (day + 1) || ' 00:00+00'); end loop; end $$`);
+    sql.unsafe(`do $$ declare day date := (now() at time zone 'UTC')::date - ${days}; parent text;
+      begin foreach parent in array '{events,delivery_attempts}'::text[] loop
+    execute format('create table collecta.%I partition of collecta.%I for values from (%L) to (%L)',
+    parent || to_char(day, '_YYYYMMDD'), parent, day || ' 00:00+00', (day + 1) || ' 00:00+00'); end loop; end $$`);
   for (const days of [29, 31, 33]) await old(days);
-  const stamp = (days: number) =>
-    sql`select (date_trunc('day', now() at time zone 'UTC') - make_interval(days => ${days})) at time zone 'UTC' + interval '1 hour' as at`;
-  const at = (await stamp(33))[0]!.at as Date;
-  await sql`insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body) values ('evt_old', ${at}, 1, 0, 't', 'record_created', ${at}, '{}')`;
-  await sql`insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at) values (1, 0, ${id}, 'evt_old', ${at}, 'infinity')`;
+  const momentOf = (days: number) =>
+    sql`select (date_trunc('day', now() at time zone 'UTC') - make_interval(days => ${days}))
+      at time zone 'UTC' + interval '1 hour' as at`;
+  const at = (await momentOf(33))[0]!.at as Date;
+  await sql`insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
+    values ('evt_old', ${at}, 1, 0, 't', 'record_created', ${at}, '{}')`;
+  await sql`insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
+    values (1, 0, ${id}, 'evt_old', ${at}, 'infinity')`;
   const dropped = await maintain();
   t.equal(
     dropped.filter(({ done }) => done === 'dropped partition').length,
@@ -406,7 +416,7 @@ t.test('maintain: partitions ahead, retention, failing endpoints', async t => {
   await one`rollback`;
 });
 
-t.test('old module versions and muted changes go, with what nobody needs', async t => {
+t.test('maintain deletes old module versions and muted changes that nobody needs', async t => {
   const { sql } = await prepared();
   await create(sql, {});
   await sql`insert into t values (1)`;
@@ -425,7 +435,7 @@ t.test('old module versions and muted changes go, with what nobody needs', async
   );
 });
 
-t.test('settings that would break a promise are refused', async t => {
+t.test('settings outside their limits are refused', async t => {
   const { sql } = await prepared();
   for (const change of [
     "lease = '30 s'",
@@ -438,7 +448,7 @@ t.test('settings that would break a promise are refused', async t => {
   t.equal((await refusal(sql`insert into collecta.settings (singleton) values (false)`))?.code, '23514', 'one row');
 });
 
-t.test('history needs no join', async t => {
+t.test('webhook_deliveries shows an attempt with all its details', async t => {
   const { sql } = await prepared();
   const id = await subscribe(sql, allEvents);
   await sql`insert into t values (1, 1)`;

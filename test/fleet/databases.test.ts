@@ -7,7 +7,7 @@ import { readDatabases } from '../../src/fleet/databases.ts';
 const url = (name: string) => `postgres://collecta:s3cret@db.example.com/${name}`;
 const env = { COLLECTA_CONCURRENCY: '20', COLLECTA_ENVIRONMENT: 'production', PGHOST: 'elsewhere', DATABASE_URL: '' };
 
-t.test('a file: a URL or settings for each database, the process’s for the rest', async t => {
+t.test('a list file gives each database a URL or settings; the process’s settings fill the rest', async t => {
   const folder = t.testdir({
     'databases.json': JSON.stringify({
       eu: url('eu'),
@@ -21,7 +21,7 @@ t.test('a file: a URL or settings for each database, the process’s for the res
   t.match(members.get('us'), { config: { concurrency: 5 }, inboundHost: 'hooks.us.example.com' });
 });
 
-t.test('a directory: a file for each database; hidden ones, as Kubernetes makes them, do not count', async t => {
+t.test('a directory has one file for each database; hidden files, as in Kubernetes, are ignored', async t => {
   const folder = t.testdir({
     eu: `${url('eu')}\n`,
     'us.json': JSON.stringify({ DATABASE_URL: url('us') }),
@@ -33,7 +33,7 @@ t.test('a directory: a file for each database; hidden ones, as Kubernetes makes 
   t.same([...members.keys()].sort(), ['eu', 'us']);
 });
 
-t.test('what is wrong with one leaves the others alone, and is said without a secret', async t => {
+t.test('an invalid entry is reported without its secrets and does not affect the others', async t => {
   const folder = t.testdir({
     good: url('good'),
     'BAD name': url('x'),
@@ -65,7 +65,7 @@ t.test('what is wrong with one leaves the others alone, and is said without a se
   for (const [name, reason] of problems) t.notMatch(reason, /s3cret/, name);
 });
 
-t.test('a list that cannot be read is an error, without a secret', async t => {
+t.test('an unreadable list is an error whose message holds no secret', async t => {
   const folder = t.testdir({ list: '["postgres://a:s3cret@b/c"]', broken: '{"a": "postgres://a:s3cret@b/c' });
   for (const path of [join(folder, 'nowhere'), join(folder, 'list'), join(folder, 'broken')]) {
     t.throws(() => readDatabases(path, env), ConfigError, path);

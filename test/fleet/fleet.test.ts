@@ -23,7 +23,7 @@ async function prepared(path: string, options = {}) {
 const received = (path: string, count: number) =>
   until(`${path} has ${count}`, () => receiver.to(path).length >= count, 30_000);
 
-t.test('many databases in one process: delivered, one down disturbs none, added and removed by SIGHUP', async t => {
+t.test('one process serves many databases; one may be down, and SIGHUP adds and removes them', async t => {
   const [a, b, c] = [await prepared('/a'), await prepared('/b'), await prepared('/c')];
   const empty = await database('empty');
   const down = `postgres://postgres@127.0.0.1:${await freePort()}/nowhere`;
@@ -53,7 +53,7 @@ t.test('many databases in one process: delivered, one down disturbs none, added 
   t.match(await operations('/metrics'), /collecta_fleet_database\{database="down",state="waiting"\} 1/);
   t.equal(await operations('/livez'), 'ok\n');
 
-  // b is gone, c is new, a has another setting, and the file names one that cannot be read: which goes on.
+  // b is removed, c is new, a has another setting, and one entry is invalid. The others go on.
   list({ a: { DATABASE_URL: a.url, COLLECTA_CONCURRENCY: 2 }, c: c.url, down, empty: { DATABASE_URL: 1 } });
   runner.kill('SIGHUP');
   await runner.logged('serving a fleet', 1);
@@ -79,7 +79,7 @@ t.test('many databases in one process: delivered, one down disturbs none, added 
 });
 
 for (const runtime of runtimes)
-  t.test(`${runtime}: the port has a console and figures for each database, and POST /NAME/wake`, async t => {
+  t.test(`${runtime}: the port serves a console, metrics and POST /NAME/wake for each database`, async t => {
     const [a, b] = [await prepared(`/port-a-${runtime}`), await prepared(`/port-b-${runtime}`)];
     await a.sql.unsafe(`select collecta.pause_endpoint('${a.endpoint.id}')`);
     await a.write(3);
@@ -116,7 +116,7 @@ for (const runtime of runtimes)
     t.match((await get('/')).text, /href="\/console\/a\/".*href="\/console\/b\/"/);
     t.equal((await get('/console/nobody/')).status, 404);
     t.match((await get('/console/a/login')).text, /\/console\/a\//, 'a login of this database');
-    const login = async (name: string, place: typeof a) => {
+    const login = async (name: string, target: typeof a) => {
       const { status, headers } = await get(`/console/${name}/login`, {
         method: 'POST',
         headers: {
@@ -130,7 +130,7 @@ for (const runtime of runtimes)
       const cookie = headers.get('set-cookie')!;
       t.match(cookie, new RegExp(`Path=/console/${name};`, 'i'), 'the cookie is for this console alone');
       const page = await get(`/console/${name}/endpoints`, { headers: { cookie: cookie.split(';')[0]! } });
-      t.match(page.text, place.endpoint.id);
+      t.match(page.text, target.endpoint.id);
       return cookie.split(';')[0]!;
     };
     const cookie = await login('a', a);
@@ -149,43 +149,40 @@ for (const runtime of runtimes)
   });
 
 for (const runtime of runtimes)
-  t.test(
-    `${runtime}: idle, a database has three sessions at most; a server that comes back is served again`,
-    async t => {
-      const [a, b] = [await prepared(`/idle-a-${runtime}`), await prepared(`/idle-b-${runtime}`)];
-      list({ a: a.url, b: b.url });
-      const runner = await startRunner('', {
-        command: 'run',
-        runtime,
-        env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0' },
-      });
-      await Promise.all([a.write(), b.write()]);
-      await received(a.path, 1);
-      const sessions = async () => {
-        const rows = await a.sql`
+  t.test(`${runtime}: an idle database has at most three sessions; a server that returns is served`, async t => {
+    const [a, b] = [await prepared(`/idle-a-${runtime}`), await prepared(`/idle-b-${runtime}`)];
+    list({ a: a.url, b: b.url });
+    const runner = await startRunner('', {
+      command: 'run',
+      runtime,
+      env: { DATABASE_URL: '', COLLECTA_DATABASES: file, COLLECTA_PORT: '0' },
+    });
+    await Promise.all([a.write(), b.write()]);
+    await received(a.path, 1);
+    const sessions = async () => {
+      const rows = await a.sql`
       select datname, count(*)::int as sessions from pg_stat_activity
       where application_name like 'collecta-webhooks%' and datname in (${a.name}, ${b.name}) group by datname`;
-        return rows.map(row => row.sessions as number);
-      };
-      await until('three sessions each', async () => (await sessions()).every(count => count <= 3), 30_000, 200);
-      for (let looks = 0; looks < 10; looks++) {
-        const counts = await sessions();
-        t.ok(counts.length === 2 && counts.every(count => count <= 3), `sessions: ${counts}`);
-        await pause(200);
-      }
-      await server.restart('fast', 500);
-      await until('b answers again', () =>
-        b.write().then(
-          () => true,
-          () => false,
-        ),
-      );
-      await received(b.path, 2);
-      t.equal((await runner.stop()).status, 0);
-    },
-  );
+      return rows.map(row => row.sessions as number);
+    };
+    await until('three sessions each', async () => (await sessions()).every(count => count <= 3), 30_000, 200);
+    for (let looks = 0; looks < 10; looks++) {
+      const counts = await sessions();
+      t.ok(counts.length === 2 && counts.every(count => count <= 3), `sessions: ${counts}`);
+      await pause(200);
+    }
+    await server.restart('fast', 500);
+    await until('b answers again', () =>
+      b.write().then(
+        () => true,
+        () => false,
+      ),
+    );
+    await received(b.path, 2);
+    t.equal((await runner.stop()).status, 0);
+  });
 
-t.test('inbound: the path names the database, or the host', async t => {
+t.test('inbound: the path or the host name selects the database', async t => {
   const [a, b] = [await prepared('/in-a'), await prepared('/in-b')];
   const create = async ({ sql }: typeof a) => {
     const [made] = await sql`
@@ -223,17 +220,17 @@ t.test('inbound: the path names the database, or the host', async t => {
   const count = async ({ sql }: typeof a) => (await sql`select count(*)::int as n from work_orders`)[0]!.n;
   t.equal(await count(a), 1);
   t.equal(await count(b), 2);
-  // A mapping that changes is known at once, through the session that both directions listen on.
+  // A changed mapping takes effect at once, because both directions share the listening session.
   await b.sql`select collecta.pause_inbound_endpoint(inbound_endpoint_id) from collecta.inbound_endpoints`;
   await until('it is paused', async () => (await post(`/b${pathB}`)) === 404);
   t.equal((await runner.stop()).status, 0);
 });
 
 for (const runtime of runtimes)
-  t.test(`${runtime}: one database’s long queue to slow receivers leaves the others their turns`, async t => {
+  t.test(`${runtime}: a long queue to slow receivers in one database does not delay the others`, async t => {
     const long = await prepared(`/long-${runtime}`, { answers: Array(4000).fill({ delayMs: 200 }) });
-    const short = await prepared(`/short-${runtime}`);
-    list({ long: long.url, short: short.url });
+    const shortQueue = await prepared(`/short-${runtime}`);
+    list({ long: long.url, short: shortQueue.url });
     const runner = await startRunner('', {
       runtime,
       command: 'run',
@@ -243,8 +240,8 @@ for (const runtime of runtimes)
     await long.write(400);
     await received(long.path, 8);
     const before = performance.now();
-    await short.write(10);
-    await received(short.path, 10);
+    await shortQueue.write(10);
+    await received(shortQueue.path, 10);
     const took = performance.now() - before;
     const others = receiver.to(long.path).length;
     t.ok(others < 400, `the long queue is not through (${others})`);

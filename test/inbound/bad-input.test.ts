@@ -20,8 +20,8 @@ import {
   startReceiving,
 } from '../support/inbound.ts';
 
-// Every row of the list of bad inputs, by its number, over the real server: all of them on Node; transport, route and
-// signature (A, B, E) on Deno too, where the whole of src/ runs from the command line.
+// Tests every row of the list of bad inputs, by its number, on the real server: all of them on Node; transport, route
+// and signature (A, B, E) on Deno too, where all of src/ runs from the command line.
 
 const { database } = await useServer();
 const db = await database();
@@ -32,13 +32,17 @@ await sql.unsafe(`
   alter function collecta.find_inbound_endpoint(text, text) set schema public;
   create function collecta.find_inbound_endpoint(slug text, token_hash text)
     returns json
-    language sql volatile as $$ select nextval('public.lookups'); select public.find_inbound_endpoint(slug, token_hash) $$;
-  create table other_module (id int generated always as identity primary key, name text); select collecta.attach_module('other_module', 'other');
-  create function raise_it() returns trigger language plpgsql as $$ begin raise exception 'the value % is a secret', new.work_center; end $$;
-  create trigger raise_it before insert on work_orders for each row when (new.product_code = 'RAISE') execute function raise_it();`);
+    language sql volatile as $$ select nextval('public.lookups');
+    select public.find_inbound_endpoint(slug, token_hash) $$;
+  create table other_module (id int generated always as identity primary key, name text);
+  select collecta.attach_module('other_module', 'other');
+  create function raise_it() returns trigger language plpgsql as $$
+    begin raise exception 'the value % is a secret', new.work_center; end $$;
+  create trigger raise_it before insert on work_orders for each row when (new.product_code = 'RAISE')
+    execute function raise_it();`);
 t.teardown(closeAgent);
 
-/** A way to the database that can be cut. */
+/** A proxy to the database that can be cut. */
 async function cuttable() {
   const target = Number(new URL(db.url).port);
   const sockets = new Set<Socket>();
@@ -68,7 +72,7 @@ async function cuttable() {
 
 type Process = { port: number; lines: string[]; stop(signal?: NodeJS.Signals): Promise<void> };
 
-/** `collecta-webhooks receive` as a process of its own. */
+/** Starts `collecta-webhooks receive` as a separate process. */
 async function startChild(command: readonly string[], url: string, env: Record<string, string> = {}): Promise<Process> {
   const [program, ...rest] = command;
   const child: ChildProcess = spawn(program!, [...rest, 'receive'], {
@@ -105,17 +109,17 @@ const node = ['env', '-u', 'NODE_OPTIONS', process.execPath, 'dist/cli.js'];
 
 type Context = {
   port: number;
-  /** The same, behind one trusted proxy, and with a database that can be cut off. */
+  /** Starts it behind one trusted proxy, with a database that can be cut off. */
   second: number;
   cut: () => void;
   lines: string[];
   open: Made;
   signed: Made & { secret: string };
-  /** Begun first, since they take their time. */
+  /** These begin first, because they take longest. */
   slowHeaders: ReturnType<typeof raw>;
   slowBody: ReturnType<typeof raw>;
 };
-/** Resolves to how many records it is to have made, if any. */
+/** Resolves to the number of records that it should have created, if any. */
 type Run = (t: Test, context: Context) => Promise<unknown>;
 type Row = [number: string, name: string, run: Run];
 
@@ -133,11 +137,11 @@ const whole = (path: string, body: string | Uint8Array, headers = json) => [
   body,
 ];
 const count = async () => Number((await sql`select count(*) from work_orders`)[0]!.count);
-const eventually = async (what: () => Promise<boolean>, withinMs = 10_000) => {
-  for (const until = Date.now() + withinMs; Date.now() < until; await pause(25)) if (await what()) return true;
+const eventually = async (condition: () => Promise<boolean>, withinMs = 10_000) => {
+  for (const until = Date.now() + withinMs; Date.now() < until; await pause(25)) if (await condition()) return true;
   return false;
 };
-/** Runs `meanwhile` while writing to the table waits; it may let it go on early. */
+/** Runs `meanwhile` while writes to the table wait for a lock; it may release the lock early. */
 async function holding<T>(meanwhile: (release: () => Promise<void>) => Promise<T>): Promise<T> {
   let open = () => {};
   let held = () => {};
@@ -151,7 +155,7 @@ async function holding<T>(meanwhile: (release: () => Promise<void>) => Promise<T
       open = done;
     });
   });
-  // A request that came before the lock is held would be written and answered.
+  // A request that arrived before the lock was held would be written and answered.
   await Promise.race([holds, locked]);
   try {
     return await meanwhile(async () => {
@@ -170,7 +174,7 @@ const waits = () =>
         .length > 0,
   );
 const without = ({ status, text, headers: { date: _, ...headers } }: Reply) => ({ status, text, headers });
-/** How often a token was looked up: a sequence counts at once, and exactly. */
+/** How often a token was looked up. A sequence counts immediately and exactly. */
 const calls = async () => Number((await sql`select last_value from lookups`)[0]!.last_value);
 
 const transport: Row[] = [
@@ -625,7 +629,8 @@ const routes: Row[] = [
       const [moved] = await sql`select collecta.rotate_inbound_token(${id}, '1 hour') as path`;
       answers(t, await post(port, path, good), 202, 'the old one within the overlap');
       answers(t, await post(port, moved!.path, good), 202, 'the new one');
-      await sql`update collecta.inbound_secrets set previous_token_until = now() - interval '1 s' where inbound_endpoint_id = ${id}`;
+      await sql`update collecta.inbound_secrets set previous_token_until = now() - interval '1 s'
+        where inbound_endpoint_id = ${id}`;
       await sql`notify collecta_inbound`;
       t.ok(
         await eventually(async () => {
@@ -655,7 +660,7 @@ const custom = {
 let made: Made | undefined;
 const customEndpoint = async () => (made ??= await makeEndpoint(sql, custom, limits));
 const send = async (port: number, body: string | Uint8Array) => post(port, (await customEndpoint()).path, body);
-/** All of `bodies` are answered `status`, and a 422 is kept. */
+/** Posts all `bodies` and asserts that each is answered `status`; a 422 is kept. */
 const all = async (
   t: Test,
   port: number,
@@ -670,7 +675,8 @@ const all = async (
     if (status === 422)
       t.equal(
         (
-          await sql`select from collecta.inbound_requests where request_id = ${reply.json.requestId as string} and state = 'failed'`
+          await sql`select from collecta.inbound_requests
+            where request_id = ${reply.json.requestId as string} and state = 'failed'`
         ).length,
         1,
         `${name}: kept`,
@@ -1045,10 +1051,8 @@ const unsaved = async (t: Test, paths: string[]) => {
   for (const path of paths) {
     const started = Date.now();
     for (const mapping of [{ [path]: 'product_code' }, { product_code: { path } }]) {
-      const error =
-        await sql`select * from collecta.create_inbound_endpoint('work-orders', ${JSON.stringify(mapping)}::text::jsonb)`.catch(
-          (error: unknown) => error,
-        );
+      const error = await sql`select * from collecta.create_inbound_endpoint('work-orders',
+        ${JSON.stringify(mapping)}::text::jsonb)`.catch((error: unknown) => error);
       t.match(error, { code: /^CW05[23]$/ }, path.slice(0, 60));
     }
     t.ok(Date.now() - started < 1000);
@@ -1175,16 +1179,12 @@ const paths: Row[] = [
         'Product_code',
         'product_code"',
       ]) {
-        const error =
-          await sql`select * from collecta.create_inbound_endpoint('work-orders', ${JSON.stringify({ '$.a': column })}::text::jsonb)`.catch(
-            (error: unknown) => error,
-          );
+        const error = await sql`select * from collecta.create_inbound_endpoint('work-orders',
+          ${JSON.stringify({ '$.a': column })}::text::jsonb)`.catch((error: unknown) => error);
         t.match(error, { code: 'CW053' }, column);
       }
-      const twice =
-        await sql`select * from collecta.create_inbound_endpoint('work-orders', '{"$.a": "quantity", "$.b": "quantity"}')`.catch(
-          (error: unknown) => error,
-        );
+      const twice = await sql`select * from collecta.create_inbound_endpoint('work-orders',
+        '{"$.a": "quantity", "$.b": "quantity"}')`.catch((error: unknown) => error);
       t.match(twice, { code: 'CW053' });
     },
   ],
@@ -1421,7 +1421,7 @@ const signatures: Row[] = [
   ],
 ];
 
-/** Those that wait, and those that leave the address blocked or the database away. */
+/** Cases that wait, and cases that leave the address blocked or the database disconnected. */
 const last: Row[] = [
   [
     '4',
@@ -1531,7 +1531,7 @@ async function begin(runtime: 'Node' | 'Deno'): Promise<Context> {
 const contexts = { Node: await begin('Node'), Deno: await begin('Deno') };
 
 for (const runtime of ['Node', 'Deno'] as const) {
-  t.test(`bad input on ${runtime}`, async t => {
+  t.test(`bad input is handled as documented, on ${runtime}`, async t => {
     const context = contexts[runtime];
     const onlyOnNode = runtime === 'Node' ? [...documents, ...paths] : [];
     for (const [number, name, run] of [...transport, ...routes, ...onlyOnNode, ...signatures, ...last])
@@ -1545,7 +1545,7 @@ for (const runtime of ['Node', 'Deno'] as const) {
   });
 }
 
-t.test('87 killed between the write and the answer: its repetition elsewhere finds the record', async t => {
+t.test('87 a process is killed between write and answer: a repeated request finds the record', async t => {
   const well = await startReceiving(db);
   t.teardown(() => well.stop());
   const { path } = await makeEndpoint(sql);

@@ -34,7 +34,7 @@ const shell = (script: string, env: Record<string, string>) =>
     );
   });
 
-t.test('the page in its order: an endpoint, curl, the command line, a failed request run again', async t => {
+t.test('the commands in docs/inbound.md work in the order of the page', async t => {
   const statements = blocks('sql');
   const create = statements[0];
   const test = statements.find(text => text.includes('test_inbound_mapping('));
@@ -59,13 +59,13 @@ t.test('the page in its order: an endpoint, curl, the command line, a failed req
   t.strictSame([...(await own(failed!))], []);
 });
 
-t.test('the mapping that shows both forms', async t => {
+t.test('the documented mapping with both forms works', async t => {
   const mapping = blocks('json').find(text => text.includes('"whole"'))!;
   const [made] = await sql`select path from collecta.create_inbound_endpoint('work-orders', ${mapping}::text::jsonb)`;
   const reply = await post(receiving.port, made!.path, { payload: { sku: 'BOTH', station: 'W' } });
   t.equal(reply.status, 202);
-  const [row] =
-    await sql`select product_code, quantity, work_center, tenant_id, custom_data from work_orders where id = ${reply.json.recordId as string}`;
+  const [row] = await sql`select product_code, quantity, work_center, tenant_id, custom_data from work_orders
+      where id = ${reply.json.recordId as string}`;
   t.strictSame(row, {
     product_code: 'BOTH',
     quantity: 1,
@@ -75,7 +75,7 @@ t.test('the mapping that shows both forms', async t => {
   });
 });
 
-t.test('the sample of a server of your own names what exists', async t => {
+t.test('the documented sample server uses names that exist', async t => {
   const [sample] = blocks('ts');
   for (const [, names, path] of sample!.matchAll(/import \{ (.*) \} from 'collecta-webhooks\/dist\/(.*)\.js'/g)) {
     const module = await import(`../src/${path}.ts`);

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { useServer } from '../support/database.ts';
 import { closeAgent, makeEndpoint, post, startReceiving } from '../support/inbound.ts';
 
-// Requests that arrive together are written in one transaction where that changes nothing for any of them.
+// Requests that arrive together are written in one transaction if that makes no difference to any of them.
 const { database } = await useServer();
 const db = await database();
 const { sql } = db;
@@ -29,12 +29,12 @@ async function make(columns: string, mapping: object, options: Record<string, un
   return { name, ...made, send, rows, kept };
 }
 const transactions = (rows: Record<string, unknown>[]) => new Set(rows.map(row => row.transaction)).size;
-/** Sends a few first, so that the statements' plans are kept. */
+/** Sends a few requests first, so that the plans of the statements are cached. */
 const warm = async (send: (body: unknown) => Promise<{ status: number }>, t: Test, key = 'n') => {
   for (let n = -8; n < 0; n++) t.equal((await send({ [key]: n })).status, 202);
 };
 
-t.test('requests that arrive together share transactions, and each has its own answer and row', async t => {
+t.test('requests that arrive together share transactions; each gets its own answer and row', async t => {
   const { send, rows, kept } = await make('n int', { '$.n': 'n' });
   const answers = await Promise.all(Array.from({ length: 60 }, (_, n) => send({ n })));
   const written = await rows();
@@ -49,7 +49,7 @@ t.test('requests that arrive together share transactions, and each has its own a
     t.equal(written.find(row => row.id === record_id)?.n, JSON.parse(body).n, 'and so is the kept request');
 });
 
-t.test('one that cannot be written, or repeats another, takes nothing from the rest', async t => {
+t.test('a request that fails or repeats another does not affect the rest of its group', async t => {
   const { send, rows, kept } = await make('n int unique', { '$.n': 'n' });
   t.equal((await send({ n: 7 }, { 'idempotency-key': 'seven' })).status, 202);
   const answers = await Promise.all(
@@ -68,7 +68,7 @@ t.test('one that cannot be written, or repeats another, takes nothing from the r
   t.equal((await rows()).length, 37);
 });
 
-t.test('the budget is exact for those that come together', async t => {
+t.test('the rate limit is exact for requests that arrive together', async t => {
   const { send, rows } = await make('n int', { '$.n': 'n' }, { rate_limit_per_minute: 7 });
   const answers = await Promise.all(Array.from({ length: 30 }, (_, n) => send({ n })));
   t.equal(answers.filter(({ status }) => status === 202).length, 7);
@@ -76,7 +76,7 @@ t.test('the budget is exact for those that come together', async t => {
   t.equal((await rows()).length, 7);
 });
 
-t.test('a locked record holds up its own request, and none of the others for long', async t => {
+t.test('a locked record delays its own request, and no other for long', async t => {
   const { send, name } = await make('n int unique, m int', { '$.n': 'n', '$.m': 'm' }, { match_columns: ['n'] });
   for (let n = 0; n < 10; n++) t.equal((await send({ n, m: 0 })).status, 202);
   let release = () => {};
@@ -112,23 +112,23 @@ const notGrouped: Record<string, string> = {
   'a deferrable constraint': 'alter table @ add constraint u unique (n) deferrable initially deferred',
 };
 
-t.test('what could run between the records of two requests keeps them apart, from the moment it is there', async t => {
-  for (const [what, statement] of Object.entries(notGrouped)) {
+t.test('code that could run between two requests’ records makes them use separate transactions', async t => {
+  for (const [title, statement] of Object.entries(notGrouped)) {
     const { send, rows, name } = await make('n int', { '$.n': 'n' });
     await warm(send, t);
     await sql.unsafe(statement.replaceAll('@', name));
     const answers = await Promise.all(Array.from({ length: 30 }, (_, n) => send({ n })));
     t.ok(
       answers.every(({ status }) => status === 202),
-      what,
+      title,
     );
     const written = (await rows()).filter(({ n }) => n >= 0);
     t.equal(written.length, 30);
-    t.equal(transactions(written), 30, `${what}: each in a transaction of its own`);
+    t.equal(transactions(written), 30, `${title}: each in a transaction of its own`);
   }
 });
 
-t.test('a change of the table is taken up by the next request, whatever is planned', async t => {
+t.test('the next request after a change of the table uses its new definition', async t => {
   const { send, rows, name } = await make('n int, v numeric(10,2)', { '$.n': 'n', '$.v': 'v' });
   await warm(send, t);
   t.equal((await send({ n: 1, v: 1.2345 })).status, 422, 'it has more digits than the column keeps');

@@ -19,7 +19,7 @@ await makeModule(sql);
 await sql.unsafe(`
   create role inbound_process login password 'inbound' in role collecta_inbound;
   select * from collecta.create_endpoint('https://example.com/hook', '{record_created,record_updated}');`);
-// As in production: the process may call its functions and touch no table.
+// As in production, the process may call its functions and has no access to tables.
 const asInbound = { ...db, url: db.url.replace('postgres:postgres@', 'inbound_process:inbound@') };
 const one = await startReceiving(asInbound);
 const two = await startReceiving(asInbound);
@@ -32,10 +32,11 @@ const quiet = createLog('error', () => {});
 const work = (sku: string, more: object = {}) => ({ payload: { sku, ...more } });
 const rows = async (sku: string) => [...(await sql`select * from work_orders where product_code = ${sku} order by id`)];
 const kept = async (id: string) => [
-  ...(await sql`select * from collecta.inbound_requests where inbound_endpoint_id = ${id} order by received_at, request_id`),
+  ...(await sql`select * from collecta.inbound_requests where inbound_endpoint_id = ${id}
+    order by received_at, request_id`),
 ];
-const eventually = async (what: () => Promise<boolean>, withinMs = 8000) => {
-  for (const until = Date.now() + withinMs; Date.now() < until; await pause(25)) if (await what()) return true;
+const eventually = async (condition: () => Promise<boolean>, withinMs = 8000) => {
+  for (const until = Date.now() + withinMs; Date.now() < until; await pause(25)) if (await condition()) return true;
   return false;
 };
 const refusal = (statement: Promise<unknown>) =>
@@ -44,7 +45,7 @@ const refusal = (statement: Promise<unknown>) =>
     (error: unknown) => error as { code: string; hint: string; message: string; detail: string },
   );
 
-t.test('the seed example: a record is made, then matched and updated; both are changes like any other', async t => {
+t.test('the example creates a record, then matches and updates it; both changes are captured', async t => {
   const { path, secret } = await makeEndpoint(sql, seedMapping, { match_columns: ['product_code'] });
   t.match(path, /^\/api\/webhooks\/work-orders\/[0-9a-f]{64}$/);
   t.equal(secret, null);
@@ -62,8 +63,8 @@ t.test('the seed example: a record is made, then matched and updated; both are c
   const second = await post(two.port, path, work('FRAME-7', { qty: 8 }));
   t.strictSame([second.status, second.json], [202, { recordId: row!.id }]);
   t.match(await rows('FRAME-7'), [{ quantity: 8, work_center: 'WELD-2' }], 'a missing path leaves its column alone');
-  const captured =
-    await sql`select operation, new ->> 'id' as id, new ->> 'quantity' as quantity from collecta.outbox order by change_id`;
+  const captured = await sql`select operation, new ->> 'id' as id, new ->> 'quantity' as quantity from collecta.outbox
+    order by change_id`;
   t.strictSame(
     [...captured],
     [
@@ -73,11 +74,12 @@ t.test('the seed example: a record is made, then matched and updated; both are c
   );
 });
 
-t.test('200 at once with the same match key make one record, without a unique index and with one', async t => {
-  // An INSERT takes its time, so that all of them look for the record before the first has made it.
+t.test('200 simultaneous requests with one match key create one record, with or without an index', async t => {
+  // An INSERT is slow, so that all requests look for the record before the first one has created it.
   await sql.unsafe(`
     create function dawdle() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); return new; end $$;
-    create trigger dawdle before insert on work_orders for each row when (new.product_code in ('INDEXED', 'PLAIN')) execute function dawdle();`);
+    create trigger dawdle before insert on work_orders for each row when (new.product_code in ('INDEXED', 'PLAIN'))
+      execute function dawdle();`);
   for (const index of [false, true]) {
     if (index) await sql`create unique index work_orders_product on work_orders (product_code)`;
     const { path, id } = await makeEndpoint(sql, seedMapping, {
@@ -99,7 +101,7 @@ t.test('200 at once with the same match key make one record, without a unique in
   await sql.unsafe('drop index work_orders_product; drop trigger dawdle on work_orders');
 });
 
-t.test('other writers and inbound racing for a unique key: one record', async t => {
+t.test('inbound and other writers that race for a unique key create one record', async t => {
   await sql`create unique index work_orders_product on work_orders (product_code)`;
   const { path } = await makeEndpoint(sql, seedMapping, {
     match_columns: ['product_code'],
@@ -129,7 +131,7 @@ t.test('other writers and inbound racing for a unique key: one record', async t 
   await sql`drop index work_orders_product`;
 });
 
-t.test('200 at once with the same idempotency key write once and are answered alike', async t => {
+t.test('200 simultaneous requests with one idempotency key write once and get one answer', async t => {
   const { path, id } = await makeEndpoint(sql, seedMapping, { rate_limit_per_minute: 1000 });
   const replies = await Promise.all(
     Array.from({ length: 200 }, (_, n) =>
@@ -160,7 +162,7 @@ t.test('200 at once with the same idempotency key write once and are answered al
   );
 });
 
-t.test('the 61st request in a minute is refused, over two replicas together', async t => {
+t.test('the 61st request in a minute is refused, counted over two replicas', async t => {
   const { path, id } = await makeEndpoint(sql);
   const replies = await Promise.all(
     Array.from({ length: 150 }, (_, n) => post((n % 2 ? one : two).port, path, work('RATE', { qty: n }))),
@@ -185,7 +187,8 @@ t.test('the 61st request in a minute is refused, over two replicas together', as
     await eventually(
       async () =>
         (
-          await sql`select sum(requests)::int as n from collecta.inbound_refusals where inbound_endpoint_id = ${id} and status = 429`
+          await sql`select sum(requests)::int as n from collecta.inbound_refusals
+            where inbound_endpoint_id = ${id} and status = 429`
         )[0]!.n === 91,
       15_000,
     ),
@@ -193,14 +196,16 @@ t.test('the 61st request in a minute is refused, over two replicas together', as
   );
 });
 
-t.test('the budget is exact in any span of 60 seconds', async t => {
+t.test('the rate limit is exact in any span of 60 seconds', async t => {
   const { id } = await makeEndpoint(sql, seedMapping, { rate_limit_per_minute: 10 });
   const call = async () =>
     (
-      await sql`select status, retry_after from collecta.receive_inbound(${id}, 1, array['{"product_code": "SPAN"}'::json], '{}')`
+      await sql`select status, retry_after from collecta.receive_inbound(${id}, 1,
+        array['{"product_code": "SPAN"}'::json], '{}')`
     )[0]!;
   const pass = (seconds: number) =>
-    sql`update collecta.inbound_budgets set taken_at = taken_at - make_interval(secs => ${seconds}) where inbound_endpoint_id = ${id}`;
+    sql`update collecta.inbound_budgets set taken_at = taken_at - make_interval(secs => ${seconds})
+      where inbound_endpoint_id = ${id}`;
   const burst = async (n: number) => {
     let accepted = 0;
     for (let i = 0; i < n; i++) accepted += (await call()).status === 202 ? 1 : 0;
@@ -227,18 +232,21 @@ t.test('the budget is exact in any span of 60 seconds', async t => {
   t.equal(await newer(), 429, 'a smaller budget remembers the latest five');
   await sql`select collecta.update_inbound_endpoint(${id}, rate_limit_per_minute => 7)`;
   t.strictSame([await newer(), await newer()], [409, 409]);
-  // Random arrivals against the definition: no accepted one may be the 11th within 60 s, none refused below that.
+  // Random arrivals are checked against the definition: no accepted one may be the 11th within 60 s, and none is
+  // refused below that.
   const random = await makeEndpoint(sql, seedMapping, { rate_limit_per_minute: 10 });
   let clock = 0;
   const times: number[] = [];
   for (let i = 0; i < 300; i++) {
     const gap = [0, 1, 5, 13, 40][(i * 7919) % 5]!;
     clock += gap;
-    await sql`update collecta.inbound_budgets set taken_at = taken_at - make_interval(secs => ${gap}) where inbound_endpoint_id = ${random.id}`;
+    await sql`update collecta.inbound_budgets set taken_at = taken_at - make_interval(secs => ${gap})
+      where inbound_endpoint_id = ${random.id}`;
     const { status } = (
-      await sql`select status from collecta.receive_inbound(${random.id}, 1, array['{"product_code": "SPAN"}'::json], '{}')`
+      await sql`select status from collecta.receive_inbound(${random.id}, 1, array['{"product_code": "SPAN"}'::json],
+        '{}')`
     )[0]!;
-    // Real time passes as well, so a boundary of less than a second is left open.
+    // Real time passes as well, so differences of less than a second are allowed.
     const within = times.filter(time => clock - time < 60).length;
     if (status === 202 && within >= 10 && times.filter(time => clock - time < 58).length >= 10)
       t.fail(`request ${i} is one too many`);
@@ -249,7 +257,7 @@ t.test('the budget is exact in any span of 60 seconds', async t => {
   t.ok(times.length > 50, `${times.length} of 300 accepted`);
 });
 
-t.test('any JSON value into jsonb, text and numeric comes back equal, or is a clear 4xx', async t => {
+t.test('any JSON value is stored unchanged in jsonb, text and numeric, or is refused with a 4xx', async t => {
   const { path } = await makeEndpoint(
     sql,
     {
@@ -264,21 +272,24 @@ t.test('any JSON value into jsonb, text and numeric comes back equal, or is a cl
     .tuple(fc.boolean(), fc.bigInt({ min: 0n, max: 10n ** 30n }), fc.option(fc.stringMatching(/^[0-9]{1,30}$/)))
     .map(
       ([negative, whole, fraction]) =>
-        `${negative && (whole > 0n || /[1-9]/.test(fraction ?? '')) ? '-' : ''}${whole}${fraction === null ? '' : `.${fraction}`}`,
+        (negative && (whole > 0n || /[1-9]/.test(fraction ?? '')) ? '-' : '') +
+        `${whole}${fraction === null ? '' : `.${fraction}`}`,
     );
   const text = fc.oneof(fc.string({ unit: 'binary' }), fc.string({ unit: 'grapheme' }), fc.string());
   let seen = 0;
   await fc.assert(
     fc.asyncProperty(fc.jsonValue({ stringUnit: 'binary' }), text, digits, async (any, string, number) => {
       const sku = `any-${seen++}`;
-      const body = `{"id": "${sku}", "any": ${JSON.stringify(any)}, "text": ${JSON.stringify(string)}, "number": ${number}}`;
+      const body =
+        `{"id": "${sku}", "any": ${JSON.stringify(any)}, ` + `"text": ${JSON.stringify(string)}, "number": ${number}}`;
       const { status } = await post(one.port, path, body);
       if (status !== 202) {
         const reason = /\\u0000|\\ud[89a-f]/i.test(body) || /\\u0000/.test(JSON.stringify([any, string]));
         return status === 422 && reason && (await rows(sku)).length === 0;
       }
-      const [row] =
-        await sql`select custom_data is not distinct from nullif(${JSON.stringify(any)}::text::jsonb, 'null') as same, work_center, amount::text from work_orders where product_code = ${sku}`;
+      const [row] = await sql`select custom_data is not distinct
+          from nullif(${JSON.stringify(any)}::text::jsonb, 'null') as same, work_center, amount::text from work_orders
+            where product_code = ${sku}`;
       return row!.same && row!.work_center === string && row!.amount === number;
     }),
     { numRuns: 300 },
@@ -402,7 +413,7 @@ const types: [
   ],
 ];
 
-t.test('every type is cast by PostgreSQL; what cannot be is a 422 that names path, column, type and kind', async t => {
+t.test('PostgreSQL casts every type; a failed cast is a 422 with path, column, type and kind', async t => {
   for (const [column, type, good, bad] of types) {
     const { path, id } = await makeEndpoint(
       sql,
@@ -435,7 +446,7 @@ t.test('every type is cast by PostgreSQL; what cannot be is a 422 that names pat
   }
 });
 
-t.test('null, missing, default, constant, whole payload; constraints', async t => {
+t.test('mappings handle null, missing, default, constant and whole values, and constraints', async t => {
   const { path, id } = await makeEndpoint(
     sql,
     {
@@ -487,7 +498,7 @@ t.test('null, missing, default, constant, whole payload; constraints', async t =
   t.match(await rows('N'), [{ quantity: null }]);
 });
 
-t.test('matching: several columns, more than one record, nothing else to write', async t => {
+t.test('matching works with several columns, several records, and nothing else to write', async t => {
   const mapping = { '$.sku': 'product_code', '$.station': 'work_center' };
   const { path } = await makeEndpoint(sql, mapping, { match_columns: ['product_code', 'work_center'] });
   const first = await post(one.port, path, { sku: 'M', station: 'A' });
@@ -501,10 +512,11 @@ t.test('matching: several columns, more than one record, nothing else to write',
   t.equal((await rows('M')).length, 2);
 });
 
-t.test('composite keys, odd names, a serial key', async t => {
+t.test('composite keys, unusual names and a serial key work', async t => {
   await sql.unsafe(`
     create schema "Odd Schema";
-    create table "Odd Schema"."Odd ""Table%s" (region text, "Num ber" serial, "va%lue" text, "input" int, record_id text, v text, t text, primary key (region, "Num ber"));
+    create table "Odd Schema"."Odd ""Table%s" (region text, "Num ber" serial, "va%lue" text, "input" int,
+      record_id text, v text, t text, primary key (region, "Num ber"));
     select collecta.attach_module('"Odd Schema"."Odd ""Table%s"', 'odd');`);
   const { path } = await makeEndpoint(
     sql,
@@ -533,7 +545,7 @@ t.test('composite keys, odd names, a serial key', async t => {
   );
 });
 
-t.test('what cannot be written is kept, and runs again after the mapping is mended', async t => {
+t.test('a request that cannot be written is kept, and can be retried after the mapping is fixed', async t => {
   const { path, id } = await makeEndpoint(
     sql,
     { '$.sku': 'product_code', '$.qty': 'quantity' },
@@ -576,7 +588,7 @@ t.test('what cannot be written is kept, and runs again after the mapping is mend
   t.match(await refusal(sql`select collecta.retry_inbound('req_unknown')`), { code: 'CW050' });
 });
 
-t.test('retries of several processes run each request once', async t => {
+t.test('several processes that retry run each request once', async t => {
   const { path, id } = await makeEndpoint(
     sql,
     { '$.sku': 'product_code', '$.qty': 'quantity' },
@@ -589,7 +601,7 @@ t.test('retries of several processes run each request once', async t => {
   t.equal((await rows('MANY')).length, 40);
 });
 
-t.test('table away, module detached, column renamed, type changed', async t => {
+t.test('requests fail clearly when the table, module, column or type has changed', async t => {
   const { path, id } = await makeEndpoint(
     sql,
     { '$.sku': 'product_code', '$.n': 'short' },
@@ -610,7 +622,8 @@ t.test('table away, module detached, column renamed, type changed', async t => {
   await sql`select collecta.detach_module('work-orders')`;
   t.equal((await post(two.port, path, { sku: 'T', n: '1' })).status, 404);
   await sql.unsafe(
-    `create table other_table (id int primary key, product_code text, short text); select collecta.attach_module('other_table', 'work-orders')`,
+    `create table other_table (id int primary key, product_code text, short text);
+      select collecta.attach_module('other_table', 'work-orders')`,
   );
   t.equal(
     (await post(two.port, path, { sku: 'T', n: '1' })).status,
@@ -618,7 +631,8 @@ t.test('table away, module detached, column renamed, type changed', async t => {
     'the same slug on another table is another module',
   );
   await sql.unsafe(
-    `select collecta.detach_module('work-orders'); select collecta.attach_module('work_orders', 'work-orders', 'status', 'custom_data', 'tenant_id')`,
+    `select collecta.detach_module('work-orders'); select collecta.attach_module('work_orders', 'work-orders', 'status',
+      'custom_data', 'tenant_id')`,
   );
   t.equal((await post(two.port, path, { sku: 'BACK', n: '1' })).status, 202);
   await sql`select collecta.retry_inbound(${id})`;
@@ -628,13 +642,15 @@ t.test('table away, module detached, column renamed, type changed', async t => {
   );
 });
 
-t.test('deadlocks are tried again, then kept', async t => {
+t.test('a deadlock is retried, and then the request is kept', async t => {
   await sql.unsafe(`
     create sequence tries;
     create function stumble() returns trigger language plpgsql as $$ begin
-      if new.work_center is not null and nextval('public.tries') < new.work_center::int then raise exception 'deadlock' using errcode = '40P01'; end if;
+      if new.work_center is not null and nextval('public.tries') < new.work_center::int then raise exception 'deadlock'
+        using errcode = '40P01'; end if;
       return new; end $$;
-    create trigger stumble before insert on work_orders for each row when (new.product_code = 'STUMBLE') execute function stumble();
+    create trigger stumble before insert on work_orders for each row when (new.product_code = 'STUMBLE')
+      execute function stumble();
     grant usage on sequence tries to collecta_writer;`);
   const { path, id } = await makeEndpoint(sql);
   t.equal((await post(one.port, path, work('STUMBLE', { station: '3' }))).status, 202, 'the third try');
@@ -647,7 +663,7 @@ t.test('deadlocks are tried again, then kept', async t => {
   t.ok(await eventually(async () => (await rows('STUMBLE')).length === 2));
 });
 
-t.test('rights: the process has none on tables, the writer only on mapped columns, and loses them', async t => {
+t.test('the process has no table privileges; the writer has them on mapped columns only', async t => {
   const process = connect(asInbound.url, { max: 1 });
   for (const relation of [
     'public.work_orders',
@@ -669,12 +685,14 @@ t.test('rights: the process has none on tables, the writer only on mapped column
     t.match(await refusal(process.unsafe(`select ${call}`)), { code: '42501' }, call);
   await process.end();
   await sql.unsafe(
-    `create table narrow (id serial primary key, a text, b text, c text); select collecta.attach_module('narrow', 'narrow');`,
+    `create table narrow (id serial primary key, a text, b text, c text);
+      select collecta.attach_module('narrow', 'narrow');`,
   );
   const granted = async () =>
     Object.fromEntries(
       (
-        await sql`select column_name, string_agg(privilege_type, ',' order by privilege_type) as privileges from information_schema.column_privileges
+        await sql`select column_name, string_agg(privilege_type, ',' order by privilege_type) as privileges
+          from information_schema.column_privileges
         where grantee = 'collecta_writer' and table_name = 'narrow' group by column_name order by column_name`
       ).map(row => [row.column_name, row.privileges]),
     );
@@ -695,7 +713,9 @@ t.test('rights: the process has none on tables, the writer only on mapped column
   );
   t.strictSame(
     [
-      ...(await sql`select proname from pg_proc where proname in (select format('write_inbound_%s', function_number) from collecta.inbound_endpoints where state = 'deleted')`),
+      ...(await sql`select proname from pg_proc
+        where proname in (select format('write_inbound_%s', function_number) from collecta.inbound_endpoints
+          where state = 'deleted')`),
     ],
     [],
   );
@@ -705,12 +725,14 @@ t.test('rights: the process has none on tables, the writer only on mapped column
   );
 });
 
-t.test("the table's own code runs as a role that can read no secret", async t => {
+t.test("the table's triggers and defaults run as a role that cannot read secrets", async t => {
   await sql.unsafe(`
     create table spied (id text primary key default collecta.new_id('rec'), a text, seen text);
     create function spy() returns trigger language plpgsql as $$ begin
-      begin select secret into new.seen from collecta.inbound_secrets limit 1; exception when others then new.seen := sqlstate || ' ' || current_user; end;
-      begin execute 'set role postgres'; new.seen := new.seen || ' escaped'; exception when others then new.seen := new.seen || ' ' || sqlstate; end;
+      begin select secret into new.seen from collecta.inbound_secrets limit 1;
+      exception when others then new.seen := sqlstate || ' ' || current_user; end;
+      begin execute 'set role postgres'; new.seen := new.seen || ' escaped';
+      exception when others then new.seen := new.seen || ' ' || sqlstate; end;
       return new; end $$;
     create trigger spy before insert on spied for each row execute function spy();
     select collecta.attach_module('spied', 'spied');`);
@@ -727,7 +749,7 @@ t.test("the table's own code runs as a role that can read no secret", async t =>
   t.equal((await post(one.port, path, { a: 'allowed' })).status, 202);
 });
 
-/** A refusal whose sentences name what they speak of: nothing is left empty, as by format() with a null. */
+/** A refusal that names what it is about: no part of the message is empty, as format() with a null would leave it. */
 const saysNothingEmpty = (t: Test, error: Refusal | undefined, name: string) => {
   for (const text of [error?.message, error?.detail, error?.hint])
     t.notMatch(
@@ -738,11 +760,12 @@ const saysNothingEmpty = (t: Test, error: Refusal | undefined, name: string) => 
 };
 type Refusal = { message: string; detail?: string; hint?: string };
 
-t.test('what is wrong is refused when it is saved, with what to do', async t => {
+t.test('an invalid endpoint is refused when it is saved, with a hint', async t => {
   const create = (mapping: object, more = '') =>
     refusal(
       sql.unsafe(
-        `select * from collecta.create_inbound_endpoint('work-orders', '${JSON.stringify(mapping).replaceAll("'", "''")}'${more})`,
+        `select * from collecta.create_inbound_endpoint('work-orders',
+          '${JSON.stringify(mapping).replaceAll("'", "''")}'${more})`,
       ),
     );
   const cases: [object, string, string, RegExp][] = [
@@ -773,14 +796,15 @@ t.test('what is wrong is refused when it is saved, with what to do', async t => 
     hint: /attach_module/,
   });
   await sql.unsafe(
-    `create table needs (id int primary key, must text not null, may text); select collecta.attach_module('needs', 'needs')`,
+    `create table needs (id int primary key, must text not null, may text);
+      select collecta.attach_module('needs', 'needs')`,
   );
   t.match(await refusal(sql`select * from collecta.create_inbound_endpoint('needs', '{"$.a": "may"}')`), {
     code: 'CW053',
     detail: /id, must must not be null/,
     hint: /alter table public.needs alter column id set default/,
   });
-  // Each part alone, both, and neither.
+  // Each part is tested alone, then both, then neither.
   for (const mapping of ['{"$.a": "nothing", "$.b": "must", "$.c": "id"}', '{"$.a": "nothing"}', '{"$.a": "may"}']) {
     const error = await refusal(sql`select * from collecta.create_inbound_endpoint('needs', ${mapping}::text::jsonb)`);
     t.match(error, { code: 'CW053' });
@@ -818,24 +842,26 @@ t.test('what is wrong is refused when it is saved, with what to do', async t => 
     await refusal(
       sql.begin(async tx => {
         await tx`set local role stranger`;
-        await tx`select * from collecta.create_inbound_endpoint('needs', '{"$.a": "must", "$.id": "id", "$.m": "may"}', '{id}')`;
+        await tx`select * from collecta.create_inbound_endpoint('needs', '{"$.a": "must", "$.id": "id", "$.m": "may"}',
+          '{id}')`;
       }),
     ),
     { code: 'CW056', hint: /set role postgres/ },
   );
 });
 
-t.test('without a unique index the notice offers the statement that makes one', async t => {
+t.test('without a unique index, a notice shows the statement that creates one', async t => {
   const notices: { message?: string; hint?: string }[] = [];
   const noticed = connect(db.url, { max: 1, onnotice: notice => notices.push(notice) });
-  await noticed`select * from collecta.create_inbound_endpoint('work-orders', '{"$.a": "product_code"}', '{product_code}')`;
+  await noticed`select * from collecta.create_inbound_endpoint('work-orders', '{"$.a": "product_code"}',
+    '{product_code}')`;
   t.match(notices, [
     { message: /no unique index/, hint: 'create unique index concurrently on public.work_orders (product_code);' },
   ]);
   await noticed.end();
 });
 
-t.test('test_inbound_mapping shows what would be written and writes nothing', async t => {
+t.test('test_inbound_mapping shows what would be written without writing it', async t => {
   const { id } = await makeEndpoint(sql, {
     product_code: { path: '$.sku', required: true },
     quantity: { path: '$.qty', default: 1 },
@@ -862,7 +888,7 @@ t.test('test_inbound_mapping shows what would be written and writes nothing', as
   t.strictSame(await kept(id), []);
 });
 
-t.test('signatures, rotation, pause, delete; a changed mapping is used at once', async t => {
+t.test('signature, rotation, pause, deletion and a changed mapping take effect at once', async t => {
   const { id, path, secret } = await makeEndpoint(sql, seedMapping, {
     require_signature: true,
     rate_limit_per_minute: 1000,
@@ -905,7 +931,7 @@ t.test('signatures, rotation, pause, delete; a changed mapping is used at once',
   t.equal((await post(one.port, given.path, body, { 'x-hub-signature-256': sign(given.secret!, body) })).status, 202);
 });
 
-t.test('the database away, or stuck: 503 within a bound, nothing written late, and well again', async t => {
+t.test('while the database is down or stuck, the answer is a timely 503 and nothing is written late', async t => {
   const target = Number(new URL(db.url).port);
   const sockets = new Set<Socket>();
   const proxy = createTcpServer(client => {
@@ -1037,7 +1063,7 @@ t.test('the fetch-style handler can be mounted in another server (Hono)', async 
   server.closeAllConnections();
 });
 
-t.test('stopping finishes what is under way', async t => {
+t.test('stopping finishes the requests in progress', async t => {
   const three = await startReceiving(asInbound);
   const { path } = await makeEndpoint(sql);
   let open = () => {};
@@ -1063,11 +1089,12 @@ t.test('stopping finishes what is under way', async t => {
   t.rejects(post(three.port, path, work('STOPPED')));
 });
 
-t.test('retention: requests and counts go, what waits to be run stays', async t => {
+t.test('retention deletes old requests and counts, but no request that waits for its retry', async t => {
   const { path, id } = await makeEndpoint(sql, { '$.sku': 'product_code', '$.qty': 'quantity' });
   await post(one.port, path, { sku: 'OLD' });
   await post(one.port, path, { sku: 'OLD', qty: 'x' });
-  await sql`update collecta.inbound_requests set received_at = received_at - interval '31 days', state = case when state = 'failed' then 'retry' else state end where inbound_endpoint_id = ${id}`;
+  await sql`update collecta.inbound_requests set received_at = received_at - interval '31 days',
+    state = case when state = 'failed' then 'retry' else state end where inbound_endpoint_id = ${id}`;
   await sql`select collecta.maintain_inbound('[{"inbound_endpoint_id": "", "status": 404, "requests": 3}]')`;
   t.ok((await kept(id)).every(request => request.state !== 'accepted'));
   t.equal((await kept(id)).length, 1);
@@ -1077,7 +1104,7 @@ t.test('retention: requests and counts go, what waits to be run stays', async t 
   );
 });
 
-t.test('logs hold ids and codes, never a token, secret or body', async t => {
+t.test('the log holds ids and codes, never a token, secret or body', async t => {
   const log = [...one.lines, ...two.lines].join('');
   t.match(log, /"event":"inbound request"/);
   t.notMatch(log, /whsec_|FRAME-7|[0-9a-f]{64}|sha256=/);

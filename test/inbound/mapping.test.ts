@@ -93,7 +93,7 @@ const refused = [
   '$.a`b',
 ];
 
-t.test('paths: SQL and TypeScript accept the same grammar, and nothing else', async t => {
+t.test('SQL and TypeScript accept the same path grammar and nothing else', async t => {
   const inSql = async (path: string) =>
     (await sql`select collecta.inbound_path_steps(${path}) as steps`)[0]!.steps as string[] | null;
   for (const [path, steps] of Object.entries(accepted)) {
@@ -112,7 +112,7 @@ t.test('paths: SQL and TypeScript accept the same grammar, and nothing else', as
   }
 });
 
-t.test('paths: SQL and TypeScript agree on random ones', async t => {
+t.test('SQL and TypeScript agree on random paths', async t => {
   const piece = fc.constantFrom(
     '$',
     '.',
@@ -144,12 +144,12 @@ t.test('paths: SQL and TypeScript agree on random ones', async t => {
         { minLength: 50, maxLength: 50 },
       ),
       async paths => {
-        const rows =
-          await sql`select collecta.inbound_path_steps(p) is not null as ok from unnest(${paths}::text[]) with ordinality u (p, n) order by n`;
+        const rows = await sql`select collecta.inbound_path_steps(p) is not null as ok
+          from unnest(${paths}::text[]) with ordinality u (p, n) order by n`;
         for (const [index, path] of paths.entries()) {
           let ok = true;
           try {
-            // $$ is the whole payload: mapping.ts takes off the first of them.
+            // $$ is the whole payload; mapping.ts removes the first $.
             pathTokens(path.startsWith('$$') ? path.slice(1) : path);
           } catch {
             ok = false;
@@ -168,7 +168,7 @@ const at = (document: unknown, path: string) => {
   return value === undefined ? undefined : JSON.parse(stringify(value) as string);
 };
 
-t.test('lookUp: own members, literally', async t => {
+t.test('lookUp finds own members by their literal names', async t => {
   t.equal(at({ payload: { sku: 'A' } }, '$.payload.sku'), 'A');
   t.equal(at([[{ a: null }]], '$[0][0].a'), null);
   t.equal(at({ a: 0, b: false, c: '' }, '$.a'), 0);
@@ -230,7 +230,7 @@ t.test('lookUp: own members, literally', async t => {
   }
 });
 
-t.test('lookUp: the library keeps nothing', async t => {
+t.test('lookUp does not make the library keep memory', async t => {
   for (let i = 0; i < 10_000; i++) lookUp({ a: true }, `$.a${i}`, pathTokens(`$.a${i}`));
   t.equal(Object.keys(JSONPath.cache).length, 1);
 });
@@ -253,7 +253,7 @@ const fields = (entries: object[]) =>
   );
 const one = (mapping: Mapping) => ({ mapping, each: null, eachAlone: false, maxElements: 1000 });
 
-t.test('mapPayload: missing, null, default, required, constant, whole, digits', async t => {
+t.test('mapPayload handles missing, null, default, required, constant and whole values, and digits', async t => {
   const mapping = fields([
     { column: 'a', path: '$.a' },
     { column: 'b', path: '$.b', hasFallback: true, fallback: 7 },
@@ -297,7 +297,7 @@ t.test('mapPayload: missing, null, default, required, constant, whole, digits', 
   t.throws(() => fields([{ column: 'a', path: '$..a' }]));
 });
 
-t.test('readPayload: any JSON is printed back digit for digit, or refused', async t => {
+t.test('readPayload returns any JSON digit for digit, or refuses it', async t => {
   fc.assert(
     fc.property(fc.jsonValue({ maxDepth: 6 }), value => {
       const text = JSON.stringify(value);
@@ -314,7 +314,7 @@ t.test('readPayload: any JSON is printed back digit for digit, or refused', asyn
   );
 });
 
-t.test('a mapping that cannot be read is refused when it is saved, with what to write instead', async t => {
+t.test('an invalid mapping is refused when it is saved, and the hint shows what to write', async t => {
   const cases: unknown[] = [
     {},
     [],

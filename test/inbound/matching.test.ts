@@ -12,11 +12,12 @@ t.teardown(async () => {
 });
 
 let tables = 0;
-/** A table with these columns, attached, and an inbound endpoint that maps all of `mapping`. */
+/** Creates and attaches a table with these columns, and an inbound endpoint that maps all of `mapping`. */
 async function make(columns: string, mapping: object, options: Record<string, unknown> = {}, more = '') {
   const name = `m${++tables}`;
   await sql.unsafe(
-    `create table ${name} (id bigint generated always as identity primary key, ${columns}); ${more.replaceAll('@', name)};
+    `create table ${name} (id bigint generated always as identity primary key, ${columns});
+      ${more.replaceAll('@', name)};
      select collecta.attach_module('${name}', '${name}')`,
   );
   const made = await makeEndpoint(sql, mapping, { module: name, rate_limit_per_minute: 1000, ...options });
@@ -25,7 +26,7 @@ async function make(columns: string, mapping: object, options: Record<string, un
   return { name, ...made, send, rows };
 }
 
-// One or more pairs of texts that the type holds for equal, however they are written.
+// Pairs of texts that the type considers equal although they are written differently.
 const equals: Record<string, [string, string]> = {
   citext: ['Bob@X.org', 'bob@x.org'],
   ltree: ['Top.Science', 'Top.Science'],
@@ -52,7 +53,7 @@ const equals: Record<string, [string, string]> = {
   macaddr: ['08:00:2b:01:02:03', '08002b:010203'],
 };
 
-t.test('a record is matched by the default equality of the column’s type, wherever its extension lies', async t => {
+t.test('a record is matched by its type’s default equality, whatever schema the extension is in', async t => {
   await sql.unsafe(`
     create schema ext;
     create extension citext; create extension ltree schema ext; create extension hstore schema ext;
@@ -83,7 +84,7 @@ t.test('a record is matched by the default equality of the column’s type, wher
     await t.rejects(make(`k ${type}`, { '$.k': 'k' }, { match_columns: ['k'] }), { code: 'CW054' }, type);
 });
 
-t.test('a trigger sees the operators of its table’s types', async t => {
+t.test('a trigger can use the operators of its table’s types', async t => {
   const { send, rows } = await make(
     'who citext',
     { '$.who': 'who' },
@@ -109,7 +110,7 @@ const suppressors: Record<string, string> = {
   'an unconditional rule': 'create rule s as on update to @ do instead nothing',
 };
 
-t.test('an UPDATE that is suppressed: 202 with the record, nothing doubled', async t => {
+t.test('a suppressed UPDATE is answered with 202 and the record, and creates no duplicate', async t => {
   for (const [how, statement] of Object.entries(suppressors)) {
     const { send, rows, id } = await make(
       'k text, version int',
@@ -135,7 +136,7 @@ t.test('an UPDATE that is suppressed: 202 with the record, nothing doubled', asy
   }
 });
 
-t.test('rows that row security hides get no duplicate, and the sender is told', async t => {
+t.test('a row hidden by row security is not duplicated, and the sender gets an error', async t => {
   const secured = `
     alter table @ enable row level security;
     create policy p on @ to collecta_writer using (owner = 'us') with check (true);
@@ -155,7 +156,7 @@ t.test('rows that row security hides get no duplicate, and the sender is told', 
   t.equal((await rows()).length, 1);
 });
 
-t.test('match_where, given or read from the partial index', async t => {
+t.test('match_where can be given or is taken from a partial unique index', async t => {
   const index = 'create unique index on @ (k) where deleted_at is null';
   for (const options of [{}, { match_where: 'deleted_at IS NULL -- live ones' }]) {
     const { send, rows, name } = await make(
@@ -229,25 +230,22 @@ const forms: [type: string, form: string | null, json: string, stored: string | 
   ['numeric(10,2)[]', null, '[10.005]', null],
 ];
 
-t.test(
-  'forms of values: what is meant is stored, what would be something else is a 422 that names the column',
-  async t => {
-    await sql`create domain money10 as numeric(10,2)`;
-    for (const [type, form, json, stored] of forms) {
-      const { send, rows } = await make(`v ${type}`, { v: { path: '$.v', ...(form && { as: form }) } });
-      const reply = await send(`{"v": ${json}}`);
-      if (stored === null) {
-        t.match(reply, { status: 422, json: { column: 'v', path: '$.v' } }, `${json} into ${type} ${form ?? ''}`);
-        t.equal((await rows()).length, 0);
-      } else {
-        t.equal(reply.status, 202, `${json} into ${type} ${form ?? ''}: ${reply.text}`);
-        t.equal((await rows(`coalesce(v::text, '') as v`))[0]?.v, stored);
-      }
+t.test('a value is stored as it was meant, or refused with a 422 that names the column', async t => {
+  await sql`create domain money10 as numeric(10,2)`;
+  for (const [type, form, json, stored] of forms) {
+    const { send, rows } = await make(`v ${type}`, { v: { path: '$.v', ...(form && { as: form }) } });
+    const reply = await send(`{"v": ${json}}`);
+    if (stored === null) {
+      t.match(reply, { status: 422, json: { column: 'v', path: '$.v' } }, `${json} into ${type} ${form ?? ''}`);
+      t.equal((await rows()).length, 0);
+    } else {
+      t.equal(reply.status, 202, `${json} into ${type} ${form ?? ''}: ${reply.text}`);
+      t.equal((await rows(`coalesce(v::text, '') as v`))[0]?.v, stored);
     }
-  },
-);
+  }
+});
 
-t.test('batches: all or none, each alone, the whole reached, bounded', async t => {
+t.test('a batch is atomic or per item, can refer to the whole payload, and is bounded', async t => {
   const mapping = { '$.n': 'n', '$$.from': 'source' };
   const all = await make('n int unique, source text', mapping, { each: '$.items', max_elements: 3 });
   const items = (...ns: unknown[]) => ({ from: 'press', items: ns.map(n => ({ n })) });
@@ -293,9 +291,10 @@ t.test('batches: all or none, each alone, the whole reached, bounded', async t =
   t.equal((await first.send([{ n: 1 }, { n: 2 }])).status, 422);
 });
 
-t.test('a module whose table was dropped is named', async t => {
+t.test('an endpoint for a module whose table was dropped is refused with its name', async t => {
   await sql.unsafe(
-    `create table gone (id int primary key, a text); select collecta.attach_module('gone', 'gone-module'); drop table gone`,
+    `create table gone (id int primary key, a text); select collecta.attach_module('gone', 'gone-module');
+      drop table gone`,
   );
   await t.rejects(makeEndpoint(sql, { '$.a': 'a' }, { module: 'gone-module' }), {
     code: 'CW051',

@@ -7,7 +7,7 @@ import { rotateSecret, seal } from '../../src/secrets/seal.ts';
 import { useServer } from '../support/database.ts';
 import { closeAgent, makeEndpoint, makeModule, post, startReceiving } from '../support/inbound.ts';
 
-// The secrets of senders are sealed and rotated as those of outbound endpoints are.
+// The secrets of senders are sealed and rotated like those of outbound endpoints.
 const { database } = await useServer();
 t.teardown(closeAgent);
 
@@ -16,7 +16,7 @@ const keyId = (key: string) => createKeyring(key).sealsBy!;
 const quiet = () => {};
 
 let made = 0;
-/** A request as the sender would make it, never twice the same. */
+/** A request as the sender would make it, different each time. */
 const senders = {
   github: (secret: string) => {
     const body = JSON.stringify({ payload: { sku: 'A', qty: ++made } });
@@ -36,11 +36,11 @@ const senders = {
 };
 
 for (const [sender, request] of Object.entries(senders))
-  t.test(`${sender}: sealed at rest, rotated, resealed by another key`, async t => {
+  t.test(`${sender}: the secret is sealed, rotated, and resealed with another key`, async t => {
     const db = await database();
     const { sql, url: databaseUrl } = db;
     await makeModule(sql);
-    // Stripe's secrets look like Standard Webhooks' and are no base64; GitLab's are sent in a header.
+    // Stripe's secrets look like those of Standard Webhooks but are not base64; GitLab's are sent in a header.
     const first = sender === 'gitlab' ? 'first of the sender' : 'whsec_first of the sender';
     const [second, third] = ['second of the sender', 'third of the sender'];
     const { id, path } = await makeEndpoint(sql, undefined, { sender, secret: first });
@@ -69,13 +69,13 @@ for (const [sender, request] of Object.entries(senders))
     t.equal(await answers(port, first), 202, 'sealed, it opens');
     t.equal(await answers(port, second), 401);
 
-    // What the sender made is given, and the database sees it sealed.
+    // A secret that the sender generated is given to us, and the database holds it sealed.
     t.equal(await rotateSecret({ databaseUrl, secretKey: key }, id, '1 hour', second), second);
     const rotated = await stored();
     t.equal(createKeyring(key).open(rotated.secret, id), second);
     t.equal(createKeyring(key).open(rotated.previous_secret!, id), first);
     const until = async (secret: string, status: number) => {
-      // The notification comes by itself; a few tries are enough.
+      // The notification arrives asynchronously; a few tries are enough.
       for (let tries = 0; tries < 100; tries++) {
         if ((await answers(port, secret)) === status) return true;
         await new Promise(done => setTimeout(done, 50));
@@ -92,7 +92,8 @@ for (const [sender, request] of Object.entries(senders))
     const one = await sql`select collecta.sealing_keys() as keys`;
     t.strictSame([...one[0]!.keys], [keyId(key)], 'what has expired needs no key');
 
-    // Without a key, the next secret is stored plain; seal seals it, and the previous one, by a new key.
+    // Without a key, the next secret is stored plain. The seal command then seals it and the previous one with a new
+    // key.
     t.equal(await rotateSecret({ databaseUrl, secretKey: undefined }, id, '1 hour', third), third);
     t.equal((await stored()).secret, third);
     const newer = newKey();
@@ -104,7 +105,7 @@ for (const [sender, request] of Object.entries(senders))
     t.equal(await answers(withNewer.port, third), 202);
     t.equal(await answers(withNewer.port, second), 202);
 
-    // A process that cannot open it takes nothing unverified, and says why; doctor says so beforehand.
+    // A process that cannot open the secret accepts nothing unverified and says why; doctor reports it beforehand.
     const locked = await open(key);
     t.equal(await answers(locked.port, third), 503);
     t.match(

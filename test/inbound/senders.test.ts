@@ -35,7 +35,7 @@ const standard = (body: string, prefix: string) => {
 
 type Sent = { body: string; headers: Record<string, string>; query?: string };
 type Case = {
-  /** Where the sender's own documentation says how a request is made. */
+  /** The page of the sender's documentation that describes its requests. */
   documentation: string;
   name?: string;
   sender: string;
@@ -43,9 +43,11 @@ type Case = {
   path: string;
   /** A genuine request, made as the documentation says, with `what` in its body. */
   request(what: string, path: string): Sent;
-  /** Another request of one byte difference, where it is not the last but one byte of the body. */
+  /**
+   * A request that differs by one byte, for senders where changing the last but one byte of the body is not suitable.
+   */
   spoil?(sent: Sent): Sent;
-  /** A request that the documentation says is only answered, and its answer. */
+  /** A request that according to the documentation is only answered, and its answer. */
   handshake?: {
     method: 'GET' | 'POST';
     query?: (path: string) => string;
@@ -315,7 +317,7 @@ const cases: Case[] = [
   },
 ];
 
-t.test('each sender: genuine, one byte changed, repeated, its handshake', async t => {
+t.test('each sender’s genuine, altered and repeated requests and its handshake are handled', async t => {
   const swept = new Set(['collecta']);
   for (const [n, { name, sender, path: at, request, spoil, handshake, unsigned, ...given }] of cases.entries()) {
     await t.test(name ?? sender, async t => {
@@ -388,7 +390,7 @@ t.test('each sender: genuine, one byte changed, repeated, its handshake', async 
   );
 });
 
-t.test('old and future times, upper-case hex, a secret that is rotated', async t => {
+t.test('timestamps out of range, upper-case hex and a rotated secret are handled', async t => {
   const made = await makeEndpoint(
     sql,
     { '$.what': 'what' },
@@ -413,7 +415,7 @@ t.test('old and future times, upper-case hex, a secret that is rotated', async t
   t.equal((await send(0)).status, 202, 'the old one passes meanwhile');
 });
 
-t.test('events: the named ones become records, others are answered and kept as ignored', async t => {
+t.test('the named events become records; others are answered and kept as ignored', async t => {
   const made = await makeEndpoint(
     sql,
     { '$.action': 'what' },
@@ -438,7 +440,7 @@ t.test('events: the named ones become records, others are answered and kept as i
   t.equal((await sql`select from received where what like 'event %'`).length, 1);
 });
 
-t.test('a request captured from the wire cannot be replayed under another key', async t => {
+t.test('a captured request cannot be replayed under another idempotency key', async t => {
   const made = await makeEndpoint(sql, { '$.what': 'what' }, { module: 'received', require_signature: true });
   const body = '{"what":"captured"}';
   const signed = { 'x-webhook-signature': `sha256=${hmac(made.secret!, body)}` };
@@ -446,17 +448,18 @@ t.test('a request captured from the wire cannot be replayed under another key', 
   const again = await post(receiving.port, made.path, body, { ...signed, 'idempotency-key': 'two' });
   t.strictSame([again.status, again.text], [202, first.text]);
   t.equal((await sql`select from received where what = 'captured'`).length, 1);
-  await sql`update collecta.inbound_requests set received_at = received_at - interval '25 hours' where inbound_endpoint_id = ${made.id}`;
+  await sql`update collecta.inbound_requests set received_at = received_at - interval '25 hours'
+    where inbound_endpoint_id = ${made.id}`;
   t.equal((await post(receiving.port, made.path, body, signed)).status, 202);
   t.equal((await sql`select from received where what = 'captured'`).length, 2, 'a day later it may be meant');
-  // Beside the headers of another scheme, the signature that the endpoint knows is enough.
+  // If headers of another scheme are present too, the signature that the endpoint knows is enough.
   t.equal((await post(receiving.port, made.path, body, { ...signed, 'webhook-signature': 'v1,xxxx' })).status, 202);
   const strict = await makeEndpoint(sql, { '$.what': 'what' }, { module: 'received', require_signature: 'standard' });
   const only = { 'x-webhook-signature': `sha256=${hmac(strict.secret!, body)}` };
   t.equal((await post(receiving.port, strict.path, body, only)).status, 401, 'standard asks for id and time');
 });
 
-t.test('a captured request makes no second record with fewer headers or in another spelling', async t => {
+t.test('a captured request creates no second record when its headers are reduced or respelled', async t => {
   const rows = async (what: string) => (await sql`select from received where what = ${what}`).length;
   const both = await makeEndpoint(sql, { '$.what': 'what' }, { module: 'received', require_signature: true });
   const standard = (body: string, id: string) =>
@@ -498,7 +501,7 @@ t.test('a captured request makes no second record with fewer headers or in anoth
   t.equal(await rows('timed'), 2, 'the same body at another time is another request');
 });
 
-t.test('repeated ids and keys: the first answer stands; Idempotency-Key compares the JSON', async t => {
+t.test('a repeated id or key gets the first answer; Idempotency-Key compares the JSON', async t => {
   const made = await makeEndpoint(sql, { '$.what': 'what' }, { module: 'received' });
   const send = (body: string, headers: Record<string, string>) => post(receiving.port, made.path, body, headers);
   const first = await send('{"what":"id","attempt":1}', { 'webhook-id': 'm1' });
@@ -508,17 +511,18 @@ t.test('repeated ids and keys: the first answer stands; Idempotency-Key compares
   t.equal((await send('{"what":"key","n":2}', { 'idempotency-key': 'k1' })).status, 422);
 });
 
-t.test('a trailing slash and an absolute target find the endpoint; a form becomes an object', async t => {
+t.test('a trailing slash and an absolute URL reach the endpoint; a form becomes an object', async t => {
   const made = await makeEndpoint(sql, { '$.what': 'what' }, { module: 'received' });
   t.equal((await post(receiving.port, `${made.path}/`, '{"what":"slash"}')).status, 202);
   t.equal((await post(receiving.port, made.path, 'what=a+form&what2=x', form)).status, 202);
   t.equal((await sql`select from received where what = 'a form'`).length, 1);
 });
 
-t.test('a row of the DBA’s own: used at once, kept on upgrade, and refused where it cannot be understood', async t => {
+t.test('a DBA’s own sender is used at once, survives upgrades, and is refused if invalid', async t => {
   await sql`
     insert into collecta.inbound_senders (sender, signatures, ids)
-    values ('acme', '[{"in": "header:x-acme", "signed": "{timestamp}|{body}", "timestamp": "header:x-time", "hash": "sha512"}]', '{$.n}')`;
+    values ('acme', '[{"in": "header:x-acme", "signed": "{timestamp}|{body}", "timestamp": "header:x-time",
+      "hash": "sha512"}]', '{$.n}')`;
   const made = await makeEndpoint(sql, { '$.what': 'what' }, { module: 'received', sender: 'acme', secret });
   const body = '{"what":"acme","n":1}';
   const time = now();
@@ -533,7 +537,8 @@ t.test('a row of the DBA’s own: used at once, kept on upgrade, and refused whe
     ['[]', '{$..id}'],
   ])
     await t.rejects(
-      sql`insert into collecta.inbound_senders (sender, signatures, ids) values ('bad', ${signatures!}::text::jsonb, ${ids!})`,
+      sql`insert into collecta.inbound_senders (sender, signatures, ids)
+        values ('bad', ${signatures!}::text::jsonb, ${ids!})`,
       { code: 'CW057' },
     );
   const presets = readFileSync('sql/fixtures/inbound/internal/save_sender_presets.sql', 'utf8');
@@ -546,7 +551,7 @@ t.test('a row of the DBA’s own: used at once, kept on upgrade, and refused whe
   await sql.unsafe(`update collecta.inbound_senders set shipped = true where sender = 'github'; ${presets}`);
 });
 
-t.test('the table in docs/inbound.md is made from the rows', async t => {
+t.test('the table in docs/inbound.md is generated from the rows', async t => {
   const rows = await sql`select * from collecta.inbound_senders where shipped order by sender`;
   t.ok(readFileSync('docs/inbound.md', 'utf8').includes(table(rows)), 'npx tsx scripts/inbound-senders.ts writes it');
 });

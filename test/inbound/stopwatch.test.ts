@@ -1,4 +1,7 @@
-/** What large inbound bodies may cost: deliveries go on beside them, and what is over the bound in bytes is refused. */
+/**
+ * What large inbound bodies may cost: deliveries continue beside them, and requests above the bound in bytes are
+ * refused.
+ */
 import { connect as connectTcp, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import t from 'tap';
@@ -9,7 +12,7 @@ import { createEndpoint, startReceiver, startRunner, until } from '../support/ru
 const { database } = await useServer();
 const mebibyte = 1024 * 1024;
 
-/** Sends the same request over one connection without a pause; its statuses are counted. */
+/** Sends the same request over one connection without a pause, and counts the statuses. */
 function flood(port: number, request: Buffer, statuses: Map<number, number>): { stop(): void } {
   let stopped = false;
   let socket: Socket;
@@ -45,7 +48,7 @@ const requestOf = (path: string, body: Buffer, length = body.length) =>
 
 const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1]!;
 
-t.test('8 connections that send 1 MiB without a pause to an endpoint of 1 a minute do not slow deliveries', async t => {
+t.test('8 connections that flood a rate-limited endpoint with 1 MiB bodies do not slow deliveries', async t => {
   const { url, sql } = await database();
   await makeModule(sql);
   await sql`create table ticks (id int primary key, at timestamptz default clock_timestamp())`;
@@ -94,22 +97,22 @@ t.test('8 connections that send 1 MiB without a pause to an endpoint of 1 a minu
   t.ok(beside < Math.max(10 * alone, 250), `${beside} ms beside ${alone} ms`);
 });
 
-t.test('bodies in flight are bounded in bytes: what is over it is refused, and taken again afterwards', async t => {
-  const place = await database();
-  await makeModule(place.sql);
+t.test('bodies in flight are bounded in bytes: requests above the bound are refused until it falls', async t => {
+  const target = await database();
+  await makeModule(target.sql);
   const { path } = await makeEndpoint(
-    place.sql,
+    target.sql,
     { '$.sku': 'product_code' },
     { rate_limit_per_minute: 1000, max_body_bytes: 10 * mebibyte },
   );
-  const receiving = await startReceiving(place);
+  const receiving = await startReceiving(target);
   t.teardown(() => receiving.stop());
   const ten = Buffer.from(JSON.stringify({ sku: 'A', padding: 'x'.repeat(10 * mebibyte - 100) }));
   const small = { sku: 'B' };
   t.equal((await post(receiving.port, path, small)).status, 202);
   t.equal((await post(receiving.port, path, `"${'x'.repeat(10 * mebibyte)}"`)).status, 413, 'one that is too large');
 
-  // Six bodies of 10 MiB of which all but the end has come: 60 of 64 MiB.
+  // Six bodies of 10 MiB have arrived except for their end: 60 of 64 MiB.
   const held = await Promise.all(
     Array.from({ length: 6 }, async () => {
       const socket = connectTcp(receiving.port, '127.0.0.1');
@@ -137,7 +140,7 @@ t.test('bodies in flight are bounded in bytes: what is over it is refused, and t
   }
   t.equal((await post(receiving.port, path, ten)).status, 202, 'large ones are taken again');
 
-  // Senders that go away give their bytes back.
+  // When senders disconnect, their bytes are released.
   for (let i = 0; i < 6; i++) {
     const socket = connectTcp(receiving.port, '127.0.0.1');
     await new Promise<void>(done => socket.write(requestOf(path, Buffer.from('{'), ten.length), () => done()));

@@ -3,10 +3,10 @@ import { useServer } from '../support/database.ts';
 
 const { connect, database } = await useServer();
 
-t.test('a branch of Neon, which has its parent’s system identifier and database oid, sends nothing', async t => {
+t.test('a Neon branch, with its parent’s system identifier and database oid, sends nothing', async t => {
   const { sql, name, url } = await database();
   const timeline = (id: string) => sql.unsafe(`alter database ${name} set neon.timeline_id = '${id}'`);
-  // What a session is told when it begins; on Neon it is a setting of the server.
+  // A session reads this when it begins. On Neon it is a setting of the server.
   const asked = async (query: string) => {
     const session = connect(url, { max: 1 });
     try {

@@ -1,20 +1,22 @@
 /**
- * Nothing of ours may depend on the database's collation: in tr-TR `upper('i')` is no `I`, in `lt` y sorts before k.
- * So every text column is of collation C, and what maps case, matches classes or sorts says `collate "C"`. Equality is
- * not looked at: the database's own collation always compares bytes for it.
+ * Nothing in the schema may depend on the database's collation: in tr-TR `upper('i')` is not `I`, and in `lt` y sorts
+ * before k. So every text column has collation C, and every expression that maps case, matches character classes or
+ * sorts says `collate "C"`. Equality is not checked, because a database's default collation always compares bytes for
+ * equality.
  */
 import t from 'tap';
 import { type Sql, useServer } from '../support/database.ts';
 import { roundTrip } from '../support/round-trip.ts';
 
 const prefix = 'line of ';
-// Server processes share one pipe, in which a long line can be torn by another process's; the collector's file has whole ones.
+// Server processes share one pipe, in which a long line can be mixed with another process's. The logging collector's
+// file has whole lines.
 const settings = { log_line_prefix: `${prefix}%a|`, logging_collector: 'on', log_rotation_size: '0' };
 const { server, admin, connect, database } = await useServer(
   Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
 );
 
-/** PostgreSQL's printed tree: `{NAME :field value …}`, lists in parentheses, bare words. */
+/** PostgreSQL prints a parse tree as `{NAME :field value …}`, lists in parentheses, and bare words. */
 type Tree = { node: string; fields: Map<string, Value> };
 type Value = string | Value[] | Tree;
 
@@ -56,7 +58,7 @@ function* trees(value: Value): Generator<Tree> {
   }
 }
 
-/** Collation of an expression; the database's own is 100. */
+/** The oid of an expression's collation. 100 is the database's default collation. */
 function collationOf(expression: Value | undefined): string {
   if (!isTree(expression)) return '0';
   for (const [field, value] of expression.fields)
@@ -64,10 +66,13 @@ function collationOf(expression: Value | undefined): string {
   return isTree(expression.fields.get('arg')) ? collationOf(expression.fields.get('arg')) : '0';
 }
 
-const sensitive =
-  /^(upper|lower|initcap|text_?(lt|le|gt|ge|larger|smaller)|(text|name|bpchar)?ic(not)?(like|regexeq|regexne)|.*iclike|.*icnlike|.*regex(eq|ne)|regexp_.*|similar_.*|substring|max|min|textlt|bttextcmp|rank|dense_rank|to_tsvector)$/;
+const sensitive = new RegExp(
+  '^(upper|lower|initcap|text_?(lt|le|gt|ge|larger|smaller)|(text|name|bpchar)?ic(not)?(like|regexeq|regexne)|' +
+    '.*iclike|.*icnlike|.*regex(eq|ne)|regexp_.*|similar_.*|substring|max|min|textlt|bttextcmp|rank|dense_rank|' +
+    'to_tsvector)$',
+);
 
-/** What in this statement depends on the database's collation. */
+/** The parts of this statement that depend on the database's collation. */
 function dependencies(text: string, functions: Map<string, string>): string[] {
   const found: string[] = [];
   const sorts = (list: Value | undefined, targets: Value | undefined, what: string) => {
@@ -99,7 +104,10 @@ function dependencies(text: string, functions: Map<string, string>): string[] {
   return found;
 }
 
-/** A regular expression without classes, boundaries or ignored case means the same everywhere. */
+/**
+ * Whether a regular expression means the same under every collation: it has no classes or boundaries and does not
+ * ignore case.
+ */
 function plainPattern(args: Value | undefined, name: string): boolean {
   const pattern = Array.isArray(args) ? args[1] : undefined;
   if (/^ic/.test(name) || /icregex/.test(name) || !isTree(pattern) || pattern.node !== 'CONST') return false;
@@ -111,7 +119,7 @@ async function functionNames(sql: Sql): Promise<Map<string, string>> {
   return new Map((await sql`select oid::text, proname from pg_proc`).map(row => [row.oid, row.proname]));
 }
 
-/** What a function's text says without collate "C" though it depends on the collation. */
+/** The places in a function's source that depend on the collation and lack collate "C". */
 function carelessUses(source: string): string[] {
   const text = source.replace(/--.*$/gm, '');
   const found: string[] = [];
@@ -124,7 +132,7 @@ function carelessUses(source: string): string[] {
   }
   for (const match of text.matchAll(/(\bilike\b|\bsimilar to\b|!?~~?\*)\s*('(?:[^']|'')*')?/gi))
     if (!pinned.test(text.slice(match.index, match.index + match[0].length + 12))) found.push(match[0]);
-  // A hint such as '\\d %s' is for psql.
+  // A hint such as '\\d %s' is a psql command, not SQL.
   for (const match of text.matchAll(/'(?:[^']|'')*(?:\[\[?[:.=]|\\[wWdDsSmMyY])(?:[^']|'')*'/g))
     if (
       !match[0].startsWith("'\\d ") &&
@@ -134,7 +142,7 @@ function carelessUses(source: string): string[] {
   return found;
 }
 
-t.test('what finds a dependency finds it', async t => {
+t.test('the search for collation dependencies finds known ones', async t => {
   const { sql } = await database('empty');
   const functions = await functionNames(sql);
   await sql`create table words (word text, safe text collate "C")`;
@@ -169,7 +177,7 @@ t.test('what finds a dependency finds it', async t => {
   t.equal(carelessUses(`select lower(a collate "C"), x ~* 'b' collate "C", y ~ '[[:space:]]' collate "C"`).length, 0);
 });
 
-t.test('text columns, views, constraints, indexes and defaults', async t => {
+t.test('no text column, view, constraint, index or default depends on the default collation', async t => {
   const { sql } = await database();
   const functions = await functionNames(sql);
   t.strictSame(
@@ -198,21 +206,21 @@ t.test('text columns, views, constraints, indexes and defaults', async t => {
   for (const { what, tree } of stored) t.strictSame(dependencies(tree, functions), [], what);
 });
 
-t.test('functions, as they are written', async t => {
+t.test('no function’s source depends on the default collation', async t => {
   const { sql } = await database();
   const functions = await sql`select proname, prosrc from pg_proc where pronamespace = 'collecta'::regnamespace`;
   t.ok(functions.length > 60);
   for (const { proname, prosrc } of functions) t.strictSame(carelessUses(prosrc), [], proname);
 });
 
-t.test('every statement of a round trip, as PostgreSQL understands it', async t => {
-  const place = await database();
-  const functions = await functionNames(place.sql);
-  await admin.unsafe(`alter database ${place.name} set debug_print_parse = on`);
-  await admin.unsafe(`alter database ${place.name} set debug_pretty_print = off`);
+t.test('no statement of a round trip, as PostgreSQL parses it, depends on the default collation', async t => {
+  const target = await database();
+  const functions = await functionNames(target.sql);
+  await admin.unsafe(`alter database ${target.name} set debug_print_parse = on`);
+  await admin.unsafe(`alter database ${target.name} set debug_pretty_print = off`);
   const before = (await server.readLog()).length;
   // Sessions that begin from now on have the settings.
-  await roundTrip({ url: place.url, sql: connect(place.url) });
+  await roundTrip({ url: target.url, sql: connect(target.url) });
   const statements = new Set<string>();
   const lines = (await server.readLog()).slice(before).split(`\n${prefix}`);
   for (const [index, line] of lines.entries()) {

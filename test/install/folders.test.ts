@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import t from 'tap';
 import { useServer } from '../support/database.ts';
 
-// sql/fixtures is the architecture: in each topic, files on top are the public API, the tables and the views; runner/ is what
-// a runner's login may execute; internal/ is what nobody calls but our own functions. Grants have to say the same.
+// The folders of sql/fixtures say who may call a function. In each topic, the files at the top are the public API, the
+// tables and the views; runner/ holds what a runner's login may execute; internal/ holds what only our own functions
+// call. The grants must agree.
 const { database } = await useServer();
 
 const files = (readdirSync('sql/fixtures', { recursive: true }) as string[]).filter(name => name.endsWith('.sql'));
@@ -19,7 +20,7 @@ for (const file of files)
   ))
     homes.set(name as string, { file, folder: folderOf(file) });
 
-t.test('a function lies in the folder that says who may call it', async t => {
+t.test('the folder of a function’s file says who may call it', async t => {
   const { sql } = await database();
   const functions = await sql<{ name: string; grantees: string[] }[]>`
     select p.proname as name,
@@ -28,14 +29,16 @@ t.test('a function lies in the folder that says who may call it', async t => {
             where a.grantee <> p.proowner order by 1) as grantees
     from pg_proc p where p.pronamespace = 'collecta'::regnamespace order by 1`;
   t.ok(functions.length > 50);
-  // SQL that is written for a module or an endpoint runs as these two, which may execute what it calls.
+  // The SQL generated for a module or an endpoint runs as these two roles, so they may execute the functions that it
+  // calls.
   const writes = (role: string) => /^collecta_(capture|writer|viewer)$/.test(role);
   const runs = (role: string) => role === 'collecta_dispatcher' || role === 'collecta_inbound';
-  // A process that only serves the console shows the same figures as a runner.
+  // A process that only serves the console shows the same figures as a runner, so it may call these.
   const readsToo = (name: string, role: string) => name === 'read_figures' && role === 'collecta_reader';
   for (const { name, grantees } of functions) {
     const { file, folder } = homes.get(name) ?? {};
-    // These two are made with a value in them, by role_name.sql and by sql/repair.sql.
+    // These two are not created from a file in sql/fixtures: role_name.sql and sql/repair.sql create them with a value
+    // in them.
     if (name === 'role_prefix' || name === 'installed_migrations') {
       t.strictSame(grantees, [], name);
       continue;
@@ -55,7 +58,7 @@ t.test('a function lies in the folder that says who may call it', async t => {
   }
 });
 
-t.test('what lies on top is public: a table, a view, or a function that the README tells of', t => {
+t.test('files on top of a topic are public: tables, views, and functions that the README documents', t => {
   const readme = readFileSync('README.md', 'utf8');
   for (const [name, { file, folder }] of homes)
     if (folder === 'top' && file.endsWith(`/${name}.sql`))

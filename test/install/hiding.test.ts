@@ -9,12 +9,12 @@ import { createEndpoint, startReceiver, startRunner, until } from '../support/ru
 const { server, admin, connect, database } = await useServer();
 
 const roles = ['collecta_reader', 'collecta_operator'];
-await database(); // makes the roles
+await database(); // creates the roles
 for (const role of roles) await admin.unsafe(`create role only_${role} login password 'x' in role ${role}`);
 
-t.test('what a row held is nowhere to be read by whom row security applies to', async t => {
-  const place = await database();
-  const { name, sql } = place;
+t.test('roles subject to row security can read the row’s values nowhere', async t => {
+  const target = await database();
+  const { name, sql } = target;
   const make = (table: string, word: string) =>
     sql.unsafe(`
     create table ${table} (id text primary key, tenant text not null default 'none', name text);
@@ -29,12 +29,13 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
       ordered => true)`;
   await make('plain', 'public');
   await make('secured', 'classified');
-  // Row security comes after the changes were captured.
+  // Row security is enabled after the changes were captured.
   await sql.unsafe(`alter table secured enable row level security; create policy nobody on secured using (false)`);
   const [made] = await sql`
     select * from collecta.create_inbound_endpoint('plain', '{"$.id": "id", "$.name": "name"}', '{id}')`;
   const inbound = made!.inbound_endpoint_id as string;
-  // An inbound endpoint of the module itself: the writer could not be given the rights that its policies withhold.
+  // The endpoint is moved to the module by hand: create_inbound_endpoint would refuse it, because the policies withhold
+  // from the writer the rights that it needs.
   await sql`update collecta.inbound_endpoints set module = 'secured' where inbound_endpoint_id = ${inbound}`;
   await sql`
     insert into collecta.inbound_requests
@@ -57,7 +58,7 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
     insert into collecta.unrouted (change_id, module, record_id, reason, old, context) values
       (1, 'secured', 'classified-id', 'classified-reason', '"classified-old"', 'classified-context'),
       (3, 'plain', 'public-id', 'public-reason', '"public-old"', 'public-context')`);
-  // Queued for an ordered endpoint, and captured only.
+  // One change is queued for an ordered endpoint, and another is captured but not routed.
   await sql.unsafe(`insert into secured values ('classified-queued', 'classified-scope', 'classified-value')`);
   await claimBySql(sql, { batch: 1 });
   await sql.unsafe(`
@@ -93,14 +94,14 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
   ];
 
   const everywhere = whereIs(await allThatIsRead(sql, ids), markers);
-  for (const place of [
+  for (const column of [
     'events.body', 'events.record_id', 'events.scope', 'webhook_deliveries.record_id', 'webhook_deliveries.scope',
     'webhook_deliveries.response_body', 'webhook_deliveries.response_headers', 'webhook_deliveries.error',
     'delivery_attempts.response_body', 'delivery_attempts.response_headers', 'delivery_attempts.error',
     'undelivered.record_id', 'undelivered.error', 'unrouted.reason', 'unrouted.record_id', 'delivery_queue.record_key',
     'muted_changes.context', 'outbox.context', 'outbox.new', 'inbound_requests.body', 'routing_trouble.reason',
   ]) // biome-ignore format: a list
-    t.ok(everywhere.includes(`collecta.${place}`), `a superuser reads it in ${place}`);
+    t.ok(everywhere.includes(`collecta.${column}`), `a superuser reads it in ${column}`);
 
   const check = async (when: string, console = false) => {
     for (const role of roles) {
@@ -108,7 +109,7 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
       const read = await allThatIsRead(session, ids);
       t.strictSame(whereIs(read, markers), [], `${role}, ${when}`);
       const open = whereIs(read, ['public-']);
-      for (const place of [
+      for (const column of [
         'events.body',
         'webhook_deliveries.response_body',
         'webhook_deliveries.record_id',
@@ -117,11 +118,12 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
         'unrouted.reason',
         'muted_changes.context',
       ])
-        t.ok(open.includes(`collecta.${place}`), `${role}, ${when}: another module's ${place} is shown`);
-      // A function in a condition sees no more than the result shows.
+        t.ok(open.includes(`collecta.${column}`), `${role}, ${when}: another module's ${column} is shown`);
+      // A function in a WHERE condition gets no more values than the result shows.
       await session.unsafe(`
         create function pg_temp.seen(value text) returns boolean language plpgsql cost 0.0001 as $$
-        begin if value like 'classified%' then raise exception 'seen' using errcode = 'ZZ001'; end if; return true; end $$`);
+        begin if value like 'classified%' then raise exception 'seen' using errcode = 'ZZ001'; end if; return true;
+        end $$`);
       for (const [view, column] of [
         ['webhook_deliveries', 'record_id'],
         ['webhook_deliveries', 'request_body'],
@@ -135,14 +137,15 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
         await session.unsafe(`select count(*) from collecta.${view} where pg_temp.seen(${column})`);
       t.match(
         [
-          ...(await session`select attempt, outcome, response_status, error from collecta.webhook_deliveries where module is null`),
+          ...(await session`select attempt, outcome, response_status, error from collecta.webhook_deliveries
+            where module is null`),
         ],
         [{ attempt: 1, outcome: 'exhausted', response_status: 500, error: 'hidden' }],
         `${role}, ${when}: that there was a delivery is shown`,
       );
       t.equal((await session`select from collecta.undelivered where module is null`).length, 1);
       if (console) {
-        const shown = await allThatIsShown({ url: place.url, name: `only_${role}` }, paths, t);
+        const shown = await allThatIsShown({ url: target.url, name: `only_${role}` }, paths, t);
         t.strictSame(whereIs(shown, markers), [], `${role}, ${when}, on the console`);
         for (const where of ['console deliveries', 'console unrouted', 'tail'])
           t.ok(whereIs(shown, ['public-']).includes(where), `${role}: ${where} shows the other module`);
@@ -174,7 +177,7 @@ t.test('what a row held is nowhere to be read by whom row security applies to', 
   t.ok(whereIs(await allThatIsRead(session, ids), markers).includes('collecta.events.body'), 'shown on demand');
 });
 
-t.test('row security of a table counts whenever it came, and that of a partition', async t => {
+t.test('row security counts whenever it was enabled, and also on a partition', async t => {
   const { name, sql } = await database();
   await sql.unsafe(`
     create table late (id int primary key);
@@ -208,7 +211,7 @@ t.test('row security of a table counts whenever it came, and that of a partition
   t.equal((await sql`select from collecta.events`).length, 3);
 });
 
-t.test('where the views do not belong to their role, they show nothing to whom row security applies', async t => {
+t.test('views with a wrong owner show nothing to roles subject to row security', async t => {
   const { name, sql } = await database();
   await sql.unsafe(`
     create table secured (id int primary key);
@@ -232,7 +235,7 @@ t.test('where the views do not belong to their role, they show nothing to whom r
   t.equal(await seen(), 0);
 });
 
-t.test('credentials that a receiver echoes are masked, and tail prints no control character', async t => {
+t.test('credentials that a receiver echoes are masked, and tail prints no control characters', async t => {
   const { url, sql } = await database();
   const receiver = await startReceiver();
   await sql.unsafe(`create table orders (id text primary key); select collecta.attach_module('orders', 'orders')`);
@@ -256,12 +259,17 @@ t.test('credentials that a receiver echoes are masked, and tail prints no contro
     endpoint.secret,
     endpoint.secret.replace('whsec_', ''),
   ];
-  const echoed = `${hidden.join(' ; ')} ; ${JSON.stringify({ all: hidden })} ; ${encodeURIComponent('p/ss"word')} ; plain-value end`;
+  const forms = [...hidden, JSON.stringify({ all: hidden }), encodeURIComponent('p/ss"word'), 'plain-value end'];
+  const echoed = forms.join(' ; ');
   const cut = `${'x'.repeat(16_384 - 10)}${endpoint.secret}`;
   await receiver.script('/echo', [
-    { status: 500, headers: { 'x-seen': `${basic} key/abcdefgh plain-value`, 'x-other': endpoint.secret }, body: echoed },
+    {
+      status: 500,
+      headers: { 'x-seen': `${basic} key/abcdefgh plain-value`, 'x-other': endpoint.secret },
+      body: echoed,
+    },
     { status: 200, body: cut },
-  ]); // biome-ignore format: two answers
+  ]);
   await sql.unsafe(`insert into orders values (E'esc\\x1b[31m\\nline\\u202e')`);
   const runner = await startRunner(url);
   await until('the first is recorded', async () => (await sql`select from collecta.webhook_deliveries`).length > 0);

@@ -25,7 +25,7 @@ const installed = await readMigrations();
 const filenames = installed.map(({ filename }) => filename);
 
 let folders = 0;
-/** A folder like sql/ with these migrations, hashed and chained by graphile-migrate's own function. */
+/** Creates a folder like sql/ with these migrations, hashed and chained by graphile-migrate's own function. */
 function sqlFolder(...bodies: string[]) {
   const path = join(scratch, String(++folders));
   mkdirSync(join(path, 'committed'), { recursive: true });
@@ -47,34 +47,42 @@ const psql = (url: string, folder = 'sql') =>
 const writePsql = (...args: string[]) => run(process.execPath, ['--import', 'tsx', 'scripts/install-psql.ts', ...args]);
 const ledger = (sql: Sql) => sql`select filename, hash, previous_hash from collecta.migrations order by filename`;
 
-/** All that a dump of the schema would show, as text. */
+/** The whole schema as text, as a dump would show it. */
 async function describeSchema(sql: Sql): Promise<string[]> {
   const rows = await sql<{ line: string }[]>`
     with namespace as (select * from pg_namespace where nspname = 'collecta'),
       relation as (select c.* from pg_class c join namespace n on n.oid = c.relnamespace)
-    select concat_ws(' | ', 'schema', nspname, nspowner::regrole, nspacl, obj_description(oid, 'pg_namespace')) as line from namespace
+    select concat_ws(' | ', 'schema', nspname, nspowner::regrole, nspacl, obj_description(oid, 'pg_namespace')) as line
+      from namespace
     union all
-    select concat_ws(' | ', 'relation', relname, relkind, relowner::regrole, relacl, reloptions, relreplident, relrowsecurity,
+    select concat_ws(' | ', 'relation', relname, relkind, relowner::regrole, relacl, reloptions, relreplident,
+      relrowsecurity,
       pg_get_expr(relpartbound, oid), obj_description(oid, 'pg_class')) from relation where relkind <> 'i'
     union all
-    select concat_ws(' | ', 'column', relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated, attacl,
+    select concat_ws(' | ', 'column', relname, attname, format_type(atttypid, atttypmod), attnotnull, attidentity,
+      attgenerated, attacl,
       pg_get_expr(adbin, adrelid), col_description(attrelid, attnum))
-    from relation join pg_attribute a on attrelid = relation.oid left join pg_attrdef on adrelid = attrelid and adnum = attnum
+    from relation join pg_attribute a on attrelid = relation.oid
+      left join pg_attrdef on adrelid = attrelid and adnum = attnum
     where attnum > 0 and not attisdropped
     union all
-    select concat_ws(' | ', 'constraint', relname, conname, pg_get_constraintdef(c.oid), obj_description(c.oid, 'pg_constraint'))
+    select concat_ws(' | ', 'constraint', relname, conname, pg_get_constraintdef(c.oid),
+      obj_description(c.oid, 'pg_constraint'))
     from relation join pg_constraint c on conrelid = relation.oid
     union all
     select concat_ws(' | ', 'index', pg_get_indexdef(oid)) from relation where relkind = 'i'
     union all
     select concat_ws(' | ', 'view', relname, pg_get_viewdef(oid)) from relation where relkind = 'v'
     union all
-    select concat_ws(' | ', 'trigger', pg_get_triggerdef(t.oid)) from relation join pg_trigger t on tgrelid = relation.oid where not tgisinternal
+    select concat_ws(' | ', 'trigger', pg_get_triggerdef(t.oid))
+      from relation join pg_trigger t on tgrelid = relation.oid where not tgisinternal
     union all
-    select concat_ws(' | ', 'function', proowner::regrole, proacl, pg_get_functiondef(p.oid), obj_description(p.oid, 'pg_proc'))
+    select concat_ws(' | ', 'function', proowner::regrole, proacl, pg_get_functiondef(p.oid),
+      obj_description(p.oid, 'pg_proc'))
     from pg_proc p join namespace n on n.oid = pronamespace where prokind in ('f', 'p')
     union all
-    select concat_ws(' | ', 'default privileges', defaclrole::regrole, defaclobjtype, defaclacl) from pg_default_acl join namespace n on n.oid = defaclnamespace
+    select concat_ws(' | ', 'default privileges', defaclrole::regrole, defaclobjtype, defaclacl)
+      from pg_default_acl join namespace n on n.oid = defaclnamespace
     order by 1`;
   return rows.map(({ line }) => line);
 }
@@ -99,7 +107,7 @@ async function refusal(promise: Promise<unknown>): Promise<MigrationError> {
   return error;
 }
 
-t.test('installs once; a second run applies nothing', async t => {
+t.test('migrate installs once, and a second run applies nothing', async t => {
   const { url, sql } = await database('empty');
   t.strictSame(await status(url), { state: 'not installed', pending: filenames });
   t.strictSame(await migrate(url), { applied: filenames, already: [] });
@@ -113,7 +121,7 @@ t.test('installs once; a second run applies nothing', async t => {
   );
 });
 
-t.test('from several places at once, by both ways, every migration is applied once', async t => {
+t.test('simultaneous installs by CLI and psql apply every migration once', async t => {
   const { url, sql } = await database('empty');
   const runs = await Promise.all([migrate(url), migrate(url), migrate(url), psql(url), psql(url)]);
   const applied = runs.flatMap(each =>
@@ -126,7 +134,7 @@ t.test('from several places at once, by both ways, every migration is applied on
   );
 });
 
-t.test('psql and the CLI leave the same schema and ledger, beside another graphile-migrate chain', async t => {
+t.test('psql and CLI give the same schema and ledger, beside another graphile-migrate chain', async t => {
   const host = sqlFolder('create table public.host_table (id int primary key);');
   const [byCli, byPsql] = [await database('empty'), await database('empty')];
   const hostMigrate = (url: string) =>
@@ -155,7 +163,7 @@ t.test('psql and the CLI leave the same schema and ledger, beside another graphi
   }
 });
 
-t.test('each way continues from the other', async t => {
+t.test('psql and CLI each continue an install that the other began', async t => {
   const steps = [
     'create table collecta.one (a int);',
     'alter table collecta.one add b text; create function collecta.two() returns int language sql return 2;',
@@ -180,7 +188,7 @@ t.test('each way continues from the other', async t => {
   t.equal((await status(cliFirst.url, first.url)).state, 'up to date', 'an older runner goes on beside a newer schema');
 });
 
-t.test('a changed file, a broken chain and a missing header are refused before anything is done', async t => {
+t.test('a changed file, broken chain or missing header is refused before anything is applied', async t => {
   const { url, sql } = await database('empty');
   const change = (edit: (path: string) => void) => {
     const folder = sqlFolder('select 1;', 'select 2;', 'select 3;');
@@ -205,7 +213,7 @@ t.test('a changed file, a broken chain and a missing header are refused before a
   t.strictSame([...(await sql`select to_regnamespace('collecta') as schema`)], [{ schema: null }]);
 });
 
-t.test('a ledger that the files do not continue is refused, by both ways', async t => {
+t.test('a ledger that the files do not continue is refused by CLI and psql', async t => {
   const { url, sql } = await database('empty');
   const old = sqlFolder('select 1;', 'select 2;');
   const rewritten = sqlFolder('select 1;', 'select 22;');
@@ -227,7 +235,7 @@ t.test('a ledger that the files do not continue is refused, by both ways', async
   });
 });
 
-t.test('a migration that fails leaves nothing of itself, and the next run goes on there', async t => {
+t.test('a failed migration leaves nothing behind, and the next run continues with it', async t => {
   const good = ['create table collecta.one ();', 'create table collecta.two ();'];
   const bad = sqlFolder(good[0] as string, `${good[1]} select 1 / 0;`);
   await writePsql(bad.path);
@@ -247,45 +255,42 @@ t.test('a migration that fails leaves nothing of itself, and the next run goes o
   t.strictSame(dumps[0], dumps[1]);
 });
 
-t.test(
-  'a lock that a transaction holds is not queued for: writers pass, and the migration comes through later',
-  async t => {
-    const { url, sql } = await database('empty');
-    await sql`create table public.busy (id int)`;
-    const folder = sqlFolder('reset role; alter table public.busy add column more int;');
-    const waits: string[] = [];
-    const { open: release, opened: released } = gate();
-    const holder = sql.begin(async tx => {
-      await tx`insert into public.busy values (1)`;
-      await released;
-    });
-    await sql`select 1`;
-    const migration = migrate(url, {
-      folder: folder.url,
-      lockTimeoutMs: 50,
-      onWait: async reason => {
-        waits.push(reason);
-        await sql`insert into public.busy values (2)`;
-        release();
-      },
-    });
-    t.strictSame(await migration, { applied: ['000001-step.sql'], already: [] });
-    await holder;
-    t.match(waits[0], 'a transaction holds a lock');
-    t.equal((await sql`select from public.busy`).length, waits.length + 1);
-    await sql`alter table public.busy drop column more`;
-    const again = sqlFolder(
-      'reset role; alter table public.busy add column more int;',
-      'reset role; alter table public.busy add column most int;',
-    );
-    await sql.begin(async tx => {
-      await tx`lock table public.busy in access share mode`;
-      await t.rejects(migrate(url, { folder: again.url, lockTimeoutMs: 20, lockAttempts: 1 }), { code: '55P03' });
-    });
-  },
-);
+t.test('a migration does not queue for a held lock: writers pass, and it is applied later', async t => {
+  const { url, sql } = await database('empty');
+  await sql`create table public.busy (id int)`;
+  const folder = sqlFolder('reset role; alter table public.busy add column more int;');
+  const waits: string[] = [];
+  const { open: release, opened: released } = gate();
+  const holder = sql.begin(async tx => {
+    await tx`insert into public.busy values (1)`;
+    await released;
+  });
+  await sql`select 1`;
+  const migration = migrate(url, {
+    folder: folder.url,
+    lockTimeoutMs: 50,
+    onWait: async reason => {
+      waits.push(reason);
+      await sql`insert into public.busy values (2)`;
+      release();
+    },
+  });
+  t.strictSame(await migration, { applied: ['000001-step.sql'], already: [] });
+  await holder;
+  t.match(waits[0], 'a transaction holds a lock');
+  t.equal((await sql`select from public.busy`).length, waits.length + 1);
+  await sql`alter table public.busy drop column more`;
+  const again = sqlFolder(
+    'reset role; alter table public.busy add column more int;',
+    'reset role; alter table public.busy add column most int;',
+  );
+  await sql.begin(async tx => {
+    await tx`lock table public.busy in access share mode`;
+    await t.rejects(migrate(url, { folder: again.url, lockTimeoutMs: 20, lockAttempts: 1 }), { code: '55P03' });
+  });
+});
 
-t.test('an installer that is no superuser, with CREATE on the database only', async t => {
+t.test('an installer without superuser can install with CREATE on the database', async t => {
   const { name, sql } = await database('empty');
   await admin.unsafe(`create role ${name}_installer login password 'x'`);
   await admin.unsafe(`grant create on database ${name} to ${name}_installer`);
@@ -302,7 +307,7 @@ t.test('an installer that is no superuser, with CREATE on the database only', as
   for (const notice of notices) t.match(notice, /^collecta/);
 });
 
-t.test('sql/install.psql lists what sql/committed holds, and the check notices when it does not', async t => {
+t.test('sql/install.psql lists all of sql/committed, and a check notices when it does not', async t => {
   await writePsql('--check');
   const folder = sqlFolder('select 1;');
   await writePsql(folder.path);
@@ -311,7 +316,7 @@ t.test('sql/install.psql lists what sql/committed holds, and the check notices w
   t.match(await failure(writePsql('--check', folder.path)), { stderr: /stale/ });
 });
 
-t.test('every definition in sql/fixtures is committed as it stands, or in the migration being written', async t => {
+t.test('every definition in sql/fixtures is committed, or is in the migration being written', async t => {
   const current = readdirSync('sql/current')
     .map(name => readFileSync(join('sql/current', name), 'utf8'))
     .join('\n')
@@ -333,7 +338,7 @@ t.test('every definition in sql/fixtures is committed as it stands, or in the mi
   }
 });
 
-t.test('a runner waits for the database and for the install, and says so', async t => {
+t.test('a runner waits for the database and for the install, and logs it', async t => {
   const lines: string[] = [];
   const log = createLog('info', line => lines.push(line));
   const controller = new AbortController();
@@ -363,7 +368,7 @@ t.test('a runner waits for the database and for the install, and says so', async
   await installing;
 });
 
-t.test('uninstall says what would go, then takes it out and leaves the tables', async t => {
+t.test('uninstall lists what it would remove, then removes it and leaves the tables', async t => {
   const { url, sql } = await database('empty');
   const lines: string[] = [];
   const say = (line: string) => lines.push(line);
@@ -388,7 +393,7 @@ t.test('uninstall says what would go, then takes it out and leaves the tables', 
   t.match(text, /uninstall --yes/);
   t.match(await planUninstall(sql), { captures: [{ procedure: 'collecta.test_capture()' }] }, 'nothing was dropped');
 
-  // A writer keeps the table for a moment: uninstall comes through afterwards.
+  // A writer locks the table for a moment; uninstall succeeds afterwards.
   const { open: release, opened: released } = gate();
   const writer = sql.begin(async tx => {
     await tx`insert into public.orders values ('y', 2)`;
@@ -409,14 +414,15 @@ t.test('uninstall says what would go, then takes it out and leaves the tables', 
   );
   t.strictSame(
     [
-      ...(await sql`select to_regnamespace('collecta') as schema, (select count(*)::int from pg_trigger where not tgisinternal) as triggers`),
+      ...(await sql`select to_regnamespace('collecta') as schema, (select count(*)::int from pg_trigger
+        where not tgisinternal) as triggers`),
     ],
     [{ schema: null, triggers: 0 }],
   );
   t.equal((await migrate(url)).applied.length, filenames.length, 'and it can be installed again');
 });
 
-t.test('roles that another database of the cluster uses stay', async t => {
+t.test('uninstall keeps roles that another database of the cluster uses', async t => {
   const { url } = await database('empty');
   await migrate(url);
   const other = await database('empty');
@@ -434,7 +440,7 @@ t.test('roles that another database of the cluster uses stay', async t => {
   t.equal((await sql`select from pg_roles where rolname = 'collecta_reader'`).length, 1);
 });
 
-t.test('the last install of a cluster, with an attached table: nothing of it stays', async t => {
+t.test('uninstalling the last install of a cluster leaves nothing behind', async t => {
   const alone = await useServer();
   const { url, sql } = await alone.database('empty');
   await migrate(url);
@@ -448,7 +454,8 @@ t.test('the last install of a cluster, with an attached table: nothing of it sta
   t.strictSame([...(await sql`select rolname from pg_roles where rolname like 'collecta%'`)], []);
   t.strictSame(
     [
-      ...(await sql`select to_regnamespace('collecta') as schema, (select count(*)::int from pg_trigger where not tgisinternal) as triggers`),
+      ...(await sql`select to_regnamespace('collecta') as schema, (select count(*)::int from pg_trigger
+        where not tgisinternal) as triggers`),
     ],
     [{ schema: null, triggers: 0 }],
   );

@@ -5,7 +5,7 @@ import { useServer } from '../support/database.ts';
 
 const { database } = await useServer();
 
-t.test('docs/privileges.md is what the catalog of a fresh install says', async t => {
+t.test('docs/privileges.md matches the catalog of a fresh install', async t => {
   const { sql } = await database();
   const privileges = await readPrivileges(sql);
   t.equal(readFileSync(path, 'utf8'), page(privileges), 'otherwise: npm run privileges');
@@ -29,7 +29,7 @@ t.test('docs/privileges.md is what the catalog of a fresh install says', async t
   );
 });
 
-t.test('a privilege that is given or taken changes the page', async t => {
+t.test('granting or revoking a privilege changes the generated page', async t => {
   const { sql } = await database();
   const before = page(await readPrivileges(sql)).split('\n');
   const changed = async (statement: string) => {

@@ -6,8 +6,9 @@ import t from 'tap';
 import { migrate } from '../../src/install/migrate.ts';
 import { type Sql, useServer } from '../support/database.ts';
 
-// Dumps are made and restored by Debian's programs, which dump no server newer than themselves. So the source is Debian's
-// server, or the older one that npm run test:matrix chose; the targets are a cluster like it and one of the newest version.
+// Dumps are made and restored by Debian's programs, which cannot dump a newer server. So the source is Debian's server,
+// or the older one that npm run test:matrix chose. The targets are a cluster of the same version and one of the newest
+// version.
 const chosen = process.env.COLLECTA_TEST_POSTGRES_PACKAGE ?? process.env.COLLECTA_TEST_SERVER;
 const likeSource = () => useServer([], undefined, chosen ? process.env.COLLECTA_TEST_SERVER : 'debian15');
 const source = await likeSource();
@@ -16,11 +17,13 @@ const scratch = mkdtempSync(join(tmpdir(), 'collecta-restore-'));
 t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
 writeFileSync(
   join(scratch, 'collecta-webhooks'),
-  `#!/bin/sh\nexec ${process.execPath} --import ${resolve('node_modules/tsx/dist/esm/index.mjs')} ${resolve('src/cli.ts')} "$@"\n`,
+  `#!/bin/sh
+exec ${process.execPath} --import ${resolve('node_modules/tsx/dist/esm/index.mjs')} ${resolve('src/cli.ts')} "$@"
+`,
 );
 chmodSync(join(scratch, 'collecta-webhooks'), 0o755);
 
-/** Runs shell lines as the documentation has them; resolves to what they printed. */
+/** Runs shell commands from the documentation and resolves to their output. */
 const shell = (script: string, env: Record<string, string> = {}) =>
   new Promise<{ status: number; text: string }>(done =>
     execFile(
@@ -42,7 +45,7 @@ const health = async (sql: Sql) =>
     ({ problem }) => problem as string,
   );
 
-/** Functions that run with their owner's rights and that everybody may execute. */
+/** The functions that run with their owner's rights and that everybody may execute. */
 const open = async (sql: Sql) =>
   (
     await sql`select p.oid::regprocedure::text as name
@@ -55,7 +58,8 @@ async function original() {
   await migrate(database.url);
   await database.sql.unsafe(`
     create table work_orders (id int primary key, status text, secret text);
-    select collecta.attach_module('work_orders', 'work-orders', status_column => 'status', exclude_columns => '{secret}');
+    select collecta.attach_module('work_orders', 'work-orders', status_column => 'status',
+      exclude_columns => '{secret}');
     select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}');
     select collecta.create_inbound_endpoint('work-orders', '{"id": {"path": "$.id"}, "$.status": "status"}', '{id}');
     insert into work_orders values (1, 'open', 'psst')`);
@@ -64,7 +68,7 @@ async function original() {
 
 const from = await original();
 
-/** Fresh servers that know no role of ours. */
+/** New servers that have none of our roles. */
 const targets = {
   'a cluster of the same version': likeSource,
   ...(!chosen && { 'a cluster of the newest version': () => useServer() }),
@@ -82,7 +86,7 @@ for (const [where, start] of Object.entries(targets)) {
     'psql of a plain dump': 'pg_dump -f a.sql "$SOURCE_URL"; psql -X -q "$TARGET_URL" -f a.sql',
   };
   for (const [how, dump] of Object.entries(dumps))
-    t.test(`${where}, without the roles: ${how}`, async t => {
+    t.test(`${where}, without the roles: ${how} is repaired by migrate`, async t => {
       const copy = await target.database('empty');
       for (const { rolname } of await target.admin`select rolname from pg_roles where rolname like 'collecta%'`)
         t.fail(`${rolname} is there already`);
@@ -94,7 +98,8 @@ for (const [where, start] of Object.entries(targets)) {
       await t.rejects(copy.sql`select collecta.check_installation(null)`, { code: 'CW040' });
 
       await migrate(copy.url);
-      // What a table's owner had granted to the missing roles is the owner's to grant again: the hint does it.
+      // Grants that a table's owner had made to the missing roles can only be made again by the owner. The hint does
+      // it.
       const lost = 'truncate is captured as one';
       t.strictSame(
         (await health(copy.sql)).filter(problem => problem !== lost),
@@ -116,7 +121,7 @@ for (const [where, start] of Object.entries(targets)) {
         await copy.sql.unsafe(`drop owned by ${rolname}; drop role ${rolname}`);
     });
 
-  t.test(`${where}: the recipes of docs/operations.md`, async t => {
+  t.test(`${where}: the recipes in docs/operations.md work`, async t => {
     const [never] = recipes('After a restore');
     const [whole, lean, schema, tables] = recipes('Dump and restore');
     const play = async (recipe: string | undefined, prepare = (_: string) => Promise.resolve()) => {
@@ -162,7 +167,8 @@ for (const [where, start] of Object.entries(targets)) {
     await migrate(fresh.url);
     const shipped = await fresh.sql<{ name: string; count: string }[]>`
       select c.oid::regclass::text as name,
-        (xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %s', c.oid::regclass), false, true, '')))[1]::text as count
+        (xpath('/row/n/text()', query_to_xml(format('select count(*) as n from %s', c.oid::regclass), false, true,
+        '')))[1]::text as count
       from pg_class c where c.relnamespace = 'collecta'::regnamespace and c.relkind = 'r'`;
     for (const { name, count } of shipped.filter(each => each.count !== '0'))
       t.ok(
@@ -177,7 +183,7 @@ for (const [where, start] of Object.entries(targets)) {
     t.equal(await captured(partial.sql), 1);
   });
 
-  t.test(`${where}: a copy of the schema alone says what it is before migrate, and captures into the void`, async t => {
+  t.test(`${where}: a schema-only copy is recognized before migrate, and captures nothing`, async t => {
     const copy = await target.database('empty');
     await shell('pg_dump -s -f s.sql "$SOURCE_URL"; psql -X -q "$TARGET_URL" -f s.sql', {
       SOURCE_URL: from.url,

@@ -5,7 +5,7 @@ import { allThatIsRead, whereIs } from '../support/reading.ts';
 import { twoTenants } from '../support/tenants.ts';
 
 const { server, admin, connect, database } = await useServer();
-await database(); // makes the roles
+await database(); // creates the roles
 await admin.unsafe(`
   create role acme_reader login password 'x' in role collecta_reader;
   create role acme_operator login password 'x' in role collecta_operator;
@@ -20,32 +20,32 @@ const as = (name: string, database: string) =>
 const recordsOf = async (sql: Sql) =>
   (await sql`select distinct record_id from collecta.webhook_deliveries order by 1`).map(row => row.record_id);
 
-t.test('a restricted login reads nothing of another tenant, whatever it asks', async t => {
+t.test('a restricted login cannot read another tenant’s data by any query', async t => {
   const { name, sql } = await database();
   const tenants = await twoTenants(sql);
   await sql`select collecta.restrict_login('acme_reader', '{acme}')`;
   await sql`select collecta.restrict_login('acme_operator', '{acme}')`;
 
   const everywhere = whereIs(await allThatIsRead(sql, tenants.ids), tenants.markersOfBeta);
-  for (const place of [
+  for (const column of [
     'events.body', 'webhook_deliveries.error', 'undelivered.error', 'unrouted.reason', 'muted_changes.context',
     'inbound_requests.body', 'endpoints.url', 'endpoint_flow.endpoint_id', 'delivery_rollup.exhausted', 'alerts.detail',
-    'operator_actions.statement', 'subscriptions.endpoint_id', 'secret_overlaps.endpoint_id', 'delivery_queue.endpoint_id',
-    'delivery_attempts.endpoint_id', 'routing_trouble.reason', 'health.subject', 'inbound_refusals.requests',
-    'inbound_budgets.inbound_endpoint_id', 'inbound_endpoints.mapping',
+    'operator_actions.statement', 'subscriptions.endpoint_id', 'secret_overlaps.endpoint_id',
+    'delivery_queue.endpoint_id', 'delivery_attempts.endpoint_id', 'routing_trouble.reason', 'health.subject',
+    'inbound_refusals.requests', 'inbound_budgets.inbound_endpoint_id', 'inbound_endpoints.mapping',
   ]) // biome-ignore format: a list
-    t.ok(everywhere.includes(`collecta.${place}`), `a superuser reads it in ${place}`);
+    t.ok(everywhere.includes(`collecta.${column}`), `a superuser reads it in ${column}`);
 
   for (const role of ['acme_reader', 'acme_operator']) {
     const session = as(role, name);
     const read = await allThatIsRead(session, tenants.ids);
     t.strictSame(whereIs(read, tenants.markersOfBeta), [], role);
     const own = whereIs(read, ['acme-', tenants.acme]);
-    for (const place of ['events.body', 'webhook_deliveries.error', 'undelivered.error', 'unrouted.reason',
+    for (const column of ['events.body', 'webhook_deliveries.error', 'undelivered.error', 'unrouted.reason',
       'endpoints.url', 'endpoint_flow.endpoint_id', 'delivery_rollup.endpoint_id', 'alerts.detail', 'health.subject',
       'subscriptions.endpoint_id', 'secret_overlaps.endpoint_id', 'delivery_queue.endpoint_id',
     ]) // biome-ignore format: a list
-      t.ok(own.includes(`collecta.${place}`), `${role} sees its own in ${place}`);
+      t.ok(own.includes(`collecta.${column}`), `${role} sees its own in ${column}`);
     t.strictSame(
       (await session`select endpoint_id from collecta.webhook_deliveries where scope = 'acme' order by 1`).map(
         row => row.endpoint_id,
@@ -59,7 +59,7 @@ t.test('a restricted login reads nothing of another tenant, whatever it asks', a
   t.equal((await as('any_operator', name)`select from collecta.waiting_changes`).length, 2);
 });
 
-t.test('a restriction is lifted by nothing that the login can do', async t => {
+t.test('nothing that the login can do lifts its restriction', async t => {
   const { name, sql } = await database();
   await twoTenants(sql);
   await sql`select collecta.restrict_login('acme_reader', '{acme}')`;
@@ -94,15 +94,16 @@ t.test('a restriction is lifted by nothing that the login can do', async t => {
   await noinherit`set role acme_reader`;
   t.strictSame(await recordsOf(noinherit), ['acme-1'], 'a member that sets the role');
 
-  // A function of somebody who is not restricted.
+  // A function that belongs to an unrestricted role.
   await sql.unsafe(`
-    create schema helpers; grant create, usage on schema helpers to any_operator; grant usage on schema helpers to public;
+    create schema helpers; grant create, usage on schema helpers to any_operator;
+    grant usage on schema helpers to public;
     set role any_operator;
     create function helpers.records() returns setof text language sql security definer
       as 'select record_id from collecta.webhook_deliveries';
     reset role`);
   t.strictSame([...(await login`select distinct records from helpers.records()`)], [{ records: 'acme-1' }]);
-  // And one of the restricted login's in the session of somebody who is not.
+  // A function of the restricted login, called in an unrestricted role's session.
   await sql.unsafe(`
     grant create on schema helpers to acme_reader;
     set role acme_reader;
@@ -119,19 +120,19 @@ t.test('a restriction is lifted by nothing that the login can do', async t => {
     t.strictSame(await recordsOf(tx as never), ['acme-1'], 'a superuser that sets the role, as a proxy’s console does');
   });
 
-  // A function in a condition sees no more than the result shows.
+  // A function in a WHERE condition gets no more values than the result shows.
   await login.unsafe(`
     create function pg_temp.seen(value text) returns boolean language plpgsql cost 0.0001 as $$
     begin if value like '%beta%' then raise exception 'seen' using errcode = 'ZZ001'; end if; return true; end $$`);
   for (const [view, column] of [
     ['webhook_deliveries', 'record_id'], ['webhook_deliveries', 'request_body'], ['webhook_deliveries', 'error'],
-    ['events', 'body'], ['undelivered', 'error'], ['unrouted', 'reason'], ['endpoints', 'url'], ['alerts', 'detail::text'],
-    ['operator_actions', 'statement'],
+    ['events', 'body'], ['undelivered', 'error'], ['unrouted', 'reason'], ['endpoints', 'url'],
+    ['alerts', 'detail::text'], ['operator_actions', 'statement'],
   ]) // biome-ignore format: a list
     await login.unsafe(`select count(*) from collecta.${view} where pg_temp.seen(${column})`);
 });
 
-t.test('several restrictions narrow each other, and one is replaced and taken back', async t => {
+t.test('several restrictions combine, and one can be replaced or removed', async t => {
   const { name, sql } = await database();
   await twoTenants(sql);
   const login = as('both_operator', name);
@@ -150,7 +151,7 @@ t.test('several restrictions narrow each other, and one is replaced and taken ba
   t.strictSame(await recordsOf(login), ['acme-1', 'beta-1']);
 });
 
-t.test('a restricted operator acts on its own only', async t => {
+t.test('a restricted operator can act on its own tenant only', async t => {
   const { name, sql } = await database();
   const tenants = await twoTenants(sql);
   await sql`select collecta.restrict_login('acme_operator', '{acme}')`;
@@ -206,12 +207,12 @@ t.test('a restricted operator acts on its own only', async t => {
     (await operator`select statement from collecta.operator_actions`).map(row => row.statement),
     ['acme-statement'],
   );
-  // What it did not touch goes on as before.
+  // Deliveries that it did not touch go on as before.
   const { deliveries } = await claimBySql(sql);
   t.ok((await record(sql, deliveries)) > 0);
 });
 
-t.test('a restriction that would not hold is refused, and one that holds no longer is reported', async t => {
+t.test('an ineffective restriction is refused, and one that has become ineffective is reported', async t => {
   const { name, sql } = await database();
   await admin.unsafe(`
     create role passes login bypassrls in role collecta_reader;
@@ -255,11 +256,11 @@ t.test('a restriction that would not hold is refused, and one that holds no long
   t.strictSame(await added(), []);
 });
 
-t.test('in a restored copy a restriction holds by the name of its role, and not by its number', async t => {
+t.test('in a restored copy a restriction follows the name of the role, not its oid', async t => {
   const { name, sql } = await database();
   await twoTenants(sql);
   await sql`select collecta.restrict_login('acme_reader', '{acme}')`;
-  // As pg_restore leaves it in another cluster, where the number is another role's.
+  // This is the state that pg_restore leaves in another cluster, where the oid belongs to another role.
   await sql`
     update collecta.restricted_logins
     set database = '1/1', login_oid = (select oid from pg_roles where rolname = 'any_operator')`;

@@ -12,7 +12,7 @@ const roles = ['owner', 'capture', 'writer', 'viewer', 'dispatcher', 'inbound', 
   name => `collecta_${name}`,
 );
 
-/** Runs a statement as the current role and takes it back; its SQLSTATE, ZZ000 where it went through. */
+/** Runs a statement as the current role and rolls it back. Returns its SQLSTATE, or ZZ000 if it succeeded. */
 const attempt = `
   create function public.attempt(statement text) returns text language plpgsql as $$
   begin
@@ -37,86 +37,88 @@ async function login(name: string, memberOf = ''): Promise<(database: string) =>
 const stranger = 'stranger';
 await login(stranger);
 
-t.test(
-  'every function, table, view and sequence, as every role: what collecta.designed_grants() says, and no more',
-  async t => {
-    const { sql } = await database();
-    await sql.unsafe(`
+t.test('every role may use exactly the objects that collecta.designed_grants() lists', async t => {
+  const { sql } = await database();
+  await sql.unsafe(`
     ${attempt};
     grant temporary on database ${(await sql`select current_database() as name`)[0]!.name} to public;
     create table orders (id int primary key, name text);
     select collecta.attach_module('orders', 'orders');
     select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}');
     select collecta.create_inbound_endpoint('orders', '{"id": {"path": "$.id"}, "$.name": "name"}', '{id}')`);
-    const designed = new Map<string, Set<string>>();
-    for (const { kind, object, privilege, grantee } of await sql`select * from collecta.designed_grants()`) {
-      const key = `${privilege} ${kind === 'function' ? 'function' : 'relation'} ${object}`;
-      designed.set(key, (designed.get(key) ?? new Set()).add(grantee));
-    }
-    const functions = await sql`
-    select proname as name, oid::regprocedure::text as signature, oid::text, proisstrict as strict, proowner::regrole::text as owner,
+  const designed = new Map<string, Set<string>>();
+  for (const { kind, object, privilege, grantee } of await sql`select * from collecta.designed_grants()`) {
+    const key = `${privilege} ${kind === 'function' ? 'function' : 'relation'} ${object}`;
+    designed.set(key, (designed.get(key) ?? new Set()).add(grantee));
+  }
+  const functions = await sql`
+    select proname as name, oid::regprocedure::text as signature, oid::text, proisstrict as strict,
+      proowner::regrole::text as owner,
       prorettype = 'trigger'::regtype as trigger,
-      format('select %s(%s)', oid::regproc, (select string_agg('null::' || format_type(a, null), ', ') from unnest(proargtypes::oid[]) a)) as call
-    from pg_proc where pronamespace::regnamespace::text in ('collecta', 'collecta_modules', 'collecta_rows') and prokind = 'f' order by 1`;
-    const relations = await sql`
-    select relname as name, oid::regclass::text as relation, oid::text, relkind as kind, relowner::regrole::text as owner
+      format('select %s(%s)', oid::regproc, (select string_agg('null::' || format_type(a, null), ', ')
+        from unnest(proargtypes::oid[]) a)) as call
+    from pg_proc where pronamespace::regnamespace::text in ('collecta', 'collecta_modules', 'collecta_rows')
+      and prokind = 'f' order by 1`;
+  const relations = await sql`
+    select relname as name, oid::regclass::text as relation, oid::text, relkind as kind,
+      relowner::regrole::text as owner
     from pg_class where relnamespace = 'collecta'::regnamespace and relkind not in ('i', 'I', 'c') order by 1`;
-    t.ok(functions.length > 50 && relations.length > 20);
+  t.ok(functions.length > 50 && relations.length > 20);
 
-    for (const role of [...roles, stranger])
-      await as(sql, role, async tx => {
-        const allowed = async (statement: string) =>
-          (await tx`select public.attempt(${statement}) as code`)[0]!.code !== '42501';
-        const owner = role === 'collecta_owner';
-        const granted = (privilege: string, object: string) => {
-          const grantees = designed.get(`${privilege} ${object}`);
-          // An operator is a member of collecta_reader.
-          return grantees?.has(role) || (role === 'collecta_operator' && grantees?.has('collecta_reader')) || false;
-        };
-        await tx.unsafe('create temporary table mine (id int) on commit drop');
-        for (const { name, signature, oid, strict, trigger, call, owner: functionOwner } of functions) {
-          const expected =
-            owner ||
-            functionOwner === role ||
-            (signature.startsWith('collecta_rows.') && role === 'collecta_capture') ||
-            granted('EXECUTE', `function ${name}`);
-          const [row] = await tx`select has_function_privilege(${oid}::text::oid, 'execute') as may`;
-          t.equal(row!.may, expected, `${role}: execute ${signature}`);
-          if (strict) continue; // of nothing: it is not even called
-          const statement = trigger
-            ? `create trigger forged after insert on mine for each statement execute function ${signature}`
-            : call;
-          // Who runs as the owner of a written function cannot find it, and so cannot alter it.
-          const found = owner || !signature.startsWith('collecta_modules.');
-          t.equal(await allowed(statement), expected && found, `${role}: ${statement}`);
-          if (functionOwner === role && !owner && !found)
-            t.notOk(await allowed(`alter function ${signature} security invoker`), `${role}: alter ${signature}`);
+  for (const role of [...roles, stranger])
+    await as(sql, role, async tx => {
+      const allowed = async (statement: string) =>
+        (await tx`select public.attempt(${statement}) as code`)[0]!.code !== '42501';
+      const owner = role === 'collecta_owner';
+      const granted = (privilege: string, object: string) => {
+        const grantees = designed.get(`${privilege} ${object}`);
+        // An operator is a member of collecta_reader.
+        return grantees?.has(role) || (role === 'collecta_operator' && grantees?.has('collecta_reader')) || false;
+      };
+      await tx.unsafe('create temporary table mine (id int) on commit drop');
+      for (const { name, signature, oid, strict, trigger, call, owner: functionOwner } of functions) {
+        const expected =
+          owner ||
+          functionOwner === role ||
+          (signature.startsWith('collecta_rows.') && role === 'collecta_capture') ||
+          granted('EXECUTE', `function ${name}`);
+        const [row] = await tx`select has_function_privilege(${oid}::text::oid, 'execute') as may`;
+        t.equal(row!.may, expected, `${role}: execute ${signature}`);
+        if (strict) continue; // a strict function is not called with a null argument
+        const statement = trigger
+          ? `create trigger forged after insert on mine for each statement execute function ${signature}`
+          : call;
+        // The owner of a generated function cannot use the schema that it is in, and so cannot alter it.
+        const found = owner || !signature.startsWith('collecta_modules.');
+        t.equal(await allowed(statement), expected && found, `${role}: ${statement}`);
+        if (functionOwner === role && !owner && !found)
+          t.notOk(await allowed(`alter function ${signature} security invoker`), `${role}: alter ${signature}`);
+      }
+      for (const { name, relation, oid, kind, owner: relationOwner } of relations) {
+        const expected = (privilege: string) =>
+          owner || relationOwner === role || granted(privilege.toUpperCase(), `relation ${name}`);
+        const check = async (privilege: string, statement: string) =>
+          t.equal(await allowed(statement), expected(privilege), `${role}: ${statement}`);
+        if (kind === 'S') await check('usage', `select nextval('${relation}')`);
+        else await check('select', `select r from ${relation} r limit 0`);
+        if (kind === 'S' || kind === 'v' || kind === 'm') continue;
+        await check('insert', `insert into ${relation} default values`);
+        await check('delete', `delete from ${relation} where false`);
+        await check('truncate', `truncate ${relation}`);
+        for (const privilege of ['update', 'references', 'trigger']) {
+          const [row] = await tx`select has_any_column_privilege(${oid}::text::oid,
+                ${privilege === 'trigger' ? 'update' : privilege})
+                  or has_table_privilege(${oid}::text::oid, ${privilege}) as may`;
+          t.equal(row!.may, expected(privilege), `${role}: ${privilege} on ${relation}`);
         }
-        for (const { name, relation, oid, kind, owner: relationOwner } of relations) {
-          const expected = (privilege: string) =>
-            owner || relationOwner === role || granted(privilege.toUpperCase(), `relation ${name}`);
-          const check = async (privilege: string, statement: string) =>
-            t.equal(await allowed(statement), expected(privilege), `${role}: ${statement}`);
-          if (kind === 'S') await check('usage', `select nextval('${relation}')`);
-          else await check('select', `select r from ${relation} r limit 0`);
-          if (kind === 'S' || kind === 'v' || kind === 'm') continue;
-          await check('insert', `insert into ${relation} default values`);
-          await check('delete', `delete from ${relation} where false`);
-          await check('truncate', `truncate ${relation}`);
-          for (const privilege of ['update', 'references', 'trigger']) {
-            const [row] =
-              await tx`select has_any_column_privilege(${oid}::text::oid, ${privilege === 'trigger' ? 'update' : privilege}) or has_table_privilege(${oid}::text::oid, ${privilege}) as may`;
-            t.equal(row!.may, expected(privilege), `${role}: ${privilege} on ${relation}`);
-          }
-        }
-        t.equal(await allowed('select change_id from collecta.outbox'), owner, role);
-        t.equal(await allowed('select old from collecta.outbox'), owner, role);
-        t.equal(await allowed('create table collecta.mine (id int)'), owner, `${role}: create in the schema`);
-      });
-  },
-);
+      }
+      t.equal(await allowed('select change_id from collecta.outbox'), owner, role);
+      t.equal(await allowed('select old from collecta.outbox'), owner, role);
+      t.equal(await allowed('create table collecta.mine (id int)'), owner, `${role}: create in the schema`);
+    });
+});
 
-t.test('nothing is public, whatever default privileges said before', async t => {
+t.test('nothing is public, whatever the default privileges were', async t => {
   const { url, sql } = await database('empty');
   await sql.unsafe(`
     create role analyst nologin;
@@ -125,7 +127,8 @@ t.test('nothing is public, whatever default privileges said before', async t => 
     alter default privileges grant execute on functions to public, analyst`);
   await migrate(url);
   const open = await sql`
-    select p.oid::regprocedure::text as name from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+    select p.oid::regprocedure::text as name from pg_proc p
+      cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
     where p.pronamespace = 'collecta'::regnamespace and a.grantee = 0`;
   t.strictSame([...open], []);
   for (const table of ['endpoint_secrets', 'inbound_secrets'])
@@ -135,11 +138,12 @@ t.test('nothing is public, whatever default privileges said before', async t => 
     );
   const searchPaths = await sql`
     select p.oid::regprocedure::text as name from pg_proc p
-    where p.pronamespace = 'collecta'::regnamespace and p.prosecdef and not coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'`;
+    where p.pronamespace = 'collecta'::regnamespace and p.prosecdef
+      and not coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}'`;
   t.strictSame([...searchPaths], [], 'every definer function has temporary objects last');
 });
 
-t.test('each role does its job with a login of its own, and sees no secret', async t => {
+t.test('each role does its job with its own login and cannot read secrets', async t => {
   const target = await database();
   const { sql } = target;
   await makeModule(sql);
@@ -151,7 +155,8 @@ t.test('each role does its job with a login of its own, and sees no secret', asy
     headers: { Authorization: 'Bearer hush' },
   });
   const [inbound] = await sql`
-    select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', secret => 'typed-by-hand')`;
+    select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}',
+      secret => 'typed-by-hand')`;
   const urls = {
     dispatcher: (await login('only_dispatcher', 'collecta_dispatcher'))(target.name),
     inbound: (await login('only_inbound', 'collecta_inbound'))(target.name),
@@ -228,7 +233,7 @@ t.test('each role does its job with a login of its own, and sees no secret', asy
   await Promise.all([again.stop(), receiving.stop()]);
 });
 
-t.test('nobody else attaches a capture function to a table of his own', async t => {
+t.test('other roles cannot attach a capture function to their own tables', async t => {
   const { sql, name } = await database();
   await sql.unsafe(`
     create table orders (id int primary key); select collecta.attach_module('orders', 'orders');
@@ -239,7 +244,8 @@ t.test('nobody else attaches a capture function to a table of his own', async t 
     grant all on orders to ${stranger}; grant usage on schema collecta to ${stranger}`);
   const forged = connect(server.url(name).replace('postgres:postgres@', `${stranger}:x@`));
   const trigger = (on: string) =>
-    `create trigger forged after insert on ${on} referencing new table as new_rows for each statement execute function collecta_modules.capture_1_insert()`;
+    `create trigger forged after insert on ${on} referencing new table as new_rows for each statement
+      execute function collecta_modules.capture_1_insert()`;
   await t.rejects(forged.unsafe(trigger('strangers.forged')), { code: '42501' });
   await t.rejects(forged.unsafe(trigger('orders')), { code: '42501' }, 'not even where it is attached');
   await t.rejects(forged`select collecta.attach_module('strangers.forged', 'forged')`, { code: '42501' });
@@ -255,10 +261,11 @@ t.test('nobody else attaches a capture function to a table of his own', async t 
   );
 });
 
-t.test('row security: nobody reads past it in the history, and no event is lost to it', async t => {
+t.test('row security applies to the history, and no event is lost because of it', async t => {
   const { sql, name } = await database();
   await sql.unsafe(`
-    create role table_owner nologin; create role tenant_a login password 'x'; create role tenant_reader nologin in role collecta_reader;
+    create role table_owner nologin; create role tenant_a login password 'x';
+    create role tenant_reader nologin in role collecta_reader;
     create table plain (id int primary key, name text);
     create table secured (id int primary key, tenant text not null, name text);
     alter table secured owner to table_owner;
@@ -277,7 +284,7 @@ t.test('row security: nobody reads past it in the history, and no event is lost 
   await tenant`insert into secured values (1, 'tenant_a', 'classified')`;
   await tenant`update secured set name = 'classified too'`;
   await tenant`delete from secured`;
-  // As in a session of pg_restore; the tables' own policies do not matter to a superuser.
+  // pg_restore sets this in its session. The tables' own policies do not apply to a superuser.
   await sql.begin(async tx => {
     await tx`set local row_security = off`;
     await tx`insert into secured values (2, 'other', 'classified')`;
@@ -288,7 +295,8 @@ t.test('row security: nobody reads past it in the history, and no event is lost 
   });
   t.equal((await sql`select count(*)::int as n from collecta.outbox`)[0]!.n, 5, 'everything is captured');
   t.equal((await deliver(sql)).length, 5);
-  await sql`insert into collecta.unrouted (change_id, module, reason, old) values (1, 'secured', 'x', '"classified"'), (2, 'plain', 'x', '"public"')`;
+  await sql`insert into collecta.unrouted (change_id, module, reason, old)
+    values (1, 'secured', 'x', '"classified"'), (2, 'plain', 'x', '"public"')`;
 
   for (const role of ['collecta_reader', 'collecta_operator', 'tenant_reader'])
     await as(sql, role, async tx => {
@@ -347,7 +355,7 @@ for (const [kind, options] of [
   ['who can create roles', 'createrole'],
   ['who cannot create roles', 'nocreaterole'],
 ] as const)
-  t.test(`an installer who is no superuser and ${kind}`, async t => {
+  t.test(`an installer without superuser and ${kind} can install and run everything`, async t => {
     const other = await useServer();
     const { name, sql: superuser } = await other.database('empty');
     await other.admin.unsafe(`create role installer login password 'x' ${options}; create role app login password 'x'`);
@@ -373,8 +381,8 @@ for (const [kind, options] of [
     await makeModule(sql);
     const receiver = await startReceiver();
     await createEndpoint(sql, receiver, `/installer-${options}`);
-    const open =
-      await sql`select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', '{product_code}')`;
+    const open = await sql`select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}',
+      '{product_code}')`;
     await sql.unsafe(
       'grant usage on schema public to app; grant select, insert, update, truncate on work_orders to app',
     );

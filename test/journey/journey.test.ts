@@ -38,11 +38,13 @@ const inQueue = async (sql: Sql, id: string) =>
     row => ({ ...row }),
   );
 
-/** Moves an endpoint's next attempt to now, and its past back by as much. */
+/** Makes an endpoint's next attempt due now, and moves its past attempts back by the same time. */
 async function toNextAttempt(sql: Sql, id: string): Promise<void> {
   await sql`
-    with moved as (select min(due_at) - now() as by from collecta.delivery_queue where endpoint_id = ${id} and attempt > 0),
-      queue as (update collecta.delivery_queue set due_at = due_at - by from moved where endpoint_id = ${id} and attempt > 0)
+    with moved as (select min(due_at) - now() as by from collecta.delivery_queue
+      where endpoint_id = ${id} and attempt > 0),
+      queue as (update collecta.delivery_queue set due_at = due_at - by from moved
+        where endpoint_id = ${id} and attempt > 0)
     update collecta.delivery_attempts
     set started_at = started_at - by, finished_at = finished_at - by, next_attempt_at = next_attempt_at - by
     from moved where endpoint_id = ${id}`;
@@ -56,12 +58,14 @@ for (const runtime of runtimes)
     await runner.logged('listening');
     let tables = 0;
 
-    /** A table of its own, attached, with an endpoint that hears of nothing else. */
+    /** Creates and attaches a table, with an endpoint that receives only its events. */
     async function subject(options: { answers?: Answer[]; [argument: string]: unknown } = {}) {
       const name = `orders_${++tables}`;
       await sql.unsafe(`
-        create table ${name} (id text primary key default collecta.new_id('rec'), product_code text, quantity numeric, status text, custom_data jsonb);
-        select collecta.attach_module('${name}', '${name}', status_column => 'status', custom_data_column => 'custom_data')`);
+        create table ${name} (id text primary key default collecta.new_id('rec'), product_code text, quantity numeric,
+          status text, custom_data jsonb);
+        select collecta.attach_module('${name}', '${name}', status_column => 'status',
+          custom_data_column => 'custom_data')`);
       const endpoint = await createEndpoint(sql, receiver, `/${runtime}/${name}`, { modules: [name], ...options });
       return {
         name,
@@ -71,11 +75,12 @@ for (const runtime of runtimes)
       };
     }
 
-    t.test('five events arrive, signed, exactly as they are kept', async t => {
+    t.test('the five events arrive signed and exactly as stored', async t => {
       const { name, endpoint } = await subject({ headers: { Authorization: 'Bearer hush', 'X-Tenant': 'seven' } });
       const { path } = endpoint;
       const exact = '123456789012345678901234567890.10';
-      await sql`insert into ${sql(name)} (id, quantity, status, custom_data) values ('r1', ${exact}::text::numeric, 'open', '{"ü": 1}')`;
+      await sql`insert into ${sql(name)} (id, quantity, status, custom_data)
+        values ('r1', ${exact}::text::numeric, 'open', '{"ü": 1}')`;
       await received(path, 1);
       await sql`update ${sql(name)} set status = 'done', custom_data = '{"ü": 2}'`;
       await received(path, 4);
@@ -206,75 +211,72 @@ for (const runtime of runtimes)
       t.equal(receiver.to('/trap').length, 0);
     });
 
-    t.test(
-      'a failing endpoint is tried after 60, 120, 240, 480 and 960 s, then no more; a replay sends the same',
-      async t => {
-        const { endpoint, insert } = await subject({
-          answers: [{ status: 500, headers: { 'x-reason': 'out' }, body: 'sorry' }],
+    t.test('a failed delivery is retried after 60, 120, 240, 480 and 960 s; a replay sends the same body', async t => {
+      const { endpoint, insert } = await subject({
+        answers: [{ status: 500, headers: { 'x-reason': 'out' }, body: 'sorry' }],
+      });
+      const { id, path } = endpoint;
+      await insert();
+      for (let attempt = 1; attempt <= 6; attempt++) {
+        await attempts(sql, id, attempt);
+        t.equal(receiver.to(path).length, attempt, 'nothing comes early');
+        if (attempt < 6) await toNextAttempt(sql, id);
+      }
+      const rows = await history(sql, id);
+      t.strictSame(
+        rows.map(({ attempt, outcome }) => `${attempt} ${outcome}`),
+        ['1 failed', '2 failed', '3 failed', '4 failed', '5 failed', '6 exhausted'],
+      );
+      const spaces = rows.slice(1).map((row, index) => row.started - rows[index]!.finished);
+      for (const [index, wait] of [60, 120, 240, 480, 960].entries()) {
+        t.ok(
+          Math.abs(rows[index]!.next - rows[index]!.finished - wait) < 0.001,
+          `${wait} s after the end of attempt ${index + 1}`,
+        );
+        t.ok(spaces[index]! >= wait - 0.001 && spaces[index]! < wait + 5, `and then it is made: ${spaces[index]}`);
+      }
+      const requests = receiver.to(path);
+      t.equal(new Set(requests.map(({ body }) => body)).size, 1, 'the same bytes each time');
+      for (const [index, row] of rows.entries()) {
+        t.match(row, {
+          request_body: requests[0]!.body,
+          response_status: 500,
+          response_body: 'sorry',
+          response_headers: { 'x-reason': 'out' },
+          error: /answered 500/,
+          request_headers: {
+            'webhook-id': row.event_id,
+            'webhook-signature': requests[index]!.headers['webhook-signature'],
+          },
         });
-        const { id, path } = endpoint;
-        await insert();
-        for (let attempt = 1; attempt <= 6; attempt++) {
-          await attempts(sql, id, attempt);
-          t.equal(receiver.to(path).length, attempt, 'nothing comes early');
-          if (attempt < 6) await toNextAttempt(sql, id);
-        }
-        const rows = await history(sql, id);
-        t.strictSame(
-          rows.map(({ attempt, outcome }) => `${attempt} ${outcome}`),
-          ['1 failed', '2 failed', '3 failed', '4 failed', '5 failed', '6 exhausted'],
-        );
-        const spaces = rows.slice(1).map((row, index) => row.started - rows[index]!.finished);
-        for (const [index, wait] of [60, 120, 240, 480, 960].entries()) {
-          t.ok(
-            Math.abs(rows[index]!.next - rows[index]!.finished - wait) < 0.001,
-            `${wait} s after the end of attempt ${index + 1}`,
-          );
-          t.ok(spaces[index]! >= wait - 0.001 && spaces[index]! < wait + 5, `and then it is made: ${spaces[index]}`);
-        }
-        const requests = receiver.to(path);
-        t.equal(new Set(requests.map(({ body }) => body)).size, 1, 'the same bytes each time');
-        for (const [index, row] of rows.entries()) {
-          t.match(row, {
-            request_body: requests[0]!.body,
-            response_status: 500,
-            response_body: 'sorry',
-            response_headers: { 'x-reason': 'out' },
-            error: /answered 500/,
-            request_headers: {
-              'webhook-id': row.event_id,
-              'webhook-signature': requests[index]!.headers['webhook-signature'],
-            },
-          });
-          t.ok(Number(row.duration_ms) > 0);
-        }
-        t.equal(rows[5]!.next_attempt_at, null);
-        t.strictSame(await inQueue(sql, id), []);
+        t.ok(Number(row.duration_ms) > 0);
+      }
+      t.equal(rows[5]!.next_attempt_at, null);
+      t.strictSame(await inQueue(sql, id), []);
 
-        await receiver.script(path, [503, 200]);
-        const [{ replayed }] = (await sql`select collecta.replay_delivery(${rows[5]!.id}) as replayed`) as unknown as [
-          { replayed: string },
-        ];
-        t.equal(replayed, rows[0]!.event_id);
-        await attempts(sql, id, 7);
-        await toNextAttempt(sql, id);
-        const [seventh, eighth] = (await attempts(sql, id, 8)).slice(6);
-        t.match(
-          [seventh, eighth],
-          [
-            { attempt: 1, outcome: 'failed', replay_of: rows[5]!.id, event_id: replayed },
-            { attempt: 2, outcome: 'delivered', replay_of: rows[5]!.id },
-          ],
-        );
-        for (const request of receiver.to(path).slice(6)) {
-          t.equal(request.body, requests[0]!.body, 'the same bytes');
-          t.equal(request.headers['webhook-id'], requests[0]!.headers['webhook-id'], 'under the same id');
-          t.ok(authentic(request));
-        }
-      },
-    );
+      await receiver.script(path, [503, 200]);
+      const [{ replayed }] = (await sql`select collecta.replay_delivery(${rows[5]!.id}) as replayed`) as unknown as [
+        { replayed: string },
+      ];
+      t.equal(replayed, rows[0]!.event_id);
+      await attempts(sql, id, 7);
+      await toNextAttempt(sql, id);
+      const [seventh, eighth] = (await attempts(sql, id, 8)).slice(6);
+      t.match(
+        [seventh, eighth],
+        [
+          { attempt: 1, outcome: 'failed', replay_of: rows[5]!.id, event_id: replayed },
+          { attempt: 2, outcome: 'delivered', replay_of: rows[5]!.id },
+        ],
+      );
+      for (const request of receiver.to(path).slice(6)) {
+        t.equal(request.body, requests[0]!.body, 'the same bytes');
+        t.equal(request.headers['webhook-id'], requests[0]!.headers['webhook-id'], 'under the same id');
+        t.ok(authentic(request));
+      }
+    });
 
-    t.test('Retry-After holds the endpoint, for an hour at most, and costs no attempt', async t => {
+    t.test('Retry-After holds the endpoint for up to an hour and uses no attempt', async t => {
       const { name, insert } = await subject();
       const waits: [string, number, number][] = [
         ['300', 503, 300],
@@ -301,7 +303,7 @@ for (const runtime of runtimes)
       }
     });
 
-    t.test('410 pauses; a paused endpoint keeps queueing; resumed it gets everything', async t => {
+    t.test('410 pauses an endpoint; changes are queued meanwhile and arrive when it is resumed', async t => {
       const {
         name,
         endpoint: { id, path },
@@ -336,7 +338,7 @@ for (const runtime of runtimes)
       await received(path, 5);
     });
 
-    t.test('while a secret is rotated, both verify; after the overlap only the new one', async t => {
+    t.test('both secrets verify during a rotation, and only the new one afterwards', async t => {
       const {
         insert,
         endpoint: { id, secret, path },
@@ -358,7 +360,7 @@ for (const runtime of runtimes)
       ]);
     });
 
-    t.test('payload_role: the body holds what the role may see', async t => {
+    t.test('with payload_role the body holds only the columns that the role may see', async t => {
       const role = `partner_${randomBytes(4).toString('hex')}`;
       await sql.unsafe(`create role ${role} nologin`);
       t.teardown(() => sql.unsafe(`drop owned by ${role}; drop role ${role}`));
@@ -377,7 +379,7 @@ for (const runtime of runtimes)
       t.match(await attempts(sql, partner.id, 1), [{ request_body: part!.body, event_id: JSON.parse(whole!.body).id }]);
     });
 
-    t.test('an ordered endpoint gets each record’s changes one at a time, in order, failures in between', async t => {
+    t.test('an ordered endpoint gets each record’s changes one at a time, in order, despite failures', async t => {
       const {
         name,
         endpoint: { id, path },
@@ -421,7 +423,7 @@ for (const runtime of runtimes)
       }
     });
 
-    t.test('send_test_event', async t => {
+    t.test('send_test_event is delivered like any event', async t => {
       const {
         endpoint: { id, path },
       } = await subject({ events: ['record_deleted'] });
@@ -432,7 +434,7 @@ for (const runtime of runtimes)
       t.match(await attempts(sql, sent, 1), [{ event: 'test', outcome: 'delivered', endpoint_id: id }]);
     });
 
-    t.test('nothing secret is in the log, nothing went wrong in it, and SIGTERM ends the runner with 0', async t => {
+    t.test('the log holds no secret and no error, and SIGTERM ends the runner with 0', async t => {
       const { status, ms } = await runner.stop();
       t.equal(status, 0);
       t.ok(ms < 5_000, `${ms} ms`);
@@ -445,7 +447,7 @@ for (const runtime of runtimes)
   });
 
 for (const runtime of runtimes)
-  t.test(`${runtime}: an internal destination is blocked, and delivered once the allow-list is mended`, async t => {
+  t.test(`${runtime}: an internal destination is blocked until the allow-list permits it`, async t => {
     const { sql, url } = await database();
     await sql`create table t (id int primary key)`;
     await sql`select collecta.attach_module('t', 't')`;
@@ -468,8 +470,8 @@ for (const runtime of runtimes)
     t.equal((await mended.stop()).status, 0);
   });
 
-t.test('a restored database sends nothing until it is told to; an environment is not taken for another', async t => {
-  await database(); // makes the template
+t.test('a restored database, or one of another environment, sends nothing until told to', async t => {
+  await database(); // creates the template database
   const name = `production_${randomBytes(4).toString('hex')}`;
   await admin.unsafe(`create database ${name} template collecta_template`);
   const production = connect(server.url(name));
@@ -500,7 +502,7 @@ t.test('a restored database sends nothing until it is told to; an environment is
 });
 
 for (const runtime of runtimes)
-  t.test(`${runtime}: SIGTERM lets requests finish, gives back what was not begun, and exits with 0`, async t => {
+  t.test(`${runtime}: on SIGTERM requests finish, unstarted deliveries are released, exit code is 0`, async t => {
     const { sql, url } = await database();
     await sql`create table t (id int primary key)`;
     await sql`select collecta.attach_module('t', 't')`;
@@ -543,7 +545,7 @@ for (const runtime of runtimes)
   });
 
 for (const runtime of runtimes)
-  t.test(`${runtime}: an unreachable database is one clear line, and is tried again`, async t => {
+  t.test(`${runtime}: an unreachable database is logged in one clear line and retried`, async t => {
     await database();
     const name = `later_${randomBytes(4).toString('hex')}`;
     const runner = await startRunner(server.url(name), { runtime });

@@ -30,7 +30,7 @@ t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
 const blocks = (text: string, language: string) =>
   [...text.matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\`$`, 'gm'))].map(([, code]) => code as string);
 const section = (title: string) => readme.split(/^## /m).find(part => part.startsWith(title)) ?? '';
-/** Rows of the tables in a text, without their heads: the cells, trimmed. */
+/** The rows of the tables in a text without their headers, as trimmed cells. */
 const rows = (text: string) =>
   [...text.matchAll(/^\|(.*)\|$/gm)]
     .map(([, line]) => (line as string).split(/(?<!\\)\|/).map(cell => cell.trim()))
@@ -39,7 +39,7 @@ const coded = (text: string) => [...text.matchAll(/`([^`]+)`/g)].map(([, code]) 
 
 type Signed = { secret: string; body: Buffer; headers: Record<string, string> };
 
-/** Signed by the published library and by the formula, not by our code. */
+/** These signatures come from the published library and from the documented formula, not from our code. */
 function sign(secret: string, body: Buffer, at = new Date()): Signed {
   return {
     secret,
@@ -60,7 +60,7 @@ const good = sign(
 const other = sign(`whsec_${randomBytes(32).toString('base64')}`, good.body);
 const change = (name: string, value: string): Signed => ({ ...good, headers: { ...good.headers, [name]: value } });
 const twice = `v1,${'A'.repeat(43)}= ${good.headers['webhook-signature']}`;
-/** What each function must answer: the first form, the second. */
+/** What each function must answer: the first form of signature, then the second. */
 const cases: [string, Signed, boolean, boolean][] = [
   ['signed', good, true, true],
   ['another secret', { ...good, secret: other.secret }, false, false],
@@ -85,7 +85,7 @@ const run = (program: string, args: string[], env: Record<string, string> = {}, 
     child.stdin?.end(input ?? '');
   });
 
-t.test('verifying in Node', async t => {
+t.test('the README’s signature check in Node works', async t => {
   const [code, ...rest] = blocks(section('Verify a signature'), 'js');
   t.strictSame(rest, []);
   writeFileSync(join(scratch, 'verify.mjs'), code as string);
@@ -96,7 +96,7 @@ t.test('verifying in Node', async t => {
   }
 });
 
-t.test('verifying in Python', async t => {
+t.test('the README’s signature check in Python works', async t => {
   const [code, ...rest] = blocks(section('Verify a signature'), 'python');
   t.strictSame(rest, []);
   writeFileSync(join(scratch, 'verify.py'), code as string);
@@ -113,7 +113,7 @@ for c in json.load(sys.stdin):
   );
 });
 
-t.test('verifying in the shell', async t => {
+t.test('the README’s signature check in the shell works', async t => {
   const [code, ...rest] = blocks(section('Verify a signature'), 'sh');
   t.strictSame(rest, []);
   for (const [name, { secret, body, headers }, first] of cases) {
@@ -123,7 +123,7 @@ t.test('verifying in the shell', async t => {
   }
 });
 
-t.test('every SQL statement of the README and the operations page runs, in their order', async t => {
+t.test('the SQL statements of the README and the operations page run in order', async t => {
   const { sql } = await database();
   let statements = 0;
   for (const { path, text } of pages.filter(page => /README|operations/.test(page.path)))
@@ -133,7 +133,8 @@ t.test('every SQL statement of the README and the operations page runs, in their
     }
   t.ok(statements > 20);
   const [{ events, queued } = {}] = await sql`
-    select (select count(*)::int from collecta.outbox) as events, (select count(*)::int from collecta.delivery_queue) as queued`;
+    select (select count(*)::int from collecta.outbox) as events, (select count(*)::int
+      from collecta.delivery_queue) as queued`;
   t.strictSame(
     { events, queued },
     { events: 2, queued: 1 },
@@ -141,7 +142,7 @@ t.test('every SQL statement of the README and the operations page runs, in their
   );
 });
 
-t.test('receiving: the payload that the README posts with curl', async t => {
+t.test('the payload that the README posts with curl is received', async t => {
   const { sql, url } = await database();
   const [table = ''] = blocks(section('Your first webhook'), 'sql');
   const [code = '', ...rest] = blocks(section('Receive payloads'), 'sh');
@@ -159,7 +160,8 @@ t.test('receiving: the payload that the README posts with curl', async t => {
   const env = { URL: `http://127.0.0.1:${port}${endpoint.path}`, SECRET: endpoint.secret };
   const { out, err } = await run('sh', ['-c', code], env);
   const [{ record, n } = {}] =
-    await sql`select row(product_code, quantity, work_center)::text as record, count(*) over ()::int as n from work_orders`;
+    await sql`select row(product_code, quantity, work_center)::text as record, count(*) over ()::int as n
+      from work_orders`;
   t.strictSame({ record, n }, { record: '(PUMP-9,8.50,assembly-1)', n: 1 });
   t.match(out, /^\{"recordId":"rec_[0-9a-f]{32}"\}$/, err);
   t.equal((await run('sh', ['-c', code], env)).out, out, 'again: the same answer');
@@ -169,7 +171,7 @@ t.test('receiving: the payload that the README posts with curl', async t => {
   await ended;
 });
 
-t.test('the settings table is that of src/config.ts', async t => {
+t.test('the settings table matches src/config.ts', async t => {
   const expected = Object.entries<{ about: string; default?: string; secret?: true }>(variables).map(
     ([name, { about, default: fallback, secret }]) => [
       `\`${name}\`${secret ? ' (or `…_FILE`)' : ''}`,
@@ -180,7 +182,7 @@ t.test('the settings table is that of src/config.ts', async t => {
   t.strictSame(rows(section('Settings')), expected);
 });
 
-t.test('the function table is the catalog’s: all that somebody may call, with their arguments', async t => {
+t.test('the function table lists all callable functions with their arguments', async t => {
   const { sql } = await database();
   const functions = await sql<{ name: string; args: string[]; grantees: string[] }[]>`
     select p.proname as name,
@@ -188,7 +190,8 @@ t.test('the function table is the catalog’s: all that somebody may call, with 
         where coalesce(p.proargmodes[i], 'i') in ('i', 'b')), '{}') as args,
       array(select grantee::regrole::text from aclexplode(p.proacl) where grantee <> p.proowner order by 1) as grantees
     from pg_proc p
-    where p.pronamespace = 'collecta'::regnamespace and p.proname !~ '^(capture_\\d|write_inbound_\\d|cast_inbound_\\d)'`;
+    where p.pronamespace = 'collecta'::regnamespace and p.proname !~
+      '^(capture_\\d|write_inbound_\\d|cast_inbound_\\d)'`;
   const known = new Map(functions.map(each => [each.name, each]));
   const documented = new Set<string>();
   for (const [signatures = '', , who = ''] of rows(section('SQL functions')))
@@ -200,7 +203,8 @@ t.test('the function table is the catalog’s: all that somebody may call, with 
       const grantees = known.get(name)?.grantees.filter(role => !/_(writer|viewer)$/.test(role));
       t.strictSame(coded(who), grantees, `${name}: who may`);
     }
-  // What somebody may call is documented; so is every function that a file on top of a topic is named after (folders.test.ts).
+  // Every function that some role may call is documented, and so is every function named like a file at the top of a
+  // topic (see folders.test.ts).
   t.strictSame(
     functions
       .filter(each => !documented.has(each.name) && each.grantees.some(role => !/capture|writer|viewer/.test(role)))
@@ -209,7 +213,7 @@ t.test('the function table is the catalog’s: all that somebody may call, with 
   );
 });
 
-t.test('the table of errors is that of sql/', async t => {
+t.test('the table of errors matches the sources in sql/', async t => {
   const raised = new Set<string>();
   const files = (readdirSync('sql', { recursive: true }) as string[]).filter(
     file => file.endsWith('.sql') && !file.startsWith('committed/'),
@@ -239,7 +243,7 @@ t.test('the operations page explains every problem that collecta.health can show
   );
 });
 
-t.test('what the pages name exists: relations, functions, settings, commands, variables, files', async t => {
+t.test('relations, functions, settings, commands, variables and files named in the pages exist', async t => {
   const { sql } = await database();
   const names = await sql<{ name: string }[]>`
     select relname as name from pg_class where relnamespace = 'collecta'::regnamespace
@@ -249,7 +253,7 @@ t.test('what the pages name exists: relations, functions, settings, commands, va
     [...readFileSync('src/cli.ts', 'utf8').matchAll(/^ {2}'?([a-z-]+)'?: \w+Command,$/gm)].map(([, name]) => name),
   );
   const scripts = Object.keys(JSON.parse(readFileSync('package.json', 'utf8')).scripts);
-  // What a test's longer run is given, by CONTRIBUTING.md.
+  // These variables make a test run longer; CONTRIBUTING.md lists them.
   const ofTests = new Set(
     (readdirSync('test', { recursive: true }) as string[])
       .filter(name => name.endsWith('.ts'))

@@ -12,8 +12,8 @@ await admin.unsafe(`create role attacker login password 'x'; create role victim 
 const asAttacker = (name: string) => connect(server.url(name).replace('postgres:postgres@', 'attacker:x@'), { max: 1 });
 
 /**
- * A schema of the attacker's. loot.try(where) does, as whoever it runs as, what must not be possible, and notes who that was and
- * what came of it; everybody may write its notes.
+ * A schema that belongs to the attacker. loot.try(where) tries, with the rights of whoever runs it, everything that
+ * must not be possible. It notes the role and the result of each try; everybody may write its notes.
  */
 const loot = `
   create schema loot authorization attacker; grant usage, create on schema public to attacker;
@@ -26,12 +26,18 @@ const loot = `
   begin
     if current_user <> 'attacker' and not exists (select from loot.notes where at = place and who = current_user) then
       foreach attack in array array[
-        'select * from collecta.endpoint_secrets', 'select * from collecta.inbound_secrets', 'select * from collecta.events', 'select * from collecta.inbound_requests',
-        'update collecta.endpoints set url = ''https://evil.example/''', 'delete from collecta.delivery_queue', 'update collecta.settings set retention = default',
-        'select collecta.create_endpoint(''https://evil.example/'', ''{record_created}'')', 'select * from collecta.claim_deliveries(1)', 'select collecta.new_secret()',
-        'select * from public.victims_only', 'insert into public.victims_only values (1)', 'drop table public.victims_only',
-        'create function collecta.planted() returns int language sql as ''select 1''', 'create or replace function collecta.new_id(prefix text) returns text language sql as ''select 1''',
-        'create table collecta.planted ()', 'create role planted', 'set role collecta_owner', 'set role postgres', 'set session authorization postgres', 'grant collecta_owner to attacker',
+        'select * from collecta.endpoint_secrets', 'select * from collecta.inbound_secrets',
+        'select * from collecta.events', 'select * from collecta.inbound_requests',
+        'update collecta.endpoints set url = ''https://evil.example/''', 'delete from collecta.delivery_queue',
+        'update collecta.settings set retention = default',
+        'select collecta.create_endpoint(''https://evil.example/'', ''{record_created}'')',
+        'select * from collecta.claim_deliveries(1)', 'select collecta.new_secret()',
+        'select * from public.victims_only', 'insert into public.victims_only values (1)',
+        'drop table public.victims_only',
+        'create function collecta.planted() returns int language sql as ''select 1''',
+        'create or replace function collecta.new_id(prefix text) returns text language sql as ''select 1''',
+        'create table collecta.planted ()', 'create role planted', 'set role collecta_owner', 'set role postgres',
+        'set session authorization postgres', 'grant collecta_owner to attacker',
         'copy (select 1) to program ''true''', 'alter function collecta.new_id(text) owner to attacker'] loop
         code := '00000';
         begin execute attack; exception when others then code := sqlstate; end;
@@ -40,26 +46,33 @@ const loot = `
     end if;
     return true;
   end $$;
-  create function loot.fire() returns trigger language plpgsql as $$ begin perform loot.try(tg_argv[0]); return new; end $$;
+  create function loot.fire() returns trigger language plpgsql as $$
+    begin perform loot.try(tg_argv[0]); return new; end $$;
   create type loot.box as enum ('x');
-  create function loot.to_json(b loot.box) returns json language plpgsql as $$ begin perform loot.try('cast to json'); return '"boxed"'; end $$;
+  create function loot.to_json(b loot.box) returns json language plpgsql as $$
+    begin perform loot.try('cast to json'); return '"boxed"'; end $$;
   create cast (loot.box as json) with function loot.to_json;
   create domain loot.checked as text check (loot.try('domain'));
-  create function loot.defaulted() returns text language plpgsql as $$ begin perform loot.try('default'); return 'x'; end $$;
-  create table loot.orders (id int primary key, sku loot.checked, qty int, box loot.box default 'x', made text default loot.defaulted(), constraint tried check (loot.try('check')));
+  create function loot.defaulted() returns text language plpgsql as $$
+    begin perform loot.try('default'); return 'x'; end $$;
+  create table loot.orders (id int primary key, sku loot.checked, qty int, box loot.box default 'x',
+    made text default loot.defaulted(), constraint tried check (loot.try('check')));
 `;
 
 const triggers = `
   create index on loot.orders ((loot.indexed(qty)));
   create trigger a before insert or update on loot.orders for each row execute function loot.fire('before row');
   create trigger b after insert or update on loot.orders for each row execute function loot.fire('after row');
-  create trigger c after insert or update on loot.orders for each statement execute function loot.fire('after statement');
-  create constraint trigger d after insert or update on loot.orders deferrable initially deferred for each row execute function loot.fire('deferred');
+  create trigger c after insert or update on loot.orders for each statement
+    execute function loot.fire('after statement');
+  create constraint trigger d after insert or update on loot.orders deferrable initially deferred for each row
+    execute function loot.fire('deferred');
   create rule e as on delete to loot.orders do also select loot.try('rule');
   alter table loot.orders enable row level security;
   create policy f on loot.orders using (loot.try('policy')) with check (loot.try('policy'));
   reset role;`;
-const indexed = `create function loot.indexed(n int) returns int language plpgsql immutable as $$ begin perform loot.try('index'); return n; end $$;`;
+const indexed = `create function loot.indexed(n int) returns int language plpgsql immutable as $$
+  begin perform loot.try('index'); return n; end $$;`;
 
 async function setLoot(sql: Sql): Promise<void> {
   await sql.unsafe(loot + indexed + triggers);
@@ -68,7 +81,7 @@ async function setLoot(sql: Sql): Promise<void> {
     create table public.seen (id int)`);
 }
 
-/** Whom the attacker's code ran as, at each place; and that nothing it tried worked. */
+/** Returns the role that the attacker's code ran as at each place, and asserts that none of its attacks worked. */
 async function tried(t: Test, sql: Sql): Promise<Record<string, string>> {
   const worked = await sql`select at, who, what, code from loot.notes where code <> '42501'`;
   t.strictSame([...worked], [], 'nothing that it tried went through');
@@ -77,7 +90,7 @@ async function tried(t: Test, sql: Sql): Promise<Record<string, string>> {
   return Object.fromEntries(places.map(row => [row.at, row.who]));
 }
 
-t.test('casts of a captured table read no secret and write nowhere', async t => {
+t.test('casts used by a captured table cannot read secrets or write anywhere', async t => {
   const { sql, name } = await database();
   await setLoot(sql);
   await sql`select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}')`;
@@ -95,7 +108,7 @@ t.test('casts of a captured table read no secret and write nowhere', async t => 
   t.equal((await sql`select from collecta.outbox`).length, 4);
 });
 
-t.test('the code of a table that inbound writes reads no secret and writes nowhere', async t => {
+t.test('code of a table that inbound writes cannot read secrets or write elsewhere', async t => {
   const target = await database();
   const { sql } = target;
   await setLoot(sql);
@@ -126,17 +139,21 @@ t.test('the code of a table that inbound writes reads no secret and writes nowhe
   });
   t.equal((await sql`select count(*)::int as n from loot.orders`)[0]!.n, 2);
 
-  // As their owner it can make the written functions run as whoever calls them, and choose their search_path.
+  // As the owner of the table, the attacker can make the generated functions run with the rights of their caller, and
+  // choose their search_path.
   const attacker = asAttacker(target.name);
   await attacker.unsafe(`
-    create function loot.differs(a name, b name) returns boolean language plpgsql as $$ begin perform loot.try('operator'); return false; end $$;
+    create function loot.differs(a name, b name) returns boolean language plpgsql as $$
+      begin perform loot.try('operator'); return false; end $$;
     create operator loot.<> (leftarg = name, rightarg = name, function = loot.differs);
     create or replace function loot.fire() returns trigger language plpgsql as $$
     declare written text;
     begin
       perform loot.try('altered');
-      for written in select oid::regprocedure from pg_proc where pronamespace = 'collecta'::regnamespace and proowner = 'collecta_writer'::regrole loop
-        begin execute format('alter function %s security invoker set search_path = loot, pg_catalog', written); exception when others then end;
+      for written in select oid::regprocedure from pg_proc
+        where pronamespace = 'collecta'::regnamespace and proowner = 'collecta_writer'::regrole loop
+        begin execute format('alter function %s security invoker set search_path = loot, pg_catalog', written);
+        exception when others then end;
       end loop;
       return new;
     end $$`);
@@ -165,7 +182,7 @@ t.test('the code of a table that inbound writes reads no secret and writes nowhe
   await receiving.stop();
 });
 
-t.test('what a table checks at the commit is checked before the answer', async t => {
+t.test('deferred constraints are checked before the answer is sent', async t => {
   const target = await database();
   await target.sql.unsafe(`
     create table products (code text primary key);
@@ -185,7 +202,7 @@ t.test('what a table checks at the commit is checked before the answer', async t
   await receiving.stop();
 });
 
-t.test('temporary types and hostile search paths do not reach what runs with more rights', async t => {
+t.test('temporary types and hostile search paths do not affect privileged functions', async t => {
   const { sql, name } = await database();
   await sql.unsafe(`
     create table orders (id int primary key, name text, status text);
@@ -193,20 +210,23 @@ t.test('temporary types and hostile search paths do not reach what runs with mor
     create role mallory login password 'x' in role collecta_operator, collecta_dispatcher, collecta_inbound;
     grant all on orders to mallory;
     create schema hostile authorization mallory; grant usage on schema hostile to public`);
-  const [endpoint] =
-    await sql`select * from collecta.create_endpoint('https://example.com/', '{record_created,record_updated,status_change,record_deleted}', filter => '$.record.id > 0')`;
+  const [endpoint] = await sql`select * from collecta.create_endpoint('https://example.com/',
+      '{record_created,record_updated,status_change,record_deleted}', filter => '$.record.id > 0')`;
   const [inbound] = await sql`
-    select * from collecta.create_inbound_endpoint('orders', '{"id": {"path": "$.id"}, "$.name": "name"}', '{id}', rate_limit_per_minute => 1000)`;
-  // By notices, which survive the failure that hostile code mostly ends in.
+    select * from collecta.create_inbound_endpoint('orders', '{"id": {"path": "$.id"}, "$.name": "name"}', '{id}',
+      rate_limit_per_minute => 1000)`;
+  // Calls are reported by notices, because the hostile code mostly makes the transaction fail.
   const ran: string[] = [];
   const onnotice = ({ message = '' }) => void (message.startsWith('ran as') && ran.push(message));
   const mallory = connect(server.url(name).replace('postgres:postgres@', 'mallory:x@'), { max: 1, onnotice });
   const kinds = (
     await sql`
-    select typname as name from pg_type where typnamespace = 'pg_catalog'::regnamespace and typtype = 'b' and typelem = 0 and typname <> 'unknown'`
+    select typname as name from pg_type where typnamespace = 'pg_catalog'::regnamespace and typtype = 'b'
+      and typelem = 0 and typname <> 'unknown'`
   ).map(row => row.name as string);
   await mallory.unsafe(`
-    create function hostile.note(what pg_catalog.text) returns pg_catalog.bool language plpgsql set search_path = pg_catalog, pg_temp as $$
+    create function hostile.note(what pg_catalog.text) returns pg_catalog.bool language plpgsql
+      set search_path = pg_catalog, pg_temp as $$
     begin
       if current_user <> session_user then raise notice 'ran as %: %', current_user, what; end if;
       return true;
@@ -237,8 +257,10 @@ t.test('temporary types and hostile search paths do not reach what runs with mor
     'select collecta.sealing_keys()',
     'select collecta.check_installation(null)',
     `select * from collecta.find_inbound_endpoint('orders', '${hash!.token}')`,
-    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, array['{"id": 7, "name": "x"}'::json], '{}', 'key')`,
-    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, array['{"id": "x", "name": {}}'::json], '{}', null)`,
+    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, array['{"id": 7, "name": "x"}'::json], '{}',
+      'key')`,
+    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, array['{"id": "x", "name": {}}'::json], '{}',
+      null)`,
     `select collecta.retry_inbound(${inb})`,
     'select * from collecta.next_inbound_retries()',
     `select collecta.maintain_inbound('[{"inbound_endpoint_id": "", "status": 404, "requests": 1}]')`,
@@ -273,28 +295,37 @@ t.test('temporary types and hostile search paths do not reach what runs with mor
   t.strictSame([...new Set(ran)], [], 'temporary types and tables');
 
   const functions = await sql`
-    select distinct on (p.oid) format('create function hostile.%I(%s) returns %s language plpgsql as $f$ begin perform hostile.note(%L); return null; end $f$',
+    select distinct on (p.oid) format('create function hostile.%I(%s) returns %s language plpgsql as $f$
+        begin perform hostile.note(%L); return null; end $f$',
       p.proname, pg_get_function_identity_arguments(p.oid), p.prorettype::regtype, 'function ' || p.proname) as make
     from pg_proc p
     where p.pronamespace = 'pg_catalog'::regnamespace and p.prokind = 'f' and not p.proretset
-      and p.proname in ('now', 'clock_timestamp', 'format', 'to_char', 'left', 'lpad', 'to_hex', 'replace', 'strpos', 'length', 'lower', 'coalesce', 'row_to_json', 'to_json',
-        'pg_notify', 'current_setting', 'pg_try_advisory_xact_lock', 'pg_advisory_xact_lock', 'pg_advisory_xact_lock_shared', 'pg_try_advisory_xact_lock_shared', 'pg_column_size',
-        'octet_length', 'to_regrole', 'to_regclass', 'current_database', 'gen_random_uuid', 'json_typeof', 'hashtext', 'sha256', 'encode', 'nextval', 'array_length', 'cardinality')`;
+      and p.proname in ('now', 'clock_timestamp', 'format', 'to_char', 'left', 'lpad', 'to_hex', 'replace', 'strpos',
+        'length', 'lower', 'coalesce', 'row_to_json', 'to_json', 'pg_notify', 'current_setting',
+        'pg_try_advisory_xact_lock', 'pg_advisory_xact_lock', 'pg_advisory_xact_lock_shared',
+        'pg_try_advisory_xact_lock_shared', 'pg_column_size', 'octet_length', 'to_regrole',
+        'to_regclass', 'current_database', 'gen_random_uuid', 'json_typeof', 'hashtext', 'sha256', 'encode',
+        'nextval', 'array_length', 'cardinality')`;
   t.ok((await plant(functions.map(row => row.make))) > 40, 'functions');
   const operators = await sql`
     select distinct format('create operator hostile.%s (%s %s function = hostile.%I)', o.oprname,
-      case when o.oprleft <> 0 then 'leftarg = ' || o.oprleft::regtype || ',' end, case when o.oprright <> 0 then 'rightarg = ' || o.oprright::regtype || ',' end, 'o' || o.oid) as make,
-      format('create function hostile.%I(%s) returns %s language plpgsql as $f$ begin perform hostile.note(%L); return null; end $f$', 'o' || o.oid,
-        concat_ws(',', nullif(o.oprleft, 0)::regtype, nullif(o.oprright, 0)::regtype), o.oprresult::regtype, 'operator ' || o.oprname) as function
+      case when o.oprleft <> 0 then 'leftarg = ' || o.oprleft::regtype || ',' end,
+      case when o.oprright <> 0 then 'rightarg = ' || o.oprright::regtype || ',' end, 'o' || o.oid) as make,
+      format('create function hostile.%I(%s) returns %s language plpgsql as $f$
+        begin perform hostile.note(%L); return null; end $f$', 'o' || o.oid,
+        concat_ws(',', nullif(o.oprleft, 0)::regtype, nullif(o.oprright, 0)::regtype), o.oprresult::regtype,
+        'operator ' || o.oprname) as function
     from pg_operator o
-    where o.oprnamespace = 'pg_catalog'::regnamespace and o.oprresult <> 0 and o.oprkind = 'b' and o.oprname in ('=', '<>', '<', '>', '<=', '>=', '||', '->', '->>', '+', '-', '*', '*<>', '~', '!~', '&&', '<@')
-      and 'text timestamptz int4 int8 json jsonb name oid bool text[] interval record anyarray'::text like '%' || o.oprleft::regtype::text || '%'`;
+    where o.oprnamespace = 'pg_catalog'::regnamespace and o.oprresult <> 0 and o.oprkind = 'b'
+      and o.oprname in ('=', '<>', '<', '>', '<=', '>=', '||', '->', '->>', '+', '-', '*', '*<>', '~', '!~', '&&', '<@')
+      and 'text timestamptz int4 int8 json jsonb name oid bool text[] interval record anyarray'::text
+        like '%' || o.oprleft::regtype::text || '%'`;
   t.ok((await plant(operators.flatMap(row => [row.function, row.make]))) > 100, 'operators');
   await mallory.unsafe('set search_path = hostile, pg_temp, pg_catalog, public');
   await run();
   t.strictSame([...new Set(ran)], [], 'a search path of the attacker’s');
 
-  // The test can fail: a definer function without a pinned path is caught.
+  // The test can fail: it finds a definer function without a fixed search_path.
   await sql.unsafe(
     `create function public.careless() returns int language sql security definer as $$ select length('x'::text) $$`,
   );
@@ -321,29 +352,36 @@ const attacks = [
   `${`a`.repeat(62)}'`,
 ];
 
-t.test('attack strings through every function make nothing', async t => {
+t.test('attack strings passed to every function create nothing', async t => {
   const { sql } = await database();
   await sql
     .unsafe(`
     create table public.pwned_log (at timestamptz);
-    create function public.pwned() returns text language sql as $$ insert into public.pwned_log values (now()) returning 'x' $$;
-    create function pg_catalog.pwned() returns text language sql as $$ insert into public.pwned_log values (now()) returning 'x' $$`)
+    create function public.pwned() returns text language sql as $$
+      insert into public.pwned_log values (now()) returning 'x' $$;
+    create function pg_catalog.pwned() returns text language sql as $$
+      insert into public.pwned_log values (now()) returning 'x' $$`)
     .catch(() => {});
   await sql.unsafe(
-    `create table orders (id int primary key, name text, status text); select collecta.attach_module('orders', 'orders', status_column => 'status')`,
+    `create table orders (id int primary key, name text, status text);
+      select collecta.attach_module('orders', 'orders', status_column => 'status')`,
   );
   await sql`select collecta.create_endpoint('https://example.com/', '{record_created,status_change}')`;
   await sql`select collecta.create_inbound_endpoint('orders', '{"id": {"path": "$.id"}, "$.name": "name"}', '{id}')`;
   const objects = async () =>
     JSON.stringify(
       await sql`
-      select (select array_agg(rolname order by rolname) from pg_roles) as roles, (select array_agg(nspname order by 1) from pg_namespace where nspname !~ '^pg_') as schemas,
-        (select array_agg(oid::regclass order by oid) from pg_class where relkind in ('r', 'v', 'S') and relnamespace = 'public'::regnamespace) as tables`,
+      select (select array_agg(rolname order by rolname) from pg_roles) as roles, (select array_agg(nspname order by 1)
+        from pg_namespace where nspname !~ '^pg_') as schemas,
+        (select array_agg(oid::regclass order by oid) from pg_class
+          where relkind in ('r', 'v', 'S') and relnamespace = 'public'::regnamespace) as tables`,
     );
   const before = await objects();
   const functions = await sql`
-    select proname as name, array(select format_type(a, null) from unnest(proargtypes::oid[]) with ordinality u (a, n) order by n) as types
-    from pg_proc where pronamespace = 'collecta'::regnamespace and prorettype <> 'trigger'::regtype and proname !~ '^(forget_|delete_)'`;
+    select proname as name, array(select format_type(a, null) from unnest(proargtypes::oid[]) with ordinality u (a, n)
+      order by n) as types
+    from pg_proc where pronamespace = 'collecta'::regnamespace and prorettype <> 'trigger'::regtype
+      and proname !~ '^(forget_|delete_)'`;
   let calls = 0;
   const values = (type: string, attack: string): string => {
     const text = `'${attack.replaceAll("'", "''")}'::text`;
@@ -361,7 +399,7 @@ t.test('attack strings through every function make nothing', async t => {
   for (const { name, types } of functions) {
     if (!types.some((type: string) => /text|json/.test(type))) continue;
     for (const attack of attacks) {
-      // All of them hostile at once, then each alone beside what is sound.
+      // First all arguments are hostile, then each alone beside valid ones.
       const calls_ = [types.map((type: string) => values(type, attack))];
       types.forEach((type: string, i: number) => {
         if (/text|json/.test(type))
@@ -407,7 +445,8 @@ t.test('names with quotes, unicode and 63 bytes work end to end', async t => {
     'a\nb',
   ];
   await sql.unsafe(
-    `create schema ${quote(schema)}; create role ${quote(`r'"; --`)} nologin; grant usage on schema ${quote(schema)} to ${quote(`r'"; --`)}`,
+    `create schema ${quote(schema)}; create role ${quote(`r'"; --`)} nologin;
+      grant usage on schema ${quote(schema)} to ${quote(`r'"; --`)}`,
   );
   for (const [index, name] of names.entries()) {
     const slug = `m${index}`;
@@ -423,9 +462,11 @@ t.test('names with quotes, unicode and 63 bytes work end to end', async t => {
       string,
     ];
     const relation = `${quote(schema)}.${quote(name)}`;
-    await sql.unsafe(`create table ${relation} (${quote(key)} text primary key, ${quote(status)} text, ${quote(custom)} jsonb, ${quote(scope)} text,
+    await sql.unsafe(`create table ${relation} (${quote(key)} text primary key, ${quote(status)} text,
+      ${quote(custom)} jsonb, ${quote(scope)} text,
       ${quote(hidden)} text default 'hidden', ${quote(ignored)} text, ${quote(value)} text, "plain" numeric(5,2))`);
-    await sql`select collecta.attach_module(${relation}::text::regclass, ${slug}, ${status}, ${custom}, ${scope}, exclude_columns => ${[hidden]}, ignore_columns => ${[ignored]})`;
+    await sql`select collecta.attach_module(${relation}::text::regclass, ${slug}, ${status}, ${custom}, ${scope},
+      exclude_columns => ${[hidden]}, ignore_columns => ${[ignored]})`;
     await sql.unsafe(
       `grant select (${[key, status, custom, value].map(quote).join(', ')}) on ${relation} to ${quote(`r'"; --`)}`,
     );
@@ -437,10 +478,8 @@ t.test('names with quotes, unicode and 63 bytes work end to end', async t => {
         modules: [slug],
         ...more,
       });
-      return sql.unsafe(
-        `select * from collecta.create_endpoint(${named.map(([argument], i) => `${argument} => $${i + 1}`).join(', ')})`,
-        named.map(([, each]) => each) as string[],
-      );
+      const list = named.map(([argument], i) => `${argument} => $${i + 1}`).join(', ');
+      return sql.unsafe(`select * from collecta.create_endpoint(${list})`, named.map(([, each]) => each) as string[]);
     };
     await make({
       name: `${hostile} ${index}`,

@@ -1,6 +1,7 @@
 /**
- * Settings of a database or a role reach every session. Here each setting that a role may have takes unusual values, and
- * the round trip must come out as without them. Those that cannot are in `exceptions`, and in docs/databases.md.
+ * Settings of a database or a role apply to every session. Here each setting that can be set for a role gets unusual
+ * values, and the round trip must give the same results as without them. Settings for which it cannot are listed in
+ * `exceptions` and in docs/databases.md.
  */
 import { readFileSync } from 'node:fs';
 import t from 'tap';
@@ -10,7 +11,7 @@ import { roundTrip } from '../support/round-trip.ts';
 
 const { admin, connect, database } = await useServer();
 
-/** What a role can do to itself: the documentation says what happens then. */
+/** With these settings a role breaks its own sessions; the documentation says what happens then. */
 const exceptions = [
   'default_transaction_read_only',
   'session_replication_role',
@@ -19,7 +20,7 @@ const exceptions = [
   'transaction_isolation',
   'transaction_deferrable',
 ];
-/** A timeout of 0 is none, and the longest is longer than this test: short ones have a test of their own. */
+/** A timeout of 0 is no timeout, and the longest one is longer than this test. Short timeouts have their own test. */
 const unusual: Record<string, string[]> = {
   DateStyle: ['SQL, DMY', 'German, YMD'],
   TimeZone: ['Asia/Kathmandu', 'America/St_Johns'],
@@ -29,7 +30,7 @@ const unusual: Record<string, string[]> = {
   createrole_self_grant: ['set, inherit'],
   default_table_access_method: ['heap'],
   default_text_search_config: ['pg_catalog.german'],
-  // What the operating system allows is less than max_val.
+  // The operating system allows less than max_val.
   max_stack_depth: ['100kB', '5MB'],
   lc_messages: ['POSIX'],
   lc_monetary: ['POSIX'],
@@ -39,12 +40,12 @@ const unusual: Record<string, string[]> = {
   timezone_abbreviations: ['India'],
   wal_consistency_checking: ['all'],
   client_min_messages: ['error', 'debug5'],
-  // At most, PostgreSQL would plan for minutes.
+  // With the maximum, PostgreSQL would plan for minutes.
   from_collapse_limit: ['1', '12'],
   geqo_threshold: ['2', '12'],
   join_collapse_limit: ['1', '12'],
 };
-/** They need another program, library or device. */
+/** These need another program, library or device. */
 const elsewhere = [
   'default_tablespace',
   'dynamic_library_path',
@@ -58,7 +59,7 @@ const elsewhere = [
   'temp_tablespaces',
 ];
 
-/** They say what goes into the server's log, and so much of it that the test would take minutes. */
+/** These control the server's log; the test would take minutes to write all of it. */
 const logged = '^(log_|debug_print_|debug_pretty_print|trace_)';
 
 type Setting = { name: string; vartype: string; values: (string | undefined)[] };
@@ -74,7 +75,7 @@ const settings: Setting[] = (
   values:
     unusual[row.name] ??
     (row.vartype === 'bool'
-      ? // Not all of the planner's ways forbidden at once: nothing could be planned well.
+      ? // Only some plan types are disabled at once: with all of them disabled, no good plan would be left.
         row.name.startsWith('enable_')
         ? [...Array(index % 6), row.setting === 'on' ? 'off' : 'on']
         : [row.setting === 'on' ? 'off' : 'on']
@@ -82,7 +83,7 @@ const settings: Setting[] = (
         ? (row.enumvals as string[]).filter((value, _, all) => all.length === 1 || value !== row.setting)
         : row.vartype === 'string'
           ? []
-          : // Of costs that are all 0 or all endless, the planner takes any plan.
+          : // With costs that are all 0 or all infinite, the planner takes any plan.
             row.name.endsWith('_cost')
             ? ['0.001', '1000']
             : [row.min_val, row.max_val]),
@@ -108,18 +109,20 @@ const columns: Record<string, [string, string]> = {
   kind: ['regclass', `'pg_catalog.pg_class'`],
 };
 
-/** The round trip in a database that has these settings from before the install. */
+/** Runs the round trip in a database that had these settings before the install. */
 async function withSettings(chosen: Record<string, string>): Promise<string[]> {
-  const place = await database('empty');
+  const target = await database('empty');
   for (const [name, value] of Object.entries(chosen))
     await admin.unsafe(
-      `alter database ${place.name} set ${/^(search_path|DateStyle)$/.test(name) ? `${name} = ${value}` : `"${name}" = ${literal(value)}`}`,
+      `alter database ${target.name} set
+        ${/^(search_path|DateStyle)$/.test(name) ? `${name} = ${value}` : `"${name}" = ${literal(value)}`}`,
     );
-  // The DBA's own session ends at its first error where `exit_on_error` says so, and its search_path finds its tables.
-  const sql = connect(place.url, { connection: { exit_on_error: 'off' } } as never);
+  // With `exit_on_error` the DBA's session would end at its first error, so it is off there. Its search_path must find
+  // its tables.
+  const sql = connect(target.url, { connection: { exit_on_error: 'off' } } as never);
   try {
-    await migrate(place.url);
-    return await roundTrip({ url: place.url, sql }, { columns });
+    await migrate(target.url);
+    return await roundTrip({ url: target.url, sql }, { columns });
   } catch (error) {
     return [`${(error as Error).message}`];
   } finally {
@@ -131,7 +134,7 @@ const literal = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
 const usual = await withSettings({});
 
-t.test('every setting is looked at, or named', async t => {
+t.test('every PostgreSQL setting is tested or listed as an exception', async t => {
   t.ok(usual.length > 100, 'the round trip without any of them');
   for (const { name, values } of settings) t.not(values.length, 0, name);
   const page = readFileSync(new URL('../../docs/databases.md', import.meta.url), 'utf8');
@@ -139,7 +142,9 @@ t.test('every setting is looked at, or named', async t => {
     t.ok(page.includes(`\`${name}`), `docs/databases.md speaks of ${name}`);
 });
 
-/** Each setting of `chosen` that makes a difference alone, or a part that does only together: what a failure shows. */
+/**
+ * The settings of `chosen` that change the results alone, or a group that does so only together. A failure shows them.
+ */
 async function culprits(chosen: [string, string][]): Promise<string[]> {
   if (chosen.length === 1) return [chosen[0]!.join(' = ')];
   const half = Math.ceil(chosen.length / 2);
@@ -156,14 +161,14 @@ for (let pass = 0; pass < passes; pass++) {
   const chosen = settings
     .filter(({ values }) => values[pass] !== undefined)
     .map(({ name, values }) => [name, values[pass]!] as [string, string]);
-  t.test(`value ${pass + 1} of ${chosen.length} settings`, async t => {
+  t.test(`the round trip works with value ${pass + 1} of ${chosen.length} settings`, async t => {
     const lines = await withSettings(Object.fromEntries(chosen));
     const same = JSON.stringify(lines) === JSON.stringify(usual);
     t.ok(same, same ? 'as usual' : `not as usual with ${(await culprits(chosen)).join(', ')}`);
     const different = lines.findIndex((line, index) => line !== usual[index]);
     const [line = '', expected = ''] = [lines[different], usual[different]];
-    const place = Array.from(line).findIndex((letter, index) => letter !== expected[index]);
-    const around = (text: string) => text.slice(Math.max(0, place - 60), place + 60);
+    const position = Array.from(line).findIndex((letter, index) => letter !== expected[index]);
+    const around = (text: string) => text.slice(Math.max(0, position - 60), position + 60);
     t.equal(around(line), around(expected), expected.slice(0, 40));
   });
 }

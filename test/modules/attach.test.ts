@@ -5,15 +5,17 @@ import { type Sql, startServer, useServer } from '../support/database.ts';
 
 const { database, connect, server, admin } = await useServer(['-c', 'wal_level=logical']);
 const triggers = (sql: Sql) => sql<{ on: string; name: string }[]>`
-  select tgrelid::regclass::text as on, tgname as name from pg_trigger where tgname like 'collecta_capture%' order by 1, 2`;
+  select tgrelid::regclass::text as on, tgname as name from pg_trigger where tgname like 'collecta_capture%'
+    order by 1, 2`;
 
-t.test('what cannot be attached is refused, each with its hint', async t => {
+t.test('a table that cannot be attached is refused, each time with a hint', async t => {
   const { sql } = await database();
   await sql.unsafe(`
     create table good (id int primary key, status text, n int);
     create view a_view as select * from good;
     create materialized view a_matview as select * from good;
-    create foreign data wrapper nowhere; create server nowhere foreign data wrapper nowhere; create foreign table a_foreign (id int) server nowhere;
+    create foreign data wrapper nowhere; create server nowhere foreign data wrapper nowhere;
+    create foreign table a_foreign (id int) server nowhere;
     create sequence a_sequence;
     create temp table a_temporary (id int primary key);
     create table no_key (id int);
@@ -23,7 +25,8 @@ t.test('what cannot be attached is refused, each with its hint', async t => {
     create table expression_unique (id int not null); create unique index on expression_unique ((id + 1));
     create table nullable_unique (id int unique);
     create table parent (id int primary key); create table child (primary key (id)) inherits (parent);
-    create table tree (id int primary key) partition by range (id); create table leaf partition of tree for values from (0) to (10);
+    create table tree (id int primary key) partition by range (id);
+    create table leaf partition of tree for values from (0) to (10);
     create table tree2 (id int primary key) partition by range (id); create table leaf2 partition of tree2 default`);
   const attach = (table: string, slug = 'x', rest = '') =>
     sql.unsafe(`select collecta.attach_module('${table}', '${slug}'${rest})`);
@@ -142,22 +145,25 @@ t.test('what cannot be attached is refused, each with its hint', async t => {
   );
 });
 
-t.test('a table that logical replication writes', async t => {
+t.test('a table that logical replication writes is refused, or reported by health', async t => {
   const { sql, name } = await database();
   await sql`create table replica (id int primary key)`;
-  // A real subscription would need a publisher; its catalog row is what counts.
+  // A real subscription would need a publisher. attach_module looks at the catalog row only.
   await sql.unsafe(
-    `create subscription s_${name} connection 'host=127.0.0.1 dbname=nowhere' publication p with (connect = false, enabled = false, slot_name = none)`,
+    `create subscription s_${name} connection 'host=127.0.0.1 dbname=nowhere' publication p with (connect = false,
+      enabled = false, slot_name = none)`,
   );
   await admin.unsafe(`alter role postgres in database ${name} set allow_system_table_mods = on`);
   const raw = connect(server.url(name), { max: 1 });
   await raw`set allow_system_table_mods = on`;
-  await raw`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select oid, 'replica'::regclass, 'r' from pg_subscription`;
+  await raw`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select oid, 'replica'::regclass, 'r'
+    from pg_subscription`;
   const error = await refuses(t, sql`select collecta.attach_module('replica', 'replica')`, 'CW002', 'subscribed table');
   t.match(error?.hint, /publisher/);
   await raw`delete from pg_subscription_rel`;
   await sql`select collecta.attach_module('replica', 'replica')`;
-  await raw`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select oid, 'replica'::regclass, 'r' from pg_subscription`;
+  await raw`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select oid, 'replica'::regclass, 'r'
+    from pg_subscription`;
   t.match(
     [...(await sql`select severity, problem from collecta.health where subject = 'replica'`)],
     [{ severity: 'error', problem: 'logical replication writes it' }],
@@ -165,10 +171,11 @@ t.test('a table that logical replication writes', async t => {
   await raw.unsafe(`delete from pg_subscription_rel; drop subscription s_${name}`);
 });
 
-t.test('attaching again updates, detaching takes all of it away', async t => {
+t.test('attaching again updates a module, and detaching removes all of it', async t => {
   const { sql } = await database();
   await sql.unsafe(
-    `create table t (id int primary key, status text, phase text, secret text); select collecta.attach_module('t', 't', status_column => 'status', exclude_columns => '{secret}')`,
+    `create table t (id int primary key, status text, phase text, secret text);
+      select collecta.attach_module('t', 't', status_column => 'status', exclude_columns => '{secret}')`,
   );
   await subscribe(sql);
   await sql`insert into t values (1, 'a', 'x', 's')`;
@@ -188,7 +195,8 @@ t.test('attaching again updates, detaching takes all of it away', async t => {
   t.equal((await triggers(sql)).length, 0);
   t.equal(
     (
-      await sql`select from pg_proc where pronamespace in ('collecta_modules'::regnamespace, 'collecta_rows'::regnamespace)`
+      await sql`select from pg_proc where pronamespace in ('collecta_modules'::regnamespace,
+        'collecta_rows'::regnamespace)`
     ).length,
     0,
     'no function stays',
@@ -220,7 +228,7 @@ t.test('attaching again updates, detaching takes all of it away', async t => {
   );
 });
 
-t.test('an endpoint of all modules and a module made at the same time meet', async t => {
+t.test('an endpoint of all modules gets a module that is created at the same time', async t => {
   const { sql, url } = await database();
   await sql`create table t (id int primary key)`;
   const [attacher, subscriber] = [connect(url, { max: 1 }), connect(url, { max: 1 })];
@@ -241,7 +249,7 @@ t.test('an endpoint of all modules and a module made at the same time meet', asy
   }
 });
 
-t.test('subscribing under REPEATABLE READ forgets nobody', async t => {
+t.test('subscribing under REPEATABLE READ misses no module', async t => {
   const { sql, url } = await database();
   await sql.unsafe("create table t (id int primary key); select collecta.attach_module('t', 't')");
   const old = connect(url, { max: 1 });
@@ -259,7 +267,7 @@ t.test('subscribing under REPEATABLE READ forgets nobody', async t => {
   t.equal(error?.code, '40001');
 });
 
-t.test('a writer older than its endpoint', async t => {
+t.test('changes of a transaction older than the endpoint may be missed, later ones are not', async t => {
   const { sql, url } = await database();
   await sql.unsafe("create table t (id int primary key); select collecta.attach_module('t', 't')");
   const writer = connect(url, { max: 1 });
@@ -272,7 +280,7 @@ t.test('a writer older than its endpoint', async t => {
   t.ok(brief(await route(sql)).includes('created 2'), 'may be missed, as documented; what comes after is not');
 });
 
-t.test('functions are swapped under running writers and beside an open transaction that used them', async t => {
+t.test('capture functions are replaced while writers run and a transaction that used them is open', async t => {
   const { sql, url } = await database();
   await sql.unsafe(
     "create table t (id int primary key generated always as identity, n int); select collecta.attach_module('t', 't')",
@@ -298,7 +306,7 @@ t.test('functions are swapped under running writers and beside an open transacti
   t.ok(written > 0, `${written} statements, none failed, none waited for the open transaction`);
 });
 
-/** A login role on a server, its URL on a database. */
+/** A login role on a server, and its URL for a database. */
 async function role(
   on: { admin: Sql; url(database: string): string },
   name: string,
@@ -332,7 +340,8 @@ async function worksFor(t: Test, sql: Sql, owner: string) {
   ]);
   t.strictSame(
     [
-      ...(await sql`select distinct proowner::regrole::text as owner from pg_proc where pronamespace = 'collecta_modules'::regnamespace`),
+      ...(await sql`select distinct proowner::regrole::text as owner from pg_proc
+        where pronamespace = 'collecta_modules'::regnamespace`),
     ],
     [{ owner }],
   );
@@ -341,7 +350,7 @@ async function worksFor(t: Test, sql: Sql, owner: string) {
   await sql`select collecta.detach_module('t')`;
 }
 
-t.test('installers that are no superusers', async t => {
+t.test('installers without superuser can attach modules', async t => {
   const fresh = await startServer();
   t.teardown(() => fresh.stop());
   const own = { admin: connect(fresh.url()), url: fresh.url };
@@ -388,7 +397,7 @@ t.test('installers that are no superusers', async t => {
   );
 });
 
-t.test('an installer in a cluster without the roles, who may not make them', async t => {
+t.test('an installer who may not create the missing roles can still install', async t => {
   const fresh = await startServer();
   t.teardown(() => fresh.stop());
   const own = { admin: connect(fresh.url()), url: fresh.url };

@@ -5,8 +5,8 @@ import { type Sql, useServer } from '../support/database.ts';
 const { database, admin } = await useServer();
 
 /**
- * Citus's catalogs as it makes them, in a server without it: what its functions say is what the catalogs hold. Two nodes beside
- * the coordinator, of which `here` is the group that this server plays.
+ * Citus's catalogs in a server without Citus; its functions return what the catalogs hold. There are two nodes beside
+ * the coordinator, and this server plays the node of the group `here`.
  */
 async function standInCatalogs(sql: Sql, here: number): Promise<void> {
   await sql.begin(async tx => {
@@ -31,12 +31,13 @@ async function standInCatalogs(sql: Sql, here: number): Promise<void> {
 
 const columns = '(id bigint primary key, customer bigint, status text, note text)';
 
-/** Distributes a table that exists: each shard is [its number, its group]; those of this group are made. */
+/** Distributes an existing table. Each shard is [its number, its group]; the shards of this group are created. */
 async function distribute(sql: Sql, name: string, shards: [id: number, group: number][], here: number): Promise<void> {
   await sql`insert into pg_catalog.pg_dist_partition values (${name}::text::regclass, 'h', 'x', 1, 's', false)`;
   for (const [id, group] of shards) {
     await sql`insert into pg_catalog.pg_dist_shard values (${name}::text::regclass, ${id}, 't', '0', '1')`;
-    await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid) values (${id}, 1, 0, ${group})`;
+    await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
+      values (${id}, 1, 0, ${group})`;
     if (group === here) await sql.unsafe(`create table ${name}_${id} (like ${name} including all)`);
   }
 }
@@ -56,7 +57,7 @@ const health = async (sql: Sql) =>
 const about = (rows: { problem: string; subject: string }[], subject: string) =>
   rows.filter(row => row.subject === subject).map(row => row.problem);
 
-t.test('on a coordinator a distributed table is refused, with where to attach it', async t => {
+t.test('on a coordinator a distributed table is refused, and the hint says where to attach it', async t => {
   const { sql } = await database();
   await standInCatalogs(sql, 0);
   await sql.unsafe(`create table orders ${columns}`);
@@ -83,12 +84,12 @@ t.test('on a coordinator a distributed table is refused, with where to attach it
   await sql`select collecta.attach_module('plain', 'plain')`;
   t.same(about(await health(sql), 'plain'), []);
 
-  // A module that was distributed afterwards is an error in health, and not silent.
+  // For a module whose table was distributed after it was attached, health has an error.
   await distribute(sql, 'plain', [[102020, 1]], 0);
   t.same(about(await health(sql), 'plain'), ['no shard is on this node']);
 });
 
-t.test('on a worker its shards are one module, and moved ones are attached by maintain', async t => {
+t.test('on a worker the shards are one module, and maintain attaches shards that were moved there', async t => {
   const { sql } = await database();
   await standInCatalogs(sql, 1);
   await sql.unsafe(`create table orders ${columns}`);
@@ -132,7 +133,8 @@ t.test('on a worker its shards are one module, and moved ones are attached by ma
   await sql`update pg_catalog.pg_dist_placement set groupid = 1 where shardid = 102009`;
   const [row] = (await health(sql)).filter(each => each.subject === 'orders');
   t.match(row, { severity: 'error', problem: 'changes are not captured' });
-  // Maintenance may make triggers only where its owner has the right: else health keeps its row, whose hint mends it.
+  // maintain can create triggers only where its owner has the privilege. Otherwise health keeps its row, and the hint
+  // repairs it.
   await sql`select * from collecta.maintain()`;
   t.same(about(await health(sql), 'orders'), ['changes are not captured']);
   await sql.unsafe(
@@ -147,9 +149,10 @@ t.test('on a worker its shards are one module, and moved ones are attached by ma
     ['3'],
   );
 
-  // Another one, and the hint of health.
+  // Another shard appears that cannot be found, and the hint of health solves it.
   await sql`insert into pg_catalog.pg_dist_shard values ('orders'::regclass, 102011, 't', '0', '1')`;
-  await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid) values (102011, 1, 0, 1)`;
+  await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
+    values (102011, 1, 0, 1)`;
   t.same(about(await health(sql), 'orders'), ['shard cannot be found']);
   await sql.unsafe('create table orders_102011 (like orders including all)');
   const [hinted] = (await health(sql)).filter(each => each.subject === 'orders');
@@ -160,7 +163,7 @@ t.test('on a worker its shards are one module, and moved ones are attached by ma
   t.equal(await triggersOf(sql, 'orders_102009'), 0);
 });
 
-t.test('partitions of a distributed table, and names that are cut, are found by their shards', async t => {
+t.test('shards of partitions and shards with shortened names are found', async t => {
   const { sql } = await database();
   await standInCatalogs(sql, 1);
   await sql.unsafe(`
@@ -174,7 +177,8 @@ t.test('partitions of a distributed table, and names that are cut, are found by 
   ] as const) {
     await sql`insert into pg_catalog.pg_dist_partition values (${name}::text::regclass, 'h', 'x', 1, 's', false)`;
     await sql`insert into pg_catalog.pg_dist_shard values (${name}::text::regclass, ${id}, 't', '0', '1')`;
-    await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid) values (${id}, 1, 0, 1)`;
+    await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
+      values (${id}, 1, 0, 1)`;
   }
   await sql`select collecta.attach_shards('log', 'log')`;
   await subscribe(sql);
@@ -189,13 +193,14 @@ t.test('partitions of a distributed table, and names that are cut, are found by 
   await sql.unsafe(`create table ${long} ${columns}`);
   await sql`insert into pg_catalog.pg_dist_partition values (${long}::text::regclass, 'h', 'x', 1, 's', false)`;
   await sql`insert into pg_catalog.pg_dist_shard values (${long}::text::regclass, 102030, 't', '0', '1')`;
-  await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid) values (102030, 1, 0, 1)`;
+  await sql`insert into pg_catalog.pg_dist_placement (shardid, shardstate, shardlength, groupid)
+    values (102030, 1, 0, 1)`;
   await sql.unsafe(`create table txxxxxxxx_1a2b3c4d_102030 (like ${long} including all)`);
   await sql`select collecta.attach_shards(${long}::text::regclass, 'long')`;
   t.equal(await triggersOf(sql, 'txxxxxxxx_1a2b3c4d_102030'), 4);
 });
 
-t.test('what Citus needs to be set is set while we work, and is put back', async t => {
+t.test('the settings that Citus needs are set during the work and restored afterwards', async t => {
   const { sql } = await database();
   const names = [
     'citus.enable_ddl_propagation',
@@ -208,7 +213,7 @@ t.test('what Citus needs to be set is set while we work, and is put back', async
     )[0]!.values;
   t.equal(await values(sql), null, 'nothing is set where Citus is absent');
   await sql.begin(async tx => {
-    // Where Citus is loaded they exist.
+    // These settings exist where Citus is loaded.
     for (const name of names)
       await tx.unsafe(
         `set local "${name.split('.')[0]}"."${name.split('.')[1]}" = '${name.includes('manual') ? 'off' : 'on'}'`,
@@ -216,7 +221,8 @@ t.test('what Citus needs to be set is set while we work, and is put back', async
     await tx.unsafe(`
       create table public.noted (at text);
       create function note() returns event_trigger language plpgsql security definer as $$
-        begin insert into public.noted values (tg_tag || ' ' || current_setting('citus.enable_ddl_propagation')); end $$;
+        begin insert into public.noted values (tg_tag || ' ' || current_setting('citus.enable_ddl_propagation'));
+        end $$;
       create event trigger noting on ddl_command_end execute function note();
       create table things ${columns};
       select collecta.attach_module('things', 'things');

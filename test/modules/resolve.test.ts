@@ -1,4 +1,7 @@
-/** What refers to columns, keys and tables follows DDL and restores, and fails closed where it cannot. */
+/**
+ * References to columns, keys and tables follow DDL and restores, and when they cannot be resolved, nothing is
+ * revealed.
+ */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
@@ -9,12 +12,14 @@ import { type Sql, useServer } from '../support/database.ts';
 
 const { connect, database, server } = await useServer();
 const run = promisify(execFile);
-/** Another instance of the module, which reads COLLECTA_TEST_SERVER anew. */
+/** Imports another instance of the module, which reads COLLECTA_TEST_SERVER again. */
 const serverOfDebian: string = '../support/server.ts?debian';
 
-const people = `create table people (gone int, id int primary key, status text, ssn text, touched int default 0, name text);
+const people = `create table people (gone int, id int primary key, status text, ssn text, touched int default 0,
+  name text);
   alter table people drop column gone;
-  select collecta.attach_module('people', 'people', status_column => 'status', exclude_columns => '{ssn}', ignore_columns => '{touched}')`;
+  select collecta.attach_module('people', 'people', status_column => 'status', exclude_columns => '{ssn}',
+    ignore_columns => '{touched}')`;
 
 async function prepared(ddl: string): Promise<Sql> {
   const { sql } = await database();
@@ -27,21 +32,22 @@ const health = async (sql: Sql) =>
     string,
     string
   >[];
-/** Everything that left the table: the outbox, then the events made of it. */
+/** Everything that left the table: the outbox and the events made from it. */
 async function leaves(sql: Sql) {
   const [row] = await sql`select coalesce(string_agg(o::text, ' '), '') as text from collecta.outbox o`;
   const events = await route(sql);
   return { events, text: row!.text + JSON.stringify(events) };
 }
 
-t.test('an excluded column that is renamed, dropped, or made anew', async t => {
+t.test('an excluded column stays excluded when it is renamed, dropped or created again', async t => {
   for (const mended of [false, true])
-    for (const [what, ddl, remains] of [
+    for (const [title, ddl, remains] of [
       ['renamed', 'alter table people rename ssn to hidden', ['id', 'status', 'touched', 'name']],
       ['dropped', 'alter table people drop column ssn', ['id', 'status', 'touched', 'name']],
       [
         'of another type',
-        'alter table people add column ssn_new int; alter table people drop column ssn; alter table people rename ssn_new to ssn',
+        'alter table people add column ssn_new int; alter table people drop column ssn; ' +
+          'alter table people rename ssn_new to ssn',
         ['id', 'status', 'touched', 'name'],
       ],
       [
@@ -60,20 +66,21 @@ t.test('an excluded column that is renamed, dropped, or made anew', async t => {
       const [column] = await sql`
         select coalesce(max(attname) filter (where attname in ('ssn', 'hidden')), 'name') as name
         from pg_attribute where attrelid = 'people'::regclass and attnum > 0 and not attisdropped`;
-      const columns =
-        await sql`select attname as name from pg_attribute where attrelid = 'people'::regclass and attname in ('ssn', 'hidden')`;
+      const columns = await sql`select attname as name from pg_attribute
+        where attrelid = 'people'::regclass and attname in ('ssn', 'hidden')`;
       const list = columns.map(row => row.name).join(', ');
       const secret = columns.map(() => `'123456'`).join(', ');
       const statements = (id: number) =>
         `
         insert into people (id, status${list && `, ${list}`}) values (${id}, 'open'${secret && `, ${secret}`});
-        update people set name = 'x', ${column!.name} = ${column!.name === 'name' ? `'y'` : `'123456'`} where id = ${id};
+        update people set name = 'x', ${column!.name} = ${column!.name === 'name' ? `'y'` : `'123456'`}
+          where id = ${id};
         update people set name = repeat('z', 2000000) where id = ${id}`.replace(`name = 'x', name`, 'name');
       await old.unsafe(`${statements(5)}; commit`);
       await sql.unsafe(statements(6));
       await sql`truncate people`;
       const { events, text } = await leaves(sql);
-      t.notMatch(text, /123456|classified/, `${what}, ${mended ? 'after' : 'before'} maintain: it stays in its table`);
+      t.notMatch(text, /123456|classified/, `${title}, ${mended ? 'after' : 'before'} maintain: it stays in its table`);
       const created = events.find(event => event.event === 'record_created' && event.record_id === '6');
       t.strictSame(Object.keys(created?.record ?? {}), [...remains], 'and the rest is sent');
       t.ok(
@@ -85,7 +92,7 @@ t.test('an excluded column that is renamed, dropped, or made anew', async t => {
     }
 });
 
-t.test('an ignored column that is renamed', async t => {
+t.test('an ignored column stays ignored when it is renamed', async t => {
   const sql = await prepared(people);
   await sql.unsafe(
     `insert into people values (1, 'open'); alter table people rename touched to seen; select from collecta.maintain()`,
@@ -95,7 +102,7 @@ t.test('an ignored column that is renamed', async t => {
   t.strictSame(await route(sql), [], 'is ignored after maintain');
 });
 
-t.test('attaching again: null is as it is', async t => {
+t.test('attaching again with null arguments keeps the current options', async t => {
   const { sql, url } = await database();
   await sql.unsafe(people);
   await subscribe(sql);
@@ -127,13 +134,15 @@ t.test('attaching again: null is as it is', async t => {
   t.match(notices.at(-1), /hidden of (public\.)?people is sent/, 'a list that shrinks is said, and what is sent now');
 });
 
-t.test('a primary key that changes', async t => {
+t.test('a changed primary key is reported by health and handled by attaching again', async t => {
   const sql = await prepared(
     `create table t (id int primary key, tenant int not null default 7, n int); select collecta.attach_module('t', 't');
-     create table u (code text not null unique, other text not null unique); select collecta.attach_module('u', 'u', key_columns => '{code}')`,
+     create table u (code text not null unique, other text not null unique);
+     select collecta.attach_module('u', 'u', key_columns => '{code}')`,
   );
   await sql.unsafe(
-    'insert into t values (1); alter table t drop constraint t_pkey, add primary key (tenant, id); alter table u drop constraint u_code_key',
+    'insert into t values (1); alter table t drop constraint t_pkey, add primary key (tenant, id); ' +
+      'alter table u drop constraint u_code_key',
   );
   t.match(await health(sql), [
     { severity: 'error', problem: 'key changed', subject: 't' },
@@ -155,10 +164,11 @@ t.test('a primary key that changes', async t => {
   t.strictSame(await health(sql), [], 'a table whose key was dropped: the hint makes one');
 });
 
-t.test('a table that is replaced by renaming, and a partition that is detached', async t => {
+t.test('a table that is replaced by renaming, and a detached partition, are handled', async t => {
   const sql = await prepared(
     `create table t (id int primary key); select collecta.attach_module('t', 't', on_truncate => 'ignore');
-     create table p (id int primary key) partition by range (id); create table p1 partition of p for values from (0) to (10);
+     create table p (id int primary key) partition by range (id);
+     create table p1 partition of p for values from (0) to (10);
      create table p2 partition of p for values from (10) to (20); select collecta.attach_module('p', 'p')`,
   );
   await sql.unsafe('alter table t rename to t_old; create table t (id int primary key); insert into t values (1)');
@@ -173,7 +183,8 @@ t.test('a table that is replaced by renaming, and a partition that is detached',
   await session`insert into p1 values (1)`;
   await sql`alter table p detach partition p1`;
   await session.unsafe(
-    'insert into p1 values (2); update p1 set id = 3 where id = 2; delete from p1; insert into p1 values (4); truncate p1',
+    'insert into p1 values (2); update p1 set id = 3 where id = 2; delete from p1; ' +
+      'insert into p1 values (4); truncate p1',
   );
   await session`insert into p values (11)`;
   t.strictSame(brief(await route(sql)), ['created 1', 'created 11'], 'a detached partition sends nothing more');
@@ -182,14 +193,15 @@ t.test('a table that is replaced by renaming, and a partition that is detached',
   await sql.unsafe(detached!.hint!);
   t.strictSame(await health(sql), []);
 
-  // As pg_partman moves rows out of the default partition.
+  // pg_partman moves rows out of the default partition like this.
   await sql.unsafe(
     `create table p_default partition of p default; select collecta.attach_partitions('p'); insert into p values (25)`,
   );
   await route(sql);
   await session.unsafe(`set collecta.muted = 'on';
     create table p3 (like p including all);
-    with moved as (delete from only p_default where id between 20 and 29 returning *) insert into p3 select * from moved;
+    with moved as (delete from only p_default where id between 20 and 29 returning *) insert into p3 select *
+      from moved;
     alter table p attach partition p3 for values from (20) to (30);
     reset collecta.muted`);
   t.match(await health(sql), [{ severity: 'warning', problem: 'partition is not attached' }]);
@@ -201,7 +213,8 @@ t.test('a table that is replaced by renaming, and a partition that is detached',
 t.test('every hint of a refusal can be run as it stands', async t => {
   const { sql } = await database();
   await sql.unsafe(`
-    create table good (id int primary key, status text, n int, "odd ""name" int); create view a_view as select * from good;
+    create table good (id int primary key, status text, n int, "odd ""name" int);
+    create view a_view as select * from good;
     create table no_key (id int, n int); create table deferrable_key (id int primary key deferrable);
     create table unique_only (code text not null unique);
     create table tree (id int primary key) partition by range (id); create table leaf partition of tree default;
@@ -235,7 +248,8 @@ t.test('every hint of a refusal can be run as it stands', async t => {
   await sql`select collecta.attach_module('good', 'good')`;
   const taken = await refusal(sql`select collecta.attach_module('good', 'other')`);
   await sql.unsafe(taken!.hint!);
-  await sql`select collecta.attach_module('good', 'other', status_column => 'status', ignore_columns => '{n}', exclude_columns => '{"odd \\"name"}')`;
+  await sql`select collecta.attach_module('good', 'other', status_column => 'status', ignore_columns => '{n}',
+    exclude_columns => '{"odd \\"name"}')`;
   await sql`alter table good rename status to state`;
   await sql`alter table good rename n to number`;
   for (const { hint } of await health(sql)) await sql.unsafe(hint!);
@@ -245,7 +259,7 @@ t.test('every hint of a refusal can be run as it stands', async t => {
   t.ok(v!.ignore_columns.includes('number'), 'with everything as it was, by the new names');
 });
 
-t.test('a dump restored elsewhere', { skip: !existsSync('/usr/lib/postgresql/15/bin/pg_dump') }, async t => {
+t.test('a restored dump is safe', { skip: !existsSync('/usr/lib/postgresql/15/bin/pg_dump') }, async t => {
   const chosen = process.env.COLLECTA_TEST_SERVER;
   process.env.COLLECTA_TEST_SERVER = 'debian15';
   const { startServer } = await import(serverOfDebian);
@@ -258,10 +272,11 @@ t.test('a dump restored elsewhere', { skip: !existsSync('/usr/lib/postgresql/15/
   const source = connect(debian.url('source'));
   await source.unsafe(people);
   await source.unsafe(`create role payload nologin; grant select (id, name) on people to payload;
-    create table stale (id int primary key, ssn text); select collecta.attach_module('stale', 'stale', exclude_columns => '{ssn}')`);
+    create table stale (id int primary key, ssn text);
+    select collecta.attach_module('stale', 'stale', exclude_columns => '{ssn}')`);
   await subscribe(source, undefined, { name: 'all' });
   await subscribe(source, undefined, { name: 'some', payload_role: 'payload' });
-  // Renamed, and dumped before anything noticed: neither name nor number can tell.
+  // The column was renamed and dumped before collecta noticed: neither its name nor its number identifies it.
   await source`alter table stale rename ssn to hidden`;
   await source.end();
   await admin`create database copy`;
@@ -274,7 +289,8 @@ t.test('a dump restored elsewhere', { skip: !existsSync('/usr/lib/postgresql/15/
     await copy`select attnum::int as n from pg_attribute where attrelid = 'people'::regclass and attname = 'ssn'`;
   t.equal(numbers[0]!.n, 3, 'its columns have other numbers now');
   t.ok((await health(copy)).some(row => row.problem === 'columns are not looked up' && row.subject === 'people'));
-  const change = `insert into people values (1, 'open', '123456'); update people set ssn = '1234567', status = 'done', name = 'x'; truncate people;
+  const change = `insert into people values (1, 'open', '123456');
+    update people set ssn = '1234567', status = 'done', name = 'x'; truncate people;
     insert into stale values (1, '123456'); update stale set hidden = '1234567'; delete from stale`;
   await copy.unsafe(change);
   t.notMatch(JSON.stringify(await copy`select * from collecta.outbox`), '123456', 'before anybody says anything');

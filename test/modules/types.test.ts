@@ -1,4 +1,4 @@
-/** Capture fails no writer's statement for what a value is, or for rights that it has lost. */
+/** Capture never makes a writer's statement fail because of a value, or because capture has lost a privilege. */
 import { existsSync } from 'node:fs';
 import t from 'tap';
 import { migrate } from '../../src/install/migrate.ts';
@@ -7,7 +7,7 @@ import { type Sql, useServer } from '../support/database.ts';
 
 const { connect, database, server } = await useServer();
 
-/** Values of the types that extensions bring, odd ones among them. */
+/** Values of the types that extensions provide, with unusual ones among them. */
 const extensions: Record<string, Record<string, string[]>> = {
   citext: { citext: [`'ABC'`, `''`, `E'\\u0001"\\\\'`] },
   hstore: { hstore: [`'a=>1,b=>NULL'`, `''`, `'"q\\"uote"=>"\\\\back"'`] },
@@ -41,7 +41,7 @@ const extensions: Record<string, Record<string, string[]>> = {
 };
 
 const debianServer = existsSync('/usr/lib/postgresql/15/bin/postgres');
-/** Another instance of the module, which reads COLLECTA_TEST_SERVER anew. */
+/** Imports another instance of the module, which reads COLLECTA_TEST_SERVER again. */
 const serverOfDebian: string = '../support/server.ts?debian';
 
 async function fresh(debian: boolean): Promise<Sql> {
@@ -57,10 +57,10 @@ async function fresh(debian: boolean): Promise<Sql> {
 }
 
 for (const debian of debianServer ? [false, true] : [false])
-  t.test(debian ? "types of Debian's contrib and PostGIS" : 'types of contrib', async t => {
+  t.test(debian ? "types of Debian's contrib and PostGIS are captured" : 'types of contrib are captured', async t => {
     const sql = await fresh(debian);
     const postgis = debian && existsSync('/usr/share/postgresql/15/extension/postgis.control');
-    await sql`create schema extra`; // without USAGE for anybody: the place where PostGIS is put
+    await sql`create schema extra`; // a schema on which nobody has USAGE, as PostGIS may be installed
     const tables: string[] = [];
     let index = 0;
     for (const [extension, types] of Object.entries(extensions)) {
@@ -73,14 +73,17 @@ for (const debian of debianServer ? [false, true] : [false])
         await sql.begin(async tx => {
           await tx`set local search_path = public, extra`;
           const array = `array[${values.map(value => `${value}::${type}`).join(', ')}]`;
-          await tx.unsafe(`create table ${table} (id int primary key generated always as identity, v ${type}, many ${type}[], n int default 0);
+          await tx.unsafe(`create table ${table} (id int primary key generated always as identity, v ${type},
+            many ${type}[], n int default 0);
             select collecta.attach_module('${table}', '${table}')`);
           if (tables.length === 0)
-            await tx`select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}')`;
+            await tx`select collecta.create_endpoint('https://example.com/',
+              '{record_created,record_updated,record_deleted}')`;
           for (const value of values)
             await tx.unsafe(`insert into ${table} (v, many) values (${value}::${type}, ${array}), (null, null)`);
           await tx.unsafe(
-            `update ${table} set n = 1; update ${table} set n = 2 where id = 1; delete from ${table} where id = 2; truncate ${table}`,
+            `update ${table} set n = 1; update ${table} set n = 2 where id = 1; delete from ${table} where id = 2;
+              truncate ${table}`,
           );
         });
         const rows = await sql`select operation, coalesce(new, old) ->> 'v' as v, coalesce(new, old) ->> 'id' as id,
@@ -103,7 +106,7 @@ for (const debian of debianServer ? [false, true] : [false])
     t.strictSame([...(await sql`select problem from collecta.health where severity <> 'info'`)], []);
   });
 
-t.test('a cast to json that a superuser made, and that raises, returns no JSON, or takes too long', async t => {
+t.test('a superuser’s cast to json that raises, returns no JSON or is slow does not stop capture', async t => {
   const { sql } = await database();
   await sql.unsafe(`create type mood as enum ('fine', 'raises', 'nonsense', 'slow');
     create function to_json(m mood) returns json language plpgsql as $$
@@ -116,7 +119,8 @@ t.test('a cast to json that a superuser made, and that raises, returns no JSON, 
     create table t (id int primary key, m mood, n int default 0); select collecta.attach_module('t', 't')`);
   await subscribe(sql);
   await sql.unsafe(
-    `insert into t values (1, 'fine'), (2, 'raises'), (3, 'nonsense'); update t set n = n + 1; delete from t where id = 2; truncate t`,
+    `insert into t values (1, 'fine'), (2, 'raises'), (3, 'nonsense'); update t set n = n + 1;
+      delete from t where id = 2; truncate t`,
   );
   const seen = (await route(sql)).map(
     ({ event, record_id, record }) => `${event} ${record_id} ${JSON.stringify(record?.m)}`,
@@ -142,17 +146,21 @@ t.test('a cast to json that a superuser made, and that raises, returns no JSON, 
   t.equal(await cancelled, '57014', 'but somebody who cancels it does');
 });
 
-t.test('each of our grants revoked, one by one', async t => {
+t.test('with any grant revoked, writers go on, and health says what to grant again', async t => {
   const { sql, name } = await database();
-  await sql.unsafe(`create role writer_${process.pid} login password 'x'; create schema app; create type app.mood as enum ('ok');
-    create table app.plain (id int primary key, secret text, big text); create table app.typed (id int primary key, m app.mood, big text);
+  await sql.unsafe(`create role writer_${process.pid} login password 'x'; create schema app;
+    create type app.mood as enum ('ok');
+    create table app.plain (id int primary key, secret text, big text);
+    create table app.typed (id int primary key, m app.mood, big text);
     grant usage on schema app to writer_${process.pid}; grant all on all tables in schema app to writer_${process.pid};
-    select collecta.attach_module('app.plain', 'plain', exclude_columns => '{secret}'), collecta.attach_module('app.typed', 'typed')`);
+    select collecta.attach_module('app.plain', 'plain', exclude_columns => '{secret}'),
+      collecta.attach_module('app.typed', 'typed')`);
   await subscribe(sql);
   const url = server.url(name).replace('postgres:postgres@', `writer_${process.pid}:x@`);
   const write = async () => {
     const writer = connect(url, { max: 1 });
-    await writer.unsafe(`insert into app.plain values (1, 'psst', null), (2, 'psst', repeat('x', 100000)); update app.plain set big = 'y';
+    await writer.unsafe(`insert into app.plain values (1, 'psst', null), (2, 'psst', repeat('x', 100000));
+      update app.plain set big = 'y';
       delete from app.plain where id = 1; truncate app.plain;
       insert into app.typed values (1, 'ok', null), (2, 'ok', repeat('x', 100000)); update app.typed set big = 'y';
       delete from app.typed where id = 1; truncate app.typed`);
@@ -160,7 +168,7 @@ t.test('each of our grants revoked, one by one', async t => {
   };
   await write();
   const complete = brief(await route(sql)).length;
-  // A session that has its plans already sees what is granted and revoked as well as a new one.
+  // An old session with cached plans is affected by grants and revokes as a new one is.
   const old = connect(url, { max: 1 });
   const writeSmall = (session: Sql) =>
     session.unsafe(`insert into app.plain values (7, 'psst', null); update app.plain set big = 'z' where id = 7;
@@ -198,17 +206,19 @@ t.test('each of our grants revoked, one by one', async t => {
   await writeSmall(old);
   t.equal(brief(await route(sql)).length, 6, 'also in the session that was there all the time');
 
-  // What anybody has in our schemas, the owners included: the writer goes on without it.
+  // The privileges of all other roles in our schemas, the owners included. Without any of them a writer still goes on.
   const all = await sql`
     select format('%s on %s from %s', a.privilege_type, o.target, a.grantee::regrole) as revoke,
       format('%s on %s to %s', a.privilege_type, o.target, a.grantee::regrole) as again
     from (
       select 'schema ' || nspname as target, nspacl as acl from pg_namespace where nspname ~ '^collecta'
       union all select 'table ' || oid::regclass, relacl from pg_class
-        where relnamespace = 'collecta'::regnamespace and relname in ('outbox', 'settings', 'module_versions', 'modules')
+        where relnamespace = 'collecta'::regnamespace and relname in ('outbox', 'settings', 'module_versions',
+          'modules')
       union all select 'function ' || oid::regprocedure, proacl from pg_proc
         where pronamespace::regnamespace::text ~ '^collecta' and prosrc !~ 'collecta_check_sender'
-          and (proname ~ '^(capture|row|truncate|type|column|element|module|writer|can|sees|table)_' or pronamespace <> 'collecta'::regnamespace)
+          and (proname ~ '^(capture|row|truncate|type|column|element|module|writer|can|sees|table)_'
+            or pronamespace <> 'collecta'::regnamespace)
       ) o
     cross join lateral aclexplode(o.acl) a
     where a.grantee not in (0, 'collecta_capture'::regrole)`;
@@ -221,9 +231,10 @@ t.test('each of our grants revoked, one by one', async t => {
   await old.end();
 });
 
-t.test('a statement_timeout that ends while many rows are captured', async t => {
+t.test('a statement_timeout that expires in capture leaves reduced rows and cancels nothing', async t => {
   const { sql } = await database();
-  // The user's own trigger fires before ours, and leaves it so many milliseconds until the timeout.
+  // The user's own trigger fires before ours. It waits until only `test.left_ms` milliseconds are left before the
+  // timeout.
   await sql.unsafe(`create table wide (id int primary key, a text, b text);
     select collecta.attach_module('wide', 'wide');
     create function wait() returns trigger language plpgsql as $$ begin
@@ -234,7 +245,10 @@ t.test('a statement_timeout that ends while many rows are captured', async t => 
     create trigger a_wait after insert or update or delete on wide execute function wait()`);
   await subscribe(sql);
   const writer = await sql.reserve();
-  /** Whether all rows were captured thin: the timeout ended in capture, and the writer's statement did not. */
+  /**
+   * Whether all rows were captured without their columns: the timeout expired during capture, but the writer's
+   * statement succeeded.
+   */
   async function survives(statement: string, leftMs: number): Promise<boolean> {
     await writer.unsafe(`set statement_timeout = 0; set test.left_ms = ${leftMs}; set statement_timeout = '2s'`);
     const code = await writer.unsafe(statement).then(
@@ -242,7 +256,8 @@ t.test('a statement_timeout that ends while many rows are captured', async t => 
       error => error.code as string,
     );
     await writer`set statement_timeout = 0`;
-    // On a busy machine the timeout may end before capture begins: then the statement is cancelled, as it should be.
+    // On a busy machine the timeout may expire before capture begins; then the statement is cancelled, which is
+    // correct.
     t.ok(code === undefined || code === '57014', `${statement}: ${code}`);
     const [captured] = await sql`select count(*)::int as n, bool_and(coalesce(new, old) ? '$truncated') as thin
       from (select old::jsonb as old, new::jsonb as new from collecta.outbox) o`;
@@ -268,9 +283,10 @@ t.test('a statement_timeout that ends while many rows are captured', async t => 
   writer.release();
 });
 
-t.test('TRUNCATE after SET SCHEMA, and with row security that came later', async t => {
+t.test('TRUNCATE is captured after SET SCHEMA and with row security enabled later', async t => {
   const { sql } = await database();
-  await sql.unsafe(`create schema one; create schema two; create table one.t (id int primary key); create table one.u (id int primary key);
+  await sql.unsafe(`create schema one; create schema two; create table one.t (id int primary key);
+    create table one.u (id int primary key);
     select collecta.attach_module('one.t', 't'), collecta.attach_module('one.u', 'u')`);
   await subscribe(sql);
   await sql.unsafe(`alter table one.t set schema two; alter table one.u enable row level security;

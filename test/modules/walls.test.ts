@@ -1,4 +1,6 @@
-/** Code of a table's or type's owner against capture: it must not run there at all, and what it could spoil is mended. */
+/**
+ * Code that belongs to the owner of a table or type must not run during capture, and what it could damage is repaired.
+ */
 import t, { type Test } from 'tap';
 import { brief, refuses, route, subscribe } from '../support/changes.ts';
 import { type Sql, useServer } from '../support/database.ts';
@@ -8,11 +10,12 @@ await admin.unsafe(`create role attacker login password 'x' noinherit; create ro
 const as = (role: string, name: string) =>
   connect(server.url(name).replace('postgres:postgres@', `${role}:x@`), { max: 1 });
 
-/** A schema of the attacker's with code that notes who it ran as. */
+/** A schema that belongs to the attacker, with functions that note the role that they ran as. */
 async function prepared() {
   const { sql, name } = await database();
   await sql.unsafe(`
-    create schema loot authorization attacker; grant usage on schema loot to public; grant create on schema public to attacker;
+    create schema loot authorization attacker; grant usage on schema loot to public;
+    grant create on schema public to attacker;
     set role attacker;
     create table loot.ran (who text, place text); grant all on loot.ran to public;
     create function loot.note(place text) returns void language plpgsql as $$
@@ -29,26 +32,31 @@ async function prepared() {
     reset role`);
   const ran = async () =>
     (
-      await sql`select who, place from loot.ran where who <> session_user::text and who not in ('postgres', 'bystander')`
+      await sql`select who, place from loot.ran
+        where who <> session_user::text and who not in ('postgres', 'bystander')`
     ).map(row => `${row.place} as ${row.who}`);
   return { sql, name, ran, attacker: as('attacker', name) };
 }
 
-/** Casts to json of everything that the attacker owns, each with its note. */
+/** Casts to json of all types that the attacker owns. Each one notes that it ran. */
 const casts = `
-  create function loot.as_json(v loot.mood) returns json language plpgsql as $$ begin perform loot.note('cast of mood'); return '"cast"'; end $$;
-  create function loot.as_json(v loot.span) returns json language plpgsql as $$ begin perform loot.note('cast of span'); return '"cast"'; end $$;
-  create function loot.as_json(v loot.pair) returns json language plpgsql as $$ begin perform loot.note('cast of pair'); return '"cast"'; end $$;
+  create function loot.as_json(v loot.mood) returns json language plpgsql as $$
+    begin perform loot.note('cast of mood'); return '"cast"'; end $$;
+  create function loot.as_json(v loot.span) returns json language plpgsql as $$
+    begin perform loot.note('cast of span'); return '"cast"'; end $$;
+  create function loot.as_json(v loot.pair) returns json language plpgsql as $$
+    begin perform loot.note('cast of pair'); return '"cast"'; end $$;
   create cast (loot.mood as json) with function loot.as_json(loot.mood) as implicit;
   create cast (loot.span as json) with function loot.as_json(loot.span) as implicit;
   create cast (loot.pair as json) with function loot.as_json(loot.pair) as implicit;
-  create function loot.as_text(v loot.mood) returns text language plpgsql as $$ begin perform loot.note('cast to text'); return 'cast'; end $$;
+  create function loot.as_text(v loot.mood) returns text language plpgsql as $$
+    begin perform loot.note('cast to text'); return 'cast'; end $$;
   create cast (loot.mood as text) with function loot.as_text(loot.mood) as implicit`;
 
-const columns = `id int primary key, m loot.mood, ms loot.mood[], d loot.checked, ds loot.checked[], p loot.pair, ps loot.pair[],
-  s loot.span, ss loot.span[], t loot.tree, big text`;
-const values = `'ok', '{sad,NULL,ok}', 'sad', '{ok}', row(1, 'ok'), array[row(2, 'sad'), null]::loot.pair[], '[1,2)', array['[1,2)'::loot.span],
-  row('x', row(3, 'ok'), array[row(4, 'sad')]::loot.pair[], '[5,6)')::loot.tree`;
+const columns = `id int primary key, m loot.mood, ms loot.mood[], d loot.checked, ds loot.checked[],
+  p loot.pair, ps loot.pair[], s loot.span, ss loot.span[], t loot.tree, big text`;
+const values = `'ok', '{sad,NULL,ok}', 'sad', '{ok}', row(1, 'ok'), array[row(2, 'sad'), null]::loot.pair[], '[1,2)',
+  array['[1,2)'::loot.span], row('x', row(3, 'ok'), array[row(4, 'sad')]::loot.pair[], '[5,6)')::loot.tree`;
 const document = {
   m: 'ok',
   ms: ['sad', null, 'ok'],
@@ -86,7 +94,7 @@ async function everyOperation(t: Test, sql: Sql, table: string) {
 }
 
 for (const when of ['before the table is attached', 'after it'])
-  t.test(`casts to json and to text made ${when}`, async t => {
+  t.test(`casts to json and to text created ${when} are not run`, async t => {
     const { sql, ran, attacker } = await prepared();
     await attacker.unsafe(`create table loot.t (${columns})`);
     if (when.startsWith('before')) await attacker.unsafe(casts);
@@ -102,12 +110,12 @@ for (const when of ['before the table is attached', 'after it'])
     );
   });
 
-t.test('columns of such types that are added to an attached table', async t => {
+t.test('casts of types whose columns are added to an attached table are not run', async t => {
   const { sql, ran, attacker } = await prepared();
   await attacker.unsafe(`${casts}; create table loot.t (id int primary key, big text)`);
   await sql`select collecta.attach_module('loot.t', 't')`;
   await subscribe(sql);
-  // A session that has its plans, and one whose snapshot is older than the new column.
+  // One session with cached plans, and one with a snapshot older than the new column.
   await sql`insert into loot.t values (1)`;
   const old = as('attacker', sql.options.database as string);
   await old`insert into loot.t values (2)`;
@@ -138,12 +146,13 @@ t.test('columns of such types that are added to an attached table', async t => {
   t.strictSame(await ran(), []);
 });
 
-t.test('TRUNCATE reads the table as the capturing role: indexes, statistics, policies', async t => {
-  for (const [what, trap] of Object.entries({
+t.test('TRUNCATE of a table with hostile indexes, statistics or policies runs none of their code', async t => {
+  for (const [title, trap] of Object.entries({
     'an expression index': 'create index on loot.t ((n + loot.seen(1)))',
     'a partial index': 'create index on loot.t (n) where loot.seen(1) > 0',
     statistics: 'create statistics loot.s on (n + loot.seen(1)), n from loot.t',
-    'a policy': `alter table loot.t enable row level security; create policy a on loot.t using (loot.visible()); create policy b on loot.t using (true)`,
+    'a policy': `alter table loot.t enable row level security; create policy a on loot.t using (loot.visible());
+      create policy b on loot.t using (true)`,
   })) {
     const { sql, ran, attacker } = await prepared();
     await attacker.unsafe('create table loot.t (id int primary key, n int)');
@@ -156,7 +165,7 @@ t.test('TRUNCATE reads the table as the capturing role: indexes, statistics, pol
     const victim = connect(server.url(sql.options.database as string), { max: 1 });
     await victim`set constraint_exclusion = on`;
     await victim`truncate loot.t`;
-    t.strictSame(await ran(), [], `${what}: its function does not run as the capturing role`);
+    t.strictSame(await ran(), [], `${title}: its function does not run as the capturing role`);
     t.match(
       await route(sql),
       [{ event: 'record_deleted', record_id: null, record: null }],
@@ -167,11 +176,11 @@ t.test('TRUNCATE reads the table as the capturing role: indexes, statistics, pol
       [{ severity: 'error', hint: /on_truncate => 'ignore'/ }],
       'and health says so',
     );
-    await refuses(t, sql`select collecta.attach_module('loot.t', 't')`, 'CW002', `${what}: attaching again`);
+    await refuses(t, sql`select collecta.attach_module('loot.t', 't')`, 'CW002', `${title}: attaching again`);
   }
 });
 
-t.test('code that runs as the capturing role all the same can alter nothing, and a drop is mended', async t => {
+t.test('code that does run as the capturing role can alter nothing, and maintain repairs a drop', async t => {
   const { sql } = await database();
   await sql.unsafe(`create table t (id int primary key, big text); create table u (id int primary key);
     select collecta.attach_module('t', 't'), collecta.attach_module('u', 'u')`);
@@ -181,7 +190,8 @@ t.test('code that runs as the capturing role all the same can alter nothing, and
     'alter function collecta_modules.capture_1_insert() set search_path = public',
     'alter routine collecta_modules.capture_1_insert() reset all',
     'drop function collecta_modules.capture_1_insert() cascade',
-    `create or replace function collecta_modules.capture_1_insert() returns trigger language plpgsql as 'begin return null; end'`,
+    `create or replace function collecta_modules.capture_1_insert() returns trigger
+      language plpgsql as 'begin return null; end'`,
     'grant execute on function collecta_modules.capture_1_insert() to public',
     'grant all on all functions in schema collecta_modules to public',
     'alter function collecta_rows.row_1(record, record) security definer',
@@ -202,14 +212,16 @@ t.test('code that runs as the capturing role all the same can alter nothing, and
     'alter function collecta_modules.capture_1_insert() security invoker',
     'alter function collecta_modules.capture_1_update() set search_path = public',
     'grant execute on function collecta_modules.capture_1_delete() to public',
-    `create or replace function collecta_modules.capture_1_truncate() returns trigger language plpgsql as 'begin return null; end'`,
+    `create or replace function collecta_modules.capture_1_truncate() returns trigger
+      language plpgsql as 'begin return null; end'`,
     'alter function collecta_rows.row_1(record, record) security definer',
     'drop function collecta_rows.row_1(record, record)',
   ]) {
     await sql.unsafe(spoil);
     t.match(
       [
-        ...(await sql`select severity, subject, hint from collecta.health where problem = 'capture function was altered'`),
+        ...(await sql`select severity, subject, hint from collecta.health
+          where problem = 'capture function was altered'`),
       ],
       [{ severity: 'error', subject: 't' }],
       `health sees: ${spoil}`,
@@ -217,7 +229,7 @@ t.test('code that runs as the capturing role all the same can alter nothing, and
     await sql`select * from collecta.maintain()`;
     t.strictSame([...(await sql`select * from collecta.health`)], [], 'maintain mends it');
   }
-  // DROP OWNED needs no name.
+  // DROP OWNED does not need to name the objects.
   await sql.begin(async tx => {
     await tx`set local role collecta_capture`;
     await tx`drop owned by collecta_capture cascade`;
@@ -235,12 +247,13 @@ t.test('code that runs as the capturing role all the same can alter nothing, and
   t.strictSame(brief(await route(sql)), ['created 1']);
 });
 
-t.test("a trigger that stands on another table than its module's captures nothing", async t => {
+t.test("a capture trigger on a table other than its module's captures nothing", async t => {
   const { sql } = await database();
-  await sql.unsafe(`create table t (id int primary key, secret text); create table other (id int primary key, password text);
+  await sql.unsafe(`create table t (id int primary key, secret text);
+    create table other (id int primary key, password text);
     select collecta.attach_module('t', 't', exclude_columns => '{secret}')`);
   await subscribe(sql);
-  // What pg_restore -n public brings into a database that has its own collecta.
+  // pg_restore -n public brings these triggers into a database that has its own collecta.
   await sql.unsafe(`
     create trigger collecta_capture_insert after insert on other referencing new table as new_rows
       for each statement execute function collecta_modules.capture_1_insert();
@@ -248,8 +261,10 @@ t.test("a trigger that stands on another table than its module's captures nothin
       for each statement execute function collecta_modules.capture_1_update();
     create trigger collecta_capture_delete after delete on other referencing old table as old_rows
       for each statement execute function collecta_modules.capture_1_delete();
-    create trigger collecta_capture_truncate before truncate on other for each statement execute function collecta_modules.capture_1_truncate()`);
-  await sql.unsafe(`insert into other values (1, 'psst'), (2, 'psst'); update other set password = 'psst2'; update other set password = 'x' where id = 1;
+    create trigger collecta_capture_truncate before truncate on other for each statement
+      execute function collecta_modules.capture_1_truncate()`);
+  await sql.unsafe(`insert into other values (1, 'psst'), (2, 'psst'); update other set password = 'psst2';
+    update other set password = 'x' where id = 1;
     delete from other where id = 1; truncate other`);
   t.equal((await sql`select from collecta.outbox`).length, 0);
   const [row] =

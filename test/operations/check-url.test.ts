@@ -5,7 +5,7 @@ import { createGuard } from '../../src/outbound/destination.ts';
 import { startFakeDns } from '../support/fake-dns.ts';
 import { blockedUrls } from '../support/vectors/urls.ts';
 
-t.test('a line for each URL in the order given, and the exit status', async t => {
+t.test('check-url prints a line for each URL in the given order and sets the exit status', async t => {
   const asked: string[] = [];
   const dns = await startFakeDns(({ name, type }) => {
     asked.push(name);
@@ -59,7 +59,7 @@ t.test('a line for each URL in the order given, and the exit status', async t =>
   t.equal(asked.length, before, 'a literal address needs no look-up');
 });
 
-t.test('an argument cannot forge a line, and hundreds keep their order', async t => {
+t.test('an argument cannot forge an output line, and hundreds of URLs keep their order', async t => {
   const lines: string[] = [];
   const guard = createGuard({
     allowHttp: true,

@@ -20,13 +20,13 @@ import { variableNames } from '../../src/config.ts';
 import { freePort, useServer } from '../support/database.ts';
 import { until } from '../support/runner.ts';
 
-// It installs packages twice, as the Dockerfiles say.
+// This file installs packages twice, as the Dockerfiles do.
 t.setTimeout(900_000);
 const server = await useServer();
 const scratch = mkdtempSync(join(tmpdir(), 'collecta-deploy-'));
 t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
 const deno = resolve('node_modules/.bin/deno');
-/** Programs of an image, and what stands for them here. */
+/** The programs of an image, and the local programs that replace them here. */
 const programs: Record<string, string> = { '/nodejs/bin/node': process.execPath, deno };
 const { NODE_OPTIONS: _, ...inherited } = process.env;
 const environment = Object.fromEntries(
@@ -45,7 +45,9 @@ type Image = {
 
 const words = (text: string | null) => (text ?? '').trim().split(/\s+/);
 
-/** Does what a Dockerfile says, in empty folders instead of images; fails at what it does not know. */
+/**
+ * Does what a Dockerfile says, in empty folders instead of images. It fails at an instruction that it does not know.
+ */
 function buildImage(file: string): Image {
   const stages = new Map<string, Image>();
   let image: Image | undefined;
@@ -58,7 +60,10 @@ function buildImage(file: string): Image {
       if (!before)
         t.match(
           base,
-          /^(node:20-bookworm-slim|gcr\.io\/distroless\/nodejs20-debian12:nonroot|denoland\/deno:distroless-\d+\.\d+\.\d+)$/,
+          new RegExp(
+            '^(node:20-bookworm-slim|gcr\\.io/distroless/nodejs20-debian12:nonroot|' +
+              'denoland/deno:distroless-\\d+\\.\\d+\\.\\d+)$',
+          ),
           `${file}: from ${base}`,
         );
       const root = mkdtempSync(join(scratch, 'image-'));
@@ -154,7 +159,7 @@ const check = (image: Image, env: Record<string, string>) => {
 const files = (folder: string) => (readdirSync(folder, { recursive: true }) as string[]).sort();
 
 for (const file of ['deploy/Dockerfile', 'deploy/Dockerfile.deno'])
-  t.test(`${file}: every COPY and command, in an empty folder`, async t => {
+  t.test(`${file}: every COPY and command works in an empty folder`, async t => {
     const image = buildImage(file);
     t.equal(image.user, 'nonroot');
     for (const stranger of [
@@ -180,7 +185,7 @@ for (const file of ['deploy/Dockerfile', 'deploy/Dockerfile.deno'])
     const inboundAnswers = () =>
       fetch(`http://127.0.0.1:${inbound}/api/webhooks/a/b`, { method: 'POST' }).then(
         ({ status }) => status,
-        () => 0, // its thread does not listen yet
+        () => 0, // the thread of the server does not listen yet
       );
     t.equal(await until('inbound answers', inboundAnswers, 30_000, 100), 404);
     await sql`update collecta.installation set database_oid = 1`;
@@ -190,7 +195,7 @@ for (const file of ['deploy/Dockerfile', 'deploy/Dockerfile.deno'])
     t.strictSame(files(image.root), before, 'it wrote no file: its root can be read-only');
   });
 
-t.test('compose.yaml: what it starts, started here', async t => {
+t.test('compose.yaml: the services that it defines start and work', async t => {
   const compose = parse(readFileSync('deploy/compose.yaml', 'utf8'));
   const services = compose.services as Record<
     string,
@@ -276,7 +281,7 @@ t.test('compose.yaml: what it starts, started here', async t => {
   t.ok((await sql`select from collecta.endpoints`).length > 0);
 });
 
-t.test('Kubernetes manifests: against the schema, and without a key that it does not know', async t => {
+t.test('the Kubernetes manifests match the schema and have no unknown keys', async t => {
   const kinds: Record<string, string> = {
     'apps/v1': 'apps/v1',
     v1: 'v1',
@@ -297,7 +302,7 @@ t.test('Kubernetes manifests: against the schema, and without a key that it does
     'PodDisruptionBudget',
     'Service',
   ]);
-  // The types of the schema refuse what it does not know; its validators what is missing or of another type.
+  // The types of the schema refuse unknown keys; its validators refuse missing keys and values of a wrong type.
   const program: string[] = [];
   for (const [i, { name, object }] of manifests.entries()) {
     const from = kinds[object.apiVersion];
@@ -319,7 +324,8 @@ t.test('Kubernetes manifests: against the schema, and without a key that it does
       'it can fail',
     );
     program.push(
-      `import type { I${object.kind} as I${i} } from 'kubernetes-models/${from}';\nexport const m${i}: I${i} = ${JSON.stringify(object)};`,
+      `import type { I${object.kind} as I${i} } from 'kubernetes-models/${from}';
+export const m${i}: I${i} = ${JSON.stringify(object)};`,
     );
   }
   const check = (text: string) => {
@@ -382,17 +388,21 @@ t.test('the systemd unit is well formed and hardened', async t => {
     t.ok(variableNames.includes(variable as string), `${variable}`);
 });
 
-/** The names in a PromQL expression that are metrics. */
+/** The metric names in a PromQL expression. */
 const metricsOf = (expression: string) =>
   [...expression.matchAll(/\b(?:collecta|nodejs|process)_\w+/g)].map(([name]) => name);
 
-t.test('alert rules and dashboard ask for what a scrape returns', async t => {
+t.test('alert rules and dashboard use metrics that a scrape returns', async t => {
   const { sql, url } = await server.database();
   await sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders');
-    select collecta.create_endpoint('https://x.example/', '{record_created}', name => 'x'); insert into orders values (1);
-    select from collecta.claim_deliveries(10); update collecta.delivery_queue set leased_until = null, due_at = now() - interval '1 hour';
-    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at, finished_at)
-    select collecta.new_id('dlv'), 'evt_1', now(), endpoint_id, 1, 'delivered', url, now(), now() from collecta.endpoints;
+    select collecta.create_endpoint('https://x.example/', '{record_created}', name => 'x');
+    insert into orders values (1);
+    select from collecta.claim_deliveries(10); update collecta.delivery_queue
+      set leased_until = null, due_at = now() - interval '1 hour';
+    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at,
+      finished_at)
+    select collecta.new_id('dlv'), 'evt_1', now(), endpoint_id, 1, 'delivered', url, now(), now()
+      from collecta.endpoints;
     select collecta.pause_endpoint(endpoint_id) from collecta.endpoints`);
   const port = await freePort();
   const runner = spawn(process.execPath, ['dist/cli.js', 'console'], {
@@ -446,7 +456,7 @@ t.test('alert rules and dashboard ask for what a scrape returns', async t => {
   t.equal(parsed.status, 0, parsed.stdout + parsed.stderr);
 });
 
-t.test('the alert rules fire when they should, and only then', async t => {
+t.test('the alert rules fire exactly when they should', async t => {
   const { status, stdout, stderr } = spawnSync('promtool', ['test', 'rules', 'deploy/prometheus/rules_test.yaml'], {
     encoding: 'utf8',
   });

@@ -3,7 +3,7 @@ import { useServer } from '../support/database.ts';
 
 const { database } = await useServer();
 
-t.test('an event trigger that refuses DDL: health speaks a day before, and other upkeep goes on', async t => {
+t.test('when an event trigger refuses DDL, health warns a day ahead and other maintenance goes on', async t => {
   const { sql } = await database();
   const health = async () =>
     (await sql`select severity, problem, subject from collecta.health order by subject`).map(row => ({ ...row }));

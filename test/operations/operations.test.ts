@@ -38,7 +38,7 @@ async function serving(t: Tap, url: string, env: Record<string, string> = {}, lo
   return { get, port, config, stop, served };
 }
 
-t.test('health probes and metrics', async t => {
+t.test('the port serves health probes and metrics', async t => {
   const { sql, url, endpoint } = await prepared();
   const { get, stop, served } = await serving(t, url);
   t.equal((await get('/livez')).status, 200);
@@ -81,7 +81,7 @@ t.test('health probes and metrics', async t => {
   await t.rejects(get('/livez'), 'stopped');
 });
 
-t.test('the login of the README’s runner sees the figures; depths are exact up to 10,000', async t => {
+t.test('the README’s runner login can read the metrics; queue depths are exact up to 10,000', async t => {
   const { sql, url, endpoint } = await prepared();
   const readme = readFileSync('README.md', 'utf8');
   const [, login] = /^create role collecta_runner login (.*);$/m.exec(readme)!;
@@ -104,7 +104,7 @@ t.test('the login of the README’s runner sees the figures; depths are exact up
   t.ok(estimate > 10_000, `an estimate of 15,002: ${estimate}`);
 });
 
-t.test('endpoints beyond the limit share one label', async t => {
+t.test('endpoints above the limit share one label', async t => {
   const { sql, url } = await prepared();
   const { get } = await serving(t, url, { COLLECTA_METRICS_ENDPOINTS: '0' });
   await sql`update collecta.delivery_queue set due_at = now() - interval '1 hour', leased_until = null`;
@@ -116,7 +116,7 @@ t.test('endpoints beyond the limit share one label', async t => {
   t.notMatch(metrics, /ep_1/);
 });
 
-t.test('a hundred scrapes cost one query, and leave the probes alive', async t => {
+t.test('a hundred scrapes cost one query and do not block the probes', async t => {
   const { sql, url } = await prepared();
   const { get } = await serving(t, url);
   await get('/metrics');
@@ -138,7 +138,7 @@ t.test('a hundred scrapes cost one query, and leave the probes alive', async t =
   t.strictSame([...new Set((await Promise.all(scrapes)).map(({ status }) => status))], [200]);
 });
 
-t.test('strangers are told of no database, host, user or environment', async t => {
+t.test('unauthenticated answers name no database, host, user or environment', async t => {
   const url = 'postgres://secret_user:secret_password@127.0.0.1:1/secret_database';
   const lines: string[] = [];
   const { get } = await serving(
@@ -161,7 +161,7 @@ t.test('strangers are told of no database, host, user or environment', async t =
   t.notMatch(await other.text(), /secret-environment|staging/);
 });
 
-t.test('healthcheck asks the port of this machine', async t => {
+t.test('healthcheck asks the local port', async t => {
   const { sql, url } = await prepared();
   const { config, stop, served } = await serving(t, url, { COLLECTA_OPERATIONS_HOST: '0.0.0.0' });
   const said: string[] = [];
@@ -177,7 +177,7 @@ t.test('healthcheck asks the port of this machine', async t => {
   t.equal(await ask(true, { ...config, operationsPort: undefined }), 1);
 });
 
-t.test('doctor', async t => {
+t.test('doctor reports what is set up and what is missing', async t => {
   const { sql, url } = await prepared();
   const examine = async (env: Record<string, string> = {}) => {
     const lines: string[] = [];
@@ -205,7 +205,7 @@ t.test('doctor', async t => {
   );
 });
 
-t.test('doctor asks what a login’s roles are for, and nothing else', async t => {
+t.test('doctor checks only what the login’s roles are for', async t => {
   const { sql, url } = await prepared();
   const examine = async (roles: string) => {
     const name = `doctor_${roles.replace(/collecta_|\W/g, '') || 'nobody'}`;
@@ -221,7 +221,7 @@ t.test('doctor asks what a login’s roles are for, and nothing else', async t =
       asks: {
         installation: text.includes('this is the database'),
         notifications: text.includes('notifications come through'),
-        // Logins of other tests may claim from several databases, which health notes.
+        // Logins of other tests may claim from several databases, which health reports.
         health: /collecta\.health has nothing|a login can claim for two databases/.test(text),
         destinations: text.includes('endpoint shop'),
       },
@@ -247,13 +247,15 @@ t.test('doctor asks what a login’s roles are for, and nothing else', async t =
   t.match(nobody.text, /FAIL/);
 });
 
-t.test('tail follows attempts', async t => {
+t.test('tail prints new attempts', async t => {
   const { sql, url, endpoint } = await prepared();
   const record = (outcome: string, status: number) => sql`
-    with q as (update collecta.delivery_queue set leased_until = now() + interval '1 minute' returning delivery_id, leased_until)
+    with q as (update collecta.delivery_queue set leased_until = now() + interval '1 minute'
+      returning delivery_id, leased_until)
     select collecta.record_deliveries(array_agg(r), '{http://127.0.0.1:9876/hook}')
-    from q, json_populate_record(null::collecta.delivery_result, json_build_object('id', delivery_id, 'outcome', ${outcome}::text,
-      'lease', (extract(epoch from leased_until) * 1000000)::bigint, 'url', 1, 'status', ${status}::int)) r`;
+    from q, json_populate_record(null::collecta.delivery_result, json_build_object('id', delivery_id,
+      'outcome', ${outcome}::text, 'lease', (extract(epoch from leased_until) * 1000000)::bigint, 'url', 1,
+      'status', ${status}::int)) r`;
   await record('failed', 500);
   const stop = new AbortController();
   const lines: string[] = [];
@@ -270,7 +272,7 @@ t.test('tail follows attempts', async t => {
   stop.abort();
 });
 
-t.test('the runbook’s table of sessions names all that pg_stat_activity shows, and nothing else', async t => {
+t.test('the runbook’s table of sessions matches pg_stat_activity', async t => {
   const [, section = ''] = readFileSync('docs/runbook.md', 'utf8').split(/^## Sessions$/m);
   const rows = [...section.matchAll(/^\| (`.*?) \|/gm)].map(([, cell]) => cell as string);
   const documented = rows.flatMap(cell => [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name as string)).sort();
@@ -289,7 +291,7 @@ t.test('the runbook’s table of sessions names all that pg_stat_activity shows,
   await until(
     'each of them was seen',
     async () => {
-      // Inbound may not listen yet: what fails now is asked again.
+      // Inbound may not listen yet; a request that fails now is repeated.
       await Promise.allSettled([
         ...['/readyz', '/metrics'].map(path => fetch(origin + path).then(answer => answer.text())),
         fetch(`http://127.0.0.1:${inbound}/api/webhooks/orders/none`, { method: 'POST', body: '{}' }).then(a =>
@@ -318,7 +320,7 @@ t.test('the runbook’s table of sessions names all that pg_stat_activity shows,
   stop.abort();
   await ended;
   await runner.stop();
-  // The first session of a process asks which settings the server takes, and has no name of its own.
+  // The first session of a process finds out which settings the server accepts. It has no name.
   seen.delete('');
   t.strictSame([...seen].sort(), documented);
 });

@@ -21,7 +21,7 @@ t.teardown(() => rmSync(scratch, { recursive: true, force: true }));
 type Seen = { headers: IncomingHttpHeaders; body: string; at: number };
 type Step = { status: number; headers?: Record<string, string>; body?: string };
 
-/** A server that answers what it is told, one after the other. */
+/** A server that gives the listed answers one after the other. */
 async function scripted(t: Test, steps: Step[]) {
   const seen: Seen[] = [];
   const server = createServer(async (request, response) => {
@@ -41,7 +41,7 @@ async function scripted(t: Test, steps: Step[]) {
   return { url: `http://127.0.0.1:${port}/api/webhooks/m/secret-token`, seen };
 }
 
-t.test('a payload, signed, becomes a record', async t => {
+t.test('send posts a signed payload that becomes a record', async t => {
   const { path, secret } = await makeEndpoint(sql, undefined, { require_signature: true });
   const url = `http://127.0.0.1:${receiving.port}${path}`;
   const body = { payload: { sku: 'SENT', qty: 3 } };
@@ -61,7 +61,7 @@ t.test('a payload, signed, becomes a record', async t => {
   t.notMatch(failed.message + failed.stack, path);
 });
 
-t.test('429 and 503 are tried again when Retry-After says, with the same key and body, signed anew', async t => {
+t.test('send retries 429 and 503 after Retry-After with the same key and body and a new signature', async t => {
   const { url, seen } = await scripted(t, [
     { status: 429, headers: { 'retry-after': '1' } },
     { status: 503, headers: { 'retry-after': '1' } },
@@ -76,7 +76,7 @@ t.test('429 and 503 are tried again when Retry-After says, with the same key and
   t.not(seen[0]!.headers['webhook-timestamp'], seen[2]!.headers['webhook-timestamp']);
 });
 
-t.test('other refusals, redirects and strange answers are not tried again', async t => {
+t.test('send does not retry other refusals, redirects and invalid answers', async t => {
   for (const step of [
     { status: 404 },
     { status: 422, body: '{"detail": "no"}' },
@@ -111,7 +111,7 @@ for (const [runtime, [program, ...first]] of Object.entries({
     'src/cli.ts',
   ],
 } as const)) {
-  t.test(`collecta-webhooks send, ${runtime}`, async t => {
+  t.test(`collecta-webhooks send works on ${runtime}`, async t => {
     const cli = (args: string[], env: Record<string, string> = {}, input = '') =>
       new Promise<{ status: number | null; out: string; err: string }>(done => {
         const child = execFile(

@@ -1,27 +1,27 @@
 import t from 'tap';
 import { createBudget, type Share } from '../../src/outbound/budget.ts';
 
-/** A dispatcher that begins as many of its `waiting` requests as it may. */
+/** A dispatcher that starts as many of its `waiting` requests as the budget allows. */
 function dispatcher(budget: ReturnType<typeof createBudget>, waiting: number) {
-  const it = { waiting, inFlight: 0, begun: 0, pump, end, share: undefined as unknown as Share };
-  it.share = budget.join(pump);
+  const state = { waiting, inFlight: 0, begun: 0, pump, end, share: undefined as unknown as Share };
+  state.share = budget.join(pump);
   function pump() {
-    while (it.waiting > 0 && it.share.mayTake()) {
-      it.share.take();
-      it.waiting--;
-      it.inFlight++;
-      it.begun++;
+    while (state.waiting > 0 && state.share.mayTake()) {
+      state.share.take();
+      state.waiting--;
+      state.inFlight++;
+      state.begun++;
     }
   }
   function end() {
-    it.inFlight--;
-    it.share.giveBack();
+    state.inFlight--;
+    state.share.giveBack();
     pump();
   }
-  return it;
+  return state;
 }
 
-t.test('one takes all places that nobody else wants, and shares them in turns with those that do', async t => {
+t.test('one database may use all free places, and shares them in turns when others need some', async t => {
   const budget = createBudget(10, 1000);
   const long = dispatcher(budget, 1_000);
   long.pump();
@@ -32,7 +32,7 @@ t.test('one takes all places that nobody else wants, and shares them in turns wi
     others.map(({ inFlight }) => inFlight),
     [0, 0],
   );
-  // The long one was the first in line; after it the others get its places.
+  // The dispatcher with the long queue was first; the others get places as its requests end.
   for (let ends = 0; ends < 3; ends++) long.end();
   t.same(
     others.map(({ inFlight }) => inFlight),
@@ -45,7 +45,7 @@ t.test('one takes all places that nobody else wants, and shares them in turns wi
   t.ok(all.reduce((sum, { inFlight }) => sum + inFlight, 0) <= 10, 'never more than there are places');
 });
 
-t.test('one that has left is not called, and its places come back', async t => {
+t.test('a database that was removed is not called, and its places are returned', async t => {
   const budget = createBudget(1, 1000);
   const [first, second, third] = [dispatcher(budget, 1), dispatcher(budget, 1), dispatcher(budget, 1)];
   for (const each of [first, second, third]) each.pump();
@@ -55,7 +55,7 @@ t.test('one that has left is not called, and its places come back', async t => {
   t.equal(third.begun, 1);
 });
 
-t.test('bytes and requests are counted over all', async t => {
+t.test('bytes and requests are counted over all databases', async t => {
   const budget = createBudget(2, 1000);
   const [one, other] = [budget.join(() => {}), budget.join(() => {})];
   one.hold(600);

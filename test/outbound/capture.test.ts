@@ -4,12 +4,14 @@ import { brief, refuses, route, routeBodies, subscribe } from '../support/change
 import { type Sql, startServer, useServer } from '../support/database.ts';
 
 const { database, connect, server } = await useServer();
-const workOrders = `create table work_orders (id text primary key default collecta.new_id('rec'), product_code text, quantity numeric,
+const workOrders = `create table work_orders (id text primary key default collecta.new_id('rec'), product_code text,
+  quantity numeric,
     status text, custom_data jsonb, secret_note text, updated_at timestamptz not null default now());
-  select collecta.attach_module('work_orders', 'work-orders', status_column => 'status', custom_data_column => 'custom_data',
+  select collecta.attach_module('work_orders', 'work-orders', status_column => 'status',
+    custom_data_column => 'custom_data',
     exclude_columns => '{secret_note}', ignore_columns => '{updated_at}')`;
 
-/** A database with this DDL run in it, and an endpoint of all events. */
+/** A database in which this DDL was run, with an endpoint of all events. */
 async function prepared(ddl: string): Promise<Sql> {
   const { sql } = await database();
   await sql.unsafe(ddl);
@@ -18,18 +20,19 @@ async function prepared(ddl: string): Promise<Sql> {
 }
 const version = async (sql: Sql) => Number((await sql`select current_setting('server_version_num') as v`)[0]!.v);
 const outbox = (sql: Sql) => sql`select * from collecta.outbox order by change_id`;
-/** What postgres.js returns is an array with properties, which strictSame tells from an array. */
+/** postgres.js returns an array with extra properties, which strictSame does not take for a plain array. */
 const plain = async (result: Promise<Iterable<unknown>>) => [...(await result)];
-/** A transaction-less session of its own, so that what it sets stays set. */
+/** A reserved session without a transaction, so that its settings persist. */
 async function session(sql: Sql, settings = ''): Promise<Sql> {
   const alone = connect(server.url(sql.options.database), { max: 1 });
   await alone.unsafe(settings);
   return alone;
 }
 
-t.test('all five events of single statements', async t => {
+t.test('single statements produce all five events', async t => {
   const sql = await prepared(workOrders);
-  await sql`insert into work_orders (id, product_code, quantity, status, custom_data) values ('rec_1', 'A-1', 12.50, 'open', '{"a": 1}')`;
+  await sql`insert into work_orders (id, product_code, quantity, status, custom_data)
+    values ('rec_1', 'A-1', 12.50, 'open', '{"a": 1}')`;
   const [created, ...noMore] = await route(sql);
   t.equal(noMore.length, 0, 'an insert is one event, never a status_change');
   t.match(created, {
@@ -64,7 +67,7 @@ t.test('all five events of single statements', async t => {
   });
 });
 
-t.test('bulk statements, COPY, ON CONFLICT, CTEs and MERGE', async t => {
+t.test('bulk statements, COPY, ON CONFLICT, CTEs and MERGE are captured', async t => {
   const sql = await prepared("create table t (id int primary key, n int); select collecta.attach_module('t', 't')");
   await sql`insert into t select g, 0 from generate_series(1, 3) g`;
   t.strictSame(brief(await route(sql)), ['created 1', 'created 2', 'created 3']);
@@ -99,7 +102,8 @@ t.test('bulk statements, COPY, ON CONFLICT, CTEs and MERGE', async t => {
 
   if ((await version(sql)) >= 150000) {
     await sql`merge into t using (values (2, 1), (3, 1), (50, 1)) s (id, n) on t.id = s.id
-      when matched and t.id = 2 then delete when matched then update set n = s.n when not matched then insert values (s.id, s.n)`;
+      when matched and t.id = 2 then delete when matched then update set n = s.n when not matched then insert
+        values (s.id, s.n)`;
     t.strictSame(brief(await route(sql)).sort(), ['created 50', 'deleted 2', 'updated 3'], 'MERGE');
   }
   await sql`delete from t`;
@@ -109,7 +113,7 @@ t.test('bulk statements, COPY, ON CONFLICT, CTEs and MERGE', async t => {
   );
 });
 
-t.test('what changes nothing emits nothing', async t => {
+t.test('a statement that changes nothing emits no event', async t => {
   const sql = await prepared(workOrders);
   await sql`insert into work_orders (id, quantity, secret_note) values ('a', 1, 'psst')`;
   await sql`insert into work_orders (id) select 'none' where false`;
@@ -130,7 +134,7 @@ t.test('what changes nothing emits nothing', async t => {
   t.strictSame(await route(sql), [], 'excluded columns alone neither');
 });
 
-t.test('exclude_columns are nowhere, thin and whole, through rename and TRUNCATE', async t => {
+t.test('excluded columns appear nowhere: whole or thin rows, after a rename, after TRUNCATE', async t => {
   const sql = await prepared(workOrders);
   const kept = async () => {
     const [row] = await sql`select coalesce(string_agg(o::text, ''), '') as everything from collecta.outbox o`;
@@ -154,7 +158,7 @@ t.test('exclude_columns are nowhere, thin and whole, through rename and TRUNCATE
   t.notMatch(await kept(), /psst|hidden/, 'truncated');
 });
 
-t.test('nothing is written where nobody subscribes', async t => {
+t.test('nothing is captured where no endpoint subscribes', async t => {
   const { sql } = await database();
   await sql.unsafe(workOrders);
   const change = () =>
@@ -197,11 +201,12 @@ t.test('nothing is written where nobody subscribes', async t => {
   t.equal((await outbox(sql)).length, 0, 'deleted: no more');
 });
 
-t.test('composite and changed keys', async t => {
-  const sql =
-    await prepared(`create table stock (region text, shelf int, n int, primary key (shelf, region)); select collecta.attach_module('stock', 'stock');
+t.test('composite keys and changed keys are captured', async t => {
+  const sql = await prepared(`create table stock (region text, shelf int, n int, primary key (shelf, region));
+    select collecta.attach_module('stock', 'stock');
     create table t (id int primary key, n int); select collecta.attach_module('t', 't');
-    create table u (code text unique not null, n int); select collecta.attach_module('u', 'u', key_columns => '{code}')`);
+    create table u (code text unique not null, n int);
+    select collecta.attach_module('u', 'u', key_columns => '{code}')`);
   await sql`insert into stock values ('E"U', 42, 1)`;
   t.equal((await route(sql))[0]!.record_id, '[42,"E\\"U"]', 'compact JSON in key order');
   await sql`update stock set region = 'US'`;
@@ -227,13 +232,16 @@ t.test('composite and changed keys', async t => {
   }
 });
 
-t.test('foreign-key actions', async t => {
-  const sql =
-    await prepared(`create table users (id int primary key, boss int references users on update cascade on delete set null);
-    create table tasks (id int primary key, author int references users on delete set null, editor int references users on delete set null, n int);
+t.test('changes made by foreign-key actions are captured', async t => {
+  const sql = await prepared(`create table users
+    (id int primary key, boss int references users on update cascade on delete set null);
+    create table tasks (id int primary key, author int references users on delete set null,
+      editor int references users on delete set null, n int);
     create table notes (id int primary key, task int references tasks on delete cascade);
-    select collecta.attach_module('users', 'users'), collecta.attach_module('tasks', 'tasks'), collecta.attach_module('notes', 'notes');
-    insert into users values (1, null), (2, 1), (3, 1); insert into tasks values (10, 3, 3, 0), (11, 3, 2, 0); insert into notes values (100, 10), (101, 10)`);
+    select collecta.attach_module('users', 'users'), collecta.attach_module('tasks', 'tasks'),
+      collecta.attach_module('notes', 'notes');
+    insert into users values (1, null), (2, 1), (3, 1); insert into tasks values (10, 3, 3, 0), (11, 3, 2, 0);
+    insert into notes values (100, 10), (101, 10)`);
   await route(sql);
   await sql`delete from users where id = 3`;
   const events = await route(sql);
@@ -268,15 +276,19 @@ t.test('foreign-key actions', async t => {
   );
 });
 
-t.test('generated columns, quoted and 63-byte names, columns named like our aliases and variables', async t => {
+t.test('generated columns, quoted, 63-byte and clashing names are captured', async t => {
   const sql = await prepared('select 1');
   const long = 'n'.repeat(63);
-  await sql.unsafe(`create schema "Odd ""schema"; create table "Odd ""schema"."${long}" ("Id ""x'y" int primary key, "${'c'.repeat(63)}" int, doubled int generated always as ("${'c'.repeat(63)}" * 2) stored,
-      "collecta old" int, "collecta new" text, context text, stamp int, omitted text, r int, o int, n int, position int, old text, new text, "%s" int, "''; drop" int)`);
-  await sql`select collecta.attach_module(${`"Odd ""schema"."${long}"`}::regclass, 'odd', status_column => ${'c'.repeat(63)}, exclude_columns => '{omitted}')`;
+  await sql.unsafe(`create schema "Odd ""schema"; create table "Odd ""schema"."${long}" ("Id ""x'y" int primary key,
+    "${'c'.repeat(63)}" int, doubled int generated always as ("${'c'.repeat(63)}" * 2) stored,
+      "collecta old" int, "collecta new" text, context text, stamp int, omitted text, r int, o int, n int, position int,
+      old text, new text, "%s" int, "''; drop" int)`);
+  await sql`select collecta.attach_module(${`"Odd ""schema"."${long}"`}::regclass, 'odd',
+    status_column => ${'c'.repeat(63)}, exclude_columns => '{omitted}')`;
   const table = `"Odd ""schema"."${long}"`;
   await sql.unsafe(
-    `insert into ${table} ("Id ""x'y", "${'c'.repeat(63)}", "collecta old", context, omitted) values (1, 2, 3, 'mine', 'secret')`,
+    `insert into ${table} ("Id ""x'y", "${'c'.repeat(63)}", "collecta old", context, omitted)
+      values (1, 2, 3, 'mine', 'secret')`,
   );
   await sql.unsafe(`update ${table} set "${'c'.repeat(63)}" = 4, "collecta new" = 'x', stamp = 1`);
   await sql.unsafe(`delete from ${table}`);
@@ -295,7 +307,8 @@ t.test('generated columns, quoted and 63-byte names, columns named like our alia
     const notices: string[] = [];
     const loud = connect(server.url(sql.options.database), { onnotice: notice => notices.push(notice.message ?? '') });
     await loud.unsafe(
-      "create table v (id int primary key, a int, twice int generated always as (a * 2) virtual); select collecta.attach_module('v', 'v')",
+      'create table v (id int primary key, a int, twice int generated always as (a * 2) virtual); ' +
+        "select collecta.attach_module('v', 'v')",
     );
     t.ok(
       notices.some(text => /twice/.test(text)),
@@ -307,14 +320,19 @@ t.test('generated columns, quoted and 63-byte names, columns named like our alia
   }
 });
 
-t.test('columns of every kind', async t => {
-  const sql =
-    await prepared(`create type mood as enum ('sad', 'ok'); create domain posint as int check (value > 0); create type pair as (a int, b text);
+t.test('columns of every kind are captured', async t => {
+  const sql = await prepared(`create type mood as enum ('sad', 'ok'); create domain posint as int check (value > 0);
+    create type pair as (a int, b text);
     create type span as range (subtype = float8);
-    create table kinds (id int primary key, j json, jb jsonb, x xml, p point, b bytea, arr int[], texts text[], e mood, d posint, c pair, cs pair[], s span, t text, n numeric, secret text);
-    select collecta.attach_module('kinds', 'kinds', status_column => 't', custom_data_column => 'j', exclude_columns => '{secret}')`);
-  await sql`insert into kinds (id, j, jb, x, p, b, arr, texts, e, d, c, cs, s, t, n) values (1, ${'{"z":"\\u0000","s":"\\ud800","big":1e200000,"a": 1}'}::text::json, '{"k": 1}', '<a/>', '(1,2)', '\\x00ff', '{{1,2},{3,4}}',
-    '{a,"b,c",null}', 'ok', 5, '(1,"x y")', '{"(1,a)"}', '[1,2)', ${`back\\slash \\u0041 "quotes" é \u007fu0041 \u007fuzz \u007fd`}, 123456789012345678901234567890.12345678900)`;
+    create table kinds (id int primary key, j json, jb jsonb, x xml, p point, b bytea, arr int[], texts text[], e mood,
+      d posint, c pair, cs pair[], s span, t text, n numeric, secret text);
+    select collecta.attach_module('kinds', 'kinds', status_column => 't', custom_data_column => 'j',
+      exclude_columns => '{secret}')`);
+  await sql`insert into kinds (id, j, jb, x, p, b, arr, texts, e, d, c, cs, s, t, n)
+    values (1, ${'{"z":"\\u0000","s":"\\ud800","big":1e200000,"a": 1}'}::text::json, '{"k": 1}', '<a/>', '(1,2)',
+      '\\x00ff', '{{1,2},{3,4}}',
+    '{a,"b,c",null}', 'ok', 5, '(1,"x y")', '{"(1,a)"}', '[1,2)',
+    ${`back\\slash \\u0041 "quotes" é \u007fu0041 \u007fuzz \u007fd`}, 123456789012345678901234567890.12345678900)`;
   const [body] = await routeBodies(sql);
   t.ok(
     body!.includes('"j":{"z":"\\u0000","s":"\\ud800","big":1e200000,"a": 1}'),
@@ -360,9 +378,10 @@ t.test('columns of every kind', async t => {
   t.match((await route(sql))[0]!.record, { e: { cast: true } }, 'a user-defined cast to json is used');
 });
 
-t.test('keys and scopes with characters that json escapes', async t => {
+t.test('keys and scopes with characters that JSON escapes are captured', async t => {
   const sql = await prepared(
-    `create table t (a text primary key, tenant text); select collecta.attach_module('t', 't', scope_column => 'tenant')`,
+    `create table t (a text primary key, tenant text);
+      select collecta.attach_module('t', 't', scope_column => 'tenant')`,
   );
   const key = `\u0001 \u007f \\u0041 "q" \n`;
   const endpoint = await subscribe(sql, ['record_created'], { scope: key });
@@ -375,19 +394,25 @@ t.test('keys and scopes with characters that json escapes', async t => {
 
 t.test('digits and time zone are exact under any session settings', async t => {
   const sql =
-    await prepared(`create table t (id int primary key, at timestamptz, d date, i interval, ii interval[], b bytea, f float8, f4 float4, r daterange, tr tstzrange, secret text);
+    await prepared(`create table t (id int primary key, at timestamptz, d date, i interval, ii interval[], b bytea,
+    f float8, f4 float4, r daterange, tr tstzrange, secret text);
     select collecta.attach_module('t', 't', exclude_columns => '{secret}')`);
   const hostile = await session(
     sql,
-    `create schema hostile; create function hostile.clock_timestamp() returns timestamptz language sql as 'select null::timestamptz';
+    `create schema hostile; create function hostile.clock_timestamp() returns timestamptz
+      language sql as 'select null::timestamptz';
     create function hostile.row_to_json(anyelement) returns json language sql as $$select '{"forged":1}'::json$$;
     create function hostile.pg_column_size(anyelement) returns int language sql as 'select 1/0';
     create domain pg_temp.timestamptz as pg_catalog.timestamptz check (false);
     create temp table new_rows (id int); create temp table pg_attribute (attname name);
-    set search_path = pg_temp, hostile, pg_catalog, public; set timezone = 'Asia/Kolkata'; set intervalstyle = iso_8601; set datestyle = 'SQL, DMY'; set bytea_output = escape;
-    set extra_float_digits = -15; set standard_conforming_strings = off; set escape_string_warning = off; set row_security = off; set transform_null_equals = on; set xmloption = document`,
+    set search_path = pg_temp, hostile, pg_catalog, public; set timezone = 'Asia/Kolkata'; set intervalstyle = iso_8601;
+    set datestyle = 'SQL, DMY'; set bytea_output = escape;
+    set extra_float_digits = -15; set standard_conforming_strings = off; set escape_string_warning = off;
+    set row_security = off; set transform_null_equals = on; set xmloption = document`,
   );
-  await hostile`insert into t values (1, '2026-07-01 12:00:00.123456+00'::pg_catalog.timestamptz, '2026-07-13'::date, '1 day 2 hours', array['1 day 2 hours'::interval], decode('00ff', 'hex'), 0.1::float8 + 0.2, 0.1, daterange('2026-07-13'::date, '2026-07-20'::date),
+  await hostile`insert into t values (1, '2026-07-01 12:00:00.123456+00'::pg_catalog.timestamptz, '2026-07-13'::date,
+    '1 day 2 hours', array['1 day 2 hours'::interval], decode('00ff', 'hex'), 0.1::float8 + 0.2, 0.1,
+    daterange('2026-07-13'::date, '2026-07-20'::date),
     tstzrange('2026-07-01 12:00:00+00'::pg_catalog.timestamptz, null), 's')`;
   await hostile`update t set f = 1.0::float8 / 3`;
   const bodies = await routeBodies(sql);
@@ -410,13 +435,15 @@ t.test('digits and time zone are exact under any session settings', async t => {
 });
 
 t.test("a writer's temporary types run nothing with the capturing role's rights", async t => {
-  const sql =
-    await prepared(`create table t (id int primary key); select collecta.attach_module('t', 't'); create role mallory_${process.pid}; grant all on t to mallory_${process.pid};
+  const sql = await prepared(`create table t (id int primary key); select collecta.attach_module('t', 't');
+    create role mallory_${process.pid}; grant all on t to mallory_${process.pid};
     create table seen (who name); grant insert on seen to public;
-    create function public.spy() returns boolean language plpgsql as $$begin insert into public.seen values (current_user); return true; end$$`);
+    create function public.spy() returns boolean language plpgsql as $$begin insert into public.seen
+      values (current_user); return true; end$$`);
   const mallory = await session(
     sql,
-    `set role mallory_${process.pid}; create domain pg_temp.timestamptz as pg_catalog.timestamptz check (public.spy()); create domain pg_temp.text as pg_catalog.text check (public.spy())`,
+    `set role mallory_${process.pid}; create domain pg_temp.timestamptz as pg_catalog.timestamptz check (public.spy());
+      create domain pg_temp.text as pg_catalog.text check (public.spy())`,
   );
   await mallory`insert into t values (1)`;
   await mallory`update t set id = 2`;
@@ -425,10 +452,12 @@ t.test("a writer's temporary types run nothing with the capturing role's rights"
   t.equal((await outbox(sql)).length, 3);
 });
 
-t.test('rows beyond the size limit are captured thin', async t => {
+t.test('rows above the size limit are captured without their large columns', async t => {
   const sql =
-    await prepared(`create table t (id int primary key, big text, bin bytea, status text, tenant text, data jsonb); alter table t alter bin set storage external;
-    select collecta.attach_module('t', 't', status_column => 'status', custom_data_column => 'data', scope_column => 'tenant')`);
+    await prepared(`create table t (id int primary key, big text, bin bytea, status text, tenant text, data jsonb);
+    alter table t alter bin set storage external;
+    select collecta.attach_module('t', 't', status_column => 'status', custom_data_column => 'data',
+      scope_column => 'tenant')`);
   await sql`insert into t values (1, repeat('x', 900000), null, 'open', 'acme', '{}')`;
   t.equal(String((await route(sql))[0]!.record!.big).length, 900_000, 'below the limit: whole');
   await sql`update t set big = repeat('x', 2000000), status = 'done'`;
@@ -464,7 +493,8 @@ t.test('rows beyond the size limit are captured thin', async t => {
   );
 
   await sql`update collecta.settings set max_record_bytes = 10000`;
-  await sql`insert into t values (3, repeat('x', 11000), null, 'open', 'acme', '{}'), (4, repeat('x', 9000), null, 'open', 'acme', '{}')`;
+  await sql`insert into t values (3, repeat('x', 11000), null, 'open', 'acme', '{}'),
+    (4, repeat('x', 9000), null, 'open', 'acme', '{}')`;
   t.strictSame(
     (await route(sql)).map(e => !!e.truncated),
     [true, false],
@@ -481,7 +511,7 @@ t.test('rows beyond the size limit are captured thin', async t => {
   );
 });
 
-t.test('TRUNCATE: a delete for each, a count, ignore, refuse', async t => {
+t.test('TRUNCATE emits a delete for each row or a count, is ignored, or is refused', async t => {
   const sql =
     await prepared(`create table a (id int primary key, n int); create table b (id int primary key, a int references a);
     select collecta.attach_module('a', 'a'), collecta.attach_module('b', 'b');
@@ -513,12 +543,14 @@ t.test('TRUNCATE: a delete for each, a count, ignore, refuse', async t => {
   t.ok(refused.detail && refused.hint);
 });
 
-t.test('TRUNCATE in a schema of its own, by a role that may do nothing else, with row security', async t => {
+t.test('TRUNCATE by a role with no other privilege, in another schema, with row security', async t => {
   const role = `truncator_${process.pid}`;
   const { sql } = await database();
   await subscribe(sql);
-  await sql.unsafe(`create role ${role}; create schema private; create table private.t (id int primary key); grant usage on schema private to ${role}; grant truncate on private.t to ${role};
-    select collecta.attach_module('private.t', 't'); insert into private.t values (1), (2); alter table private.t enable row level security`);
+  await sql.unsafe(`create role ${role}; create schema private; create table private.t (id int primary key);
+    grant usage on schema private to ${role}; grant truncate on private.t to ${role};
+    select collecta.attach_module('private.t', 't'); insert into private.t values (1), (2);
+    alter table private.t enable row level security`);
   await route(sql);
   const error = await refuses(
     t,
@@ -534,12 +566,14 @@ t.test('TRUNCATE in a schema of its own, by a role that may do nothing else, wit
   t.strictSame(brief(await route(sql)).sort(), ['deleted 1', 'deleted 2'], 'after the hint: every record');
 });
 
-t.test('partitioned tables', async t => {
-  const sql =
-    await prepared(`create table p (id int, region text, n int, secret text, primary key (id, region)) partition by list (region);
+t.test('partitioned tables are captured', async t => {
+  const sql = await prepared(`create table p (id int, region text, n int, secret text,
+    primary key (id, region)) partition by list (region);
     create table p_eu partition of p for values in ('eu');
-    create table p_us (n int, gone int, secret text, region text not null, id int not null); alter table p_us drop column gone; alter table p attach partition p_us for values in ('us');
-    create table p_rest partition of p default partition by hash (id); create table p_rest_0 partition of p_rest for values with (modulus 1, remainder 0);
+    create table p_us (n int, gone int, secret text, region text not null, id int not null);
+    alter table p_us drop column gone; alter table p attach partition p_us for values in ('us');
+    create table p_rest partition of p default partition by hash (id);
+    create table p_rest_0 partition of p_rest for values with (modulus 1, remainder 0);
     select collecta.attach_module('p', 'p', status_column => 'n', exclude_columns => '{secret}')`);
   t.strictSame(await plain(sql`select subject from collecta.health where subject = 'p'`), []);
   await sql`insert into p values (1, 'eu', 1, 'psst'), (2, 'us', 2, 'psst'), (3, 'xx', 3, 'psst')`;
@@ -591,7 +625,8 @@ t.test('partitioned tables', async t => {
     'rows moved between partitions are paired right',
   );
 
-  await sql.unsafe(`create function drop_it() returns trigger language plpgsql as $$begin if new.id = 1 then return null; end if; return new; end$$;
+  await sql.unsafe(`create function drop_it() returns trigger
+    language plpgsql as $$begin if new.id = 1 then return null; end if; return new; end$$;
     create trigger drop_it before insert on p_eu for each row execute function drop_it()`);
   await sql`update p set region = 'eu', n = n + 1 where region = 'us' or id in (2, 3)`;
   const dropped = await route(sql);
@@ -627,7 +662,7 @@ t.test('partitioned tables', async t => {
   t.strictSame(brief(await route(sql)), ['deleted [60,"eu"]'], 'TRUNCATE of a leaf');
 });
 
-t.test('columns added, renamed and dropped while attached', async t => {
+t.test('columns may be added, renamed and dropped while a table is attached', async t => {
   const sql = await prepared(workOrders);
   const writer = await session(sql);
   await writer`insert into work_orders (id, status) values ('a', 'open')`;
@@ -668,13 +703,15 @@ t.test('columns added, renamed and dropped while attached', async t => {
   t.equal((await sql`select collecta.route_again() as n`)[0]!.n, 3);
   await route(sql);
   t.equal((await sql`select * from collecta.unrouted`).length, 3, 'again, without the cause mended: still there');
-  await sql`select collecta.attach_module('work_orders', 'work-orders', status_column => 'state', custom_data_column => 'custom_data', exclude_columns => '{secret_note}')`;
+  await sql`select collecta.attach_module('work_orders', 'work-orders', status_column => 'state',
+    custom_data_column => 'custom_data', exclude_columns => '{secret_note}')`;
   t.strictSame(await plain(sql`select * from collecta.health where problem = 'configured column is gone'`), []);
   const [{ before }] = (await sql`select clock_timestamp()::text as before`) as unknown as [{ before: string }];
   await sql`select collecta.route_again()`;
   await route(sql);
   const events =
-    await sql`select event, record_id, body::json from collecta.events where routed_at > ${before}::text::timestamptz order by sequence, position`;
+    await sql`select event, record_id, body::json from collecta.events where routed_at > ${before}::text::timestamptz
+    order by sequence, position`;
   t.strictSame(
     events.map(e => `${e.event} ${e.record_id}`),
     ['record_updated a', 'status_change a', 'record_created b', 'record_updated b', 'custom_data_updated b'],
@@ -688,15 +725,15 @@ t.test('columns added, renamed and dropped while attached', async t => {
   t.pass("a dropped configured column does not fail the user's statement");
 });
 
-t.test('a set-aside change with what jsonb refuses comes back as it was', async t => {
+t.test('a change that was set aside with JSON that jsonb refuses is routed unchanged later', async t => {
   const sql = await prepared(
-    `create table t (id int primary key, status text, j json); select collecta.attach_module('t', 't', status_column => 'status')`,
+    `create table t (id int primary key, status text, j json);
+      select collecta.attach_module('t', 't', status_column => 'status')`,
   );
   await sql`alter table t rename status to state`;
   const json = '{"z": "\\u0000\\ud800", "n": 1e200000}';
-  await (await session(
-    sql,
-  ))`begin; set local collecta.context = '{"by": "\\u0000"}'; insert into t values (1, 'a', '{"z": "\\u0000\\ud800", "n": 1e200000}'); commit`.simple();
+  await (await session(sql))`begin; set local collecta.context = '{"by": "\\u0000"}';
+    insert into t values (1, 'a', '{"z": "\\u0000\\ud800", "n": 1e200000}'); commit`.simple();
   await route(sql);
   await sql`select collecta.attach_module('t', 't', status_column => 'state')`;
   t.equal((await sql`select collecta.route_again() as n`)[0]!.n, 1);
@@ -705,10 +742,11 @@ t.test('a set-aside change with what jsonb refuses comes back as it was', async 
   t.ok(event!.body.includes(json) && event!.body.includes('"context":{"by": "\\u0000"}'));
 });
 
-t.test('context and mute', async t => {
+t.test('collecta.context is captured, and collecta.muted suppresses capture', async t => {
   const sql = await prepared(workOrders);
   const writer = await session(sql);
-  await writer.unsafe(`begin; set local collecta.context = '{"user": 7}'; insert into work_orders (id) values ('a'); commit; insert into work_orders (id) values ('b');
+  await writer.unsafe(`begin; set local collecta.context = '{"user": 7}'; insert into work_orders (id) values ('a');
+    commit; insert into work_orders (id) values ('b');
     begin; set local collecta.context = 'no "json'; insert into work_orders (id) values ('c'); commit`);
   t.strictSame(
     (await route(sql)).map(e => e.context),
@@ -716,7 +754,9 @@ t.test('context and mute', async t => {
   );
 
   await writer.unsafe(
-    "begin; set local collecta.muted = 'on'; insert into work_orders (id) values ('d'), ('e'); update work_orders set quantity = 1; delete from work_orders where id = 'a'; delete from work_orders where false; commit; insert into work_orders (id) values ('f')",
+    "begin; set local collecta.muted = 'on'; insert into work_orders (id) values ('d'), ('e'); " +
+      "update work_orders set quantity = 1; delete from work_orders where id = 'a'; " +
+      "delete from work_orders where false; commit; insert into work_orders (id) values ('f')",
   );
   t.strictSame(brief(await route(sql)), ['created f']);
   t.strictSame(
@@ -731,12 +771,14 @@ t.test('context and mute', async t => {
   t.match(await sql`select severity from collecta.health where problem = 'changes were muted'`, [{ severity: 'info' }]);
 });
 
-t.test('a trigger that changes its row again', async t => {
-  const sql =
-    await prepared(`create table orders (id int primary key, total numeric, touched int default 0); select collecta.attach_module('orders', 'orders', status_column => 'touched');
-    create function fill() returns trigger language plpgsql as $$begin update orders set total = 50 where id = new.id; return null; end$$;
+t.test('changes of a trigger that updates its own row again are captured in order', async t => {
+  const sql = await prepared(`create table orders (id int primary key, total numeric, touched int default 0);
+    select collecta.attach_module('orders', 'orders', status_column => 'touched');
+    create function fill() returns trigger language plpgsql as $$begin update orders set total = 50 where id = new.id;
+    return null; end$$;
     create trigger a_fill after insert on orders for each row execute function fill();
-    create function revert() returns trigger language plpgsql as $$begin update orders set total = old.total where id = new.id; return null; end$$;
+    create function revert() returns trigger language plpgsql as $$begin update orders set total = old.total
+      where id = new.id; return null; end$$;
     create trigger a_revert after update on orders for each row when (new.total = 99) execute function revert()`);
   for (const batch of [500, 1]) {
     await sql`delete from orders`;
@@ -796,7 +838,7 @@ t.test('a trigger that changes its row again', async t => {
   t.ok([...state.values()].every(list => list.join() === 'record_created,record_updated'));
 });
 
-t.test('rollback leaves nothing', async t => {
+t.test('a rollback leaves no captured change', async t => {
   const sql = await prepared(workOrders);
   await sql
     .begin(async tx => {
@@ -818,9 +860,10 @@ t.test('rollback leaves nothing', async t => {
   t.strictSame(brief(await route(sql)), ['created b']);
 });
 
-t.test('a bulk update after small ones in the same session keeps its plan', async t => {
+t.test('a bulk update after small ones in the same session still has a fast plan', async t => {
   const sql = await prepared(
-    "create table t (id int primary key, n int, filler text default 'xxxxxxxxxx'); select collecta.attach_module('t', 't'); insert into t select g, 0 from generate_series(1, 10000) g",
+    "create table t (id int primary key, n int, filler text default 'xxxxxxxxxx'); " +
+      "select collecta.attach_module('t', 't'); insert into t select g, 0 from generate_series(1, 10000) g",
   );
   const bulk = async (on: Sql) => {
     const started = performance.now();
@@ -838,7 +881,7 @@ t.test('a bulk update after small ones in the same session keeps its plan', asyn
   );
 });
 
-t.test('other capturing roles', async t => {
+t.test('another role can own the capture functions', async t => {
   const { sql } = await database();
   const [owner] = await sql`select proowner::regrole::text as owner from pg_proc where proname = 'capturing_role'`;
   t.equal(owner!.owner, 'collecta_owner');
@@ -846,20 +889,21 @@ t.test('other capturing roles', async t => {
   await subscribe(sql);
   t.strictSame(
     await plain(
-      sql`select distinct proowner::regrole::text as owner, has_function_privilege('public', oid, 'execute') as anybody from pg_proc where proname like 'capture\\_1\\_%'`,
+      sql`select distinct proowner::regrole::text as owner, has_function_privilege('public', oid, 'execute') as anybody
+        from pg_proc where proname like 'capture\\_1\\_%'`,
     ),
     [{ owner: 'collecta_capture', anybody: false }],
   );
 });
 
-t.test('PREPARE TRANSACTION', async t => {
+t.test('changes of a prepared transaction are captured', async t => {
   const two = await startServer(['-c', 'max_prepared_transactions=5']);
   t.teardown(() => two.stop());
   await migrate(two.url());
   const sql = connect(two.url());
   await sql.unsafe(workOrders);
   await subscribe(sql);
-  /** Another session holds what a sleeping runner holds: writers would notify. */
+  /** Another session holds the lock that a sleeping runner holds, so that writers notify. */
   const sleeper = connect(two.url(), { max: 1 });
   await sleeper`select pg_advisory_lock(1668246636, 1)`;
   const heard: string[] = [];

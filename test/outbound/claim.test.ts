@@ -21,7 +21,7 @@ function claimer(url: string, patienceMs?: number, max = 4) {
     claim({ deliveries, bytes: 16_000_000, perEndpoint }, { everything: everything === 'everything' });
 }
 
-/** A database with a table t attached, nobody subscribed. */
+/** A database with an attached table t and no endpoint. */
 async function prepared() {
   const made = await database();
   await made.sql`create table t (id int generated always as identity primary key, n int not null default 0, data json)`;
@@ -29,13 +29,14 @@ async function prepared() {
   return made;
 }
 
-/** Queues `count` deliveries of one event to an endpoint, due one microsecond after the other. */
+/** Queues `count` deliveries of one event to an endpoint, each due one microsecond after the previous one. */
 const fill = (sql: Sql, endpoint: string, count: number) => sql`
   with event as (
     insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
     values (collecta.new_id('evt'), clock_timestamp(), 0, 0, 'bulk', 'test', now(), '{}') returning event_id, routed_at)
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at, bytes)
-  select g, 0, ${endpoint}, event_id, routed_at, now() - interval '1 s' + g * interval '1 us', 2 from event, generate_series(1, ${count}) g`;
+  select g, 0, ${endpoint}, event_id, routed_at, now() - interval '1 s' + g * interval '1 us', 2
+    from event, generate_series(1, ${count}) g`;
 
 const lapse = (sql: Sql) =>
   sql`update collecta.delivery_queue set leased_until = now() - interval '1 s' where leased_until is not null`;
@@ -59,7 +60,7 @@ t.test('a change is routed and claimed in one call', async t => {
   t.strictSame(records(deliveries), ['1']);
 });
 
-t.test('only what its endpoint may be sent at once is leased by the claim that routes it', async t => {
+t.test('a claim that routes leases no more than max_in_flight allows', async t => {
   const { sql } = await prepared();
   const plain = await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
   const small = await subscribe(sql, ['record_created'], { max_in_flight: 2 });
@@ -90,7 +91,7 @@ t.test('only what its endpoint may be sent at once is leased by the claim that r
   t.match((await claimBySql(sql, { cursor: second.next_cursor })).deliveries, [{ endpoint: small }]);
 });
 
-t.test('planned while everything was empty, it reads no more when there is much', async t => {
+t.test('a claim planned on empty tables reads no more rows when they are full', async t => {
   const { sql, url } = await prepared();
   const endpoint = await subscribe(sql, ['record_created'], { max_in_flight: 50 });
   await sql`alter table collecta.delivery_queue set (autovacuum_enabled = off)`;
@@ -109,13 +110,14 @@ t.test('planned while everything was empty, it reads no more when there is much'
     t.equal(deliveries.length, 50);
     t.equal(await record(tx as unknown as Sql, deliveries), 50);
     const read = await tx`
-      select split_part(relname, '_', 1) as of, sum(idx_tup_fetch + seq_tup_read)::int as rows from pg_stat_xact_all_tables
+      select split_part(relname, '_', 1) as of, sum(idx_tup_fetch + seq_tup_read)::int as rows
+        from pg_stat_xact_all_tables
       where schemaname = 'collecta' group by 1 having sum(idx_tup_fetch + seq_tup_read) > 500`;
     t.strictSame([...read], [], 'of 40,000 queue rows and as many events');
   });
 });
 
-t.test('fair: a backlog of 20,000 for one endpoint delays no other; endpoints take their turns', async t => {
+t.test('a backlog of 20,000 for one endpoint delays no other; endpoints take turns', async t => {
   const { sql, url } = await prepared();
   const busy = await subscribe(sql, allEvents, { max_in_flight: 10_000 });
   const other = await subscribe(sql);
@@ -142,7 +144,7 @@ t.test('fair: a backlog of 20,000 for one endpoint delays no other; endpoints ta
   );
 });
 
-t.test('max_in_flight holds over all replicas', async t => {
+t.test('max_in_flight holds over all runners', async t => {
   const { sql, url } = await prepared();
   const endpoint = await subscribe(sql, allEvents, { max_in_flight: 10 });
   await fill(sql, endpoint, 500);
@@ -170,7 +172,7 @@ t.test('max_in_flight holds over all replicas', async t => {
   t.equal((await claimAll()).length, 0, 'lowered: the surplus finishes first');
 });
 
-t.test('a row that somebody has locked is passed over, and claimed later', async t => {
+t.test('a row that another session has locked is skipped, and claimed later', async t => {
   const { sql, url } = await prepared();
   const endpoint = await subscribe(sql);
   await fill(sql, endpoint, 5);
@@ -189,13 +191,14 @@ t.test('a row that somebody has locked is passed over, and claimed later', async
 const release = (sql: Sql, { id, lease }: Pick<Delivery, 'id' | 'lease'>) =>
   sql`select collecta.release_deliveries(array[${String(id)}::text::bigint], array[${String(lease)}::text::bigint])`;
 
-t.test('the lease fences; only what was answered is an attempt', async t => {
+t.test('a result with an expired lease is refused; only an answered request is an attempt', async t => {
   const { sql } = await prepared();
   const endpoint = await subscribe(sql, allEvents, { retry_max: 1 });
   await fill(sql, endpoint, 1);
   const history = async () =>
     (
-      await sql`select attempt, outcome, next_attempt_at is not null as again from collecta.delivery_attempts order by id`
+      await sql`select attempt, outcome, next_attempt_at is not null as again from collecta.delivery_attempts
+        order by id`
     ).map(row => `${row.attempt} ${row.outcome}${row.again ? '' : ', the last'}`);
   const dueNow = () => sql`update collecta.delivery_queue set due_at = now()`;
   const [first] = (await claimBySql(sql)).deliveries;
@@ -242,7 +245,7 @@ t.test('the lease fences; only what was answered is an attempt', async t => {
   t.equal((await sql`select from collecta.delivery_queue`).length, 0);
 });
 
-t.test('a result of a claim that a failover forgot is not taken for that of another one with its number', async t => {
+t.test('after a failover, a result of a lost claim is not recorded for another with its number', async t => {
   const { sql } = await prepared();
   await subscribe(sql, ['record_created']);
   await sql`insert into t (n) values (1), (2)`;
@@ -253,7 +256,7 @@ t.test('a result of a claim that a failover forgot is not taken for that of anot
       throw new Error('forgotten');
     })
     .catch(() => {});
-  // As a standby would that had not heard of it.
+  // The state of a promoted standby that had not received the claim.
   await sql`select setval('collecta.delivery_queue_delivery_id_seq', ${String(forgotten[0]!.id)}::text::bigint, false)`;
   await sql`delete from collecta.outbox where new ->> 'n' = '1'`;
   const { deliveries } = await claimBySql(sql);
@@ -263,7 +266,7 @@ t.test('a result of a claim that a failover forgot is not taken for that of anot
   t.equal(await record(sql, deliveries), 1);
 });
 
-t.test('the hint of an ordered endpoint passes nothing that a writer in flight may have captured', async t => {
+t.test('the hint of an ordered endpoint does not pass a change that may not have committed yet', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql, ['record_created', 'record_updated'], { ordered: true });
   const claim = claimer(url);
@@ -288,7 +291,7 @@ t.test('the hint of an ordered endpoint passes nothing that a writer in flight m
     await sql`insert into t (id) overriding system value values (${id})`;
     await claimed(true);
   }
-  // What no writer can do any more.
+  // The number goes back, so that a change comes below the hint; no running transaction could still commit such a one.
   const restart = (at: number) => sql`select setval(pg_get_serial_sequence('collecta.outbox', 'change_id'), ${at})`;
   await restart(1);
   await sql`insert into t (id) overriding system value values (10)`;
@@ -298,7 +301,7 @@ t.test('the hint of an ordered endpoint passes nothing that a writer in flight m
   t.strictSame(await claimed(true), ['record_created 10'], 'unless the whole is');
 });
 
-t.test('an ordered record goes on after a predecessor was lost or given up, without maintain', async t => {
+t.test('an ordered record continues after a predecessor was lost or given up, without maintain', async t => {
   const { sql } = await prepared();
   await subscribe(sql, allEvents, { ordered: true, retry_max: 0 });
   await sql`insert into t (n) values (1)`;
@@ -319,7 +322,7 @@ t.test('an ordered record goes on after a predecessor was lost or given up, with
   );
 });
 
-t.test('what a dead runner had leased goes on within seconds; a frozen one keeps its lease', async t => {
+t.test('deliveries of a dead runner continue within seconds; a frozen runner keeps its lease', async t => {
   const { sql, url } = await prepared();
   const plain = await subscribe(sql, ['record_created'], { max_in_flight: 1 });
   await subscribe(sql, ['record_created', 'record_updated'], { ordered: true });
@@ -332,7 +335,8 @@ t.test('what a dead runner had leased goes on within seconds; a frozen one keeps
   t.not(frozen, dead);
   t.equal((await claimBySql(sql, { runner: dead! })).deliveries.length, 2);
   await sql`insert into t (n) values (3)`;
-  await sql`select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objid = ${dead!} and classid = 1668246639`;
+  await sql`select pg_terminate_backend(pid) from pg_locks
+    where locktype = 'advisory' and objid = ${dead!} and classid = 1668246639`;
   await until('it is missed', async () => {
     const { deliveries } = await claimBySql(sql);
     t.notOk(
@@ -356,7 +360,7 @@ t.test('what a dead runner had leased goes on within seconds; a frozen one keeps
   t.equal((taken as { code: string }).code, '55P03', 'which nobody else can take');
 });
 
-t.test('hints never pass what is leased, paused or committed late', async t => {
+t.test('hints never pass deliveries that are leased, paused or committed late', async t => {
   const { sql, url } = await prepared();
   const endpoint = await subscribe(sql, ['record_created']);
   await fill(sql, endpoint, 20);
@@ -375,7 +379,7 @@ t.test('hints never pass what is leased, paused or committed late', async t => {
   const rest = await claimBySql(sql, { cursor: nothing.next_cursor });
   t.equal(rest.deliveries.length, 9, 'paused, then resumed (one is leased)');
 
-  // Three that were committed after what stands behind them.
+  // Three changes that were committed after later ones.
   const claim = claimer(url);
   const writer = connect(url, { max: 1 });
   await claim(100, 100, 'everything');
@@ -420,7 +424,7 @@ t.test('hints never pass what is leased, paused or committed late', async t => {
   );
 });
 
-t.test('an endpoint whose secret somebody deleted gets nothing, and stops no other', async t => {
+t.test('an endpoint whose secret was deleted gets nothing and blocks no other', async t => {
   const { sql, url } = await prepared();
   const [broken] = await sql`select endpoint_id from collecta.create_endpoint('https://a.example', '{record_created}')`;
   const [whole] = await sql`select endpoint_id from collecta.create_endpoint('https://b.example', '{record_created}')`;
@@ -430,7 +434,7 @@ t.test('an endpoint whose secret somebody deleted gets nothing, and stops no oth
   t.strictSame([deliveries.map(each => each.endpoint.id), locked], [[whole!.endpoint_id], []]);
 });
 
-t.test('sleep is said only where everything was looked at', async t => {
+t.test('a claim tells the runner to sleep only when it has looked at everything', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql, ['record_created']);
   const claim = claimer(url);
@@ -445,11 +449,12 @@ t.test('sleep is said only where everything was looked at', async t => {
   t.match([first.deliveries.length, first.next], [10, 'now']);
 });
 
-t.test('a change that cannot be routed is set aside alone; its neighbours arrive', async t => {
+t.test('a change that cannot be routed is set aside alone, and its neighbours arrive', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
   await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
-  await sql`insert into t (n, data) select g, case when g in (17, 18) then '"poison"'::json end from generate_series(1, 40) g`;
+  await sql`insert into t (n, data) select g, case when g in (17, 18) then '"poison"'::json end
+    from generate_series(1, 40) g`;
   const claim = claimer(url);
   const arrived: Delivery[] = [];
   for (let i = 0; i < 40 && arrived.length < 38; i++) arrived.push(...(await claim(100, 100)).deliveries);
@@ -472,61 +477,58 @@ t.test('a change that cannot be routed is set aside alone; its neighbours arrive
   t.strictSame(records((await claim(100, 100, 'everything')).deliveries), ['17', '18'], 'mended, then routed again');
 });
 
-t.test(
-  'what else commits, or is set aside by another runner, while one change is isolated is not taken for it',
-  async t => {
-    const { sql, url } = await prepared();
-    await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
-    await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
-    const other = claimer(url);
-    const writer = connect(url, { max: 1 });
-    const setAside = async () =>
-      (await sql`select record_id from collecta.unrouted order by change_id`).map(({ record_id }) => record_id);
+t.test('while one change is isolated, other commits and set-asides are not mistaken for it', async t => {
+  const { sql, url } = await prepared();
+  await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
+  await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
+  const other = claimer(url);
+  const writer = connect(url, { max: 1 });
+  const setAside = async () =>
+    (await sql`select record_id from collecta.unrouted order by change_id`).map(({ record_id }) => record_id);
 
-    /** Claims until nothing is left; `meanwhile` happens once, before the call that sets something aside. */
-    async function claimAll(meanwhile: () => Promise<unknown>) {
-      const pool = openPool(url, { max: 1 });
-      pools.push(pool);
-      let due = true;
-      const observed = {
-        within:
-          (ms: number) =>
-          async (text: TemplateStringsArray, ...values: string[]) => {
-            if (due && text.join('').includes('set_aside_change')) {
-              due = false;
-              await meanwhile();
-            }
-            return pool.within(ms)(text, ...values);
-          },
-      } as unknown as Pool;
-      const claim = createClaimer(observed, null, { log });
-      const arrived: Delivery[] = [];
-      for (let left = 1; left > 0; left = (await sql`select from collecta.outbox`).length)
-        arrived.push(
-          ...(await claim({ deliveries: 100, bytes: 16_000_000, perEndpoint: 100 }, { everything: true })).deliveries,
-        );
-      t.notOk(due);
-      return arrived;
-    }
+  /** Claims until nothing is left. `meanwhile` runs once, before the call that sets something aside. */
+  async function claimAll(meanwhile: () => Promise<unknown>) {
+    const pool = openPool(url, { max: 1 });
+    pools.push(pool);
+    let due = true;
+    const observed = {
+      within:
+        (ms: number) =>
+        async (text: TemplateStringsArray, ...values: string[]) => {
+          if (due && text.join('').includes('set_aside_change')) {
+            due = false;
+            await meanwhile();
+          }
+          return pool.within(ms)(text, ...values);
+        },
+    } as unknown as Pool;
+    const claim = createClaimer(observed, null, { log });
+    const arrived: Delivery[] = [];
+    for (let left = 1; left > 0; left = (await sql`select from collecta.outbox`).length)
+      arrived.push(
+        ...(await claim({ deliveries: 100, bytes: 16_000_000, perEndpoint: 100 }, { everything: true })).deliveries,
+      );
+    t.notOk(due);
+    return arrived;
+  }
 
-    await sql`insert into t (n, data) values (1, '"poison"'), (2, null), (3, null)`;
-    let others: Delivery[] = [];
-    const mine = await claimAll(async () => {
-      for (let i = 0; i < 9 && (await setAside()).length === 0; i++) others.push(...(await other(100, 100)).deliveries);
-    });
-    t.strictSame(await setAside(), ['1'], 'by the other one');
-    t.strictSame(records([...mine, ...others]), ['2', '3']);
+  await sql`insert into t (n, data) values (1, '"poison"'), (2, null), (3, null)`;
+  let others: Delivery[] = [];
+  const mine = await claimAll(async () => {
+    for (let i = 0; i < 9 && (await setAside()).length === 0; i++) others.push(...(await other(100, 100)).deliveries);
+  });
+  t.strictSame(await setAside(), ['1'], 'by the other one');
+  t.strictSame(records([...mine, ...others]), ['2', '3']);
 
-    await writer`begin`;
-    await writer`insert into t (n) values (4)`;
-    await sql`insert into t (n, data) values (5, '"poison"'), (6, null)`;
-    others = await claimAll(() => writer`commit`);
-    t.strictSame(await setAside(), ['1', '5']);
-    t.strictSame(records(others), ['4', '6']);
-  },
-);
+  await writer`begin`;
+  await writer`insert into t (n) values (4)`;
+  await sql`insert into t (n, data) values (5, '"poison"'), (6, null)`;
+  others = await claimAll(() => writer`commit`);
+  t.strictSame(await setAside(), ['1', '5']);
+  t.strictSame(records(others), ['4', '6']);
+});
 
-t.test('a missing partition is no change’s fault: nothing is set aside', async t => {
+t.test('no change is set aside because a partition is missing', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql, ['record_created']);
   await sql`insert into t (n) values (1)`;
@@ -540,7 +542,7 @@ t.test('a missing partition is no change’s fault: nothing is set aside', async
   t.equal((await claim(10, 10, 'everything')).deliveries.length, 1);
 });
 
-t.test('a filter that raises or refuses a value concerns its endpoint only', async t => {
+t.test('a filter that raises an error affects its own endpoint only', async t => {
   const { sql, url } = await prepared();
   const plain = await subscribe(sql, ['record_created']);
   const filtered = await subscribe(sql, ['record_created'], { filter: '$.record.n > 1' });
@@ -560,14 +562,15 @@ t.test('a filter that raises or refuses a value concerns its endpoint only', asy
   ]);
 });
 
-t.test('a filter that runs too long is set aside; it stops nobody', async t => {
+t.test('an event whose filter runs too long is set aside and blocks no other', async t => {
   const { sql, url } = await prepared();
   const plain = await subscribe(sql, ['record_created']);
   const nested = (depth: number): string =>
     depth === 0 ? '@ < 0' : `exists($.record.data[*] ? (${nested(depth - 1)}))`;
   const slow = await subscribe(sql, ['record_created'], { filter: nested(4) });
   const long = JSON.stringify(Array.from({ length: 2_000 }, (_, i) => i));
-  await sql`insert into t (n, data) select g, case when g = 3 then ${long}::text::json else '[-1]' end from generate_series(1, 5) g`;
+  await sql`insert into t (n, data) select g, case when g = 3 then ${long}::text::json else '[-1]' end
+    from generate_series(1, 5) g`;
   const claim = claimer(url, 400);
   const arrived: Delivery[] = [];
   const started = performance.now();
@@ -582,7 +585,8 @@ t.test('a filter that runs too long is set aside; it stops nobody', async t => {
   await pause(50);
   t.equal(
     (
-      await sql`select from pg_stat_activity where state = 'active' and query like '%claim_deliveries%' and pid <> pg_backend_pid() and datname = current_database()`
+      await sql`select from pg_stat_activity where state = 'active' and query like '%claim_deliveries%'
+        and pid <> pg_backend_pid() and datname = current_database()`
     ).length,
     0,
     'nothing runs on',

@@ -42,7 +42,7 @@ async function serve(handler: http.RequestListener) {
   };
 }
 
-t.test('what is sent is the body, byte for byte, with the headers that were given', async t => {
+t.test('the body is sent byte for byte, with the given headers', async t => {
   const seen: { request: http.IncomingMessage; body: Buffer }[] = [];
   const { origin, connections } = await serve(async (request, response) => {
     const chunks: Buffer[] = [];
@@ -80,7 +80,7 @@ t.test('what is sent is the body, byte for byte, with the headers that were give
   t.ok(second.connectMs! < first.totalMs);
 });
 
-t.test('only a 2xx is delivered', async t => {
+t.test('only a 2xx answer counts as delivered', async t => {
   const { origin } = await serve((request, response) => response.writeHead(Number(request.url!.slice(1))).end());
   const deliverer = make();
   for (const status of [
@@ -93,7 +93,7 @@ t.test('only a 2xx is delivered', async t => {
   }
 });
 
-t.test('Retry-After: seconds or a date, of a 429 or 503, within a day', async t => {
+t.test('Retry-After of a 429 or 503 may be seconds or a date, for up to a day', async t => {
   let answer = { status: 429, value: '5' };
   const { origin } = await serve((_, response) =>
     response.writeHead(answer.status, { 'retry-after': answer.value }).end(),
@@ -119,7 +119,7 @@ t.test('Retry-After: seconds or a date, of a 429 or 503, within a day', async t 
   for (const status of [200, 500, 302, 404]) t.equal(await asked(status, '5'), null, `not of a ${status}`);
 });
 
-t.test('header values that carry credentials are masked, names are lower case', async t => {
+t.test('header values that carry credentials are masked, and names are lower case', async t => {
   const { origin } = await serve((_, response) => {
     response.setHeader('Set-Cookie', ['a=s3cret', 'b=s3cret']);
     for (const name of [
@@ -142,7 +142,7 @@ t.test('header values that carry credentials are masked, names are lower case', 
   );
 });
 
-t.test('what cannot be sent is an ordinary failure', async t => {
+t.test('a request that cannot be sent is an ordinary failure', async t => {
   const { origin } = await serve((_, response) => response.end());
   const deliverer = make();
   const bad: Record<string, string>[] = [
@@ -178,7 +178,7 @@ t.test('what cannot be sent is an ordinary failure', async t => {
   t.match(await broken.deliver({ url: origin, headers, body: '{}' }), { outcome: 'failed', error: 'TypeError: bug' });
 });
 
-t.test('the deadline spans look-up, connection and exchange', async t => {
+t.test('the deadline covers look-up, connection and exchange', async t => {
   const slowGuard: Guard = { check: url => pause(800).then(() => local.check(url)) };
   const requests: string[] = [];
   const { origin } = await serve((request, response) => {
@@ -205,7 +205,7 @@ t.test('the deadline spans look-up, connection and exchange', async t => {
   t.match(await timed(one, '/later'), { outcome: 'delivered' });
 });
 
-t.test('a signal ends an exchange, or prevents it', async t => {
+t.test('an abort signal ends an exchange or prevents it', async t => {
   let requests = 0;
   const { origin } = await serve(() => requests++);
   const deliverer = make();
@@ -226,7 +226,7 @@ t.test('a signal ends an exchange, or prevents it', async t => {
   t.equal(requests, before);
 });
 
-t.test('close waits for what is in flight and leaves no connection', async t => {
+t.test('close waits for requests in flight and leaves no connection open', async t => {
   const { origin, server } = await serve((_, response) => void setTimeout(() => response.end('late'), 200));
   const deliverer = createDeliverer({ guard: local, userAgent: 'x' });
   const result = deliverer.deliver({ url: origin, headers, body: '{}' });
@@ -237,7 +237,10 @@ t.test('close waits for what is in flight and leaves no connection', async t => 
   t.equal(await promisify(server.getConnections.bind(server))(), 0);
 });
 
-/** A raw server: what it does with each request, by the number of the connection and of the request on it. */
+/**
+ * A raw server. The function decides what it does with each request, by the number of the connection and of the request
+ * on it.
+ */
 async function serveRaw(act: (socket: net.Socket, connection: number, request: number) => void) {
   const seen: string[] = [];
   let connections = 0;
@@ -277,7 +280,7 @@ t.test('a reused connection that ends before a byte of the answer is not an atte
   }
 });
 
-t.test('it is an attempt where the connection was new, answered with a byte, or ended twice', async t => {
+t.test('a connection that was new, had answered a byte, or ended twice makes it an attempt', async t => {
   const cases: [name: string, act: Parameters<typeof serveRaw>[0], seen: string[], error: RegExp][] = [
     [
       'a byte of the answer',
@@ -322,7 +325,7 @@ t.test('it is an attempt where the connection was new, answered with a byte, or 
   t.same(fresh.seen, ['1.1'], 'a new connection that ends');
 });
 
-t.test('receivers that close idle connections without saying so lose nothing', async t => {
+t.test('nothing is lost when receivers close idle connections without notice', async t => {
   let requests = 0;
   const { origin } = await serve((request, response) => {
     requests++;
@@ -337,7 +340,7 @@ t.test('receivers that close idle connections without saying so lose nothing', a
   t.ok(requests >= 300, `${requests} requests`);
 });
 
-t.test('what may not begin any more when its connection is there is not sent', async t => {
+t.test('a request whose time to begin is over when its connection is ready is not sent', async t => {
   let requests = 0;
   const { origin } = await serve((_, response) => {
     requests++;
@@ -378,7 +381,7 @@ t.test('thousands of origins leave no sockets and little memory behind', async t
   t.ok(open! <= 1_001, `${open} connections at once, over 1,320 hosts`);
 });
 
-t.test('hostile receivers: memory stays flat, nothing escapes, others are not held up', async t => {
+t.test('hostile receivers cause no memory growth or unhandled error and delay no other', async t => {
   const child = spawn(process.execPath, [...process.execArgv, 'test/support/vectors/run-hostile.ts'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -420,12 +423,12 @@ t.test('hostile receivers: memory stays flat, nothing escapes, others are not he
   t.same(uncaught, []);
 });
 
-t.test('TLS: the address is pinned, the certificate is still the name’s', async t => {
+t.test('TLS connects to the checked address and verifies the certificate for the host name', async t => {
   const servernames: unknown[] = [];
   let requests = 0;
   const server = https.createServer({ cert: certificate, key: privateKey }, (request, response) => {
     requests++;
-    // The connection that carried an earlier request ends instead of an answer.
+    // A connection that has carried an earlier request ends without an answer.
     if (request.url === '/ends' && requests === 3) request.socket.destroy();
     else response.end('ok');
   });

@@ -19,7 +19,7 @@ const reason = async (url: string, guard = guardFor()) => {
   return verdict.allowed ? null : verdict.reason;
 };
 
-t.test('removing any single range lets an address of it through', async t => {
+t.test('each blocked range is needed: without it, one of its addresses is allowed', async t => {
   for (const range of specialRanges) {
     const [network, bits] = ipaddr.parseCIDR(range.cidr);
     const bytes = network.toByteArray();
@@ -29,7 +29,7 @@ t.test('removing any single range lets an address of it through', async t => {
         const fixed = Math.min(8, Math.max(0, bits - i * 8));
         return (byte & (0xff << (8 - fixed))) | (fill & (0xff >> fixed));
       });
-      // An interface id is nothing by itself: it is looked for under a global prefix.
+      // An interface id is only part of an address, so it is searched for under a global prefix.
       if (range.name === 'ISATAP') copy.splice(0, 8, 0x26, 0x06, 0x47, 0, 0, 0, 0, 0);
       return ipaddr.fromByteArray(copy).toString();
     };
@@ -43,14 +43,14 @@ t.test('removing any single range lets an address of it through', async t => {
   }
 });
 
-t.test('everything that ipaddr.js calls special is refused as well', async t => {
+t.test('every address that ipaddr.js classifies as special is refused too', async t => {
   let compared = 0;
   for (const kind of ['IPv4', 'IPv6'] as const)
     for (const ranges of Object.values(
       (ipaddr[kind].prototype as unknown as { SpecialRanges: Record<string, unknown[]> }).SpecialRanges,
     ))
       for (const [network, bits] of (Array.isArray(ranges[0]) ? ranges : [ranges]) as [ipaddr.IPv6, number][]) {
-        // What is mapped is judged by what it maps.
+        // An IPv4-mapped address is judged by its IPv4 address.
         if (network.toString() === '::ffff:0:0') continue;
         const last = network.toByteArray().map((byte, i) => byte | (0xff >> Math.min(8, Math.max(0, bits - i * 8))));
         for (const address of [network, ipaddr.fromByteArray(last)]) {
@@ -78,20 +78,20 @@ t.test('everything that ipaddr.js calls special is refused as well', async t => 
     t.notOk(isPublicAddress(wrong), `${wrong} is no address`);
 });
 
-t.test('https only, unless http is allowed', async t => {
+t.test('only https is allowed, unless http is enabled', async t => {
   t.equal(await reason('http://1.1.1.1/'), 'only https is allowed');
   t.equal(await reason('https://1.1.1.1/'), null);
   t.equal(await reason('http://1.1.1.1/', guardFor([], { allowHttp: true })), null);
 });
 
-t.test('the ports that undici keeps fetch from are refused', async t => {
+t.test('the ports that fetch blocks are refused', async t => {
   const { badPorts } = (await import('undici/lib/web/fetch/constants.js' as string)).default;
   t.ok(badPorts.length > 80);
   for (const port of badPorts) t.equal(await reason(`https://1.1.1.1:${port}/`), `port ${port} is blocked`);
   for (const port of [443, 444, 8080, 8443, 65_535]) t.equal(await reason(`https://1.1.1.1:${port}/`), null);
 });
 
-t.test('an allow-list exempts exactly what it names', async t => {
+t.test('an allow-list exempts exactly the destinations that it names', async t => {
   const guard = guardFor(['10.1.0.0/16', '192.168.7.7', 'fd00:1::/32', 'Localhost', 'host.example']);
   for (const url of ['https://10.1.2.3/', 'https://[::ffff:10.1.2.3]/', 'https://192.168.7.7/', 'https://[fd00:1::5]/'])
     t.equal(await reason(url, guard), null, url);
@@ -118,7 +118,7 @@ t.test('an allow-list exempts exactly what it names', async t => {
     t.throws(() => guardFor([wrong]), /neither an address, a CIDR nor a host name/, wrong);
 });
 
-t.test('an address of NAT64 is judged by the IPv4 address inside, whatever allows the prefix', async t => {
+t.test('a NAT64 address is judged by its IPv4 address, even if the prefix is allowed', async t => {
   // Each prefix length of RFC 6052, section 2.4: the same IPv4 address 192.0.2.33 under 2001:db8::.
   const written: [prefix: string, write: (v4: number[]) => string][] = [
     ['64:ff9b::/96', v4 => `64:ff9b::${v4.join('.')}`],
@@ -155,7 +155,7 @@ t.test('an address of NAT64 is judged by the IPv4 address inside, whatever allow
     t.throws(() => guardFor([], { nat64Prefixes: [wrong] }), /not a NAT64 prefix/, wrong);
 });
 
-t.test('look-ups are shared, kept for a while, and never doubled for a host that hangs', async t => {
+t.test('look-ups are shared and cached, and never repeated while one for the host hangs', async t => {
   let hanging = true;
   const slow = { records: [{ type: 'A' as const, data: good }], delayMs: 30 };
   const dns = await startFakeDns(({ name, type }): DnsAnswer => {
@@ -191,7 +191,7 @@ t.test('look-ups are shared, kept for a while, and never doubled for a host that
   t.ok((await guard.check('https://hang.test/')).allowed, 'and is asked again later');
 });
 
-/** Listeners on one port of the forbidden and the good addresses, each counting what reaches it. */
+/** Listeners on one port of the forbidden and the allowed addresses, which count what reaches them. */
 async function startListeners() {
   const counts: Record<string, { connections: number; requests: number }> = {};
   const servers: http.Server[] = [];
@@ -225,7 +225,7 @@ async function startListeners() {
   return { port, counts, close };
 }
 
-t.test('no vector reaches a forbidden address', async t => {
+t.test('no URL of the test vectors reaches a forbidden address', async t => {
   t.ok(blockedUrls.length + allowedUrls.length >= 150, `${blockedUrls.length + allowedUrls.length} URLs`);
   t.ok(situations.length >= 40, `${situations.length} DNS situations`);
   const runDeno = async (plan: Plan): Promise<Report> => {
@@ -278,7 +278,7 @@ t.test('no vector reaches a forbidden address', async t => {
         seen.set(name, [...(seen.get(name) ?? []), result.outcome]);
         if (result.outcome === 'blocked') t.match(result.error, /^blocked: ./, result.error ?? '');
       }
-      // A name without an address: that fails, and is not refused.
+      // A name without an address is a failure, not a refusal.
       const nameless = new Set(blockedUrls.filter(url => /^http:\/\/(unknown|a{64}|\*|a\..*)\.test:PORT\/$/.test(url)));
       t.equal(nameless.size, 5);
       for (const url of blockedUrls) t.same(seen.get(url), [nameless.has(url) ? 'failed' : 'blocked'], url);

@@ -11,7 +11,7 @@ import { createEndpoint, type LogLine, startReceiver, until } from '../support/r
 const { admin, database, server } = await useServer();
 const receiver = await startReceiver();
 
-/** A database with a table t whose inserts an endpoint hears of. */
+/** A database with a table t and an endpoint that receives its inserts. */
 async function prepared(path: string, options: Record<string, unknown> = {}) {
   const { sql, url, name } = await database();
   await sql`create table t (id int primary key)`;
@@ -51,7 +51,7 @@ function start(t: Test, url: string, env: Record<string, string> = {}) {
   return {
     log,
     logged: (event: string) => until(`the log has "${event}"`, () => log.find(line => line.event === event), 30_000),
-    /** Milliseconds until it has ended. */
+    /** Milliseconds until the dispatcher has ended. */
     async stop(): Promise<number> {
       const started = performance.now();
       controller.abort();
@@ -61,7 +61,7 @@ function start(t: Test, url: string, env: Record<string, string> = {}) {
   };
 }
 
-t.test('COLLECTA_CONCURRENCY bounds the requests in flight, over all endpoints', async t => {
+t.test('COLLECTA_CONCURRENCY limits the requests in flight over all endpoints', async t => {
   const { sql, url } = await prepared('/narrow', { answers: [{ delayMs: 40 }] });
   const other = await createEndpoint(sql, receiver, '/narrow/too', {
     events: ['record_created'],
@@ -87,7 +87,7 @@ t.test('COLLECTA_CONCURRENCY bounds the requests in flight, over all endpoints',
   );
 });
 
-t.test('the database cannot be reached for a while, then answers again', async t => {
+t.test('a runner continues after the database was unreachable for a while', async t => {
   const { sql, url } = await prepared('/cut');
   const proxy = await startProxy(t, server.port);
   const runner = start(t, proxy.through(url));
@@ -108,7 +108,7 @@ t.test('the database cannot be reached for a while, then answers again', async t
   await until('it listens again', () => runner.log.filter(({ event }) => event === 'listening').length === 2);
 });
 
-t.test('nothing comes through to the database for a while, without an end of the connections', async t => {
+t.test('a runner continues after packets were dropped for a while without closed connections', async t => {
   const { sql, url } = await prepared('/silent', { answers: [{ delayMs: 100 }] });
   const proxy = await startProxy(t, server.port);
   const runner = start(t, proxy.through(url), { COLLECTA_STOP_TIMEOUT_MS: '500' });
@@ -128,7 +128,7 @@ t.test('nothing comes through to the database for a while, without an end of the
   t.ok(ms < 15_000, `a stop ends all the same: ${Math.round(ms)} ms`);
 });
 
-t.test('a login role that is a member of collecta_dispatcher is all it needs', async t => {
+t.test('a login that is a member of collecta_dispatcher is enough for a runner', async t => {
   const { sql, url, name } = await prepared('/humble');
   const role = `runner_${randomBytes(4).toString('hex')}`;
   await admin.unsafe(`create role ${role} login password 'x' in role collecta_dispatcher`);
@@ -145,12 +145,11 @@ t.test('a login role that is a member of collecta_dispatcher is all it needs', a
   );
 });
 
-t.test('it makes the partitions of the next days when it starts, and pauses what failed for days', async t => {
+t.test('a runner creates partitions when it starts, and pauses endpoints that failed for days', async t => {
   const { sql, url, endpoint } = await prepared('/upkeep');
   const [{ partition }] =
-    (await sql`select format('events_%s', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYYMMDD')) as partition`) as unknown as [
-      { partition: string },
-    ];
+    (await sql`select format('events_%s', to_char(now() at time zone 'UTC' + interval '2 days', 'YYYYMMDD'))
+      as partition`) as unknown as [{ partition: string }];
   await sql.unsafe(`drop table collecta.${partition}`);
   await sql`insert into collecta.endpoint_flow (endpoint_id, failing_since)
     select endpoint_id, now() - interval '6 days' from collecta.endpoints`;

@@ -24,7 +24,7 @@ async function pair(path: string) {
   return { primary, sql, standby };
 }
 
-/** Milliseconds from commits to arrivals, the slowest of a few. */
+/** The slowest of a few latencies from commit to arrival, in milliseconds. */
 async function latency(sql: Sql, path: string): Promise<number> {
   const times: number[] = [];
   for (let i = 0; i < 5; i++) {
@@ -38,7 +38,7 @@ async function latency(sql: Sql, path: string): Promise<number> {
   return Math.max(...times);
 }
 
-t.test('one address leads to a standby, which is promoted later: the runner listens again', async t => {
+t.test('a runner whose address leads to a standby starts to listen when it is promoted', async t => {
   const { primary, sql, standby } = await pair('/address');
   const proxy = await startProxy(t, primary.port);
   const runner = await startRunner(proxy.through(primary.url()), { env: { COLLECTA_POLL_INTERVAL_MS: '5000' } });
@@ -62,7 +62,7 @@ t.test('one address leads to a standby, which is promoted later: the runner list
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('a standby is named as what it is: by migrate, doctor and the runner, which waits', async t => {
+t.test('migrate, doctor and the runner recognize a standby, and the runner waits', async t => {
   const { standby } = await pair('/standby');
   const url = standby.url('postgres');
   for (const command of ['migrate', 'doctor']) {
@@ -78,9 +78,10 @@ t.test('a standby is named as what it is: by migrate, doctor and the runner, whi
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('several hosts: the runner follows the primary, both drivers of it', async t => {
+t.test('with several hosts, both drivers of a runner follow the primary', async t => {
   const { primary, sql, standby } = await pair('/hosts');
-  const url = `postgres://postgres:postgres@127.0.0.1:${primary.port},127.0.0.1:${standby.port}/postgres?target_session_attrs=read-write`;
+  const hosts = `127.0.0.1:${primary.port},127.0.0.1:${standby.port}`;
+  const url = `postgres://postgres:postgres@${hosts}/postgres?target_session_attrs=read-write`;
   const runner = await startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '5000' } });
   await runner.logged('listening');
   t.ok((await latency(sql, '/hosts')) < 1_000);

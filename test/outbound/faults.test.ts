@@ -11,7 +11,7 @@ const { database } = await useServer();
 const receiver = await startReceiver();
 const env = { COLLECTA_POLL_INTERVAL_MS: '200' };
 
-/** A database with a table t whose inserts an endpoint hears of. */
+/** A database with a table t and an endpoint that receives its inserts. */
 async function prepared(path: string, options: Record<string, unknown> = {}) {
   const { sql, url } = await database();
   await sql`create table t (id int primary key, data json)`;
@@ -26,18 +26,20 @@ const queued = (sql: Sql) =>
   number(sql`select (select count(*) from collecta.outbox) + (select count(*) from collecta.delivery_queue) as count`);
 const drained = (sql: Sql, timeoutMs = 40_000) =>
   until('everything is delivered', async () => (await queued(sql)) === 0, timeoutMs, 50);
-/** Those of runners: a killed one's go on until their statement is over. */
+/** Counts the sessions of runners. Those of a killed runner stay until their statement ends. */
 const sessions = (sql: Sql) =>
   number(
-    sql`select count(*) from pg_stat_activity where datname = current_database() and application_name like 'collecta-webhooks%'`,
+    sql`select count(*) from pg_stat_activity where datname = current_database()
+      and application_name like 'collecta-webhooks%'`,
   );
-/** Instead of waiting a minute: the leases of whoever is gone end now. */
+/** Ends the leases of runners that are gone now, instead of waiting a minute. */
 const endLeases = (sql: Sql) =>
   sql`update collecta.delivery_queue set leased_until = now() - interval '1 s' where leased_until is not null`;
 
 /**
- * What must hold after any fault: every event of records 1 to `records` has arrived, equal bytes under equal ids, every signature
- * verifies, at most `inFlight` came twice, and the history explains all of it: attempts without a gap, none recorded twice.
+ * Asserts what must hold after any fault: every event of records 1 to `records` has arrived, equal ids have equal
+ * bodies, every signature verifies, at most `inFlight` events came twice, and the history explains every request:
+ * attempts without gaps, none recorded twice.
  */
 async function explained(t: Test, sql: Sql, endpoint: Endpoint, records: number, inFlight: number): Promise<void> {
   const requests = receiver.to(endpoint.path);
@@ -82,7 +84,7 @@ async function explained(t: Test, sql: Sql, endpoint: Endpoint, records: number,
   t.equal(await queued(sql), 0);
 }
 
-t.test('kill -9 in the middle of 1,000 deliveries, then a second runner', async t => {
+t.test('a second runner finishes 1,000 deliveries after the first is killed with kill -9', async t => {
   const { sql, url, endpoint } = await prepared('/killed', { answers: [{ delayMs: 20 }], max_in_flight: 500 });
   await insert(sql, 1, 1_000);
   const first = await startRunner(url, { env });
@@ -110,7 +112,7 @@ t.test('kill -9 in the middle of 1,000 deliveries, then a second runner', async 
   );
 });
 
-t.test('a runner frozen past its lease and let go again changes nothing that its successor did', async t => {
+t.test('a runner that resumes after its lease ended changes nothing that its successor did', async t => {
   const { sql, url, endpoint } = await prepared('/frozen', { answers: [{ hang: true }] });
   await insert(sql, 1, 20);
   const frozen = await startRunner(url, { env: { ...env, COLLECTA_CONCURRENCY: '100' } });
@@ -141,7 +143,7 @@ t.test('a runner frozen past its lease and let go again changes nothing that its
   t.equal((await successor.stop()).status, 0);
 });
 
-t.test('two runners share 5,000 deliveries without a duplicate; max_in_flight holds over both', async t => {
+t.test('two runners share 5,000 deliveries without duplicates, within max_in_flight', async t => {
   const { sql, url, endpoint } = await prepared('/shared', { max_in_flight: 20, answers: [{ delayMs: 3 }] });
   const runners = await Promise.all(
     ['one', 'two'].map(name => startRunner(`${url}?application_name=${name}`, { env })),
@@ -166,17 +168,18 @@ t.test('two runners share 5,000 deliveries without a duplicate; max_in_flight ho
   }
 });
 
-t.test('all backends are terminated, again and again, while 1,000 deliveries go through', async t => {
+t.test('1,000 deliveries succeed while all backends are terminated repeatedly', async t => {
   const { sql, url, endpoint } = await prepared('/terminated', { answers: [{ delayMs: 10 }] });
   const runner = await startRunner(url, { env });
   await runner.logged('listening');
   for (let i = 0; i < 4; i++) {
     await insert(sql, i * 250 + 1, i * 250 + 250);
     await until('some are delivered', () => receiver.to('/terminated').length > i * 250 + 50);
-    await sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`;
+    await sql`select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and pid <> pg_backend_pid()`;
   }
   await pause(500);
-  // Claims whose answer was lost stay leased.
+  // Deliveries whose claim was lost on the way stay leased.
   const lost = await until(
     'what is not lost is delivered',
     async () => {
@@ -198,7 +201,7 @@ t.test('all backends are terminated, again and again, while 1,000 deliveries go 
   t.notMatch(runner.output(), /^ +at /m, 'no stack trace');
 });
 
-t.test('the server restarts, fast and immediately, and is gone for some seconds', async t => {
+t.test('deliveries continue after fast and immediate restarts and an outage of some seconds', async t => {
   const server = await startServer(['-c', 'fsync=on']);
   t.teardown(() => server.stop());
   await migrate(server.url());
@@ -243,7 +246,7 @@ t.test('the server restarts, fast and immediately, and is gone for some seconds'
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('a change that cannot be routed stops nobody', async t => {
+t.test('a change that cannot be routed blocks no other', async t => {
   const { sql, url, endpoint } = await prepared('/poisoned');
   await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
   const runner = await startRunner(url, { env });
@@ -256,7 +259,7 @@ t.test('a change that cannot be routed stops nobody', async t => {
   await explained(t, sql, endpoint, 40, 0);
 });
 
-t.test('an endpoint is deleted, its URL and its secret change, while a request is in flight', async t => {
+t.test('an endpoint may be deleted or changed while a request is in flight', async t => {
   const { sql, url, endpoint } = await prepared('/before', { answers: [{ hang: true }] });
   const doomed = await createEndpoint(sql, receiver, '/doomed', {
     events: ['record_created'],
@@ -306,7 +309,7 @@ t.test('an endpoint is deleted, its URL and its secret change, while a request i
   );
 });
 
-t.test('endpoints that hang, with a backlog, delay no other', async t => {
+t.test('hanging endpoints with a backlog delay no other', async t => {
   const { sql, url, endpoint } = await prepared('/healthy');
   const runner = await startRunner(url, { env });
   await runner.logged('listening');
@@ -337,16 +340,17 @@ t.test('endpoints that hang, with a backlog, delay no other', async t => {
     await sql`
       with event as (
         insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
-        values (collecta.new_id('evt'), clock_timestamp(), 0, 0, 'bulk', 'test', now(), '{}') returning event_id, routed_at)
+        values (collecta.new_id('evt'), clock_timestamp(), 0, 0, 'bulk', 'test', now(), '{}')
+          returning event_id, routed_at)
       insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, routed_at, due_at)
-      select g, 0, ${hanging.id}, event_id, routed_at, now() from event, generate_series(1, ${i === 0 ? 10_000 : 500}) g`;
+      select g, 0, ${hanging.id}, event_id, routed_at, now()
+        from event, generate_series(1, ${i === 0 ? 10_000 : 500}) g`;
   }
   await until('they hang', () => receiver.to('/hanging/0').length > 0);
   const beside = await latencies();
   const [before, during] = [alone[98]!, beside[98]!];
-  t.comment(
-    `p50 ${alone[49]} and ${beside[49]} ms, p99 ${before} and ${during} ms; ${receiver.requests.filter(({ path }) => path.startsWith('/hanging')).length} requests hang`,
-  );
+  const held = receiver.requests.filter(({ path }) => path.startsWith('/hanging')).length;
+  t.comment(`p50 ${alone[49]} and ${beside[49]} ms, p99 ${before} and ${during} ms; ${held} requests hang`);
   t.ok(beside[49]! < Math.max(10 * alone[49]!, 100), 'the median is of the same order');
   t.ok(during < Math.max(10 * before, 1_500), 'so is the 99th percentile');
   await until('they are recorded', async () => {
@@ -354,8 +358,9 @@ t.test('endpoints that hang, with a backlog, delay no other', async t => {
   });
 });
 
-t.test('a runner keeps nothing of what it has delivered', async t => {
-  // 15,000 bodies of 8 KB are twice what its heap may grow to: it ended, out of memory, when results of claims were kept.
+t.test('a runner keeps no memory of what it has delivered', async t => {
+  // 15,000 bodies of 8 KB are twice the maximum heap. The runner ran out of memory here when it kept the results of
+  // claims.
   const { sql, url } = await database();
   await sql`create table t (id int primary key, data text)`;
   await sql`select collecta.attach_module('t', 't')`;

@@ -1,4 +1,4 @@
-/** What is true of a receiver and not of one event: holds, the pace after them, and rates. Over all runners. */
+/** What applies to a receiver and not to one event: holds, the pace after them, and rates, over all runners. */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import { createEndpoint, startReceiver, startRunner, until } from '../support/ru
 
 const { database } = await useServer();
 
-/** A database with a table t attached. */
+/** A database with an attached table t. */
 async function prepared() {
   const made = await database();
   await made.sql`create table t (id int generated always as identity primary key, n int)`;
@@ -18,21 +18,22 @@ async function prepared() {
 }
 const insert = (sql: Sql, count: number) => sql`insert into t (n) select generate_series(1, ${count}::int)`;
 const flow = async (sql: Sql) => (await sql`select * from collecta.endpoint_flow`)[0];
-/** Makes everything that endpoint_flow remembers older, and what was told to wait due. */
+/** Moves all times in endpoint_flow back, and makes deliveries due that were told to wait. */
 const age = (sql: Sql, by: string) => sql`
   update collecta.endpoint_flow set held_until = held_until - ${by}::interval, held_at = held_at - ${by}::interval,
-    paced_at = paced_at - ${by}::interval, raised_at = raised_at - ${by}::interval, failing_since = failing_since - ${by}::interval,
+    paced_at = paced_at - ${by}::interval, raised_at = raised_at - ${by}::interval,
+    failing_since = failing_since - ${by}::interval,
     next_slot = next_slot - ${by}::interval`;
 const makeDue = (sql: Sql) =>
   sql`update collecta.delivery_queue set due_at = now() - interval '1 s' where leased_until is null`;
 
-/** Two runners that claim in turn; how many each got. */
+/** Two runners claim in turn. Returns how many deliveries each got. */
 async function claimByTwo(sql: Sql) {
   const runners = [await claimBySql(sql, { runner: 1 }), await claimBySql(sql, { runner: 2 })];
   return { counts: runners.map(each => each.deliveries.length), deliveries: runners.flatMap(each => each.deliveries) };
 }
 
-t.test('after a hold one request begins, then 2, 4 … max_in_flight, over all runners', async t => {
+t.test('after a hold the pace rises from 1 to 2, 4 … max_in_flight, over all runners', async t => {
   const { sql } = await prepared();
   await subscribe(sql, ['record_created'], { max_in_flight: 10 });
   await insert(sql, 100);
@@ -45,7 +46,7 @@ t.test('after a hold one request begins, then 2, 4 … max_in_flight, over all r
   await insert(sql, 1);
   t.strictSame((await claimByTwo(sql)).counts, [0, 0], 'nor is a new change born leased');
   await age(sql, '31 s');
-  await sql`update collecta.endpoint_flow set learned_per_second = null`; // a rate would be a limit of its own
+  await sql`update collecta.endpoint_flow set learned_per_second = null`; // a learned rate would be another limit
   for (const expected of [1, 2, 4, 8, 10, 10]) {
     await makeDue(sql);
     const { counts, deliveries } = await claimByTwo(sql);
@@ -56,7 +57,7 @@ t.test('after a hold one request begins, then 2, 4 … max_in_flight, over all r
   t.equal((await flow(sql))!.pace, null);
 });
 
-t.test('after an outage too; failures of a moment do not count as one', async t => {
+t.test('the pace also rises from 1 after an outage, but not after a brief failure', async t => {
   const { sql } = await prepared();
   await subscribe(sql, ['record_created'], { max_in_flight: 6, retry_max: 20 });
   await insert(sql, 50);
@@ -81,7 +82,7 @@ t.test('after an outage too; failures of a moment do not count as one', async t 
   t.match(await flow(sql), { failing_since: null, pace: null });
 });
 
-t.test('what a receiver took between two holds becomes its rate, which is tried upwards again', async t => {
+t.test('the rate between two holds becomes the receiver’s rate, and is then raised again', async t => {
   const { sql } = await prepared();
   const endpoint = await subscribe(sql, ['record_created'], { max_in_flight: 50 });
   await insert(sql, 300);
@@ -98,14 +99,14 @@ t.test('what a receiver took between two holds becomes its rate, which is tried 
   const learned = (await flow(sql))!.learned_per_second;
   t.ok(learned > 15 && learned <= 20, `40 in 2 seconds and a bit: ${learned}/s`);
 
-  // In the seconds after the hold there are no more slots than the rate gives.
+  // In the seconds after the hold, there are only as many slots as the rate allows.
   await sql`update collecta.endpoint_flow set held_until = now(), pace = null, next_slot = now() - interval '1 minute'`;
   const { deliveries } = await claimBySql(sql);
   let begun = deliveries.length;
   t.ok(begun >= 1 && begun <= 2, `${begun} may begin at once, however long there was nothing`);
   const from = performance.now();
   for (let step = 0; step < 50; step++) {
-    await age(sql, '0.03 s'); // an unused slot is lost after 0.05 s
+    await age(sql, '0.03 s'); // an unused slot expires after 0.05 s
     begun += (await claimBySql(sql)).deliveries.length;
   }
   const seconds = 50 * 0.03 + (performance.now() - from) / 1000;
@@ -132,56 +133,54 @@ t.test('what a receiver took between two holds becomes its rate, which is tried 
   t.equal((await flow(sql))!.endpoint_id, endpoint);
 });
 
-t.test(
-  'a later hold lowers the rate by a fifth, a minute without one doubles it, and little traffic teaches nothing',
-  async t => {
-    const { sql } = await prepared();
-    await subscribe(sql, ['record_created'], { max_in_flight: 50 });
-    const rate = async () => (await flow(sql))!.learned_per_second as number | null;
-    const round = async (delivered: number, refused: number) => {
-      await makeDue(sql);
-      const deliveries: Claimed[] = [];
-      // Where a rate is learned already, a claim brings what it has slots for.
-      for (let claims = 0; deliveries.length < delivered + refused && claims < 60; claims++) {
-        await sql`update collecta.endpoint_flow set held_until = now(), pace = null, next_slot = now() - interval '1 minute'`;
-        deliveries.push(...(await claimBySql(sql)).deliveries);
-      }
-      await record(sql, deliveries.slice(0, delivered));
-      await record(sql, deliveries.slice(delivered, delivered + refused), 'failed', { status: 429, retry_after_s: 1 });
-      await sql`update collecta.delivery_queue set leased_until = null`;
-    };
-    await insert(sql, 3);
-    await round(0, 1);
-    await age(sql, '8 s');
-    await round(2, 1);
-    t.equal(await rate(), null, 'two in eight seconds were all that there was to send');
-    await insert(sql, 200);
-    await round(0, 1);
-    await age(sql, '3 s');
-    await round(0, 1);
-    t.equal(await rate(), null, 'a receiver that takes nothing is down, and has no rate');
-    await age(sql, '3 minutes');
-    await round(40, 1);
-    t.equal(await rate(), null, 'what was long ago says nothing of the rate');
-    await age(sql, '2 s');
-    await round(40, 1);
-    const learned = (await rate())!;
-    t.ok(learned > 14 && learned <= 20, `40 in 2 seconds and a bit: ${learned}/s`);
-    await age(sql, '40 s');
-    await round(1, 1);
-    const raised = learned * 1.1;
-    t.ok(Math.abs((await rate())! - raised * 0.8) < 0.01, `a hold at ${raised}/s leaves ${await rate()}/s`);
-    await age(sql, '61 s');
-    await round(1, 0);
-    t.ok(Math.abs((await rate())! - raised * 1.6) < 0.01, `a minute without one makes it ${await rate()}/s`);
-    await sql`update collecta.endpoint_flow set learned_per_second = 1.1`;
-    await age(sql, '11 s');
-    await round(1, 1);
-    t.ok((await rate())! >= 1, `and it never falls below 1: ${await rate()}/s`);
-  },
-);
+t.test('a hold lowers the rate by a fifth, a minute without one doubles it, low traffic has no effect', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql, ['record_created'], { max_in_flight: 50 });
+  const rate = async () => (await flow(sql))!.learned_per_second as number | null;
+  const round = async (delivered: number, refused: number) => {
+    await makeDue(sql);
+    const deliveries: Claimed[] = [];
+    // Once a rate is learned, a claim returns only as many deliveries as there are slots.
+    for (let claims = 0; deliveries.length < delivered + refused && claims < 60; claims++) {
+      await sql`update collecta.endpoint_flow set held_until = now(), pace = null,
+          next_slot = now() - interval '1 minute'`;
+      deliveries.push(...(await claimBySql(sql)).deliveries);
+    }
+    await record(sql, deliveries.slice(0, delivered));
+    await record(sql, deliveries.slice(delivered, delivered + refused), 'failed', { status: 429, retry_after_s: 1 });
+    await sql`update collecta.delivery_queue set leased_until = null`;
+  };
+  await insert(sql, 3);
+  await round(0, 1);
+  await age(sql, '8 s');
+  await round(2, 1);
+  t.equal(await rate(), null, 'two in eight seconds were all that there was to send');
+  await insert(sql, 200);
+  await round(0, 1);
+  await age(sql, '3 s');
+  await round(0, 1);
+  t.equal(await rate(), null, 'a receiver that takes nothing is down, and has no rate');
+  await age(sql, '3 minutes');
+  await round(40, 1);
+  t.equal(await rate(), null, 'what was long ago says nothing of the rate');
+  await age(sql, '2 s');
+  await round(40, 1);
+  const learned = (await rate())!;
+  t.ok(learned > 14 && learned <= 20, `40 in 2 seconds and a bit: ${learned}/s`);
+  await age(sql, '40 s');
+  await round(1, 1);
+  const raised = learned * 1.1;
+  t.ok(Math.abs((await rate())! - raised * 0.8) < 0.01, `a hold at ${raised}/s leaves ${await rate()}/s`);
+  await age(sql, '61 s');
+  await round(1, 0);
+  t.ok(Math.abs((await rate())! - raised * 1.6) < 0.01, `a minute without one makes it ${await rate()}/s`);
+  await sql`update collecta.endpoint_flow set learned_per_second = 1.1`;
+  await age(sql, '11 s');
+  await round(1, 1);
+  t.ok((await rate())! >= 1, `and it never falls below 1: ${await rate()}/s`);
+});
 
-t.test('Retry-After: 0 asks for no wait: it is an attempt like any other', async t => {
+t.test('Retry-After: 0 asks for no wait, and the answer counts as an attempt', async t => {
   const { sql } = await prepared();
   await subscribe(sql, ['record_created'], { retry_base: '60 s', retry_max: 0 });
   await insert(sql, 2);
@@ -197,7 +196,7 @@ t.test('Retry-After: 0 asks for no wait: it is an attempt like any other', async
   );
 });
 
-t.test('max_per_second holds in any second, over two runners', async t => {
+t.test('max_per_second holds in any second over two runners', async t => {
   const { sql, url } = await prepared();
   const receiver = await startReceiver();
   const rate = 25;
@@ -209,7 +208,7 @@ t.test('max_per_second holds in any second, over two runners', async t => {
   const runners = await Promise.all([1, 2].map(() => startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '100' } })));
   await Promise.all(runners.map(runner => runner.logged('dispatching')));
   const begun = Date.now();
-  // Half of it as a backlog, the rest one after the other.
+  // Half of the events are a backlog, the rest are inserted one after the other.
   await insert(sql, total / 2);
   for (let i = 0; i < total / 2; i++) {
     await insert(sql, 1);
@@ -220,7 +219,7 @@ t.test('max_per_second holds in any second, over two runners', async t => {
     where endpoint_id = ${id} and outcome = 'delivered'`;
   await until('all are recorded', async () => (await history()).length === total, 30_000, 100);
   const took = (Date.now() - begun) / 1000;
-  // The receiver may read a request late, and the database may write one late: what is earlier is nearer to the truth.
+  // The receiver or the database may note a request late, so the earlier of the two times is used.
   const seen = new Map(receiver.to(path).map(({ at, headers }) => [headers['webhook-id'], at]));
   const times = (await history())
     .map(({ event_id, started }) => Math.min(started, seen.get(event_id)!))
@@ -232,7 +231,7 @@ t.test('max_per_second holds in any second, over two runners', async t => {
   for (const runner of runners) t.equal((await runner.stop()).status, 0);
 });
 
-// The figure in the documentation is of 1,000 events (COLLECTA_TEST_EVENTS=1000), which take a minute.
+// The documented figure is for 1,000 events (COLLECTA_TEST_EVENTS=1000), which take a minute.
 const events = Number(process.env.COLLECTA_TEST_EVENTS ?? 300);
 t.test(`a receiver that takes 20 a second and says Retry-After: 1 gets all ${events} events`, async t => {
   const { sql, url } = await prepared();
@@ -278,7 +277,7 @@ t.test(`a receiver that takes 20 a second and says Retry-After: 1 gets all ${eve
     outcomes.some(row => row.outcome === 'exhausted'),
     'none was given up, though retry_max is 0',
   );
-  // What is in flight when the first refusal comes is refused too, whatever the number of events.
+  // Requests in flight when the first refusal comes are refused too, whatever the number of events.
   t.ok(refused <= Math.max(events * 0.05, maxInFlight), `${refused} requests were refused`);
   for (const runner of runners) t.equal((await runner.stop()).status, 0);
 });

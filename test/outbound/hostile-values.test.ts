@@ -1,8 +1,9 @@
 /**
- * One row that anybody with DML can write, or one answer of one receiver, must not stop the others. Generated hostile values
- * are written as key, status, scope, column, custom data, context, header and URL, and are answered by a receiver. After each
- * a neighbour's event must arrive within five seconds, and the hostile one must be delivered, recorded or set aside with its
- * reason. COLLECTA_TEST_SECONDS=600 runs longer, COLLECTA_TEST_SEED=7 repeats the cases of a seed.
+ * One row that anybody with DML can write, or one answer of one receiver, must not stop the others. Generated hostile
+ * values are written as key, status, scope, column, custom data, context, header and URL, and are returned by a
+ * receiver. After each of them an event of a neighbour table must arrive within five seconds, and the hostile one must
+ * be delivered, recorded, or set aside with its reason. COLLECTA_TEST_SECONDS=600 runs longer, COLLECTA_TEST_SEED=7
+ * repeats the cases of a seed.
  */
 import net, { type AddressInfo } from 'node:net';
 import fc from 'fast-check';
@@ -21,7 +22,7 @@ t.setTimeout((seconds + 90) * 1_000);
 
 const { database } = await useServer();
 
-/** What one receiver got by path, and what it answers at /answer. */
+/** What the receiver got for each path, and what it answers at /answer. */
 async function startReceiver() {
   const received: { path: string; id: string; body: Buffer }[] = [];
   let answer: Buffer = Buffer.from('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n');
@@ -59,7 +60,7 @@ async function startReceiver() {
   };
 }
 
-/** How deep the server parses json. */
+/** The maximum depth of JSON that the server parses. */
 async function deepest(sql: Sql): Promise<number> {
   let [low, high] = [100, 200_000];
   while (high - low > 1) {
@@ -89,13 +90,14 @@ async function subject(encoding: Encoding) {
     create table whole (id text primary key, status text, tenant text, custom json, note text);
     create table pair ("it's" text, "%" bytea, n int default 0, primary key ("it's", "%"));
     select collecta.attach_module('neighbour', 'neighbour'), collecta.attach_module('asked', 'asked'),
-      collecta.attach_module('whole', 'whole', status_column => 'status', custom_data_column => 'custom', scope_column => 'tenant'),
+      collecta.attach_module('whole', 'whole', status_column => 'status', custom_data_column => 'custom',
+      scope_column => 'tenant'),
       collecta.attach_module('pair', 'pair')`);
   for (const extension of ['postgis', 'hstore'])
     if ((await sql`select from pg_available_extensions where name = ${extension}`).length > 0)
       await sql.unsafe(`create extension if not exists ${extension}`).catch(() => {});
-  // Each column type that there is here. Those that are not built in have a table of their own, since capture treats all
-  // columns of such a table with care.
+  // One column of each available type. Types that are not built in have their own table, because capture treats all
+  // columns of such a table separately.
   const present: string[] = [];
   for (const type of Object.keys(values))
     if ((await sql`select to_regtype(${type}) is not null as here`)[0]!.here) present.push(type);
@@ -133,7 +135,7 @@ async function subject(encoding: Encoding) {
 }
 type Subject = Awaited<ReturnType<typeof subject>>;
 
-/** Statements of one hostile transaction, or what is asked of an endpoint or answered by a receiver. */
+/** The statements of one hostile transaction, or what an endpoint is given, or what a receiver answers. */
 type Case =
   | { kind: 'rows'; statements: string[]; context: string | null; scope: string | null }
   | { kind: 'endpoint'; header: [string, string] | null; url: string | null }
@@ -209,9 +211,9 @@ let slowest = { ms: 0, hostile: '' };
 const shown = (hostile: Case) =>
   JSON.stringify('answer' in hostile ? { kind: 'answer', answer: hostile.answer.toString('latin1') } : hostile);
 const counts = new Map<string, number>();
-const count = (what: string, by = 1) => counts.set(what, (counts.get(what) ?? 0) + by);
+const count = (outcome: string, by = 1) => counts.set(outcome, (counts.get(outcome) ?? 0) + by);
 
-/** Does what the case says; the changes that it captured, and an endpoint that it made. */
+/** Runs the case. Returns the changes that it captured and the endpoint that it created, if any. */
 async function happen({ sql, scoped, plain, receiver, origin }: Subject, hostile: Case) {
   let made: string | null = null;
   if (hostile.kind === 'answer') receiver.answerWith(hostile.answer);
@@ -238,7 +240,7 @@ async function happen({ sql, scoped, plain, receiver, origin }: Subject, hostile
         await tx
           .savepoint(s => s.unsafe(`select set_config('collecta.context', ${hostile.context}, true)`))
           .catch(() => {});
-      // What the user's own table refuses (a key that is too long for its index, a duplicate) is no change.
+      // If the user's own table refuses the value (a key too long for its index, a duplicate), there is no change.
       for (const statement of hostile.statements)
         await tx.savepoint(s => s.unsafe(statement)).catch(() => count('statements refused by the table'));
     }
@@ -251,7 +253,7 @@ async function happen({ sql, scoped, plain, receiver, origin }: Subject, hostile
   return { changes, made, plain };
 }
 
-/** Deliveries and changes of which nothing came yet. An ordered record waits where an earlier change of it is set aside. */
+/** Deliveries and changes without a result so far. An ordered record waits if an earlier change of it is set aside. */
 const unsettled = (sql: Sql) => sql`
   select 'change ' || change_id as what from collecta.outbox
   union all
@@ -309,7 +311,7 @@ async function check(subject: Subject, hostile: Case): Promise<void> {
   if (made !== null && of(made) !== 1) throw new Error(`${of(made)} attempts at the odd endpoint`);
 
   if (made !== null) await sql`select collecta.delete_endpoint(${made})`;
-  // A hold or a 410 must not keep the next case from being asked.
+  // A hold or a 410 must not prevent the request of the next case.
   receiver.answerWith(Buffer.from('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n'));
   if (hostile.kind !== 'rows') {
     await sql`delete from collecta.delivery_queue where endpoint_id = ${answering}`;
@@ -323,7 +325,7 @@ const subjects: Subject[] = [];
 for (const encoding of encodings) subjects.push(await subject(encoding));
 
 for (const each of subjects)
-  t.test(`hostile values in a database that keeps text as ${each.encoding}`, async t => {
+  t.test(`hostile values in a database with encoding ${each.encoding} stop no neighbour`, async t => {
     const share = each.encoding === 'UTF8' ? 0.6 : 0.4 / (encodings.length - 1);
     const property = fc.asyncProperty(cases(each), async hostile => check(each, hostile));
     const result = await fc.check(property, {
@@ -339,7 +341,7 @@ for (const each of subjects)
         log: each.runner.log.slice(-12),
       });
     } else t.pass(`${result.numRuns} cases with seed ${seed}`);
-    // A claim takes back once a second what health says of routing.
+    // Once a second a claim clears what health reports about routing.
     const errors = () => each.sql`select * from collecta.health where severity = 'error'`;
     await until('health has no error', async () => (await errors()).length === 0).catch(() => {});
     t.strictSame([...(await errors())], [], 'health has no error');
@@ -348,5 +350,5 @@ for (const each of subjects)
 
 t.teardown(() => {
   t.comment(`a neighbour waited for ${slowest.ms} ms at most, behind ${slowest.hostile}`);
-  for (const [what, times] of [...counts].sort()) t.comment(`${what}: ${times}`);
+  for (const [outcome, times] of [...counts].sort()) t.comment(`${outcome}: ${times}`);
 });

@@ -1,4 +1,4 @@
-/** What README and docs/operations.md tell a DBA to ask is answered from indexes, however long the history is. */
+/** The queries that README and docs/operations.md recommend to a DBA use indexes, however long the history is. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -8,7 +8,7 @@ import { type Sql, useServer } from '../support/database.ts';
 
 const { admin, database } = await useServer();
 
-/** 20,000 attempts, which the planner takes for 10,000,000: it multiplies rows a page by pages. */
+/** There are 20,000 attempts, which the planner estimates as 10,000,000 because it multiplies rows a page by pages. */
 async function pretendHistory(sql: Sql): Promise<string[]> {
   await sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
   await subscribe(sql);
@@ -22,11 +22,13 @@ async function pretendHistory(sql: Sql): Promise<string[]> {
   );
   const columns = async (table: string, changed: Record<string, string>) => {
     const rows =
-      await sql`select attname from pg_attribute where attrelid = ${table}::regclass and attnum > 0 and not attisdropped order by attnum`;
+      await sql`select attname from pg_attribute where attrelid = ${table}::regclass and attnum > 0 and not attisdropped
+      order by attnum`;
     return rows.map(({ attname }) => changed[attname] ?? `x."${attname}"`).join(', ');
   };
   const id = (prefix: string) => `'${prefix}_' || lpad(to_hex(n), 32, '0')`;
-  await sql.unsafe(`insert into ${events} select ${await columns(events!, { event_id: id('evt'), record_id: id('rec') })}
+  await sql.unsafe(`insert into ${events}
+    select ${await columns(events!, { event_id: id('evt'), record_id: id('rec') })}
     from ${events} x, generate_series(1, 20000) n`);
   await sql.unsafe(`insert into ${attempts} select ${await columns(attempts!, { id: id('dlv'), event_id: id('evt') })}
     from ${attempts} x, generate_series(1, 20000) n`);
@@ -37,7 +39,7 @@ async function pretendHistory(sql: Sql): Promise<string[]> {
   return [events!, attempts!];
 }
 
-t.test('documented look-ups', async t => {
+t.test('the documented queries use indexes', async t => {
   const { sql } = await database();
   const large = await pretendHistory(sql);
   const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
@@ -69,17 +71,17 @@ t.test('documented look-ups', async t => {
     });
 });
 
-t.test('what health says to run, and what functions look up, is found by indexes', async t => {
+t.test('the hints of health and the functions’ queries use indexes', async t => {
   const { sql } = await database();
   await pretendHistory(sql);
   const [{ id, endpoint_id }] = (await sql`
     select id, endpoint_id from collecta.delivery_attempts order by id desc limit 1`) as never as [
     { id: string; endpoint_id: string },
   ];
-  // The look-ups in the hints of health, with an endpoint, a module or a number for what is filled in.
+  // The queries in the hints of health, with an endpoint, a module or a number filled in.
   const hints = (readdirSync('sql/fixtures', { recursive: true }) as string[])
     .filter(name => /check_\w+\.sql$/.test(name))
-    // SQL joins literals that stand on several lines.
+    // SQL joins adjacent string literals on separate lines.
     .map(name => readFileSync(join('sql/fixtures', name), 'utf8').replace(/'\s*\n\s*'/g, ''))
     .flatMap(text => [...text.matchAll(/'(select [^']* from collecta\.[^']*)'/g)])
     .flatMap(([, text]) => text!.split(';'))
@@ -99,7 +101,7 @@ t.test('what health says to run, and what functions look up, is found by indexes
     'select * from collecta.undelivered order by id desc limit 20',
     'select * from collecta.maintain()',
   ];
-  /** The large tables that a statement reads from end to end. It is rolled back. */
+  /** The large tables that a statement scans sequentially. The statement is rolled back. */
   const scanned = async (statement: string) => {
     let tables: string[] = [];
     await sql
@@ -128,17 +130,17 @@ t.test('what health says to run, and what functions look up, is found by indexes
   for (const statement of statements) t.strictSame(await scanned(statement), [], statement);
 });
 
-t.test('tail works as collecta_reader, and asks for no more', async t => {
-  const place = await database();
-  await place.sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
-  await subscribe(place.sql);
-  await place.sql`insert into t values ('rec_1')`;
-  await deliver(place.sql);
+t.test('tail works with the privileges of collecta_reader', async t => {
+  const target = await database();
+  await target.sql.unsafe(`create table t (id text primary key); select collecta.attach_module('t', 't')`);
+  await subscribe(target.sql);
+  await target.sql`insert into t values ('rec_1')`;
+  await deliver(target.sql);
   await admin.unsafe(`create role reads_only login password 'x' in role collecta_reader`);
   const lines: string[] = [];
   const stop = new AbortController();
   await tail(
-    place.url.replace('postgres:postgres@', 'reads_only:x@'),
+    target.url.replace('postgres:postgres@', 'reads_only:x@'),
     { endpoint: undefined, failed: false, last: 5 },
     stop.signal,
     line => {

@@ -21,7 +21,7 @@ async function startHanging() {
   return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests: () => requests };
 }
 
-t.test('24 receivers that hang, with bodies of 0.9 MB: memory is bounded, and the others go on', async t => {
+t.test('24 hanging receivers with 0.9 MB bodies use bounded memory and delay no other', async t => {
   const { sql, url } = await database();
   await sql`create table big (id int primary key, data text)`;
   await sql`create table small (id int generated always as identity primary key)`;

@@ -23,7 +23,7 @@ const attempts = (sql: Sql, endpoint: string) => sql`
 const asideOf = (sql: Sql, endpoint: string) =>
   sql`select reason from collecta.unrouted where endpoint_id = ${endpoint} order by change_id`;
 
-t.test('an answer with a header whose name has a % is recorded, and so is the one beside it', async t => {
+t.test('an answer with a % in a header name is recorded, and so is its neighbour', async t => {
   const { sql, url } = await prepared();
   const odd = await createEndpoint(sql, receiver, '/percent', {
     events: ['record_created'],
@@ -42,7 +42,7 @@ t.test('an answer with a header whose name has a % is recorded, and so is the on
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('a day’s partition that was dropped by hand under queued rows stops no other delivery', async t => {
+t.test('queued rows of a partition that was dropped by hand block no other delivery', async t => {
   const { sql, url } = await prepared();
   const lost = await createEndpoint(sql, receiver, '/without-event', { events: ['record_created'] });
   const unwritten = await createEndpoint(sql, receiver, '/without-history', { events: ['record_created'] });
@@ -56,7 +56,7 @@ t.test('a day’s partition that was dropped by hand under queued rows stops no 
   for (const { id } of old) await sql`select collecta.pause_endpoint(${id})`;
   await insert(sql, 1, 3);
   await sql`select collecta.route_changes()`;
-  // Their events are of two days ago, and of yesterday; each day has its partitions.
+  // Their events are from two days ago and from yesterday; both days have partitions.
   const at = (days: number) => `now() - interval '${days} days'`;
   const day = async (days: number) =>
     (await sql.unsafe(`select to_char((${at(days)}) at time zone 'UTC', '_YYYYMMDD') as day`))[0]!.day as string;
@@ -65,18 +65,21 @@ t.test('a day’s partition that was dropped by hand under queued rows stops no 
       await sql.unsafe(`
         set timezone = 'UTC';
         do $$ begin execute format('create table collecta.${table}${await day(days)} partition of collecta.${table}
-          for values from (%L) to (%L)', date_trunc('day', ${at(days)}), date_trunc('day', ${at(days)}) + interval '1 day'); end $$;
+          for values from (%L) to (%L)', date_trunc('day', ${at(days)}),
+          date_trunc('day', ${at(days)}) + interval '1 day'); end $$;
         reset timezone`);
   await sql.unsafe(`
     insert into collecta.events
     select (jsonb_populate_record(e, jsonb_build_object('routed_at', ${at(1)}))).* from collecta.events e;
     insert into collecta.events
-    select (jsonb_populate_record(e, jsonb_build_object('routed_at', ${at(2)}))).* from collecta.events e where e.routed_at > ${at(0.5)};
+    select (jsonb_populate_record(e, jsonb_build_object('routed_at', ${at(2)}))).* from collecta.events e
+      where e.routed_at > ${at(0.5)};
     update collecta.delivery_queue q set routed_at = case when q.endpoint_id = '${lost.id}'
       then (select min(routed_at) from collecta.events) else (select e.routed_at from collecta.events e
         where e.event_id = q.event_id and e.routed_at between ${at(1.5)} and ${at(0.5)}) end
     where q.endpoint_id <> '${healthy.id}';
-    drop table collecta.events${await day(2)}, collecta.delivery_attempts${await day(2)}, collecta.delivery_attempts${await day(1)}`);
+    drop table collecta.events${await day(2)}, collecta.delivery_attempts${await day(2)},
+    collecta.delivery_attempts${await day(1)}`);
   for (const { id } of old) await sql`select collecta.resume_endpoint(${id})`;
   const runner = await startRunner(url);
   await runner.logged('dispatching');
@@ -108,7 +111,7 @@ t.test('a day’s partition that was dropped by hand under queued rows stops no 
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('a lease that lapses in such a partition is given back without its history', async t => {
+t.test('an expired lease in a dropped partition is released without an attempt', async t => {
   const { sql } = await prepared();
   await subscribe(sql, ['record_created']);
   await insert(sql, 1, 2);
@@ -122,19 +125,21 @@ t.test('a lease that lapses in such a partition is given back without its histor
   t.equal(await record(sql, deliveries), 2);
 });
 
-/** So many deliveries that were given up, as their history shows them. */
+/** Creates the history of `count` deliveries that were given up. */
 async function giveUp(sql: Sql, endpoint: string, count: number): Promise<void> {
   await sql`
     with event as (
       insert into collecta.events (event_id, routed_at, sequence, position, module, event, record_id, occurred_at, body)
       select 'evt_' || lpad(to_hex(g), 32, '0'), now(), g, 0, 't', 'record_created', g::text, now(), '{}'
       from generate_series(1, ${count}::int) g returning event_id, routed_at)
-    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at, finished_at)
-    select 'dlv_' || right(event_id, 32), event_id, routed_at, ${endpoint}, 6, 'exhausted', 'https://example.com', now(), now()
+    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at,
+      finished_at)
+    select 'dlv_' || right(event_id, 32), event_id, routed_at, ${endpoint}, 6, 'exhausted', 'https://example.com',
+      now(), now()
     from event`;
 }
 
-t.test('replay_undelivered: 20,000 in one statement of seconds; run again, it sends nothing twice', async t => {
+t.test('replay_undelivered queues 20,000 in seconds, and a second call sends nothing twice', async t => {
   const { sql, url } = await prepared();
   const id = await subscribe(sql, ['record_created']);
   await giveUp(sql, id, 20_000);
@@ -162,7 +167,7 @@ t.test('replay_undelivered: 20,000 in one statement of seconds; run again, it se
   t.equal(await replay(), 10, 'and is replayed');
 });
 
-t.test('an operator’s open transaction holds up no other endpoint', async t => {
+t.test('an operator’s open transaction delays no other endpoint', async t => {
   const { sql, url } = await prepared();
   const failing = await createEndpoint(sql, receiver, '/locked', {
     events: ['record_created'],
@@ -208,7 +213,7 @@ t.test('an operator’s open transaction holds up no other endpoint', async t =>
         async () => (await attempts(sql, healthy.id)).length === last,
         5_000,
       );
-      // The replayed record itself may wait; all other records of the ordered endpoint go on.
+      // The replayed record may have to wait; all other records of the ordered endpoint go on.
       await until(
         `with ${name} open, ordered ones are recorded`,
         async () => (await attempts(sql, ordered.id)).length >= last,
@@ -230,7 +235,7 @@ t.test('an operator’s open transaction holds up no other endpoint', async t =>
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('what a stopping runner did not wait for uses up no attempt, and is no failure of the receiver', async t => {
+t.test('a request that a stopping runner abandons uses no attempt and is no receiver failure', async t => {
   const { sql } = await prepared();
   const id = await subscribe(sql, ['record_created'], { retry_max: 0 });
   await insert(sql, 1, 1);

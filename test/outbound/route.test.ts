@@ -4,14 +4,15 @@ import { type Sql, useServer } from '../support/database.ts';
 
 const { database, connect } = await useServer();
 const table = `create table t (id int primary key, n int, status text, tenant text, data jsonb, secret text);
-  select collecta.attach_module('t', 't', status_column => 'status', custom_data_column => 'data', scope_column => 'tenant')`;
+  select collecta.attach_module('t', 't', status_column => 'status', custom_data_column => 'data',
+    scope_column => 'tenant')`;
 async function prepared(ddl = table) {
   const made = await database();
   await made.sql.unsafe(ddl);
   return made;
 }
 type Queued = { event: string; record_id: string; waits: boolean };
-/** What is queued for an endpoint, in its order. */
+/** The endpoint's queue, in order. */
 const queued = async (sql: Sql, endpoint: string) =>
   [
     ...(await sql<Queued[]>`
@@ -21,14 +22,16 @@ const queued = async (sql: Sql, endpoint: string) =>
   ] as unknown as { what: string; waits: boolean; delivery_id: string; attempt: number; body: string }[];
 const whats = async (sql: Sql, endpoint: string) => (await queued(sql, endpoint)).map(({ what }) => what);
 const unrouted = (sql: Sql) =>
-  sql`select change_id, position, endpoint_id, module, record_id, reason from collecta.unrouted order by change_id, position, endpoint_id`;
-t.test('filters: true, false, unknown, raising', async t => {
+  sql`select change_id, position, endpoint_id, module, record_id, reason from collecta.unrouted
+    order by change_id, position, endpoint_id`;
+t.test('filters may be true, false, unknown or raise an error', async t => {
   const { sql } = await prepared();
   const wanting = await subscribe(sql, ['record_created'], { filter: '$.record.n > 10' });
   const raising = await subscribe(sql, ['record_created'], { filter: '$.record.data.size' });
   const plain = await subscribe(sql, ['record_created']);
   await sql.unsafe(
-    `insert into t (id, n, data) values (1, 11, '{"size": true}'), (2, 5, '{"size": true}'), (3, null, '{"size": 7}'), (4, 20, '{}')`,
+    `insert into t (id, n, data) values (1, 11, '{"size": true}'), (2, 5, '{"size": true}'), (3, null, '{"size": 7}'),
+      (4, 20, '{}')`,
   );
   t.strictSame(
     brief(await route(sql)),
@@ -66,7 +69,7 @@ t.test('filters: true, false, unknown, raising', async t => {
   t.equal((await unrouted(sql)).length, 0);
 });
 
-t.test('a payload that jsonb refuses is set aside for who filters, and arrives at who does not', async t => {
+t.test('a payload that jsonb refuses is set aside for endpoints with a filter and reaches others', async t => {
   const { sql } = await prepared(
     `create table t (id int primary key, j json); select collecta.attach_module('t', 't')`,
   );
@@ -85,7 +88,7 @@ t.test('a payload that jsonb refuses is set aside for who filters, and arrives a
   );
 });
 
-t.test('scope', async t => {
+t.test('an endpoint with a scope gets that scope’s events only', async t => {
   const { sql } = await prepared();
   const acme = await subscribe(sql, allEvents, { scope: 'acme' });
   const everything = await subscribe(sql, allEvents);
@@ -109,7 +112,7 @@ t.test('scope', async t => {
   t.equal((await whats(sql, acme)).length, 5, 'and none');
 });
 
-t.test('an endpoint gets what comes after it', async t => {
+t.test('an endpoint gets only changes made after it was created', async t => {
   const { sql } = await prepared();
   const first = await subscribe(sql, ['record_created']);
   await sql`insert into t (id) values (1)`;
@@ -127,7 +130,7 @@ t.test('an endpoint gets what comes after it', async t => {
   t.strictSame(await whats(sql, second), ['record_created 2', 'record_deleted 2', 'record_deleted 1']);
 });
 
-t.test('payload_role sees its columns only', async t => {
+t.test('payload_role limits the payload to the role’s columns', async t => {
   const { sql } = await prepared();
   const reader = `reader_${process.pid}`;
   await sql.unsafe(`create role ${reader}; grant select (id, n, status) on t to ${reader}`);
@@ -176,7 +179,7 @@ t.test('payload_role sees its columns only', async t => {
   t.strictSame(JSON.parse((await queued(sql, limited)).at(-1)!.body).record, {}, 'and shows a role nothing');
 });
 
-t.test('twenty endpoints, all modules, future ones, paused, deleted', async t => {
+t.test('routing serves twenty endpoints: all modules, new modules, paused, deleted', async t => {
   const { sql } = await prepared();
   const many = await Promise.all(Array.from({ length: 20 }, () => subscribe(sql, ['record_created'])));
   const only = await subscribe(sql, ['record_created'], { modules: ['t'] });
@@ -194,9 +197,9 @@ t.test('twenty endpoints, all modules, future ones, paused, deleted', async t =>
   t.equal((await sql`select from collecta.outbox`).length, 0);
 });
 
-t.test('slices: in order, once, whatever a trigger captured first', async t => {
-  const { sql } =
-    await prepared(`${table}; create function again() returns trigger language plpgsql as $$begin update t set n = new.n + 100 where id = new.id and n < 100; return null; end$$;
+t.test('slices are routed in order and once, even if a trigger’s change was captured first', async t => {
+  const { sql } = await prepared(`${table}; create function again() returns trigger language plpgsql as $$
+      begin update t set n = new.n + 100 where id = new.id and n < 100; return null; end$$;
     create trigger again after insert on t for each row when (new.n is not null) execute function again()`);
   await subscribe(sql);
   await sql.begin(async tx => {
@@ -225,10 +228,11 @@ t.test('slices: in order, once, whatever a trigger captured first', async t => {
   );
 });
 
-t.test('a transaction that is put in order does not overtake what stands between its changes', async t => {
+t.test('putting a transaction in order does not move it past changes between its own', async t => {
   const { sql, url } =
     await prepared(`${table}; create table log (id int primary key); select collecta.attach_module('log', 'log');
-    create function note() returns trigger language plpgsql as $$begin insert into log values (new.id); return null; end$$;
+    create function note() returns trigger language plpgsql as $$
+      begin insert into log values (new.id); return null; end$$;
     create trigger note after insert on t for each row execute function note()`);
   const ordered = await subscribe(sql, allEvents, { ordered: true });
   await sql`insert into t (id, n) values (1, 0)`;
@@ -252,33 +256,31 @@ t.test('a transaction that is put in order does not overtake what stands between
   );
 });
 
-t.test(
-  'where an old snapshot’s dead rows end is told when nothing is there, and never beyond a writer’s change',
-  async t => {
-    const { sql, url } = await prepared();
-    await subscribe(sql);
-    const holder = connect(url, { max: 1 });
-    await holder`begin isolation level repeatable read`;
-    await holder`select from collecta.outbox`;
-    await sql`insert into collecta.outbox (version, operation, captured_at) select 0, 'I', now() from generate_series(1, 150000)`;
-    await sql`delete from collecta.outbox`;
-    const [last] = await sql`select collecta.last_change_id() + 1 as next_change`;
-    t.match([...(await sql`select routed, next_change from collecta.route_changes()`)], [{ routed: 0, ...last }]);
-    const writer = connect(url, { max: 1 });
-    await writer`begin`;
-    await writer`insert into t (id) values (1)`;
-    t.match(
-      [...(await sql`select routed, next_change from collecta.route_changes()`)],
-      [{ routed: 0, next_change: '0' }],
-      'a writer holds an id among them',
-    );
-    await writer`commit`;
-    t.match([...(await sql`select routed from collecta.route_changes()`)], [{ routed: 1 }]);
-    await holder`rollback`;
-  },
-);
+t.test('the end of dead rows is told when the outbox is empty, never beyond a writer’s change', async t => {
+  const { sql, url } = await prepared();
+  await subscribe(sql);
+  const holder = connect(url, { max: 1 });
+  await holder`begin isolation level repeatable read`;
+  await holder`select from collecta.outbox`;
+  await sql`insert into collecta.outbox (version, operation, captured_at) select 0, 'I', now()
+      from generate_series(1, 150000)`;
+  await sql`delete from collecta.outbox`;
+  const [last] = await sql`select collecta.last_change_id() + 1 as next_change`;
+  t.match([...(await sql`select routed, next_change from collecta.route_changes()`)], [{ routed: 0, ...last }]);
+  const writer = connect(url, { max: 1 });
+  await writer`begin`;
+  await writer`insert into t (id) values (1)`;
+  t.match(
+    [...(await sql`select routed, next_change from collecta.route_changes()`)],
+    [{ routed: 0, next_change: '0' }],
+    'a writer holds an id among them',
+  );
+  await writer`commit`;
+  t.match([...(await sql`select routed from collecta.route_changes()`)], [{ routed: 1 }]);
+  await holder`rollback`;
+});
 
-t.test('an event’s id is made of its change alone: routed again, it is the same', async t => {
+t.test('an event’s id depends on its change only: routing again gives the same id', async t => {
   const { sql } = await prepared();
   await subscribe(sql);
   await sql.unsafe(`insert into t (id, n, status, data) select g, g, 'open', '{}' from generate_series(1, 3) g`);
@@ -373,7 +375,7 @@ t.test('a large statement that changes keys is put in order apart, too', async t
   t.equal((await sql`select count(*)::int as n from collecta.reorderings where ended_in is not null`)[0]!.n, 1);
 });
 
-t.test('one router at a time', async t => {
+t.test('only one session routes at a time', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql);
   await sql`insert into t (id) values (1)`;
@@ -389,10 +391,10 @@ t.test('one router at a time', async t => {
   );
 });
 
-/** What a runner's next claim does about route_again. */
+/** The next claim of a runner handles route_again in this way. */
 const takeBack = (sql: Sql) => sql`select collecta.mend_queue(clock_timestamp())`;
 
-t.test('what a runner does when routing fails: one change is tried, routed without filters, or set aside', async t => {
+t.test('when routing fails, one change is tried alone, routed without filters, or set aside', async t => {
   const { sql } = await prepared();
   const filtering = await subscribe(sql, ['record_created'], { filter: '$.record.id > 0' });
   const plain = await subscribe(sql, ['record_created']);
@@ -427,7 +429,8 @@ t.test('a filter that runs too long ends the batch and loses nothing', async t =
     filter: '$.record.j[*] ? (@ like_regex "^(a+)+$" && $.record.j[*] > 1 && $.record.j[*] > 1).x == 1',
   });
   await sql`insert into t select 1, jsonb_agg(g) from generate_series(1, 3000) g`;
-  await sql`update collecta.endpoints set filter = '$.record.j[*] ? (exists($.record.j[*] ? (exists ($.record.j[*] ? (@ == -1))))) == 1'`;
+  await sql`update collecta.endpoints
+    set filter = '$.record.j[*] ? (exists($.record.j[*] ? (exists ($.record.j[*] ? (@ == -1))))) == 1'`;
   const runner = connect(url, { max: 1 });
   await runner`set statement_timeout = 300`;
   const error = await runner`select collecta.route_changes()`.catch(e => e);
@@ -437,7 +440,7 @@ t.test('a filter that runs too long ends the batch and loses nothing', async t =
   t.match([...(await unrouted(sql))], [{ record_id: '1', reason: 'too slow' }]);
 });
 
-t.test('ordered endpoints', async t => {
+t.test('an ordered endpoint gets one change of a record at a time', async t => {
   const { sql } = await prepared();
   const ordered = await subscribe(sql, ['record_created', 'record_updated', 'record_deleted'], { ordered: true });
   await sql`insert into t (id, n) values (1, 0), (2, 0)`;
@@ -476,13 +479,13 @@ t.test('ordered endpoints', async t => {
   );
 });
 
-t.test('what a hint has passed comes first where its record is in order', async t => {
+t.test('a change behind the hint is sent first when its record is ordered', async t => {
   const { sql, url } = await prepared();
   const ordered = await subscribe(sql, ['record_created', 'record_updated'], { ordered: true });
   const plain = await subscribe(sql, ['record_created', 'record_updated']);
   const slow = connect(url, { max: 1 });
   await slow`begin`;
-  await slow`insert into t (id, n) select i, 1 from generate_series(1, 3) i`; // captured, and not committed
+  await slow`insert into t (id, n) select i, 1 from generate_series(1, 3) i`; // captured, but not committed yet
   await sql`insert into t (id, n) values (4, 1)`;
   const [first] = await sql`select next_change from collecta.route_changes(10)`;
   await slow`commit`;
@@ -507,7 +510,7 @@ t.test('what a hint has passed comes first where its record is in order', async 
   t.equal((await sql`select from collecta.outbox`).length, 0);
 });
 
-t.test('what is set aside holds back its record at an ordered endpoint, and no other', async t => {
+t.test('an event that is set aside holds back only its record at an ordered endpoint', async t => {
   const { sql } = await prepared();
   const ordered = await subscribe(sql, ['record_created', 'record_updated'], {
     ordered: true,
@@ -551,7 +554,7 @@ t.test('what is set aside holds back its record at an ordered endpoint, and no o
   );
 });
 
-t.test('a whole change that is set aside holds back its record, and stands before it again', async t => {
+t.test('a change that is set aside holds back its record, and is first again when routed', async t => {
   const { sql } = await prepared();
   const ordered = await subscribe(sql, ['record_created', 'record_updated'], { ordered: true });
   await sql`alter table t rename status to state`;
@@ -584,13 +587,14 @@ t.test('a whole change that is set aside holds back its record, and stands befor
   t.strictSame(brief(await deliver(sql)), ['updated 1']);
 });
 
-t.test('records of two modules with one key do not hold back each other', async t => {
+t.test('records of two modules with the same key do not hold back each other', async t => {
   const { sql } =
     await prepared(`create table a (id int primary key, ok int); create table b (id int primary key, ok boolean);
     select collecta.attach_module('a', 'a'), collecta.attach_module('b', 'b')`);
   const ordered = await subscribe(sql, ['record_created', 'record_updated'], { ordered: true, filter: '$.record.ok' });
   await sql.unsafe(
-    'insert into a values (1, 7); insert into b values (1, true); update b set ok = true where id = 1; insert into b values (2, true)',
+    'insert into a values (1, 7); insert into b values (1, true); update b set ok = true where id = 1; ' +
+      'insert into b values (2, true)',
   );
   await route(sql);
   t.match([...(await unrouted(sql))], [{ module: 'a', record_id: '1' }]);

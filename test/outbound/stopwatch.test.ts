@@ -3,14 +3,14 @@ import t from 'tap';
 import { useServer } from '../support/database.ts';
 import { createEndpoint, type Runner, startReceiver, startRunner, until } from '../support/runner.ts';
 
-// A few kills here; COLLECTA_TEST_KILLS=20 for as many as a release is to stand.
+// By default there are a few kills; a release runs with COLLECTA_TEST_KILLS=20.
 const kills = Number(process.env.COLLECTA_TEST_KILLS ?? 3);
 const longestMs = 10_000;
 
 const { database } = await useServer();
 const receiver = await startReceiver();
 
-t.test(`kill -9 of one of two runners under load, ${kills} times: no endpoint stands still for 10 seconds`, async t => {
+t.test(`no endpoint stands still for 10 seconds when one of two runners is killed ${kills} times`, async t => {
   const { sql, url } = await database();
   await sql`create table t (id int primary key, n int not null default 0)`;
   await sql`insert into t values (1)`;
@@ -18,9 +18,9 @@ t.test(`kill -9 of one of two runners under load, ${kills} times: no endpoint st
   const events = ['record_updated'];
   const endpoints = {
     plain: await createEndpoint(sql, receiver, '/plain', { events }),
-    // One record: its next change waits for the one that the killed runner was sending.
+    // All events are of one record, so its next change waits for the one that the killed runner was sending.
     ordered: await createEndpoint(sql, receiver, '/ordered', { events, ordered: true, answers: [{ delayMs: 20 }] }),
-    // As much in flight as may be, all the time.
+    // As many requests as allowed are in flight all the time.
     saturated: await createEndpoint(sql, receiver, '/saturated', {
       events,
       max_in_flight: 2,
@@ -48,7 +48,7 @@ t.test(`kill -9 of one of two runners under load, ${kills} times: no endpoint st
     victim!.kill('SIGKILL');
     const killed = Date.now();
     await victim!.ended;
-    // Longer than it may take the other one, so that the new one does not help it.
+    // This is longer than the other runner may need, so that the new runner does not help it.
     for (const { path } of Object.values(endpoints))
       await until(`${path} goes on`, () => receiver.to(path).some(({ at }) => at > killed + 1_000), 60_000, 50);
     await pause(500);
@@ -66,7 +66,7 @@ t.test(`kill -9 of one of two runners under load, ${kills} times: no endpoint st
     );
     t.ok(longest < longestMs, `${name}: ${longest} ms`);
   }
-  // What they could not keep up with, at their slow receivers, goes faster now.
+  // The backlog at the slow receivers is delivered faster from here on.
   for (const { path } of Object.values(endpoints)) await receiver.script(path, [200]);
   await until(
     'everything is delivered',

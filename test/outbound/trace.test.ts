@@ -7,7 +7,7 @@ import { createEndpoint, runtimes, startReceiver, startRunner, until } from '../
 
 const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
 
-t.test('the traceparent is the context’s, and nothing that a record holds', async t => {
+t.test('the traceparent is read from the context, never from the record', async t => {
   t.equal(traceparentOf(`{"record":{},"context":{"traceparent":"${traceparent}"}}`), traceparent);
   for (const body of [
     '{"record":{}}',
@@ -22,7 +22,7 @@ t.test('the traceparent is the context’s, and nothing that a record holds', as
     t.equal(traceparentOf(body), undefined, body);
 });
 
-t.test('a span for each attempt where there is an SDK: linked to the writer’s, child of nothing', async t => {
+t.test('with an SDK each attempt has a root span that is linked to the writer’s span', async t => {
   const spans: {
     name: string;
     options: Record<string, unknown>;
@@ -83,7 +83,7 @@ t.test('a span for each attempt where there is an SDK: linked to the writer’s,
   t.notMatch(JSON.stringify(spans), /secret/, 'no path and no query');
 });
 
-t.test('from the writing transaction to the header of the POST', async t => {
+t.test('the traceparent of the writing transaction arrives in the header of the POST', async t => {
   const server = await useServer();
   for (const runtime of runtimes) {
     const { sql, url } = await server.database();

@@ -9,7 +9,7 @@ const { connect, database } = await useServer();
 const receiver = await startReceiver();
 const wakeLock = [1668246636, 1] as const;
 
-/** A database with a table t, and an endpoint that hears of it. */
+/** A database with a table t and an endpoint that receives its changes. */
 async function prepared(path: string, options: Record<string, unknown> = {}) {
   const { sql, url } = await database();
   await sql`create table t (id int generated always as identity primary key, n int not null default 0)`;
@@ -18,10 +18,10 @@ async function prepared(path: string, options: Record<string, unknown> = {}) {
   return { sql, url, endpoint };
 }
 
-/** A writer's session of its own. */
+/** A separate session for a writer. */
 const session = (url: string): Sql => connect(url, { max: 1 });
 
-/** All that hear of writers' notifications hear of these too. */
+/** Every session that listens for the notifications of writers hears these notifications too. */
 async function countNotifications(url: string) {
   const counted = { number: 0 };
   await connect(url).listen('collecta_wake', () => void counted.number++);
@@ -34,7 +34,7 @@ const holders = (sql: Sql) => sql<{ pid: number; mode: string }[]>`
     and database = (select oid from pg_database where datname = current_database())`;
 const heldExclusively = async (sql: Sql) => (await holders(sql)).find(({ mode }) => mode === 'ExclusiveLock')?.pid;
 
-/** A handshake's end without a runner, and what it was called for. */
+/** The runner's side of the handshake without a runner, and how often it was woken. */
 async function wakeupOn(t: Test, url: string) {
   const log: LogLine[] = [];
   const calls = { number: 0 };
@@ -67,7 +67,7 @@ async function arrival(path: string, change: () => Promise<unknown>): Promise<nu
   return request!.at - committed;
 }
 
-t.test('an idle runner hears a single change within milliseconds', async t => {
+t.test('an idle runner is notified of a single change within milliseconds', async t => {
   const { sql, url, endpoint } = await prepared('/single');
   const runner = await startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '10000' } });
   await runner.logged('listening');
@@ -101,7 +101,7 @@ t.test('an idle runner hears a single change within milliseconds', async t => {
   }
 });
 
-t.test('an idle runner makes a statement a second and writes nothing', async t => {
+t.test('an idle runner runs one statement a second and writes nothing', async t => {
   const { sql, url } = await prepared('/idle');
   const runner = await startRunner(url);
   await runner.logged('listening');
@@ -109,11 +109,12 @@ t.test('an idle runner makes a statement a second and writes nothing', async t =
   await pause(1_500);
   const look = async () => {
     const [row] = await sql`
-      select (select sum(xact_commit + xact_rollback)::int from pg_stat_database where datname = current_database()) as transactions,
+      select (select sum(xact_commit + xact_rollback)::int from pg_stat_database
+        where datname = current_database()) as transactions,
         pg_snapshot_xmax(pg_current_snapshot())::text as next_transaction`;
     return row!;
   };
-  // Backends report what they did when they go idle, at most once a second.
+  // Backends report their statistics when they become idle, at most once a second.
   await sql`select pg_stat_force_next_flush()`.catch(() => {});
   const before = await look();
   await pause(6_000);
@@ -161,14 +162,14 @@ t.test('a busy runner causes no NOTIFY', async t => {
   t.ok(ms < 500, `and hears again: ${ms} ms`);
 });
 
-t.test('a writer that stays open delays nobody, nor its own change after its commit', async t => {
+t.test('an open writer delays no other change, nor its own after the commit', async t => {
   const { sql, url, endpoint } = await prepared('/open');
   const runner = await startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '10000' } });
   await runner.logged('listening');
   await until('the runner sleeps', () => heldExclusively(sql));
   await sql`insert into t default values`;
   await until('it has arrived', () => receiver.to(endpoint.path).length > 0);
-  // Kept busy until it lets go of the lock, so that the open writer takes it: the runner cannot sleep.
+  // The runner is kept busy until it releases the lock, so that the open writer gets it and the runner cannot sleep.
   const open = session(url);
   await until('a writer finds the runner awake', async () => {
     await sql`insert into t select from generate_series(1, 300)`;
@@ -195,7 +196,7 @@ t.test('a writer that stays open delays nobody, nor its own change after its com
   t.ok(receiver.to(endpoint.path).at(-1)!.body.includes('"n":77'));
 });
 
-t.test('the handshake by interleaving: a writer at every point', async t => {
+t.test('no change is missed when a writer commits at any point of the handshake', async t => {
   const { sql, url } = await prepared('/interleaved');
   const counted = await countNotifications(url);
   const { wakeup, calls, logged } = await wakeupOn(t, url);
@@ -275,7 +276,7 @@ t.test('the handshake by interleaving: a writer at every point', async t => {
   await heard(0);
 });
 
-t.test('a change is never missed, whatever the interleaving: many short sleeps against many writers', async t => {
+t.test('no change is missed in many short sleeps against many writers', async t => {
   const { sql, url } = await prepared('/race');
   const { wakeup, calls, logged } = await wakeupOn(t, url);
   await logged('listening');
@@ -290,7 +291,8 @@ t.test('a change is never missed, whatever the interleaving: many short sleeps a
       await own.end();
     }),
   );
-  // A runner in miniature: asleep only if granted and the look after it found nothing. Then a change must call it.
+  // A minimal runner: it sleeps only if the lock was granted and its check afterwards found nothing. A change must then
+  // wake it.
   let missed = 0;
   let sleeps = 0;
   const end = performance.now() + 3_000;
@@ -313,7 +315,7 @@ t.test('a change is never missed, whatever the interleaving: many short sleeps a
   t.equal(missed, 0);
 });
 
-t.test('of several idle replicas one holds the lock; when it is killed another takes over', async t => {
+t.test('one of several idle runners holds the lock; when it is killed another takes over', async t => {
   const { sql, url, endpoint } = await prepared('/replicas');
   const names = ['one', 'two', 'three'];
   const env = { COLLECTA_POLL_INTERVAL_MS: '500' };
@@ -343,7 +345,7 @@ t.test('of several idle replicas one holds the lock; when it is killed another t
   }
 });
 
-t.test('the lock’s session or the listening one is terminated: both come back', async t => {
+t.test('the lock session and the listening session return after they are terminated', async t => {
   const { sql, url, endpoint } = await prepared('/terminated');
   const runner = await startRunner(url, { env: { COLLECTA_POLL_INTERVAL_MS: '300' } });
   await runner.logged('listening');
@@ -354,11 +356,13 @@ t.test('the lock’s session or the listening one is terminated: both come back'
     return pid && pid !== holder;
   });
   t.ok((await arrival(endpoint.path, () => sql`insert into t default values`)) < 1_000);
-  await sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'collecta-webhooks listen'`;
+  await sql`select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name = 'collecta-webhooks listen'`;
   t.ok((await arrival(endpoint.path, () => sql`insert into t default values`)) < 2_000, 'polling does it meanwhile');
   await runner.logged('listening', 1);
   await until('the runner sleeps', () => heldExclusively(sql));
-  await sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`;
+  await sql`select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid()`;
   await runner.logged('listening', 2);
   await until('the runner sleeps', () => heldExclusively(sql));
   const ms = await arrival(endpoint.path, () => sql`insert into t default values`);
@@ -366,10 +370,11 @@ t.test('the lock’s session or the listening one is terminated: both come back'
   t.equal((await runner.stop()).status, 0);
 });
 
-t.test('where no notification comes through, polling does it', async t => {
+t.test('polling finds changes when no notification arrives', async t => {
   const { sql, url, endpoint } = await prepared('/deaf');
   const elsewhere = await database();
-  // Listening in another database: connects, and hears itself only. What a pooler does is tested below.
+  // It listens in another database: it connects and hears only its own notifications. What a pooler does is tested
+  // below.
   const deaf = await startRunner(url, {
     env: { COLLECTA_LISTEN_URL: elsewhere.url, COLLECTA_POLL_INTERVAL_MS: '200' },
   });
@@ -395,7 +400,7 @@ t.test('where no notification comes through, polling does it', async t => {
   t.ok(ms < 5_000, `${ms} ms`);
 });
 
-t.test('notify off: nobody notifies, polling does it', async t => {
+t.test('with notify off nobody notifies, and polling finds changes', async t => {
   const { sql, url, endpoint } = await prepared('/off');
   await sql`update collecta.settings set notify = false`;
   await sql`select collecta.attach_module('t', 't')`;

@@ -33,7 +33,7 @@ async function cli(args: string[], env: Record<string, string>): Promise<Result>
   }
 }
 
-t.test('what is sealed opens for its endpoint and by its key alone', async t => {
+t.test('a sealed secret can be opened only for its endpoint and with its key', async t => {
   const [first, second] = [newKey(), newKey()];
   const ring = createKeyring(first);
   for (const secret of ['x', 'whsec_c2VjcmV0', 'ü 日本 🎉', 'y'.repeat(512)]) {
@@ -68,7 +68,7 @@ t.test('what is sealed opens for its endpoint and by its key alone', async t => 
     t.throws(() => createKeyring(bad), { message: 'a sealing key is 32 bytes in base64' });
 });
 
-t.test('SQL takes a sealed secret only in its form', async t => {
+t.test('SQL accepts a sealed secret only in its exact format', async t => {
   const { sql } = await database();
   const create = (secret: string) =>
     sql`select * from collecta.create_endpoint('https://example.com/', '{record_created}', secret => ${secret})`;
@@ -87,7 +87,7 @@ t.test('SQL takes a sealed secret only in its form', async t => {
 });
 
 for (const runtime of runtimes)
-  t.test(`sealed from the start, rotated, resealed by another key, on ${runtime}`, async t => {
+  t.test(`a secret is sealed from the start, rotated and resealed, on ${runtime}`, async t => {
     const { url, sql } = await database();
     await sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders')`);
     const [oldKey, nextKey] = [newKey(), newKey()];
@@ -164,7 +164,10 @@ for (const runtime of runtimes)
     for (const each of [secret, fresh, leaked.stdout.trim(), 'hush', oldKey, nextKey]) t.notMatch(everything, each);
   });
 
-/** Every row of every table and view of the schema, the written functions and what the sessions run, as text. */
+/**
+ * Every row of every table and view of the schema, the generated functions, and the statements of the sessions, as
+ * text.
+ */
 async function dump(sql: Awaited<ReturnType<typeof database>>['sql'], but: string[] = []): Promise<string> {
   const relations = await sql`
     select oid::regclass::text as name from pg_class
@@ -178,14 +181,15 @@ async function dump(sql: Awaited<ReturnType<typeof database>>['sql'], but: strin
   return parts.join('\n');
 }
 
-t.test('seal: what was plain, both ways, and what cannot be opened', async t => {
+t.test('the seal command seals plain secrets of both directions and reports what it cannot open', async t => {
   const { url, sql } = await database();
   await makeModule(sql);
   const key = newKey();
   const plain = await createEndpoint(sql, receiver, '/plain', { headers: { 'x-api-key': 'hush' } });
   await createEndpoint(sql, receiver, '/bare');
   const [inbound] = await sql`
-    select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', require_signature => true)`;
+    select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}',
+      require_signature => true)`;
   await sql`select collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}')`;
   await sql`select collecta.rotate_secret(${plain.id}, '1 hour')`;
   t.match(await cli(['seal'], { DATABASE_URL: url }), { status: 2, stderr: /COLLECTA_SECRET_KEY/ });
@@ -196,8 +200,8 @@ t.test('seal: what was plain, both ways, and what cannot be opened', async t => 
   const sealed = await cli(['seal'], { DATABASE_URL: url, COLLECTA_SECRET_KEY: key });
   t.match(sealed, { status: 0, stdout: /endpoint_secrets: 2 of 2.*\n.*inbound_secrets: 1 of 2/, stderr: '' });
   const ring = createKeyring(key);
-  const [row] =
-    await sql`select *, headers #>> '{}' as sealed_headers from collecta.endpoint_secrets where endpoint_id = ${plain.id}`;
+  const [row] = await sql`select *, headers #>> '{}' as sealed_headers from collecta.endpoint_secrets
+      where endpoint_id = ${plain.id}`;
   t.equal(ring.open(row!.previous_secret, plain.id), plain.secret);
   t.equal(ring.open(row!.sealed_headers, headersOf(plain.id)), '{"x-api-key": "hush"}');
   const [received] =
@@ -231,7 +235,7 @@ t.test('seal: what was plain, both ways, and what cannot be opened', async t => 
 });
 
 for (const runtime of runtimes)
-  t.test(`without the key, or with another, deliveries wait and nothing fails, on ${runtime}`, async t => {
+  t.test(`without the key, or with another key, deliveries wait and do not fail, on ${runtime}`, async t => {
     const { url, sql } = await database();
     await sql.unsafe(`create table orders (id int primary key); select collecta.attach_module('orders', 'orders')`);
     const key = newKey();
@@ -252,7 +256,7 @@ for (const runtime of runtimes)
     }
     t.equal((await sql`select count(*)::int as n from collecta.outbox`)[0]!.n, 1, 'it waits');
 
-    // Another endpoint's plain secret is replaced by one sealed by an unknown key while the runner runs.
+    // The plain secret of another endpoint is replaced by one sealed with an unknown key while the runner runs.
     const plain = await createEndpoint(sql, receiver, `${path}-plain`);
     const runner = await startRunner(url, { runtime, env: { COLLECTA_SECRET_KEY: key } });
     await until('what waited is received', () => receiver.to(path).length === 1);
@@ -270,12 +274,14 @@ for (const runtime of runtimes)
     await sql`select collecta.rotate_secret(${plain.id}, '0', 'mended')`;
     await until('the runner goes on by itself', () => receiver.to(`${path}-plain`).length === 1);
 
-    // Moved to another endpoint by whoever can write the table: nothing is signed with it, and history says why.
-    await sql`update collecta.endpoint_secrets set secret = (select secret from collecta.endpoint_secrets where endpoint_id = ${id}) where endpoint_id = ${plain.id}`;
+    // A sealed secret is copied to another endpoint by somebody who can write the table: nothing is signed with it, and
+    // the history says why.
+    await sql`update collecta.endpoint_secrets set secret = (select secret from collecta.endpoint_secrets
+      where endpoint_id = ${id}) where endpoint_id = ${plain.id}`;
     await sql`insert into orders values (3)`;
     const [attempt] = await until('it is recorded', async () => {
-      const rows =
-        await sql`select outcome, error from collecta.webhook_deliveries where endpoint_id = ${plain.id} and outcome = 'failed'`;
+      const rows = await sql`select outcome, error from collecta.webhook_deliveries
+        where endpoint_id = ${plain.id} and outcome = 'failed'`;
       return rows.length > 0 && rows;
     });
     t.match(attempt, { outcome: 'failed', error: /sealed for another endpoint/ });
@@ -289,7 +295,7 @@ for (const runtime of runtimes)
   });
 
 for (const runtime of runtimes)
-  t.test(`a full run both ways leaves no secret anywhere, on ${runtime}`, async t => {
+  t.test(`deliveries in both directions leave no secret anywhere, on ${runtime}`, async t => {
     const { url, sql } = await database();
     await makeModule(sql);
     const key = newKey();
@@ -308,9 +314,11 @@ for (const runtime of runtimes)
       retry_base: '0.1 s',
     });
     const [inbound] = await sql`
-      select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', '{product_code}', require_signature => true)`;
+      select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code"}', '{product_code}',
+        require_signature => true)`;
     const [fixed] = await sql`
-      select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code", "$.n": "quantity"}', secret => 'typed-by-hand')`;
+      select * from collecta.create_inbound_endpoint('work-orders', '{"$.sku": "product_code", "$.n": "quantity"}',
+        secret => 'typed-by-hand')`;
     const runner = await startRunner(url, {
       runtime,
       command: 'run',

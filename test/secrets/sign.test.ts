@@ -8,8 +8,8 @@ const now = () => Math.floor(Date.now() / 1000);
 const hex = (secret: string, body: string | Uint8Array) =>
   signatureHeaders([parseSecret(secret)], 'id', 1, body)['x-webhook-signature'];
 
-// RFC 4231 cases whose keys are text a secret can hold (case 2), or whose key is a run of one byte below 0x80 (1).
-t.test('RFC 4231', async t => {
+// The cases of RFC 4231 whose key is text that a secret can hold (case 2), or a run of one byte below 0x80 (case 1).
+t.test('the vectors of RFC 4231 verify', async t => {
   t.equal(
     hex('Jefe', 'what do ya want for nothing?'),
     'sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843',
@@ -32,8 +32,9 @@ t.test('RFC 4231', async t => {
     ],
   ];
   for (const [keyHex, dataHex, expected] of binary) {
-    // A binary key can only be the base64 form, which signs `id.timestamp.body`: the vector's data is "id.1." + rest
-    // for no vector, so the key is held against RFC 4231 through node:crypto, and our signature against that key.
+    // A binary key can only be given as base64, which signs `id.timestamp.body`. For no vector does the data have the
+    // form "id.1." + rest, so the key is checked against RFC 4231 through node:crypto, and our signature against that
+    // key.
     const key = Buffer.from(keyHex, 'hex');
     const data = Buffer.from(dataHex, 'hex');
     t.equal(createHmac('sha256', key).update(data).digest('hex'), expected);
@@ -43,7 +44,7 @@ t.test('RFC 4231', async t => {
   }
 });
 
-t.test("GitHub's documented example, in both headers", async t => {
+t.test("GitHub's documented example gives the documented signature", async t => {
   const expected = 'sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17';
   const keys = [parseSecret("It's a Secret to Everybody")];
   t.equal(hex("It's a Secret to Everybody", 'Hello, World!'), expected);
@@ -51,7 +52,7 @@ t.test("GitHub's documented example, in both headers", async t => {
     t.same(verifySignature(keys, { [name]: expected }, Buffer.from('Hello, World!')), { ok: true, reason: null });
 });
 
-t.test('the standardwebhooks package accepts ours and we accept its', async t => {
+t.test('the standardwebhooks package accepts our signatures and we accept its', async t => {
   for (const body of ['{"event":"record_created","n":1.10}', '{"name":"Zoë 🚀"}']) {
     const ours = signatureHeaders([parseSecret(generated)], 'evt_1', now(), body);
     t.same(new Webhook(generated).verify(body, ours), JSON.parse(body));
@@ -66,7 +67,7 @@ t.test('the standardwebhooks package accepts ours and we accept its', async t =>
   }
 });
 
-t.test('a secret: whole string for one header, decoded base64 for the other', async t => {
+t.test('one header signs with the whole secret string, the other with its decoded base64', async t => {
   const body = '{}';
   const headers = signatureHeaders([parseSecret(generated)], 'evt_1', 1, body);
   t.equal(headers['x-webhook-signature'], `sha256=${createHmac('sha256', generated).update(body).digest('hex')}`);
@@ -87,7 +88,7 @@ t.test('a secret: whole string for one header, decoded base64 for the other', as
   }
 });
 
-t.test('while a rotation overlaps, either secret verifies, and x-webhook-signature is by the old one', async t => {
+t.test('in a rotation either secret verifies, and x-webhook-signature uses the old one', async t => {
   const [old, next] = [parseSecret('old secret'), parseSecret(generated)];
   const headers = signatureHeaders([old, next], 'evt_1', now(), '{}');
   t.equal(headers['webhook-signature']!.split(' ').length, 2);
@@ -97,7 +98,7 @@ t.test('while a rotation overlaps, either secret verifies, and x-webhook-signatu
   t.doesNotThrow(() => new Webhook(generated).verify('{}', headers));
 });
 
-t.test('refusals are values with a reason', async t => {
+t.test('a failed verification returns a reason instead of throwing', async t => {
   const keys = [parseSecret('key')];
   const good = hex('key', '{}')!.slice(7);
   const refused = (headers: Record<string, string | string[]>, body = '{}', at = now()) => {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { type Browser, chromium } from 'playwright-core';
 
-/** Debian's chromium, or what COLLECTA_TEST_CHROMIUM names; undefined where there is none. */
+/** Debian's chromium, or the one that COLLECTA_TEST_CHROMIUM names; undefined if there is none. */
 export const chromiumPath = [
   process.env.COLLECTA_TEST_CHROMIUM,
   '/usr/bin/chromium',

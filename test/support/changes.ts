@@ -20,10 +20,10 @@ export type Payload = {
 
 export const allEvents = ['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated'];
 
-/** Routes all that is captured; the bodies written meanwhile, as text, in the order of delivery. */
+/** Routes all captured changes. Returns the bodies written, as text, in the order of delivery. */
 export async function routeBodies(sql: Sql, batch = 500): Promise<string[]> {
   const [start] = await sql`select clock_timestamp()::text as at`;
-  await sql`select collecta.mend_queue(clock_timestamp())`; // takes back what route_again() marked
+  await sql`select collecta.mend_queue(clock_timestamp())`; // undoes what route_again() marked
   for (;;) {
     const [step] = await sql`select routed from collecta.route_changes(${batch})`;
     if (step!.routed === 0) {
@@ -33,32 +33,31 @@ export async function routeBodies(sql: Sql, batch = 500): Promise<string[]> {
     if (step!.routed < 0) throw new Error('another session routes');
   }
   const rows = await sql<{ body: string }[]>`
-    select body from collecta.events where payload_role = '' and routed_at > ${start!.at}::text::timestamptz order by sequence, position`;
+    select body from collecta.events where payload_role = '' and routed_at > ${start!.at}::text::timestamptz
+      order by sequence, position`;
   return rows.map(({ body }) => body);
 }
 
-/** The same, parsed. */
+/** As routeBodies, with the bodies parsed. */
 export async function route(sql: Sql, batch = 500): Promise<Payload[]> {
   return (await routeBodies(sql, batch)).map(body => JSON.parse(body));
 }
 
-/** `created 1`, `status_change 1`: events without their record_ prefix, and their record. */
+/** Each event without its record_ prefix, and its record: `created 1`, `status_change 1`. */
 export function brief(payloads: Payload[]): string[] {
   return payloads.map(({ event, record_id }) => `${event.replace('record_', '')} ${record_id}`);
 }
 
-/** An endpoint of all five events, or what the arguments say; its id. */
+/** Creates an endpoint of all five events, or with the given arguments. Returns its id. */
 export async function subscribe(sql: Sql, events = allEvents, options: Record<string, unknown> = {}): Promise<string> {
   const named = Object.entries({ url: 'https://example.com/hook', events, ...options });
   const values = named.map(([, value]) => value) as string[];
-  const [made] = await sql.unsafe(
-    `select endpoint_id from collecta.create_endpoint(${named.map(([name], index) => `${name} => $${index + 1}`).join(', ')})`,
-    values,
-  );
+  const list = named.map(([name], index) => `${name} => $${index + 1}`).join(', ');
+  const [made] = await sql.unsafe(`select endpoint_id from collecta.create_endpoint(${list})`, values);
   return made!.endpoint_id;
 }
 
-/** The error that PostgreSQL refuses a statement with; undefined where it does not. */
+/** The error with which PostgreSQL refuses a statement; undefined if it succeeds. */
 export async function refusal(statement: Promise<unknown>): Promise<postgres.PostgresError | undefined> {
   try {
     await statement;
@@ -69,7 +68,7 @@ export async function refusal(statement: Promise<unknown>): Promise<postgres.Pos
   }
 }
 
-/** Asserts a refusal of ours: its SQLSTATE, and that detail and hint say something. */
+/** Asserts that a statement is refused with our SQLSTATE, a detail and a hint. */
 export async function refuses(
   t: Test,
   statement: Promise<unknown>,
@@ -121,7 +120,7 @@ export async function claimBySql(
   return { deliveries, ...rest };
 }
 
-/** Records these with one outcome; how many were still theirs to record. */
+/** Records these deliveries with one outcome. Returns how many were still leased by this claim. */
 export async function record(
   sql: Sql,
   deliveries: { id: number; lease: number }[],
@@ -136,7 +135,7 @@ export async function record(
   return Number(row!.recorded);
 }
 
-/** Claims all that is due and records it as delivered, or as another outcome; the bodies. */
+/** Claims all due deliveries and records them as delivered, or with another outcome. Returns the bodies. */
 export async function deliver(sql: Sql, outcome = 'delivered'): Promise<Payload[]> {
   const { deliveries } = await claimBySql(sql);
   await record(sql, deliveries, outcome);

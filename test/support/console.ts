@@ -5,7 +5,9 @@ import { createLog } from '../../src/log.ts';
 import { serveOperations } from '../../src/operations/serve.ts';
 import { freePort } from './server.ts';
 
-/** The console of a database on a port of its own until the test ends, and a client with a cookie, as a browser sends it. */
+/**
+ * Serves the console of a database on its own port until the test ends. The client keeps a cookie, as a browser does.
+ */
 export async function openConsole(t: Test, url: string, env: Record<string, string> = {}) {
   const port = await freePort();
   const origin = `http://127.0.0.1:${port}`;

@@ -10,10 +10,16 @@ export type Sql = postgres.Sql;
 
 export type Database = { url: string; name: string; sql: Sql };
 
-/** How a database keeps text. `locale` is libc's `C` or `C.UTF-8`, or an ICU locale such as `tr-TR` (from 15). */
+/**
+ * The encoding and locale of a database. `locale` is libc's `C` or `C.UTF-8`, or an ICU locale such as `tr-TR`
+ * (PostgreSQL 15 or later).
+ */
 export type Text = { encoding?: string | undefined; locale?: string | undefined };
 
-/** COLLECTA_TEST_ENCODING and COLLECTA_TEST_LOCALE: what a test file's databases have that asks for nothing. */
+/**
+ * COLLECTA_TEST_ENCODING and COLLECTA_TEST_LOCALE choose the databases of tests that do not ask for another encoding or
+ * locale.
+ */
 const usual: Text = {
   encoding: process.env.COLLECTA_TEST_ENCODING || undefined,
   locale: process.env.COLLECTA_TEST_LOCALE || undefined,
@@ -28,8 +34,8 @@ function createDatabase(name: string, { encoding, locale }: Text): string {
 }
 
 /**
- * One server for the calling test file, stopped when the file ends; `database()` gives a fresh database
- * with collecta installed (a clone of a template migrated once), or an empty one.
+ * One server for the calling test file, stopped when the file ends. `database()` returns a new database, empty or with
+ * collecta installed (a clone of a template that was migrated once).
  */
 export async function useServer(flags: string[] = [], onLog?: (text: string) => void, release?: string) {
   const server = await startServer(flags, onLog, release);
@@ -62,7 +68,7 @@ export async function useServer(flags: string[] = [], onLog?: (text: string) => 
     }
     const url = server.url(name);
     const sql = connect(url);
-    // A clone is another database: what a restore would ask the DBA to confirm.
+    // A clone is a different database, so what a DBA confirms after a restore is confirmed here.
     if (kind === 'installed') await sql`select collecta.resume_after_restore()`;
     return { url, name, sql };
   }

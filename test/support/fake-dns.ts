@@ -2,7 +2,7 @@ import dgram from 'node:dgram';
 import net from 'node:net';
 
 export type DnsRecord = { type: 'A' | 'AAAA' | 'CNAME'; data: string; name?: string; rdata?: Buffer };
-/** What the server says to one query; without `rcode` and `records`, "no error, nothing found". */
+/** The answer to one query. Without `rcode` and `records` it means "no error, nothing found". */
 export type DnsAnswer = {
   rcode?: number;
   records?: DnsRecord[];
@@ -11,7 +11,7 @@ export type DnsAnswer = {
   claimed?: number;
   hang?: boolean;
   delayMs?: number;
-  /** Sets TC, without any answer. */
+  /** Sets the bit TC and has no answer. */
   truncate?: boolean;
   close?: boolean;
   raw?: Buffer;
@@ -41,7 +41,7 @@ function encodeAddress(address: string): Buffer {
 
 function encodeRecord(record: DnsRecord, question: string): Buffer {
   const data = record.rdata ?? (record.type === 'CNAME' ? encodeName(record.data) : encodeAddress(record.data));
-  // The question's name is at offset 12 of every message.
+  // The name in the question is at offset 12 of every message.
   const name =
     record.name === undefined || record.name === question ? Buffer.from([0xc0, 12]) : encodeName(record.name);
   const fixed = Buffer.alloc(10);
@@ -52,7 +52,7 @@ function encodeRecord(record: DnsRecord, question: string): Buffer {
   return Buffer.concat([name, fixed, data]);
 }
 
-/** A DNS server on 127.0.0.1, UDP and TCP on one free port, that says what `answer` tells it to. */
+/** A DNS server on 127.0.0.1 that answers by UDP and TCP on one free port, as `answer` says. */
 export async function startFakeDns(answer: (query: DnsQuery) => DnsAnswer) {
   const asked = new Map<string, number>();
   const sockets = new Set<net.Socket>();
@@ -131,7 +131,7 @@ export async function startFakeDns(answer: (query: DnsQuery) => DnsAnswer) {
 
   return {
     address: `127.0.0.1:${port}`,
-    /** How often a name was asked for, both types and transports together. */
+    /** How often a name was queried, over both types and both transports. */
     asked: (name: string) => [...asked].reduce((sum, [key, n]) => sum + (key.startsWith(`${name} `) ? n : 0), 0),
     async close() {
       closed = true;

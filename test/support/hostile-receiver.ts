@@ -19,10 +19,10 @@ const say =
   };
 const sayAndEnd = (text: string | Buffer) => (socket: net.Socket) => void socket.end(text);
 const sayAndReset = (text: string) => (socket: net.Socket) => {
-  // Given time to be read: a reset discards what the peer has not read yet.
+  // The client gets time to read: a reset discards what the peer has not read yet.
   socket.write(text, () => setTimeout(() => socket.resetAndDestroy(), 400));
 };
-/** Writes the piece again and again, as fast as it is taken or every so often, until the client goes. */
+/** Writes the piece again and again until the client disconnects, as fast as possible or at an interval. */
 const forever = (head: string, piece: string | Buffer, everyMs?: number) => (socket: net.Socket) => {
   socket.write(head);
   if (everyMs !== undefined) {
@@ -36,7 +36,7 @@ const forever = (head: string, piece: string | Buffer, everyMs?: number) => (soc
   socket.on('drain', pump);
   pump();
 };
-/** Every byte in a packet of its own. */
+/** Sends every byte in its own packet. */
 const dripped = (text: string) => (socket: net.Socket) => {
   socket.setNoDelay(true);
   let at = 0;
@@ -303,7 +303,7 @@ export const hostilities: Hostility[] = [
   ),
 ];
 
-/** One raw socket server: the request's path says which hostility it meets. Counts connections and requests. */
+/** A raw socket server. The request's path chooses the hostile behaviour. It counts connections and requests. */
 export async function startHostileReceiver(address: string, acts: readonly Hostility[] = hostilities) {
   const byName = new Map(acts.map(({ name, act }) => [name, act]));
   const sockets = new Set<net.Socket>();

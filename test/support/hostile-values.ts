@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 
-/** How a database keeps text: what hostile text there is depends on it. */
+/** The encoding of the database, which decides what hostile text is possible. */
 export type Encoding = 'UTF8' | 'SQL_ASCII' | 'LATIN1';
 
 const bytea = (bytes: Uint8Array) => `'\\x${Buffer.from(bytes).toString('hex')}'::bytea`;
 const literal = (text: string) => `'${text.replaceAll("'", "''")}'`;
 
-/** Text that has broken something somewhere: quoting, formats, templates, displays, JSON. */
+/** Text that has broken some program: quoting, formats, templates, displays, JSON. */
 const texts = [
   '',
   ' ',
@@ -51,7 +51,7 @@ function text(encoding: Encoding): fc.Arbitrary<string> {
   const own = encoding === 'UTF8' ? bytes : fc.oneof(bytes, raw, raw);
   return fc.oneof(
     { arbitrary: own.map(value => `convert_from(${bytea(value)}, '${encoding}')`), weight: 8 },
-    // Compressed it fits into an index of the user's, and not into any other form.
+    // Compressed, this text fits into the user's index. It is too long for any index that holds it in another form.
     { arbitrary: fc.constantFrom(200_000, 1_000_000).map(size => `repeat('x', ${size})`), weight: 1 },
     {
       arbitrary: fc
@@ -62,7 +62,7 @@ function text(encoding: Encoding): fc.Arbitrary<string> {
   );
 }
 
-/** An SQL expression of type json. `depth`: how deep the server parses. */
+/** An SQL expression of type json. `depth` is the maximum depth that the server parses. */
 function json(encoding: Encoding, depth: number): fc.Arbitrary<string> {
   const levels = fc.constantFrom(100, 1_000, 3_000, depth - 200, depth - 20, depth - 2, depth - 1, depth);
   return fc.oneof(
@@ -109,7 +109,7 @@ const longBytea = fc.oneof(
 const from = (type: string, ...values: string[]) =>
   fc.constantFrom(...values).map(value => `${literal(value)}::${type}`);
 
-/** By type: expressions of hostile values. Extensions' types are tried where the extension is. */
+/** For each type, expressions of hostile values. An extension's types are used if the extension is installed. */
 export function hostileValues(encoding: Encoding, depth: number): Record<string, fc.Arbitrary<string>> {
   const anyText = text(encoding);
   return {
@@ -154,7 +154,7 @@ export function hostileValues(encoding: Encoding, depth: number): Record<string,
 }
 
 const token = "abcXYZ019!#$%&'*+-.^_`|~";
-/** A name and a value that an endpoint's header might get; most are refused. */
+/** The name and value of a header that an endpoint might be given; most are refused. */
 export const hostileHeader: fc.Arbitrary<[string, string]> = fc.tuple(
   fc.oneof(
     fc.constantFrom(
@@ -196,7 +196,7 @@ export const hostileHeader: fc.Arbitrary<[string, string]> = fc.tuple(
   ),
 );
 
-/** A URL that an endpoint might get. `here`: host and port of the receiver. */
+/** A URL that an endpoint might be given. `here` is the host and port of the receiver. */
 export const hostileUrl = (here: string): fc.Arbitrary<string> =>
   fc.oneof(
     fc
@@ -287,7 +287,7 @@ const body: fc.Arbitrary<Buffer> = fc.oneof(
   fc.constant(Buffer.from('['.repeat(20_000))),
 );
 
-/** Bytes that a receiver answers with before it closes the connection. */
+/** The bytes that a receiver sends as its answer before it closes the connection. */
 export const hostileAnswer: fc.Arbitrary<Buffer> = fc
   .record({
     version: fc.oneof(

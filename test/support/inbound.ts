@@ -11,7 +11,7 @@ export const seedMapping = {
   '$.payload.station': 'work_center',
 };
 
-/** The sample module: work_orders, with every kind of column that inbound may meet. */
+/** The sample module work_orders, with every kind of column that inbound may meet. */
 export async function makeModule(sql: Sql): Promise<void> {
   await sql.unsafe(`
     create type priority as enum ('low', 'high');
@@ -19,9 +19,12 @@ export async function makeModule(sql: Sql): Promise<void> {
     create domain code as varchar(5) not null;
     create table work_orders (
       id text primary key default collecta.new_id('rec'), product_code text, quantity integer, work_center text,
-      status text not null default 'open', custom_data jsonb, raw json, amount numeric, price numeric(10,2), big bigint, ratio double precision,
-      due timestamptz, day date, flag boolean, level priority, tags text[], numbers int[], ref uuid, plus positive, short varchar(5),
-      tenant_id text not null default 'none', created_by text default current_user, created_at timestamptz default now(),
+      status text not null default 'open', custom_data jsonb, raw json, amount numeric, price numeric(10,2), big bigint,
+      ratio double precision,
+      due timestamptz, day date, flag boolean, level priority, tags text[], numbers int[], ref uuid, plus positive,
+      short varchar(5),
+      tenant_id text not null default 'none', created_by text default current_user,
+      created_at timestamptz default now(),
       twice integer generated always as (quantity * 2) stored, serial integer generated always as identity,
       constraint quantity_is_sane check (quantity < 1000000));
     select collecta.attach_module('work_orders', 'work-orders', 'status', 'custom_data', 'tenant_id');`);
@@ -35,8 +38,9 @@ export async function makeEndpoint(
   options: Record<string, unknown> = {},
 ): Promise<Made> {
   const entries = Object.entries({ module: 'work-orders', mapping: JSON.stringify(mapping), ...options });
+  const named = entries.map(([name], i) => `${name} => $${i + 1}${name === 'mapping' ? '::text::jsonb' : ''}`);
   const [row] = await sql.unsafe(
-    `select * from collecta.create_inbound_endpoint(${entries.map(([name], i) => `${name} => $${i + 1}${name === 'mapping' ? '::text::jsonb' : ''}`).join(', ')})`,
+    `select * from collecta.create_inbound_endpoint(${named.join(', ')})`,
     entries.map(([, value]) => value) as string[],
   );
   return { id: row!.inbound_endpoint_id, path: row!.path, secret: row!.secret };
@@ -44,7 +48,7 @@ export async function makeEndpoint(
 
 export type Receiving = { port: number; lines: string[]; stop(): Promise<void> };
 
-/** A receiving process's server, in this process, as `collecta-webhooks receive` runs it. */
+/** The server of a receiving process, in this process, as `collecta-webhooks receive` runs it. */
 export async function startReceiving(database: Database, overrides: Record<string, unknown> = {}): Promise<Receiving> {
   const stopping = new AbortController();
   const lines: string[] = [];
@@ -114,7 +118,10 @@ export async function post(
   return { status: response.statusCode, headers: response.headers, text, json };
 }
 
-/** What a server answers to exactly these bytes; ends when it closes, or after a whole answer, or after `waitMs`. */
+/**
+ * The answer of a server to exactly these bytes. It ends when the server closes the connection, after a whole answer,
+ * or after `waitMs`.
+ */
 export function raw(port: number, chunks: (string | Uint8Array)[], { waitMs = 3000, everyMs = 0, half = false } = {}) {
   return new Promise<{ status: number; text: string; closed: boolean; ms: number }>(done => {
     const socket = connectTcp(port, '127.0.0.1');

@@ -1,7 +1,7 @@
 import net from 'node:net';
 import type { Test } from 'tap';
 
-/** A way to the server that can be cut, or left open with nothing coming through. */
+/** A proxy to the server whose connections can be cut, or left open without passing data. */
 export async function startProxy(t: Pick<Test, 'teardown'>, serverPort: number) {
   const sockets = new Set<net.Socket>();
   let state: 'open' | 'cut' | 'silent' = 'open';

@@ -10,8 +10,8 @@ import { until } from './runner.ts';
 export type Read = { where: string; text: string }[];
 
 /**
- * All that a session may read of our schema, found in the catalog: each column of each table and view, what statistics
- * keep of it, and what each function returns or raises that the session may call, with every argument out of `ids`.
+ * Everything that a session may read of our schema, as the catalog lists it: each column of each table and view, the
+ * statistics of it, and what each callable function returns or raises when it is called with every argument from `ids`.
  */
 export async function allThatIsRead(sql: Sql, ids: string[]): Promise<Read> {
   const readable = await sql<{ relation: string; columns: string[] }[]>`
@@ -23,7 +23,7 @@ export async function allThatIsRead(sql: Sql, ids: string[]): Promise<Read> {
     group by 1 order by 1`;
   const found: Read = [];
   const read = async (where: string, statement: string, asked = '') => {
-    // What an answer repeats of its question tells nothing.
+    // What an answer repeats of its question reveals nothing.
     const told = (text: string) => (asked === '' ? text : text.replaceAll(asked, ''));
     let rows: Iterable<{ text?: string | null }> = [];
     const undone = new Error('undone');
@@ -72,7 +72,7 @@ export async function allThatIsRead(sql: Sql, ids: string[]): Promise<Read> {
   return found;
 }
 
-/** What the console shows to a login, every page and each detail that `paths` names, and the metrics and `tail`. */
+/** What the console shows to a login: every page, each detail page in `paths`, the metrics and `tail`. */
 export async function allThatIsShown(session: { url: string; name: string }, paths: string[], t: Test): Promise<Read> {
   const { client } = await openConsole(t, session.url);
   const person = client();

@@ -1,7 +1,7 @@
-// A receiver of webhooks in a process of its own, in plain JavaScript and with none of the project's code. It verifies every
-// request twice, with node:crypto and with the standardwebhooks package, and prints one JSON line for each. Its parent
-// scripts it over IPC: {path, secrets, answers}. An answer is a status, or {status, headers, body, delayMs, hang, drop};
-// they are given one after the other, the last one for ever. What is not scripted gets 200.
+// A receiver of webhooks in a process of its own, in plain JavaScript and with none of the project's code. It verifies
+// every request twice, with node:crypto and with the standardwebhooks package, and prints one JSON line for each. Its
+// parent scripts it over IPC: {path, secrets, answers}. An answer is a status, or {status, headers, body, delayMs,
+// hang, drop}; they are given one after the other, the last one for ever. What is not scripted gets 200.
 import { createHmac } from 'node:crypto';
 import { createServer } from 'node:http';
 import { Webhook } from 'standardwebhooks';

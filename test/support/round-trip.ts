@@ -12,11 +12,11 @@ import { until } from './runner.ts';
 t.teardown(() => closeAgent());
 
 export type RoundTrip = {
-  /** Text that the database can hold, with the letters that a test is about. */
+  /** Text that the database can hold, with the letters that the test is about. */
   word?: string;
-  /** What the receiver answers; and, with a 500, at the path /fails. */
+  /** The answer of the receiver. At the path /fails it is sent with status 500. */
   answer?: Uint8Array;
-  /** Also a column of these types, each with a value as SQL. */
+  /** Adds a column of each of these types, with a value given as SQL. */
   columns?: Record<string, [type: string, value: string]>;
 };
 
@@ -30,9 +30,9 @@ const stripped = (text: string) =>
     .replace(/columns_of_\w+/g, 'a role');
 
 /**
- * Everything that a user does, once: tables attached, endpoints of each kind, changes delivered and recorded, a failure, a
- * replay, inbound. It runs in an installed database with the runner and the receiving process in this process. The
- * result is everything that could be seen of it, without what differs from run to run: two results can be compared.
+ * Does everything that a user does, once: attaches tables, creates endpoints of each kind, delivers and records
+ * changes, with a failure, a replay and inbound. The runner and the receiving process run in this process. The result
+ * holds everything observable without what differs from run to run, so that two results can be compared.
  */
 export async function roundTrip(
   { url, sql }: Pick<Database, 'url' | 'sql'>,
@@ -62,8 +62,8 @@ export async function roundTrip(
   const log = createLog('warn', line => problems.push(line));
   let ended: Promise<void> | undefined;
   let receiving: Awaited<ReturnType<typeof startReceiving>> | undefined;
-  const rows = async (what: string, query: PromiseLike<readonly object[]>) => {
-    for (const row of await query) seen.push(`${what} ${stripped(JSON.stringify(row))}`);
+  const rows = async (label: string, query: PromiseLike<readonly object[]>) => {
+    for (const row of await query) seen.push(`${label} ${stripped(JSON.stringify(row))}`);
   };
 
   try {
@@ -71,13 +71,15 @@ export async function roundTrip(
     await sql.unsafe(`
       create type stage as enum ('open', 'done');
       create table "Orders" (id text primary key, tenant text not null, stage stage, custom_data jsonb,
-        tag text, touched int, quantity numeric(20, 5), ${extra.map(([name, [type]]) => `"${name}" ${type}, `).join('')}words text[]);
+        tag text, touched int, quantity numeric(20, 5),
+          ${extra.map(([name, [type]]) => `"${name}" ${type}, `).join('')}words text[]);
       create table pairs ("B" text, "a" int, "Z" text, primary key ("Z", "a", "B"));
       create role ${payloadRole(url)} nologin;
       grant select (id, quantity) on "Orders" to ${payloadRole(url)}`);
     await rows(
       'attached',
-      sql`select collecta.attach_module('"Orders"', 'orders', status_column => 'stage', custom_data_column => 'custom_data',
+      sql`select collecta.attach_module('"Orders"', 'orders', status_column => 'stage',
+        custom_data_column => 'custom_data',
         scope_column => 'tenant', ignore_columns => '{touched}')`,
     );
     await sql`select collecta.attach_module('pairs', 'pairs', key_columns => '{Z,a,B}')`;
@@ -101,7 +103,8 @@ export async function roundTrip(
     const values = extra.map(([, [type, value]]) => `, ${value}::${type}`).join('');
     await sql.unsafe(
       `insert into "Orders" (id, tenant, stage, custom_data, quantity, words ${names})
-       values ('i', 'I', 'open', json_build_object('word', $1::text)::jsonb, 12.50000, array[$1, null, 'NULL', '{"' || chr(92)] ${values}),
+       values ('i', 'I', 'open', json_build_object('word', $1::text)::jsonb, 12.50000,
+         array[$1, null, 'NULL', '{"' || chr(92)] ${values}),
          ('I', 'i', 'open', null, 1, null ${extra.map(() => ', null').join('')})`,
       [word],
     );
@@ -127,8 +130,10 @@ export async function roundTrip(
     });
     await rows(
       'attempt',
-      sql`select e.name, module, event, record_id, attempt, d.url, request_headers, request_body, outcome, response_status,
-          response_headers ->> 'x-answer' as answered, response_body, d.error, extract(epoch from next_attempt_at - finished_at)::int as waits
+      sql`select e.name, module, event, record_id, attempt, d.url, request_headers, request_body, outcome,
+        response_status,
+          response_headers ->> 'x-answer' as answered, response_body, d.error,
+          extract(epoch from next_attempt_at - finished_at)::int as waits
         from collecta.webhook_deliveries d join collecta.endpoints e using (endpoint_id)
         order by e.name, request_body::json ->> 'sequence', d.id`,
     );
@@ -137,7 +142,8 @@ export async function roundTrip(
     await sql`select collecta.replay_delivery(${first!.id})`;
     const replayed = await until('the replay is recorded', async () => {
       const found = await sql`select attempt, outcome, replay_of is not null as replay, request_body
-        from collecta.webhook_deliveries where event_id = ${first!.event_id} and endpoint_id = ${all.endpoint_id} and replay_of is not null`;
+        from collecta.webhook_deliveries where event_id = ${first!.event_id} and endpoint_id = ${all.endpoint_id}
+          and replay_of is not null`;
       return found.length > 0 && found;
     });
     await rows('replay', Promise.resolve(replayed));
@@ -148,7 +154,8 @@ export async function roundTrip(
     await sql`select collecta.route_again()`;
 
     const [inbound] = await sql`select * from collecta.create_inbound_endpoint('orders',
-      '{"$.payload.id": "id", "$.payload[''Tag I'']": "tag", "tenant": {"constant": "I"}, "$.payload.n": "quantity", "words": {"path": "$.payload.words"}}'::text::jsonb,
+      '{"$.payload.id": "id", "$.payload[''Tag I'']": "tag", "tenant": {"constant": "I"},
+        "$.payload.n": "quantity", "words": {"path": "$.payload.words"}}'::text::jsonb,
       match_columns => '{id}', require_signature => true)`;
     receiving = await startReceiving({ url } as Database);
     const { port } = receiving;
@@ -208,7 +215,7 @@ export async function roundTrip(
 
 const payloadRole = (url: string) => `columns_of_${url.slice(url.lastIndexOf('/') + 1)}`;
 
-/** SQLSTATEs of what must be refused everywhere, and by the same rule. */
+/** The SQLSTATEs of what must be refused in every database by the same rule. */
 async function refusals(sql: Database['sql']): Promise<object[]> {
   const states: object[] = [];
   for (const header of [
@@ -242,12 +249,12 @@ async function refusals(sql: Database['sql']): Promise<object[]> {
   return states;
 }
 
-async function sqlstate(statement: PromiseLike<unknown>, what: string): Promise<object> {
+async function sqlstate(statement: PromiseLike<unknown>, label: string): Promise<object> {
   try {
     await statement;
-    return { what, sqlstate: null };
+    return { what: label, sqlstate: null };
   } catch (error) {
     const { code, hint } = error as { code?: string; hint?: string };
-    return { what: what.normalize('NFKD').replace(/[^ -~]/g, '?'), sqlstate: code, hint };
+    return { what: label.normalize('NFKD').replace(/[^ -~]/g, '?'), sqlstate: code, hint };
   }
 }

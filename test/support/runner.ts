@@ -9,7 +9,7 @@ import t from 'tap';
 import type { Sql } from './database.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-// tap puts its own loader into NODE_OPTIONS of every child: a user's command runs without it.
+// tap puts its loader into NODE_OPTIONS of every child process. A user’s command runs without it.
 const { NODE_OPTIONS: _, ...inherited } = process.env;
 const plainEnvironment = Object.fromEntries(
   Object.entries(inherited).filter(([name]) => !/^(DATABASE_URL|COLLECTA_|PG)/.test(name)),
@@ -18,9 +18,9 @@ const plainEnvironment = Object.fromEntries(
 export type Runtime = 'node' | 'deno';
 export const runtimes: Runtime[] = ['node', 'deno'];
 
-/** Comes back with what `condition` gives as soon as that is something; fails after `timeoutMs`. */
+/** Resolves to the result of `condition` as soon as it is truthy. It fails after `timeoutMs`. */
 export async function until<T>(
-  what: string,
+  description: string,
   condition: () => T | Promise<T>,
   timeoutMs = 20_000,
   everyMs = 10,
@@ -29,12 +29,12 @@ export async function until<T>(
   for (;;) {
     const value = await condition();
     if (value) return value as Exclude<T, false | null | undefined>;
-    if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`);
+    if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms in vain until ${description}`);
     await pause(everyMs);
   }
 }
 
-/** dist/, made anew if a file of src/ is newer; one test file at a time. Types are `npm run typecheck`'s to check. */
+/** Builds dist/ if a file of src/ is newer, for one test file at a time. `npm run typecheck` checks the types. */
 async function build(): Promise<void> {
   const lock = join(tmpdir(), 'collecta-build.lock');
   const locked = () => {
@@ -66,7 +66,7 @@ async function build(): Promise<void> {
 
 function commandLine(runtime: Runtime): string[] {
   if (runtime === 'node') return [process.execPath, 'dist/cli.js'];
-  // --allow-env as a whole: `debug`, which pg-listen logs with, lists the environment.
+  // --allow-env is granted as a whole, because `debug`, which pg-listen uses for logging, lists the environment.
   return [
     'node_modules/.bin/deno',
     'run',
@@ -82,13 +82,13 @@ export type LogLine = { level: string; event: string; [field: string]: unknown }
 export type Runner = {
   pid: number;
   log: LogLine[];
-  /** All it wrote on standard error and standard output. */
+  /** Everything that the process wrote to standard error and standard output. */
   output: () => string;
   /** The next line of this event after the first `after` of them. */
   logged(event: string, after?: number): Promise<LogLine>;
   kill(signal: NodeJS.Signals): void;
   ended: Promise<{ status: number | null; signal: NodeJS.Signals | null }>;
-  /** SIGTERM; how it ended, and after how many milliseconds. */
+  /** Sends SIGTERM. Resolves to the exit status and the milliseconds until the exit. */
   stop(): Promise<{ status: number | null; signal: NodeJS.Signals | null; ms: number }>;
 };
 
@@ -168,10 +168,10 @@ export type Received = {
   method: string;
   headers: Record<string, string>;
   body: string;
-  /** One for each secret of the path's script. */
+  /** One result for each secret of the path's script. */
   verified: { hex: boolean; standard: boolean; package: boolean }[];
   status: number | null;
-  /** How many requests of the path were open, this one included. */
+  /** The number of open requests to the path, this one included. */
   inFlight: number;
 };
 export type Receiver = {
@@ -179,7 +179,7 @@ export type Receiver = {
   requests: Received[];
   to(path: string): Received[];
   script(path: string, answers: Answer[], secrets?: string[]): Promise<void>;
-  /** Answers what hangs. */
+  /** Answers the requests that hang. */
   release(path: string): Promise<void>;
 };
 
@@ -215,7 +215,9 @@ export async function startReceiver(): Promise<Receiver> {
 
 export type Endpoint = { id: string; secret: string; path: string };
 
-/** An endpoint at the receiver's `path`, of all five events or what `options` (create_endpoint's arguments) say. */
+/**
+ * Creates an endpoint at the receiver's `path`, of all five events or as `options` (create_endpoint's arguments) say.
+ */
 export async function createEndpoint(
   sql: Sql,
   receiver: Receiver,
@@ -235,10 +237,11 @@ export async function createEndpoint(
   return { id: made!.endpoint_id, secret: made!.secret, path };
 }
 
-/** A work_orders table, attached as work-orders. */
+/** Creates a table work_orders and attaches it as work-orders. */
 export async function attachWorkOrders(sql: Sql): Promise<void> {
   await sql.unsafe(`
     create table work_orders (id text primary key default collecta.new_id('rec'), product_code text, quantity numeric,
       work_center text, status text, custom_data jsonb);
-    select collecta.attach_module('work_orders', 'work-orders', status_column => 'status', custom_data_column => 'custom_data');`);
+    select collecta.attach_module('work_orders', 'work-orders', status_column => 'status',
+      custom_data_column => 'custom_data');`);
 }

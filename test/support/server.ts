@@ -25,11 +25,17 @@ export async function freePort(): Promise<number> {
 
 export type Server = {
   port: number;
-  /** Superuser's URL of a database on this server. */
+  /** The superuser's URL of a database on this server. */
   url(database?: string): string;
-  /** As pg_ctl does: fast ends all sessions, immediate leaves a crash to recover from; up again after `downMs`. */
+  /**
+   * Stops the server as pg_ctl does: fast ends all sessions, immediate requires crash recovery. It starts again after
+   * `downMs`.
+   */
   restart(mode: 'fast' | 'immediate', downMs?: number): Promise<void>;
-  /** Its log file, if it was started with logging_collector=on. No line of it is torn, as pieces of `onLog` can be. */
+  /**
+   * The server's log file, if it was started with logging_collector=on. Its lines are whole, while pieces given to
+   * `onLog` may not be.
+   */
   readLog(): Promise<string>;
   stop(): Promise<void>;
 };
@@ -60,9 +66,9 @@ async function embeddedProcess(
 }
 
 /**
- * A cluster as Debian's pg_createcluster makes it, but in our own folder: scram-sha-256, and TLS with a certificate
- * that nobody signed. All settings are the package's, with two exceptions: nothing waits for the disk, and the socket
- * is also in /tmp and takes a password, because the tests do not run as the system's user postgres.
+ * A cluster as Debian's pg_createcluster makes it, but in our own folder: scram-sha-256, and TLS with a self-signed
+ * certificate. All settings are the package's, with two exceptions: nothing waits for the disk, and the socket is also
+ * in /tmp and requires a password, because the tests do not run as the system user postgres.
  */
 async function debianProcess(
   release: string,
@@ -96,7 +102,8 @@ async function debianProcess(
     ],
     { ...user, cwd: '/', env: environment, stdio: 'pipe' },
   );
-  // In the configuration file, and not on the command line, so that a test can change it by ALTER SYSTEM.
+  // These settings are in the configuration file and not on the command line, so that a test can change them with ALTER
+  // SYSTEM.
   await appendFile(
     join(data, 'postgresql.conf'),
     [
@@ -137,7 +144,7 @@ async function debianProcess(
   };
 }
 
-/** Comes back when a session can be opened. */
+/** Resolves when a session can be opened. */
 async function answering(url: string): Promise<void> {
   for (;;) {
     const sql = postgres(url, { max: 1, connect_timeout: 2, onnotice: () => {} });
@@ -153,7 +160,7 @@ async function answering(url: string): Promise<void> {
 }
 
 /**
- * A PostgreSQL of its own in a temporary folder, on a free port of 127.0.0.1. `onLog` is given pieces of its log, and
+ * Starts a PostgreSQL server in a temporary folder on a free port of 127.0.0.1. `onLog` is given pieces of its log.
  * `release` may name one of Debian's servers, such as debian15.
  */
 export async function startServer(flags: string[] = [], onLog = (_: string) => {}, release = debian): Promise<Server> {

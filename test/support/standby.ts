@@ -16,8 +16,8 @@ import type { Test } from 'tap';
 import { freePort } from './server.ts';
 
 /**
- * A streaming standby of the server at `primaryUrl` (a superuser's URL on this machine), made from a copy of its files, by the
- * same program and as the same user of the system.
+ * A streaming standby of the server at `primaryUrl` (a superuser’s URL on this machine). It is made from a copy of the
+ * files, and runs the same program as the same system user.
  */
 export async function startStandby(t: Pick<Test, 'teardown'>, primaryUrl: string) {
   const primary = postgres(primaryUrl, { max: 1, onnotice: () => {} });
@@ -34,7 +34,7 @@ export async function startStandby(t: Pick<Test, 'teardown'>, primaryUrl: string
   try {
     execFileSync('cp', ['-a', source, data], { stdio: 'pipe' });
   } catch {
-    // A file may go while it is copied: what was in it comes with the WAL.
+    // A file may disappear while it is copied; its contents come with the WAL.
   }
   const [backup] = await primary.unsafe(
     row!.renamed ? 'select labelfile from pg_backup_stop()' : 'select labelfile from pg_stop_backup(false)',
@@ -82,9 +82,9 @@ export async function startStandby(t: Pick<Test, 'teardown'>, primaryUrl: string
     port,
     url,
     stop,
-    /** Comes back when it is a primary. */
+    /** Resolves when the standby has become a primary. */
     promote: () => sql`select pg_promote()`,
-    /** Comes back when it has everything that the primary has written so far. */
+    /** Resolves when the standby has everything that the primary has written so far. */
     async catchUp(from: postgres.Sql) {
       const [at] = await from`select pg_current_wal_lsn()::text as lsn`;
       for (;;) {

@@ -2,8 +2,9 @@ import { claimBySql, record } from './changes.ts';
 import type { Sql } from './database.ts';
 
 /**
- * A module with the tenants acme and beta, an endpoint of each and one of everybody: deliveries that were given up, one
- * that is queued, changes that are set aside and that wait, and a row in each other table that tells of a tenant.
+ * A module with the tenants acme and beta, an endpoint of each and one without a scope. There are deliveries that were
+ * given up, one that is queued, changes that are set aside or wait, and a row in each other table that tells something
+ * about a tenant.
  */
 export async function twoTenants(sql: Sql) {
   await sql.unsafe(`
@@ -28,7 +29,7 @@ export async function twoTenants(sql: Sql) {
       response_body: `${tenant}-answer`,
     });
   }
-  // Queued, and captured only.
+  // One change is queued, and another is captured but not routed.
   await sql`insert into orders values ('acme-2', 'acme'), ('beta-2', 'beta')`;
   await sql`select collecta.route_changes(100)`;
   await sql`insert into orders values ('acme-3', 'acme'), ('beta-3', 'beta')`;
@@ -41,7 +42,8 @@ export async function twoTenants(sql: Sql) {
     select inbound_endpoint_id as id from collecta.create_inbound_endpoint('orders',
       '{"$.id": "id", "tenant": {"constant": "beta-constant"}}', '{id}')`;
   await sql.unsafe(`
-    insert into collecta.unrouted (change_id, module, record_id, reason) values (1003, 'orders', 'beta-9', 'beta-reason');
+    insert into collecta.unrouted (change_id, module, record_id, reason)
+      values (1003, 'orders', 'beta-9', 'beta-reason');
     insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
       values (1005, 'orders', 'U', 7, '1', 'beta-context', now());
     insert into collecta.endpoint_flow (endpoint_id, failing_since) values
@@ -75,7 +77,7 @@ export async function twoTenants(sql: Sql) {
     attemptOfAcme: attemptOf('acme', everybody),
     attemptOfBeta: attemptOf('beta', everybody),
     attempts: attempts as unknown as { id: string; event_id: string }[],
-    /** What functions may be asked about. */
+    /** The arguments that functions are called with. */
     ids: [
       acme,
       beta,
@@ -84,7 +86,7 @@ export async function twoTenants(sql: Sql) {
       'req_beta',
       ...attempts.flatMap(({ id, event_id }) => [id, event_id]),
     ] as string[],
-    /** What tells of beta: its values, its endpoint, and the figures that it is in. */
+    /** What reveals something about beta: its values, its endpoint, and figures that include it. */
     markersOfBeta: ['beta-', beta, inbound!.id as string, '666666', '777777', '888888'],
   };
 }

@@ -1,4 +1,5 @@
-// Connects by both drivers and prints what each found: plain, tls, or why it was refused. Run on Node and on Deno by tls.test.ts.
+// Connects with both drivers and prints the result of each: plain, tls, or the reason of the refusal. tls.test.ts runs
+// it on Node and on Deno.
 import process from 'node:process';
 import pg from 'pg';
 import { connect } from '../../src/database/connect.ts';

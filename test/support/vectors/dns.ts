@@ -1,19 +1,25 @@
 import type { DnsAnswer, DnsQuery, DnsRecord } from '../fake-dns.ts';
 
-/** The tests' "public" addresses, allowed by CIDR; 127.0.0.1 and ::1 are the forbidden ones, with listeners that count. */
+/**
+ * The "public" addresses of the tests, allowed by CIDR. 127.0.0.1 and ::1 are forbidden and have listeners that count
+ * requests.
+ */
 export const good = '127.0.0.2';
 export const otherGood = '127.0.0.3';
-/** Allowed too, but nothing listens there. */
+/** This address is allowed too, but nothing listens there. */
 export const dead = '127.0.0.4';
 export const forbidden = '127.0.0.1';
 export const lookupTimeoutMs = 1_600;
 
-/** `unsent` is blocked or failed, `either` that or delivered: where resolvers differ, and all is safe. */
+/**
+ * `unsent` means blocked or failed, `either` means that or delivered. It is used where resolvers differ and every
+ * result is safe.
+ */
 type Expected = 'delivered' | 'blocked' | 'failed' | 'unsent' | 'either';
 export type Situation = {
   name: string;
   answer: (query: DnsQuery) => DnsAnswer;
-  /** One delivery each, in a row, with nothing cached in between. */
+  /** One delivery for each entry in turn, without caching between them. */
   expect: Expected[];
 };
 
@@ -196,7 +202,7 @@ export const situations: Situation[] = [
   { name: 'sixty-five.test', answer: only({ records: a(...many(65)) }), expect: ['unsent'] },
   { name: 'four-thousand.test', answer: only({ records: a(...many(4_000), good) }), expect: ['unsent'] },
   {
-    // More than a DNS message can hold: the header claims what is cut off.
+    // This is more than a DNS message can hold: the header claims answers that are cut off.
     name: 'ten-thousand.test',
     answer: only({ records: a(...many(9_999), forbidden), claimed: 10_000 }),
     expect: ['unsent'],

@@ -1,5 +1,5 @@
 import { startHostileReceiver } from '../hostile-receiver.ts';
 import { good } from './dns.ts';
 
-/** The hostile receiver in a process of its own, so that its floods cost the sender nothing but what they send. */
+/** The hostile receiver runs in its own process, so that its floods cost the sender only the bytes that arrive. */
 console.log((await startHostileReceiver(good)).origin);

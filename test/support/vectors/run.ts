@@ -12,7 +12,10 @@ export type Report = {
   pinned: DeliveryResult[];
 };
 
-/** Every vector through the real guard and delivery path; the same code on Node and on Deno, which prints the report. */
+/**
+ * Runs every vector through the real guard and delivery path, with the same code on Node and on Deno, and prints the
+ * report.
+ */
 export async function runVectors({ dns, port, hostile }: Plan): Promise<Report> {
   const guardOptions = {
     allowHttp: true,
@@ -42,11 +45,12 @@ export async function runVectors({ dns, port, hostile }: Plan): Promise<Report> 
     };
     await Promise.all(Array.from({ length: atOnce }, worker));
   };
-  // A few at a time: a resolver that has to wait for this process asks twice.
+  // Only a few run at a time, because a resolver that has to wait for this process asks twice.
   await inTurn(situations, 10, async ({ name, expect }) => {
     for (const nth of expect.keys()) deliveries.push({ name, nth, result: await post(`http://${name}:${port}/`) });
   });
-  // With the answer kept, a name that now resolves to a forbidden address still leads to the one that was checked.
+  // While the answer is cached, a name that now resolves to a forbidden address still leads to the address that was
+  // checked.
   const keeping = createDeliverer({ guard: createGuard(guardOptions), userAgent: 'vectors', connections: 1 });
   const pinned = [];
   for (let i = 0; i < 3; i++) pinned.push(await post(`http://rebind-pinned.test:${port}/close`, keeping));

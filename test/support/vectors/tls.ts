@@ -1,4 +1,7 @@
-/** A test authority (its key is gone) and its leaf for tls.test, valid for a hundred years, met on 127.0.0.2 alone. */
+/**
+ * A test certificate authority (its key is deleted) and its certificate for tls.test, valid for a hundred years and
+ * used on 127.0.0.2 only.
+ */
 export const authority = `-----BEGIN CERTIFICATE-----
 MIIBiDCCAS+gAwIBAgIUM014OqORP5CIXpjCJ5YsCGsfCkEwCgYIKoZIzj0EAwIw
 GTEXMBUGA1UEAwwOVGVzdCBhdXRob3JpdHkwIBcNMjYxMTI0MjEwODQzWhgPMjEy

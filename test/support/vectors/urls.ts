@@ -1,4 +1,7 @@
-/** `PORT` is where the listeners are that must never hear anything. Judged with http allowed, unless said otherwise. */
+/**
+ * `PORT` is the port of the listeners that must never receive anything. URLs are judged with http allowed, unless
+ * noted.
+ */
 export const blockedUrls: string[] = [
   // loopback, in every spelling that leads there
   'http://127.0.0.1:PORT/',
@@ -158,7 +161,7 @@ export const blockedUrls: string[] = [
   'http://good.test:PORT/#fragment',
   'http://good.test:PORT/path?query#@127.0.0.1',
   'http://good.test#@127.0.0.1:PORT/',
-  // what parsers read differently
+  // URLs that parsers read differently
   'http:127.0.0.1:PORT',
   'http:/127.0.0.1:PORT/',
   'http:///127.0.0.1:PORT/',
