@@ -41,7 +41,7 @@ t.test('filters may be true, false, unknown or raise an error', async t => {
   t.strictSame(
     await whats(sql, wanting),
     ['record_created 1', 'record_created 4'],
-    'only where it is true, not where it is unknown',
+    'only events for which the filter is true, not unknown',
   );
   t.strictSame(
     await whats(sql, plain),
@@ -58,7 +58,7 @@ t.test('filters may be true, false, unknown or raise an error', async t => {
     'set aside per change and endpoint, with the reason',
   );
 
-  t.equal((await sql`select collecta.route_again(${raising}) as n`)[0]!.n, 0, 'nothing mended, nothing routed');
+  t.equal((await sql`select collecta.route_again(${raising}) as n`)[0]!.n, 0, 'without a repair nothing is routed');
   await sql`select collecta.update_endpoint(${raising}, filter => '$.record.n > 10')`;
   t.equal((await sql`select collecta.route_again(${raising}) as n`)[0]!.n, 2);
   t.strictSame(
@@ -475,7 +475,7 @@ t.test('an ordered endpoint gets one change of a record at a time', async t => {
   t.strictSame(
     (await queued(sql, ordered)).map(({ waits }) => waits),
     [false],
-    'nobody before it: at once',
+    'with nothing before it, it begins at once',
   );
 });
 
@@ -492,7 +492,7 @@ t.test('a change behind the hint is sent first when its record is ordered', asyn
   await sql`insert into t (id, n) values (5, 1)`;
   await sql`update t set n = 2 where id = 2`;
   const [second] = await sql`select * from collecta.route_changes(3, ${first!.next_change}::bigint)`;
-  t.equal(second!.routed, 3, 'as many as were asked for');
+  t.equal(second!.routed, 3, 'as many as were requested');
   const [third] = await sql`select * from collecta.route_changes(3, ${second!.next_change}::bigint)`;
   t.equal(third!.routed, 2, 'and the others next time');
   for (const endpoint of [ordered, plain])
