@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:522e89c4f174b6e91233f0aac2581adbb36eb974
+--! Hash: sha1:01a9f8dff4939efbe4234bb9f0ef3b52f0abcc29
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4151,7 +4151,8 @@ begin
   loop
     -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
     select array_agg(v.version) filter (where r.ended_in is null),
-      case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false then in_order end
+      case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
+        then in_order end
     into reordered, in_order
     from collecta.reorderings r
     join collecta.module_versions v on v.module_id = r.module_id;
