@@ -71,14 +71,15 @@ const fourWrites = `
   language plpgsql as $$
   declare
     arrived constant timestamptz := clock_timestamp();
+    first constant int := random() * 59000;
     record text;
   begin
-    with free as (
-      select b.slot from collecta.inbound_budgets b
-      where b.inbound_endpoint_id = endpoint and b.taken_at < arrived - interval '60 s'
-      order by b.taken_at desc limit 1 for update skip locked)
     update collecta.inbound_budgets b set taken_at = arrived
-    from free where b.inbound_endpoint_id = endpoint and b.slot = free.slot;
+    where b.ctid = (
+      select f.ctid from collecta.inbound_budgets f
+      where f.inbound_endpoint_id = endpoint and f.slot between first and first + 5
+        and f.taken_at < arrived - interval '60 s'
+      limit 1 for update skip locked);
     insert into public.work_orders (product_code, quantity, work_center) values (sku, qty, station)
     returning id into record;
     insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
@@ -102,7 +103,8 @@ export const inbound = ({ seconds = 1.5, only = '', ...options }: Options): Prom
     const add = async (name: string, database: Database, paths: string[], child: ChildProcess) => {
       const port = await portOf(child);
       const receivers = lab.senders([child], database.sql);
-      await load(port, paths, 16, 1);
+      // Long enough that the code is compiled and every session has its plans.
+      for (const clients of [16, 1]) await load(port, paths, clients, 3);
       await receivers.freeze();
       accepting.push({ ...database, name, port, paths, receivers });
     };

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9a4344de2c50bd93f017eb35e5986d52445e8749
+--! Hash: sha1:745dc01a08187318e2c165e2a1aede4467085738
 --! Message: Install
 
 --! Included install/schema.sql
@@ -348,19 +348,24 @@ comment on column collecta.subscriptions.scope is
   'The endpoint''s scope. It is indexed, so that ten thousand tenants'' endpoints of one module cost no more than one.';
 --! EndIncluded endpoints/endpoints.sql
 --! Included outbound/outbox.sql
+-- A check constraint on the column would say the same, but every statement that writes to the outbox would parse it
+-- again, which would cost its writer a tenth of the capture.
+create type collecta.operation as enum ('I', 'U', 'D', 'T', 'M');
+comment on type collecta.operation is
+  'What a statement did: I insert, U update, D delete, T truncate, M one of these while capture was muted.';
+
 create table collecta.outbox (
   change_id bigint generated always as identity (start 2 increment 2 cache 1),
   version int not null,
-  operation "char" not null,
+  operation collecta.operation not null,
   old json,
   new json,
   transaction_id xid8 not null default pg_current_xact_id(),
   trigger_depth int not null default pg_trigger_depth(),
-  captured_at timestamptz not null,
-  context text collate "C",
-  constraint outbox_pkey primary key (change_id),
-  -- Each statement of a user that writes here reads the check from its text, so it is kept short: one array constant.
-  constraint outbox_operation_is_known check (operation = any ('{I,U,D,T,M}'))
+  captured_at timestamptz not null default clock_timestamp(),
+  context text collate "C" default current_setting('collecta.context', true),
+  traceparent text collate "C" default current_setting('collecta.traceparent', true),
+  constraint outbox_pkey primary key (change_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
         autovacuum_analyze_threshold = 20000);
@@ -379,8 +384,12 @@ one.';
 comment on column collecta.outbox.trigger_depth is
   'Above 1 it was captured inside a trigger, before the statement that fired it: put in order when routed.';
 comment on column collecta.outbox.captured_at is
-  'Clock time of the statement''s capture: with transaction_id it names the statement.';
-comment on column collecta.outbox.context is 'collecta.context of the transaction.';
+  'Clock time of the capture. For an update of several rows it is that of the statement, which it names with
+transaction_id.';
+comment on column collecta.outbox.context is
+  'collecta.context of the transaction. Empty after a transaction of the same session that set it.';
+comment on column collecta.outbox.traceparent is
+  'collecta.traceparent of the transaction. It is put into the context when the change is routed.';
 --! EndIncluded outbound/outbox.sql
 --! Included outbound/events.sql
 create table collecta.events (
@@ -525,7 +534,7 @@ create table collecta.unrouted (
   payload_role text collate "C" not null default '',
   routed_at timestamptz,
   version int,
-  operation "char",
+  operation collecta.operation,
   old json,
   new json,
   transaction_id xid8,
@@ -624,6 +633,19 @@ create table collecta.routing_trouble (
 comment on table collecta.routing_trouble is
   'Why nothing is routed at the moment: a lock, a full disk, a missing partition. Empty while routing works.';
 --! EndIncluded outbound/runners.sql
+--! Included outbound/reorderings.sql
+create table collecta.reorderings (
+  module_id int not null,
+  since timestamptz not null default clock_timestamp(),
+  ended_in xid8,
+  constraint reorderings_pkey primary key (module_id)
+);
+comment on table collecta.reorderings is
+  'Modules of which one transaction changed thousands of records at several trigger depths, or their keys. Their changes '
+  'are put in order apart, so that other modules'' changes are routed in the meantime. Usually empty.';
+comment on column collecta.reorderings.ended_in is
+  'The transaction that put the changes in order; null while they wait. Such rows are deleted after a day.';
+--! EndIncluded outbound/reorderings.sql
 
 --! Included install/new_id.sql
 -- A prefix and a UUIDv7 (RFC 9562) as 32 hexadecimal digits: 48 bits of milliseconds, the version, 74 random bits.
@@ -862,6 +884,7 @@ begin
   end loop;
   delete from collecta.delivery_queue;
   delete from collecta.outbox;
+  delete from collecta.reorderings;
 end
 $$;
 comment on function collecta.disable_copy(boolean) is
@@ -1023,7 +1046,8 @@ create or replace function collecta.with_traceparent(context text, traceparent t
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select case
-    when traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    -- context_json leaves out a context of this size.
+    when octet_length(context) > 65536 or traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
     when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
       then format('{"traceparent":"%s"}', traceparent)
     when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
@@ -1036,41 +1060,58 @@ comment on function collecta.with_traceparent(text, text) is
 --! EndIncluded outbound/1_capture/internal/with_traceparent.sql
 --! Included outbound/1_capture/internal/captured_context.sql
 -- It has no SET clause, so that the planner can inline it into the statement that calls it.
-create or replace function collecta.captured_context() returns text
-language sql stable
+create or replace function collecta.captured_context(context text, traceparent text) returns text
+language sql immutable
 as $$
-  select case when coalesce(current_setting('collecta.traceparent', true), '') = ''
-    then nullif(current_setting('collecta.context', true), '')
-    else collecta.with_traceparent(
-      nullif(current_setting('collecta.context', true), ''), current_setting('collecta.traceparent', true)) end
+  select case when traceparent <> '' then collecta.with_traceparent(nullif(context, ''), traceparent)
+    else nullif(context, '') end
 $$;
-comment on function collecta.captured_context() is
-  'Returns the context that is stored with the changes of this transaction: collecta.context, with '
-  'collecta.traceparent in it.';
+comment on function collecta.captured_context(text, text) is
+  'Returns the context of a captured change as its events have it: with the traceparent in it, and null if there is '
+  'none.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
---! Included outbound/1_capture/internal/can_capture.sql
--- This is declared immutable on purpose, like relations_to_capture. So it is computed when a session plans the
--- statement that calls it, and again after a privilege on an object of that statement was granted or revoked. It costs
--- nothing when rows are captured.
-create or replace function collecta.can_capture(capturer name, module_id int) returns boolean
-language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+--! Included outbound/1_capture/internal/called_functions.sql
+create or replace function collecta.plan_dependencies(called text[], relation oid) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return has_table_privilege(capturer, 'collecta.outbox', 'insert')
-    and not exists (
-      select from pg_catalog.pg_proc p
-      where (p.pronamespace = 'collecta'::regnamespace and p.proname in (
-          'captured_context', 'with_traceparent', 'pick_columns', 'mask_escapes', 'unmask_escapes', 'omitted_columns',
-          'relations_to_capture')
-        or p.oid = to_regprocedure(format('collecta_rows.row_%s(record, record)', module_id)))
-        and not has_function_privilege(capturer, p.oid, 'execute'));
-exception when others then
-  return false;
-end
+  select format('%L::regclass = 0', 'collecta.outbox')
+    || coalesce((
+      select string_agg(format(' or %L::regclass = 0', m.relid::oid), '' order by m.relid::oid)
+      from collecta.module_members(relation) m
+      join pg_catalog.pg_class c on c.oid = m.relid
+      where m.relid = relation or c.relkind = 'p'), '')
+    || coalesce((
+      select string_agg(format(E'\n      or %s(%s) is null', p.oid::regproc, (
+          select string_agg('null::' || format_type(type, null), ', ') from unnest(p.proargtypes) type)), '')
+      from pg_catalog.pg_proc p
+      where p.oid = any (called::regproc[])), '')
 $$;
-comment on function collecta.can_capture(name, int) is
-  'Whether the capturing role has the rights without which the capture functions of a module cannot run.';
---! EndIncluded outbound/1_capture/internal/can_capture.sql
+comment on function collecta.plan_dependencies(text[], oid) is
+  'Returns a condition that is never computed, but names these functions, the outbox, and the tables of a module that '
+  'have partitions: after a change of one of them, PostgreSQL plans a statement with this condition again.';
+
+create or replace function collecta.called_functions(source text) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  with recursive called (id, source) as (
+    select null::oid, called_functions.source collate "C"
+    union
+    -- Functions in SQL are looked into as well, because they run with the same rights. collecta_rows.row_<n> catches
+    -- the errors of what it calls.
+    select p.oid, case when l.lanname = 'sql' and not p.prosecdef then p.prosrc end
+    from called c
+    cross join regexp_matches(regexp_replace(c.source, '--[^\n]*', '', 'g'),
+      '(collecta|collecta_rows)\.([a-z0-9_]+)\(', 'g') named (parts)
+    join pg_catalog.pg_namespace n on n.nspname = named.parts[1]
+    join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = named.parts[2]
+    join pg_catalog.pg_language l on l.oid = p.prolang
+  )
+  select coalesce(array_agg(c.id::regproc::text order by c.id::regproc::text collate "C"), '{}')
+  from called c where c.id is not null
+$$;
+comment on function collecta.called_functions(text) is
+  'Returns the functions of collecta that a capture function calls by name, directly or in functions in SQL.';
+--! EndIncluded outbound/1_capture/internal/called_functions.sql
 --! Included outbound/1_capture/internal/type_kind.sql
 create or replace function collecta.element_type(type_id oid) returns oid
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -1130,6 +1171,55 @@ comment on function collecta.type_kind(oid) is
   'Returns the kind of a column''s type: built in; trusted, if its owner and that of its cast to json are superusers, '
   'as with extensions; or untrusted. Values of untrusted types are captured as their text, without any cast.';
 --! EndIncluded outbound/1_capture/internal/type_kind.sql
+--! Included outbound/1_capture/internal/output_settings.sql
+create or replace function collecta.pinned_settings() returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb '{"TimeZone": "UTC", "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "bytea_output": "hex",
+    "extra_float_digits": "1", "lc_monetary": "C", "quote_all_identifiers": "off", "xmlbinary": "base64"}'
+$$;
+comment on function collecta.pinned_settings() is
+  'Returns all settings on which the text of a value can depend, with the values that they have in capture.';
+
+-- Each setting that a function pins costs every call, so a capture function pins only those on which the text of its
+-- table's values depends. What is not known to depend on nothing depends on all.
+create or replace function collecta.output_settings(relation oid) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(distinct setting order by setting), '{}')
+  from pg_catalog.pg_attribute a
+  cross join lateral (select collecta.element_type(a.atttypid)::regtype as id) type
+  cross join lateral unnest(case
+    when type.id = any ('{bool,int2,int4,int8,oid,numeric,text,varchar,bpchar,"char",name,uuid,json,jsonb,date,'
+      'timestamp,time,inet,cidr,macaddr,macaddr8,bit,varbit,tsvector,tsquery,int4range,int8range,numrange}'::regtype[])
+      then '{}'
+    when type.id = 'timestamptz'::regtype then '{TimeZone}'
+    when type.id = 'interval'::regtype then '{IntervalStyle}'
+    when type.id = 'bytea'::regtype then '{bytea_output}'
+    when type.id = any ('{float4,float8}'::regtype[]) then '{extra_float_digits}'
+    when type.id = 'money'::regtype then '{lc_monetary}'
+    else array(select jsonb_object_keys(collecta.pinned_settings())) end::text[]) setting
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+$$;
+comment on function collecta.output_settings(oid) is
+  'Returns the settings on which the text of a table''s values depends.';
+
+create or replace function collecta.pin_output_settings(settings jsonb default collecta.pinned_settings())
+returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant jsonb := (
+    select jsonb_object_agg(name, current_setting(name)) from jsonb_object_keys(settings) name);
+begin
+  perform set_config(name, value, true) from jsonb_each_text(settings) setting (name, value);
+  return before;
+end
+$$;
+comment on function collecta.pin_output_settings(jsonb) is
+  'Sets what pinned_settings returns until the end of the transaction, and returns the previous values. Called with '
+  'these it restores them.';
+--! EndIncluded outbound/1_capture/internal/output_settings.sql
 --! Included outbound/1_capture/internal/column_expression.sql
 create or replace function collecta.column_expression(value text, type_id oid, as_text boolean) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -1259,31 +1349,70 @@ $$;
 comment on function collecta.sees_old_catalog(oid) is
   'Whether the transaction''s snapshot is older than the last DDL on a table (REPEATABLE READ, SERIALIZABLE).';
 
--- Declared immutable on purpose, like omitted_columns: a session calls it when it plans, and so again after each DDL on
--- the table, but not for each statement.
-create or replace function collecta.relations_to_capture(relation oid, database text, how text, layout text)
-returns oid[]
+create or replace function collecta.column_types(relation oid) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- Dropped columns are counted, and have no type.
+  select array(
+    select a.atttypid from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0
+    order by a.attnum)::text
+$$;
+comment on function collecta.column_types(oid) is 'Returns the types of a table''s columns as text, for comparison.';
+
+-- Declared immutable on purpose, like omitted_columns. A session calls it when it plans the condition that calls it,
+-- and again after DDL on the table or a change of rights, but not for each statement. Each session pays for it once, so
+-- it reads no more than it must.
+create or replace function collecta.relations_to_capture(
+  capturer name, called text[], relation oid, has_parts boolean, database text, how text, layout text, pinned text[]
+) returns oid[]
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  function_name text;
 begin
-  if database <> collecta.database_identity() or collecta.sees_old_catalog(relation)
-    or how = 'columns' and layout is distinct from collecta.table_layout(relation)
-    or how <> 'columns' and exists (
-      select from pg_catalog.pg_attribute a
-      where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
-        and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
-  then
+  if not has_table_privilege(capturer, 'collecta.outbox', 'insert') then
     return array[]::oid[];
+  end if;
+  foreach function_name in array called loop
+    if not has_function_privilege(capturer, function_name::regproc, 'execute') then
+      return array[]::oid[];
+    end if;
+  end loop;
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    if collecta.sees_old_catalog(relation) then
+      return array[]::oid[];
+    end if;
+  end if;
+  if how = 'columns' then
+    if layout is distinct from collecta.table_layout(relation) then
+      return array[]::oid[];
+    end if;
+  elsif layout is distinct from collecta.column_types(relation) then
+    -- New columns of whole rows are captured at once, if they need no care.
+    if database <> collecta.database_identity() or not collecta.output_settings(relation) <@ pinned
+      or exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+          and (collecta.type_kind(a.atttypid) <> 'built in' or a.attgenerated = 'v' and how = 'rows'))
+    then
+      return array[]::oid[];
+    end if;
+  end if;
+  if not has_parts then
+    return array[relation];
   end if;
   return array(select m.relid::oid from collecta.module_members(relation) m);
 exception when others then
   return array[]::oid[];
 end
 $$;
-comment on function collecta.relations_to_capture(oid, text, text, text) is
-  'Which tables'' rows a written capture function may capture. None where it does not know the table as it is now: '
-  'after a restore, or DDL that needs it to be written anew. how: rows (whole rows of built-in types), rows without '
-  '(the same, without omitted columns), columns (column by column, as in layout).';
+comment on function collecta.relations_to_capture(name, text[], oid, boolean, text, text, text, text[]) is
+  'Which tables'' rows a written capture function may capture. None if the capturing role lacks a right on the outbox '
+  'or on the functions that are called, or where the function does not know the table as it is now, as after DDL for '
+  'which it must be written again. has_parts: the table is partitioned or distributed. how: rows (whole rows of '
+  'built-in types), rows without (the same, without omitted columns), columns (column by column). layout: the columns '
+  'for which it was written. pinned: the settings that it pins.';
 --! EndIncluded outbound/1_capture/internal/relations_to_capture.sql
 --! Included outbound/1_capture/internal/writer_timed_out.sql
 create or replace function collecta.writer_timed_out() returns boolean
@@ -1580,7 +1709,6 @@ as $$
 #variable_conflict use_variable
 declare
   nothing constant text := 'select';
-  context constant text := 'collecta.captured_context()';
   module collecta.module_versions;
   root oid;
   omitted text[];
@@ -1602,8 +1730,8 @@ begin
   omitted := collecta.omitted_columns(
     root, module.exclude_columns, collecta.column_numbers(module, module.exclude_columns));
   if operation = 'TRUNCATE' and (thin or collecta.truncate_problem(relation) is not null) then
-    return format('insert into collecta.outbox (version, operation, new, captured_at, context)
-      values (%s, ''T'', ''{"count":null}'', $1, %s)', captured_version, context);
+    return format('insert into collecta.outbox (version, operation, new, captured_at)
+      values (%s, ''T'', ''{"count":null}'', $1)', captured_version);
   end if;
   thin := thin or module.version <> captured_version or collecta.sees_old_catalog(root)
     or module.exclude_columns <> '{}' and (module.database <> collecta.database_identity()
@@ -1614,20 +1742,20 @@ begin
     module, root, omitted, '"collecta new"', '"collecta old"', thin, operation = 'UPDATE');
   return format(case operation
     when 'INSERT' then '
-      insert into collecta.outbox (version, operation, new, captured_at, context)
-      select %1$s, ''I'', %4$s, $1, %2$s from new_rows "collecta new"'
+      insert into collecta.outbox (version, operation, new, captured_at)
+      select %1$s, ''I'', %4$s, $1 from new_rows "collecta new"'
     when 'DELETE' then '
-      insert into collecta.outbox (version, operation, old, captured_at, context)
-      select %1$s, ''D'', %3$s, $1, %2$s from old_rows "collecta old"'
+      insert into collecta.outbox (version, operation, old, captured_at)
+      select %1$s, ''D'', %3$s, $1 from old_rows "collecta old"'
     when 'UPDATE' then '
       with "collecta counts" as materialized (
         select (select count(*) from old_rows) = (select count(*) from new_rows) as same)
-      insert into collecta.outbox (version, operation, old, new, captured_at, context)
+      insert into collecta.outbox (version, operation, old, new, captured_at)
       select %1$s,
-        case when "collecta old"."collecta place" is null then ''I''
+        case when "collecta old"."collecta place" is null then collecta.operation ''I''
           when "collecta new"."collecta place" is null then ''D'' else ''U'' end,
         case when "collecta old"."collecta place" is not null then %3$s end,
-        case when "collecta new"."collecta place" is not null then %4$s end, $1, %2$s
+        case when "collecta new"."collecta place" is not null then %4$s end, $1
       from (
         select "collecta old".*, coalesce("collecta old".*) as "collecta row", row_number() over () as "collecta place",
           case when "collecta counts".same then row_number() over () end::text || '''' as "collecta position",
@@ -1644,13 +1772,13 @@ begin
       order by coalesce("collecta old"."collecta place", "collecta new"."collecta place")'
     else '
       with truncated as materialized (select count(*) as records from only %7$s)
-      insert into collecta.outbox (version, operation, old, new, captured_at, context)
-      select %1$s, ''D'', %3$s, null, $1, %2$s from only %7$s "collecta old"
+      insert into collecta.outbox (version, operation, old, new, captured_at)
+      select %1$s, collecta.operation ''D'', %3$s, null, $1 from only %7$s "collecta old"
       where (select records from truncated) <= %8$s
       union all
-      select %1$s, ''T'', null, json_build_object(''count'', records), $1, %2$s
+      select %1$s, ''T'', null, json_build_object(''count'', records), $1
       from truncated where records > %8$s' end,
-    captured_version, context, old_row, new_row,
+    captured_version, null, old_row, new_row,
     coalesce(collecta.key_expression(module, root, '"collecta old"'), quote_literal('')),
     coalesce(collecta.key_expression(module, root, '"collecta new"'), quote_literal('')),
     relation::regclass, (select s.max_truncate_records from collecta.settings s));
@@ -1722,46 +1850,34 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 -- Captures INSERT on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
-declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
 begin
-  @unless_allowed@
-  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
-  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
-    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
-      @capture_otherwise@
-      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-        perform pg_notify('collecta_wake', '');
-      end if;
+  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
+  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from new_rows offset 1000);
+    elsif not exists (select from new_rows) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)) from new_rows;
       return null;
     end if;
-  end if;
-  -- A whole row can be named here only by an alias that no column of the table has.
-  insert into collecta.outbox (version, operation, new, captured_at, context)
-  select @version@, 'I', @inserted_row@,
-    captured_at, collecta.captured_context()
-  from new_rows "collecta new"
-  where current_setting('collecta.muted', true) is distinct from 'on'
-    and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
-  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
-    if not found then
-      if current_setting('collecta.muted', true) = 'on' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)),
-          captured_at, collecta.captured_context()
-        from new_rows having count(*) > 0;
-        return null;
-      end if;
-      if not exists (select from new_rows where tg_relid <> all (@relations@)) then
-        return null;
-      end if;
-      @capture_otherwise@
-      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
-        return null;
-      end if;
-    end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;
+  -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
+  insert into collecta.outbox (version, operation, new)
+  select @version@, 'I', @inserted_row@
+  from (select coalesce("collecta new".*) as r from new_rows "collecta new" offset 0) n;
+  -- A sleeping runner holds this lock and wants to be notified.
+  if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
       perform pg_notify('collecta_wake', '');
     end if;
@@ -1778,76 +1894,64 @@ as $template$ select $body$
 -- Captures UPDATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
 declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
+  captured_at timestamptz;
 begin
-  @unless_allowed@
-  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
-  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
-    if exists (select from new_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
-      @capture_otherwise@
-      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-        perform pg_notify('collecta_wake', '');
-      end if;
+  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
+  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from new_rows offset 1000);
+    elsif not exists (select from new_rows) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)) from new_rows;
       return null;
     end if;
-  end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;
   -- Most updates change one small row. This statement pairs without a join condition and is always planned for two
   -- rows, so a plan that was cached for many rows does not slow it down: it costs a third less than the general one
   -- below. coalesce(x.*) is the row even if a column is named like the alias.
-  insert into collecta.outbox (version, operation, old, new, captured_at, context)
-  select @version@, 'U', @old_row@, @new_row@,
-    captured_at, collecta.captured_context()
+  insert into collecta.outbox (version, operation, old, new)
+  select @version@, 'U', @old_row@, @new_row@
   from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
     (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
   where not exists (select from old_rows offset 1)
     and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
-    and (o.r *<> n.r) is not false@key_changed@
-    and current_setting('collecta.muted', true) is distinct from 'on'
-    and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
-  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
-    if not found then
-      if current_setting('collecta.muted', true) = 'on' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)),
-          captured_at, collecta.captured_context()
-        from new_rows having count(*) > 0;
-        return null;
-      end if;
-      -- One small row that did not change is the most frequent reason to be here. The statement below costs twice this.
-      if exists (
-        select from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
-          (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
-        where not exists (select from old_rows offset 1)
-          and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
-          and tg_relid = any (@relations@))
-      then
-        return null;
-      end if;
-      -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables
-      -- twice. A strict WHERE condition would turn FULL JOIN into an inner join, whose plan may be cached as a nested
-      -- loop and is then slow for many rows.
-      insert into collecta.outbox (version, operation, old, new, captured_at, context)
-      select @version@, 'U', @old_row_or_large@, @new_row_or_large@,
-        captured_at, collecta.captured_context()
-      from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
-      full join (
-        select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
-        on n.position = o.position
-      where (o.r *<> n.r) is not false@key_changed@
-        and tg_relid = any (@relations@)@same_count@
-      order by o.position;
-      if not found then
-        if not exists (select from new_rows where tg_relid <> all (@relations@))@same_count@ then
-          return null;
-        end if;
-        @capture_otherwise@
-      end if;
-      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
-        return null;
-      end if;
-    end if;
+    and (o.r *<> n.r) is not false@key_changed@;
+  if not found then
+    -- One small row that did not change is the most frequent reason to be here. The statement below costs twice this.
+    if exists (
+      select from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
+        (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+      where not exists (select from old_rows offset 1)
+        and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096)
+    then
+      return null;
+    end if;@unless_even@
+    -- Rows are paired by position and not by key, because a foreign-key action puts one record into both tables twice.
+    -- A strict WHERE condition would turn FULL JOIN into an inner join, whose plan may be cached as a nested loop and
+    -- is then slow for many rows. All rows have one captured_at, which routing needs where keys change.
+    captured_at := clock_timestamp();
+    insert into collecta.outbox (version, operation, old, new, captured_at)
+    select @version@, 'U', @old_row_or_large@, @new_row_or_large@, captured_at
+    from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
+    full join (
+      select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
+      on n.position = o.position
+    where (o.r *<> n.r) is not false@key_changed@
+    order by o.position;
+  end if;
+  -- A sleeping runner holds this lock and wants to be notified.
+  if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
       perform pg_notify('collecta_wake', '');
     end if;
@@ -1863,46 +1967,34 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 -- Captures DELETE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
-declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
 begin
-  @unless_allowed@
-  -- A statement_timeout that ends the writer's statement in here is caught, which is worth its cost for many rows only.
-  if captured_at - statement_timestamp() > interval '100 ms' and current_setting('statement_timeout') <> '0' then
-    if exists (select from old_rows offset 1000) and current_setting('collecta.muted', true) is distinct from 'on' then
-      @capture_otherwise@
-      if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-        perform pg_notify('collecta_wake', '');
-      end if;
+  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
+  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from old_rows offset 1000);
+    elsif not exists (select from old_rows) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)) from old_rows;
       return null;
     end if;
-  end if;
-  -- A whole row can be named here only by an alias that no column of the table has.
-  insert into collecta.outbox (version, operation, old, captured_at, context)
-  select @version@, 'D', @deleted_row@,
-    captured_at, collecta.captured_context()
-  from old_rows "collecta old"
-  where current_setting('collecta.muted', true) is distinct from 'on'
-    and tg_relid = any (@relations@);
-  -- A sleeping runner holds this lock and wants to be notified. FOUND is false if nothing was captured.
-  if not found or not pg_try_advisory_xact_lock_shared(1668246636, 1) then
-    if not found then
-      if current_setting('collecta.muted', true) = 'on' then
-        insert into collecta.outbox (version, operation, new, captured_at, context)
-        select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)),
-          captured_at, collecta.captured_context()
-        from old_rows having count(*) > 0;
-        return null;
-      end if;
-      if not exists (select from old_rows where tg_relid <> all (@relations@)) then
-        return null;
-      end if;
-      @capture_otherwise@
-      if pg_try_advisory_xact_lock_shared(1668246636, 1) then
-        return null;
-      end if;
-    end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;
+  -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
+  insert into collecta.outbox (version, operation, old)
+  select @version@, 'D', @deleted_row@
+  from (select coalesce("collecta old".*) as r from old_rows "collecta old" offset 0) o;
+  -- A sleeping runner holds this lock and wants to be notified.
+  if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
       perform pg_notify('collecta_wake', '');
     end if;
@@ -1917,21 +2009,16 @@ create or replace function collecta.capture_truncate_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
 -- Captures TRUNCATE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
-declare
-  captured_at constant timestamptz := clock_timestamp();
-  is_allowed boolean := true;
 begin
-  @unless_allowed@
   if current_setting('collecta.muted', true) = 'on' then
-    insert into collecta.outbox (version, operation, new, captured_at, context)
-    values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1),
-      captured_at, collecta.captured_context());
+    insert into collecta.outbox (version, operation, new)
+    values (@version@, 'M', json_build_object('operation', 'truncate', 'records', 1));
     return null;
   end if;
   @capture_otherwise@
-  if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
-    perform pg_notify('collecta_wake', '');
-  end if;
+-- The writer must not fail if rights of ours were revoked.
+exception when syntax_error_or_access_rule_violation then
+  raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
   return null;
 end
 $body$ $template$;
@@ -1956,47 +2043,34 @@ comment on function collecta.refuse_truncate_template() is
 create or replace function collecta.capture_otherwise_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$-- A statement made for the table as it is now. If that fails, one for key and status only.
+    -- New columns may depend on other settings than those that this function pins, so all of them are pinned.
+    declare
+      settings jsonb;
+    begin
+      settings := collecta.pin_output_settings();
+      execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', false)
+      using clock_timestamp();
+      perform collecta.pin_output_settings(settings);
+    exception when others or query_canceled then
+      if sqlstate = '57014' and not collecta.writer_timed_out() then
+        raise;
+      end if;
       begin
-        execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', false) using captured_at;
-      exception when others or query_canceled then
-        if sqlstate = '57014' and not collecta.writer_timed_out() then
-          raise;
-        end if;
-        begin
-          execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', true) using captured_at;
-        exception when syntax_error_or_access_rule_violation or data_exception then
-          raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
-        end;
-      end;$body$ $template$;
+        settings := collecta.pin_output_settings();
+        execute collecta.capture_statement(@version@, @module_id@, tg_relid, '@operation@', true)
+        using clock_timestamp();
+        perform collecta.pin_output_settings(settings);
+      exception when syntax_error_or_access_rule_violation or data_exception then
+        raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+      end;
+    end;
+    if not pg_try_advisory_xact_lock_shared(1668246636, 1) and @may_notify@ then
+      perform pg_notify('collecta_wake', '');
+    end if;
+    return null;$body$ $template$;
 comment on function collecta.capture_otherwise_template() is
   'The part that the capture functions of all operations have in common.';
 --! EndIncluded outbound/1_capture/templates/otherwise.sql
---! Included outbound/1_capture/templates/unless_allowed.sql
-create or replace function collecta.capture_unless_allowed_template() returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-as $template$ select $body$-- If rights of ours were revoked, the writer must not fail. There are three steps, because
-  -- without the right that one step asks for, the names in the next step cannot be looked up. The last step is computed
-  -- when it is planned. It names whatever the function calls, so that PostgreSQL plans it again when a right on one of
-  -- these changes.
-  if not has_schema_privilege('collecta', 'usage') or not has_schema_privilege('collecta_rows', 'usage') then
-    is_allowed := false;
-  elsif not has_function_privilege('collecta.can_capture(name, int)'::regprocedure, 'execute') then
-    is_allowed := false;
-  elsif (case when collecta.can_capture(@capturer@, @module_id@) then false when true then true
-      else 'collecta.outbox'::regclass = 0 or collecta.captured_context() = collecta.with_traceparent('', '')
-        or collecta.mask_escapes(null::json) is null
-        or collecta.unmask_escapes(null) is null or collecta.pick_columns(null, null, null) is null
-        or collecta_rows.row_@module_id@(null, null) is null or collecta.relations_to_capture(0, '', '', '') is null
-        or collecta.omitted_columns(0, '{}', '{}') is null end) then
-    is_allowed := false;
-  end if;
-  if not is_allowed then
-    raise warning 'collecta: a change of % was not captured: rights were revoked', tg_relid::regclass;
-    return null;
-  end if;$body$ $template$;
-comment on function collecta.capture_unless_allowed_template() is
-  'The beginning of the capture functions of all operations.';
---! EndIncluded outbound/1_capture/templates/unless_allowed.sql
 --! Included outbound/1_capture/templates/row.sql
 create or replace function collecta.capture_row_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -2036,7 +2110,10 @@ begin
       @document_as_text@
     end if;
     begin
-      custom_data_changed := @custom_data_changed@;
+      -- Only an update has another row.
+      if num_nulls(other) = 0 then
+        custom_data_changed := @custom_data_changed@;
+      end if;
     exception when others then
       null;
     end;
@@ -2087,8 +2164,10 @@ declare
   how constant text := case when kinds && '{trusted,untrusted}' then 'columns'
     when omitted <> '{}' then 'rows without' else 'rows' end;
   relations constant text := case when collecta.unresolved_columns(module) <> '{}' then '''{}''::oid[]'
-    else format('collecta.relations_to_capture(%s, %L, %L, %s)', root, module.database, how,
-      case how when 'columns' then quote_literal(layout) else 'null' end) end;
+    else format('collecta.relations_to_capture(%L, @called@, %s, %L, %L, %L, %L, %L)', collecta.capturing_role(), root,
+      (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root) or collecta.is_distributed(root),
+      module.database, how, case how when 'columns' then layout else collecta.column_types(root) end,
+      collecta.output_settings(root)) end;
   captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
   -- In these texts # stands for the row, and ~ for the other row of an update.
   small constant text := case when how = 'columns' then captured_row else 'row_to_json(#)' end;
@@ -2105,7 +2184,6 @@ declare
 begin
   return jsonb_build_object(
     'module_id', module.module_id,
-    'capturer', quote_literal(collecta.capturing_role()),
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
@@ -2113,8 +2191,8 @@ begin
     'new_row', picked || replace(replace(small, '#', 'n.r'), '~', 'o.r') || without,
     'old_row_or_large', picked || replace(replace(large, '#', 'o.r'), '~', 'n.r') || without,
     'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
-    'inserted_row', picked || replace(replace(large, '#', '"collecta new".*'), '~', '"collecta new".*') || without,
-    'deleted_row', picked || replace(replace(large, '#', '"collecta old".*'), '~', '"collecta old".*') || without,
+    'inserted_row', picked || replace(replace(large, '#', 'n.r'), '~', 'null') || without,
+    'deleted_row', picked || replace(replace(large, '#', 'o.r'), '~', 'null') || without,
     -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
@@ -2123,13 +2201,14 @@ begin
           string_agg(format('collecta.mask_escapes(row_to_json(o.r)) ->> %L', k), ', '),
           string_agg(format('collecta.mask_escapes(row_to_json(n.r)) ->> %L', k), ', '))
         from unnest(module.key_columns) k) end,
-    -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
-    'same_count', case when (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root)
-      then E'\n        and (select count(*) from old_rows) = (select count(*) from new_rows)' end,
     'may_notify', case
       when coalesce((select s.notify from collecta.settings s), current_setting('max_prepared_transactions')::int = 0)
         then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
       else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end,
+    'settings', (
+      select string_agg(format('set %I = %L', name, value), ' ' order by name)
+      from jsonb_each_text(collecta.pinned_settings()) setting (name, value)
+      where name = any (collecta.output_settings(root))),
     'layout', layout,
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
@@ -2187,21 +2266,20 @@ declare
   operation text;
   subscribed text[];
   parts jsonb;
+  called text[];
+  otherwise text;
   source text;
   name text;
   written boolean := false;
   written_functions regprocedure[] := array[]::regprocedure[];
   before jsonb;
   capturer constant name := collecta.capturing_role();
-  settings constant text := 'security definer set search_path = pg_catalog, pg_temp set "TimeZone" = ''UTC'' '
-    'set "DateStyle" = ''ISO, YMD'' set "IntervalStyle" = ''postgres'' set bytea_output = ''hex'' '
-    'set extra_float_digits = 1 set lc_monetary = ''C'' set quote_all_identifiers = off set xmlbinary = base64';
 begin
   -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
   perform pg_advisory_xact_lock(1668246636, 5);
   -- Under REPEATABLE READ the subscriptions that we see may be old: then this raises a serialization failure.
   update collecta.modules m set attached_at = m.attached_at where m.module_id = write_capture_functions.module_id;
-  select v.version, v.on_truncate, m.written_hash into module
+  select v.version, v.relation, v.on_truncate, c.relkind, m.written_hash into module
   from collecta.modules m
   join collecta.module_versions v on v.version = m.current_version
   join pg_catalog.pg_class c on c.oid = m.relation
@@ -2252,10 +2330,19 @@ begin
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
+    called := collecta.called_functions(collecta.fill_template(source, parts));
+    otherwise := collecta.fill_template(collecta.capture_otherwise_template(),
+      parts || jsonb_build_object('operation', upper(operation collate "C")));
     source := collecta.fill_template(source, parts || jsonb_build_object(
-      'unless_allowed', collecta.fill_template(collecta.capture_unless_allowed_template(), parts),
-      'capture_otherwise', collecta.fill_template(collecta.capture_otherwise_template(),
-        parts || jsonb_build_object('operation', upper(operation collate "C")))));
+      -- Whatever the conditions after the second WHEN name makes PostgreSQL plan this again when it changes.
+      'relations', format(E'case\n      when true then %s\n      when %s then null end',
+        replace(parts ->> 'relations', '@called@', quote_literal(called)),
+        collecta.plan_dependencies(called, module.relation)),
+      'capture_otherwise', otherwise,
+      -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
+      'unless_even', case when module.relkind = 'p' then format(
+        E'\n    if (select count(*) from old_rows) <> (select count(*) from new_rows) then\n    %s\n    end if;',
+        otherwise) end));
     -- A function that would stay the same is not written again: of ten thousand endpoints only the first changes it.
     continue when exists (
       select from pg_catalog.pg_proc p
@@ -2264,7 +2351,8 @@ begin
     execute format('create or replace function %s returns trigger language plpgsql volatile %s as %L', name,
       -- An empty function has no settings that would have to be set up at each call. pg_temp comes last in search_path;
       -- otherwise a type that the writer makes there would hide pg_catalog's and run with the owner's rights.
-      case when source not like '%outbox%' and source not like '%capture_statement%' then '' else settings
+      case when source not like '%outbox%' and source not like '%capture_statement%' then ''
+        else concat_ws(' ', 'security definer set search_path = pg_catalog, pg_temp', parts ->> 'settings')
         || case operation when 'truncate' then ' set row_security = on set constraint_exclusion = off' else '' end end,
       source);
     written := true;
@@ -3385,7 +3473,7 @@ comment on type collecta.change_reading is 'What one outbox row means.';
 -- Reads one captured change by its module's columns. A configured column that the captured row lacks was renamed:
 -- the module's version in force may know it; else the change is unroutable until the module is attached again.
 create or replace function collecta.read_change(
-  module collecta.module_versions, operation "char", old json, new json
+  module collecta.module_versions, operation collecta.operation, old json, new json
 ) returns collecta.change_reading
 -- Under its callers' search_path: a setting costs every call. So would OUT parameters instead of a named type.
 language plpgsql stable
@@ -3413,8 +3501,7 @@ begin
   begin
     if module.version is null or operation not in ('I', 'U', 'D') then
       events := case operation when 'T' then '{record_deleted}'::text[] end;
-      unroutable := case when module.version is null then 'the module version it was captured under is gone'
-        when operation not in ('T', 'M') then 'unknown operation ' || operation::text end;
+      unroutable := case when module.version is null then 'the module version it was captured under is gone' end;
       exit reading;
     end if;
     safe_old := collecta.mask_escapes(old);
@@ -3572,7 +3659,11 @@ comment on function collecta.chain_changes(bigint[], bigint[], int[]) is
 -- order. Both are rewritten in the outbox before they are routed, so that routing meets plain changes only. Only
 -- modules are looked at that one transaction changed at several trigger depths. Of a changed key the deletion keeps
 -- the change's number and the creation takes the odd one behind it.
-create or replace function collecta.put_in_order(from_change bigint, changes_key bigint[] default null)
+-- A transaction that changed more than 5,000 records so would hold up everybody. Its module is noted in
+-- collecta.reorderings and left out here; put_module_in_order calls this function again for that module alone.
+create or replace function collecta.put_in_order(
+  from_change bigint, changes_key bigint[] default null, only_module int default null
+)
 returns pg_snapshot
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -3583,19 +3674,28 @@ as $$
 declare
   most constant int := 5000;
   seen constant pg_snapshot := pg_current_snapshot();
+  left_out int[] := array(select r.module_id from collecta.reorderings r where r.ended_in is null);
 begin
   with change as materialized (
     select o.change_id, o.transaction_id, o.trigger_depth, v.module_id, v.key_columns
     from collecta.outbox o
     join collecta.module_versions v on v.version = o.version
     where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+      and case when only_module is null then v.module_id <> all (left_out) else v.module_id = only_module end
+  ), found as (
+    select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
+    from change c
+    group by c.transaction_id, c.module_id
+    having count(distinct c.trigger_depth) > 1 or bool_or(c.change_id = any (changes_key)) or only_module is not null
+  ), noted as (
+    insert into collecta.reorderings (module_id)
+    select distinct f.module_id from found f where f.changes > most and only_module is null
+    on conflict on constraint reorderings_pkey do update set since = clock_timestamp(), ended_in = null
+    returning module_id
   ), irregular as (
-    select i.*, sum(i.changes) over (order by i.first_change, i.module_id) - i.changes as before
-    from (
-      select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
-      from change c
-      group by c.transaction_id, c.module_id
-      having count(distinct c.trigger_depth) > 1 or bool_or(c.change_id = any (changes_key))) i
+    select f.*, sum(f.changes) over (order by f.first_change, f.module_id) - f.changes as before
+    from found f
+    where f.module_id not in (select n.module_id from noted n)
   ), read_change as (
     select c.*, o.operation, o.captured_at, k.old_id, k.new_id,
       case when o.old is null then 0 else hashtextextended(o.old::text, 0) end as from_state,
@@ -3604,7 +3704,7 @@ begin
     join change c on c.transaction_id = i.transaction_id and c.module_id = i.module_id
     join collecta.outbox o on o.change_id = c.change_id
     cross join lateral collecta.record_ids(o.old, o.new, c.key_columns) k
-    where i.before < most
+    where i.before < most or only_module is not null
   ), changed_key as (
     select c.change_id, c.transaction_id, c.module_id, c.captured_at, row_number() over in_statement as number,
       count(*) over (partition by c.transaction_id, c.module_id, c.captured_at) as of_statement
@@ -3628,7 +3728,8 @@ begin
       from changed_key k
       join read_change c on c.change_id = k.change_id
       cross join lateral (
-        values ('D'::"char", k.number), ('I'::"char", k.of_statement + k.number)) d (operation, number)
+        values ('D'::collecta.operation, k.number),
+          ('I'::collecta.operation, k.of_statement + k.number)) d (operation, number)
       join changed_key s on s.transaction_id = k.transaction_id and s.module_id = k.module_id
         and s.captured_at = k.captured_at and s.number = (d.number + 1) / 2) s
     join read_change c on c.change_id = s.change_id
@@ -3661,30 +3762,34 @@ begin
     returning o.*
   )
   insert into collecta.outbox (change_id, version, operation, old, new,
-    transaction_id, trigger_depth, captured_at, context)
+    transaction_id, trigger_depth, captured_at, context, traceparent)
   overriding system value
   select p.slot, g.version, p.operation,
     case when p.operation <> 'I' then g.old end, case when p.operation <> 'D' then g.new end,
-    g.transaction_id, 1, g.captured_at, g.context
+    g.transaction_id, 1, g.captured_at, g.context, g.traceparent
   from gone g
   join placed p on p.change_id = g.change_id
   -- Sorted, so that all is deleted before the first number is taken again.
   order by p.slot;
 
+  if only_module is not null then
+    return null;
+  end if;
+  left_out := array(select r.module_id from collecta.reorderings r where r.ended_in is null);
   perform
   from collecta.outbox o
   join collecta.module_versions v on v.version = o.version
-  where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+  where o.change_id >= from_change and o.operation in ('I', 'U', 'D') and v.module_id <> all (left_out)
   group by o.transaction_id, v.module_id
   having count(distinct o.trigger_depth) > 1
   limit 1;
   return case when not found then seen end;
 end
 $$;
-comment on function collecta.put_in_order(bigint, bigint[]) is
+comment on function collecta.put_in_order(bigint, bigint[], int) is
   'Rewrites the outbox from from_change on where its order is not that of the changes. changes_key: updates of keys that
 were met, whose transactions are looked at too. Returns a snapshot: what is visible in it is in order. Null:
-there was too much to look at at once.';
+there was too much to look at at once. only_module: all changes of this module, however many there are.';
 --! EndIncluded outbound/2_route/internal/put_in_order.sql
 --! Included outbound/2_route/internal/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
@@ -3723,7 +3828,7 @@ comment on function collecta.context_json(text) is
 -- it is sent under the same id. Ids sort in the order of capture; 28 bits tell databases apart.
 -- It has no SET clause, so that it becomes part of the expression that calls it.
 create or replace function collecta.event_id(
-  change_id bigint, operation "char", captured_at timestamptz, transaction_id xid8, number int
+  change_id bigint, operation collecta.operation, captured_at timestamptz, transaction_id xid8, number int
 ) returns text
 language sql stable
 as $$
@@ -3735,11 +3840,13 @@ as $$
       + (hashint8extended(transaction_id::text::bigint,
         change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455))
 $$;
-comment on function collecta.event_id(bigint, "char", timestamptz, xid8, int) is
+comment on function collecta.event_id(bigint, collecta.operation, timestamptz, xid8, int) is
   'The id of what a change means: number 1 record_updated, 2 status_change, 3 custom_data_updated.';
 --! EndIncluded outbound/2_route/internal/event_id.sql
 --! Included outbound/2_route/internal/event_record.sql
-create or replace function collecta.event_record(operation "char", old json, new json, truncated boolean) returns text
+create or replace function collecta.event_record(
+  operation collecta.operation, old json, new json, truncated boolean
+) returns text
 language sql immutable
 as $$
   select case
@@ -3747,12 +3854,13 @@ as $$
     when truncated then collecta.pick_columns(coalesce(new, old), '{$truncated,$custom_data_changed}', false)::text
     else coalesce(new, old)::text end
 $$;
-comment on function collecta.event_record("char", json, json, boolean) is 'The payload''s record.';
+comment on function collecta.event_record(collecta.operation, json, json, boolean) is 'The payload''s record.';
 --! EndIncluded outbound/2_route/internal/event_record.sql
 --! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
   event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
-  status_from text, status_to text, record text, previous text, context text, count text, truncated boolean
+  status_from text, status_to text, record text, previous text, context text, traceparent text, count text,
+  truncated boolean
 ) returns text
 language sql stable
 as $$
@@ -3763,7 +3871,9 @@ as $$
     || case when event = 'status_change' then ',"from":' || status_from || ',"to":' || status_to else '' end
     || ',"record":' || record
     || case when previous is not null then ',"previous":' || previous else '' end
-    || case when context is not null then ',"context":' || collecta.context_json(context) else '' end
+    || case when context <> '' or traceparent <> ''
+      then coalesce(',"context":' || collecta.context_json(collecta.captured_context(context, traceparent)), '')
+      else '' end
     || case when count is not null then ',"count":' || count else '' end
     || case when truncated then ',"truncated":true}' else '}' end
 $$;
@@ -3778,8 +3888,8 @@ as $$
     delete from collecta.outbox o where o.change_id = any (change_ids) returning *
   ), muted as (
     insert into collecta.muted_changes (change_id, module, operation, records, transaction_id, context, captured_at)
-    select g.change_id, v.slug, g.new ->> 'operation', (g.new ->> 'records')::bigint, g.transaction_id, g.context,
-      g.captured_at
+    select g.change_id, v.slug, g.new ->> 'operation', (g.new ->> 'records')::bigint, g.transaction_id,
+      collecta.captured_context(g.context, g.traceparent), g.captured_at
     from gone g
     join collecta.module_versions v on v.version = g.version
     where g.operation = 'M'
@@ -3788,7 +3898,8 @@ as $$
     transaction_id, trigger_depth, captured_at, context, reason)
   select g.change_id, coalesce(r.slug, ''), r.record_id,
     case when r.record_id is not null then collecta.record_key(r.slug, r.record_id) end,
-    g.version, g.operation, g.old, g.new, g.transaction_id, g.trigger_depth, g.captured_at, g.context, r.unroutable
+    g.version, g.operation, g.old, g.new, g.transaction_id, g.trigger_depth, g.captured_at,
+    collecta.captured_context(g.context, g.traceparent), r.unroutable
   from gone g
   left join collecta.module_versions v on v.version = g.version
   cross join lateral collecta.read_change(v, g.operation, g.old, g.new) r
@@ -3827,7 +3938,8 @@ create type collecta.routed_changes as (
   in_order pg_snapshot, -- changes visible in it are in order
   leased collecta.leased_deliveries, -- born leased
   bytes bigint, -- of these
-  waiting boolean -- more became due than was leased
+  waiting boolean, -- more became due than was leased
+  reordering boolean -- changes of a module wait in collecta.reorderings
 );
 comment on type collecta.routed_changes is 'What route_changes did.';
 --! EndIncluded outbound/2_route/internal/routed_changes.sql
@@ -3846,7 +3958,7 @@ comment on type collecta.recipient is 'Who gets an event.';
 --! Included outbound/2_route/internal/recipients.sql
 -- route_changes keeps the result while module, operation and scope stay the same.
 create or replace function collecta.recipients(
-  module_id int, operation "char", scope text, present timestamptz, room collecta.claim_room
+  module_id int, operation collecta.operation, scope text, present timestamptz, room collecta.claim_room
 ) returns collecta.recipient[]
 language plpgsql stable
 as $$
@@ -3931,7 +4043,7 @@ begin
     case when module.key_columns <@ visible then to_json(reading.record_id)::text end, reading.status_from,
     reading.status_to,
     case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end,
-    collecta.pick_columns(reading.previous::json, visible, true)::text, change.context,
+    collecta.pick_columns(reading.previous::json, visible, true)::text, change.context, change.traceparent,
     case when change.operation = 'T' then change.new ->> 'count' end, reading.truncated);
 end
 $$;
@@ -3993,7 +4105,7 @@ declare
   module collecta.module_versions; -- that the change was captured under
   reading collecta.change_reading;
   recipients collecta.recipient[]; -- of an operation on a module in a scope:
-  operation "char";
+  operation collecta.operation;
   version int;
   scope text;
   recipient collecta.recipient;
@@ -4014,6 +4126,7 @@ declare
   leased collecta.leased_deliveries;
   leased_number int := 0;
   leased_bytes bigint := 0;
+  reordered int[]; -- module versions whose changes are put in order apart, and not routed until then
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
   next_change bigint;
@@ -4021,7 +4134,7 @@ declare
   ordered_records bigint[];
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    return row(-1, null, null, null, null, null, null)::collecta.routed_changes;
+    return row(-1, null, null, null, null, null, null, null)::collecta.routed_changes;
   end if;
   if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
@@ -4037,9 +4150,17 @@ begin
   end if;
 
   loop
+    -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
+    select array_agg(v.version) filter (where r.ended_in is null),
+      case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
+        then in_order end
+    into reordered, in_order
+    from collecta.reorderings r
+    join collecta.module_versions v on v.module_id = r.module_id;
     for change in
       select * from collecta.outbox o
       where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
+        and (reordered is null or o.version <> all (reordered))
       order by o.change_id limit max_changes
     loop
       if module.version is distinct from change.version then
@@ -4077,7 +4198,8 @@ begin
             body := collecta.event_body(event_id, reading.events[event_number], change.change_id, change.captured_at,
               reading.slug, to_json(reading.record_id)::text, reading.status_from, reading.status_to,
               collecta.event_record(operation, change.old, change.new, reading.truncated), reading.previous,
-              change.context, case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
+              change.context, change.traceparent,
+              case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
           else
             body := collecta.event_body_for_role(payload_role, event_id, reading.events[event_number], change, reading);
           end if;
@@ -4172,9 +4294,12 @@ begin
   else
     next_change := from_change;
   end if;
+  if reordered is not null then
+    next_change := from_change; -- They come before what was routed now.
+  end if;
   return row(coalesce(cardinality(taken), 0), next_change,
     slice_is_full or stopped_at is not null or cardinality(taken) >= max_changes, in_order, leased, leased_bytes,
-    leased_number < coalesce(cardinality(deliveries), 0))::collecta.routed_changes;
+    leased_number < coalesce(cardinality(deliveries), 0), reordered is not null)::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
@@ -4184,6 +4309,31 @@ is visible in in_order is in order (put_in_order). only_change routes one change
 aside what filters would have to judge. room: what may be born leased. routed is -1 while another session routes; more:
 it ended before the outbox did; next_change is the next call''s hint; waiting: more became due than was leased.';
 --! EndIncluded outbound/2_route/internal/route_changes.sql
+--! Included outbound/2_route/runner/put_module_in_order.sql
+create or replace function collecta.put_module_in_order() returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  module_id int;
+begin
+  if not pg_try_advisory_xact_lock(1668246636, 10) then
+    return null;
+  end if;
+  select r.module_id into module_id from collecta.reorderings r where r.ended_in is null order by r.since limit 1;
+  if module_id is not null then
+    perform collecta.put_in_order(0, only_module => module_id);
+    -- Routers look at this, since they may have noted in the meantime that all they saw is in order.
+    update collecta.reorderings r set ended_in = pg_current_xact_id() where r.module_id = module_id;
+    perform collecta.wake_runner();
+  end if;
+  return module_id;
+end
+$$;
+comment on function collecta.put_module_in_order() is
+  'For runners, beside their claims: puts the changes of one module in collecta.reorderings in order, which may take '
+  'minutes. Returns the module''s number; null if none waits or another session is at it.';
+--! EndIncluded outbound/2_route/runner/put_module_in_order.sql
 --! Included outbound/2_route/runner/first_changes.sql
 create or replace function collecta.first_changes(most int) returns bigint[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -4244,8 +4394,8 @@ begin
     transaction_id, trigger_depth, captured_at, context, reason)
   select m.change_id, coalesce(v.slug, ''), k.record_id,
     case when k.record_id is not null then collecta.record_key(v.slug, k.record_id) end,
-    m.version, m.operation, m.old, m.new, m.transaction_id, m.trigger_depth, m.captured_at, m.context,
-    left(set_aside_change.reason, 1000)
+    m.version, m.operation, m.old, m.new, m.transaction_id, m.trigger_depth, m.captured_at,
+    collecta.captured_context(m.context, m.traceparent), left(set_aside_change.reason, 1000)
   from moved m
   left join collecta.module_versions v on v.version = m.version
   left join lateral (
@@ -4777,6 +4927,7 @@ create type collecta.claim_result as (
   routed int, -- changes; -1 if another session was routing
   next text, -- when to look again
   wait_ms int,
+  reordering boolean, -- changes of a module wait for put_module_in_order
   trouble text, -- why nothing could be routed
   next_cursor text -- for the next call, unread
 );
@@ -4923,6 +5074,7 @@ begin
     case when next = 'wait' or chosen.again_at is not null then
       greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
         case when next <> 'wait' then null when trouble is not null then 1000 else 2 end)) end,
+    coalesce(routing.reordering, false),
     trouble,
     row(from_change,
       case when settles then hints.unsettled_change else hints.settled_change end,
@@ -5453,7 +5605,7 @@ declare
   sequence constant bigint := nextval('collecta.outbox_change_id_seq');
   present constant timestamptz := clock_timestamp();
   body constant text := collecta.event_body(made, 'test', sequence, present, 'test', null, null, null,
-    '{"message":"A test event of collecta-webhooks."}', null, null, null, false);
+    '{"message":"A test event of collecta-webhooks."}', null, null, null, null, false);
 begin
   perform collecta.check_endpoint_id(send_test_event.endpoint_id);
   insert into collecta.events (event_id, routed_at, sequence, position, module, event, scope, occurred_at, body)
@@ -6127,6 +6279,8 @@ begin
     end loop;
   end loop;
 
+  delete from collecta.reorderings r where r.ended_in is not null and r.since < now() - interval '1 day';
+
   -- Generated functions are written again if DDL, a restore or a person changed something. This is skipped while
   -- another session attaches a module or changes subscriptions.
   if pg_try_advisory_xact_lock(1668246636, 5) then
@@ -6297,7 +6451,7 @@ comment on column collecta.inbound_endpoints.digest_window is
   'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id '
   'nor a time; 0: never.';
 comment on column collecta.inbound_endpoints.function_number is
-  'Names its functions: write_inbound_<n> and cast_inbound_<n>.';
+  'Names its functions: write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
@@ -6336,7 +6490,8 @@ comment on column collecta.inbound_secrets.token_hash is
 
 -- One row for each request that a minute allows: a request takes any row that was not taken within 60 seconds. No two
 -- requests share a row within 60 seconds, so no span of 60 seconds holds more of them than rows, whatever the clock's
--- alignment and the number of runners; and, other than a counter, it makes nobody wait for somebody else's commit.
+-- alignment and the number of runners; and, other than a counter, it makes nobody wait for somebody else's commit. The
+-- time is in no index, so that taking a row writes to no index (a HOT update).
 create table collecta.inbound_budgets (
   inbound_endpoint_id text collate "C" not null,
   slot int not null,
@@ -6344,8 +6499,8 @@ create table collecta.inbound_budgets (
   constraint inbound_budgets_pkey primary key (inbound_endpoint_id, slot),
   constraint inbound_budgets_belong_to_an_endpoint foreign key (inbound_endpoint_id)
     references collecta.inbound_endpoints on delete cascade
-) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
-create index inbound_budgets_by_time on collecta.inbound_budgets (inbound_endpoint_id, taken_at);
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+  autovacuum_vacuum_cost_delay = 0);
 comment on table collecta.inbound_budgets is
   'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
 --! EndIncluded inbound/inbound_endpoints.sql
@@ -7208,11 +7363,80 @@ end
 $body$ $template$;
 comment on function collecta.inbound_cast_template() is
   'The body of cast_inbound_<n>: the value that a column would be given, as text.';
+
+-- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
+-- written here, several in one transaction and with few statements. For anything else it returns null or fails, and
+-- nothing is written; then each request goes through receive_inbound alone, which handles every case. A function for
+-- each endpoint calls write_inbound_<n> by name: EXECUTE would plan that call anew for each request.
+create or replace function collecta.inbound_accept_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+declare
+  arrived constant timestamptz := clock_timestamp();
+  wanted constant int := cardinality(bodies);
+  first constant int := random() * @rate_limit@;
+  hash text;
+  taken int;
+  record_ids text[];
+  operations text[];
+begin
+  -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
+  foreach hash in array coalesce(key_hashes || body_digests, '{}') loop
+    if not pg_try_advisory_xact_lock(1668246637, hashtext(@endpoint@ || hash)) then
+      return null;
+    end if;
+  end loop;
+  if not exists (
+      select from collecta.inbound_endpoints e
+      join collecta.modules m on m.slug = e.module and m.relation = e.relation
+      where e.inbound_endpoint_id = @endpoint@ and e.state = 'active' and e.mapping_version = mapped_by
+        and e.written_version = m.current_version and (e.grouped or wanted = 1))
+    or exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = @endpoint@ and r.key_hash = any (key_hashes)
+        and r.state in ('accepted', 'partial', 'ignored'))
+    or checked_digests is not null and exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = @endpoint@ and r.body_digest = any (checked_digests)
+        and r.state in ('accepted', 'partial', 'ignored'))
+  then
+    return null;
+  end if;
+  -- Some slots next to each other, of which one is nearly always free; else the whole budget is searched.
+  update collecta.inbound_budgets b set taken_at = arrived
+  where b.ctid = any (array(
+    select f.ctid from collecta.inbound_budgets f
+    where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + wanted + 4
+      and f.taken_at < arrived - interval '60 s'
+    limit wanted
+    for update skip locked));
+  get diagnostics taken = row_count;
+  if taken < wanted
+    and taken + collecta.take_inbound_budget(@endpoint@, @rate_limit@, wanted - taken, arrived) < wanted
+  then
+    raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
+  end if;
+  select w.record_ids, w.operations into record_ids, operations from collecta.write_inbound_@number@(elements) w;
+  insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+    mapping_version, key_hash, body_digest, body)
+  select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, mapped_by, u.key_hash,
+    u.body_digest, u.body
+  from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
+    (record_id, operation, key_hash, body_digest, body);
+  return record_ids;
+end
+$body$ $template$;
+comment on function collecta.inbound_accept_template() is
+  'The body of accept_inbound_<n>, which the receiving process calls: it writes several ordinary requests of one '
+  'endpoint in one transaction, each an object of mapped values with its body, stores them, and returns the ids of '
+  'their records in the same order. If it returns null or fails, nothing was written, and each of them has to go '
+  'through receive_inbound. Hashes may be null. checked_digests holds those of body_digests that make a request a '
+  'repetition of an earlier one with the same digest.';
 --! EndIncluded inbound/internal/inbound_templates.sql
 --! Included inbound/internal/write_inbound_functions.sql
--- Writes an endpoint's two functions. They run as the endpoint's writer, a role that can do nothing but this, since the
--- table's casts, checks, defaults and triggers run inside. Everything in them is qualified: what a trigger needs from
--- its types' schemas is in search_path, and somebody else may be able to create functions there.
+-- Writes an endpoint's three functions. Two run as the endpoint's writer, a role that can do nothing but this, since
+-- the table's casts, checks, defaults and triggers run inside. Everything in them is qualified: what a trigger needs
+-- from its types' schemas is in search_path, and somebody else may be able to create functions there.
 create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7273,6 +7497,24 @@ begin
   perform collecta.own_function(name::regprocedure, endpoint.writer);
   hash := hash || collecta.function_hash(name::regprocedure);
 
+  -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
+  -- some statements anew at each call, since it cannot guess how long the arrays are. The other settings are those of
+  -- pin_settings.sql.
+  name := format('collecta.accept_inbound_%s(int, json[], text[], text[], text[], text[])', endpoint.function_number);
+  execute format('create or replace function collecta.accept_inbound_%s(mapped_by int, elements json[], bodies text[], '
+    'key_hashes text[], body_digests text[], checked_digests text[]) returns text[] language plpgsql volatile '
+    'security definer set search_path = pg_catalog, pg_temp set lock_timeout = ''100ms'' '
+    'set plan_cache_mode = force_generic_plan set array_nulls = on set quote_all_identifiers = off '
+    'set standard_conforming_strings = on set transform_null_equals = off as %L', endpoint.function_number,
+    collecta.fill_template(collecta.inbound_accept_template(), jsonb_build_object(
+      'endpoint', quote_literal(endpoint.inbound_endpoint_id), 'number', endpoint.function_number,
+      'rate_limit', endpoint.rate_limit_per_minute)));
+  perform collecta.revoke_execute(name::regprocedure);
+  if to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
+    execute format('grant execute on function %s to %I', name, collecta.role_name('collecta_inbound'));
+  end if;
+  hash := hash || collecta.function_hash(name::regprocedure);
+
   update collecta.inbound_endpoints e
   set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
     grouped = collecta.can_group_inbound(endpoint.relation) and parts ->> 'serialise' is null,
@@ -7282,8 +7524,8 @@ begin
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
-  'Writes an inbound endpoint''s write_inbound_<n> and cast_inbound_<n> anew: done when its mapping or what they '
-  'depend on changed, and when somebody altered or dropped them.';
+  'Writes an inbound endpoint''s write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n> anew: done when its '
+  'mapping or what they depend on changed, and when somebody altered or dropped them.';
 
 create or replace function collecta.inbound_template_parts(
   relation regclass, columns text[], matched text[], key_columns text[], shape text, unchecked text[]
@@ -7490,7 +7732,7 @@ create or replace function collecta.broken_inbound_endpoints() returns table (in
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select e.inbound_endpoint_id, case
-    when w.oid is null or c.oid is null then 'one of its functions was dropped'
+    when w.oid is null or c.oid is null or a.oid is null then 'one of its functions was dropped'
     else 'one of its functions was altered' end
   from collecta.inbound_endpoints e
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
@@ -7499,8 +7741,11 @@ as $$
     and w.proname = format('write_inbound_%s', e.function_number)
   left join pg_catalog.pg_proc c on c.pronamespace = 'collecta'::regnamespace
     and c.proname = format('cast_inbound_%s', e.function_number)
+  left join pg_catalog.pg_proc a on a.pronamespace = 'collecta'::regnamespace
+    and a.proname = format('accept_inbound_%s', e.function_number)
   where e.state <> 'deleted'
-    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash
+    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid) || collecta.function_hash(a.oid))
+      is distinct from e.written_hash
 $$;
 comment on function collecta.broken_inbound_endpoints() is
   'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
@@ -7573,8 +7818,8 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text)',
-    number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text), '
+    'collecta.accept_inbound_%1$s(int, json[], text[], text[], text[], text[])', number);
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is
@@ -7842,6 +8087,42 @@ $$;
 comment on function collecta.inbound_cast_problem(text, text, json) is
   'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
 --! EndIncluded inbound/internal/inbound_cast_problem.sql
+--! Included inbound/internal/take_inbound_budget.sql
+-- The search begins at a random slot, so that requests that come together seldom look at the same rows, and most find a
+-- free row at once. Only if there are too few behind it, the slots before it are searched, too.
+create or replace function collecta.take_inbound_budget(
+  inbound_endpoint_id text, rate_limit int, wanted int, arrived timestamptz
+) returns int
+-- Without enable_sort, the index is read in the order of slots, and only as far as needed. While the table has no
+-- statistics, PostgreSQL would rather read and sort all rows of the endpoint.
+language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_sort = off
+as $$
+#variable_conflict use_column
+declare
+  first constant int := random() * rate_limit;
+  found_now int;
+  taken int := 0;
+begin
+  for part in 1 .. 2 loop
+    update collecta.inbound_budgets b set taken_at = arrived
+    where b.ctid = any (array(
+      select f.ctid from collecta.inbound_budgets f
+      where f.inbound_endpoint_id = take_inbound_budget.inbound_endpoint_id
+        and f.slot >= case part when 1 then first else 0 end and f.slot < case part when 1 then 60001 else first end
+        and f.taken_at < arrived - interval '60 s'
+      order by f.slot limit wanted - taken
+      for update skip locked));
+    get diagnostics found_now = row_count;
+    taken := taken + found_now;
+    exit when taken = wanted;
+  end loop;
+  return taken;
+end
+$$;
+comment on function collecta.take_inbound_budget(text, int, int, timestamptz) is
+  'Takes as many requests as wanted from an endpoint''s rate budget, or as many as are left; '
+  'returns their number.';
+--! EndIncluded inbound/internal/take_inbound_budget.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -7852,7 +8133,7 @@ as $$
       null),
     'requireSignature', e.require_signature, 'maxBodyBytes', e.max_body_bytes, 'rateLimit', e.rate_limit_per_minute,
     'each', e.each, 'eachAlone', e.each_alone, 'maxElements', e.max_elements, 'events', e.events,
-    'digestSeconds', extract(epoch from e.digest_window), 'grouped', e.grouped,
+    'functionNumber', e.function_number, 'digestSeconds', extract(epoch from e.digest_window), 'grouped', e.grouped,
     'sender', json_build_object('signatures', k.signatures, 'ids', k.ids, 'event', k.event, 'ignored', k.ignored_events,
       'handshakes', k.handshakes, 'contentTypes', k.content_types, 'formField', k.form_field))
   from collecta.inbound_secrets s
@@ -8024,7 +8305,8 @@ begin
   select * into endpoint from collecta.inbound_endpoints e
   where e.inbound_endpoint_id = inbound_failure.inbound_endpoint_id;
   column_name := nullif(column_name, '');
-  if code ~ '^2[23]' collate "C" and code <> '23505' and column_name is null then
+  -- Most types refuse a text with a code of class 22; ltree's and intarray's types of queries do with 42601.
+  if code !~ '^(40|CW|P0|23505)' collate "C" and column_name is null then
     select c into column_name from unnest(endpoint.columns) c
     where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
   end if;
@@ -8106,14 +8388,7 @@ begin
   end if;
 
   if not retried then
-    with free as (
-      select b.slot from collecta.inbound_budgets b
-      where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at < arrived - interval '60 s'
-      order by b.taken_at desc limit 1
-      for update skip locked)
-    update collecta.inbound_budgets b set taken_at = arrived
-    from free where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.slot = free.slot;
-    if not found then
+    if collecta.take_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute, 1, arrived) = 0 then
       status := 429;
       -- Nothing to wait for where the last free row is another request's that is not committed yet.
       retry_after := greatest(0, coalesce(extract(epoch from (
@@ -8190,74 +8465,6 @@ comment on function collecta.receive_inbound(
   'column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
   'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
---! Included inbound/runner/accept_inbound.sql
--- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
--- written here, several in one transaction and with few statements. Anything else rolls all of it back, and then each
--- request goes through receive_inbound alone, which handles every case.
-create or replace function collecta.accept_inbound(
-  inbound_endpoint_id text, mapping_version int, elements json[], bodies text[], key_hashes text[], body_digests text[],
-  checked_digests text[]
-) returns text[]
--- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
--- three of the statements anew at each call, since it cannot guess how long the arrays are.
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
-  set plan_cache_mode = force_generic_plan
-as $$
-#variable_conflict use_column
-declare
-  arrived constant timestamptz := clock_timestamp();
-  function_number int;
-  record_ids text[];
-  operations text[];
-  taken int;
-begin
-  -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
-  select e.function_number into function_number
-  from collecta.inbound_endpoints e
-  join collecta.modules m on m.slug = e.module and m.relation = e.relation
-  where e.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and e.state = 'active'
-    and e.mapping_version = accept_inbound.mapping_version and e.written_version = m.current_version
-    and (e.grouped or cardinality(bodies) = 1)
-    and (select bool_and(pg_try_advisory_xact_lock(1668246637, hashtext(e.inbound_endpoint_id || k)))
-         from unnest(key_hashes || body_digests) k) is not false;
-  if not found or exists (
-      select from collecta.inbound_requests r
-      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.key_hash = any (key_hashes)
-        and r.state in ('accepted', 'partial', 'ignored'))
-    or checked_digests is not null and exists (
-      select from collecta.inbound_requests r
-      where r.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and r.body_digest = any (checked_digests)
-        and r.state in ('accepted', 'partial', 'ignored'))
-  then
-    return null;
-  end if;
-  update collecta.inbound_budgets b set taken_at = arrived
-  where b.ctid = any (array(
-    select f.ctid from collecta.inbound_budgets f
-    where f.inbound_endpoint_id = accept_inbound.inbound_endpoint_id and f.taken_at < arrived - interval '60 s'
-    order by f.taken_at desc limit cardinality(bodies)
-    for update skip locked));
-  get diagnostics taken = row_count;
-  if taken < cardinality(bodies) then
-    raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
-  end if;
-  execute 'select w.record_ids, w.operations from collecta.write_inbound_' || function_number || '($1) w'
-  into record_ids, operations using elements;
-  insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
-    mapping_version, key_hash, body_digest, body)
-  select collecta.new_id('req'), accept_inbound.inbound_endpoint_id, arrived, 'accepted', u.operation, u.record_id,
-    accept_inbound.mapping_version, u.key_hash, u.body_digest, u.body
-  from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
-    (record_id, operation, key_hash, body_digest, body);
-  return record_ids;
-end
-$$;
-comment on function collecta.accept_inbound(text, int, json[], text[], text[], text[], text[]) is
-  'For the receiving process: writes several ordinary requests of one endpoint in one transaction, each an object of '
-  'mapped values with its body, and keeps them; returns their records'' ids in the same order. Null, or an error: '
-  'nothing was written, and each of them has to go through receive_inbound. The last three may be null. '
-  'checked_digests: those of body_digests that make a request a repetition of an earlier one with the same digest.';
---! EndIncluded inbound/runner/accept_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
 returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
@@ -8723,6 +8930,9 @@ create policy restricted_logins_see_none on collecta.inbound_budgets
   for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.inbound_refusals enable row level security;
 create policy restricted_logins_see_none on collecta.inbound_refusals
+  for select using ((select collecta.visible_scopes(current_user) is null));
+alter table collecta.reorderings enable row level security;
+create policy restricted_logins_see_none on collecta.reorderings
   for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.runners enable row level security;
 create policy restricted_logins_see_none on collecta.runners
@@ -9385,6 +9595,15 @@ begin
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
 
+  return query
+  select 'warning', 'changes wait to be put in order', coalesce(v.slug, m.module_id::text),
+    format('One transaction changed thousands of records, each of them several times. Since %s a runner puts them in order; '
+           'other modules are routed in the meantime.', m.since),
+    format('select * from collecta.reorderings where module_id = %s; -- empty, or ended_in is set, when it is done', m.module_id)
+  from collecta.reorderings m
+  left join collecta.modules v on v.module_id = m.module_id
+  where m.ended_in is null and m.since < now() - interval '1 minute';
+
   -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 20,
   -- and one for all others.
   return query
@@ -9639,7 +9858,7 @@ comment on function collecta.restore_rows() is
 -- Access is denied by default: only the owner of an object may use it, except for the privileges that are listed here.
 create or replace function collecta.designed_grants()
 returns table (grantee text, privilege text, kind text, object text)
-language sql immutable security definer set search_path = pg_catalog, pg_temp
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select collecta.role_name(designed.grantee), designed.privilege, designed.kind, named.object
   from (values
@@ -9658,7 +9877,7 @@ as $$
       settings installation migrations webhook_deliveries waiting_changes health row_secured_modules
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
-    ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
+    ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners reorderings routing_trouble'),
     -- Columns that say something about a record or a receiver's answer are left out, because row security may hide it
     -- from the reader. collecta.webhook_deliveries shows it to those who may see it.
     ('collecta_reader', 'SELECT', 'column',
@@ -9687,24 +9906,29 @@ as $$
     ('collecta_operator', 'EXECUTE', 'function',
      'pause_endpoint resume_endpoint replay_delivery replay_undelivered send_test_event route_again new_id note_action
       pause_inbound_endpoint resume_inbound_endpoint retry_inbound test_inbound_mapping'),
-    ('collecta_capture', 'EXECUTE', 'function', 'with_traceparent captured_context'),
     ('collecta_capture', 'EXECUTE', 'function',
-     'can_capture pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
-     'writer_timed_out'),
+     'pick_columns mask_escapes unmask_escapes omitted_columns relations_to_capture capture_statement '
+     'writer_timed_out pin_output_settings pinned_settings'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
+      put_module_in_order
       set_aside_change first_deliveries read_delivery set_aside_deliveries
       maintain wake_runner encodable_characters check_installation sealing_keys'),
     ('collecta_dispatcher', 'EXECUTE', 'function', 'observe next_due_in_ms'),
     ('collecta_dispatcher', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_reader', 'EXECUTE', 'function', 'read_figures'),
     ('collecta_inbound', 'EXECUTE', 'function',
-     'read_figures find_inbound_endpoint accept_inbound receive_inbound next_inbound_retries maintain_inbound
+     'read_figures find_inbound_endpoint receive_inbound next_inbound_retries maintain_inbound
       check_installation sealing_keys'),
     -- The inserting role evaluates a column default such as collecta.new_id('rec').
     ('collecta_writer', 'EXECUTE', 'function', 'new_id is_inbound_shape')
   ) designed (grantee, privilege, kind, objects)
   cross join lateral regexp_split_to_table(designed.objects, '\s+' collate "C") named (object)
+  union all
+  -- One for each inbound endpoint.
+  select collecta.role_name('collecta_inbound'), 'EXECUTE', 'function', p.proname::text
+  from pg_catalog.pg_proc p
+  where p.pronamespace = 'collecta'::regnamespace and p.proname ~ '^accept_inbound_[0-9]+$' collate "C"
 $$;
 comment on function collecta.designed_grants() is
   'Returns the privileges that roles other than the owners have on the objects of collecta. The names of the objects '
@@ -9894,10 +10118,10 @@ declare
 begin
   for entry in
     select p.oid::regprocedure as routine,
-      p.proname in ('accept_inbound', 'receive_inbound', 'test_inbound_mapping') as writes
+      p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
     from pg_catalog.pg_proc p
     where p.pronamespace = 'collecta'::regnamespace and p.proname in (
-      'accept_inbound', 'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
       'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',

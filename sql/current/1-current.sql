@@ -14,6 +14,7 @@
 --!include outbound/unrouted.sql
 --!include outbound/endpoint_flow.sql
 --!include outbound/runners.sql
+--!include outbound/reorderings.sql
 
 --!include install/new_id.sql
 --!include endpoints/internal/new_secret.sql
@@ -28,8 +29,9 @@
 --!include outbound/1_capture/internal/pick_columns.sql
 --!include outbound/1_capture/internal/with_traceparent.sql
 --!include outbound/1_capture/internal/captured_context.sql
---!include outbound/1_capture/internal/can_capture.sql
+--!include outbound/1_capture/internal/called_functions.sql
 --!include outbound/1_capture/internal/type_kind.sql
+--!include outbound/1_capture/internal/output_settings.sql
 --!include outbound/1_capture/internal/column_expression.sql
 --!include outbound/1_capture/internal/row_columns.sql
 --!include outbound/1_capture/internal/relations_to_capture.sql
@@ -45,7 +47,6 @@
 --!include outbound/1_capture/templates/delete.sql
 --!include outbound/1_capture/templates/truncate.sql
 --!include outbound/1_capture/templates/otherwise.sql
---!include outbound/1_capture/templates/unless_allowed.sql
 --!include outbound/1_capture/templates/row.sql
 --!include outbound/1_capture/internal/capture_parts.sql
 --!include outbound/1_capture/internal/write_capture_functions.sql
@@ -87,6 +88,7 @@
 --!include outbound/2_route/internal/routed_delivery.sql
 --!include outbound/2_route/internal/changes_of_keys.sql
 --!include outbound/2_route/internal/route_changes.sql
+--!include outbound/2_route/runner/put_module_in_order.sql
 --!include outbound/2_route/runner/first_changes.sql
 --!include outbound/2_route/runner/route_change.sql
 --!include outbound/2_route/runner/set_aside_change.sql
@@ -159,10 +161,10 @@
 --!include inbound/internal/grant_inbound.sql
 --!include inbound/internal/save_inbound_endpoint.sql
 --!include inbound/internal/inbound_cast_problem.sql
+--!include inbound/internal/take_inbound_budget.sql
 --!include inbound/runner/find_inbound_endpoint.sql
 --!include inbound/internal/write_inbound.sql
 --!include inbound/runner/receive_inbound.sql
---!include inbound/runner/accept_inbound.sql
 --!include inbound/runner/next_inbound_retries.sql
 --!include inbound/runner/maintain_inbound.sql
 --!include inbound/create_inbound_endpoint.sql

@@ -255,10 +255,7 @@ const plain = (body: string): InboundAnswer => ({
 /** The answer for the sender: what was written, or why nothing was. */
 function answerOutcome({ plan }: InboundEndpoint, outcome: Outcome, ignored: boolean): InboundAnswer {
   if (outcome.status === 202) {
-    const results = z
-      .array(resultRow)
-      .nullable()
-      .parse(JSON.parse(outcome.results ?? 'null'));
+    const results = outcome.results === null ? null : resultRows.parse(JSON.parse(outcome.results));
     const body = results
       ? {
           recordIds: results.map(({ recordId }) => recordId),
@@ -285,11 +282,13 @@ function answerOutcome({ plan }: InboundEndpoint, outcome: Outcome, ignored: boo
     : problem(503, detail, { members, headers: { 'retry-after': '5' } });
 }
 
-const resultRow = z.object({
-  recordId: z.string().nullable(),
-  detail: z.string().nullish(),
-  column: z.string().nullish(),
-});
+const resultRows = z.array(
+  z.object({
+    recordId: z.string().nullable(),
+    detail: z.string().nullish(),
+    column: z.string().nullish(),
+  }),
+);
 
 /** The payload of a body, or as text the reason why there is none, for example the content type. */
 function readAs(headers: InboundRequest['headers'], { contentTypes, formField }: Sender, body: Uint8Array) {
@@ -340,13 +339,13 @@ export function createInboundHandler(options: HandlerOptions) {
  * Reads at most `limit` bytes. A Content-Length above the limit is refused at once. A smaller one is not trusted.
  */
 async function readBody({ headers, body }: InboundRequest, limit: number): Promise<Uint8Array> {
-  const tooLarge = new TooLarge(`The body is larger than ${limit} bytes.`);
-  if (Number(headers['content-length'] ?? 0) > limit) throw tooLarge;
+  const tooLarge = () => new TooLarge(`The body is larger than ${limit} bytes.`);
+  if (Number(headers['content-length'] ?? 0) > limit) throw tooLarge();
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of body ?? []) {
     size += chunk.byteLength;
-    if (size > limit) throw tooLarge;
+    if (size > limit) throw tooLarge();
     chunks.push(chunk);
   }
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);

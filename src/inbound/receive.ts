@@ -18,6 +18,8 @@ import { type Sender, type SenderKey, senderKey, senderRow } from './senders.ts'
 export type InboundEndpoint = {
   id: string;
   mappingVersion: number;
+  /** The statement that calls accept_inbound_<n>, as a template, because a name in it cannot be a parameter. */
+  acceptCall: TemplateStringsArray;
   plan: Plan;
   sender: Sender;
   /** The sender's signatures that are accepted; null if no signature is required. */
@@ -48,6 +50,7 @@ const planRow = z.object({
 const endpointRow = planRow.extend({
   id: z.string(),
   mappingVersion: z.number(),
+  functionNumber: z.number(),
   secrets: z.array(z.string()),
   requireSignature: z.enum(['false', 'true', 'standard']),
   maxBodyBytes: z.number(),
@@ -57,6 +60,19 @@ const endpointRow = planRow.extend({
   grouped: z.boolean(),
   sender: senderRow,
 });
+function acceptCall(functionNumber: number): TemplateStringsArray {
+  const parts = [
+    `select collecta.accept_inbound_${functionNumber}(`,
+    ',',
+    '::text[]::json[],',
+    '::text[],',
+    '::text[],',
+    '::text[],',
+    '::text[]) as ids',
+  ];
+  return Object.assign(parts, { raw: parts });
+}
+
 /** The mapping is parsed separately from the rest of the JSON, so that its constants keep their digits. */
 const compilePlan = (text: string, { each, eachAlone, maxElements }: z.infer<typeof planRow>): Plan => ({
   mapping: compileMapping((parseLossless(text) as { fields: unknown }).fields),
@@ -75,13 +91,20 @@ const outcomeRow = z.object({
   column_name: z.string().nullable(),
   retry_after: z.number().nullable(),
 });
-const retryRow = z.object({
-  request_id: z.string(),
-  inbound_endpoint_id: z.string(),
-  mapping_version: z.number(),
-  mapping: z.string(),
-  body: z.string(),
-});
+// Each schema is made once: making one takes zod longer than parsing a row with it.
+const outcomeRows = z.array(outcomeRow);
+const idRows = z.array(z.object({ ids: z.array(z.string()).nullable() }));
+const foundRows = z.array(z.object({ endpoint: z.string().nullable() }));
+const goneRows = z.array(z.object({ gone: z.number() }));
+const retryRows = z.array(
+  z.object({
+    request_id: z.string(),
+    inbound_endpoint_id: z.string(),
+    mapping_version: z.number(),
+    mapping: z.string(),
+    body: z.string(),
+  }),
+);
 
 /** The answer of `collecta.receive_inbound`. `status` is null for a retry that another process has run. */
 export type Outcome = z.infer<typeof outcomeRow>;
@@ -223,7 +246,7 @@ export function createReceiver({
    * ended by the database, which limits its waits for locks. So nothing is written after an answer of 503, unless the
    * server hangs.
    */
-  async function ask<T>(query: () => PromiseLike<Iterable<unknown>>, row: z.ZodType<T>): Promise<T[]> {
+  async function ask<T>(query: () => PromiseLike<Iterable<unknown>>, rows: z.ZodType<T>): Promise<T> {
     await takeConnection();
     let timer: NodeJS.Timeout | undefined;
     const answered = Promise.resolve(query()).finally(giveConnection);
@@ -231,7 +254,7 @@ export function createReceiver({
       timer = setTimeout(() => reject(new Unavailable('no answer')), deadlineMs / 2);
     });
     try {
-      return z.array(row).parse([...(await Promise.race([answered, tooLate]))]);
+      return rows.parse([...(await Promise.race([answered, tooLate]))]);
     } catch (error) {
       const { code = '' } = error as { code?: string };
       throw temporary.test(code) ? Object.assign(new Unavailable(code), { code }) : error;
@@ -248,7 +271,7 @@ export function createReceiver({
     cache.delete(key);
     const [found] = await ask(
       () => sql`select collecta.find_inbound_endpoint(${slug}, ${tokenHash})::text as endpoint`,
-      z.object({ endpoint: z.string().nullable() }),
+      foundRows,
     );
     if (!found?.endpoint) return undefined;
     const row = endpointRow.parse(JSON.parse(found.endpoint));
@@ -260,6 +283,7 @@ export function createReceiver({
     const endpoint: InboundEndpoint = {
       id,
       mappingVersion,
+      acceptCall: acceptCall(row.functionNumber),
       plan: compilePlan(found.endpoint, row),
       sender,
       signatures:
@@ -320,7 +344,7 @@ export function createReceiver({
                   else array[${elements}::text::json] end, ${text}, ${keyHash}, ${sameBody},
                 ${bodyDigest}, ${ignored}, ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries},
                 ${checkDigest})`,
-          outcomeRow,
+          outcomeRows,
         );
         return outcome!;
       } catch (error) {
@@ -366,18 +390,27 @@ export function createReceiver({
     endpoint.writingSince = null;
   }
 
-  async function writeGroup({ id, mappingVersion }: InboundEndpoint, group: Ordinary[]): Promise<string[] | null> {
+  async function writeGroup(
+    { mappingVersion, acceptCall }: InboundEndpoint,
+    group: Ordinary[],
+  ): Promise<string[] | null> {
     const column = (value: (request: Ordinary) => string | null) => {
       const values = group.map(value);
       return values.some(each => each !== null) ? values : null;
     };
     try {
       const [row] = await ask(
-        () => sql`select collecta.accept_inbound(${id}, ${mappingVersion},
-          ${column(({ values }) => values)}::text[]::json[], ${column(({ text }) => text)}::text[],
-          ${column(({ keyHash }) => keyHash)}::text[], ${column(({ bodyDigest }) => bodyDigest)}::text[],
-          ${column(({ bodyDigest, checkDigest }) => (checkDigest ? bodyDigest : null))}::text[]) as ids`,
-        z.object({ ids: z.array(z.string()).nullable() }),
+        () =>
+          sql(
+            acceptCall,
+            mappingVersion,
+            column(({ values }) => values),
+            column(({ text }) => text),
+            column(({ keyHash }) => keyHash),
+            column(({ bodyDigest }) => bodyDigest),
+            column(({ bodyDigest, checkDigest }) => (checkDigest ? bodyDigest : null)),
+          ),
+        idRows,
       );
       return row!.ids;
     } catch (error) {
@@ -425,7 +458,7 @@ export function createReceiver({
         () =>
           sql`select request_id, inbound_endpoint_id, mapping_version, mapping::text, body
             from collecta.next_inbound_retries()`,
-        retryRow,
+        retryRows,
       );
       for (const row of rows) {
         const plan = compilePlan(row.mapping, planRow.parse(JSON.parse(row.mapping)));
@@ -464,7 +497,7 @@ export function createReceiver({
     try {
       await ask(
         () => sql`select collecta.maintain_inbound(${JSON.stringify(counted)}::text::json)::int as gone`,
-        z.object({ gone: z.number() }),
+        goneRows,
       );
     } catch (error) {
       for (const { inbound_endpoint_id, status, requests } of counted) {

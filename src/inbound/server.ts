@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../config.ts';
 import { connect } from '../database/connect.ts';
-import { openPool } from '../database/pool.ts';
+import { openSessions } from '../database/pool.ts';
 import type { Rest } from '../database/rest.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
@@ -52,8 +52,11 @@ export function openInbound(
 ): Inbound {
   const closing = new AbortController();
   const { signal } = closing;
-  const sessions = { max: connections, connect_timeout: 5, purpose: 'receive', ...(idle && { idle_timeout: 3 }) };
-  const sql = openPool(config.databaseUrl, sessions);
+  const sql = openSessions(config.databaseUrl, {
+    connect_timeout: 5,
+    purpose: 'receive',
+    ...(idle && { idle_timeout: 3 }),
+  });
   const receiver = createReceiver({ sql, log, connections, secretKey: config.secretKey });
   let wake = () => {};
   const changed = () => {

@@ -67,7 +67,7 @@ t.test('simultaneous tries, and tries with many names from one address, are coun
   t.notOk(statuses.includes(303));
   const spread: number[] = [];
   for (let n = 0; n < 70; n++) spread.push((await client().login(`nobody-${n}`, 'wrong')).status);
-  t.equal(spread.at(-1), 429, 'not by another name each time either');
+  t.equal(spread.at(-1), 429, 'nor with another name in each try');
   t.ok(spread.filter(status => status === 401).length <= 60);
 });
 
@@ -298,7 +298,7 @@ t.test('a form posted from another site changes nothing', async t => {
     ['another origin, an old browser', { ...type, origin: 'https://evil.example' }, 403],
     ['an opaque origin', { ...type, origin: 'null' }, 403],
     ['another port', { ...type, origin: 'http://127.0.0.1:1' }, 403],
-    ['no word of where it comes from', type, 403],
+    ['no header that names its origin', type, 403],
     ['as text', { 'content-type': 'text/plain', 'sec-fetch-site': 'cross-site' }, 403],
     ['as JSON', { 'content-type': 'application/json', 'sec-fetch-site': 'same-origin', origin }, 415],
   ];
@@ -590,7 +590,7 @@ t.test('fifty watching pages cost one query a second, and none when nobody watch
   await pause(2_500);
   const idle = await transactions();
   await pause(3_000);
-  t.equal(await transactions(), idle, 'nobody watches, nothing is asked');
+  t.equal(await transactions(), idle, 'while nobody watches, nothing is queried');
 });
 
 t.test('the console is served under the configured path, which may be the root', async t => {

@@ -46,7 +46,7 @@ t.test('every query settles while all sessions are terminated repeatedly, and th
   await Promise.all([ends, ...Array.from({ length: 6 }, worker)]);
   t.comment(`${answered} answered, slowest ${Math.round(slowest)} ms, failures ${JSON.stringify([...failures])}`);
   t.ok(answered > 100);
-  t.ok(slowest < 8_500, 'patience and what a cancelled statement may take');
+  t.ok(slowest < 8_500, 'within the time limit and the time to cancel a statement');
   // Queries on sessions that were terminated while they were opened may still fail, so only the second round must
   // succeed.
   await Promise.all(Array.from({ length: 8 }, () => outcome(pool`select pg_sleep(0.1)`)));
@@ -139,7 +139,7 @@ t.test('a session gets no query while it runs one, nor after a cancel', async t 
   t.equal(late, '57014');
   t.ok(
     others.every(rows => Array.isArray(rows) && rows[0].n === 1),
-    'none waits behind the one that is cancelled',
+    'no query waits behind the cancelled one',
   );
   const after = await Promise.all(Array.from({ length: 6 }, pidOf));
   t.ok(

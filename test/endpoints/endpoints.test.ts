@@ -201,7 +201,7 @@ t.test('update_endpoint changes the given options and leaves those that are null
   });
   const before = await endpoint(sql, id);
   await sql`select collecta.update_endpoint(${id})`;
-  t.strictSame(await endpoint(sql, id), before, 'nothing given, nothing changed');
+  t.strictSame(await endpoint(sql, id), before, 'without arguments nothing changes');
   await sql`select collecta.update_endpoint(${id}, url => 'https://example.com/new', ordered => true,
     max_in_flight => 7)`;
   t.strictSame(await endpoint(sql, id), { ...before, url: 'https://example.com/new', ordered: true, max_in_flight: 7 });
@@ -300,7 +300,11 @@ t.test('replay_delivery sends an event again', async t => {
   t.match(await queue(sql, id), [{ attempt: 1, due: false }], 'one that is to be tried again');
   const [failed] = await sql`select id from collecta.webhook_deliveries where outcome = 'failed'`;
   await sql`select collecta.replay_delivery(${failed!.id})`;
-  t.match(await queue(sql, id), [{ attempt: 1, due: true, replay_of: null }], 'is due now, and no second one');
+  t.match(
+    await queue(sql, id),
+    [{ attempt: 1, due: true, replay_of: null }],
+    'one delivery is due now, and no second one',
+  );
 
   const ordered = await create(sql, { ordered: true, events: ['record_created', 'record_updated'] });
   await sql.unsafe('insert into t values (5, 1); update t set n = 2 where id = 5');

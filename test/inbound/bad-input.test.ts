@@ -255,7 +255,7 @@ const transport: Row[] = [
   ],
   [
     '7',
-    'gone in the middle of the body',
+    'the sender disconnects in the middle of the body',
     async (t, { port, open, lines }) => {
       const before = lines.join('').length;
       for (let i = 0; i < 20; i++) {
@@ -266,12 +266,12 @@ const transport: Row[] = [
         socket.destroy();
       }
       await pause(200);
-      t.notMatch(lines.join('').slice(before), /"level":"(warn|error)"/, 'and nobody is alarmed');
+      t.notMatch(lines.join('').slice(before), /"level":"(warn|error)"/, 'and the log has no warning');
     },
   ],
   [
     '8',
-    'gone before the answer',
+    'the sender disconnects before the answer',
     async (t, { port, open }) => {
       await holding(async release => {
         const socket = connectTcp(port, '127.0.0.1');
@@ -283,7 +283,7 @@ const transport: Row[] = [
       });
       const key = { 'idempotency-key': `gone-${port}` };
       const first = await post(port, open.path, good, key);
-      answers(t, first, 202, 'its repetition');
+      answers(t, first, 202, 'the repeated request');
       t.strictSame((await post(port, open.path, good, key)).json, first.json);
       return 1;
     },
@@ -1131,7 +1131,7 @@ const paths: Row[] = [
   ['71', 'names of prototypes as the whole path', t => unsaved(t, ['__proto__', 'constructor', 'toString', 'valueOf'])],
   [
     '72',
-    'the library’s own marks',
+    'names that the library uses itself',
     async (t, { port }) => {
       await unsaved(t, ['$[#0]']);
       await literal(t, port, "$['#0']", { '#0': 'right' }, 'right');
@@ -1160,7 +1160,7 @@ const paths: Row[] = [
     '74',
     'the library’s cache',
     async t => {
-      t.ok(Object.keys(JSONPath.cache).length <= 1, 'holds one path after all of these');
+      t.ok(Object.keys(JSONPath.cache).length <= 1, 'the cache holds one path after all of these');
     },
   ],
   [
@@ -1443,7 +1443,7 @@ const last: Row[] = [
   ],
   [
     '18, 19',
-    'addresses behind a proxy: only what the trusted one says, an IPv6 /64 as one',
+    'behind a proxy only the trusted one names the address; an IPv6 /64 is one address',
     async (t, { second }) => {
       const wrong = `/api/webhooks/work-orders/${'1'.repeat(64)}`;
       const from = (n: number) => ({ 'x-forwarded-for': `198.51.100.${n % 256}, 2001:db8:1:2:${n.toString(16)}::1` });
@@ -1478,7 +1478,7 @@ const last: Row[] = [
       }
       t.ok(blocked >= 900, `${blocked} of 1500 were not even looked up`);
       t.ok((await calls()) - before <= 700, `${(await calls()) - before} look-ups`);
-      answers(t, await post(port, open.path, good), 429, 'whoever comes from there');
+      answers(t, await post(port, open.path, good), 429, 'every sender at that address');
     },
   ],
   [

@@ -156,3 +156,27 @@ t.test('the next request after a change of the table uses its new definition', a
   t.equal((await renamed.send({ n: 5, v: 6 })).status, 202);
   t.match((await renamed.rows()).at(-1), { v: 6, w: null });
 });
+
+t.test('without its generated function requests are written alone, until upkeep writes the function anew', async t => {
+  const { id, send, rows } = await make('n int', { '$.n': 'n' });
+  const [endpoint] = await sql`
+    select function_number as n from collecta.inbound_endpoints where inbound_endpoint_id = ${id}`;
+  const name = `collecta.accept_inbound_${endpoint!.n}(int, json[], text[], text[], text[], text[])`;
+  await sql.unsafe(`drop function ${name}`);
+  t.equal((await send({ n: 1 })).status, 202);
+  t.match([...(await sql`select * from collecta.broken_inbound_endpoints()`)], [{ inbound_endpoint_id: id }]);
+  await sql`select collecta.maintain_inbound('[]')`;
+  t.match(await sql`select * from collecta.broken_inbound_endpoints()`, { length: 0 });
+  t.equal((await send({ n: 2 })).status, 202);
+  t.equal((await rows()).length, 2);
+});
+
+t.test('a budget that is nearly used up is used to its end, and not beyond', async t => {
+  const { send, rows } = await make('n int', { '$.n': 'n' }, { rate_limit_per_minute: 40 });
+  const answers: number[] = [];
+  for (let n = 0; n < 36; n++) answers.push((await send({ n })).status);
+  answers.push(...(await Promise.all(Array.from({ length: 8 }, async (_, n) => (await send({ n: 36 + n })).status))));
+  t.equal(answers.filter(status => status === 202).length, 40);
+  t.equal(answers.filter(status => status === 429).length, 4);
+  t.equal((await rows()).length, 40);
+});

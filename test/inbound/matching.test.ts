@@ -35,6 +35,14 @@ const equals: Record<string, [string, string]> = {
   seg: ['1.0 .. 2.0', '1.0 .. 2.0'],
   isbn: ['978-0-393-04002-9', '9780393040029'],
   ean13: ['978-0-393-04002-9', '9780393040029'],
+  isbn13: ['978-0-393-04002-9', '0-393-04002-X'],
+  ismn: ['M-706719-70-2', 'M706719702'],
+  ismn13: ['979-0-706719-70-2', '9790706719702'],
+  issn: ['1436-4522', '14364522'],
+  issn13: ['977-1436-452-00-8', '9771436452008'],
+  upc: ['220356483481', '0220356483481'],
+  earth: ['(6378168, 0, 0)', '(6378168.0, 0.0, 0.0)'],
+  lo: ['7', '07'],
   'int4[]': ['{1,2}', '{1, 2}'],
   'citext[]': ['{A,b}', '{a,B}'],
   'numeric(8,2)': ['1.50', '1.5'],
@@ -57,7 +65,8 @@ t.test('a record is matched by its type’s default equality, whatever schema th
   await sql.unsafe(`
     create schema ext;
     create extension citext; create extension ltree schema ext; create extension hstore schema ext;
-    create extension cube schema ext; create extension seg schema ext; create extension isn schema ext;
+    create extension cube schema ext; create extension earthdistance schema ext; create extension intarray schema ext;
+    create extension lo schema ext; create extension seg schema ext; create extension isn schema ext;
     create domain mail as citext;`);
   for (const [type, [one, other]] of Object.entries({ ...equals, mail: equals.citext! })) {
     const schema = (
@@ -80,7 +89,18 @@ t.test('a record is matched by its type’s default equality, whatever schema th
     t.match(await rows('n'), [{ n: 2 }], `${type}: ${one} is ${other}`);
     t.equal((await rows()).length, 1);
   }
-  for (const type of ['json', 'xml', 'point', 'json[]'])
+  // Extension types of queries have no equality: they can be written, and nothing can be matched by them.
+  for (const [type, text, bad] of [
+    ['ext.lquery', 'Top.*{1,2}', 'Top.*{'],
+    ['ext.ltxtquery', 'Europe & Russia', 'Europe &'],
+    ['ext.query_int', '1 & 2', '1 &'],
+  ] as const) {
+    const { send, rows } = await make(`k ${type}`, { '$.k': 'k' });
+    t.equal((await send({ k: text })).status, 202, type);
+    t.match(await send({ k: bad }), { status: 422, json: { column: 'k' } }, type);
+    t.match(await rows('k::text'), [{ k: text }], type);
+  }
+  for (const type of ['json', 'xml', 'point', 'json[]', 'ext.lquery', 'ext.ltxtquery', 'ext.query_int'])
     await t.rejects(make(`k ${type}`, { '$.k': 'k' }, { match_columns: ['k'] }), { code: 'CW054' }, type);
 });
 

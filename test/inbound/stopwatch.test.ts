@@ -92,7 +92,7 @@ t.test('8 connections that flood a rate-limited endpoint with 1 MiB bodies do no
   const [alone, beside] = [median(without), median(during)];
   t.comment(`median commit to receipt: ${alone.toFixed(1)} ms alone, ${beside.toFixed(1)} ms beside the flood`);
   t.comment(`answers: ${[...statuses].map(([status, n]) => `${status}: ${n}`).join(', ')}`);
-  t.ok((statuses.get(429) ?? 0) > 20, 'the flood is answered');
+  t.ok((statuses.get(429) ?? 0) > 20, 'the flood of requests is answered');
   t.ok((statuses.get(202) ?? 0) <= 1, 'and the budget is kept');
   t.ok(beside < Math.max(10 * alone, 250), `${beside} ms beside ${alone} ms`);
 });

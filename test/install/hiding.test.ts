@@ -292,9 +292,9 @@ t.test('credentials that a receiver echoes are masked, and tail prints no contro
     t.notOk(first!.body.includes(value), `not in the body: ${value}`);
     t.notOk(first!.headers.includes(value), `not in the headers: ${value}`);
   }
-  t.match(first!.body, /plain-value end$/, 'what is no credential stays');
+  t.match(first!.body, /plain-value end$/, 'values that are not credentials are kept');
   t.match(first!.headers, /plain-value/);
-  t.match(second!.body, /x\*\*\*\n\[cut after 16384 bytes\]$/, 'nor is the beginning of one that was cut');
+  t.match(second!.body, /x\*\*\*\n\[cut after 16384 bytes\]$/, 'nor is the beginning of a truncated one');
 
   await sql.unsafe(`update collecta.delivery_attempts set error = E'\\x1b]0;title\\x07\\nforged \\u009b'`);
   const stopping = new AbortController();

@@ -59,7 +59,7 @@ for (const [text, kept] of [
   t.test(`${text.encoding}: an answer with characters outside the encoding is recorded once`, async t => {
     const lines = await roundTrip(await database('installed', text), { answer: hostile });
     const attempts = lines.filter(line => line.startsWith('attempt '));
-    t.equal(attempts.length, usual.filter(line => line.startsWith('attempt ')).length, 'as many attempts as usual');
+    t.equal(attempts.length, usual.filter(line => line.startsWith('attempt ')).length, 'the usual number of attempts');
     const [, expected] = /^(.*?)\s*$/s.exec(kept)!;
     for (const line of attempts) {
       const { response_body: body } = JSON.parse(line.slice('attempt '.length));

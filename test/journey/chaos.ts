@@ -473,7 +473,7 @@ await t.test(`${minutes} minutes of chaos, seed ${seed}`, { timeout: (minutes + 
     select (new).key from ledger where operation = 'INSERT' and (new).key is not null`);
   t.strictSame(made.map(({ key }) => key).sort(), sent.sort(), 'each inbound request became one record');
   const ill = await ask(`select * from collecta.health where severity = 'error' or problem = 'changes are set aside'`);
-  t.strictSame(ill, [], 'health has nothing to say');
+  t.strictSame(ill, [], 'health has no row');
   for (const runner of runners) t.equal((await runner.stop()).status, 0, 'a runner stops in order');
   for (const row of await ask(`select outcome, count(*)::int from collecta.webhook_deliveries group by 1 order by 1`))
     count(`attempts ${row.outcome}`, row.count);

@@ -136,7 +136,7 @@ t.test('with --keep the demo stays up for psql until it is stopped', async t => 
       where request_body::json -> 'record' ->> 'product_code' = 'HOSE-4' and outcome = 'delivered'`;
     delivered = row?.delivered;
   }
-  t.equal(delivered, 1, 'what is done there is delivered');
+  t.equal(delivered, 1, 'changes made there are delivered');
   await sql.end();
   child.kill('SIGTERM');
   const { status, err, left } = await ended;

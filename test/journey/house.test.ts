@@ -7,7 +7,7 @@ import t from 'tap';
  * fails the test, so that a new one is placed on purpose. Folders of one layer do not import from each other: code that
  * two of them need has its own folder below them.
  */
-const storeys: Record<string, string[]> = {
+const layers: Record<string, string[]> = {
   foundation: ['config.ts', 'log.ts', 'metrics.ts', 'database', 'network', 'secrets'],
   setup: ['install'],
   directions: ['outbound', 'inbound'],
@@ -32,18 +32,18 @@ const beside = new Set([
 ]);
 
 const files = (readdirSync('src', { recursive: true }) as string[]).filter(name => name.endsWith('.ts'));
-const roomOf = (file: string) => file.split('/')[0] as string;
-const storeyOf = (room: string) => Object.values(storeys).findIndex(rooms => rooms.includes(room));
+const folderOf = (file: string) => file.split('/')[0] as string;
+const layerOf = (folder: string) => Object.values(layers).findIndex(folders => folders.includes(folder));
 
 t.test('the folders of src import only from lower layers', async t => {
   for (const file of files) {
-    t.not(storeyOf(roomOf(file)), -1, `${file} is in a room that this test knows`);
+    t.not(layerOf(folderOf(file)), -1, `${file} is in a folder that this test knows`);
     const source = readFileSync(`src/${file}`, 'utf8');
     for (const [, path] of source.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)) {
       const imported = posix.join(posix.dirname(file), path as string);
-      const [from, to] = [roomOf(file), roomOf(imported)];
+      const [from, to] = [folderOf(file), folderOf(imported)];
       if (from === to) continue;
-      t.ok(storeyOf(to) < storeyOf(from) || beside.has(`${from} ${to}`), `src/${file} imports ${imported}`);
+      t.ok(layerOf(to) < layerOf(from) || beside.has(`${from} ${to}`), `src/${file} imports ${imported}`);
     }
   }
 });
@@ -58,9 +58,9 @@ t.test('only config.ts reads the environment', async t => {
 
 t.test('tests are in the folder of what they test', async t => {
   const entries = readdirSync('test', { withFileTypes: true });
-  const rooms = entries.filter(entry => entry.isDirectory()).map(({ name }) => name);
-  for (const room of rooms.filter(name => name !== 'support' && name !== 'journey'))
-    t.ok([`src/${room}`, `sql/fixtures/${room}`, room].some(existsSync), `test/${room}`);
+  const folders = entries.filter(entry => entry.isDirectory()).map(({ name }) => name);
+  for (const folder of folders.filter(name => name !== 'support' && name !== 'journey'))
+    t.ok([`src/${folder}`, `sql/fixtures/${folder}`, folder].some(existsSync), `test/${folder}`);
   t.strictSame(
     entries.filter(({ name }) => name.endsWith('.ts')).map(({ name }) => name),
     [],

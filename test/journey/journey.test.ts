@@ -413,7 +413,7 @@ for (const runtime of runtimes)
         );
         t.ok(
           sent.every(({ n }, index) => index === 0 || n === sent[index - 1]!.n + (sent[index - 1]!.ok ? 1 : 0)),
-          'none before its predecessor was delivered',
+          'no request began before its predecessor was delivered',
         );
         const times = rows.filter(row => row.record_id === record);
         t.ok(

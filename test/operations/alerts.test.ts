@@ -193,7 +193,11 @@ t.test('a failing endpoint that receives alerts does not cause a loop', async t 
     await attempt('exhausted', 6, told, 'endpoint.failing');
     await attempt('exhausted', 6, second, 'endpoint.failing');
     await observe();
-    t.strictSame([...(await alerts(sql, told)), ...(await alerts(sql, second))], [], 'both fail on, and it is quiet');
+    t.strictSame(
+      [...(await alerts(sql, told)), ...(await alerts(sql, second))],
+      [],
+      'both go on failing without another alert',
+    );
   }
 });
 
@@ -289,7 +293,7 @@ t.test('deleted endpoints neither receive alerts nor are alerted about', async t
       name => 'other')`;
   await attempt('failed', 3, other);
   await observe();
-  t.strictSame([...(await sql`select from collecta.delivery_queue`)], [], 'and nobody is told any more');
+  t.strictSame([...(await sql`select from collecta.delivery_queue`)], [], 'and nobody is alerted any more');
 });
 
 t.test('an endpoint with a scope or a payload_role gets no alert about others', async t => {

@@ -131,7 +131,7 @@ t.test('a statement that changes nothing emits no event', async t => {
     'but are in the payload',
   );
   await sql`update work_orders set secret_note = 'hush'`;
-  t.strictSame(await route(sql), [], 'excluded columns alone neither');
+  t.strictSame(await route(sql), [], 'a change of excluded columns only is no event either');
 });
 
 t.test('excluded columns appear nowhere: whole or thin rows, after a rename, after TRUNCATE', async t => {
@@ -434,6 +434,59 @@ t.test('digits and time zone are exact under any session settings', async t => {
   t.strictSame(brief(await route(sql)), ['deleted 1'], 'TRUNCATE too');
 });
 
+t.test('only the settings that the columns need are pinned, and new columns need others at once', async t => {
+  const sql = await prepared(`create table t (id int primary key, at timestamptz);
+    select collecta.attach_module('t', 't')`);
+  const pinned = async () =>
+    (await sql`select proconfig from pg_proc where proname = 'capture_1_update'`)[0]!.proconfig.length;
+  t.equal(await pinned(), 2, 'search_path and TimeZone');
+  const writer = await session(
+    sql,
+    `set intervalstyle = iso_8601; set datestyle = 'SQL, DMY'; set bytea_output = escape; set extra_float_digits = -15`,
+  );
+  await writer`insert into t values (1), (2)`; // It has its plans.
+  await route(sql);
+  await sql.unsafe(`alter table t add i interval default '1 day 2 hours', add b bytea default '\\x00ff',
+    add f float8 default 0.1::float8 + 0.2, add r daterange default '[2026-07-13,2026-07-20)'`);
+  const record = { i: '1 day 02:00:00', b: '\\x00ff', f: 0.30000000000000004, r: '[2026-07-13,2026-07-20)' };
+  for (const written of [false, true]) {
+    if (written) await sql`select * from collecta.maintain()`;
+    await writer`insert into t (id) values (3)`;
+    await writer`update t set at = now() where id = 3`;
+    await writer`update t set at = now()`;
+    await writer`delete from t where id = 3`;
+    const events = await route(sql);
+    t.equal(events.length, 6);
+    for (const event of events) t.match(event.record, record, event.event);
+    t.match(
+      await writer`select current_setting('intervalstyle') as i, current_setting('datestyle') as d,
+        current_setting('bytea_output') as b, current_setting('extra_float_digits') as f`,
+      [{ i: 'iso_8601', d: 'SQL, DMY', b: 'escape', f: '-15' }],
+      'and the session keeps its own',
+    );
+  }
+  t.ok((await pinned()) > 2);
+  await writer.begin(async tx => {
+    await tx`insert into t (id) values (3)`;
+    t.match(await tx`select current_setting('intervalstyle') as i`, [{ i: 'iso_8601' }], 'inside a transaction too');
+  });
+});
+
+t.test('a partition of a partition that is detached: a session that has its plans captures it no more', async t => {
+  const sql = await prepared(`create table t (id int primary key) partition by range (id);
+    create table half partition of t for values from (0) to (100) partition by range (id);
+    create table leaf partition of half for values from (0) to (50);
+    create table other partition of half for values from (50) to (100);
+    select collecta.attach_module('t', 't')`);
+  const writer = await session(sql);
+  for (let id = 1; id <= 7; id++) await writer`insert into leaf values (${id})`;
+  t.equal((await route(sql)).length, 7, 'written directly');
+  await sql`alter table half detach partition leaf`;
+  await writer`insert into leaf values (8)`;
+  await writer`insert into other values (51)`;
+  t.strictSame(brief(await route(sql)), ['created 51']);
+});
+
 t.test("a writer's temporary types run nothing with the capturing role's rights", async t => {
   const sql = await prepared(`create table t (id int primary key); select collecta.attach_module('t', 't');
     create role mallory_${process.pid}; grant all on t to mallory_${process.pid};
@@ -520,7 +573,7 @@ t.test('TRUNCATE emits a delete for each row or a count, is ignored, or is refus
   await sql`truncate a cascade`;
   t.strictSame(brief(await route(sql)).sort(), ['deleted 1', 'deleted 2', 'deleted 5'], 'of both tables');
   await sql`truncate a cascade`;
-  t.strictSame(await route(sql), [], 'of empty ones: nothing');
+  t.strictSame(await route(sql), [], 'a TRUNCATE of empty tables sends nothing');
 
   await sql`insert into a select g, g from generate_series(1, 4) g`;
   await sql`update collecta.settings set max_truncate_records = 3`;
@@ -805,7 +858,7 @@ t.test('changes of a trigger that updates its own row again are captured in orde
       [50, 99],
       [99, 50],
     ],
-    'one that takes the change back: the last event is the state that stayed',
+    'a trigger reverts the change: the last event has the final state',
   );
   await sql`update orders set total = 99, touched = touched + 1 where id = 1`;
   t.strictSame(
@@ -922,7 +975,7 @@ t.test('changes of a prepared transaction are captured', async t => {
   await on`insert into work_orders (id) values ('b')`;
   await sql`select pg_notify('collecta_wake', 'end')`;
   while (!heard.includes('end')) await new Promise(done => setTimeout(done, 5));
-  t.strictSame(heard, ['', 'end'], 'a session that turns it on notifies, and it alone');
+  t.strictSame(heard, ['', 'end'], 'only a session that turns it on notifies');
   await sql`update collecta.settings set notify = true`;
   await sql`select collecta.write_capture_functions(module_id) from collecta.modules`;
   const failed = await writer

@@ -81,7 +81,7 @@ t.test('a claim that routes leases no more than max_in_flight allows', async t =
   t.strictSame(
     claimed(small).map(({ awaited }) => awaited),
     [true, true],
-    'more is due than may be in flight, which waits for the record of each',
+    'more deliveries are due than may be in flight',
   );
   t.equal(claimed(ordered).length, 5, 'the update waits for its creation');
   t.strictSame([claimed(paused).length, claimed(held).length], [0, 0]);
@@ -126,7 +126,7 @@ t.test('a backlog of 20,000 for one endpoint delays no other; endpoints take tur
   for (let i = 0; i < 5; i++) t.equal(count((await claim(100, 50)).deliveries, busy), 50);
   await sql`select collecta.send_test_event(${other})`;
   const { deliveries } = await claim(100, 50);
-  t.equal(count(deliveries, other), 1, 'another’s is in the very next claim');
+  t.equal(count(deliveries, other), 1, 'the delivery of another endpoint is in the next claim');
   t.equal(count(deliveries, busy), 50);
 
   const many: string[] = [];
@@ -140,7 +140,7 @@ t.test('a backlog of 20,000 for one endpoint delays no other; endpoints take tur
       served.set(endpoint.id, (served.get(endpoint.id) ?? 0) + 1);
   t.ok(
     [busy, ...many].every(id => (served.get(id) ?? 0) >= 5),
-    'in 8 claims of 20 each of 31 had its turn of 5',
+    'in 8 claims of 20, each of 31 endpoints got its 5 deliveries',
   );
 });
 
@@ -232,7 +232,7 @@ t.test('a result with an expired lease is refused; only an answered request is a
     waits.every((wait, i) => i < 3 || wait > waits[i - 1]!),
     `lost in a row, it waits longer each time: ${waits} s`,
   );
-  t.notOk((await history()).includes('lost, the last'), 'lost is never the last word');
+  t.notOk((await history()).includes('lost, the last'), 'lost is never the last outcome');
   t.match(
     [...(await sql`select problem from collecta.health where subject = ${endpoint}`)],
     [{ problem: 'deliveries are lost again and again' }],
@@ -297,7 +297,7 @@ t.test('the hint of an ordered endpoint does not pass a change that may not have
   await sql`insert into t (id) overriding system value values (10)`;
   await restart(100);
   await sql`insert into t (id) overriding system value values (11)`;
-  t.strictSame(await claimed(false), ['record_created 11'], 'what is settled is not looked at');
+  t.strictSame(await claimed(false), ['record_created 11'], 'changes below the hint are not read');
   t.strictSame(await claimed(true), ['record_created 10'], 'unless the whole is');
 });
 
@@ -341,7 +341,7 @@ t.test('deliveries of a dead runner continue within seconds; a frozen runner kee
     const { deliveries } = await claimBySql(sql);
     t.notOk(
       deliveries.some(({ endpoint }) => endpoint === plain),
-      'at first it may come back',
+      'at first the runner may come back',
     );
     return (await sql`select from collecta.runners where missing_since is not null`).length === 1;
   });
@@ -517,7 +517,7 @@ t.test('while one change is isolated, other commits and set-asides are not mista
   const mine = await claimAll(async () => {
     for (let i = 0; i < 9 && (await setAside()).length === 0; i++) others.push(...(await other(100, 100)).deliveries);
   });
-  t.strictSame(await setAside(), ['1'], 'by the other one');
+  t.strictSame(await setAside(), ['1'], 'by the other runner');
   t.strictSame(records([...mine, ...others]), ['2', '3']);
 
   await writer`begin`;
@@ -550,7 +550,7 @@ t.test('a filter that raises an error affects its own endpoint only', async t =>
   await sql`insert into t (n, data) values (1, '5'), (2, '{"a": "\\u0000"}'), (3, '{"a": 1}')`;
   const { deliveries } = await claimer(url)(100, 100);
   const to = (id: string) => records(deliveries.filter(({ endpoint }) => endpoint.id === id));
-  t.strictSame(to(plain), ['1', '2', '3'], 'who filters nothing gets everything');
+  t.strictSame(to(plain), ['1', '2', '3'], 'an endpoint without a filter gets everything');
   t.strictSame(to(filtered), ['3']);
   t.strictSame(to(raising), []);
   const aside = await sql`select record_id, endpoint_id, reason from collecta.unrouted order by change_id, endpoint_id`;

@@ -175,7 +175,7 @@ t.test('look-ups are shared and cached, and never repeated while one for the hos
   t.equal(dns.asked('shared.test'), 2);
   await new Promise(resolve => setTimeout(resolve, 170));
   await guard.check('https://shared.test/a');
-  t.equal(dns.asked('shared.test'), 4, 'asked again when the answer is old');
+  t.equal(dns.asked('shared.test'), 4, 'it is looked up again when the answer has expired');
 
   const others = Array.from({ length: 50 }, (_, i) => guard.check(`https://hang.test/${i}`));
   const started = performance.now();

@@ -93,7 +93,7 @@ t.test('the rate between two holds becomes the receiver’s rate, and is then ra
     await makeDue(sql);
   };
   await hold(0);
-  t.match(await flow(sql), { pace: 1, learned_per_second: null }, 'one hold teaches nothing');
+  t.match(await flow(sql), { pace: 1, learned_per_second: null }, 'one hold does not set a rate');
   await sql`update collecta.endpoint_flow set held_until = now(), held_at = now() - interval '2 s', pace = null`;
   await hold(40);
   const learned = (await flow(sql))!.learned_per_second;
@@ -159,10 +159,10 @@ t.test('a hold lowers the rate by a fifth, a minute without one doubles it, low 
   await round(0, 1);
   await age(sql, '3 s');
   await round(0, 1);
-  t.equal(await rate(), null, 'a receiver that takes nothing is down, and has no rate');
+  t.equal(await rate(), null, 'a receiver that accepts nothing is down and gets no rate');
   await age(sql, '3 minutes');
   await round(40, 1);
-  t.equal(await rate(), null, 'what was long ago says nothing of the rate');
+  t.equal(await rate(), null, 'an old hold does not affect the rate');
   await age(sql, '2 s');
   await round(40, 1);
   const learned = (await rate())!;

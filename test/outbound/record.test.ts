@@ -158,12 +158,16 @@ t.test('replay_undelivered queues 20,000 in seconds, and a second call sends not
   const { deliveries } = await claimBySql(sql, { batch: 50 });
   await record(sql, deliveries.slice(0, 40));
   await record(sql, deliveries.slice(40), 'failed', { status: 500 });
-  t.equal(await replay(), 0, 'neither is what was delivered, or failed and is tried again');
+  t.equal(await replay(), 0, 'delivered attempts and failed ones that are retried are not in it either');
   await sql`update collecta.endpoints set retry_max = 0`;
   await sql`update collecta.delivery_queue set due_at = '-infinity' where attempt > 0`;
   const again = (await claimBySql(sql, { batch: 10 })).deliveries;
   await record(sql, again, 'failed', { status: 500 });
-  t.equal((await sql`select from collecta.undelivered`).length, 10, 'given up again is one row each');
+  t.equal(
+    (await sql`select from collecta.undelivered`).length,
+    10,
+    'a delivery that is given up again is still one row',
+  );
   t.equal(await replay(), 10, 'and is replayed');
 });
 

@@ -78,7 +78,7 @@ t.test('an idle runner is notified of a single change within milliseconds', asyn
     await pause(30);
   }
   t.comment(`commit to arrival: p50 ${percentile(times, 0.5)} ms, all ${times}`);
-  t.ok(percentile(times, 0.5) < 50, 'half of them at once');
+  t.ok(percentile(times, 0.5) < 50, 'half of the changes arrive at once');
   t.ok(Math.max(...times) < 1_000, 'and none waits for the poll, which is 10 s away');
 
   const others: [string, () => Promise<unknown>][] = [
@@ -155,7 +155,7 @@ t.test('a busy runner causes no NOTIFY', async t => {
   await writers;
   t.comment(`${counted.number - notified} notifications, ${commits - committed} commits`);
   t.ok(commits - committed > 100);
-  t.ok(share < 0.05, 'next to none of the writers notifies');
+  t.ok(share < 0.05, 'almost no writer notifies');
   await until('all have arrived', () => receiver.to(endpoint.path).length === commits * 5 + 1, 40_000);
   await until('it sleeps again', () => heldExclusively(sql));
   const ms = await arrival(endpoint.path, () => sql`insert into t default values`);
@@ -200,7 +200,7 @@ t.test('no change is missed when a writer commits at any point of the handshake'
   const { sql, url } = await prepared('/interleaved');
   const counted = await countNotifications(url);
   const { wakeup, calls, logged } = await wakeupOn(t, url);
-  t.equal(await wakeup.trySleep(), 'refused', 'nobody sleeps before notifications are known to come through');
+  t.equal(await wakeup.trySleep(), 'refused', 'no runner sleeps before notifications are known to arrive');
   await logged('listening');
   await until('the full poll after connecting', () => calls.number === 1);
   const writer = session(url);
@@ -224,7 +224,7 @@ t.test('no change is missed when a writer commits at any point of the handshake'
   t.comment('before the runner tries: the writer thinks it awake');
   await writer`begin`;
   await writer`insert into t default values`;
-  t.equal(await wakeup.trySleep(), 'refused', 'a writer in flight thought the runner awake');
+  t.equal(await wakeup.trySleep(), 'refused', 'an open writer saw the runner awake');
   await writer`commit`;
   await heard(0);
   t.equal(await seen(), 1, 'it is there for the next claim');
@@ -358,7 +358,10 @@ t.test('the lock session and the listening session return after they are termina
   t.ok((await arrival(endpoint.path, () => sql`insert into t default values`)) < 1_000);
   await sql`select pg_terminate_backend(pid) from pg_stat_activity
     where datname = current_database() and application_name = 'collecta-webhooks listen'`;
-  t.ok((await arrival(endpoint.path, () => sql`insert into t default values`)) < 2_000, 'polling does it meanwhile');
+  t.ok(
+    (await arrival(endpoint.path, () => sql`insert into t default values`)) < 2_000,
+    'polling finds the change meanwhile',
+  );
   await runner.logged('listening', 1);
   await until('the runner sleeps', () => heldExclusively(sql));
   await sql`select pg_terminate_backend(pid) from pg_stat_activity
@@ -381,7 +384,7 @@ t.test('polling finds changes when no notification arrives', async t => {
   await deaf.logged('listening');
   for (let i = 0; i < 3; i++)
     t.ok((await arrival(endpoint.path, () => sql`insert into t default values`)) < 1_500, 'within the poll interval');
-  t.equal(await heldExclusively(sql), undefined, 'no writer pays for it');
+  t.equal(await heldExclusively(sql), undefined, 'no writer is slower because of it');
   t.equal((await deaf.stop()).status, 0);
 
   const refused = await startRunner(url, {
