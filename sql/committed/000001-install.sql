@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ed36b8b977bab1c4809483c8f5c7c6b4650f074a
+--! Hash: sha1:9a2a3901f97dad02c81c98614b92b1e60cc35e69
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1862,7 +1862,9 @@ begin
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, new)
   select @version@, 'I', @inserted_row@
-  from (select coalesce("collecta new".*) as r@new_document@ from new_rows "collecta new" offset 0) n;
+  from (
+    select coalesce("collecta new".*) as r@new_document@
+    from new_rows "collecta new"@new_columns@ offset 0) n;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -1909,8 +1911,11 @@ begin
   -- below. coalesce(x.*) is the row even if a column is named like the alias.
   insert into collecta.outbox (version, operation, old, new)
   select @version@, 'U', @old_row@, @new_row@
-  from (select coalesce("collecta old".*) as r@old_document@ from old_rows "collecta old" limit 2) o,
-    (select coalesce("collecta new".*) as r@new_document@ from new_rows "collecta new" limit 2) n
+  from (
+    select coalesce("collecta old".*) as r@old_document@
+    from old_rows "collecta old"@old_columns@ limit 2) o, (
+    select coalesce("collecta new".*) as r@new_document@
+    from new_rows "collecta new"@new_columns@ limit 2) n
   where not exists (select from old_rows offset 1)
     and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
     and (o.r *<> n.r) is not false@key_changed@;
@@ -1932,10 +1937,10 @@ begin
     select @version@, 'U', @old_row_or_large@, @new_row_or_large@, captured_at
     from (
       select coalesce("collecta old".*) as r, row_number() over () as position@old_document@
-      from old_rows "collecta old") o
+      from old_rows "collecta old"@old_columns@) o
     full join (
       select coalesce("collecta new".*) as r, row_number() over () as position@new_document@
-      from new_rows "collecta new") n
+      from new_rows "collecta new"@new_columns@) n
       on n.position = o.position
     where (o.r *<> n.r) is not false@key_changed@
     order by o.position;
@@ -1982,7 +1987,9 @@ begin
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, old)
   select @version@, 'D', @deleted_row@
-  from (select coalesce("collecta old".*) as r@old_document@ from old_rows "collecta old" offset 0) o;
+  from (
+    select coalesce("collecta old".*) as r@old_document@
+    from old_rows "collecta old"@old_columns@ offset 0) o;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -2149,17 +2156,6 @@ comment on function collecta.has_only_enums(oid) is
   'Whether a table has columns of types that are not built in, and all of these are enums, arrays of enums or domains '
   'over them, whose values are captured as their text.';
 
-create or replace function collecta.small_document(relation oid, alias text, omitted text[]) returns text
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select format(E',\n      case when pg_column_size(%1$s.*) <= 4096 then (select row_to_json(coalesce("collecta all".*))\n'
-    '        from (select %2$s) "collecta all") end as document', alias,
-    collecta.row_columns(relation, alias, omitted, true))
-$$;
-comment on function collecta.small_document(oid, text, text[]) is
-  'Returns the column that holds the document of a small row, with the enums as text. It may name the columns, '
-  'because the statement is not used any more after any of them was changed.';
-
 create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2189,6 +2185,8 @@ declare
     else 'row_to_json(#)' end;
   large constant text := case when how = 'columns' and not only_enums then captured_row
     else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else ' || small || ' end' end;
+  enum_document constant text := E',\n      case when pg_column_size("collecta #".*) <= 4096 '
+    'then row_to_json(coalesce("collecta all".*)) end as document';
   picked constant text := case when how = 'rows without' then 'collecta.pick_columns(' else '' end;
   without constant text := case when how = 'rows without'
     then format(', collecta.omitted_columns(%s, %L, %L), false)', root, module.exclude_columns, numbers) else '' end;
@@ -2209,8 +2207,13 @@ begin
     'new_row_or_large', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'o.r') || without,
     'inserted_row', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'null') || without,
     'deleted_row', picked || replace(replace(replace(large, '#', 'o.r'), '%', 'o'), '~', 'null') || without,
-    'old_document', case when only_enums then collecta.small_document(root, '"collecta old"', omitted) end,
-    'new_document', case when only_enums then collecta.small_document(root, '"collecta new"', omitted) end,
+    -- The columns may be named here, because the statement is not used any more after one of them was changed.
+    'old_document', case when only_enums then replace(enum_document, '#', 'old') end,
+    'new_document', case when only_enums then replace(enum_document, '#', 'new') end,
+    'old_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
+      collecta.row_columns(root, '"collecta old"', omitted, true)) end,
+    'new_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
+      collecta.row_columns(root, '"collecta new"', omitted, true)) end,
     -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
