@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9a2a3901f97dad02c81c98614b92b1e60cc35e69
+--! Hash: sha1:745dc01a08187318e2c165e2a1aede4467085738
 --! Message: Install
 
 --! Included install/schema.sql
@@ -633,6 +633,19 @@ create table collecta.routing_trouble (
 comment on table collecta.routing_trouble is
   'Why nothing is routed at the moment: a lock, a full disk, a missing partition. Empty while routing works.';
 --! EndIncluded outbound/runners.sql
+--! Included outbound/reorderings.sql
+create table collecta.reorderings (
+  module_id int not null,
+  since timestamptz not null default clock_timestamp(),
+  ended_in xid8,
+  constraint reorderings_pkey primary key (module_id)
+);
+comment on table collecta.reorderings is
+  'Modules of which one transaction changed thousands of records at several trigger depths, or their keys. Their changes '
+  'are put in order apart, so that other modules'' changes are routed in the meantime. Usually empty.';
+comment on column collecta.reorderings.ended_in is
+  'The transaction that put the changes in order; null while they wait. Such rows are deleted after a day.';
+--! EndIncluded outbound/reorderings.sql
 
 --! Included install/new_id.sql
 -- A prefix and a UUIDv7 (RFC 9562) as 32 hexadecimal digits: 48 bits of milliseconds, the version, 74 random bits.
@@ -871,6 +884,7 @@ begin
   end loop;
   delete from collecta.delivery_queue;
   delete from collecta.outbox;
+  delete from collecta.reorderings;
 end
 $$;
 comment on function collecta.disable_copy(boolean) is
@@ -1179,7 +1193,6 @@ as $$
     when type.id = any ('{bool,int2,int4,int8,oid,numeric,text,varchar,bpchar,"char",name,uuid,json,jsonb,date,'
       'timestamp,time,inet,cidr,macaddr,macaddr8,bit,varbit,tsvector,tsquery,int4range,int8range,numrange}'::regtype[])
       then '{}'
-    when (select t.typtype = 'e' from pg_catalog.pg_type t where t.oid = type.id) then '{}'
     when type.id = 'timestamptz'::regtype then '{TimeZone}'
     when type.id = 'interval'::regtype then '{IntervalStyle}'
     when type.id = 'bytea'::regtype then '{bytea_output}'
@@ -1862,9 +1875,7 @@ begin
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, new)
   select @version@, 'I', @inserted_row@
-  from (
-    select coalesce("collecta new".*) as r@new_document@
-    from new_rows "collecta new"@new_columns@ offset 0) n;
+  from (select coalesce("collecta new".*) as r from new_rows "collecta new" offset 0) n;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -1911,11 +1922,8 @@ begin
   -- below. coalesce(x.*) is the row even if a column is named like the alias.
   insert into collecta.outbox (version, operation, old, new)
   select @version@, 'U', @old_row@, @new_row@
-  from (
-    select coalesce("collecta old".*) as r@old_document@
-    from old_rows "collecta old"@old_columns@ limit 2) o, (
-    select coalesce("collecta new".*) as r@new_document@
-    from new_rows "collecta new"@new_columns@ limit 2) n
+  from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
+    (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
   where not exists (select from old_rows offset 1)
     and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
     and (o.r *<> n.r) is not false@key_changed@;
@@ -1935,12 +1943,9 @@ begin
     captured_at := clock_timestamp();
     insert into collecta.outbox (version, operation, old, new, captured_at)
     select @version@, 'U', @old_row_or_large@, @new_row_or_large@, captured_at
-    from (
-      select coalesce("collecta old".*) as r, row_number() over () as position@old_document@
-      from old_rows "collecta old"@old_columns@) o
+    from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
     full join (
-      select coalesce("collecta new".*) as r, row_number() over () as position@new_document@
-      from new_rows "collecta new"@new_columns@) n
+      select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
       on n.position = o.position
     where (o.r *<> n.r) is not false@key_changed@
     order by o.position;
@@ -1987,9 +1992,7 @@ begin
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, old)
   select @version@, 'D', @deleted_row@
-  from (
-    select coalesce("collecta old".*) as r@old_document@
-    from old_rows "collecta old"@old_columns@ offset 0) o;
+  from (select coalesce("collecta old".*) as r from old_rows "collecta old" offset 0) o;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -2082,6 +2085,7 @@ declare
   document json;
   custom_data_changed boolean := false;
 begin
+  @return_small@
   begin
     if size > 4096 then
       size_limit := (select s.max_record_bytes from collecta.settings s);
@@ -2143,19 +2147,6 @@ comment on function collecta.capture_row_as_text_template() is
   'The second attempt of collecta_rows.row_<n>, for types with a cast to json: it captures their values as text.';
 --! EndIncluded outbound/1_capture/templates/row.sql
 --! Included outbound/1_capture/internal/capture_parts.sql
-create or replace function collecta.has_only_enums(relation oid) returns boolean
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(bool_and(t.typtype = 'e' and (collecta.type_kind(t.oid) = 'untrusted' or not exists (
-    select from pg_catalog.pg_cast c where c.castsource = t.oid and c.casttarget = 'json'::regtype))), false)
-  from pg_catalog.pg_attribute a
-  join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
-  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and t.oid >= 16384
-$$;
-comment on function collecta.has_only_enums(oid) is
-  'Whether a table has columns of types that are not built in, and all of these are enums, arrays of enums or domains '
-  'over them, whose values are captured as their text.';
-
 create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2178,15 +2169,10 @@ declare
       module.database, how, case how when 'columns' then layout else collecta.column_types(root) end,
       collecta.output_settings(root)) end;
   captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
-  -- The text of an enum is read without a cast and cannot fail, so such a row needs no function with exception blocks.
-  only_enums constant boolean := collecta.has_only_enums(root);
-  -- In these texts # stands for the row, % for its alias, and ~ for the other row of an update.
-  small constant text := case when only_enums then '%.document' when how = 'columns' then captured_row
-    else 'row_to_json(#)' end;
-  large constant text := case when how = 'columns' and not only_enums then captured_row
-    else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else ' || small || ' end' end;
-  enum_document constant text := E',\n      case when pg_column_size("collecta #".*) <= 4096 '
-    'then row_to_json(coalesce("collecta all".*)) end as document';
+  -- In these texts # stands for the row, and ~ for the other row of an update.
+  small constant text := case when how = 'columns' then captured_row else 'row_to_json(#)' end;
+  large constant text := case when how = 'columns' then captured_row
+    else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else row_to_json(#) end' end;
   picked constant text := case when how = 'rows without' then 'collecta.pick_columns(' else '' end;
   without constant text := case when how = 'rows without'
     then format(', collecta.omitted_columns(%s, %L, %L), false)', root, module.exclude_columns, numbers) else '' end;
@@ -2201,19 +2187,12 @@ begin
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
-    'old_row', picked || replace(replace(replace(small, '#', 'o.r'), '%', 'o'), '~', 'n.r') || without,
-    'new_row', picked || replace(replace(replace(small, '#', 'n.r'), '%', 'n'), '~', 'o.r') || without,
-    'old_row_or_large', picked || replace(replace(replace(large, '#', 'o.r'), '%', 'o'), '~', 'n.r') || without,
-    'new_row_or_large', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'o.r') || without,
-    'inserted_row', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'null') || without,
-    'deleted_row', picked || replace(replace(replace(large, '#', 'o.r'), '%', 'o'), '~', 'null') || without,
-    -- The columns may be named here, because the statement is not used any more after one of them was changed.
-    'old_document', case when only_enums then replace(enum_document, '#', 'old') end,
-    'new_document', case when only_enums then replace(enum_document, '#', 'new') end,
-    'old_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
-      collecta.row_columns(root, '"collecta old"', omitted, true)) end,
-    'new_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
-      collecta.row_columns(root, '"collecta new"', omitted, true)) end,
+    'old_row', picked || replace(replace(small, '#', 'o.r'), '~', 'n.r') || without,
+    'new_row', picked || replace(replace(small, '#', 'n.r'), '~', 'o.r') || without,
+    'old_row_or_large', picked || replace(replace(large, '#', 'o.r'), '~', 'n.r') || without,
+    'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
+    'inserted_row', picked || replace(replace(large, '#', 'n.r'), '~', 'null') || without,
+    'deleted_row', picked || replace(replace(large, '#', 'o.r'), '~', 'null') || without,
     -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
@@ -2234,6 +2213,13 @@ begin
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
       then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
+    -- The text of an untrusted enum is read without a cast and cannot fail, so it needs no exception block.
+    'return_small', case when how = 'columns' and not kinds && '{trusted}' and not exists (
+        select from pg_catalog.pg_attribute a
+        join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
+        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and t.oid >= 16384 and t.typtype <> 'e') then
+      format(E'if size <= 4096 then\n    return %s;\n  end if;',
+        format(document, collecta.row_columns(root, 'captured', omitted), '')) end,
     'document_as_text', case when kinds && '{trusted}' then
       collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
         format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
@@ -2252,8 +2238,7 @@ comment on function collecta.capture_parts(collecta.module_versions, text[]) is
 create or replace function collecta.capture_inputs(module_id int) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select md5(concat_ws(' ', v, collecta.table_layout(v.relation), collecta.has_only_enums(v.relation),
-    c.relkind, collecta.unresolved_columns(v),
+  select md5(concat_ws(' ', v, collecta.table_layout(v.relation), c.relkind, collecta.unresolved_columns(v),
     (select string_agg(collecta.type_kind(a.atttypid), ' ' order by a.attnum) from pg_catalog.pg_attribute a
      where a.attrelid = v.relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384),
     (select s.notify from collecta.settings s), current_setting('max_prepared_transactions')))
@@ -3674,7 +3659,11 @@ comment on function collecta.chain_changes(bigint[], bigint[], int[]) is
 -- order. Both are rewritten in the outbox before they are routed, so that routing meets plain changes only. Only
 -- modules are looked at that one transaction changed at several trigger depths. Of a changed key the deletion keeps
 -- the change's number and the creation takes the odd one behind it.
-create or replace function collecta.put_in_order(from_change bigint, changes_key bigint[] default null)
+-- A transaction that changed more than 5,000 records so would hold up everybody. Its module is noted in
+-- collecta.reorderings and left out here; put_module_in_order calls this function again for that module alone.
+create or replace function collecta.put_in_order(
+  from_change bigint, changes_key bigint[] default null, only_module int default null
+)
 returns pg_snapshot
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -3685,19 +3674,28 @@ as $$
 declare
   most constant int := 5000;
   seen constant pg_snapshot := pg_current_snapshot();
+  left_out int[] := array(select r.module_id from collecta.reorderings r where r.ended_in is null);
 begin
   with change as materialized (
     select o.change_id, o.transaction_id, o.trigger_depth, v.module_id, v.key_columns
     from collecta.outbox o
     join collecta.module_versions v on v.version = o.version
     where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+      and case when only_module is null then v.module_id <> all (left_out) else v.module_id = only_module end
+  ), found as (
+    select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
+    from change c
+    group by c.transaction_id, c.module_id
+    having count(distinct c.trigger_depth) > 1 or bool_or(c.change_id = any (changes_key)) or only_module is not null
+  ), noted as (
+    insert into collecta.reorderings (module_id)
+    select distinct f.module_id from found f where f.changes > most and only_module is null
+    on conflict on constraint reorderings_pkey do update set since = clock_timestamp(), ended_in = null
+    returning module_id
   ), irregular as (
-    select i.*, sum(i.changes) over (order by i.first_change, i.module_id) - i.changes as before
-    from (
-      select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
-      from change c
-      group by c.transaction_id, c.module_id
-      having count(distinct c.trigger_depth) > 1 or bool_or(c.change_id = any (changes_key))) i
+    select f.*, sum(f.changes) over (order by f.first_change, f.module_id) - f.changes as before
+    from found f
+    where f.module_id not in (select n.module_id from noted n)
   ), read_change as (
     select c.*, o.operation, o.captured_at, k.old_id, k.new_id,
       case when o.old is null then 0 else hashtextextended(o.old::text, 0) end as from_state,
@@ -3706,7 +3704,7 @@ begin
     join change c on c.transaction_id = i.transaction_id and c.module_id = i.module_id
     join collecta.outbox o on o.change_id = c.change_id
     cross join lateral collecta.record_ids(o.old, o.new, c.key_columns) k
-    where i.before < most
+    where i.before < most or only_module is not null
   ), changed_key as (
     select c.change_id, c.transaction_id, c.module_id, c.captured_at, row_number() over in_statement as number,
       count(*) over (partition by c.transaction_id, c.module_id, c.captured_at) as of_statement
@@ -3774,20 +3772,24 @@ begin
   -- Sorted, so that all is deleted before the first number is taken again.
   order by p.slot;
 
+  if only_module is not null then
+    return null;
+  end if;
+  left_out := array(select r.module_id from collecta.reorderings r where r.ended_in is null);
   perform
   from collecta.outbox o
   join collecta.module_versions v on v.version = o.version
-  where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+  where o.change_id >= from_change and o.operation in ('I', 'U', 'D') and v.module_id <> all (left_out)
   group by o.transaction_id, v.module_id
   having count(distinct o.trigger_depth) > 1
   limit 1;
   return case when not found then seen end;
 end
 $$;
-comment on function collecta.put_in_order(bigint, bigint[]) is
+comment on function collecta.put_in_order(bigint, bigint[], int) is
   'Rewrites the outbox from from_change on where its order is not that of the changes. changes_key: updates of keys that
 were met, whose transactions are looked at too. Returns a snapshot: what is visible in it is in order. Null:
-there was too much to look at at once.';
+there was too much to look at at once. only_module: all changes of this module, however many there are.';
 --! EndIncluded outbound/2_route/internal/put_in_order.sql
 --! Included outbound/2_route/internal/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
@@ -3936,7 +3938,8 @@ create type collecta.routed_changes as (
   in_order pg_snapshot, -- changes visible in it are in order
   leased collecta.leased_deliveries, -- born leased
   bytes bigint, -- of these
-  waiting boolean -- more became due than was leased
+  waiting boolean, -- more became due than was leased
+  reordering boolean -- changes of a module wait in collecta.reorderings
 );
 comment on type collecta.routed_changes is 'What route_changes did.';
 --! EndIncluded outbound/2_route/internal/routed_changes.sql
@@ -4117,11 +4120,13 @@ declare
   events collecta.events[];
   deliveries collecta.routed_delivery[];
   taken bigint[];
+  slice_is_full boolean := false; -- no more changes now
   aside bigint[]; -- of these: what is no event (muted, unroutable)
   bytes bigint;
   leased collecta.leased_deliveries;
   leased_number int := 0;
   leased_bytes bigint := 0;
+  reordered int[]; -- module versions whose changes are put in order apart, and not routed until then
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
   next_change bigint;
@@ -4129,7 +4134,7 @@ declare
   ordered_records bigint[];
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    return row(-1, null, null, null, null, null, null)::collecta.routed_changes;
+    return row(-1, null, null, null, null, null, null, null)::collecta.routed_changes;
   end if;
   if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
@@ -4145,9 +4150,17 @@ begin
   end if;
 
   loop
+    -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
+    select array_agg(v.version) filter (where r.ended_in is null),
+      case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
+        then in_order end
+    into reordered, in_order
+    from collecta.reorderings r
+    join collecta.module_versions v on v.module_id = r.module_id;
     for change in
       select * from collecta.outbox o
       where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
+        and (reordered is null or o.version <> all (reordered))
       order by o.change_id limit max_changes
     loop
       if module.version is distinct from change.version then
@@ -4226,7 +4239,10 @@ begin
           case when recipient.ordered then ordered_records[cardinality(ordered_records)] end,
           octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
       end loop;
-      exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
+      -- A large slice needs fewer commits; but what was leased is to be sent soon.
+      slice_is_full := bytes > 8000000 or leased_number > 0 and cardinality(taken) >= 250
+        or clock_timestamp() > began + interval '200 ms';
+      exit when slice_is_full;
     end loop;
     exit when taken is not null or stopped_at is null;
     if in_order_for = stopped_at then
@@ -4278,10 +4294,12 @@ begin
   else
     next_change := from_change;
   end if;
+  if reordered is not null then
+    next_change := from_change; -- They come before what was routed now.
+  end if;
   return row(coalesce(cardinality(taken), 0), next_change,
-    stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
-      or clock_timestamp() > began + interval '200 ms', in_order, leased, leased_bytes,
-    leased_number < coalesce(cardinality(deliveries), 0))::collecta.routed_changes;
+    slice_is_full or stopped_at is not null or cardinality(taken) >= max_changes, in_order, leased, leased_bytes,
+    leased_number < coalesce(cardinality(deliveries), 0), reordered is not null)::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
@@ -4291,6 +4309,31 @@ is visible in in_order is in order (put_in_order). only_change routes one change
 aside what filters would have to judge. room: what may be born leased. routed is -1 while another session routes; more:
 it ended before the outbox did; next_change is the next call''s hint; waiting: more became due than was leased.';
 --! EndIncluded outbound/2_route/internal/route_changes.sql
+--! Included outbound/2_route/runner/put_module_in_order.sql
+create or replace function collecta.put_module_in_order() returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  module_id int;
+begin
+  if not pg_try_advisory_xact_lock(1668246636, 10) then
+    return null;
+  end if;
+  select r.module_id into module_id from collecta.reorderings r where r.ended_in is null order by r.since limit 1;
+  if module_id is not null then
+    perform collecta.put_in_order(0, only_module => module_id);
+    -- Routers look at this, since they may have noted in the meantime that all they saw is in order.
+    update collecta.reorderings r set ended_in = pg_current_xact_id() where r.module_id = module_id;
+    perform collecta.wake_runner();
+  end if;
+  return module_id;
+end
+$$;
+comment on function collecta.put_module_in_order() is
+  'For runners, beside their claims: puts the changes of one module in collecta.reorderings in order, which may take '
+  'minutes. Returns the module''s number; null if none waits or another session is at it.';
+--! EndIncluded outbound/2_route/runner/put_module_in_order.sql
 --! Included outbound/2_route/runner/first_changes.sql
 create or replace function collecta.first_changes(most int) returns bigint[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -4884,6 +4927,7 @@ create type collecta.claim_result as (
   routed int, -- changes; -1 if another session was routing
   next text, -- when to look again
   wait_ms int,
+  reordering boolean, -- changes of a module wait for put_module_in_order
   trouble text, -- why nothing could be routed
   next_cursor text -- for the next call, unread
 );
@@ -4961,6 +5005,7 @@ begin
   if everything or coalesce(began >= hints.route_due, true) then
     begin
       routing := collecta.route_changes(
+        max_changes => 1000,
         from_change => case when whole then 0 else coalesce(hints.from_change, 0) end,
         settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
         in_order => hints.in_order,
@@ -5029,6 +5074,7 @@ begin
     case when next = 'wait' or chosen.again_at is not null then
       greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
         case when next <> 'wait' then null when trouble is not null then 1000 else 2 end)) end,
+    coalesce(routing.reordering, false),
     trouble,
     row(from_change,
       case when settles then hints.unsettled_change else hints.settled_change end,
@@ -6232,6 +6278,8 @@ begin
       return next;
     end loop;
   end loop;
+
+  delete from collecta.reorderings r where r.ended_in is not null and r.since < now() - interval '1 day';
 
   -- Generated functions are written again if DDL, a restore or a person changed something. This is skipped while
   -- another session attaches a module or changes subscriptions.
@@ -8883,6 +8931,9 @@ create policy restricted_logins_see_none on collecta.inbound_budgets
 alter table collecta.inbound_refusals enable row level security;
 create policy restricted_logins_see_none on collecta.inbound_refusals
   for select using ((select collecta.visible_scopes(current_user) is null));
+alter table collecta.reorderings enable row level security;
+create policy restricted_logins_see_none on collecta.reorderings
+  for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.runners enable row level security;
 create policy restricted_logins_see_none on collecta.runners
   for select using ((select collecta.visible_scopes(current_user) is null));
@@ -9544,6 +9595,15 @@ begin
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
 
+  return query
+  select 'warning', 'changes wait to be put in order', coalesce(v.slug, m.module_id::text),
+    format('One transaction changed thousands of records, each of them several times. Since %s a runner puts them in order; '
+           'other modules are routed in the meantime.', m.since),
+    format('select * from collecta.reorderings where module_id = %s; -- empty, or ended_in is set, when it is done', m.module_id)
+  from collecta.reorderings m
+  left join collecta.modules v on v.module_id = m.module_id
+  where m.ended_in is null and m.since < now() - interval '1 minute';
+
   -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 20,
   -- and one for all others.
   return query
@@ -9817,7 +9877,7 @@ as $$
       settings installation migrations webhook_deliveries waiting_changes health row_secured_modules
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
-    ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
+    ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners reorderings routing_trouble'),
     -- Columns that say something about a record or a receiver's answer are left out, because row security may hide it
     -- from the reader. collecta.webhook_deliveries shows it to those who may see it.
     ('collecta_reader', 'SELECT', 'column',
@@ -9851,6 +9911,7 @@ as $$
      'writer_timed_out pin_output_settings pinned_settings'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
+      put_module_in_order
       set_aside_change first_deliveries read_delivery set_aside_deliveries
       maintain wake_runner encodable_characters check_installation sealing_keys'),
     ('collecta_dispatcher', 'EXECUTE', 'function', 'observe next_due_in_ms'),
