@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9ed344623c23526772aa2df1cef2564401703422
+--! Hash: sha1:d72430339e1fceef92e816be1a64d9c26854169e
 --! Message: Install
 
 --! Included install/schema.sql
@@ -210,17 +210,15 @@ comment on table collecta.module_tables is
 comment on column collecta.module_tables.row_secured is
   'Whether the table had row security when it was last checked. This decides once the table is dropped.';
 
-create or replace function collecta.remember_module_tables(only_slug text default null) returns void
+create or replace function collecta.remember_module_tables() returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   insert into collecta.module_tables as t (slug, relation, named, row_secured)
   select distinct on (m.slug, c.oid) m.slug, c.oid, format('%I.%I', n.nspname, c.relname), c.relrowsecurity
   from (
     select v.slug, v.relation, null as named from collecta.module_versions v
-    where only_slug is null or v.slug = only_slug
     union all
     select k.slug, k.relation, k.named from collecta.module_tables k
-    where only_slug is null or k.slug = only_slug
   ) m
   cross join lateral (
     select m.relation::oid as relid union select p.relid::oid from pg_partition_tree(m.relation) p) tree
@@ -231,8 +229,7 @@ as $$
   on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
     where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
 $$;
-comment on function collecta.remember_module_tables(text) is
-  'Updates collecta.module_tables, for all modules or for one.';
+comment on function collecta.remember_module_tables() is 'Updates collecta.module_tables.';
 --! EndIncluded modules/module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
@@ -1196,6 +1193,7 @@ as $$
     when type.id = any ('{bool,int2,int4,int8,oid,numeric,text,varchar,bpchar,"char",name,uuid,json,jsonb,date,'
       'timestamp,time,inet,cidr,macaddr,macaddr8,bit,varbit,tsvector,tsquery,int4range,int8range,numrange}'::regtype[])
       then '{}'
+    when (select t.typtype = 'e' from pg_catalog.pg_type t where t.oid = type.id) then '{}'
     when type.id = 'timestamptz'::regtype then '{TimeZone}'
     when type.id = 'interval'::regtype then '{IntervalStyle}'
     when type.id = 'bytea'::regtype then '{bytea_output}'
@@ -1878,7 +1876,9 @@ begin
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, new)
   select @version@, 'I', @inserted_row@
-  from (select coalesce("collecta new".*) as r from new_rows "collecta new" offset 0) n;
+  from (
+    select coalesce("collecta new".*) as r@new_document@
+    from new_rows "collecta new"@new_columns@ offset 0) n;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -1925,8 +1925,11 @@ begin
   -- below. coalesce(x.*) is the row even if a column is named like the alias.
   insert into collecta.outbox (version, operation, old, new)
   select @version@, 'U', @old_row@, @new_row@
-  from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
-    (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+  from (
+    select coalesce("collecta old".*) as r@old_document@
+    from old_rows "collecta old"@old_columns@ limit 2) o, (
+    select coalesce("collecta new".*) as r@new_document@
+    from new_rows "collecta new"@new_columns@ limit 2) n
   where not exists (select from old_rows offset 1)
     and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
     and (o.r *<> n.r) is not false@key_changed@;
@@ -1946,9 +1949,12 @@ begin
     captured_at := clock_timestamp();
     insert into collecta.outbox (version, operation, old, new, captured_at)
     select @version@, 'U', @old_row_or_large@, @new_row_or_large@, captured_at
-    from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
+    from (
+      select coalesce("collecta old".*) as r, row_number() over () as position@old_document@
+      from old_rows "collecta old"@old_columns@) o
     full join (
-      select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
+      select coalesce("collecta new".*) as r, row_number() over () as position@new_document@
+      from new_rows "collecta new"@new_columns@) n
       on n.position = o.position
     where (o.r *<> n.r) is not false@key_changed@
     order by o.position;
@@ -1995,7 +2001,9 @@ begin
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, old)
   select @version@, 'D', @deleted_row@
-  from (select coalesce("collecta old".*) as r from old_rows "collecta old" offset 0) o;
+  from (
+    select coalesce("collecta old".*) as r@old_document@
+    from old_rows "collecta old"@old_columns@ offset 0) o;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -2088,7 +2096,6 @@ declare
   document json;
   custom_data_changed boolean := false;
 begin
-  @return_small@
   begin
     if size > 4096 then
       size_limit := (select s.max_record_bytes from collecta.settings s);
@@ -2150,6 +2157,19 @@ comment on function collecta.capture_row_as_text_template() is
   'The second attempt of collecta_rows.row_<n>, for types with a cast to json: it captures their values as text.';
 --! EndIncluded outbound/1_capture/templates/row.sql
 --! Included outbound/1_capture/internal/capture_parts.sql
+create or replace function collecta.has_only_enums(relation oid) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(bool_and(t.typtype = 'e' and (collecta.type_kind(t.oid) = 'untrusted' or not exists (
+    select from pg_catalog.pg_cast c where c.castsource = t.oid and c.casttarget = 'json'::regtype))), false)
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and t.oid >= 16384
+$$;
+comment on function collecta.has_only_enums(oid) is
+  'Whether a table has columns of types that are not built in, and all of these are enums, arrays of enums or domains '
+  'over them, whose values are captured as their text.';
+
 create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2172,10 +2192,15 @@ declare
       module.database, how, case how when 'columns' then layout else collecta.column_types(root) end,
       collecta.output_settings(root)) end;
   captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
-  -- In these texts # stands for the row, and ~ for the other row of an update.
-  small constant text := case when how = 'columns' then captured_row else 'row_to_json(#)' end;
-  large constant text := case when how = 'columns' then captured_row
-    else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else row_to_json(#) end' end;
+  -- The text of an enum is read without a cast and cannot fail, so such a row needs no function with exception blocks.
+  only_enums constant boolean := collecta.has_only_enums(root);
+  -- In these texts # stands for the row, % for its alias, and ~ for the other row of an update.
+  small constant text := case when only_enums then '%.document' when how = 'columns' then captured_row
+    else 'row_to_json(#)' end;
+  large constant text := case when how = 'columns' and not only_enums then captured_row
+    else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else ' || small || ' end' end;
+  enum_document constant text := E',\n      case when pg_column_size("collecta #".*) <= 4096 '
+    'then row_to_json(coalesce("collecta all".*)) end as document';
   picked constant text := case when how = 'rows without' then 'collecta.pick_columns(' else '' end;
   without constant text := case when how = 'rows without'
     then format(', collecta.omitted_columns(%s, %L, %L), false)', root, module.exclude_columns, numbers) else '' end;
@@ -2190,12 +2215,19 @@ begin
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
-    'old_row', picked || replace(replace(small, '#', 'o.r'), '~', 'n.r') || without,
-    'new_row', picked || replace(replace(small, '#', 'n.r'), '~', 'o.r') || without,
-    'old_row_or_large', picked || replace(replace(large, '#', 'o.r'), '~', 'n.r') || without,
-    'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
-    'inserted_row', picked || replace(replace(large, '#', 'n.r'), '~', 'null') || without,
-    'deleted_row', picked || replace(replace(large, '#', 'o.r'), '~', 'null') || without,
+    'old_row', picked || replace(replace(replace(small, '#', 'o.r'), '%', 'o'), '~', 'n.r') || without,
+    'new_row', picked || replace(replace(replace(small, '#', 'n.r'), '%', 'n'), '~', 'o.r') || without,
+    'old_row_or_large', picked || replace(replace(replace(large, '#', 'o.r'), '%', 'o'), '~', 'n.r') || without,
+    'new_row_or_large', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'o.r') || without,
+    'inserted_row', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'null') || without,
+    'deleted_row', picked || replace(replace(replace(large, '#', 'o.r'), '%', 'o'), '~', 'null') || without,
+    -- The columns may be named here, because the statement is not used any more after one of them was changed.
+    'old_document', case when only_enums then replace(enum_document, '#', 'old') end,
+    'new_document', case when only_enums then replace(enum_document, '#', 'new') end,
+    'old_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
+      collecta.row_columns(root, '"collecta old"', omitted, true)) end,
+    'new_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
+      collecta.row_columns(root, '"collecta new"', omitted, true)) end,
     -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
@@ -2216,13 +2248,6 @@ begin
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
       then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
-    -- The text of an untrusted enum is read without a cast and cannot fail, so it needs no exception block.
-    'return_small', case when how = 'columns' and not kinds && '{trusted}' and not exists (
-        select from pg_catalog.pg_attribute a
-        join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
-        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and t.oid >= 16384 and t.typtype <> 'e') then
-      format(E'if size <= 4096 then\n    return %s;\n  end if;',
-        format(document, collecta.row_columns(root, 'captured', omitted), '')) end,
     'document_as_text', case when kinds && '{trusted}' then
       collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
         format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
@@ -2241,7 +2266,8 @@ comment on function collecta.capture_parts(collecta.module_versions, text[]) is
 create or replace function collecta.capture_inputs(module_id int) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select md5(concat_ws(' ', v, collecta.table_layout(v.relation), c.relkind, collecta.unresolved_columns(v),
+  select md5(concat_ws(' ', v, collecta.table_layout(v.relation), collecta.has_only_enums(v.relation),
+    c.relkind, collecta.unresolved_columns(v),
     (select string_agg(collecta.type_kind(a.atttypid), ' ' order by a.attnum) from pg_catalog.pg_attribute a
      where a.attrelid = v.relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384),
     (select s.notify from collecta.settings s), current_setting('max_prepared_transactions')))
@@ -2673,7 +2699,7 @@ begin
   from collecta.endpoints e cross join lateral unnest(e.events) event
   where e.state <> 'deleted' and (e.modules is null or save_module.slug = any (e.modules))
   on conflict do nothing;
-  perform collecta.remember_module_tables(save_module.slug);
+  perform collecta.remember_module_tables();
   perform collecta.write_capture_functions(saved);
   return saved;
 end
@@ -2690,8 +2716,7 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
-  perform collecta.remember_module_tables(
-    (select m.slug from collecta.modules m where m.module_id = forget_module.module_id));
+  perform collecta.remember_module_tables();
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta_modules.%I()',
