@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d72430339e1fceef92e816be1a64d9c26854169e
+--! Hash: sha1:3ad8f63059d5c0b3905a8b82f7cd30b99fa0d80e
 --! Message: Install
 
 --! Included install/schema.sql
@@ -210,15 +210,17 @@ comment on table collecta.module_tables is
 comment on column collecta.module_tables.row_secured is
   'Whether the table had row security when it was last checked. This decides once the table is dropped.';
 
-create or replace function collecta.remember_module_tables() returns void
+create or replace function collecta.remember_module_tables(only_slug text default null) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   insert into collecta.module_tables as t (slug, relation, named, row_secured)
   select distinct on (m.slug, c.oid) m.slug, c.oid, format('%I.%I', n.nspname, c.relname), c.relrowsecurity
   from (
     select v.slug, v.relation, null as named from collecta.module_versions v
+    where only_slug is null or v.slug = only_slug
     union all
     select k.slug, k.relation, k.named from collecta.module_tables k
+    where only_slug is null or k.slug = only_slug
   ) m
   cross join lateral (
     select m.relation::oid as relid union select p.relid::oid from pg_partition_tree(m.relation) p) tree
@@ -229,7 +231,8 @@ as $$
   on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
     where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
 $$;
-comment on function collecta.remember_module_tables() is 'Updates collecta.module_tables.';
+comment on function collecta.remember_module_tables(text) is
+  'Updates collecta.module_tables, for all modules or for one.';
 --! EndIncluded modules/module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
@@ -2699,7 +2702,7 @@ begin
   from collecta.endpoints e cross join lateral unnest(e.events) event
   where e.state <> 'deleted' and (e.modules is null or save_module.slug = any (e.modules))
   on conflict do nothing;
-  perform collecta.remember_module_tables();
+  perform collecta.remember_module_tables(save_module.slug);
   perform collecta.write_capture_functions(saved);
   return saved;
 end
@@ -2716,7 +2719,8 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
-  perform collecta.remember_module_tables();
+  perform collecta.remember_module_tables(
+    (select m.slug from collecta.modules m where m.module_id = forget_module.module_id));
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta_modules.%I()',
