@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3a13e37cdda105a458bc8e99357bee27d9409116
+--! Hash: sha1:3ad8f63059d5c0b3905a8b82f7cd30b99fa0d80e
 --! Message: Install
 
 --! Included install/schema.sql
@@ -210,15 +210,17 @@ comment on table collecta.module_tables is
 comment on column collecta.module_tables.row_secured is
   'Whether the table had row security when it was last checked. This decides once the table is dropped.';
 
-create or replace function collecta.remember_module_tables() returns void
+create or replace function collecta.remember_module_tables(only_slug text default null) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
   insert into collecta.module_tables as t (slug, relation, named, row_secured)
   select distinct on (m.slug, c.oid) m.slug, c.oid, format('%I.%I', n.nspname, c.relname), c.relrowsecurity
   from (
     select v.slug, v.relation, null as named from collecta.module_versions v
+    where only_slug is null or v.slug = only_slug
     union all
     select k.slug, k.relation, k.named from collecta.module_tables k
+    where only_slug is null or k.slug = only_slug
   ) m
   cross join lateral (
     select m.relation::oid as relid union select p.relid::oid from pg_partition_tree(m.relation) p) tree
@@ -229,7 +231,8 @@ as $$
   on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
     where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
 $$;
-comment on function collecta.remember_module_tables() is 'Updates collecta.module_tables.';
+comment on function collecta.remember_module_tables(text) is
+  'Updates collecta.module_tables, for all modules or for one.';
 --! EndIncluded modules/module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
@@ -633,6 +636,19 @@ create table collecta.routing_trouble (
 comment on table collecta.routing_trouble is
   'Why nothing is routed at the moment: a lock, a full disk, a missing partition. Empty while routing works.';
 --! EndIncluded outbound/runners.sql
+--! Included outbound/reorderings.sql
+create table collecta.reorderings (
+  module_id int not null,
+  since timestamptz not null default clock_timestamp(),
+  ended_in xid8,
+  constraint reorderings_pkey primary key (module_id)
+);
+comment on table collecta.reorderings is
+  'Modules of which one transaction changed thousands of records at several trigger depths, or their keys. Their changes '
+  'are put in order apart, so that other modules'' changes are routed in the meantime. Usually empty.';
+comment on column collecta.reorderings.ended_in is
+  'The transaction that put the changes in order; null while they wait. Such rows are deleted after a day.';
+--! EndIncluded outbound/reorderings.sql
 
 --! Included install/new_id.sql
 -- A prefix and a UUIDv7 (RFC 9562) as 32 hexadecimal digits: 48 bits of milliseconds, the version, 74 random bits.
@@ -871,6 +887,7 @@ begin
   end loop;
   delete from collecta.delivery_queue;
   delete from collecta.outbox;
+  delete from collecta.reorderings;
 end
 $$;
 comment on function collecta.disable_copy(boolean) is
@@ -1179,6 +1196,7 @@ as $$
     when type.id = any ('{bool,int2,int4,int8,oid,numeric,text,varchar,bpchar,"char",name,uuid,json,jsonb,date,'
       'timestamp,time,inet,cidr,macaddr,macaddr8,bit,varbit,tsvector,tsquery,int4range,int8range,numrange}'::regtype[])
       then '{}'
+    when (select t.typtype = 'e' from pg_catalog.pg_type t where t.oid = type.id) then '{}'
     when type.id = 'timestamptz'::regtype then '{TimeZone}'
     when type.id = 'interval'::regtype then '{IntervalStyle}'
     when type.id = 'bytea'::regtype then '{bytea_output}'
@@ -1861,7 +1879,9 @@ begin
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, new)
   select @version@, 'I', @inserted_row@
-  from (select coalesce("collecta new".*) as r from new_rows "collecta new" offset 0) n;
+  from (
+    select coalesce("collecta new".*) as r@new_document@
+    from new_rows "collecta new"@new_columns@ offset 0) n;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -1908,8 +1928,11 @@ begin
   -- below. coalesce(x.*) is the row even if a column is named like the alias.
   insert into collecta.outbox (version, operation, old, new)
   select @version@, 'U', @old_row@, @new_row@
-  from (select coalesce("collecta old".*) as r from old_rows "collecta old" limit 2) o,
-    (select coalesce("collecta new".*) as r from new_rows "collecta new" limit 2) n
+  from (
+    select coalesce("collecta old".*) as r@old_document@
+    from old_rows "collecta old"@old_columns@ limit 2) o, (
+    select coalesce("collecta new".*) as r@new_document@
+    from new_rows "collecta new"@new_columns@ limit 2) n
   where not exists (select from old_rows offset 1)
     and pg_column_size(o.r) <= 4096 and pg_column_size(n.r) <= 4096
     and (o.r *<> n.r) is not false@key_changed@;
@@ -1929,9 +1952,12 @@ begin
     captured_at := clock_timestamp();
     insert into collecta.outbox (version, operation, old, new, captured_at)
     select @version@, 'U', @old_row_or_large@, @new_row_or_large@, captured_at
-    from (select coalesce("collecta old".*) as r, row_number() over () as position from old_rows "collecta old") o
+    from (
+      select coalesce("collecta old".*) as r, row_number() over () as position@old_document@
+      from old_rows "collecta old"@old_columns@) o
     full join (
-      select coalesce("collecta new".*) as r, row_number() over () as position from new_rows "collecta new") n
+      select coalesce("collecta new".*) as r, row_number() over () as position@new_document@
+      from new_rows "collecta new"@new_columns@) n
       on n.position = o.position
     where (o.r *<> n.r) is not false@key_changed@
     order by o.position;
@@ -1978,7 +2004,9 @@ begin
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, old)
   select @version@, 'D', @deleted_row@
-  from (select coalesce("collecta old".*) as r from old_rows "collecta old" offset 0) o;
+  from (
+    select coalesce("collecta old".*) as r@old_document@
+    from old_rows "collecta old"@old_columns@ offset 0) o;
   -- A sleeping runner holds this lock and wants to be notified.
   if found and not pg_try_advisory_xact_lock_shared(1668246636, 1) then
     if @may_notify@ then
@@ -2071,7 +2099,6 @@ declare
   document json;
   custom_data_changed boolean := false;
 begin
-  @return_small@
   begin
     if size > 4096 then
       size_limit := (select s.max_record_bytes from collecta.settings s);
@@ -2133,6 +2160,19 @@ comment on function collecta.capture_row_as_text_template() is
   'The second attempt of collecta_rows.row_<n>, for types with a cast to json: it captures their values as text.';
 --! EndIncluded outbound/1_capture/templates/row.sql
 --! Included outbound/1_capture/internal/capture_parts.sql
+create or replace function collecta.has_only_enums(relation oid) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(bool_and(t.typtype = 'e' and (collecta.type_kind(t.oid) = 'untrusted' or not exists (
+    select from pg_catalog.pg_cast c where c.castsource = t.oid and c.casttarget = 'json'::regtype))), false)
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and t.oid >= 16384
+$$;
+comment on function collecta.has_only_enums(oid) is
+  'Whether a table has columns of types that are not built in, and all of these are enums, arrays of enums or domains '
+  'over them, whose values are captured as their text.';
+
 create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -2155,10 +2195,15 @@ declare
       module.database, how, case how when 'columns' then layout else collecta.column_types(root) end,
       collecta.output_settings(root)) end;
   captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
-  -- In these texts # stands for the row, and ~ for the other row of an update.
-  small constant text := case when how = 'columns' then captured_row else 'row_to_json(#)' end;
-  large constant text := case when how = 'columns' then captured_row
-    else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else row_to_json(#) end' end;
+  -- The text of an enum is read without a cast and cannot fail, so such a row needs no function with exception blocks.
+  only_enums constant boolean := collecta.has_only_enums(root);
+  -- In these texts # stands for the row, % for its alias, and ~ for the other row of an update.
+  small constant text := case when only_enums then '%.document' when how = 'columns' then captured_row
+    else 'row_to_json(#)' end;
+  large constant text := case when how = 'columns' and not only_enums then captured_row
+    else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else ' || small || ' end' end;
+  enum_document constant text := E',\n      case when pg_column_size("collecta #".*) <= 4096 '
+    'then row_to_json(coalesce("collecta all".*)) end as document';
   picked constant text := case when how = 'rows without' then 'collecta.pick_columns(' else '' end;
   without constant text := case when how = 'rows without'
     then format(', collecta.omitted_columns(%s, %L, %L), false)', root, module.exclude_columns, numbers) else '' end;
@@ -2173,12 +2218,19 @@ begin
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
-    'old_row', picked || replace(replace(small, '#', 'o.r'), '~', 'n.r') || without,
-    'new_row', picked || replace(replace(small, '#', 'n.r'), '~', 'o.r') || without,
-    'old_row_or_large', picked || replace(replace(large, '#', 'o.r'), '~', 'n.r') || without,
-    'new_row_or_large', picked || replace(replace(large, '#', 'n.r'), '~', 'o.r') || without,
-    'inserted_row', picked || replace(replace(large, '#', 'n.r'), '~', 'null') || without,
-    'deleted_row', picked || replace(replace(large, '#', 'o.r'), '~', 'null') || without,
+    'old_row', picked || replace(replace(replace(small, '#', 'o.r'), '%', 'o'), '~', 'n.r') || without,
+    'new_row', picked || replace(replace(replace(small, '#', 'n.r'), '%', 'n'), '~', 'o.r') || without,
+    'old_row_or_large', picked || replace(replace(replace(large, '#', 'o.r'), '%', 'o'), '~', 'n.r') || without,
+    'new_row_or_large', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'o.r') || without,
+    'inserted_row', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'null') || without,
+    'deleted_row', picked || replace(replace(replace(large, '#', 'o.r'), '%', 'o'), '~', 'null') || without,
+    -- The columns may be named here, because the statement is not used any more after one of them was changed.
+    'old_document', case when only_enums then replace(enum_document, '#', 'old') end,
+    'new_document', case when only_enums then replace(enum_document, '#', 'new') end,
+    'old_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
+      collecta.row_columns(root, '"collecta old"', omitted, true)) end,
+    'new_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
+      collecta.row_columns(root, '"collecta new"', omitted, true)) end,
     -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
     'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
         || case when module.status_column is not null then 'status_change' end
@@ -2199,13 +2251,6 @@ begin
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
       then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
-    -- The text of an untrusted enum is read without a cast and cannot fail, so it needs no exception block.
-    'return_small', case when how = 'columns' and not kinds && '{trusted}' and not exists (
-        select from pg_catalog.pg_attribute a
-        join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
-        where a.attrelid = root and a.attnum > 0 and not a.attisdropped and t.oid >= 16384 and t.typtype <> 'e') then
-      format(E'if size <= 4096 then\n    return %s;\n  end if;',
-        format(document, collecta.row_columns(root, 'captured', omitted), '')) end,
     'document_as_text', case when kinds && '{trusted}' then
       collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
         format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
@@ -2224,7 +2269,8 @@ comment on function collecta.capture_parts(collecta.module_versions, text[]) is
 create or replace function collecta.capture_inputs(module_id int) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select md5(concat_ws(' ', v, collecta.table_layout(v.relation), c.relkind, collecta.unresolved_columns(v),
+  select md5(concat_ws(' ', v, collecta.table_layout(v.relation), collecta.has_only_enums(v.relation),
+    c.relkind, collecta.unresolved_columns(v),
     (select string_agg(collecta.type_kind(a.atttypid), ' ' order by a.attnum) from pg_catalog.pg_attribute a
      where a.attrelid = v.relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384),
     (select s.notify from collecta.settings s), current_setting('max_prepared_transactions')))
@@ -2656,7 +2702,7 @@ begin
   from collecta.endpoints e cross join lateral unnest(e.events) event
   where e.state <> 'deleted' and (e.modules is null or save_module.slug = any (e.modules))
   on conflict do nothing;
-  perform collecta.remember_module_tables();
+  perform collecta.remember_module_tables(save_module.slug);
   perform collecta.write_capture_functions(saved);
   return saved;
 end
@@ -2673,7 +2719,8 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
-  perform collecta.remember_module_tables();
+  perform collecta.remember_module_tables(
+    (select m.slug from collecta.modules m where m.module_id = forget_module.module_id));
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta_modules.%I()',
@@ -3645,7 +3692,11 @@ comment on function collecta.chain_changes(bigint[], bigint[], int[]) is
 -- order. Both are rewritten in the outbox before they are routed, so that routing meets plain changes only. Only
 -- modules are looked at that one transaction changed at several trigger depths. Of a changed key the deletion keeps
 -- the change's number and the creation takes the odd one behind it.
-create or replace function collecta.put_in_order(from_change bigint, changes_key bigint[] default null)
+-- A transaction that changed more than 5,000 records so would hold up everybody. Its module is noted in
+-- collecta.reorderings and left out here; put_module_in_order calls this function again for that module alone.
+create or replace function collecta.put_in_order(
+  from_change bigint, changes_key bigint[] default null, only_module int default null
+)
 returns pg_snapshot
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -3656,19 +3707,28 @@ as $$
 declare
   most constant int := 5000;
   seen constant pg_snapshot := pg_current_snapshot();
+  left_out int[] := array(select r.module_id from collecta.reorderings r where r.ended_in is null);
 begin
   with change as materialized (
     select o.change_id, o.transaction_id, o.trigger_depth, v.module_id, v.key_columns
     from collecta.outbox o
     join collecta.module_versions v on v.version = o.version
     where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+      and case when only_module is null then v.module_id <> all (left_out) else v.module_id = only_module end
+  ), found as (
+    select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
+    from change c
+    group by c.transaction_id, c.module_id
+    having count(distinct c.trigger_depth) > 1 or bool_or(c.change_id = any (changes_key)) or only_module is not null
+  ), noted as (
+    insert into collecta.reorderings (module_id)
+    select distinct f.module_id from found f where f.changes > most and only_module is null
+    on conflict on constraint reorderings_pkey do update set since = clock_timestamp(), ended_in = null
+    returning module_id
   ), irregular as (
-    select i.*, sum(i.changes) over (order by i.first_change, i.module_id) - i.changes as before
-    from (
-      select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
-      from change c
-      group by c.transaction_id, c.module_id
-      having count(distinct c.trigger_depth) > 1 or bool_or(c.change_id = any (changes_key))) i
+    select f.*, sum(f.changes) over (order by f.first_change, f.module_id) - f.changes as before
+    from found f
+    where f.module_id not in (select n.module_id from noted n)
   ), read_change as (
     select c.*, o.operation, o.captured_at, k.old_id, k.new_id,
       case when o.old is null then 0 else hashtextextended(o.old::text, 0) end as from_state,
@@ -3677,7 +3737,7 @@ begin
     join change c on c.transaction_id = i.transaction_id and c.module_id = i.module_id
     join collecta.outbox o on o.change_id = c.change_id
     cross join lateral collecta.record_ids(o.old, o.new, c.key_columns) k
-    where i.before < most
+    where i.before < most or only_module is not null
   ), changed_key as (
     select c.change_id, c.transaction_id, c.module_id, c.captured_at, row_number() over in_statement as number,
       count(*) over (partition by c.transaction_id, c.module_id, c.captured_at) as of_statement
@@ -3745,20 +3805,24 @@ begin
   -- Sorted, so that all is deleted before the first number is taken again.
   order by p.slot;
 
+  if only_module is not null then
+    return null;
+  end if;
+  left_out := array(select r.module_id from collecta.reorderings r where r.ended_in is null);
   perform
   from collecta.outbox o
   join collecta.module_versions v on v.version = o.version
-  where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
+  where o.change_id >= from_change and o.operation in ('I', 'U', 'D') and v.module_id <> all (left_out)
   group by o.transaction_id, v.module_id
   having count(distinct o.trigger_depth) > 1
   limit 1;
   return case when not found then seen end;
 end
 $$;
-comment on function collecta.put_in_order(bigint, bigint[]) is
+comment on function collecta.put_in_order(bigint, bigint[], int) is
   'Rewrites the outbox from from_change on where its order is not that of the changes. changes_key: updates of keys that
 were met, whose transactions are looked at too. Returns a snapshot: what is visible in it is in order. Null:
-there was too much to look at at once.';
+there was too much to look at at once. only_module: all changes of this module, however many there are.';
 --! EndIncluded outbound/2_route/internal/put_in_order.sql
 --! Included outbound/2_route/internal/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
@@ -3907,7 +3971,8 @@ create type collecta.routed_changes as (
   in_order pg_snapshot, -- changes visible in it are in order
   leased collecta.leased_deliveries, -- born leased
   bytes bigint, -- of these
-  waiting boolean -- more became due than was leased
+  waiting boolean, -- more became due than was leased
+  reordering boolean -- changes of a module wait in collecta.reorderings
 );
 comment on type collecta.routed_changes is 'What route_changes did.';
 --! EndIncluded outbound/2_route/internal/routed_changes.sql
@@ -4088,11 +4153,13 @@ declare
   events collecta.events[];
   deliveries collecta.routed_delivery[];
   taken bigint[];
+  slice_is_full boolean := false; -- no more changes now
   aside bigint[]; -- of these: what is no event (muted, unroutable)
   bytes bigint;
   leased collecta.leased_deliveries;
   leased_number int := 0;
   leased_bytes bigint := 0;
+  reordered int[]; -- module versions whose changes are put in order apart, and not routed until then
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
   next_change bigint;
@@ -4100,7 +4167,7 @@ declare
   ordered_records bigint[];
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    return row(-1, null, null, null, null, null, null)::collecta.routed_changes;
+    return row(-1, null, null, null, null, null, null, null)::collecta.routed_changes;
   end if;
   if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
@@ -4116,9 +4183,17 @@ begin
   end if;
 
   loop
+    -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
+    select array_agg(v.version) filter (where r.ended_in is null),
+      case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
+        then in_order end
+    into reordered, in_order
+    from collecta.reorderings r
+    join collecta.module_versions v on v.module_id = r.module_id;
     for change in
       select * from collecta.outbox o
       where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
+        and (reordered is null or o.version <> all (reordered))
       order by o.change_id limit max_changes
     loop
       if module.version is distinct from change.version then
@@ -4197,7 +4272,10 @@ begin
           case when recipient.ordered then ordered_records[cardinality(ordered_records)] end,
           octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
       end loop;
-      exit when bytes > 8000000 or clock_timestamp() > began + interval '200 ms';
+      -- A large slice needs fewer commits; but what was leased is to be sent soon.
+      slice_is_full := bytes > 8000000 or leased_number > 0 and cardinality(taken) >= 250
+        or clock_timestamp() > began + interval '200 ms';
+      exit when slice_is_full;
     end loop;
     exit when taken is not null or stopped_at is null;
     if in_order_for = stopped_at then
@@ -4249,10 +4327,12 @@ begin
   else
     next_change := from_change;
   end if;
+  if reordered is not null then
+    next_change := from_change; -- They come before what was routed now.
+  end if;
   return row(coalesce(cardinality(taken), 0), next_change,
-    stopped_at is not null or cardinality(taken) >= max_changes or bytes > 8000000
-      or clock_timestamp() > began + interval '200 ms', in_order, leased, leased_bytes,
-    leased_number < coalesce(cardinality(deliveries), 0))::collecta.routed_changes;
+    slice_is_full or stopped_at is not null or cardinality(taken) >= max_changes, in_order, leased, leased_bytes,
+    leased_number < coalesce(cardinality(deliveries), 0), reordered is not null)::collecta.routed_changes;
 end
 $$;
 comment on function collecta.route_changes is
@@ -4262,6 +4342,31 @@ is visible in in_order is in order (put_in_order). only_change routes one change
 aside what filters would have to judge. room: what may be born leased. routed is -1 while another session routes; more:
 it ended before the outbox did; next_change is the next call''s hint; waiting: more became due than was leased.';
 --! EndIncluded outbound/2_route/internal/route_changes.sql
+--! Included outbound/2_route/runner/put_module_in_order.sql
+create or replace function collecta.put_module_in_order() returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  module_id int;
+begin
+  if not pg_try_advisory_xact_lock(1668246636, 10) then
+    return null;
+  end if;
+  select r.module_id into module_id from collecta.reorderings r where r.ended_in is null order by r.since limit 1;
+  if module_id is not null then
+    perform collecta.put_in_order(0, only_module => module_id);
+    -- Routers look at this, since they may have noted in the meantime that all they saw is in order.
+    update collecta.reorderings r set ended_in = pg_current_xact_id() where r.module_id = module_id;
+    perform collecta.wake_runner();
+  end if;
+  return module_id;
+end
+$$;
+comment on function collecta.put_module_in_order() is
+  'For runners, beside their claims: puts the changes of one module in collecta.reorderings in order, which may take '
+  'minutes. Returns the module''s number; null if none waits or another session is at it.';
+--! EndIncluded outbound/2_route/runner/put_module_in_order.sql
 --! Included outbound/2_route/runner/first_changes.sql
 create or replace function collecta.first_changes(most int) returns bigint[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -4855,6 +4960,7 @@ create type collecta.claim_result as (
   routed int, -- changes; -1 if another session was routing
   next text, -- when to look again
   wait_ms int,
+  reordering boolean, -- changes of a module wait for put_module_in_order
   trouble text, -- why nothing could be routed
   next_cursor text -- for the next call, unread
 );
@@ -4932,6 +5038,7 @@ begin
   if everything or coalesce(began >= hints.route_due, true) then
     begin
       routing := collecta.route_changes(
+        max_changes => 1000,
         from_change => case when whole then 0 else coalesce(hints.from_change, 0) end,
         settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
         in_order => hints.in_order,
@@ -5000,6 +5107,7 @@ begin
     case when next = 'wait' or chosen.again_at is not null then
       greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
         case when next <> 'wait' then null when trouble is not null then 1000 else 2 end)) end,
+    coalesce(routing.reordering, false),
     trouble,
     row(from_change,
       case when settles then hints.unsettled_change else hints.settled_change end,
@@ -6204,6 +6312,8 @@ begin
     end loop;
   end loop;
 
+  delete from collecta.reorderings r where r.ended_in is not null and r.since < now() - interval '1 day';
+
   -- Generated functions are written again if DDL, a restore or a person changed something. This is skipped while
   -- another session attaches a module or changes subscriptions.
   if pg_try_advisory_xact_lock(1668246636, 5) then
@@ -6371,15 +6481,14 @@ comment on column collecta.inbound_endpoints.events is
   'The events that become records; null: all but the sender''s ignored ones. Others are answered and kept as ignored.';
 comment on column collecta.inbound_endpoints.keep_ignored is 'Whether ignored events are kept in inbound_requests.';
 comment on column collecta.inbound_endpoints.digest_window is
-  'How long the same body again is answered as it was the first time. Null: a day if the signature covers neither an '
-  'id nor a time, otherwise not at all. 0: not at all.';
+  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id '
+  'nor a time; 0: never.';
 comment on column collecta.inbound_endpoints.function_number is
   'Names its functions: write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
-comment on column collecta.inbound_endpoints.scalar_columns is
-  'The mapped columns whose types cannot store an object or an array.';
+comment on column collecta.inbound_endpoints.scalar_columns is 'Those of them that take no object or array.';
 comment on column collecta.inbound_endpoints.written_for is
   'What its functions were written for (module version, unique indexes, column types); they are written anew when it '
   'no longer holds.';
@@ -6388,8 +6497,8 @@ comment on column collecta.inbound_endpoints.grouped is
   'Whether several requests may be written in one transaction: not where the table has triggers, rules, row security '
   'or deferrable constraints of its own, or a record is matched without a unique index.';
 comment on column collecta.inbound_endpoints.written_hash is
-  'A hash of its generated functions. If one is altered or dropped, the hash differs: collecta.health says so, and '
-  'the functions are written again.';
+  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written '
+  'anew.';
 
 create table collecta.inbound_secrets (
   inbound_endpoint_id text collate "C" not null,
@@ -6412,10 +6521,10 @@ comment on table collecta.inbound_secrets is
 comment on column collecta.inbound_secrets.token_hash is
   'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
 
--- There is one row for each request that is allowed in 60 seconds. A request takes any row that no other request has
--- taken within the last 60 seconds. So no span of 60 seconds can contain more requests than there are rows, wherever it
--- begins and however many processes receive. A counter would make each request wait for the commit of the one before;
--- these rows do not. taken_at is in no index, so that taking a row changes no index (a HOT update).
+-- One row for each request that a minute allows: a request takes any row that was not taken within 60 seconds. No two
+-- requests share a row within 60 seconds, so no span of 60 seconds holds more of them than rows, whatever the clock's
+-- alignment and the number of runners; and, other than a counter, it makes nobody wait for somebody else's commit. The
+-- time is in no index, so that taking a row writes to no index (a HOT update).
 create table collecta.inbound_budgets (
   inbound_endpoint_id text collate "C" not null,
   slot int not null,
@@ -6460,8 +6569,8 @@ create index inbound_requests_failed on collecta.inbound_requests (inbound_endpo
   where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
-  'Every authentic request that was written or could not be written, for settings.retention. To process failed ones '
-  'again, correct the mapping and call collecta.retry_inbound(...).';
+  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... '
+  'where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
   'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no '
   'record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); '
@@ -6472,11 +6581,11 @@ comment on column collecta.inbound_requests.reason is 'Why it could not be writt
 comment on column collecta.inbound_requests.error is
   'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
 comment on column collecta.inbound_requests.key_hash is
-  'SHA-256 of the sender''s id of the request, or of Idempotency-Key. A request with the same one is answered from '
-  'this row and writes nothing.';
+  'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and '
+  'writes nothing.';
 comment on column collecta.inbound_requests.body_digest is
-  'SHA-256 of the body if the signature covers neither an id nor a time. The same body counts as a repetition for as '
-  'long as digest_window says.';
+  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a '
+  'while.';
 comment on column collecta.inbound_requests.results is
   'Of a batch: for each element its recordId and operation, or its detail and column.';
 comment on column collecta.inbound_requests.body is
@@ -6490,10 +6599,10 @@ create table collecta.inbound_refusals (
   constraint inbound_refusals_pkey primary key (day, inbound_endpoint_id, status)
 );
 comment on table collecta.inbound_refusals is
-  'The number of requests that were refused and not stored, by day (UTC) and status. They are counted in memory and '
-  'written every few seconds, so that a flood of requests does not cause a write for each.';
+  'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every '
+  'few seconds, so that a flood writes nothing per request.';
 comment on column collecta.inbound_refusals.inbound_endpoint_id is
-  'Empty if the URL belongs to no endpoint (404, 405, and the limit per address).';
+  'Empty where the URL led to none (404, 405, and the limit per address).';
 --! EndIncluded inbound/inbound_requests.sql
 --! Included endpoints/runner/sealing_keys.sql
 create or replace function collecta.sealing_keys() returns text[]
@@ -6514,8 +6623,7 @@ comment on function collecta.sealing_keys() is
 --! EndIncluded endpoints/runner/sealing_keys.sql
 
 --! Included inbound/internal/read_inbound_mapping.sql
--- The grammar is that of src/inbound/mapping.ts. A path in it cannot run code, search the whole document or mean two
--- things.
+-- The grammar of src/inbound/mapping.ts: nothing that could run code, walk the whole document or mean two things.
 create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -6607,7 +6715,7 @@ as $$
     'hasFallback', fallback is not null, 'forms', forms) order by column_name collate "C")
   from collecta.read_inbound_mapping(mapping)
 $$;
-comment on function collecta.inbound_fields(jsonb) is 'Returns a mapping as src/inbound/mapping.ts reads it.';
+comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/payload.ts takes it.';
 --! EndIncluded inbound/internal/inbound_fields.sql
 --! Included inbound/internal/check_inbound_sender.sql
 create or replace function collecta.check_inbound_sender() returns trigger
@@ -6677,9 +6785,8 @@ create trigger collecta_check_sender before insert or update on collecta.inbound
   for each row execute function collecta.check_inbound_sender();
 --! EndIncluded inbound/internal/check_inbound_sender.sql
 --! Included inbound/internal/save_sender_presets.sql
--- These are the senders that collecta knows, as data. A row that the DBA has added stays as it is, even if a later
--- version has a sender of the same name. Each installation calls this function, and so does a copy of the schema
--- without its rows.
+-- The senders we know, as data. A row of the DBA's own stays as it is, also where we add one of that name later.
+-- Called by each install, and for a copy of the schema alone.
 create or replace function collecta.save_sender_presets() returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $presets$
@@ -6824,9 +6931,9 @@ comment on function collecta.save_sender_presets() is
 do $$ begin perform collecta.save_sender_presets(); end $$;
 --! EndIncluded inbound/internal/save_sender_presets.sql
 --! Included inbound/internal/equality_of.sql
--- It reads the equality operator of the type's default operator class from the catalog. If "=" were found through
--- search_path, types of extensions would get another operator (citext would be compared as text). If "a = b" were
--- prepared to see whether it exists, a statement on the table would be planned, which runs code of the table's owner.
+-- Equality as the type's default operator class means it, read from the catalog: for citext and other extensions' types
+-- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
+-- whether it exists would plan a statement on the table, which runs code of the table's owner.
 create or replace function collecta.equality_of(type_id oid, out operator text, out operand_cast text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -6840,7 +6947,7 @@ begin
   while base.typtype = 'd' loop
     select t.* into base from pg_catalog.pg_type t where t.oid = base.typbasetype;
   end loop;
-  -- An array or a row can be compared only if all its parts can.
+  -- An array or a row can be compared only where all its parts can.
   if base.typcategory = 'A' then
     parts := array[base.typelem];
   elsif base.typtype = 'c' then
@@ -6934,8 +7041,8 @@ comment on function collecta.hides_records(regclass) is
   'Whether row security could hide records from an inbound endpoint''s writer.';
 --! EndIncluded inbound/internal/unique_keys.sql
 --! Included inbound/internal/check_inbound_mapping.sql
--- This function reads only the catalog. If it planned or ran a statement on the table, code of the table's owner would
--- run with the rights of the caller, who may be a superuser.
+-- Looks into the catalog only. Planning or running anything on the table as the caller would run its owner's code as
+-- the DBA.
 create or replace function collecta.check_inbound_mapping(
   module text, mapping jsonb, match_columns text[], inout match_where text, out relation regclass
 )
@@ -6964,8 +7071,8 @@ begin
   end if;
   relation := target.relation;
 
-  -- Only these columns of the catalog can be mapped. A sender cannot choose values that identify a record, a tenant or
-  -- a person.
+  -- The columns are an allow-list read from the catalog. What identifies a record, a tenant or a person is not the
+  -- sender's to choose.
   select string_agg(format('%I %s', f.column_name, f.why), '; ') into wrong
   from (
     select r.column_name, case
@@ -7051,8 +7158,8 @@ comment on function collecta.check_inbound_mapping(text, jsonb, text[], text) is
   'match_where, which is read from the partial unique index on the match columns where it is not given.';
 --! EndIncluded inbound/internal/check_inbound_mapping.sql
 --! Included inbound/internal/check_inbound_writer.sql
--- The code attached to a table runs as the writer and can do everything that the writer may do. If tables of different
--- owners had the same writer, the owner of one table could write the mapped columns of the other.
+-- The code attached to a table runs as the writer with all that the writer may do: so tables of different owners do not
+-- share one, or the owner of one table could write the mapped columns of another's.
 create or replace function collecta.check_inbound_writer(relation regclass, writer name) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7065,7 +7172,7 @@ declare
 begin
   select r.* into role from pg_catalog.pg_roles r where r.rolname = run_as;
   if writer = 'collecta_writer' and collecta.written_owner(writer) <> run_as then
-    -- If collecta was installed without roles, everything runs as the installer, as the installation's notice says.
+    -- Installed without roles: everything runs as the installer, as the notice of the installation said.
     return;
   end if;
   if role.oid is null or role.rolsuper or role.rolbypassrls or not pg_has_role(current_user, role.oid, 'usage') then
@@ -7114,9 +7221,8 @@ comment on function collecta.check_inbound_overlap(text, interval) is
   'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
 --! EndIncluded inbound/internal/check_inbound_overlap.sql
 --! Included inbound/internal/inbound_templates.sql
--- Each of the writer's functions begins with a check. Code of a table runs as the writer, which owns these functions,
--- and could make them SECURITY INVOKER, so that the next request would run them with collecta's rights. It cannot
--- change their text.
+-- The guard that each begins with: code that runs as the writer owns these functions there and could make them SECURITY
+-- INVOKER, to be run with our rights the next time. It cannot change their text.
 create or replace function collecta.inbound_insert_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
@@ -7125,7 +7231,7 @@ declare
   input pg_catalog.json;
   v record;
   record_id pg_catalog.text;
-  -- If the payload lacks some columns: lists of those that it has, for INSERT and for json_to_record.
+  -- Of the columns that the payload has, where it lacks some: for INSERT and for json_to_record.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
   wrong pg_catalog.text[];
@@ -7159,7 +7265,7 @@ begin
     record_ids := pg_catalog.array_append(record_ids, record_id);
     operations := pg_catalog.array_append(operations, 'created'::pg_catalog.text);
   end loop;
-  -- If the table's triggers were deferred to the commit, they would run with the rights of the session.
+  -- Deferred to the commit, the table's triggers would run with the rights of the session.
   set constraints all immediate;
 end
 $body$ $template$;
@@ -7176,7 +7282,7 @@ declare
   v record;
   record_id pg_catalog.text;
   operation pg_catalog.text;
-  -- If the payload lacks some columns: lists of those that it has, for INSERT, json_to_record and SET.
+  -- Of the columns that the payload has, where it lacks some: for INSERT, for json_to_record and for SET.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
   given_assignments pg_catalog.text[];
@@ -7207,7 +7313,7 @@ begin
       where (input operator(pg_catalog.->) c) is not null;
     end if;
     for attempt in 1 .. 2 loop
-      -- The record is locked first. So if the UPDATE changes no row, a trigger or rule has suppressed it.
+      -- Locked first. Where the UPDATE then changes nothing, a trigger or rule has suppressed it: the record is there.
       select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
         pg_catalog.array_agg(m.place) as place
       into matching
@@ -7228,7 +7334,7 @@ begin
           using input, matching.leaf[1], matching.place[1];
           get diagnostics changed = row_count;
         end if;
-        -- If the table's triggers were deferred to the commit, they would run with the rights of the session.
+        -- Deferred to the commit, the table's triggers would run with the rights of the session.
         set constraints all immediate;
         record_id := matching.keys[1];
         operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
@@ -7249,7 +7355,8 @@ begin
         operation := 'created';
         exit;
       exception when unique_violation then
-        -- Another transaction has created the record since the search, or this role may not see or match it.
+        -- Either somebody made the record since it was looked for, or it is there and this role may
+        -- not see or match it.
         if attempt operator(pg_catalog.=) 2 then
           raise;
         end if;
@@ -7274,7 +7381,7 @@ begin
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
   if column_name is null then
-    -- This only plans the match, to find out whether records can be matched this way.
+    -- Only prepared, to see that records can be matched so.
     select * into v from pg_catalog.json_to_record(input) v (@definitions@);
     perform from @table@ t where @matches@ and (@where@
     ) limit 0;
@@ -7439,6 +7546,7 @@ begin
   if to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
     execute format('grant execute on function %s to %I', name, collecta.role_name('collecta_inbound'));
   end if;
+  hash := hash || collecta.function_hash(name::regprocedure);
 
   update collecta.inbound_endpoints e
   set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
@@ -7474,7 +7582,7 @@ begin
     select b.*, case when b.name = any (unchecked) then '' else collecta.inbound_value_check(b.name, t.oid) end as odd,
       e.operator, e.operand_cast, b.name = any (matched) as is_matched,
       t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as is_scalar,
-      -- The type without its limits, to compare with: numeric(10,2) rounds 10.005 silently.
+      -- The type without its limits, where numeric(10,2) would round 10.005 without a word.
       case when b.modifier >= 0 and coalesce(nullif(t.typelem, 0), t.oid) = 'numeric'::regtype
         then format_type(t.oid, null) end as unlimited
     from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype <> 'd'
@@ -7530,7 +7638,7 @@ begin
     else (select format('pg_catalog.concat(''['', %s, '']'')',
             string_agg(format('pg_catalog.to_json(t.%I)', k), ', '','', ' order by place))
           from unnest(key_columns) with ordinality u (k, place)) end;
-  -- format() fills these two again for each payload, with the columns that it has.
+  -- Filled by format() once more, with the columns that a payload holds.
   return parts || jsonb_build_object('key', key,
     'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
     'insert_given', quote_literal(format(
@@ -7546,8 +7654,8 @@ $$;
 comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text, text[]) is
   'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
 
--- PostgreSQL reads 1712131200 as a day of the year 171213, and "now" as the time of the request. In a payload these are
--- mistakes, unless the mapping says epoch_seconds, epoch_milliseconds or unchecked.
+-- PostgreSQL takes 1712131200 for a day of the year 171213, and "now" for the time of the request. As words and bare
+-- numbers these are mistakes; epoch_seconds, epoch_milliseconds and unchecked in a mapping say that they are meant.
 create or replace function collecta.inbound_value_check(column_name text, type_id oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -7561,7 +7669,7 @@ as $$
       case when k.is_time then ' or pg_catalog.json_typeof(e.x) operator(pg_catalog.=) ''number''' end)
     from (
       select 'now|today|tomorrow|yesterday|epoch|allballs|infinity|inf' as words, true as is_time,
-        -- Numbers in quotes, except the eight digits of a day in ISO 8601's basic format; and Julian days.
+        -- Numbers in quotes, but for the eight digits of a day in ISO 8601's basic form; Julian days.
         '^[ \u0009-\u000d]*([-+]?([0-9]{1,7}|[0-9]{9,})(\.[0-9]*)?|[-+][0-9]{8}|j[0-9.]+)[ \u0009-\u000d]*$' as forms
       where base.oid = any ('{date,time,timetz,timestamp,timestamptz}'::regtype[]::oid[])
       union all
@@ -7636,8 +7744,8 @@ $$;
 comment on function collecta.inbound_shape(regclass, text[], int) is
   'What an inbound endpoint''s functions depend on, as text to compare.';
 
--- It is declared immutable so that it is called when the statement is planned, and costs nothing when the statement
--- runs. PostgreSQL plans a statement again whenever one of its tables, or an index or trigger of one, has changed.
+-- Declared immutable so that it is called when the statement is planned, and costs nothing when it runs. PostgreSQL
+-- plans a statement anew whenever one of its tables, or their indexes or triggers, has changed.
 create or replace function collecta.is_inbound_shape(relation regclass, columns text[], version int, expected text)
 returns boolean
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
@@ -7650,7 +7758,7 @@ begin
 end
 $$;
 comment on function collecta.is_inbound_shape(regclass, text[], int, text) is
-  'Raises CW059 if a table is no longer what an inbound endpoint''s function was written for.';
+  'CW059 where a table is no longer what an inbound endpoint''s function was written for.';
 --! EndIncluded inbound/internal/write_inbound_functions.sql
 --! Included inbound/internal/mend_inbound.sql
 create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
@@ -7669,10 +7777,8 @@ as $$
   left join pg_catalog.pg_proc a on a.pronamespace = 'collecta'::regnamespace
     and a.proname = format('accept_inbound_%s', e.function_number)
   where e.state <> 'deleted'
-    -- The writer does not own accept_inbound_<n>, so a table's code cannot alter it. check_grants looks at its
-    -- privileges.
-    and (a.oid is null
-      or md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash)
+    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid) || collecta.function_hash(a.oid))
+      is distinct from e.written_hash
 $$;
 comment on function collecta.broken_inbound_endpoints() is
   'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
@@ -7690,7 +7796,7 @@ begin
       perform collecta.write_inbound_functions(broken.inbound_endpoint_id);
       return next broken.inbound_endpoint_id;
     exception when others then
-      -- A column may have been renamed, or a lock held. collecta.health keeps its row, and the next call tries again.
+      -- A renamed column or a lock: collecta.health keeps its row, and the next call tries again.
       raise warning 'collecta: the functions of % could not be written: %', broken.inbound_endpoint_id, sqlstate;
     end;
   end loop;
@@ -7704,7 +7810,7 @@ create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_i
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Inbound endpoints have no scope, so a login that is restricted to scopes sees none of them.
+  -- Inbound endpoints have no scope: who is restricted to scopes sees none.
   if collecta.visible_scopes() is not null or not exists (
     select from collecta.inbound_endpoints e
     where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted'
@@ -7753,7 +7859,7 @@ comment on function collecta.forget_inbound_endpoint(text, int) is
   'delete_inbound_endpoint''s part in collecta''s own tables.';
 --! EndIncluded inbound/internal/set_inbound_state.sql
 --! Included inbound/internal/grant_inbound.sql
--- It runs as the caller, who must own the table. The writer gets rights on exactly the columns that endpoints map.
+-- As the caller, who must own the table: the writer gets exactly the columns that endpoints map, and no others.
 create or replace function collecta.grant_inbound(relation regclass, function_number int) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -7770,7 +7876,7 @@ begin
   select p.proowner, c.relowner into run_as, owner
   from pg_catalog.pg_proc p join pg_catalog.pg_class c on c.oid = relation
   where p.proname = format('write_inbound_%s', function_number) and p.pronamespace = 'collecta'::regnamespace
-    -- The rights that an owner has on its own table are not changed.
+    -- An owner's own rights are never touched.
     and p.proowner <> c.relowner and not (select r.rolsuper from pg_catalog.pg_roles r where r.oid = p.proowner);
   if not found then
     return;
@@ -7789,7 +7895,7 @@ begin
     from collecta.modules m join collecta.module_versions v on v.version = m.current_version
     where m.relation = grant_inbound.relation
     union
-    -- The writer must be able to read the columns that match_where names.
+    -- What match_where may name, it has to be read for.
     select a.attname from collecta.inbound_endpoints e
     join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attnum > 0 and not a.attisdropped
     where e.relation = grant_inbound.relation and e.state <> 'deleted'
@@ -7830,7 +7936,7 @@ begin
       execute format('grant usage on sequence %s to %s', array_to_string(sequences, ', '), run_as);
     end if;
   end if;
-  -- If the caller has the rights but may not pass them on, GRANT only warns. So the result is checked.
+  -- GRANT by somebody who has the rights, but may not pass them on, is only a warning.
   if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p
              where not has_column_privilege(run_as, relation, c, p)) then
     raise insufficient_privilege using message = 'the columns were not granted';
@@ -7921,7 +8027,7 @@ begin
     where e.inbound_endpoint_id = endpoint.inbound_endpoint_id
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
   end if;
-  -- Requests of the last minute still count, so the rows that were taken longest ago are deleted first.
+  -- What was taken in the last minute still counts: the rows taken longest ago go first.
   delete from collecta.inbound_budgets b
   where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
     and b.slot in (select o.slot from collecta.inbound_budgets o
@@ -7937,7 +8043,7 @@ begin
   if endpoint.writer <> 'collecta_writer'
     and collecta.written_owner(endpoint.writer) = collecta.role_name(endpoint.writer)
   then
-    -- A column's default may be collecta.new_id('rec'). collecta_writer has these rights from the installation.
+    -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
     execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
     execute format('grant execute on function collecta.new_id(text), '
       'collecta.is_inbound_shape(regclass, text[], int, text) to %I', collecta.role_name(endpoint.writer));
@@ -8072,8 +8178,8 @@ as $$
       or s.previous_token_hash = find_inbound_endpoint.token_hash and s.previous_token_until > now())
 $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
-  'For the receiving process: returns the active endpoint with a slug and the SHA-256 of a token, or null. Both take '
-  'the same work.';
+  'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the '
+  'same work.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
 --! Included inbound/internal/write_inbound.sql
 create or replace function collecta.earlier_inbound(
@@ -8084,8 +8190,8 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  -- Another request with the same key waits here until this one has committed or failed. Keys are locked before
-  -- digests, so that two requests never wait for each other.
+  -- Whoever comes with the same key meanwhile waits here until this request is committed, or gone. Keys before digests,
+  -- so that two requests never wait for each other.
   if key_hash is not null then
     perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || key_hash));
     select coalesce(earlier_inbound.body is null or r.body = earlier_inbound.body
@@ -8193,12 +8299,12 @@ begin
     exception when others then
       get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
         reason = constraint_name;
-      -- After a conflict the caller tries the whole request again. If the server lacks resources, the sender has to.
+      -- What another try may mend is tried again by the caller, all of it; what the server lacks is an outage.
       if code ~ '^(53|55P03|57|58|XX)' collate "C" or code ~ '^40' collate "C" and not final then
         raise;
       end if;
     end;
-    -- Code attached to a table can alter or drop its writer's functions. Then they are written again, and tried once.
+    -- Code attached to a table can alter or drop its writer's functions; then they are written anew, once.
     exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
       select from collecta.broken_inbound_endpoints() b
       where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id);
@@ -8253,11 +8359,10 @@ begin
 end
 $$;
 comment on function collecta.inbound_failure(text, text, text, text, text, json) is
-  'Says what a sender is told about an error. It names columns and constraints, and quotes nothing of the payload.';
+  'What a sender is told of an error, in words that quote nothing of the payload but names of columns and constraints.';
 --! EndIncluded inbound/internal/write_inbound.sql
 --! Included inbound/runner/receive_inbound.sql
--- If the call waits for other writers longer than lock_timeout, it fails, nothing is written, and the sender is asked
--- to try again.
+-- Whoever waits longer for other writers than lock_timeout is told to come again; nothing is written then.
 create or replace function collecta.receive_inbound(
   inbound_endpoint_id text,
   mapping_version int,
@@ -8318,7 +8423,7 @@ begin
   if not retried then
     if collecta.take_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute, 1, arrived) = 0 then
       status := 429;
-      -- If another request has taken the last free row and has not committed, there is nothing to wait for.
+      -- Nothing to wait for where the last free row is another request's that is not committed yet.
       retry_after := greatest(0, coalesce(extract(epoch from (
         select min(b.taken_at) from collecta.inbound_budgets b
         where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at > '-infinity')
@@ -8371,7 +8476,7 @@ begin
     reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
   values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
     reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash,
-    -- A failed request that is run again is compared by its digest, so the digest is stored only if that is allowed.
+    -- A failed one is run again with its digest, as what may be a repetition.
     case when check_digest or state <> 'failed' then body_digest end, results,
       body)
   on conflict on constraint inbound_requests_pkey do update
@@ -8384,15 +8489,14 @@ end
 $$;
 comment on function collecta.receive_inbound(
   text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean, boolean) is
-  'For the receiving process, which calls it once for a request, in one transaction: it takes the request from the '
-  'rate budget, answers a repeated id or body as it was answered before, casts the mapped values, inserts or updates '
-  'the records, and stores the request. elements: an object of mapped values for each record; for each element of a '
-  'batch {"values": ...} or {"problem": ..., "column": ...}. key_hash and body_digest identify repetitions; if '
-  'check_digest is false, the digest is only stored for later requests. same_body: a repeated key must have equal '
-  'JSON. ignored: the event becomes no record. problem: why the payload could not be mapped, to be stored. request_id: '
-  'runs a stored request in state retry again. final: stores the request even after a deadlock, instead of raising. '
-  'status: 202; 404; 409 (the mapping is newer than mapping_version, so map again); 422 (stored as failed: reason, '
-  'column_name); 429 (retry_after seconds); 503 (stored; deadlock).';
+  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated '
+  'id or body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the '
+  'request. elements: an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., '
+  '"column": ...}. key_hash and body_digest: by which repetitions are known (check_digest false: kept for later '
+  'requests only); same_body: a repeated key must come with equal JSON. ignored: an event that becomes no record. '
+  'status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, '
+  'column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
+  'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
 --! EndIncluded inbound/runner/receive_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
@@ -8424,7 +8528,7 @@ begin
   order by inbound_endpoint_id collate "C", status
   on conflict on constraint inbound_refusals_pkey do update set requests = r.requests + excluded.requests;
   perform collecta.mend_inbound();
-  -- Only 1,000 are deleted in a call, because bodies are large and a call must not take long.
+  -- In pieces: bodies are large, and a call must not take long.
   with old as (
     select o.request_id
     from collecta.inbound_requests o
@@ -8437,8 +8541,8 @@ begin
 end
 $$;
 comment on function collecta.maintain_inbound(json) is
-  'For the receiving process, which calls it every few seconds: it adds up refused requests, and deletes stored ones '
-  'that are older than settings.retention.';
+  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after '
+  'settings.retention.';
 --! EndIncluded inbound/runner/maintain_inbound.sql
 --! Included inbound/create_inbound_endpoint.sql
 create or replace function collecta.create_inbound_endpoint(
@@ -8480,7 +8584,7 @@ begin
   endpoint.match_columns := match_columns;
   endpoint.match_where := target.match_where;
   endpoint.sender := coalesce(sender, 'collecta');
-  -- Requests of a sender that signs are accepted only with a signature. If no sender is named, a secret decides that.
+  -- A sender that signs is believed only where it does; without any sender named, a secret is what asks for signatures.
   endpoint.require_signature := coalesce(require_signature,
     case when sender is not null and preset.signs then 'true' else 'false' end::collecta.signature_rule);
   endpoint.each := coalesce(each, preset.each);
@@ -8679,7 +8783,7 @@ comment on function collecta.retry_inbound(text, timestamptz) is
   'collecta.inbound_requests.';
 --! EndIncluded inbound/retry_inbound.sql
 --! Included inbound/internal/form_inbound_value.sql
--- test_inbound_mapping applies the forms here as src/inbound/mapping.ts does for requests.
+-- The forms of src/inbound/payload.ts, for the preview.
 create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
 language sql stable set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
 as $$
@@ -8691,7 +8795,7 @@ as $$
     else value end
 $$;
 comment on function collecta.form_inbound_value(json, text[]) is
-  'Converts a value as "as" in its mapping says. A value that does not have that form stays as it is.';
+  'A value in the form that its mapping says ("as"); what is not of that form stays as it is.';
 --! EndIncluded inbound/internal/form_inbound_value.sql
 --! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
@@ -8859,6 +8963,9 @@ create policy restricted_logins_see_none on collecta.inbound_budgets
   for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.inbound_refusals enable row level security;
 create policy restricted_logins_see_none on collecta.inbound_refusals
+  for select using ((select collecta.visible_scopes(current_user) is null));
+alter table collecta.reorderings enable row level security;
+create policy restricted_logins_see_none on collecta.reorderings
   for select using ((select collecta.visible_scopes(current_user) is null));
 alter table collecta.runners enable row level security;
 create policy restricted_logins_see_none on collecta.runners
@@ -9521,6 +9628,15 @@ begin
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
 
+  return query
+  select 'warning', 'changes wait to be put in order', coalesce(v.slug, m.module_id::text),
+    format('One transaction changed thousands of records, each of them several times. Since %s a runner puts them in order; '
+           'other modules are routed in the meantime.', m.since),
+    format('select * from collecta.reorderings where module_id = %s; -- empty, or ended_in is set, when it is done', m.module_id)
+  from collecta.reorderings m
+  left join collecta.modules v on v.module_id = m.module_id
+  where m.ended_in is null and m.since < now() - interval '1 minute';
+
   -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 20,
   -- and one for all others.
   return query
@@ -9794,7 +9910,7 @@ as $$
       settings installation migrations webhook_deliveries waiting_changes health row_secured_modules
       inbound_senders inbound_endpoints inbound_requests inbound_refusals inbound_budgets
       undelivered delivery_rollup observation operator_actions secret_overlaps alerts'),
-    ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners routing_trouble'),
+    ('collecta_reader', 'SELECT', 'relation', 'endpoint_flow runners reorderings routing_trouble'),
     -- Columns that say something about a record or a receiver's answer are left out, because row security may hide it
     -- from the reader. collecta.webhook_deliveries shows it to those who may see it.
     ('collecta_reader', 'SELECT', 'column',
@@ -9828,6 +9944,7 @@ as $$
      'writer_timed_out pin_output_settings pinned_settings'),
     ('collecta_dispatcher', 'EXECUTE', 'function',
      'hold_lifeline claim_deliveries record_deliveries record_outcome release_deliveries first_changes route_change
+      put_module_in_order
       set_aside_change first_deliveries read_delivery set_aside_deliveries
       maintain wake_runner encodable_characters check_installation sealing_keys'),
     ('collecta_dispatcher', 'EXECUTE', 'function', 'observe next_due_in_ms'),

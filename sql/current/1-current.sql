@@ -14,6 +14,7 @@
 --!include outbound/unrouted.sql
 --!include outbound/endpoint_flow.sql
 --!include outbound/runners.sql
+--!include outbound/reorderings.sql
 
 --!include install/new_id.sql
 --!include endpoints/internal/new_secret.sql
@@ -87,6 +88,7 @@
 --!include outbound/2_route/internal/routed_delivery.sql
 --!include outbound/2_route/internal/changes_of_keys.sql
 --!include outbound/2_route/internal/route_changes.sql
+--!include outbound/2_route/runner/put_module_in_order.sql
 --!include outbound/2_route/runner/first_changes.sql
 --!include outbound/2_route/runner/route_change.sql
 --!include outbound/2_route/runner/set_aside_change.sql

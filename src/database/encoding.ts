@@ -1,7 +1,7 @@
 import type { Query } from './pool.ts';
 
 const notAscii = /[^\x00-\x7f]/gu;
-export const isAscii = (text: string): boolean => !/[^\x00-\x7f]/.test(text);
+const isAscii = (text: string | null) => text === null || !/[^\x00-\x7f]/.test(text);
 
 const maxCached = 100_000;
 
@@ -22,7 +22,7 @@ export function createEncoder(sql: Query) {
   let everyCharacter = false; // whether the encoding has all of Unicode
 
   async function encode<T extends string | null>(texts: T[]): Promise<T[]> {
-    if (everyCharacter) return texts;
+    if (everyCharacter || texts.every(isAscii)) return texts;
     const characters = new Set(texts.flatMap(text => text?.match(notAscii) ?? []));
     if (encodable.size > maxCached) encodable.clear();
     const unknown = [...characters].filter(character => !encodable.has(character));

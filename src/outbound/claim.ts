@@ -50,6 +50,8 @@ export type Claim = {
   next: Next;
   /** Look again no later than this; null: at the poll interval. */
   waitMs: number | null;
+  /** Whether changes of a module wait until collecta.put_module_in_order has run. */
+  reordering: boolean;
   /** SQLSTATE and message of why nothing could be routed. */
   trouble: string | null;
 };
@@ -78,6 +80,7 @@ const claimRow = z.object({
   routed: z.number(),
   next: z.enum(['now', 'soon', 'when_recorded', 'wait', 'sleep']),
   wait_ms: z.number().nullable(),
+  reordering: z.boolean(),
   trouble: z.string().nullable(),
   next_cursor: z.string(),
 });
@@ -178,6 +181,6 @@ export function createClaimer(
         });
       else locked.push({ id, lease });
     }
-    return { deliveries, locked, routed, leaseMs, next, waitMs, trouble: row.trouble };
+    return { deliveries, locked, routed, leaseMs, next, waitMs, reordering: row.reordering, trouble: row.trouble };
   };
 }

@@ -192,6 +192,7 @@ async function runDispatcher(
       countRouted(found.routed);
       ahead.add(found.deliveries);
       pump();
+      if (found.reordering) upkeep.reorder();
       if (found.trouble?.startsWith(noPartition)) await upkeep.maintain();
       if (found.locked.length > 0) {
         await giveBack(found.locked);

@@ -1,4 +1,4 @@
-import { createEncoder, isAscii } from '../database/encoding.ts';
+import { createEncoder } from '../database/encoding.ts';
 import { whyUnreachable } from '../database/errors.ts';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
@@ -147,19 +147,14 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
   const encoder = createEncoder(sql);
 
   async function send(attempts: Attempt[]): Promise<void> {
-    let { results, urls, headers } = parametersOf(attempts);
-    if (![results, ...urls, ...headers].every(isAscii)) {
-      // What the database's encoding lacks is escaped. In headers, which are JSON, that keeps their meaning.
-      const bodies = await encoder.encode(attempts.map(({ responseBody }) => responseBody));
-      const errors = await encoder.encode(attempts.map(({ error }) => error));
-      const encoded = attempts.map((each, i) => ({ ...each, responseBody: bodies[i]!, error: errors[i]! }));
-      ({ results } = parametersOf(encoded));
-      urls = await encoder.encode(urls);
-      headers = await encoder.encode(headers);
-    }
+    // What the database's encoding lacks is escaped. In headers, which are JSON, that keeps their meaning.
+    const bodies = await encoder.encode(attempts.map(({ responseBody }) => responseBody));
+    const errors = await encoder.encode(attempts.map(({ error }) => error));
+    const encoded = attempts.map((each, i) => ({ ...each, responseBody: bodies[i]!, error: errors[i]! }));
+    const { results, urls, headers } = parametersOf(encoded);
     const [row] = await sql`
-      select collecta.record_deliveries(
-        ${results}::text::collecta.delivery_result[], ${urls}::text[], ${headers}::text[]::json[]) as recorded`;
+      select collecta.record_deliveries(${results}::text::collecta.delivery_result[],
+        ${await encoder.encode(urls)}::text[], ${await encoder.encode(headers)}::text[]::json[]) as recorded`;
     const stale = attempts.length - Number(row?.recorded);
     if (stale > 0) log.warn('results came too late: their deliveries were claimed again', { stale });
   }

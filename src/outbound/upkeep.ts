@@ -6,6 +6,8 @@ import type { Keyring } from '../secrets/keyring.ts';
 
 const maintainEveryMs = 600_000;
 const retryKeysMs = 5_000;
+const reorderWithinMs = 3_600_000;
+const retryReorderMs = 1_000;
 
 /** The work of a runner beside delivering: it maintains the database and waits for the keys of sealed secrets. */
 export type Upkeep = {
@@ -14,6 +16,11 @@ export type Upkeep = {
    * too.
    */
   maintain(): Promise<void>;
+  /**
+   * Puts the changes of a module in order that one large transaction made. That may take minutes, in which the claims
+   * go on. Does nothing while it is under way, here or in another runner.
+   */
+  reorder(): Promise<void>;
   /**
    * Resolves when the key of every secret in use is present, or `signal` aborts. Deliveries wait meanwhile, and none
    * fails.
@@ -34,6 +41,26 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
     }
   }
 
+  let reordering = false;
+  async function reorder(): Promise<void> {
+    if (reordering) return;
+    reordering = true;
+    const began = performance.now();
+    try {
+      const patient = sql.within(reorderWithinMs);
+      const [row] = await patient`select collecta.put_module_in_order() as module`;
+      const tookMs = Math.round(performance.now() - began);
+      if (row!.module !== null)
+        log.info('a large transaction was put in order', { module_id: row!.module, took_ms: tookMs });
+      else await pause(retryReorderMs, undefined, { signal }).catch(() => {});
+    } catch (error) {
+      log.warn('a large transaction was not put in order, it is tried again', { message: (error as Error).message });
+      await pause(retryReorderMs, undefined, { signal }).catch(() => {});
+    } finally {
+      reordering = false;
+    }
+  }
+
   async function waitForKeys(): Promise<void> {
     while (!signal.aborted) {
       try {
@@ -51,5 +78,5 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
   }
 
   const maintenance = setInterval(maintain, maintainEveryMs);
-  return { maintain, waitForKeys, close: () => clearInterval(maintenance) };
+  return { maintain, reorder, waitForKeys, close: () => clearInterval(maintenance) };
 }

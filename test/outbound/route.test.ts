@@ -1,5 +1,5 @@
 import t from 'tap';
-import { allEvents, brief, deliver, route, routeBodies, subscribe } from '../support/changes.ts';
+import { allEvents, brief, deliver, type Payload, route, routeBodies, subscribe } from '../support/changes.ts';
 import { type Sql, useServer } from '../support/database.ts';
 
 const { database, connect } = await useServer();
@@ -306,6 +306,73 @@ t.test('an event’s id depends on its change only: routing again gives the same
     'UUIDv7-shaped',
   );
   t.strictSame(await forgotten(1), together, 'one by one too');
+});
+
+t.test('a large transaction whose changes must be put in order delays its own module only', async t => {
+  const { sql, url } = await prepared(`
+    create table t (id int primary key, n int, total int); create table other (id int primary key);
+    create function set_total() returns trigger language plpgsql as $$
+      begin update t set total = new.n * 2 where id = new.id; return null; end $$;
+    create trigger set_total after insert on t for each row execute function set_total();
+    select collecta.attach_module('t', 't'); select collecta.attach_module('other', 'other')`);
+  await subscribe(sql, ['record_created', 'record_updated', 'record_deleted']);
+  const records = 3_000;
+  const routeSome = async () => (await sql`select routed, reordering from collecta.route_changes(250)`)[0]!;
+  const waiting = async () =>
+    (await sql`select module_id from collecta.reorderings where ended_in is null`).map(row => row.module_id as number);
+
+  await sql`insert into t select i, i from generate_series(1, ${records}) i`;
+  await sql`insert into other values (1)`;
+  t.match(await routeSome(), { routed: 1, reordering: true }, 'the other module goes on');
+  t.equal((await waiting()).length, 1);
+
+  // A runner is at it, and dies. Another one begins again, and a writer commits in the meantime.
+  const runner = connect(url, { max: 1 });
+  await runner`begin`;
+  await runner`select collecta.put_module_in_order()`;
+  t.equal((await sql`select collecta.put_module_in_order() as module`)[0]!.module, null, 'one at a time');
+  await runner`rollback`;
+  t.equal((await waiting()).length, 1, 'it is noted until it is done');
+  await runner`begin isolation level repeatable read`;
+  await runner`select collecta.put_module_in_order()`;
+  await sql`insert into t values (${records + 1}, 7)`;
+  await sql`insert into other values (2)`;
+  const [between] = await sql`select routed from collecta.route_changes(250)`;
+  t.equal(between!.routed, 1, 'what comes later in the module waits for it');
+  const seen = (await sql`select pg_current_snapshot()::text as now`)[0]!.now;
+  await runner`commit`;
+  // A router whose hint says that all it saw is in order looks again.
+  for (let routed = 1; routed > 0; )
+    routed = (await sql`select routed from collecta.route_changes(500, in_order => ${seen}::text::pg_snapshot)`)[0]!
+      .routed as number;
+  const all = (await sql`select body from collecta.events where module = 't' order by sequence, position`).map(
+    row => JSON.parse(row.body) as Payload,
+  );
+  t.equal(all.length, 2 * (records + 1), 'each change once');
+  const wrong = Array.from({ length: records + 1 }, (_, index) => String(index + 1)).filter(id => {
+    const [first, second] = all.filter(payload => payload.record_id === id);
+    return first?.event !== 'record_created' || second?.event !== 'record_updated' || second.record!.total === null;
+  });
+  t.strictSame(wrong, [], 'created before updated, also what committed in the meantime');
+});
+
+t.test('a large statement that changes keys is put in order apart, too', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql, ['record_created', 'record_deleted']);
+  await sql`insert into t select i from generate_series(1, 6000) i`;
+  await route(sql);
+  await sql`update t set id = id + 1000000`;
+  await sql`delete from collecta.events`;
+  const payloads = await route(sql);
+  t.equal(payloads.length, 12_000);
+  const place = new Map(payloads.map(({ event, record_id }, index) => [`${event} ${record_id}`, index]));
+  t.ok(
+    Array.from({ length: 6000 }, (_, i) => i + 1).every(
+      id => place.get(`record_deleted ${id}`)! < place.get(`record_created ${id + 1_000_000}`)!,
+    ),
+    'deleted before created',
+  );
+  t.equal((await sql`select count(*)::int as n from collecta.reorderings where ended_in is not null`)[0]!.n, 1);
 });
 
 t.test('only one session routes at a time', async t => {

@@ -26,7 +26,10 @@ export async function routeBodies(sql: Sql, batch = 500): Promise<string[]> {
   await sql`select collecta.mend_queue(clock_timestamp())`; // undoes what route_again() marked
   for (;;) {
     const [step] = await sql`select routed from collecta.route_changes(${batch})`;
-    if (step!.routed === 0) break;
+    if (step!.routed === 0) {
+      const [reordered] = await sql`select collecta.put_module_in_order() as module`;
+      if (reordered!.module === null) break;
+    }
     if (step!.routed < 0) throw new Error('another session routes');
   }
   const rows = await sql<{ body: string }[]>`
