@@ -108,13 +108,18 @@ t.test('inbound and other writers that race for a unique key create one record',
     rate_limit_per_minute: 1000,
   });
   let open = () => {};
+  let inserted = () => {};
+  const isInserted = new Promise<void>(resolve => {
+    inserted = resolve;
+  });
   const holding = sql.begin(async tx => {
     await tx`insert into work_orders (product_code, quantity) values ('RACE', 1)`;
+    inserted();
     await new Promise<void>(resolve => {
       open = resolve;
     });
   });
-  await pause(50);
+  await isInserted;
   const reply = post(one.port, path, work('RACE', { qty: 2 }));
   t.ok(
     await eventually(
