@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3ad8f63059d5c0b3905a8b82f7cd30b99fa0d80e
+--! Hash: sha1:1f7d4908bafb3432376e92da2480d6c6bb872ad0
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6481,14 +6481,15 @@ comment on column collecta.inbound_endpoints.events is
   'The events that become records; null: all but the sender''s ignored ones. Others are answered and kept as ignored.';
 comment on column collecta.inbound_endpoints.keep_ignored is 'Whether ignored events are kept in inbound_requests.';
 comment on column collecta.inbound_endpoints.digest_window is
-  'So long a body that came before is answered as it was then. Null: a day, where the signature covers neither an id '
-  'nor a time; 0: never.';
+  'How long the same body again is answered as it was the first time. Null: a day if the signature covers neither an '
+  'id nor a time, otherwise not at all. 0: not at all.';
 comment on column collecta.inbound_endpoints.function_number is
   'Names its functions: write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
-comment on column collecta.inbound_endpoints.scalar_columns is 'Those of them that take no object or array.';
+comment on column collecta.inbound_endpoints.scalar_columns is
+  'The mapped columns whose types cannot store an object or an array.';
 comment on column collecta.inbound_endpoints.written_for is
   'What its functions were written for (module version, unique indexes, column types); they are written anew when it '
   'no longer holds.';
@@ -6497,8 +6498,8 @@ comment on column collecta.inbound_endpoints.grouped is
   'Whether several requests may be written in one transaction: not where the table has triggers, rules, row security '
   'or deferrable constraints of its own, or a record is matched without a unique index.';
 comment on column collecta.inbound_endpoints.written_hash is
-  'What its functions were when they were written: altered or dropped ones are seen by collecta.health and written '
-  'anew.';
+  'A hash of its generated functions. If one is altered or dropped, the hash differs: collecta.health says so, and '
+  'the functions are written again.';
 
 create table collecta.inbound_secrets (
   inbound_endpoint_id text collate "C" not null,
@@ -6521,10 +6522,10 @@ comment on table collecta.inbound_secrets is
 comment on column collecta.inbound_secrets.token_hash is
   'SHA-256 of the token in hexadecimal; the token itself is shown once and kept nowhere.';
 
--- One row for each request that a minute allows: a request takes any row that was not taken within 60 seconds. No two
--- requests share a row within 60 seconds, so no span of 60 seconds holds more of them than rows, whatever the clock's
--- alignment and the number of runners; and, other than a counter, it makes nobody wait for somebody else's commit. The
--- time is in no index, so that taking a row writes to no index (a HOT update).
+-- There is one row for each request that is allowed in 60 seconds. A request takes any row that no other request has
+-- taken within the last 60 seconds. So no span of 60 seconds can contain more requests than there are rows, wherever it
+-- begins and however many processes receive. A counter would make each request wait for the commit of the one before;
+-- these rows do not. taken_at is in no index, so that taking a row changes no index (a HOT update).
 create table collecta.inbound_budgets (
   inbound_endpoint_id text collate "C" not null,
   slot int not null,
@@ -6569,8 +6570,8 @@ create index inbound_requests_failed on collecta.inbound_requests (inbound_endpo
   where state = 'failed';
 create index inbound_requests_by_time on collecta.inbound_requests using brin (received_at);
 comment on table collecta.inbound_requests is
-  'Every authentic request that an inbound endpoint took or could not write, kept for settings.retention. select ... '
-  'where state = ''failed''; mend the mapping, then select collecta.retry_inbound(...).';
+  'Every authentic request that was written or could not be written, for settings.retention. To process failed ones '
+  'again, correct the mapping and call collecta.retry_inbound(...).';
 comment on column collecta.inbound_requests.state is
   'accepted (the record is written); partial (some elements of a batch are); ignored (an event that becomes no '
   'record); failed (reason says why); retry (retry_inbound was called, the receiving process is about to run it); '
@@ -6581,11 +6582,11 @@ comment on column collecta.inbound_requests.reason is 'Why it could not be writt
 comment on column collecta.inbound_requests.error is
   'PostgreSQL''s own message, which may quote values: for the DBA, never sent.';
 comment on column collecta.inbound_requests.key_hash is
-  'SHA-256 of the sender''s id of the request, or of Idempotency-Key. The same again is answered from here and '
-  'writes nothing.';
+  'SHA-256 of the sender''s id of the request, or of Idempotency-Key. A request with the same one is answered from '
+  'this row and writes nothing.';
 comment on column collecta.inbound_requests.body_digest is
-  'SHA-256 of the body, where the signature covers neither an id nor a time: the same body is a repetition for a '
-  'while.';
+  'SHA-256 of the body if the signature covers neither an id nor a time. The same body counts as a repetition for as '
+  'long as digest_window says.';
 comment on column collecta.inbound_requests.results is
   'Of a batch: for each element its recordId and operation, or its detail and column.';
 comment on column collecta.inbound_requests.body is
@@ -6599,10 +6600,10 @@ create table collecta.inbound_refusals (
   constraint inbound_refusals_pkey primary key (day, inbound_endpoint_id, status)
 );
 comment on table collecta.inbound_refusals is
-  'How many requests were refused without being kept, by day (UTC) and status; added up in memory and written every '
-  'few seconds, so that a flood writes nothing per request.';
+  'The number of requests that were refused and not stored, by day (UTC) and status. They are counted in memory and '
+  'written every few seconds, so that a flood of requests does not cause a write for each.';
 comment on column collecta.inbound_refusals.inbound_endpoint_id is
-  'Empty where the URL led to none (404, 405, and the limit per address).';
+  'Empty if the URL belongs to no endpoint (404, 405, and the limit per address).';
 --! EndIncluded inbound/inbound_requests.sql
 --! Included endpoints/runner/sealing_keys.sql
 create or replace function collecta.sealing_keys() returns text[]
@@ -6623,7 +6624,8 @@ comment on function collecta.sealing_keys() is
 --! EndIncluded endpoints/runner/sealing_keys.sql
 
 --! Included inbound/internal/read_inbound_mapping.sql
--- The grammar of src/inbound/mapping.ts: nothing that could run code, walk the whole document or mean two things.
+-- The grammar is that of src/inbound/mapping.ts. A path in it cannot run code, search the whole document or mean two
+-- things.
 create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -6715,7 +6717,7 @@ as $$
     'hasFallback', fallback is not null, 'forms', forms) order by column_name collate "C")
   from collecta.read_inbound_mapping(mapping)
 $$;
-comment on function collecta.inbound_fields(jsonb) is 'A mapping as src/inbound/payload.ts takes it.';
+comment on function collecta.inbound_fields(jsonb) is 'Returns a mapping as src/inbound/mapping.ts reads it.';
 --! EndIncluded inbound/internal/inbound_fields.sql
 --! Included inbound/internal/check_inbound_sender.sql
 create or replace function collecta.check_inbound_sender() returns trigger
@@ -6785,8 +6787,9 @@ create trigger collecta_check_sender before insert or update on collecta.inbound
   for each row execute function collecta.check_inbound_sender();
 --! EndIncluded inbound/internal/check_inbound_sender.sql
 --! Included inbound/internal/save_sender_presets.sql
--- The senders we know, as data. A row of the DBA's own stays as it is, also where we add one of that name later.
--- Called by each install, and for a copy of the schema alone.
+-- These are the senders that collecta knows, as data. A row that the DBA has added stays as it is, even if a later
+-- version has a sender of the same name. Each installation calls this function, and so does a copy of the schema
+-- without its rows.
 create or replace function collecta.save_sender_presets() returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $presets$
@@ -6931,9 +6934,9 @@ comment on function collecta.save_sender_presets() is
 do $$ begin perform collecta.save_sender_presets(); end $$;
 --! EndIncluded inbound/internal/save_sender_presets.sql
 --! Included inbound/internal/equality_of.sql
--- Equality as the type's default operator class means it, read from the catalog: for citext and other extensions' types
--- "=" found through search_path would be another one (citext would compare as text), and preparing "a = b" to see
--- whether it exists would plan a statement on the table, which runs code of the table's owner.
+-- It reads the equality operator of the type's default operator class from the catalog. If "=" were found through
+-- search_path, types of extensions would get another operator (citext would be compared as text). If "a = b" were
+-- prepared to see whether it exists, a statement on the table would be planned, which runs code of the table's owner.
 create or replace function collecta.equality_of(type_id oid, out operator text, out operand_cast text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -6947,7 +6950,7 @@ begin
   while base.typtype = 'd' loop
     select t.* into base from pg_catalog.pg_type t where t.oid = base.typbasetype;
   end loop;
-  -- An array or a row can be compared only where all its parts can.
+  -- An array or a row can be compared only if all its parts can.
   if base.typcategory = 'A' then
     parts := array[base.typelem];
   elsif base.typtype = 'c' then
@@ -7041,8 +7044,8 @@ comment on function collecta.hides_records(regclass) is
   'Whether row security could hide records from an inbound endpoint''s writer.';
 --! EndIncluded inbound/internal/unique_keys.sql
 --! Included inbound/internal/check_inbound_mapping.sql
--- Looks into the catalog only. Planning or running anything on the table as the caller would run its owner's code as
--- the DBA.
+-- This function reads only the catalog. If it planned or ran a statement on the table, code of the table's owner would
+-- run with the rights of the caller, who may be a superuser.
 create or replace function collecta.check_inbound_mapping(
   module text, mapping jsonb, match_columns text[], inout match_where text, out relation regclass
 )
@@ -7071,8 +7074,8 @@ begin
   end if;
   relation := target.relation;
 
-  -- The columns are an allow-list read from the catalog. What identifies a record, a tenant or a person is not the
-  -- sender's to choose.
+  -- Only these columns of the catalog can be mapped. A sender cannot choose values that identify a record, a tenant or
+  -- a person.
   select string_agg(format('%I %s', f.column_name, f.why), '; ') into wrong
   from (
     select r.column_name, case
@@ -7158,8 +7161,8 @@ comment on function collecta.check_inbound_mapping(text, jsonb, text[], text) is
   'match_where, which is read from the partial unique index on the match columns where it is not given.';
 --! EndIncluded inbound/internal/check_inbound_mapping.sql
 --! Included inbound/internal/check_inbound_writer.sql
--- The code attached to a table runs as the writer with all that the writer may do: so tables of different owners do not
--- share one, or the owner of one table could write the mapped columns of another's.
+-- The code attached to a table runs as the writer and can do everything that the writer may do. If tables of different
+-- owners had the same writer, the owner of one table could write the mapped columns of the other.
 create or replace function collecta.check_inbound_writer(relation regclass, writer name) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -7172,7 +7175,7 @@ declare
 begin
   select r.* into role from pg_catalog.pg_roles r where r.rolname = run_as;
   if writer = 'collecta_writer' and collecta.written_owner(writer) <> run_as then
-    -- Installed without roles: everything runs as the installer, as the notice of the installation said.
+    -- If collecta was installed without roles, everything runs as the installer, as the installation's notice says.
     return;
   end if;
   if role.oid is null or role.rolsuper or role.rolbypassrls or not pg_has_role(current_user, role.oid, 'usage') then
@@ -7221,8 +7224,9 @@ comment on function collecta.check_inbound_overlap(text, interval) is
   'CW050 or CW055 unless this endpoint can be rotated with this overlap.';
 --! EndIncluded inbound/internal/check_inbound_overlap.sql
 --! Included inbound/internal/inbound_templates.sql
--- The guard that each begins with: code that runs as the writer owns these functions there and could make them SECURITY
--- INVOKER, to be run with our rights the next time. It cannot change their text.
+-- Each of the writer's functions begins with a check. Code of a table runs as the writer, which owns these functions,
+-- and could make them SECURITY INVOKER, so that the next request would run them with collecta's rights. It cannot
+-- change their text.
 create or replace function collecta.inbound_insert_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
@@ -7231,7 +7235,7 @@ declare
   input pg_catalog.json;
   v record;
   record_id pg_catalog.text;
-  -- Of the columns that the payload has, where it lacks some: for INSERT and for json_to_record.
+  -- If the payload lacks some columns: lists of those that it has, for INSERT and for json_to_record.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
   wrong pg_catalog.text[];
@@ -7265,7 +7269,7 @@ begin
     record_ids := pg_catalog.array_append(record_ids, record_id);
     operations := pg_catalog.array_append(operations, 'created'::pg_catalog.text);
   end loop;
-  -- Deferred to the commit, the table's triggers would run with the rights of the session.
+  -- If the table's triggers were deferred to the commit, they would run with the rights of the session.
   set constraints all immediate;
 end
 $body$ $template$;
@@ -7282,7 +7286,7 @@ declare
   v record;
   record_id pg_catalog.text;
   operation pg_catalog.text;
-  -- Of the columns that the payload has, where it lacks some: for INSERT, for json_to_record and for SET.
+  -- If the payload lacks some columns: lists of those that it has, for INSERT, json_to_record and SET.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
   given_assignments pg_catalog.text[];
@@ -7313,7 +7317,7 @@ begin
       where (input operator(pg_catalog.->) c) is not null;
     end if;
     for attempt in 1 .. 2 loop
-      -- Locked first. Where the UPDATE then changes nothing, a trigger or rule has suppressed it: the record is there.
+      -- The record is locked first. So if the UPDATE changes no row, a trigger or rule has suppressed it.
       select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
         pg_catalog.array_agg(m.place) as place
       into matching
@@ -7334,7 +7338,7 @@ begin
           using input, matching.leaf[1], matching.place[1];
           get diagnostics changed = row_count;
         end if;
-        -- Deferred to the commit, the table's triggers would run with the rights of the session.
+        -- If the table's triggers were deferred to the commit, they would run with the rights of the session.
         set constraints all immediate;
         record_id := matching.keys[1];
         operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
@@ -7355,8 +7359,7 @@ begin
         operation := 'created';
         exit;
       exception when unique_violation then
-        -- Either somebody made the record since it was looked for, or it is there and this role may
-        -- not see or match it.
+        -- Another transaction has created the record since the search, or this role may not see or match it.
         if attempt operator(pg_catalog.=) 2 then
           raise;
         end if;
@@ -7381,7 +7384,7 @@ begin
     raise exception using errcode = 'CW059', message = 'this function was altered';
   end if;
   if column_name is null then
-    -- Only prepared, to see that records can be matched so.
+    -- This only plans the match, to find out whether records can be matched this way.
     select * into v from pg_catalog.json_to_record(input) v (@definitions@);
     perform from @table@ t where @matches@ and (@where@
     ) limit 0;
@@ -7546,7 +7549,6 @@ begin
   if to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
     execute format('grant execute on function %s to %I', name, collecta.role_name('collecta_inbound'));
   end if;
-  hash := hash || collecta.function_hash(name::regprocedure);
 
   update collecta.inbound_endpoints e
   set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
@@ -7582,7 +7584,7 @@ begin
     select b.*, case when b.name = any (unchecked) then '' else collecta.inbound_value_check(b.name, t.oid) end as odd,
       e.operator, e.operand_cast, b.name = any (matched) as is_matched,
       t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as is_scalar,
-      -- The type without its limits, where numeric(10,2) would round 10.005 without a word.
+      -- The type without its limits, to compare with: numeric(10,2) rounds 10.005 silently.
       case when b.modifier >= 0 and coalesce(nullif(t.typelem, 0), t.oid) = 'numeric'::regtype
         then format_type(t.oid, null) end as unlimited
     from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype <> 'd'
@@ -7638,7 +7640,7 @@ begin
     else (select format('pg_catalog.concat(''['', %s, '']'')',
             string_agg(format('pg_catalog.to_json(t.%I)', k), ', '','', ' order by place))
           from unnest(key_columns) with ordinality u (k, place)) end;
-  -- Filled by format() once more, with the columns that a payload holds.
+  -- format() fills these two again for each payload, with the columns that it has.
   return parts || jsonb_build_object('key', key,
     'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
     'insert_given', quote_literal(format(
@@ -7654,8 +7656,8 @@ $$;
 comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text, text[]) is
   'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
 
--- PostgreSQL takes 1712131200 for a day of the year 171213, and "now" for the time of the request. As words and bare
--- numbers these are mistakes; epoch_seconds, epoch_milliseconds and unchecked in a mapping say that they are meant.
+-- PostgreSQL reads 1712131200 as a day of the year 171213, and "now" as the time of the request. In a payload these are
+-- mistakes, unless the mapping says epoch_seconds, epoch_milliseconds or unchecked.
 create or replace function collecta.inbound_value_check(column_name text, type_id oid) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -7669,7 +7671,7 @@ as $$
       case when k.is_time then ' or pg_catalog.json_typeof(e.x) operator(pg_catalog.=) ''number''' end)
     from (
       select 'now|today|tomorrow|yesterday|epoch|allballs|infinity|inf' as words, true as is_time,
-        -- Numbers in quotes, but for the eight digits of a day in ISO 8601's basic form; Julian days.
+        -- Numbers in quotes, except the eight digits of a day in ISO 8601's basic format; and Julian days.
         '^[ \u0009-\u000d]*([-+]?([0-9]{1,7}|[0-9]{9,})(\.[0-9]*)?|[-+][0-9]{8}|j[0-9.]+)[ \u0009-\u000d]*$' as forms
       where base.oid = any ('{date,time,timetz,timestamp,timestamptz}'::regtype[]::oid[])
       union all
@@ -7744,8 +7746,8 @@ $$;
 comment on function collecta.inbound_shape(regclass, text[], int) is
   'What an inbound endpoint''s functions depend on, as text to compare.';
 
--- Declared immutable so that it is called when the statement is planned, and costs nothing when it runs. PostgreSQL
--- plans a statement anew whenever one of its tables, or their indexes or triggers, has changed.
+-- It is declared immutable so that it is called when the statement is planned, and costs nothing when the statement
+-- runs. PostgreSQL plans a statement again whenever one of its tables, or an index or trigger of one, has changed.
 create or replace function collecta.is_inbound_shape(relation regclass, columns text[], version int, expected text)
 returns boolean
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
@@ -7758,7 +7760,7 @@ begin
 end
 $$;
 comment on function collecta.is_inbound_shape(regclass, text[], int, text) is
-  'CW059 where a table is no longer what an inbound endpoint''s function was written for.';
+  'Raises CW059 if a table is no longer what an inbound endpoint''s function was written for.';
 --! EndIncluded inbound/internal/write_inbound_functions.sql
 --! Included inbound/internal/mend_inbound.sql
 create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
@@ -7777,8 +7779,10 @@ as $$
   left join pg_catalog.pg_proc a on a.pronamespace = 'collecta'::regnamespace
     and a.proname = format('accept_inbound_%s', e.function_number)
   where e.state <> 'deleted'
-    and md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid) || collecta.function_hash(a.oid))
-      is distinct from e.written_hash
+    -- The writer does not own accept_inbound_<n>, so a table's code cannot alter it. check_grants looks at its
+    -- privileges.
+    and (a.oid is null
+      or md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash)
 $$;
 comment on function collecta.broken_inbound_endpoints() is
   'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
@@ -7796,7 +7800,7 @@ begin
       perform collecta.write_inbound_functions(broken.inbound_endpoint_id);
       return next broken.inbound_endpoint_id;
     exception when others then
-      -- A renamed column or a lock: collecta.health keeps its row, and the next call tries again.
+      -- A column may have been renamed, or a lock held. collecta.health keeps its row, and the next call tries again.
       raise warning 'collecta: the functions of % could not be written: %', broken.inbound_endpoint_id, sqlstate;
     end;
   end loop;
@@ -7810,7 +7814,7 @@ create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_i
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Inbound endpoints have no scope: who is restricted to scopes sees none.
+  -- Inbound endpoints have no scope, so a login that is restricted to scopes sees none of them.
   if collecta.visible_scopes() is not null or not exists (
     select from collecta.inbound_endpoints e
     where e.inbound_endpoint_id = check_inbound_endpoint_id.inbound_endpoint_id and e.state <> 'deleted'
@@ -7859,7 +7863,7 @@ comment on function collecta.forget_inbound_endpoint(text, int) is
   'delete_inbound_endpoint''s part in collecta''s own tables.';
 --! EndIncluded inbound/internal/set_inbound_state.sql
 --! Included inbound/internal/grant_inbound.sql
--- As the caller, who must own the table: the writer gets exactly the columns that endpoints map, and no others.
+-- It runs as the caller, who must own the table. The writer gets rights on exactly the columns that endpoints map.
 create or replace function collecta.grant_inbound(relation regclass, function_number int) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -7876,7 +7880,7 @@ begin
   select p.proowner, c.relowner into run_as, owner
   from pg_catalog.pg_proc p join pg_catalog.pg_class c on c.oid = relation
   where p.proname = format('write_inbound_%s', function_number) and p.pronamespace = 'collecta'::regnamespace
-    -- An owner's own rights are never touched.
+    -- The rights that an owner has on its own table are not changed.
     and p.proowner <> c.relowner and not (select r.rolsuper from pg_catalog.pg_roles r where r.oid = p.proowner);
   if not found then
     return;
@@ -7895,7 +7899,7 @@ begin
     from collecta.modules m join collecta.module_versions v on v.version = m.current_version
     where m.relation = grant_inbound.relation
     union
-    -- What match_where may name, it has to be read for.
+    -- The writer must be able to read the columns that match_where names.
     select a.attname from collecta.inbound_endpoints e
     join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attnum > 0 and not a.attisdropped
     where e.relation = grant_inbound.relation and e.state <> 'deleted'
@@ -7936,7 +7940,7 @@ begin
       execute format('grant usage on sequence %s to %s', array_to_string(sequences, ', '), run_as);
     end if;
   end if;
-  -- GRANT by somebody who has the rights, but may not pass them on, is only a warning.
+  -- If the caller has the rights but may not pass them on, GRANT only warns. So the result is checked.
   if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p
              where not has_column_privilege(run_as, relation, c, p)) then
     raise insufficient_privilege using message = 'the columns were not granted';
@@ -8027,7 +8031,7 @@ begin
     where e.inbound_endpoint_id = endpoint.inbound_endpoint_id
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
   end if;
-  -- What was taken in the last minute still counts: the rows taken longest ago go first.
+  -- Requests of the last minute still count, so the rows that were taken longest ago are deleted first.
   delete from collecta.inbound_budgets b
   where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
     and b.slot in (select o.slot from collecta.inbound_budgets o
@@ -8043,7 +8047,7 @@ begin
   if endpoint.writer <> 'collecta_writer'
     and collecta.written_owner(endpoint.writer) = collecta.role_name(endpoint.writer)
   then
-    -- For a default such as collecta.new_id('rec'); collecta_writer has it from the installation.
+    -- A column's default may be collecta.new_id('rec'). collecta_writer has these rights from the installation.
     execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
     execute format('grant execute on function collecta.new_id(text), '
       'collecta.is_inbound_shape(regclass, text[], int, text) to %I', collecta.role_name(endpoint.writer));
@@ -8178,8 +8182,8 @@ as $$
       or s.previous_token_hash = find_inbound_endpoint.token_hash and s.previous_token_until > now())
 $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
-  'For the receiving process: the active endpoint behind a slug and the SHA-256 of a token, or nothing, after the '
-  'same work.';
+  'For the receiving process: returns the active endpoint with a slug and the SHA-256 of a token, or null. Both take '
+  'the same work.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
 --! Included inbound/internal/write_inbound.sql
 create or replace function collecta.earlier_inbound(
@@ -8190,8 +8194,8 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  -- Whoever comes with the same key meanwhile waits here until this request is committed, or gone. Keys before digests,
-  -- so that two requests never wait for each other.
+  -- Another request with the same key waits here until this one has committed or failed. Keys are locked before
+  -- digests, so that two requests never wait for each other.
   if key_hash is not null then
     perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || key_hash));
     select coalesce(earlier_inbound.body is null or r.body = earlier_inbound.body
@@ -8299,12 +8303,12 @@ begin
     exception when others then
       get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
         reason = constraint_name;
-      -- What another try may mend is tried again by the caller, all of it; what the server lacks is an outage.
+      -- After a conflict the caller tries the whole request again. If the server lacks resources, the sender has to.
       if code ~ '^(53|55P03|57|58|XX)' collate "C" or code ~ '^40' collate "C" and not final then
         raise;
       end if;
     end;
-    -- Code attached to a table can alter or drop its writer's functions; then they are written anew, once.
+    -- Code attached to a table can alter or drop its writer's functions. Then they are written again, and tried once.
     exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
       select from collecta.broken_inbound_endpoints() b
       where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id);
@@ -8359,10 +8363,11 @@ begin
 end
 $$;
 comment on function collecta.inbound_failure(text, text, text, text, text, json) is
-  'What a sender is told of an error, in words that quote nothing of the payload but names of columns and constraints.';
+  'Says what a sender is told about an error. It names columns and constraints, and quotes nothing of the payload.';
 --! EndIncluded inbound/internal/write_inbound.sql
 --! Included inbound/runner/receive_inbound.sql
--- Whoever waits longer for other writers than lock_timeout is told to come again; nothing is written then.
+-- If the call waits for other writers longer than lock_timeout, it fails, nothing is written, and the sender is asked
+-- to try again.
 create or replace function collecta.receive_inbound(
   inbound_endpoint_id text,
   mapping_version int,
@@ -8423,7 +8428,7 @@ begin
   if not retried then
     if collecta.take_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute, 1, arrived) = 0 then
       status := 429;
-      -- Nothing to wait for where the last free row is another request's that is not committed yet.
+      -- If another request has taken the last free row and has not committed, there is nothing to wait for.
       retry_after := greatest(0, coalesce(extract(epoch from (
         select min(b.taken_at) from collecta.inbound_budgets b
         where b.inbound_endpoint_id = receive_inbound.inbound_endpoint_id and b.taken_at > '-infinity')
@@ -8476,7 +8481,7 @@ begin
     reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
   values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
     reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash,
-    -- A failed one is run again with its digest, as what may be a repetition.
+    -- A failed request that is run again is compared by its digest, so the digest is stored only if that is allowed.
     case when check_digest or state <> 'failed' then body_digest end, results,
       body)
   on conflict on constraint inbound_requests_pkey do update
@@ -8489,14 +8494,15 @@ end
 $$;
 comment on function collecta.receive_inbound(
   text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean, boolean) is
-  'For the receiving process, one call and one transaction a request: takes from the rate budget, answers a repeated '
-  'id or body as it was answered before, casts the mapped values, inserts or updates the records, and keeps the '
-  'request. elements: an object of mapped values for each record; of a batch {"values": ...} or {"problem": ..., '
-  '"column": ...}. key_hash and body_digest: by which repetitions are known (check_digest false: kept for later '
-  'requests only); same_body: a repeated key must come with equal JSON. ignored: an event that becomes no record. '
-  'status: 202; 404; 409 (the mapping is newer than mapping_version: map again); 422 (kept as failed: reason, '
-  'column_name); 429 (retry_after seconds); 503 (kept; deadlock). problem: what mapping found wrong, to be kept. '
-  'request_id: runs a kept request in state retry again. final: keep it even after a deadlock, instead of raising.';
+  'For the receiving process, which calls it once for a request, in one transaction: it takes the request from the '
+  'rate budget, answers a repeated id or body as it was answered before, casts the mapped values, inserts or updates '
+  'the records, and stores the request. elements: an object of mapped values for each record; for each element of a '
+  'batch {"values": ...} or {"problem": ..., "column": ...}. key_hash and body_digest identify repetitions; if '
+  'check_digest is false, the digest is only stored for later requests. same_body: a repeated key must have equal '
+  'JSON. ignored: the event becomes no record. problem: why the payload could not be mapped, to be stored. request_id: '
+  'runs a stored request in state retry again. final: stores the request even after a deadlock, instead of raising. '
+  'status: 202; 404; 409 (the mapping is newer than mapping_version, so map again); 422 (stored as failed: reason, '
+  'column_name); 429 (retry_after seconds); 503 (stored; deadlock).';
 --! EndIncluded inbound/runner/receive_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
@@ -8528,7 +8534,7 @@ begin
   order by inbound_endpoint_id collate "C", status
   on conflict on constraint inbound_refusals_pkey do update set requests = r.requests + excluded.requests;
   perform collecta.mend_inbound();
-  -- In pieces: bodies are large, and a call must not take long.
+  -- Only 1,000 are deleted in a call, because bodies are large and a call must not take long.
   with old as (
     select o.request_id
     from collecta.inbound_requests o
@@ -8541,8 +8547,8 @@ begin
 end
 $$;
 comment on function collecta.maintain_inbound(json) is
-  'For the receiving process, every few seconds: adds up refused requests, and drops kept ones after '
-  'settings.retention.';
+  'For the receiving process, which calls it every few seconds: it adds up refused requests, and deletes stored ones '
+  'that are older than settings.retention.';
 --! EndIncluded inbound/runner/maintain_inbound.sql
 --! Included inbound/create_inbound_endpoint.sql
 create or replace function collecta.create_inbound_endpoint(
@@ -8584,7 +8590,7 @@ begin
   endpoint.match_columns := match_columns;
   endpoint.match_where := target.match_where;
   endpoint.sender := coalesce(sender, 'collecta');
-  -- A sender that signs is believed only where it does; without any sender named, a secret is what asks for signatures.
+  -- Requests of a sender that signs are accepted only with a signature. If no sender is named, a secret decides that.
   endpoint.require_signature := coalesce(require_signature,
     case when sender is not null and preset.signs then 'true' else 'false' end::collecta.signature_rule);
   endpoint.each := coalesce(each, preset.each);
@@ -8783,7 +8789,7 @@ comment on function collecta.retry_inbound(text, timestamptz) is
   'collecta.inbound_requests.';
 --! EndIncluded inbound/retry_inbound.sql
 --! Included inbound/internal/form_inbound_value.sql
--- The forms of src/inbound/payload.ts, for the preview.
+-- test_inbound_mapping applies the forms here as src/inbound/mapping.ts does for requests.
 create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
 language sql stable set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
 as $$
@@ -8795,7 +8801,7 @@ as $$
     else value end
 $$;
 comment on function collecta.form_inbound_value(json, text[]) is
-  'A value in the form that its mapping says ("as"); what is not of that form stays as it is.';
+  'Converts a value as "as" in its mapping says. A value that does not have that form stays as it is.';
 --! EndIncluded inbound/internal/form_inbound_value.sql
 --! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
