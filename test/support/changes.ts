@@ -125,13 +125,14 @@ export async function record(
   sql: Sql,
   deliveries: { id: number; lease: number }[],
   outcome = 'delivered',
-  result: object = {},
+  { response_headers, ...result }: { response_headers?: object; [field: string]: unknown } = {},
 ): Promise<number> {
-  const results = deliveries.map(({ id, lease }) => ({ id, lease, outcome, url: 1, ...result }));
+  const headers = response_headers && { response_headers: 1 };
+  const results = deliveries.map(({ id, lease }) => ({ id, lease, outcome, url: 1, ...result, ...headers }));
   const [row] = await sql`
     select collecta.record_deliveries(array(
       select r from json_populate_recordset(null::collecta.delivery_result, ${JSON.stringify(results)}::text::json) r),
-      '{https://example.com/hook}') as recorded`;
+      '{https://example.com/hook}', array[${JSON.stringify(response_headers ?? {})}::text::json]) as recorded`;
   return Number(row!.recorded);
 }
 
