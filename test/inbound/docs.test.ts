@@ -22,7 +22,10 @@ t.teardown(async () => {
 });
 writeFileSync(
   join(scratch, 'collecta-webhooks'),
-  `#!/bin/sh\nexec env -u NODE_OPTIONS '${process.execPath}' '${resolve('dist/cli.js')}' "$@"\n`,
+  `#!/bin/sh
+unset NODE_OPTIONS COLLECTA_TEST_POSTGRES_PACKAGE COLLECTA_TEST_SERVER
+exec '${process.execPath}' '${resolve('dist/cli.js')}' "$@"
+`,
 );
 chmodSync(join(scratch, 'collecta-webhooks'), 0o755);
 
