@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1f7d4908bafb3432376e92da2480d6c6bb872ad0
+--! Hash: sha1:866dd90149391b1bd7f788432be92d7f341d1f7c
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1189,7 +1189,7 @@ comment on function collecta.pinned_settings() is
 create or replace function collecta.output_settings(relation oid) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(array_agg(distinct setting order by setting), '{}')
+  select coalesce(array_agg(distinct setting collate "C" order by setting collate "C"), '{}')
   from pg_catalog.pg_attribute a
   cross join lateral (select collecta.element_type(a.atttypid)::regtype as id) type
   cross join lateral unnest(case
@@ -2244,7 +2244,7 @@ begin
         then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
       else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end,
     'settings', (
-      select string_agg(format('set %I = %L', name, value), ' ' order by name)
+      select string_agg(format('set %I = %L', name, value), ' ' order by name collate "C")
       from jsonb_each_text(collecta.pinned_settings()) setting (name, value)
       where name = any (collecta.output_settings(root))),
     'layout', layout,
