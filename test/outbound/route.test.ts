@@ -325,6 +325,13 @@ t.test('a large transaction whose changes must be put in order delays its own mo
   await sql`insert into other values (1)`;
   t.match(await routeSome(), { routed: 1, reordering: true }, 'the other module goes on');
   t.equal((await waiting()).length, 1);
+  await sql`insert into other values (0)`;
+  const [first] = await sql`
+    select count(*)::int as n, bool_and(o.version = (
+      select v.version from collecta.module_versions v where v.slug = 'other')) as others
+    from unnest(collecta.first_changes(50)) id join collecta.outbox o on o.change_id = id`;
+  t.match(first, { n: 1, others: true }, 'a failing change of another module is found behind them');
+  t.match(await routeSome(), { routed: 1 });
 
   // A runner is at it, and dies. Another one begins again, and a writer commits in the meantime.
   const runner = connect(url, { max: 1 });
