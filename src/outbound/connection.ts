@@ -59,7 +59,7 @@ export function createContinueFilter() {
     },
     pass(chunk: Buffer): Buffer {
       if (reading === 'answer') return chunk;
-      // Almost every answer begins so: its first bytes are there, and they are no 100.
+      // The usual case needs no copy: the first bytes of the answer are complete, and its status is no 1xx.
       if (kept === none && chunk.length >= continueLength && chunk[continueLength - 3] !== '1'.charCodeAt(0)) {
         reading = 'answer';
         return chunk;

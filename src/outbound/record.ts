@@ -79,27 +79,27 @@ function fieldOf(value: string | number | null | undefined): string | number {
 }
 
 /** Numbers different texts from 1: most attempts of a batch share their URL and headers. */
-function createPlaces() {
-  const places = new Map<string, number>();
-  const place = (text: string | null) => {
+function createNumbering() {
+  const numbers = new Map<string, number>();
+  const numberOf = (text: string | null) => {
     if (text === null) return null;
-    const found = places.get(text) ?? places.size + 1;
-    places.set(text, found);
-    return found;
+    const number = numbers.get(text) ?? numbers.size + 1;
+    numbers.set(text, number);
+    return number;
   };
-  return { place, texts: () => [...places.keys()] };
+  return { numberOf, texts: () => [...numbers.keys()] };
 }
 
 /** What record_deliveries takes. */
 function parametersOf(attempts: Attempt[]): { results: string; urls: string[]; headers: string[] } {
-  const urls = createPlaces();
-  const headers = createPlaces();
+  const urls = createNumbering();
+  const headers = createNumbering();
   const rows = attempts.map(each => {
     const { signed } = each;
     const fields = [
-      ...[each.id, each.lease, each.outcome, urls.place(each.url), headers.place(each.requestHeaders)],
+      ...[each.id, each.lease, each.outcome, urls.numberOf(each.url), headers.numberOf(each.requestHeaders)],
       ...[signed?.['webhook-timestamp'], signed?.['x-webhook-signature'], signed?.['webhook-signature']],
-      ...[each.status, headers.place(each.responseHeaders), each.responseBody, each.error, ...each.times],
+      ...[each.status, headers.numberOf(each.responseHeaders), each.responseBody, each.error, ...each.times],
     ];
     return `"(${fields.map(fieldOf).join()})"`;
   });

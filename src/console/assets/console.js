@@ -150,7 +150,7 @@ async function draw(root) {
           times.map((__, i) => values.slice(0, n + 1).reduce((sum, each) => sum + (each[i] ?? 0), 0)),
         )
       : values;
-    // A value without neighbours is no line: it is drawn as a point.
+    // A single value between gaps makes no line, so it is drawn as a point.
     const isolated = drawn =>
       times.map((_, i) => i).filter(i => isNumber(drawn[i]) && !isNumber(drawn[i - 1]) && !isNumber(drawn[i + 1]));
     const bin = times.length > 1 ? times[1] - times[0] : 60;
