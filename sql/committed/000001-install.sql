@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:866dd90149391b1bd7f788432be92d7f341d1f7c
+--! Hash: sha1:563b686d11a1e44e38531550d229164d1e766750
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1855,27 +1855,7 @@ as $template$ select $body$
 -- Captures INSERT on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
 begin
-  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
-  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
-  <<usual>>
-  begin
-    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
-      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
-      exit usual when current_setting('statement_timeout') = '0';
-      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
-      exit usual when not exists (select from new_rows offset 1000);
-    elsif not exists (select from new_rows) then
-      return null;
-    elsif current_setting('collecta.muted', true) = 'on' then
-      insert into collecta.outbox (version, operation, new)
-      select @version@, 'M', json_build_object('operation', 'insert', 'records', count(*)) from new_rows;
-      return null;
-    end if;
-    @capture_otherwise@
-  exception when syntax_error_or_access_rule_violation then
-    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
-    return null;
-  end;
+  @usual_or_otherwise@
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, new)
   select @version@, 'I', @inserted_row@
@@ -1902,27 +1882,7 @@ as $template$ select $body$
 declare
   captured_at timestamptz;
 begin
-  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
-  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
-  <<usual>>
-  begin
-    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
-      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
-      exit usual when current_setting('statement_timeout') = '0';
-      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
-      exit usual when not exists (select from new_rows offset 1000);
-    elsif not exists (select from new_rows) then
-      return null;
-    elsif current_setting('collecta.muted', true) = 'on' then
-      insert into collecta.outbox (version, operation, new)
-      select @version@, 'M', json_build_object('operation', 'update', 'records', count(*)) from new_rows;
-      return null;
-    end if;
-    @capture_otherwise@
-  exception when syntax_error_or_access_rule_violation then
-    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
-    return null;
-  end;
+  @usual_or_otherwise@
   -- Most updates change one small row. This statement pairs without a join condition and is always planned for two
   -- rows, so a plan that was cached for many rows does not slow it down: it costs a third less than the general one
   -- below. coalesce(x.*) is the row even if a column is named like the alias.
@@ -1980,27 +1940,7 @@ as $template$ select $body$
 -- Captures DELETE on module @slug@. Written by collecta.write_capture_functions(@module_id@); do not edit.
 #variable_conflict use_variable
 begin
-  -- This block writes nothing for most statements. It catches what fails if rights of ours were revoked, even the
-  -- right to look up a name, because the writer must not fail. The tables are computed when the condition is planned.
-  <<usual>>
-  begin
-    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
-      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
-      exit usual when current_setting('statement_timeout') = '0';
-      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
-      exit usual when not exists (select from old_rows offset 1000);
-    elsif not exists (select from old_rows) then
-      return null;
-    elsif current_setting('collecta.muted', true) = 'on' then
-      insert into collecta.outbox (version, operation, new)
-      select @version@, 'M', json_build_object('operation', 'delete', 'records', count(*)) from old_rows;
-      return null;
-    end if;
-    @capture_otherwise@
-  exception when syntax_error_or_access_rule_violation then
-    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
-    return null;
-  end;
+  @usual_or_otherwise@
   -- coalesce(x.*) is the row even if a column is named like the alias. OFFSET makes it be computed once.
   insert into collecta.outbox (version, operation, old)
   select @version@, 'D', @deleted_row@
@@ -2053,6 +1993,35 @@ $body$ $template$;
 comment on function collecta.refuse_truncate_template() is
   'The body of collecta_modules.capture_<n>_truncate with on_truncate => refuse.';
 --! EndIncluded outbound/1_capture/templates/truncate.sql
+--! Included outbound/1_capture/templates/usual_or_otherwise.sql
+create or replace function collecta.capture_usual_or_otherwise_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$-- This block writes nothing for most statements. It catches what fails if rights of
+  -- ours were revoked, even the right to look up a name, because the writer must not fail. The tables are computed when
+  -- the condition is planned.
+  <<usual>>
+  begin
+    if current_setting('collecta.muted', true) is distinct from 'on' and tg_relid = any (@relations@) then
+      -- A statement_timeout that ends the writer's statement in here is caught below, if there are many rows.
+      exit usual when current_setting('statement_timeout') = '0';
+      exit usual when clock_timestamp() - statement_timestamp() <= interval '100 ms';
+      exit usual when not exists (select from @rows@ offset 1000);
+    elsif not exists (select from @rows@) then
+      return null;
+    elsif current_setting('collecta.muted', true) = 'on' then
+      insert into collecta.outbox (version, operation, new)
+      select @version@, 'M', json_build_object('operation', '@operation@', 'records', count(*)) from @rows@;
+      return null;
+    end if;
+    @capture_otherwise@
+  exception when syntax_error_or_access_rule_violation then
+    raise warning 'collecta: a change of % was not captured: %', tg_relid::regclass, sqlerrm;
+    return null;
+  end;$body$ $template$;
+comment on function collecta.capture_usual_or_otherwise_template() is
+  'The part with which the capture functions of INSERT, UPDATE and DELETE begin. It decides whether the statement '
+  'after it captures the rows, or does so itself, or captures nothing.';
+--! EndIncluded outbound/1_capture/templates/usual_or_otherwise.sql
 --! Included outbound/1_capture/templates/otherwise.sql
 create or replace function collecta.capture_otherwise_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -2362,10 +2331,13 @@ begin
       when operation = 'update' then collecta.capture_update_template()
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
+    source := replace(source, '@usual_or_otherwise@', collecta.capture_usual_or_otherwise_template());
     called := collecta.called_functions(collecta.fill_template(source, parts));
     otherwise := collecta.fill_template(collecta.capture_otherwise_template(),
       parts || jsonb_build_object('operation', upper(operation collate "C")));
     source := collecta.fill_template(source, parts || jsonb_build_object(
+      'operation', operation,
+      'rows', case operation when 'delete' then 'old_rows' else 'new_rows' end,
       -- Whatever the conditions after the second WHEN name makes PostgreSQL plan this again when it changes.
       'relations', format(E'case\n      when true then %s\n      when %s then null end',
         replace(parts ->> 'relations', '@called@', quote_literal(called)),
@@ -4371,10 +4343,16 @@ comment on function collecta.put_module_in_order() is
 create or replace function collecta.first_changes(most int) returns bigint[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select array(select o.change_id from collecta.outbox o order by o.change_id limit most)
+  select array(
+    select o.change_id from collecta.outbox o
+    where o.version <> all (array(
+      select v.version from collecta.reorderings r
+      join collecta.module_versions v on v.module_id = r.module_id
+      where r.ended_in is null))
+    order by o.change_id limit most)
 $$;
 comment on function collecta.first_changes(int) is
-  'For runners whose claim failed: the numbers of what is routed first. Reads nothing of the changes.';
+  'For runners whose claim failed: the numbers of what is routed first. Reads nothing of what the changes hold.';
 --! EndIncluded outbound/2_route/runner/first_changes.sql
 --! Included outbound/2_route/runner/route_change.sql
 create or replace function collecta.route_change(
@@ -4529,8 +4507,9 @@ begin
   left join collecta.delivery_queue q on q.record_key = c.record_key and q.due_at = 'infinity';
   begin
     for i in 1 .. 50 loop
-      exit when not exists (select from collecta.outbox o where o.change_id <= last_change);
-      perform from collecta.route_changes(50);
+      exit when not exists (select from collecta.outbox o where o.change_id <= last_change)
+        -- What is left belongs to a module that is put in order apart.
+        or (select r.routed from collecta.route_changes(50) r) = 0;
     end loop;
   exception when others then
     null; -- It stays in the outbox, where the runner finds out which change fails.

@@ -46,6 +46,7 @@
 --!include outbound/1_capture/templates/update.sql
 --!include outbound/1_capture/templates/delete.sql
 --!include outbound/1_capture/templates/truncate.sql
+--!include outbound/1_capture/templates/usual_or_otherwise.sql
 --!include outbound/1_capture/templates/otherwise.sql
 --!include outbound/1_capture/templates/row.sql
 --!include outbound/1_capture/internal/capture_parts.sql
