@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:563b686d11a1e44e38531550d229164d1e766750
+--! Hash: sha1:65868d53400e41be88d720fec4b9c589ed63b9b6
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4155,13 +4155,15 @@ begin
   end if;
 
   loop
-    -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
-    select array_agg(v.version) filter (where r.ended_in is null),
-      case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
-        then in_order end
-    into reordered, in_order
-    from collecta.reorderings r
-    join collecta.module_versions v on v.module_id = r.module_id;
+    if reordered is not null or exists (select from collecta.reorderings) then
+      -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
+      select array_agg(v.version) filter (where r.ended_in is null),
+        case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
+          then in_order end
+      into reordered, in_order
+      from collecta.reorderings r
+      join collecta.module_versions v on v.module_id = r.module_id;
+    end if;
     for change in
       select * from collecta.outbox o
       where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
