@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:563b686d11a1e44e38531550d229164d1e766750
+--! Hash: sha1:266251a0e73e0aa8e0056ccb38aecdc1036c63bd
 --! Message: Install
 
 --! Included install/schema.sql
@@ -9578,6 +9578,8 @@ create or replace function collecta.check_outbound()
 returns table (severity text, problem text, subject text, detail text, hint text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
+declare
+  scopes constant text[] := collecta.visible_scopes();
 begin
   return query
   select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.',
@@ -9623,7 +9625,7 @@ begin
   where m.ended_in is null and m.since < now() - interval '1 minute';
 
   -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 20,
-  -- and one for all others.
+  -- and one for all others. Who is restricted to scopes gets the 100 among their endpoints.
   return query
   with concerned as materialized (
     select e.endpoint_id, g.last, row_number() over (order by g.last desc) as place
@@ -9631,7 +9633,7 @@ begin
       select a.endpoint_id, max(a.id) as last from collecta.delivery_attempts a
       where a.outcome = 'exhausted' and a.id >= collecta.attempt_id_at(now() - interval '7 days') group by 1) g
     join collecta.endpoints e on e.endpoint_id = g.endpoint_id
-    where e.state <> 'deleted'
+    where e.state <> 'deleted' and (scopes is null or e.scope = any (scopes))
   )
   select 'warning', 'deliveries were given up', c.endpoint_id,
     format('%s%s in the last 7 days; the last at %s.', case when count(*) > 20 then 'more than ' end,
@@ -9659,7 +9661,8 @@ begin
   where c.place <= 100
   group by c.endpoint_id
   union all
-  select 'warning', 'deliveries were given up', '', format('%s further endpoints gave up deliveries in the last 7 days.', count(*)),
+  select 'warning', 'deliveries were given up', min(c.endpoint_id) filter (where c.place = 101),
+    format('%s further endpoints gave up deliveries in the last 7 days; of these, this one was the last.', count(*)),
     'select endpoint_id, count(*) from collecta.undelivered '
     'where id >= collecta.attempt_id_at(now() - interval ''7 days'') group by 1;'
   from concerned c where c.place > 100 having count(*) > 0;
