@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:266251a0e73e0aa8e0056ccb38aecdc1036c63bd
+--! Hash: sha1:63ec48038d5d84e9b86d268855116dc002a31417
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1050,7 +1050,8 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select case
     -- context_json leaves out a context of this size.
-    when octet_length(context) > 65536 or traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    when octet_length(context) > 65536
+      or traceparent !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$' then context
     when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
       then format('{"traceparent":"%s"}', traceparent)
     when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
@@ -3141,7 +3142,7 @@ begin
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
     or lower(h.key collate "C") ~ (
       '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|'
-      'webhook-.*|x-webhook-signature|user-agent|accept-encoding)$')
+      'webhook-.*|x-webhook-signature|user-agent|accept-encoding|traceparent)$')
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
