@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:92226a22f2c3b5fc880bb86ae8d9e0106c28fed2
+--! Hash: sha1:2f4b40564b7aaed063ade397bb9263a7d7459b14
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6706,7 +6706,7 @@ begin
     return;
   end if;
   foreach element in array @elements@ loop
-    -- Each path reads a json value from its beginning, so the parts of a large one that no path names are left out first.
+    -- Each path reads a json value from its beginning. So what no path names is removed from a large one first.
     if octet_length(element::text) > 8192 and json_typeof(element) = 'object' and not @is_whole@ then
       select coalesce(json_object_agg(e.key, e.value), '{}') into element
       from json_each(element) e where e.key = any (@names@);
@@ -6752,7 +6752,8 @@ create or replace function collecta.inbound_map_parts(
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   with field as (
-    select m.*, left(m.path, 2) = repeat('$', 2) as in_whole, row_number() over (order by m.column_name collate "C") as n
+    select m.*, left(m.path, 2) = repeat('$', 2) as in_whole,
+      row_number() over (order by m.column_name collate "C") as n
     from collecta.read_inbound_mapping(mapping) m),
   source as (
     select f.*, case when f.in_whole then format('whole[%s]', f.n) else collecta.inbound_path_sql(f.path, 'element') end
@@ -7555,8 +7556,8 @@ begin
   select w.record_ids, w.operations into record_ids, operations from collecta.write_inbound_@number@(elements) w;
   insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     mapping_version, key_hash, body_digest, body)
-  select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, @mapping_version@, u.key_hash,
-    u.body_digest, u.body
+  select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, @mapping_version@,
+    u.key_hash, u.body_digest, u.body
   from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
     (record_id, operation, key_hash, body_digest, body);
   return record_ids;
@@ -7564,8 +7565,7 @@ end
 $body$ $template$;
 comment on function collecta.inbound_accept_template() is
   'The body of accept_inbound_<n>, which the receiving process calls: it writes several ordinary requests of one '
-  'endpoint in one transaction, stores them, and returns the ids of '
-  'their records in the same order. If it returns null or fails, nothing was written, and each of them has to go '
+  'endpoint in one transaction, stores them, and returns the ids of their records in the same order. If it returns null or fails, nothing was written, and each of them has to go '
   'through receive_inbound. Hashes may be null. checked_digests holds those of body_digests that make a request a '
   'repetition of an earlier one with the same digest.';
 --! EndIncluded inbound/internal/inbound_templates.sql
@@ -8592,9 +8592,9 @@ begin
     case when check_digest or state <> 'failed' then body_digest end, results, body)
   on conflict on constraint inbound_requests_pkey do update
     set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id,
-      reason = excluded.reason, column_name = excluded.column_name, sqlstate = excluded.sqlstate, error = excluded.error,
-      mapping_version = greatest(r.mapping_version, excluded.mapping_version), results = excluded.results, attempts = r.attempts + 1,
-      finished_at = clock_timestamp();
+      reason = excluded.reason, column_name = excluded.column_name, sqlstate = excluded.sqlstate,
+      error = excluded.error, mapping_version = greatest(r.mapping_version, excluded.mapping_version),
+      results = excluded.results, attempts = r.attempts + 1, finished_at = clock_timestamp();
 end
 $$;
 comment on function collecta.receive_inbound(
