@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:2f4b40564b7aaed063ade397bb9263a7d7459b14
+--! Hash: sha1:e1b8b8688e93d5eeb29e8cb8d9001c031c5f2482
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7565,7 +7565,8 @@ end
 $body$ $template$;
 comment on function collecta.inbound_accept_template() is
   'The body of accept_inbound_<n>, which the receiving process calls: it writes several ordinary requests of one '
-  'endpoint in one transaction, stores them, and returns the ids of their records in the same order. If it returns null or fails, nothing was written, and each of them has to go '
+  'endpoint in one transaction, stores them, and returns the ids of their records in the same order. '
+  'If it returns null or fails, nothing was written, and each of them has to go '
   'through receive_inbound. Hashes may be null. checked_digests holds those of body_digests that make a request a '
   'repetition of an earlier one with the same digest.';
 --! EndIncluded inbound/internal/inbound_templates.sql
