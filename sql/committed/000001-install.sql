@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e1b8b8688e93d5eeb29e8cb8d9001c031c5f2482
+--! Hash: sha1:c4216acdd173c7b59305572eb159c5a005391fc6
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1050,7 +1050,8 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select case
     -- context_json leaves out a context of this size.
-    when octet_length(context) > 65536 or traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    when octet_length(context) > 65536
+      or traceparent !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$' then context
     when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
       then format('{"traceparent":"%s"}', traceparent)
     when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
@@ -3141,7 +3142,7 @@ begin
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
     or lower(h.key collate "C") ~ (
       '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|'
-      'webhook-.*|x-webhook-signature|user-agent|accept-encoding)$')
+      'webhook-.*|x-webhook-signature|user-agent|accept-encoding|traceparent)$')
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
