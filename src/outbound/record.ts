@@ -12,6 +12,8 @@ export type Finished = {
   startedAt: number;
   /** What signatureHeaders made; null where the endpoint's secret was damaged, and so nothing was sent. */
   signed: Record<string, string> | null;
+  /** The header of that name, if the change was made in a trace. */
+  traceparent?: string | undefined;
   result: DeliveryResult;
 };
 
@@ -42,19 +44,23 @@ function headersOf(endpoint: Endpoint): string {
   return shown;
 }
 
+/** `headers`, a JSON object that is not empty, with the traceparent that was sent. */
+const withTraceparent = (headers: string, traceparent: string | undefined) =>
+  traceparent === undefined ? headers : `{"traceparent":"${traceparent}",${headers.slice(1)}`;
+
 const micro = (ms: number | null | undefined) => (ms == null ? null : Math.round(ms * 1000) / 1000);
 
 type Attempt = ReturnType<typeof attemptOf>;
 
 /** What history shows of an attempt. */
-function attemptOf({ delivery, startedAt, signed, result }: Finished, now: number) {
+function attemptOf({ delivery, startedAt, signed, traceparent, result }: Finished, now: number) {
   const { id, lease, endpoint } = delivery;
   return {
     id,
     lease,
     outcome: result.outcome,
     url: endpoint.url,
-    requestHeaders: headersOf(endpoint) as string | null,
+    requestHeaders: withTraceparent(headersOf(endpoint), traceparent) as string | null,
     signed,
     status: result.status,
     responseHeaders: result.responseHeaders && JSON.stringify(headersWithoutEcho(result.responseHeaders, endpoint)),

@@ -53,7 +53,7 @@ export function createSender(
     endSpan(result);
     leave(outcome === 'withdrawn' ? null : totalMs);
     if (outcome === 'withdrawn') return giveBack([delivery]);
-    record({ delivery, startedAt, signed, result });
+    record({ delivery, startedAt, signed, traceparent, result });
   }
 
   return {

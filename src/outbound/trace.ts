@@ -10,7 +10,8 @@ import {
 } from '@opentelemetry/api';
 import type { DeliveryResult } from './exchange.ts';
 
-const form = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/;
+// W3C forbids ids of zeros.
+const form = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
 const tracer = trace.getTracer('collecta-webhooks');
 
 /**
