@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c4216acdd173c7b59305572eb159c5a005391fc6
+--! Hash: sha1:795eff2a0b7ae7d3ee1dbcd6489475565422d258
 --! Message: Install
 
 --! Included install/schema.sql
@@ -4156,13 +4156,15 @@ begin
   end if;
 
   loop
-    -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
-    select array_agg(v.version) filter (where r.ended_in is null),
-      case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
-        then in_order end
-    into reordered, in_order
-    from collecta.reorderings r
-    join collecta.module_versions v on v.module_id = r.module_id;
+    if reordered is not null or exists (select from collecta.reorderings) then
+      -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
+      select array_agg(v.version) filter (where r.ended_in is null),
+        case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
+          then in_order end
+      into reordered, in_order
+      from collecta.reorderings r
+      join collecta.module_versions v on v.module_id = r.module_id;
+    end if;
     for change in
       select * from collecta.outbox o
       where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
