@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5aef09b29c44ac797c0d0cba620848cd447544b3
+--! Hash: sha1:f6d9528c6e3b9444b1d9d40ea9adb30a6a003d3f
 --! Message: Install
 
 --! Included install/schema.sql
@@ -9999,10 +9999,13 @@ as $$
     select 'function', p.oid, ours.nspname, p.proname, p.proowner, p.proacl, acldefault('f', p.proowner)
     from ours join pg_catalog.pg_proc p on p.pronamespace = ours.oid
     -- The thousands of generated functions are compared further only if their privileges are not these.
-    where p.proacl is distinct from case ours.nspname
-      when 'collecta_modules' then array[makeaclitem(p.proowner, p.proowner, 'EXECUTE', false)]
-      when 'collecta_rows' then array[makeaclitem(p.proowner, p.proowner, 'EXECUTE', false),
-        makeaclitem(to_regrole(quote_ident(collecta.role_name('collecta_capture'))), p.proowner, 'EXECUTE', false)] end
+    where case ours.nspname
+      when 'collecta_modules' then
+        p.proacl is distinct from array[makeaclitem(p.proowner, p.proowner, 'EXECUTE', false)]
+      when 'collecta_rows' then
+        p.proacl is distinct from array[makeaclitem(p.proowner, p.proowner, 'EXECUTE', false),
+          makeaclitem(to_regrole(quote_ident(collecta.role_name('collecta_capture'))), p.proowner, 'EXECUTE', false)]
+      else true end
     union all
     select 'type', t.oid, ours.nspname, t.typname, t.typowner, t.typacl, acldefault('T', t.typowner)
     from ours join pg_catalog.pg_type t on t.typnamespace = ours.oid
