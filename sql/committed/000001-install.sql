@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f6d9528c6e3b9444b1d9d40ea9adb30a6a003d3f
+--! Hash: sha1:795eff2a0b7ae7d3ee1dbcd6489475565422d258
 --! Message: Install
 
 --! Included install/schema.sql
@@ -211,14 +211,12 @@ comment on column collecta.module_tables.row_secured is
   'Whether the table had row security when it was last checked. This decides once the table is dropped.';
 
 create or replace function collecta.remember_module_tables(only_slug text default null) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
-begin
   insert into collecta.module_tables as t (slug, relation, named, row_secured)
   select distinct on (m.slug, c.oid) m.slug, c.oid, format('%I.%I', n.nspname, c.relname), c.relrowsecurity
   from (
-    select v.slug, v.relation, null::text as named from collecta.module_versions v
+    select v.slug, v.relation, null as named from collecta.module_versions v
     where only_slug is null or v.slug = only_slug
     union all
     select k.slug, k.relation, k.named from collecta.module_tables k
@@ -226,14 +224,12 @@ begin
   ) m
   cross join lateral (
     select m.relation::oid as relid union select p.relid::oid from pg_partition_tree(m.relation) p) tree
-  -- Without OFFSET all of pg_class would be read, because PostgreSQL expects 1000 partitions.
-  cross join lateral (select * from pg_catalog.pg_class c where c.oid = tree.relid offset 0) c
+  join pg_catalog.pg_class c on c.oid = tree.relid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where case when c.oid = m.relation then m.named is null or m.named = format('%I.%I', n.nspname, c.relname)
     else c.relrowsecurity end
   on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
-    where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured);
-end
+    where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured)
 $$;
 comment on function collecta.remember_module_tables(text) is
   'Updates collecta.module_tables, for all modules or for one.';
@@ -959,9 +955,8 @@ comment on function collecta.placed_shards(regclass) is
   'Returns the shards of a distributed table on this node. It returns null for a shard that is placed here but does '
   'not exist.';
 
--- PostgreSQL would expect 1000 rows, and read all of pg_class where it joins them.
 create or replace function collecta.module_members(relation regclass) returns table (relid regclass, level int)
-language plpgsql stable security definer rows 10 set search_path = pg_catalog, pg_temp
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -1055,7 +1050,8 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select case
     -- context_json leaves out a context of this size.
-    when octet_length(context) > 65536 or traceparent !~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    when octet_length(context) > 65536
+      or traceparent !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$' then context
     when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
       then format('{"traceparent":"%s"}', traceparent)
     when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
@@ -1079,12 +1075,10 @@ comment on function collecta.captured_context(text, text) is
   'none.';
 --! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/called_functions.sql
--- Both functions are in PL/pgSQL, which keeps their plans: making these takes longer than executing them.
 create or replace function collecta.plan_dependencies(called text[], relation oid) returns text
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return format('%L::regclass = 0', 'collecta.outbox')
+  select format('%L::regclass = 0', 'collecta.outbox')
     || coalesce((
       select string_agg(format(' or %L::regclass = 0', m.relid::oid), '' order by m.relid::oid)
       from collecta.module_members(relation) m
@@ -1093,20 +1087,17 @@ begin
     || coalesce((
       select string_agg(format(E'\n      or %s(%s) is null', p.oid::regproc, (
           select string_agg('null::' || format_type(type, null), ', ') from unnest(p.proargtypes) type)), '')
-      from unnest(called) name
-      join pg_catalog.pg_proc p on p.oid = name::regproc), '');
-end
+      from pg_catalog.pg_proc p
+      where p.oid = any (called::regproc[])), '')
 $$;
 comment on function collecta.plan_dependencies(text[], oid) is
   'Returns a condition that is never computed, but names these functions, the outbox, and the tables of a module that '
   'have partitions: after a change of one of them, PostgreSQL plans a statement with this condition again.';
 
 create or replace function collecta.called_functions(source text) returns text[]
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
-begin
-  return (with recursive called (id, source) as (
+  with recursive called (id, source) as (
     select null::oid, called_functions.source collate "C"
     union
     -- Functions in SQL are looked into as well, because they run with the same rights. collecta_rows.row_<n> catches
@@ -1120,8 +1111,7 @@ begin
     join pg_catalog.pg_language l on l.oid = p.prolang
   )
   select coalesce(array_agg(c.id::regproc::text order by c.id::regproc::text collate "C"), '{}')
-  from called c where c.id is not null);
-end
+  from called c where c.id is not null
 $$;
 comment on function collecta.called_functions(text) is
   'Returns the functions of collecta that a capture function calls by name, directly or in functions in SQL.';
@@ -1641,17 +1631,15 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select m.module_id, jsonb_object_agg(w.task, w.hash)
   from collecta.modules m
-  join (
-    -- split_part takes a tenth of the time of a regular expression.
-    select split_part(p.proname, '_', 2) as module_id, split_part(p.proname, '_', 3) as task,
+  left join (
+    select substring(p.proname from '[0-9]+')::int as module_id,
+      coalesce(substring(p.proname from '[a-z]+$'), 'row') as task,
       collecta.function_hash(p) as hash
     from pg_catalog.pg_proc p
-    where p.pronamespace = 'collecta_modules'::regnamespace and starts_with(p.proname, 'capture_')
-    union all
-    select split_part(p.proname, '_', 2), 'row', collecta.function_hash(p)
-    from pg_catalog.pg_proc p
-    where p.pronamespace = 'collecta_rows'::regnamespace and starts_with(p.proname, 'row_')
-  ) w on w.module_id = m.module_id::text
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = 'collecta_modules' and p.proname ~ '^capture_[0-9]{1,9}_(insert|update|delete|truncate)$'
+      or n.nspname = 'collecta_rows' and p.proname ~ '^row_[0-9]{1,9}$') w on w.module_id = m.module_id
+  where w.task is not null
   group by m.module_id
 $$;
 comment on function collecta.capture_hashes() is
@@ -2164,7 +2152,6 @@ declare
   omitted constant text[] := collecta.omitted_columns(root, module.exclude_columns, numbers);
   thin constant text[] := module.key_columns || module.status_column || module.scope_column;
   layout constant text := collecta.table_layout(root);
-  pinned constant text[] := collecta.output_settings(root);
   kinds constant text[] := array(
     select collecta.type_kind(a.atttypid) from pg_catalog.pg_attribute a
     where a.attrelid = root and a.attnum > 0 and not a.attisdropped);
@@ -2175,7 +2162,8 @@ declare
   relations constant text := case when collecta.unresolved_columns(module) <> '{}' then '''{}''::oid[]'
     else format('collecta.relations_to_capture(%L, @called@, %s, %L, %L, %L, %L, %L)', collecta.capturing_role(), root,
       (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root) or collecta.is_distributed(root),
-      module.database, how, case how when 'columns' then layout else collecta.column_types(root) end, pinned) end;
+      module.database, how, case how when 'columns' then layout else collecta.column_types(root) end,
+      collecta.output_settings(root)) end;
   captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
   -- The text of an enum is read without a cast and cannot fail, so such a row needs no function with exception blocks.
   only_enums constant boolean := collecta.has_only_enums(root);
@@ -2228,7 +2216,7 @@ begin
     'settings', (
       select string_agg(format('set %I = %L', name, value), ' ' order by name collate "C")
       from jsonb_each_text(collecta.pinned_settings()) setting (name, value)
-      where name = any (pinned)),
+      where name = any (collecta.output_settings(root))),
     'layout', layout,
     'size', collecta.row_size(root, 'captured', omitted),
     'document', case when how = 'columns'
@@ -2280,7 +2268,7 @@ declare
   operation text;
   subscribed text[];
   parts jsonb;
-  relations text;
+  called text[];
   otherwise text;
   source text;
   name text;
@@ -2329,18 +2317,6 @@ begin
     written := true;
   end if;
 
-  if subscribed <> '{}' then
-    -- The functions of all operations name what any of them calls: to look this up for each would cost four times as
-    -- much, and takes most of the time of subscribing to a thousand modules.
-    select format(E'case\n      when true then %s\n      when %s then null end',
-      -- Whatever the conditions after the second WHEN name makes PostgreSQL plan this again when it changes.
-      replace(parts ->> 'relations', '@called@', quote_literal(called)),
-      collecta.plan_dependencies(called, module.relation)) into relations
-    from collecta.called_functions(collecta.fill_template(
-      concat(collecta.capture_insert_template(), collecta.capture_update_template(),
-        collecta.capture_delete_template(), collecta.capture_usual_or_otherwise_template()), parts)) called;
-  end if;
-
   foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
     name := format('collecta_modules.capture_%s_%s()', module_id, operation);
     source := case
@@ -2357,12 +2333,16 @@ begin
       when operation = 'delete' then collecta.capture_delete_template()
       else collecta.capture_truncate_template() end;
     source := replace(source, '@usual_or_otherwise@', collecta.capture_usual_or_otherwise_template());
+    called := collecta.called_functions(collecta.fill_template(source, parts));
     otherwise := collecta.fill_template(collecta.capture_otherwise_template(),
       parts || jsonb_build_object('operation', upper(operation collate "C")));
     source := collecta.fill_template(source, parts || jsonb_build_object(
       'operation', operation,
       'rows', case operation when 'delete' then 'old_rows' else 'new_rows' end,
-      'relations', relations,
+      -- Whatever the conditions after the second WHEN name makes PostgreSQL plan this again when it changes.
+      'relations', format(E'case\n      when true then %s\n      when %s then null end',
+        replace(parts ->> 'relations', '@called@', quote_literal(called)),
+        collecta.plan_dependencies(called, module.relation)),
       'capture_otherwise', otherwise,
       -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
       'unless_even', case when module.relkind = 'p' then format(
@@ -2615,18 +2595,17 @@ $$;
 comment on function collecta.check_module(regclass, text, text, text, text, text[], text[], text[], text) is
   'Raises an error, with a hint, if attach_module cannot capture the table. Returns the columns of the key.';
 
--- It has no SET clause, so that PostgreSQL can inline it into a query over many modules.
 create or replace function collecta.keys_of(relation regclass) returns table (columns text[], is_primary boolean)
-language sql stable
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select pg_catalog.array_agg(a.attname::text order by k.ordinality), i.indisprimary
+  select array_agg(a.attname::text order by k.ordinality), i.indisprimary
   from pg_catalog.pg_index i
-  cross join lateral pg_catalog.unnest(i.indkey::int2[]) with ordinality k (attnum, ordinality)
+  cross join lateral unnest(i.indkey::int2[]) with ordinality k (attnum, ordinality)
   join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
   where i.indrelid = relation and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null
     and i.indexprs is null and k.ordinality <= i.indnkeyatts
   group by i.indexrelid, i.indisprimary
-  having pg_catalog.bool_and(a.attnotnull)
+  having bool_and(a.attnotnull)
 $$;
 comment on function collecta.keys_of(regclass) is
   'Returns the keys that identify the records of a table: unique, not null, not partial and not deferrable.';
@@ -3163,7 +3142,7 @@ begin
   where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
     or lower(h.key collate "C") ~ (
       '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|'
-      'webhook-.*|x-webhook-signature|user-agent|accept-encoding)$')
+      'webhook-.*|x-webhook-signature|user-agent|accept-encoding|traceparent)$')
     or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
   if wrong is not null then
     raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
@@ -4177,13 +4156,15 @@ begin
   end if;
 
   loop
-    -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
-    select array_agg(v.version) filter (where r.ended_in is null),
-      case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
-        then in_order end
-    into reordered, in_order
-    from collecta.reorderings r
-    join collecta.module_versions v on v.module_id = r.module_id;
+    if reordered is not null or exists (select from collecta.reorderings) then
+      -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
+      select array_agg(v.version) filter (where r.ended_in is null),
+        case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
+          then in_order end
+      into reordered, in_order
+      from collecta.reorderings r
+      join collecta.module_versions v on v.module_id = r.module_id;
+    end if;
     for change in
       select * from collecta.outbox o
       where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
@@ -6461,7 +6442,7 @@ comment on column collecta.inbound_endpoints.mapping is
   'As it was given: {"$.payload.sku": "product_code"} or {"product_code": {"path": "$.payload.sku", "required": '
   'true}}.';
 comment on column collecta.inbound_endpoints.mapping_version is
-  'Counts changes: a request that was mapped by an older version is mapped again.';
+  'Counts changes. A stored request has the version that mapped it.';
 comment on column collecta.inbound_endpoints.match_columns is
   'A record whose columns equal the payload''s is updated; empty: every request makes a record.';
 comment on column collecta.inbound_endpoints.match_where is
@@ -6485,7 +6466,7 @@ comment on column collecta.inbound_endpoints.digest_window is
   'How long the same body again is answered as it was the first time. Null: a day if the signature covers neither an '
   'id nor a time, otherwise not at all. 0: not at all.';
 comment on column collecta.inbound_endpoints.function_number is
-  'Names its functions: write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n>.';
+  'Names its functions: map_inbound_<n>, write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n>.';
 comment on column collecta.inbound_endpoints.writer is
   'The role that its functions run as, and with them the table''s triggers, checks, defaults and casts.';
 comment on column collecta.inbound_endpoints.columns is 'The mapped columns.';
@@ -6625,7 +6606,7 @@ comment on function collecta.sealing_keys() is
 --! EndIncluded endpoints/runner/sealing_keys.sql
 
 --! Included inbound/internal/read_inbound_mapping.sql
--- The grammar is that of src/inbound/mapping.ts. A path in it cannot run code, search the whole document or mean two
+-- The grammar is that of src/inbound/payload.ts. A path in it cannot run code, search the whole document or mean two
 -- things.
 create or replace function collecta.inbound_path_steps(path text) returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -6709,17 +6690,132 @@ comment on function collecta.read_inbound_mapping(jsonb) is
   'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., '
   '"default": ..., "required": ...}. Refuses with CW052 what is not of them.';
 --! EndIncluded inbound/internal/read_inbound_mapping.sql
---! Included inbound/internal/inbound_fields.sql
-create or replace function collecta.inbound_fields(mapping jsonb) returns json
+--! Included inbound/internal/inbound_map.sql
+-- A mapping is compiled to a function, map_inbound_<n>, when it is saved. PostgreSQL's own operators follow its paths.
+create or replace function collecta.inbound_map_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  element json;
+  given json;
+  place int := 0;
+  -- The values of paths into the whole payload. They are looked up once, and not for each element.
+  whole constant json[] := array[@whole@]::json[];
+begin
+  elements := '{}';
+  problem := @refusal@;
+  if problem is not null then
+    return;
+  end if;
+  foreach element in array @elements@ loop
+    -- Each path reads a json value from its beginning. So what no path names is removed from a large one first.
+    if octet_length(element::text) > 8192 and json_typeof(element) = 'object' and not @is_whole@ then
+      select coalesce(json_object_agg(e.key, e.value), '{}') into element
+      from json_each(element) e where e.key = any (@names@);
+    end if;
+    -- A path that is not there gives no value; an explicit null is the value null.
+    select json_object_agg(f.name, coalesce(f.found, f.other)) filter (where coalesce(f.found, f.other) is not null),
+      min(f.name collate "C") filter (where f.required and f.found is null),
+      case when bool_or(f.required and f.found is null) then 'it is required, and the payload does not have it'
+        when bool_and(f.found is null) then 'the payload has nothing of what is mapped' end
+    into given, column_name, problem
+    from (values @fields@) f (name, found, other, required);
+    if problem is not null and not @alone@ then
+      elements := '{}';
+      problem := @place@ || problem;
+      return;
+    end if;
+    elements := elements || @result@;
+    place := place + 1;
+  end loop;
+  problem := null;
+  column_name := null;
+end
+$body$ $template$;
+comment on function collecta.inbound_map_template() is
+  'The body of map_inbound_<n>: what receive_inbound and accept_inbound_<n> make of a payload before they write it. '
+  'elements: an object of mapped values for each record; for each element of a batch {"values": ...} or '
+  '{"problem": ..., "column": ...}. problem: why the payload cannot be mapped.';
+
+create or replace function collecta.inbound_path_sql(path text, start text) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-  select json_agg(json_build_object('column', column_name, 'path', path, 'required', required, 'fallback', fallback,
-    'constant', constant,
-    'hasFallback', fallback is not null, 'forms', forms) order by column_name collate "C")
-  from collecta.read_inbound_mapping(mapping)
+  select start || coalesce(string_agg(' -> ' || coalesce(quote_literal(coalesce(m.step[1], m.step[2])), m.step[3]), ''
+    order by m.place), '')
+  from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g')
+    with ordinality m (step, place)
 $$;
-comment on function collecta.inbound_fields(jsonb) is 'Returns a mapping as src/inbound/mapping.ts reads it.';
---! EndIncluded inbound/internal/inbound_fields.sql
+comment on function collecta.inbound_path_sql(text, text) is
+  'A path as an SQL expression. A name finds only members of objects, and an index only elements of arrays.';
+
+create or replace function collecta.inbound_map_parts(
+  mapping jsonb, each text, each_alone boolean, max_elements int
+) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with field as (
+    select m.*, left(m.path, 2) = repeat('$', 2) as in_whole,
+      row_number() over (order by m.column_name collate "C") as n
+    from collecta.read_inbound_mapping(mapping) m),
+  source as (
+    select f.*, case when f.in_whole then format('whole[%s]', f.n) else collecta.inbound_path_sql(f.path, 'element') end
+      as found
+    from field f),
+  list as (select collecta.inbound_path_sql(each, 'document') as found),
+  -- Without each, every element of an array has to be read by some path.
+  unread as (
+    select min(i) as place from generate_series(0, (select count(*)::int from field)) i
+    where not exists (select from field f where f.steps = '{}' or f.path ~ ('^\$+\[' || i || '\]') collate "C"))
+  select jsonb_build_object(
+    'fields', (
+      select string_agg(format(E'\n      (%L, %s, %L::json, %L::boolean)', f.column_name,
+        case when f.path is null then 'null::json' when f.forms <@ '{unchecked}' then f.found
+          else format('collecta.form_inbound_value(%s, %L)', f.found, f.forms) end,
+        coalesce(f.fallback, f.constant), f.required), ',' order by f.n)
+      from source f),
+    'whole', (select string_agg(case when f.in_whole then collecta.inbound_path_sql(f.path, 'document') else 'null' end,
+      ', ' order by f.n) from field f),
+    'is_whole', exists (select from field f where f.steps = '{}' and not f.in_whole),
+    'names', quote_literal(array(select f.steps[1] from field f where f.steps <> '{}' and not f.in_whole)) || '::text[]'
+    ) || case when each is null then jsonb_build_object(
+      'elements', 'array[document]', 'alone', false, 'place', quote_literal(''), 'result', 'given',
+      'refusal', format('case when json_typeof(document) = ''array'' then case when json_array_length(document) > %s '
+        'then %L end end', coalesce(unread.place, 2147483647),
+        'the payload is an array; each => ''$'' makes a record of every element'))
+    else jsonb_build_object(
+      'elements', format('array(select json_array_elements(%s))', list.found), 'alone', each_alone,
+      'place', 'format(''element %s: '', place)',
+      'result', 'case when problem is null then json_build_object(''values'', given) '
+        'else json_build_object(''problem'', problem, ''column'', column_name) end',
+      'refusal', format('case when json_typeof(%1$s) is distinct from ''array'' then %2$L '
+        'when json_array_length(%1$s) > %3$s then %4$L end', list.found, format('there is no array at %s', each),
+        max_elements, format('the array at %s has more than %s elements', each, max_elements))) end
+  from list, unread
+$$;
+comment on function collecta.inbound_map_parts(jsonb, text, boolean, int) is
+  'What the template of map_inbound_<n> is filled with.';
+
+create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when 'empty_as_null' = any (forms) and value #>> '{}' = '' then 'null'
+    when t.seconds between -62135596800 and 253402300799 -- the years 1 to 9999
+      then to_json(to_char(timestamp 'epoch' + interval '1 second' * t.seconds + interval '1 microsecond' * t.rest,
+        'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+    else value end
+  -- The time is computed in whole microseconds, because a double would lose some of them.
+  from (select case when forms && '{epoch_seconds,epoch_milliseconds}'
+      and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
+    then trunc((value #>> '{}')::numeric * case when 'epoch_seconds' = any (forms) then 1000000 else 1000 end) end)
+    m (micros)
+  cross join lateral (select mod(mod(m.micros, 1000000) + 1000000, 1000000)) r (rest)
+  cross join lateral (select div(m.micros - r.rest, 1000000), r.rest) t (seconds, rest)
+$$;
+comment on function collecta.form_inbound_value(json, text[]) is
+  'Converts a value as "as" in its mapping says. A value that does not have that form stays as it is.';
+--! EndIncluded inbound/internal/inbound_map.sql
 --! Included inbound/internal/check_inbound_sender.sql
 create or replace function collecta.check_inbound_sender() returns trigger
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -7414,6 +7510,7 @@ declare
   first constant int := random() * @rate_limit@;
   hash text;
   taken int;
+  elements json[];
   record_ids text[];
   operations text[];
 begin
@@ -7426,8 +7523,8 @@ begin
   if not exists (
       select from collecta.inbound_endpoints e
       join collecta.modules m on m.slug = e.module and m.relation = e.relation
-      where e.inbound_endpoint_id = @endpoint@ and e.state = 'active' and e.mapping_version = mapped_by
-        and e.written_version = m.current_version and (e.grouped or wanted = 1))
+      where e.inbound_endpoint_id = @endpoint@ and e.state = 'active' and e.mapping_version = @mapping_version@
+        and e.each is null and e.written_version = m.current_version and (e.grouped or wanted = 1))
     or exists (
       select from collecta.inbound_requests r
       where r.inbound_endpoint_id = @endpoint@ and r.key_hash = any (key_hashes)
@@ -7437,6 +7534,12 @@ begin
       where r.inbound_endpoint_id = @endpoint@ and r.body_digest = any (checked_digests)
         and r.state in ('accepted', 'partial', 'ignored'))
   then
+    return null;
+  end if;
+  select array_agg(m.elements[1] order by u.place) filter (where m.problem is null) into elements
+  from unnest(bodies) with ordinality u (body, place)
+  cross join lateral collecta.map_inbound_@number@(u.body::json) m;
+  if cardinality(elements) is distinct from wanted then
     return null;
   end if;
   -- Some slots next to each other, of which one is nearly always free; else the whole budget is searched.
@@ -7456,8 +7559,8 @@ begin
   select w.record_ids, w.operations into record_ids, operations from collecta.write_inbound_@number@(elements) w;
   insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     mapping_version, key_hash, body_digest, body)
-  select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, mapped_by, u.key_hash,
-    u.body_digest, u.body
+  select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, @mapping_version@,
+    u.key_hash, u.body_digest, u.body
   from unnest(record_ids, operations, key_hashes, body_digests, bodies) u
     (record_id, operation, key_hash, body_digest, body);
   return record_ids;
@@ -7465,13 +7568,13 @@ end
 $body$ $template$;
 comment on function collecta.inbound_accept_template() is
   'The body of accept_inbound_<n>, which the receiving process calls: it writes several ordinary requests of one '
-  'endpoint in one transaction, each an object of mapped values with its body, stores them, and returns the ids of '
-  'their records in the same order. If it returns null or fails, nothing was written, and each of them has to go '
+  'endpoint in one transaction, stores them, and returns the ids of their records in the same order. '
+  'If it returns null or fails, nothing was written, and each of them has to go '
   'through receive_inbound. Hashes may be null. checked_digests holds those of body_digests that make a request a '
   'repetition of an earlier one with the same digest.';
 --! EndIncluded inbound/internal/inbound_templates.sql
 --! Included inbound/internal/write_inbound_functions.sql
--- Writes an endpoint's three functions. Two run as the endpoint's writer, a role that can do nothing but this, since
+-- Writes an endpoint's four functions. Two run as the endpoint's writer, a role that can do nothing but this, since
 -- the table's casts, checks, defaults and triggers run inside. Everything in them is qualified: what a trigger needs
 -- from its types' schemas is in search_path, and somebody else may be able to create functions there.
 create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
@@ -7534,18 +7637,25 @@ begin
   perform collecta.own_function(name::regprocedure, endpoint.writer);
   hash := hash || collecta.function_hash(name::regprocedure);
 
+  name := format('collecta.map_inbound_%s(json)', endpoint.function_number);
+  execute format('create or replace function %s language plpgsql stable as %L',
+    replace(name, '(json)', '(document json, out elements json[], out problem text, out column_name text)'),
+    collecta.fill_template(collecta.inbound_map_template(), collecta.inbound_map_parts(endpoint.mapping, endpoint.each,
+      endpoint.each_alone, endpoint.max_elements)));
+  perform collecta.revoke_execute(name::regprocedure);
+
   -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
   -- some statements anew at each call, since it cannot guess how long the arrays are. The other settings are those of
   -- pin_settings.sql.
-  name := format('collecta.accept_inbound_%s(int, json[], text[], text[], text[], text[])', endpoint.function_number);
-  execute format('create or replace function collecta.accept_inbound_%s(mapped_by int, elements json[], bodies text[], '
-    'key_hashes text[], body_digests text[], checked_digests text[]) returns text[] language plpgsql volatile '
+  name := format('collecta.accept_inbound_%s(text[], text[], text[], text[])', endpoint.function_number);
+  execute format('create or replace function collecta.accept_inbound_%s(bodies text[], key_hashes text[], '
+    'body_digests text[], checked_digests text[]) returns text[] language plpgsql volatile '
     'security definer set search_path = pg_catalog, pg_temp set lock_timeout = ''100ms'' '
     'set plan_cache_mode = force_generic_plan set array_nulls = on set quote_all_identifiers = off '
     'set standard_conforming_strings = on set transform_null_equals = off as %L', endpoint.function_number,
     collecta.fill_template(collecta.inbound_accept_template(), jsonb_build_object(
       'endpoint', quote_literal(endpoint.inbound_endpoint_id), 'number', endpoint.function_number,
-      'rate_limit', endpoint.rate_limit_per_minute)));
+      'mapping_version', endpoint.mapping_version, 'rate_limit', endpoint.rate_limit_per_minute)));
   perform collecta.revoke_execute(name::regprocedure);
   if to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
     execute format('grant execute on function %s to %I', name, collecta.role_name('collecta_inbound'));
@@ -7560,8 +7670,8 @@ begin
 end
 $$;
 comment on function collecta.write_inbound_functions(text) is
-  'Writes an inbound endpoint''s write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n> anew: done when its '
-  'mapping or what they depend on changed, and when somebody altered or dropped them.';
+  'Writes an inbound endpoint''s map_inbound_<n>, write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n> anew: '
+  'done when its mapping or what they depend on changed, and when somebody altered or dropped them.';
 
 create or replace function collecta.inbound_template_parts(
   relation regclass, columns text[], matched text[], key_columns text[], shape text, unchecked text[]
@@ -7768,7 +7878,7 @@ create or replace function collecta.broken_inbound_endpoints() returns table (in
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select e.inbound_endpoint_id, case
-    when w.oid is null or c.oid is null or a.oid is null then 'one of its functions was dropped'
+    when w.oid is null or c.oid is null or a.oid is null or p.oid is null then 'one of its functions was dropped'
     else 'one of its functions was altered' end
   from collecta.inbound_endpoints e
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
@@ -7779,10 +7889,12 @@ as $$
     and c.proname = format('cast_inbound_%s', e.function_number)
   left join pg_catalog.pg_proc a on a.pronamespace = 'collecta'::regnamespace
     and a.proname = format('accept_inbound_%s', e.function_number)
+  left join pg_catalog.pg_proc p on p.pronamespace = 'collecta'::regnamespace
+    and p.proname = format('map_inbound_%s', e.function_number)
   where e.state <> 'deleted'
-    -- The writer does not own accept_inbound_<n>, so a table's code cannot alter it. check_grants looks at its
-    -- privileges.
-    and (a.oid is null
+    -- The writer does not own map_inbound_<n> and accept_inbound_<n>, so a table's code cannot alter them. check_grants
+    -- looks at their privileges.
+    and (a.oid is null or p.oid is null
       or md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash)
 $$;
 comment on function collecta.broken_inbound_endpoints() is
@@ -7857,7 +7969,7 @@ begin
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text), '
-    'collecta.accept_inbound_%1$s(int, json[], text[], text[], text[], text[])', number);
+    'collecta.map_inbound_%1$s(json), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is
@@ -8166,12 +8278,13 @@ create or replace function collecta.find_inbound_endpoint(slug text, token_hash 
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
-    'id', e.inbound_endpoint_id, 'mappingVersion', e.mapping_version, 'fields', collecta.inbound_fields(e.mapping),
+    'id', e.inbound_endpoint_id, 'functionNumber', e.function_number,
+    'paths', (select json_object_agg(f.column_name, f.path) from collecta.read_inbound_mapping(e.mapping) f),
     'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end],
       null),
     'requireSignature', e.require_signature, 'maxBodyBytes', e.max_body_bytes, 'rateLimit', e.rate_limit_per_minute,
-    'each', e.each, 'eachAlone', e.each_alone, 'maxElements', e.max_elements, 'events', e.events,
-    'functionNumber', e.function_number, 'digestSeconds', extract(epoch from e.digest_window), 'grouped', e.grouped,
+    'isBatch', e.each is not null, 'eachAlone', e.each_alone, 'events', e.events, 'grouped', e.grouped,
+    'digestSeconds', extract(epoch from e.digest_window),
     'sender', json_build_object('signatures', k.signatures, 'ids', k.ids, 'event', k.event, 'ignored', k.ignored_events,
       'handshakes', k.handshakes, 'contentTypes', k.content_types, 'formField', k.form_field))
   from collecta.inbound_secrets s
@@ -8234,8 +8347,7 @@ $$;
 comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
 
 create or replace function collecta.write_inbound(
-  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, elements json[],
-    done json,
+  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, body text, done json,
   final boolean,
   out state text, out record_id text, out operation text, out results json, out code text, out message text,
   out reason text, out column_name text
@@ -8246,6 +8358,7 @@ as $$
 declare
   call constant text :=
     format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1]) w', function_number);
+  elements json[];
   place int := 0;
   element json;
   answers json[] := array[]::json[];
@@ -8258,7 +8371,12 @@ begin
       if rewrite then
         perform collecta.write_inbound_functions(inbound_endpoint_id);
       end if;
-      if single then
+      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1) m', function_number)
+      into elements, reason, column_name using body::json;
+      if reason is not null then
+        state := 'failed';
+        return;
+      elsif single then
         execute call into record_id, operation using elements[1];
         return;
       end if;
@@ -8326,9 +8444,9 @@ begin
   reason := case when single then failure.reason else format('element %s: %s', place - 1, failure.reason) end;
 end
 $$;
-comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, json[], json, boolean) is
-  'Writes one record, or those of a batch in their order: all or none, or with alone each that can be. done: the '
-  'results of an earlier try, whose records are not written again.';
+comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, text, json, boolean) is
+  'Maps a payload, and writes its one record, or those of a batch in their order: all or none, or with alone each that '
+  'can be. done: the results of an earlier try, whose records are not written again.';
 
 create or replace function collecta.inbound_failure(
   inbound_endpoint_id text, code text, message text, inout column_name text, constraint_name text, "values" json,
@@ -8371,15 +8489,12 @@ comment on function collecta.inbound_failure(text, text, text, text, text, json)
 -- to try again.
 create or replace function collecta.receive_inbound(
   inbound_endpoint_id text,
-  mapping_version int,
-  elements json[],
   body text,
   key_hash text default null,
   same_body boolean default false,
   body_digest text default null,
   ignored boolean default false,
   problem text default null,
-  problem_column text default null,
   request_id text default null,
   final boolean default false,
   check_digest boolean default true,
@@ -8421,9 +8536,6 @@ begin
   if not found and not retried then
     status := 404;
     return;
-  elsif endpoint.mapping_version <> receive_inbound.mapping_version then
-    status := 409;
-    return;
   end if;
 
   if not retried then
@@ -8439,7 +8551,6 @@ begin
   end if;
 
   reason := problem;
-  column_name := problem_column;
   if endpoint.inbound_endpoint_id is null then
     reason := 'the inbound endpoint was deleted, or its module detached';
   elsif key_hash is not null or body_digest is not null then
@@ -8462,8 +8573,7 @@ begin
   if reason is null and not ignored then
     select w.* into written
     from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale,
-      endpoint.each is null,
-      endpoint.each_alone, elements, done, final) w;
+      endpoint.each is null, endpoint.each_alone, body, done, final) w;
     reason := written.reason;
     column_name := written.column_name;
     record_id := written.record_id;
@@ -8481,39 +8591,33 @@ begin
   insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
   values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
-    reason, column_name, written.code, written.message, receive_inbound.mapping_version, key_hash,
+    reason, column_name, written.code, written.message, coalesce(endpoint.mapping_version, 0), key_hash,
     -- A failed request that is run again is compared by its digest, so the digest is stored only if that is allowed.
-    case when check_digest or state <> 'failed' then body_digest end, results,
-      body)
+    case when check_digest or state <> 'failed' then body_digest end, results, body)
   on conflict on constraint inbound_requests_pkey do update
     set state = excluded.state, operation = excluded.operation, record_id = excluded.record_id,
-      reason = excluded.reason,
-      column_name = excluded.column_name, sqlstate = excluded.sqlstate, error = excluded.error,
-      mapping_version = excluded.mapping_version, results = excluded.results, attempts = r.attempts + 1,
-      finished_at = clock_timestamp();
+      reason = excluded.reason, column_name = excluded.column_name, sqlstate = excluded.sqlstate,
+      error = excluded.error, mapping_version = greatest(r.mapping_version, excluded.mapping_version),
+      results = excluded.results, attempts = r.attempts + 1, finished_at = clock_timestamp();
 end
 $$;
 comment on function collecta.receive_inbound(
-  text, int, json[], text, text, boolean, text, boolean, text, text, text, boolean, boolean) is
+  text, text, text, boolean, text, boolean, text, text, boolean, boolean) is
   'For the receiving process, which calls it once for a request, in one transaction: it takes the request from the '
-  'rate budget, answers a repeated id or body as it was answered before, casts the mapped values, inserts or updates '
-  'the records, and stores the request. elements: an object of mapped values for each record; for each element of a '
-  'batch {"values": ...} or {"problem": ..., "column": ...}. key_hash and body_digest identify repetitions; if '
+  'rate budget, answers a repeated id or body as it was answered before, maps the payload, casts the values, inserts '
+  'or updates the records, and stores the request. key_hash and body_digest identify repetitions; if '
   'check_digest is false, the digest is only stored for later requests. same_body: a repeated key must have equal '
-  'JSON. ignored: the event becomes no record. problem: why the payload could not be mapped, to be stored. request_id: '
+  'JSON. ignored: the event becomes no record. problem: why the payload cannot be read, to be stored. request_id: '
   'runs a stored request in state retry again. final: stores the request even after a deadlock, instead of raising. '
-  'status: 202; 404; 409 (the mapping is newer than mapping_version, so map again); 422 (stored as failed: reason, '
-  'column_name); 429 (retry_after seconds); 503 (stored; deadlock).';
+  'status: 202; 404; 422 (stored as failed: reason, column_name); 429 (retry_after seconds); 503 (stored; deadlock).';
 --! EndIncluded inbound/runner/receive_inbound.sql
 --! Included inbound/runner/next_inbound_retries.sql
 create or replace function collecta.next_inbound_retries()
-returns table (request_id text, inbound_endpoint_id text, mapping_version int, mapping json, body text)
+returns table (request_id text, inbound_endpoint_id text, body text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select r.request_id, r.inbound_endpoint_id, e.mapping_version,
-    json_build_object('fields', collecta.inbound_fields(e.mapping), 'each', e.each, 'eachAlone', e.each_alone,
-      'maxElements', e.max_elements), r.body
-  from collecta.inbound_requests r join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id
+  select r.request_id, r.inbound_endpoint_id, r.body
+  from collecta.inbound_requests r
   where r.state = 'retry'
   order by r.received_at
   limit 10
@@ -8789,21 +8893,6 @@ comment on function collecta.retry_inbound(text, timestamptz) is
   'state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of '
   'collecta.inbound_requests.';
 --! EndIncluded inbound/retry_inbound.sql
---! Included inbound/internal/form_inbound_value.sql
--- test_inbound_mapping applies the forms here as src/inbound/mapping.ts does for requests.
-create or replace function collecta.form_inbound_value(value json, forms text[]) returns json
-language sql stable set search_path = pg_catalog, pg_temp set "TimeZone" = 'UTC'
-as $$
-  select case
-    when 'empty_as_null' = any (forms) and value #>> '{}' = '' then 'null'
-    when forms && '{epoch_seconds,epoch_milliseconds}' and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
-      then to_json(to_timestamp((value #>> '{}')::numeric / case when 'epoch_seconds' = any (forms) then 1
-        else 1000 end))
-    else value end
-$$;
-comment on function collecta.form_inbound_value(json, text[]) is
-  'Converts a value as "as" in its mapping says. A value that does not have that form stays as it is.';
---! EndIncluded inbound/internal/form_inbound_value.sql
 --! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
 returns table (column_name text, source text, type text, value text, problem text)
@@ -9323,7 +9412,6 @@ as $$
 #variable_conflict use_column
 declare
   capturer constant name := collecta.capturing_role();
-  capturer_id constant oid := quote_ident(capturer)::regrole;
   missing text;
   identity constant text := collecta.database_identity();
   on_citus constant boolean := to_regclass('pg_catalog.pg_dist_partition') is not null;
@@ -9554,7 +9642,7 @@ begin
     union all
     select format('grant execute on function %s to %I', p.oid::regprocedure, capturer)
     from pg_catalog.pg_proc p
-    where p.pronamespace = 'collecta_rows'::regnamespace and not has_function_privilege(capturer_id, p.oid, 'execute')
+    where p.pronamespace = 'collecta_rows'::regnamespace and not has_function_privilege(capturer, p.oid, 'execute')
   ) lacking (statement);
   if missing is not null then
     return query select 'error', 'capture lacks rights', capturer::text,
@@ -9601,6 +9689,8 @@ create or replace function collecta.check_outbound()
 returns table (severity text, problem text, subject text, detail text, hint text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
+declare
+  scopes constant text[] := collecta.visible_scopes();
 begin
   return query
   select 'error', 'partition is missing', parent, 'Nothing can be routed without a partition for today.',
@@ -9646,7 +9736,7 @@ begin
   where m.ended_in is null and m.since < now() - interval '1 minute';
 
   -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 20,
-  -- and one for all others.
+  -- and one for all others. Who is restricted to scopes gets the 100 among their endpoints.
   return query
   with concerned as materialized (
     select e.endpoint_id, g.last, row_number() over (order by g.last desc) as place
@@ -9654,7 +9744,7 @@ begin
       select a.endpoint_id, max(a.id) as last from collecta.delivery_attempts a
       where a.outcome = 'exhausted' and a.id >= collecta.attempt_id_at(now() - interval '7 days') group by 1) g
     join collecta.endpoints e on e.endpoint_id = g.endpoint_id
-    where e.state <> 'deleted'
+    where e.state <> 'deleted' and (scopes is null or e.scope = any (scopes))
   )
   select 'warning', 'deliveries were given up', c.endpoint_id,
     format('%s%s in the last 7 days; the last at %s.', case when count(*) > 20 then 'more than ' end,
@@ -9682,7 +9772,8 @@ begin
   where c.place <= 100
   group by c.endpoint_id
   union all
-  select 'warning', 'deliveries were given up', '', format('%s further endpoints gave up deliveries in the last 7 days.', count(*)),
+  select 'warning', 'deliveries were given up', min(c.endpoint_id) filter (where c.place = 101),
+    format('%s further endpoints gave up deliveries in the last 7 days; of these, this one was the last.', count(*)),
     'select endpoint_id, count(*) from collecta.undelivered '
     'where id >= collecta.attempt_id_at(now() - interval ''7 days'') group by 1;'
   from concerned c where c.place > 100 having count(*) > 0;
@@ -9988,26 +10079,21 @@ as $$
     select n.oid, n.nspname, n.nspowner, n.nspacl
     from pg_catalog.pg_namespace n where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows')
   ),
-  object (kind, id, schema_name, name, owner, acl, default_acl) as (
-    select 'schema', n.oid, n.nspname, n.nspname, n.nspowner, n.nspacl, acldefault('n', n.nspowner)
+  object (kind, id, schema_name, name, label, owner, acl, default_acl) as (
+    select 'schema', n.oid, n.nspname, n.nspname, format('schema %I', n.nspname), n.nspowner, n.nspacl,
+      acldefault('n', n.nspowner)
     from ours n
     union all
-    select 'relation', c.oid, ours.nspname, c.relname, c.relowner, c.relacl,
+    select 'relation', c.oid, ours.nspname, c.relname, c.oid::regclass::text, c.relowner, c.relacl,
       acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner)
     from ours join pg_catalog.pg_class c on c.relnamespace = ours.oid and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
     union all
-    select 'function', p.oid, ours.nspname, p.proname, p.proowner, p.proacl, acldefault('f', p.proowner)
+    select 'function', p.oid, ours.nspname, p.proname, p.oid::regprocedure::text, p.proowner, p.proacl,
+      acldefault('f', p.proowner)
     from ours join pg_catalog.pg_proc p on p.pronamespace = ours.oid
-    -- The thousands of generated functions are compared further only if their privileges are not these.
-    where case ours.nspname
-      when 'collecta_modules' then
-        p.proacl is distinct from array[makeaclitem(p.proowner, p.proowner, 'EXECUTE', false)]
-      when 'collecta_rows' then
-        p.proacl is distinct from array[makeaclitem(p.proowner, p.proowner, 'EXECUTE', false),
-          makeaclitem(to_regrole(quote_ident(collecta.role_name('collecta_capture'))), p.proowner, 'EXECUTE', false)]
-      else true end
     union all
-    select 'type', t.oid, ours.nspname, t.typname, t.typowner, t.typacl, acldefault('T', t.typowner)
+    select 'type', t.oid, ours.nspname, t.typname, format('type %s', t.oid::regtype), t.typowner, t.typacl,
+      acldefault('T', t.typowner)
     from ours join pg_catalog.pg_type t on t.typnamespace = ours.oid
     left join pg_catalog.pg_class c on c.oid = t.typrelid
     where t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
@@ -10022,11 +10108,11 @@ as $$
     cross join lateral aclexplode(attribute.attacl) a
     where o.kind = 'relation'
   ),
-  designed (kind, id, attribute, grantee, privilege, grantable) as (
-    select o.kind, o.id, ''::name, a.grantee, a.privilege_type, a.is_grantable
-    from object o cross join lateral aclexplode(o.acl) a
-    where not exactly and a.grantee not in (0, o.owner) and not a.is_grantable
-      and (o.kind, o.name, a.privilege_type) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
+  designed as (
+    select a.*
+    from actual a join object o using (kind, id)
+    where not exactly and a.grantee not in (0, o.owner) and not a.grantable
+      and (o.kind, o.name, a.privilege) in (('schema', 'collecta', 'USAGE'), ('function', 'new_id', 'EXECUTE'))
     union
     select o.kind, o.id, ''::name, a.grantee, a.privilege_type, a.is_grantable
     from object o cross join lateral aclexplode(o.default_acl) a
@@ -10044,33 +10130,21 @@ as $$
     select o.kind, o.id, ''::name, r.oid, 'EXECUTE', false
     from object o join pg_catalog.pg_roles r on r.rolname = collecta.role_name('collecta_capture')
     where o.kind = 'function' and o.schema_name = 'collecta_rows' and r.oid <> o.owner
-  ),
-  compared as (
-    select o.*, attribute, grantee, privilege, a.kind is not null as is_actual, d.kind is not null as is_designed,
-      bool_or((a.kind is null) <> (d.kind is null)) over (partition by o.kind, o.id) as differs
-    from actual a
-    full join designed d using (kind, id, attribute, grantee, privilege, grantable)
-    join object o using (kind, id)
   )
-  -- Only these get a label, because the names of thousands of functions would cost more than the comparison.
-  select case c.kind
-      when 'schema' then format('schema %I', c.name)
-      when 'relation' then c.id::regclass::text
-      when 'function' then c.id::regprocedure::text
-      when 'type' then format('type %s', c.id::regtype) end,
-    c.kind, c.id, c.schema_name, c.name, c.attribute, c.grantee, c.privilege, c.grantee = c.owner, c.is_actual,
-    c.is_designed
-  from compared c
-  where c.differs
+  select o.label, o.kind, o.id, o.schema_name, o.name, attribute, grantee, privilege, grantee = o.owner,
+    a.kind is not null, d.kind is not null
+  from actual a
+  full join designed d using (kind, id, attribute, grantee, privilege, grantable)
+  join object o using (kind, id)
 $$;
 comment on function collecta.compared_grants(boolean) is
-  'Returns the privileges on objects of collecta that roles have, or should have according to '
-  'collecta.designed_grants(), of each object for which these differ.';
+  'Returns each privilege on an object of collecta that a role has, or should have according to '
+  'collecta.designed_grants().';
 
 create or replace function collecta.differing_grants(exactly boolean default false) returns table (object text)
 language sql stable security definer set search_path = pg_catalog, pg_temp set jit = off
 as $$
-  select distinct c.object from collecta.compared_grants(exactly) c
+  select distinct c.object from collecta.compared_grants(exactly) c where c.is_actual <> c.is_designed
 $$;
 comment on function collecta.differing_grants(boolean) is
   'Returns the objects of collecta whose privileges differ from collecta.designed_grants(). restore_grants() repairs '
@@ -10086,17 +10160,18 @@ begin
   perform pg_advisory_xact_lock(1668246636, 9);
   for entry in
     with compared as (
-      select c.*, coalesce(r.rolname, 'public') as role_name
+      select c.*, bool_or(c.is_actual <> c.is_designed) over (partition by c.kind, c.id) as differs,
+        coalesce(r.rolname, 'public') as role_name
       from collecta.compared_grants(exactly) c left join pg_catalog.pg_roles r on r.oid = c.grantee
     )
     -- First all privileges are revoked from all roles, including the owner. Then the designed ones are granted.
     select distinct 1 as step, c.object, c.kind, c.id, c.schema_name, c.object_name, ''::name as attribute, c.role_name,
       '' as privilege
-    from compared c where c.is_actual
+    from compared c where c.differs and c.is_actual
     union all
     select distinct 2, c.object, c.kind, c.id, c.schema_name, c.object_name, c.attribute, c.role_name,
       case when c.is_owner then 'ALL' else c.privilege end
-    from compared c where c.is_designed
+    from compared c where c.differs and c.is_designed
     order by object, step, role_name, attribute, privilege
   loop
     if entry.step = 1 then

@@ -147,7 +147,7 @@
 --!include endpoints/runner/sealing_keys.sql
 
 --!include inbound/internal/read_inbound_mapping.sql
---!include inbound/internal/inbound_fields.sql
+--!include inbound/internal/inbound_map.sql
 --!include inbound/internal/check_inbound_sender.sql
 --!include inbound/internal/save_sender_presets.sql
 --!include inbound/internal/equality_of.sql
@@ -172,7 +172,6 @@
 --!include inbound/pause_inbound_endpoint.sql
 --!include inbound/rotate_inbound_token.sql
 --!include inbound/retry_inbound.sql
---!include inbound/internal/form_inbound_value.sql
 --!include inbound/test_inbound_mapping.sql
 
 --!include modules/row_secured_modules.sql

@@ -1,6 +1,6 @@
 import { html } from 'hono/html';
 import { atMost, count, moment } from './figures.ts';
-import { type Html, region, sql as statementOf, table, textField, url } from './page.ts';
+import { cut, type Html, region, sql as statementOf, table, textField, url } from './page.ts';
 import type { Transaction } from './people.ts';
 
 type Arguments = Record<string, string | undefined>;
@@ -77,8 +77,8 @@ export const actions: Readonly<Record<string, Action>> = {
           rows.map(row => [
             moment(row.finished_at),
             `${row.module} ${row.event}`,
-            html`<code>${row.record_id ?? ''}</code>`,
-            row.error ?? '',
+            html`<code>${cut(row.record_id ?? '', 300)}</code>`,
+            cut(row.error ?? ''),
           ]),
           { quiet: false, empty: 'Nothing was given up then.' },
         ),
@@ -180,11 +180,15 @@ export const actions: Readonly<Record<string, Action>> = {
 export const actionNamed = (name: string): Action | undefined =>
   Object.hasOwn(actions, name) ? actions[name] : undefined;
 
+/** An argument that the action needs was not given. */
+export class Incomplete extends Error {}
+
 function argumentsOf(action: Action, given: Arguments): Arguments {
   const standard = Object.fromEntries((action.asks ?? []).map(([name, , value]) => [name, value]));
   const names = [...action.needs, ...Object.keys(standard), 'endpoint', 'id'];
-  const all = Object.fromEntries(names.map(name => [name, given[name] ?? standard[name]]));
-  if (action.needs.some(name => !all[name])) throw new Error(`${action.needs.join(' and ')} must be named`);
+  const all = Object.fromEntries(names.map(name => [name, given[name]?.replaceAll('\0', '') ?? standard[name]]));
+  const missing = action.needs.find(name => !all[name]);
+  if (missing) throw new Incomplete(`The address names no ${missing}.`);
   return all;
 }
 

@@ -3,7 +3,19 @@ import { phases } from './charts.ts';
 import { count, duration, moment } from './figures.ts';
 import { membersOf, showJson } from './json.ts';
 import { isRestricted } from './overview.ts';
-import { badge, choice, facts, filters, type Html, sql as statement, table, textField, url } from './page.ts';
+import {
+  badge,
+  choice,
+  cut,
+  facts,
+  filters,
+  type Html,
+  recordLink,
+  sql as statement,
+  table,
+  textField,
+  url,
+} from './page.ts';
 import type { Transaction } from './people.ts';
 
 const pageSize = 50;
@@ -137,7 +149,8 @@ async function find(sql: Transaction, filter: DeliveryFilter) {
     next: more ? (rows[pageSize - 1]?.id as string) : whole && whole.n >= limit ? (whole.last as string) : undefined,
     restricted,
     lookedAt: Number(whole?.n ?? 0),
-    cut: isFiltered && !more && Number(whole?.n ?? 0) >= limit,
+    /** Whether there may be more rows like these further back. */
+    isPart: isFiltered && !more && Number(whole?.n ?? 0) >= limit,
   };
 }
 
@@ -163,7 +176,7 @@ export async function deliveries(sql: Transaction, base: string, filter: Deliver
     }),
   ]);
   if (problem) return html`${form}<p class="problem" role="alert">${problem}</p>`;
-  const { rows, next, lookedAt, cut, restricted } = await find(sql, filter);
+  const { rows, next, lookedAt, isPart, restricted } = await find(sql, filter);
   return html`${form}
 ${
   restricted
@@ -177,16 +190,13 @@ ${table(
   rows.map(row => [
     html`<a class="time" href="${base}/deliveries/${row.id}" data-key="${row.id}">${moment(row.started_at)}</a>`,
     html`${badge(row.outcome)}${row.response_status ? html` <span class="number">${row.response_status}</span>` : ''}${
-      row.error && row.outcome !== 'delivered' ? html`<span class="quiet block">${row.error}</span>` : ''
+      row.error && row.outcome !== 'delivered' ? html`<span class="quiet block">${cut(row.error)}</span>` : ''
     }`,
     row.event
       ? html`${row.event}<span class="quiet block">${row.module}</span>`
       : html`<span class="quiet">hidden from you</span>`,
-    row.record_id
-      ? html`<a href="${url(`${base}/deliveries`, { record: row.record_id, module: row.module })}">
-        <code class="cut">${row.record_id}</code></a>`
-      : '–',
-    html`<a href="${base}/endpoints/${row.endpoint_id}">${row.name ?? row.endpoint_id}</a>`,
+    row.record_id ? recordLink(base, row.module, row.record_id) : '–',
+    html`<a href="${base}/endpoints/${row.endpoint_id}">${cut(row.name ?? row.endpoint_id, 300)}</a>`,
     html`<span class="number">${row.attempt}</span>${row.replay_of ? html` <span class="quiet">replay</span>` : ''}${
       row.next_attempt_at
         ? html`<span class="quiet block">again ${moment(row.next_attempt_at).slice(11, 19)}</span>`
@@ -194,47 +204,57 @@ ${table(
     }`,
     html`<span class="number">${duration(row.duration_ms)}</span>`,
   ]),
-  { live: filter.before ? 'page' : 'rows', empty: cut ? 'Nothing so far.' : 'No attempt is like that.' },
+  { live: filter.before ? 'page' : 'rows', empty: isPart ? 'Nothing so far.' : 'No attempt is like that.' },
 )}
 <p class="pager">${
-    cut && next
+    isPart && next
       ? html`<span class="quiet">Looked through ${count(lookedAt)} attempts, back to
 ${momentOf(next)}. </span>`
       : ''
   }${
     next
       ? html`<a class="next" rel="next" href="${url(`${base}/deliveries`, { ...filter, before: next })}">${
-          cut ? 'Look further back' : 'Older'
+          isPart ? 'Look further back' : 'Older'
         }</a>`
       : ''
   }</p>`;
 }
 
+/** A body up to this length is read as a whole. A page can compare the fields of a body only if it has read it. */
+const readAtMost = 2_000_000;
+/** A shell takes no longer argument than 128 KiB. */
+const curlAtMost = 100_000;
+const maxChanges = 300;
+
 const shellQuoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** The request as a curl command. Values that are masked in the history are masked here too. */
-export function asCurl(request: { url: string; headers: Record<string, string>; body: string }): string {
+/**
+ * The request as a curl command; without `body`, curl reads it from body.json. Values that are masked in the history
+ * are masked here too.
+ */
+export function asCurl(request: { url: string; headers: Record<string, string>; body: string | undefined }): string {
   const headers = Object.entries(request.headers).map(([name, value]) => `-H ${shellQuoted(`${name}: ${value}`)}`);
-  return ['curl -sS -X POST', ...headers, `--data-binary ${shellQuoted(request.body)}`, shellQuoted(request.url)].join(
-    ' \\\n  ',
-  );
+  const body = request.body === undefined ? '@body.json' : shellQuoted(request.body);
+  return ['curl -sS -X POST', ...headers, `--data-binary ${body}`, shellQuoted(request.url)].join(' \\\n  ');
 }
 
 export async function delivery(sql: Transaction, base: string, id: string): Promise<Html | undefined> {
   const [row] = await sql`
-    select d.id, d.event_id, d.endpoint_id, d.module, d.event, d.record_id, d.scope, d.url, d.request_body,
-      d.occurred_at::text as occurred_at, d.routed_at::text as routed_at, d.replay_of, e.name, e.state,
-      d.event is null as hidden, a.payload_role
+    select d.id, d.event_id, d.endpoint_id, d.module, d.event, d.record_id, d.scope, d.url,
+      case when octet_length(d.request_body) <= ${readAtMost} then d.request_body
+        else left(d.request_body, ${curlAtMost}) end as body, length(d.request_body) as length,
+      octet_length(d.request_body) <= ${readAtMost} as whole,
+      d.request_headers::text as request_headers, d.response_status, d.response_headers::text as response_headers,
+      d.response_body, d.error, d.occurred_at::text as occurred_at, d.routed_at::text as routed_at, d.replay_of,
+      e.name, e.state, d.event is null as hidden, a.payload_role
     from collecta.webhook_deliveries d
     join collecta.delivery_attempts a on a.id = d.id and a.routed_at = d.routed_at
     left join collecta.endpoints e on e.endpoint_id = d.endpoint_id
     where d.id = ${id}`;
   if (!row) return undefined;
   const attempts = await sql`
-    select a.id, a.attempt, a.outcome, a.url, a.request_headers::text as request_headers, a.response_status,
-      a.response_headers::text as response_headers, a.response_body, a.error, a.started_at::text as started_at,
-      a.finished_at::text as finished_at, a.lookup_ms, a.connect_ms, a.first_byte_ms, a.total_ms,
-      a.next_attempt_at::text as next_attempt_at, a.replay_of
+    select a.id, a.attempt, a.outcome, a.response_status, a.error, a.started_at::text as started_at, a.lookup_ms,
+      a.connect_ms, a.first_byte_ms, a.total_ms, a.next_attempt_at::text as next_attempt_at, a.replay_of
     from collecta.webhook_deliveries a
     where a.event_id = ${row.event_id} and a.endpoint_id = ${row.endpoint_id} and a.routed_at = ${row.routed_at}
     order by a.id limit 200`;
@@ -254,20 +274,19 @@ export async function delivery(sql: Transaction, base: string, id: string): Prom
       where v.record_id = ${row.record_id} and v.module = ${row.module} and v.payload_role = ${row.payload_role}
       order by v.routed_at desc, v.sequence desc, v.position desc limit 20`
     : [];
-  const changes = row.hidden ? [] : changedFields(row.request_body);
+  const changes = row.hidden || !row.whole ? [] : changedFields(row.body);
   const longest = Math.max(1, ...attempts.map(({ total_ms }) => Number(total_ms ?? 0)));
   const last = attempts.at(-1);
-  const shown = attempts.find(each => each.id === id) ?? last;
-  const headers = JSON.parse(shown?.request_headers ?? '{}') as Record<string, string>;
+  const headers = JSON.parse(row.request_headers ?? '{}') as Record<string, string>;
   const quotedHeader = (name: string) => shellQuoted(headers[name] ?? '');
   return html`<p class="actions"><a class="button" href="${url(`${base}/act/replay`, { id })}">Replay</a>
-<a class="button" href="${base}/endpoints/${row.endpoint_id}">Endpoint ${row.name ?? row.endpoint_id}</a></p>
+<a class="button" href="${base}/endpoints/${row.endpoint_id}">Endpoint ${cut(row.name ?? row.endpoint_id, 300)}</a></p>
 <ol class="story">
 <li><span class="step">changed</span> <time>${moment(row.occurred_at)}</time>
 <span>${
     row.hidden
       ? 'hidden from you'
-      : html`${row.module} <code>${row.record_id ?? ''}</code>,
+      : html`${row.module} <code>${cut(row.record_id ?? '', 300)}</code>,
 ${row.event}`
   }</span></li>
 <li><span class="step">routed</span> <time>${moment(row.routed_at)}</time>
@@ -280,7 +299,7 @@ ${attempts.map(
 <span class="line"><a href="${base}/deliveries/${each.id}">${badge(each.outcome)}</a>
 <span class="number">${each.response_status ?? ''}</span>
 ${phases(each as never, longest)} <span class="number">${duration(Number(each.total_ms ?? 0))}</span>${
-    each.error ? html` <span class="quiet">${each.error}</span>` : ''
+    each.error ? html` <span class="quiet">${cut(each.error)}</span>` : ''
   }</span></li>`,
 )}
 ${
@@ -298,37 +317,43 @@ ${
     ? html`<section aria-labelledby="changes"><h2 id="changes">What changed</h2>${table(
         'The changed fields',
         ['field', 'before', 'after'],
-        changes.map(({ name, before, after }) => [
-          html`<code>${name}</code>`,
-          html`<del><code>${before}</code></del>`,
-          after === undefined ? html`<span class="quiet">absent</span>` : html`<ins><code>${after}</code></ins>`,
-        ]),
-      )}</section>`
+        changes
+          .slice(0, maxChanges)
+          .map(({ name, before, after }) => [
+            html`<code>${cut(name)}</code>`,
+            html`<del><code>${cut(before)}</code></del>`,
+            after === undefined ? html`<span class="quiet">absent</span>` : html`<ins><code>${cut(after)}</code></ins>`,
+          ]),
+      )}${
+        changes.length > maxChanges
+          ? html`<p class="quiet">These are ${count(maxChanges)} of ${count(changes.length)} fields.</p>`
+          : ''
+      }</section>`
     : ''
 }
 <section aria-labelledby="request"><h2 id="request">Request</h2>
-${facts([['POST', html`<code>${shown?.url ?? row.url}</code>`]])}
+${facts([['POST', html`<code>${cut(row.url)}</code>`]])}
 ${table(
   'Request headers',
   ['header', 'value'],
-  Object.entries(headers).map(([name, value]) => [html`<code>${name}</code>`, html`<code>${value}</code>`]),
+  Object.entries(headers).map(([name, value]) => [html`<code>${name}</code>`, html`<code>${cut(value)}</code>`]),
   { empty: 'Nothing was sent.' },
 )}
 <h3>Body</h3>
 ${
   row.hidden
     ? html`<p class="quiet">The record is hidden from you, because row security of its table applies to you.</p>`
-    : showJson(row.request_body)
+    : html`${showJson(row.body, row.length)}<p><a href="${base}/deliveries/${id}/body">body.json</a></p>`
 }
 ${
   row.hidden
     ? ''
     : html`<details><summary>As curl</summary>${statement(
-        asCurl({ url: shown?.url ?? row.url, headers, body: row.request_body }),
+        asCurl({ url: row.url, headers, body: row.length > curlAtMost ? undefined : row.body }),
       )}<button type="button"
       class="copy" hidden>Copy</button></details>
 <details><summary>Verify the signature</summary>
-<form method="post" action="${base}/deliveries/${shown?.id}/verify" class="filters"><label class="wide"><span>The
+<form method="post" action="${base}/deliveries/${id}/verify" class="filters"><label class="wide"><span>The
 endpoint's secret (it is not kept)</span><input name="secret" type="password" autocomplete="off"
 required></label><button>Verify</button></form>
 <p class="quiet">Or on the receiver's side:</p>${statement(
@@ -341,21 +366,21 @@ required></label><button>Verify</button></form>
 }</section>
 <section aria-labelledby="response"><h2 id="response">Response</h2>
 ${
-  shown?.response_status
-    ? html`${facts([['status', String(shown.response_status)]])}${table(
+  row.response_status
+    ? html`${facts([['status', String(row.response_status)]])}${table(
         'Response headers',
         ['header', 'value'],
-        Object.entries(JSON.parse(shown.response_headers ?? '{}') as Record<string, string>).map(([name, value]) => [
-          html`<code>${name}</code>`,
-          html`<code>${value}</code>`,
+        Object.entries(JSON.parse(row.response_headers ?? '{}') as Record<string, string>).map(([name, value]) => [
+          html`<code>${cut(name)}</code>`,
+          html`<code>${cut(value)}</code>`,
         ]),
         { empty: 'No header came.' },
       )}<h3>Body</h3>${
-        shown.response_body === null || shown.response_body === ''
+        row.response_body === null || row.response_body === ''
           ? html`<p class="quiet">empty</p>`
-          : showJson(shown.response_body)
+          : showJson(row.response_body)
       }`
-    : html`<p class="quiet">${shown?.error ?? 'None came.'}</p>`
+    : html`<p class="quiet">${cut(row.error ?? 'None came.')}</p>`
 }</section>
 ${
   others.length > 0
@@ -363,7 +388,7 @@ ${
         'Other endpoints of this event',
         ['endpoint', 'last outcome'],
         others.map(each => [
-          html`<a href="${base}/deliveries/${each.id}">${each.name ?? each.endpoint_id}</a>`,
+          html`<a href="${base}/deliveries/${each.id}">${cut(each.name ?? each.endpoint_id, 300)}</a>`,
           badge(each.outcome),
         ]),
       )}</section>`

@@ -1,8 +1,9 @@
 import { html } from 'hono/html';
+import type { Row } from 'postgres';
 import { sparkline } from './charts.ts';
 import { atMost, count, duration, moment, percent } from './figures.ts';
 import { plots, readRollup, type Span, showTiles, spanLinks, tiles } from './overview.ts';
-import { badge, choice, facts, filters, type Html, table, textField, url } from './page.ts';
+import { badge, choice, cut, facts, filters, type Html, table, textField, url } from './page.ts';
 import type { Transaction } from './people.ts';
 
 const pageSize = 50;
@@ -18,6 +19,7 @@ export async function endpoints(sql: Transaction, base: string, filter: Endpoint
   const rows = await sql`
     select e.endpoint_id, e.name, e.url, e.state, e.paused_reason, f.failing_since, e.events, e.modules,
       case when f.held_until > now() then f.held_until end as held_until,
+      f.pace, f.max_per_second, f.learned_per_second, e.max_in_flight,
       queued.n as queued, queued.due_ms, course.hours
     from (
       select * from collecta.endpoints e
@@ -53,7 +55,7 @@ export async function endpoints(sql: Transaction, base: string, filter: Endpoint
   ])}
 ${table(
   'Endpoints, with the attempts of the last 24 hours',
-  ['endpoint', 'state', 'last 24 hours', 'success', 'queued', 'given up', 'destination'],
+  ['endpoint', 'state', 'last 24 hours', 'success', 'pace', 'queued', 'given up', 'destination'],
   shown.map(row => {
     const all = Array.from({ length: 24 }, () => 0);
     const failed = Array.from({ length: 24 }, () => 0);
@@ -73,17 +75,18 @@ ${table(
     const total = all.reduce((a, b) => a + b, 0);
     const bad = failed.reduce((a, b) => a + b, 0);
     return [
-      html`<a href="${base}/endpoints/${row.endpoint_id}">${row.name ?? row.endpoint_id}</a>`,
+      html`<a href="${base}/endpoints/${row.endpoint_id}">${cut(row.name ?? row.endpoint_id, 300)}</a>`,
       html`${badge(row.state)}${row.failing_since && row.state === 'active' ? html` ${badge('failing')}` : ''}${
-        row.paused_reason ? html`<span class="quiet block">${row.paused_reason}</span>` : ''
+        row.paused_reason ? html`<span class="quiet block">${cut(row.paused_reason)}</span>` : ''
       }${row.held_until ? html`<span class="quiet block">held until ${moment(row.held_until)}</span>` : ''}`,
       sparkline(all, failed, `${count(total)} attempts in 24 hours, ${count(bad)} of them failed`),
       html`<span class="number">${percent(total - bad, total)}</span>`,
+      html`${paceOf(row).map(each => html`<span class="block">${each}</span>`)}`,
       html`<span class="number">${atMost(Number(row.queued), countLimit)}</span>${
         Number(row.due_ms) > 1_000 ? html`<span class="quiet block">due ${duration(row.due_ms)}</span>` : ''
       }`,
       html`<span class="number">${count(givenUp)}</span>`,
-      html`<code class="cut" title="${row.url}">${row.url}</code>`,
+      html`<code class="cut" title="${cut(row.url)}">${cut(row.url)}</code>`,
     ];
   }),
   { live: 'rows', empty: 'No endpoint is like that. select * from collecta.create_endpoint(…) makes one.' },
@@ -99,6 +102,16 @@ ${
 }`;
 }
 
+/** What limits how fast an endpoint is sent to. */
+function paceOf(row: Row): string[] {
+  const { pace, max_in_flight, max_per_second, learned_per_second } = row;
+  return [
+    pace === null ? `${count(max_in_flight)} at once` : `${count(pace)} of ${count(max_in_flight)} at once`,
+    ...(max_per_second === null ? [] : [`${count(max_per_second)} a second`]),
+    ...(learned_per_second === null ? [] : [`${Number(learned_per_second).toPrecision(3)} a second, learned`]),
+  ];
+}
+
 export async function endpoint(
   sql: Transaction,
   base: string,
@@ -107,9 +120,9 @@ export async function endpoint(
 ): Promise<{ title: string; body: Html } | undefined> {
   const [row] = await sql`
     select e.*, e.filter::text as filter, e.headers::text as headers, e.retry_base::text as retry_base,
-      to_jsonb(e)::text as everything,
       o.previous_until, extract(epoch from o.previous_until - now())::float8 * 1000 as overlap_ms,
-      f.failing_since, case when f.held_until > now() then f.held_until end as held_until
+      f.failing_since, case when f.held_until > now() then f.held_until end as held_until,
+      f.pace, f.max_per_second, f.learned_per_second
     from collecta.endpoints e
     left join collecta.secret_overlaps o on o.endpoint_id = e.endpoint_id
     left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
@@ -124,7 +137,7 @@ export async function endpoint(
   const act = (name: string, extra: Record<string, string> = {}) =>
     url(`${base}/act/${name}`, { endpoint: id, ...extra });
   return {
-    title: row.name ?? row.endpoint_id,
+    title: cut(row.name ?? row.endpoint_id, 300),
     body: html`<p class="actions">
 ${row.state === 'active' ? html`<a class="button" href="${act('pause')}">Pause</a>` : ''}
 ${row.state === 'paused' ? html`<a class="button" href="${act('resume')}">Resume</a>` : ''}
@@ -132,29 +145,32 @@ ${row.state === 'paused' ? html`<a class="button" href="${act('resume')}">Resume
 <a class="button" href="${act('replay-given-up')}">Replay what was given up</a>
 <a class="button" href="${act('rotate')}">Rotate the secret</a>
 <a class="button" href="${act('route-again')}">Route again</a></p>
-${facts([
-  ['state', html`${badge(row.state)} ${row.paused_reason ?? ''}`],
-  ['failing since', row.failing_since && moment(row.failing_since)],
-  ['held until', row.held_until ? moment(row.held_until) : null],
-  [
-    'old secret signs until',
-    row.previous_until
-      ? html`${moment(row.previous_until)} <span class="quiet">(for ${duration(row.overlap_ms)} yet)</span>`
-      : null,
-  ],
-  ['id', html`<code>${row.endpoint_id}</code>`],
-  ['destination', html`<code>${row.url}</code>`],
-  ['events', row.events.join(', ')],
-  ['modules', row.modules?.join(', ') ?? 'all'],
-  ['filter', row.filter && html`<code>${row.filter}</code>`],
-  ['scope', row.scope],
-  ['ordered', row.ordered ? 'per record, one at a time' : null],
-  ['payload role', row.payload_role],
-  ['headers', row.headers === '{}' ? null : html`<code>${row.headers}</code>`],
-  ['retries', `${row.retry_max}, the first after ${row.retry_base}`],
-  ['in flight at once', String(row.max_in_flight)],
-  ['made', moment(row.created_at)],
-])}
+<div data-region="facts">${facts([
+      ['state', html`${badge(row.state)} ${cut(row.paused_reason ?? '')}`],
+      ['failing since', row.failing_since && moment(row.failing_since)],
+      ['held until', row.held_until ? moment(row.held_until) : null],
+      [
+        'old secret signs until',
+        row.previous_until
+          ? html`${moment(row.previous_until)} <span class="quiet">(for ${duration(row.overlap_ms)} yet)</span>`
+          : null,
+      ],
+      ['id', html`<code>${row.endpoint_id}</code>`],
+      ['destination', html`<code>${cut(row.url)}</code>`],
+      ['events', row.events.join(', ')],
+      ['modules', row.modules?.join(', ') ?? 'all'],
+      ['filter', row.filter && html`<code>${cut(row.filter)}</code>`],
+      ['scope', row.scope],
+      ['ordered', row.ordered ? 'per record, one at a time' : null],
+      ['payload role', row.payload_role],
+      ['headers', row.headers === '{}' ? null : html`<code>${cut(row.headers)}</code>`],
+      ['retries', `${row.retry_max}, the first after ${row.retry_base}`],
+      [
+        'pace',
+        `${paceOf(row).join(', ')}${row.pace === null ? '' : ' (it starts again from one after a hold or an outage)'}`,
+      ],
+      ['made', moment(row.created_at)],
+    ])}</div>
 ${spanLinks(`${base}/endpoints/${id}`, span)}
 ${showTiles(
   [

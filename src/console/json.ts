@@ -1,4 +1,6 @@
 import { html, raw } from 'hono/html';
+import { count } from './figures.ts';
+import type { Html } from './page.ts';
 
 /**
  * Shows JSON without parsing it, so that a number of 30 digits keeps all of them. Text that is not JSON is shown as it
@@ -6,6 +8,8 @@ import { html, raw } from 'hono/html';
  */
 const token = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g;
 const longest = 200_000;
+/** A page shows so many characters of a text. */
+const shownAtMost = 100_000;
 
 /** Adds line breaks and indentation between the tokens of a JSON text. The tokens do not change. */
 export function indentJson(text: string): string {
@@ -35,9 +39,15 @@ export function indentJson(text: string): string {
   }
 }
 
-/** JSON as indented HTML, in which names, strings and other tokens have different classes. */
-export function showJson(text: string | null) {
+/**
+ * JSON as indented HTML, in which names, strings and other tokens have different classes. Of a very long text only the
+ * beginning is shown; `length` is the length of the whole, if `text` is not all of it.
+ */
+export function showJson(text: string | null, length = text?.length ?? 0): Html {
   if (text === null) return html`<span class="quiet">none</span>`;
+  if (length > shownAtMost)
+    return html`<p class="quiet">The first ${count(shownAtMost)} of ${count(length)} characters:</p>
+<pre class="json" tabindex="0">${text.slice(0, shownAtMost)}</pre>`;
   const indented = indentJson(text);
   const parts = [];
   let at = 0;

@@ -1,12 +1,25 @@
 import { html } from 'hono/html';
 import { atMost, count, duration, moment } from './figures.ts';
 import { showJson } from './json.ts';
-import { badge, choice, facts, filters, type Html, sql as statement, table, textField, url } from './page.ts';
+import {
+  badge,
+  choice,
+  cut,
+  facts,
+  filters,
+  type Html,
+  recordLink,
+  sql as statement,
+  table,
+  textField,
+  url,
+} from './page.ts';
 import type { Transaction } from './people.ts';
 
 const pageSize = 50;
 const countLimit = 1_000;
 const lookAt = 20_000;
+const bodyAtMost = 200_000;
 
 export async function modules(sql: Transaction, base: string): Promise<Html> {
   const rows = await sql`
@@ -162,7 +175,7 @@ export async function inbound(sql: Transaction, base: string, filter: InboundFil
       html`<a href="${url(`${base}/inbound`, { endpoint: row.id })}">${row.module}</a>
         <code class="quiet block cut">${row.id}</code>`,
       badge(row.state),
-      html`<code>${row.mapping}</code>${
+      html`<code>${cut(row.mapping)}</code>${
         row.match_columns.length > 0
           ? html`<span class="quiet block">matches by
         ${row.match_columns.join(', ')}</span>`
@@ -205,8 +218,8 @@ ${table(
     html`<a class="time" href="${base}/inbound/${row.request_id}"
       data-key="${row.request_id}">${moment(row.received_at)}</a>`,
     badge(row.state),
-    html`${row.operation ?? ''} <code class="cut">${row.record_id ?? ''}</code>`,
-    row.reason ?? '',
+    html`${row.operation ?? ''} <code class="cut">${cut(row.record_id ?? '', 300)}</code>`,
+    cut(row.reason ?? ''),
     row.state === 'failed'
       ? html`<a href="${url(`${base}/act/retry-inbound`, { id: row.request_id })}">Run again</a>`
       : '',
@@ -226,7 +239,9 @@ ${
 
 export async function inboundRequest(sql: Transaction, base: string, id: string): Promise<Html | undefined> {
   const [row] = await sql`
-    select r.*, r.received_at::text as received, r.finished_at::text as finished, e.module
+    select r.state, r.reason, r.column_name, r.sqlstate, r.error, r.operation, r.record_id, r.attempts,
+      r.inbound_endpoint_id, left(r.body, ${bodyAtMost}) as body, length(r.body) as length,
+      r.received_at::text as received, r.finished_at::text as finished, e.module
       from collecta.inbound_requests r
     left join collecta.inbound_endpoints e on e.inbound_endpoint_id = r.inbound_endpoint_id where r.request_id = ${id}`;
   if (!row) return undefined;
@@ -237,18 +252,11 @@ export async function inboundRequest(sql: Transaction, base: string, id: string)
   }
 ${facts([
   ['state', badge(row.state)],
-  ['why', row.reason],
-  ['column', row.column_name],
+  ['why', row.reason && cut(row.reason)],
+  ['column', row.column_name && cut(row.column_name)],
   ['SQLSTATE', row.sqlstate],
-  ['PostgreSQL said', row.error],
-  [
-    'record',
-    row.record_id &&
-      html`${row.operation} <a href="${url(`${base}/deliveries`, {
-        record: row.record_id,
-        module: row.module,
-      })}"><code>${row.record_id}</code></a>`,
-  ],
+  ['PostgreSQL said', row.error && cut(row.error)],
+  ['record', row.record_id && html`${row.operation} ${recordLink(base, row.module, row.record_id)}`],
   ['received', moment(row.received)],
   ['finished', moment(row.finished)],
   ['runs', String(row.attempts)],
@@ -259,7 +267,7 @@ ${facts([
     }</a>`,
   ],
 ])}
-<h2>Body</h2>${showJson(row.body)}`;
+<h2>Body</h2>${showJson(row.body, row.length)}`;
 }
 
 export async function unrouted(
@@ -293,11 +301,11 @@ ${table(
   shown.map(row => [
     moment(row.set_aside_at),
     html`${row.module}<span class="quiet block">${row.event_id ? 'an event' : 'the whole change'}</span>`,
-    html`<code class="cut">${row.record_id ?? ''}</code>`,
+    html`<code class="cut">${cut(row.record_id ?? '', 300)}</code>`,
     row.endpoint_id
-      ? html`<a href="${base}/endpoints/${row.endpoint_id}">${row.name ?? row.endpoint_id}</a>`
+      ? html`<a href="${base}/endpoints/${row.endpoint_id}">${cut(row.name ?? row.endpoint_id, 300)}</a>`
       : 'everybody',
-    row.reason,
+    cut(row.reason),
   ]),
   { live: 'page', empty: 'Nothing is set aside.' },
 )}

@@ -1,7 +1,7 @@
 import { html } from 'hono/html';
 import { plot, type Series } from './charts.ts';
 import { atMost, count, duration, percent, quantile } from './figures.ts';
-import { badge, type Html, region, sql as statement, url } from './page.ts';
+import { badge, cut, type Html, region, sql as statement, url } from './page.ts';
 import type { Transaction } from './people.ts';
 
 export const spans = {
@@ -14,6 +14,7 @@ export type Span = keyof typeof spans;
 
 const outcomes = ['delivered', 'failed', 'exhausted', 'blocked', 'lost'] as const;
 const backlogLimit = 10_000;
+const findingsOfAProblem = 100;
 
 /** Whether the login is restricted to scopes: whose scope an attempt has is looked up row by row then. */
 export const isRestricted = async (sql: Transaction): Promise<boolean> =>
@@ -146,6 +147,8 @@ type Finding = {
   hint: string;
   name: string | null;
   endpoint_id: string | null;
+  /** How many rows have the same problem. */
+  alike: number;
 };
 
 /** Groups rows with the same problem. Two of them are shown, and the others when the group is opened. */
@@ -156,17 +159,23 @@ function showHealth(base: string, health: Finding[]): Html {
   const one = ({ subject, detail, hint, name, endpoint_id }: Finding) =>
     html`<li><p>${
       endpoint_id
-        ? html`<a href="${base}/endpoints/${endpoint_id}">${name ?? endpoint_id}</a>`
-        : html`<code>${subject}</code>`
-    }: ${detail}</p>${statement(hint)}</li>`;
+        ? html`<a href="${base}/endpoints/${endpoint_id}">${cut(name ?? endpoint_id, 300)}</a>`
+        : html`<code>${cut(subject, 300)}</code>`
+    }: ${cut(detail)}</p>${statement(hint)}</li>`;
   return html`${[...alike.values()].map(rows => {
     const [first] = rows as [Finding];
     const further = rows.slice(2);
+    const all = `select * from collecta.health where problem = '${first.problem.replaceAll("'", "''")}';`;
     return html`<div class="health"><p>${badge(first.severity)} <strong>${first.problem}</strong>${
-      rows.length > 1 ? html` <span class="quiet">${count(rows.length)}</span>` : ''
+      first.alike > 1 ? html` <span class="quiet">${count(first.alike)}</span>` : ''
     }</p><ul>${rows.slice(0, 2).map(one)}</ul>${
       further.length > 0
-        ? html`<details><summary>${count(further.length)} more</summary><ul>${further.map(one)}</ul></details>`
+        ? html`<details><summary>${count(first.alike - 2)} more</summary><ul>${further.map(one)}</ul>${
+            first.alike > rows.length
+              ? html`<p class="quiet">These are ${count(rows.length)} of ${count(first.alike)}. All of them:</p>
+${statement(all)}`
+              : ''
+          }</details>`
         : ''
     }</div>`;
   })}`;
@@ -194,10 +203,15 @@ export async function overview(sql: Transaction, base: string, span: Span): Prom
         where e.state = 'active' and q.due_at < now()) as due_age_ms,
       (select extract(epoch from now() - counted_until)::float8 * 1000 from collecta.observation) as counted_age_ms`;
   const health = (await sql`
-    select h.severity, h.problem, h.subject, h.detail, h.hint, e.name, e.endpoint_id from collecta.health h
+    select h.severity, h.problem, h.subject, h.detail, h.hint, h.alike, e.name, e.endpoint_id
+    from (
+      select h.*, count(*) over (partition by h.severity, h.problem)::int as alike,
+        row_number() over (partition by h.severity, h.problem order by h.subject) as place
+      from collecta.health h) h
     left join collecta.endpoints e on e.endpoint_id = h.subject
-    order by array_position(array['error', 'warning', 'info'], h.severity), h.problem, h.subject
-    limit 300`) as unknown as Finding[];
+    where h.place <= ${findingsOfAProblem}
+    order by array_position(array['error', 'warning', 'info'], h.severity), h.problem, h.place
+    `) as unknown as Finding[];
   const state = now ?? {};
   return html`${spanLinks(`${base}/`, span)}
 ${showTiles(

@@ -65,6 +65,18 @@ ${body}
 </html>`;
 }
 
+/** The beginning of a text that may be very long. */
+export const cut = (text: string, length = 1_000) => (text.length > length ? `${text.slice(0, length)}…` : text);
+
+/** The key of a record, with a link to the record's deliveries unless the key is too long for an address. */
+export function recordLink(base: string, module: string, record: string) {
+  const code = html`<code class="cut">${cut(record, 300)}</code>`;
+  return record.length > 1_000
+    ? code
+    : html`<a href="${url(`${base}/deliveries`, { record, module })}">
+        ${code}</a>`;
+}
+
 /** A table that scrolls separately on a narrow screen. */
 export function table(
   caption: string,
@@ -122,7 +134,7 @@ export const choice = (
 /** A coloured label for an outcome or state. The text alone says everything that the colour says. */
 export const badge = (text: string) => html`<span class="badge is-${text.replace(/[^a-z_]/g, '')}">${text}</span>`;
 
-export const sql = (statement: string) => html`<pre class="sql" tabindex="0">${statement}</pre>`;
+export const sql = (statement: string) => html`<pre class="sql" tabindex="0">${cut(statement, 20_000)}</pre>`;
 
 /** `path` with a query of all values that are neither undefined nor empty. */
 export function url(path: string, query: Record<string, string | undefined>): string {

@@ -14,6 +14,9 @@ export type Person = {
   act<T>(work: (sql: Transaction) => Promise<T>): Promise<T>;
 };
 
+/** The database did not answer a transaction in time. Whether a transaction that writes was committed is not known. */
+export class DidNotAnswer extends Error {}
+
 /** Says why a login is refused. The message is shown to the person. */
 export class Refused extends Error {
   readonly status: 401 | 403 | 429 | 503;
@@ -23,13 +26,16 @@ export class Refused extends Error {
   }
 }
 
-type Session = { person: Person; pool: Sql; since: number; usedAt: number };
+type Session = { person: Person; connections: Connections; since: number; usedAt: number };
 
 const idleMs = 30 * 60_000;
 const longestMs = 12 * 3_600_000;
 const maxSessions = 100;
+const maxSessionsOfName = 10;
 const connectionsEach = 2;
 const statementTimeout = '5s';
+/** How long a transaction may take. A database that is cut off never answers, so statementTimeout is not enough. */
+const patienceMs = 10_000;
 const maxFailuresOfName = 10;
 const maxFailuresFromAddress = 60;
 const maxLoginsAtOnce = 4;
@@ -46,26 +52,62 @@ const settings = `set local search_path = pg_catalog, pg_temp; set local stateme
   set local standard_conforming_strings = on; set local jit = off; set local max_parallel_workers_per_gather = 0;
     set local lock_timeout = '2s'`;
 
-function personOf(pool: Sql, role: string, setRole: boolean): Person {
+type Connections = {
+  /** Runs one transaction. Throws DidNotAnswer. */
+  begin<T>(mode: string, work: (sql: Transaction) => Promise<T>): Promise<T>;
+  end(): void;
+};
+
+/** Connections that are replaced as soon as the database has not answered a transaction in time. */
+function keepConnections(open: () => Sql): Connections {
+  let pool = open();
+  const close = (used: Sql, timeout: number) => void used.end({ timeout }).catch(() => {});
+  return {
+    async begin<T>(mode: string, work: (sql: Transaction) => Promise<T>): Promise<T> {
+      const used = pool;
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => {
+          if (pool === used) pool = open();
+          close(used, 0);
+          reject(new DidNotAnswer('the database did not answer'));
+        }, patienceMs);
+      });
+      try {
+        return await Promise.race([used.begin(mode, work) as Promise<T>, late]);
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+    end: () => close(pool, 1),
+  };
+}
+
+function personOf(connections: Connections, role: string, setRole: boolean): Person {
   const begin = setRole ? `${settings}; set local role ${quoted(role)}` : settings;
   const within =
     (mode: string) =>
-    async <T>(work: (sql: Transaction) => Promise<T>): Promise<T> =>
-      (await pool.begin(mode, async sql => {
+    <T>(work: (sql: Transaction) => Promise<T>): Promise<T> =>
+      connections.begin(mode, async sql => {
         await sql.unsafe(begin).simple();
         return await work(sql);
-      })) as T;
+      });
   return { role, read: within('read only'), act: within('read write') };
 }
 
-async function checkReader(person: Person): Promise<void> {
+async function checkReader(person: Person, isNamedByProxy = false): Promise<void> {
   // to_regclass would fail if the role may not use the schema.
   const [row] = await person.read(
     sql => sql`
-      select has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') as reads
+      select current_user::text as role, session_user::text as login,
+        has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') as reads
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
       where n.nspname = 'collecta' and c.relname = 'webhook_deliveries'`,
   );
+  // PostgreSQL reads SET ROLE "none" as: no other role than the login's.
+  if (row && row.role !== person.role) throw new Refused(403, `${person.role} is no role of PostgreSQL.`);
+  if (row && isNamedByProxy && row.login === row.role)
+    throw new Refused(403, `The proxy named ${person.role}, which is the console's own login and nobody's role.`);
   if (!row?.reads)
     throw new Refused(
       403,
@@ -97,7 +139,7 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
   const tries = new Map<string, number[]>();
   let loginsAtOnce = 0;
   const named = new Map<string, Promise<Person>>();
-  let shared: Sql | undefined;
+  let shared: Connections | undefined;
 
   const options = (max: number) => ({
     max,
@@ -110,7 +152,13 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
   function end(token: string): void {
     const session = sessions.get(token);
     sessions.delete(token);
-    session?.pool.end({ timeout: 1 }).catch(() => {});
+    session?.connections.end();
+  }
+
+  /** Ends the oldest sessions of a role that has too many, so that one person cannot keep all others out. */
+  function makeRoomFor(role: string): void {
+    const own = [...sessions].filter(([, { person }]) => person.role === role);
+    for (const [token] of own.slice(0, Math.max(0, own.length - maxSessionsOfName + 1))) end(token);
   }
 
   const sweep = setInterval(() => {
@@ -141,16 +189,17 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
       // Node joins repeated headers with commas. A comma means that the client sent the proxy's header too.
       if (!value || value.includes(',') || value.length > 63 || /[^\x20-\x7e]/.test(value))
         throw new Refused(401, 'The proxy in front of this console named nobody.');
-      shared ??= connect(config.databaseUrl, options(5));
+      shared ??= keepConnections(() => connect(config.databaseUrl, options(5)));
       let person = named.get(value);
       if (!person) {
         if (named.size > 1_000) named.clear();
         const made = personOf(shared, value, true);
-        person = checkReader(made).then(
+        person = checkReader(made, true).then(
           () => made,
           error => {
             named.delete(value);
-            if (error instanceof Refused || whyUnreachable(error) !== undefined) throw error;
+            if (error instanceof Refused || error instanceof DidNotAnswer || whyUnreachable(error) !== undefined)
+              throw error;
             throw new Refused(403, `The proxy named ${value}, which is no role that this console may act as.`);
           },
         );
@@ -188,15 +237,17 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
       loginsAtOnce++;
       // The console refuses roles that pg_hba.conf admits without a password.
       let asked = false;
-      const pool = connect(config.databaseUrl, {
-        ...options(connectionsEach),
-        user: name,
-        password: () => {
-          asked = true;
-          return password;
-        },
-      });
-      const person = personOf(pool, name, false);
+      const connections = keepConnections(() =>
+        connect(config.databaseUrl, {
+          ...options(connectionsEach),
+          user: name,
+          password: () => {
+            asked = true;
+            return password;
+          },
+        }),
+      );
+      const person = personOf(connections, name, false);
       try {
         await checkReader(person);
         if (!asked)
@@ -206,7 +257,7 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
               'See pg_hba.conf.',
           );
       } catch (error) {
-        await pool.end({ timeout: 1 }).catch(() => {});
+        connections.end();
         const { code } = error as { code?: string };
         if (code?.startsWith('28')) throw new Refused(401, 'Name or password is wrong.');
         // The database did not answer, or the password was right, so this does not count as a failed login.
@@ -216,8 +267,9 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
         loginsAtOnce--;
       }
       forgetTry();
+      makeRoomFor(name);
       const token = randomBytes(32).toString('base64url');
-      sessions.set(token, { person, pool, since: now, usedAt: now });
+      sessions.set(token, { person, connections, since: now, usedAt: now });
       return token;
     },
 
@@ -228,7 +280,7 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
     async close() {
       clearInterval(sweep);
       for (const token of [...sessions.keys()]) end(token);
-      await shared?.end({ timeout: 1 });
+      shared?.end();
     },
   };
 }

@@ -14,20 +14,21 @@ import { whyUnreachable } from '../database/connect.ts';
 import type { Log } from '../log.ts';
 import { parseAddress, parseRange, within } from '../network/address.ts';
 import { verify } from '../operations/verify.ts';
-import { actionNamed, NotRun, perform, propose } from './actions.ts';
+import { actionNamed, Incomplete, NotRun, perform, propose } from './actions.ts';
 import { deliveries, delivery, deliveryFilters, readRequest } from './deliveries.ts';
 import { endpoint, endpoints } from './endpoints.ts';
 import { duration, moment } from './figures.ts';
 import { actionsDone, inbound, inboundRequest, modules, unrouted } from './lists.ts';
 import { overview, type Span, spans } from './overview.ts';
-import { badge, filters, type Html, page, type Site, textField, url } from './page.ts';
-import { createPeople, type Person, Refused, type Transaction } from './people.ts';
+import { badge, cut, filters, type Html, page, type Site, textField, url } from './page.ts';
+import { createPeople, DidNotAnswer, type Person, Refused, type Transaction } from './people.ts';
 import { type Attempt, createWatch } from './watch.ts';
 
 export type ConsoleConfig = Pick<Config, 'databaseUrl' | 'consolePath' | 'consoleTrustHeader' | 'consoleTrustFrom'>;
 
 const cookie = 'collecta_console';
 const maxAtOnce = 32;
+const maxAtOnceOfRole = 8;
 const maxFormBytes = 65_536;
 
 type Env = { Variables: { person: Person; here: string }; Bindings: { incoming?: IncomingMessage } };
@@ -63,7 +64,8 @@ export function createConsole(config: ConsoleConfig, log: Log) {
   const people = createPeople(config);
   const watch = createWatch(log);
   const app = new Hono<Env>({ strict: false });
-  let atOnce = 0;
+  /** The requests under way, by role. Pages that need no database are not among them. */
+  const atOnce = new Map<string, number>();
 
   /** The page's context without a person, for pages that everybody may see. */
   const stranger = (title: string, body: Html) => page({ base, person: undefined, canLogOut: false }, title, body);
@@ -97,16 +99,7 @@ export function createConsole(config: ConsoleConfig, log: Log) {
   );
   app.use(async (c, next) => {
     c.header('cache-control', 'no-store');
-    if (atOnce >= maxAtOnce) {
-      c.header('retry-after', '1');
-      return c.text('The console is busy: try again in a second.\n', 503);
-    }
-    atOnce++;
-    try {
-      await next();
-    } finally {
-      atOnce--;
-    }
+    return await next();
   });
   // A browser says where a form comes from. A request that does not say it, or comes from elsewhere, is refused.
   const fromHere = (c: Context) => {
@@ -200,7 +193,21 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       }
       c.set('person', person);
     }
-    return await next();
+    const { role } = c.get('person');
+    const ofRole = atOnce.get(role) ?? 0;
+    const ofAll = [...atOnce.values()].reduce((sum, n) => sum + n, 0);
+    if (ofRole >= maxAtOnceOfRole || ofAll >= maxAtOnce) {
+      c.header('retry-after', '1');
+      return c.text('The console is busy: try again in a second.\n', 503);
+    }
+    atOnce.set(role, ofRole + 1);
+    try {
+      return await next();
+    } finally {
+      const others = (atOnce.get(role) ?? 1) - 1;
+      if (others > 0) atOnce.set(role, others);
+      else atOnce.delete(role);
+    }
   });
 
   const read = <T>(c: Page, work: (sql: Transaction) => Promise<T>) => c.get('person').read(work);
@@ -234,6 +241,14 @@ export function createConsole(config: ConsoleConfig, log: Log) {
   under.get('/deliveries/:id', async c => {
     const body = await read(c, sql => delivery(sql, base, c.req.param('id')));
     return body ? show(c, '/deliveries', 'One delivery', body) : missing(c, 'delivery');
+  });
+  under.get('/deliveries/:id/body', async c => {
+    const request = await read(c, sql => readRequest(sql, c.req.param('id')));
+    if (typeof request?.body !== 'string') return missing(c, 'delivery');
+    return c.body(request.body, 200, {
+      'content-type': 'application/json',
+      'content-disposition': 'attachment; filename="body.json"',
+    });
   });
   under.post('/deliveries/:id/verify', async c => {
     const id = c.req.param('id');
@@ -272,8 +287,8 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       each.event
         ? html`${each.event}<span class="quiet block">${each.module}</span>`
         : html`<span class="quiet">hidden from you</span>`,
-      html`<code class="cut">${each.record_id ?? ''}</code>`,
-      html`<a href="${base}/endpoints/${each.endpoint_id}">${each.name ?? each.endpoint_id}</a>`,
+      html`<code class="cut">${cut(each.record_id ?? '', 300)}</code>`,
+      html`<a href="${base}/endpoints/${each.endpoint_id}">${cut(each.name ?? each.endpoint_id, 300)}</a>`,
       html`<span class="number">${each.attempt}</span>`,
       html`<span class="number">${duration(each.duration_ms)}</span>`,
     ];
@@ -301,6 +316,8 @@ role="rowgroup"><tr role="row">${tailHead.map(
     );
   });
   under.get('/tail/events', c => {
+    // A HEAD request has no body whose end could stop the watching.
+    if (c.req.method === 'HEAD') return c.body(null, 200, { 'content-type': 'text/event-stream' });
     const endpointId = text(c, 'endpoint');
     const person = c.get('person');
     return streamSSE(c, async stream => {
@@ -434,9 +451,16 @@ role="rowgroup"><tr role="row">${tailHead.map(
     const { code, message, detail, hint } = error as Error & { code?: string; detail?: string; hint?: string };
     if (error instanceof Refused)
       return c.html(stranger('No entry', html`<p class="problem" role="alert">${message}</p>`), error.status);
+    if (error instanceof Incomplete)
+      return c.html(page(siteOf(c as Page), 'Refused', html`<p class="problem" role="alert">${message}</p>`), 422);
     if ('getResponse' in error) return c.text('This request did not come from a page of this console.\n', 403);
-    const unreachable = whyUnreachable(error);
+    const unreachable = error instanceof DidNotAnswer ? message : whyUnreachable(error);
     log.warn('a page of the console failed', { path: new URL(c.req.url).pathname, code, message });
+    // The password was changed, or the role may not log in any more.
+    if (code?.startsWith('28') && person && consoleTrustHeader === undefined) {
+      people.logout(getCookie(c, cookie));
+      return c.redirect(`${base}/login`, 303);
+    }
     if (unreachable !== undefined || !code || !person)
       return c.html(
         stranger(
@@ -445,7 +469,12 @@ role="rowgroup"><tr role="row">${tailHead.map(
             unreachable === undefined
               ? 'Something went wrong: this process’s log says what.'
               : 'The database cannot be reached now. Try again.'
-          }</p>`,
+          }</p>${
+            unreachable !== undefined && person && c.req.method === 'POST'
+              ? html`<p>It is not known whether the action was run: if it was, it is among the
+<a href="${base}/actions">actions</a>.</p>`
+              : ''
+          }`,
         ),
         unreachable === undefined ? 500 : 503,
       );

@@ -3,7 +3,7 @@ import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import type { Log } from '../log.ts';
-import { formToJson, readPayload } from './mapping.ts';
+import { formToJson, readPayload } from './payload.ts';
 import { type InboundEndpoint, type Outcome, type Receiver, type Repetition, Unavailable } from './receive.ts';
 import { answerHandshake, type Readable, read, type Sender, type Verified, verify, weakDigest } from './senders.ts';
 
@@ -189,14 +189,7 @@ export function createInbound({
       const ignored =
         (event !== undefined && sender.ignored.includes(event)) || (events !== null && !events.includes(event ?? ''));
 
-      let outcome = await receiver.receive(endpoint, payload, repetition, ignored);
-      if (outcome.status === 409) {
-        // The mapping has changed, and the notification has not arrived yet.
-        receiver.forget();
-        endpoint = await receiver.find(slug, tokenHash);
-        if (!endpoint) return notFound();
-        outcome = await receiver.receive(endpoint, payload, repetition, ignored);
-      }
+      const outcome = await receiver.receive(endpoint, payload, repetition, ignored);
       log[outcome.status === 202 ? 'debug' : 'info']('inbound request', {
         inbound_endpoint_id: endpoint.id,
         status: outcome.status,
@@ -253,13 +246,13 @@ const plain = (body: string): InboundAnswer => ({
 });
 
 /** The answer for the sender: what was written, or why nothing was. */
-function answerOutcome({ plan }: InboundEndpoint, outcome: Outcome, ignored: boolean): InboundAnswer {
+function answerOutcome({ paths, eachAlone }: InboundEndpoint, outcome: Outcome, ignored: boolean): InboundAnswer {
   if (outcome.status === 202) {
     const results = outcome.results === null ? null : resultRows.parse(JSON.parse(outcome.results));
     const body = results
       ? {
           recordIds: results.map(({ recordId }) => recordId),
-          ...(plan.eachAlone && {
+          ...(eachAlone && {
             results: results.map(({ recordId, detail, column }) =>
               recordId === null ? { detail, column } : { recordId },
             ),
@@ -273,9 +266,9 @@ function answerOutcome({ plan }: InboundEndpoint, outcome: Outcome, ignored: boo
     };
   }
   const column = outcome.column_name;
-  const path = plan.mapping.find(field => field.column === column)?.path ?? null;
+  const path = (column !== null && Object.hasOwn(paths, column) && paths[column]) || null;
   const where = column === null ? '' : `${path === null ? '' : `${path} → `}${column}: `;
-  const detail = `${where}${outcome.reason ?? 'the mapping is being changed'}.`;
+  const detail = `${where}${outcome.reason ?? ''}.`;
   const members = { path, column, requestId: outcome.kept_as };
   return outcome.status === 422
     ? problem(422, detail, { members })

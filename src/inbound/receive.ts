@@ -3,24 +3,20 @@ import { z } from 'zod';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import { createKeyring } from '../secrets/keyring.ts';
-import {
-  compileMapping,
-  type Mapped,
-  mapPayload,
-  type Payload,
-  type Plan,
-  parseLossless,
-  readPayload,
-} from './mapping.ts';
+import { type Payload, readPayload } from './payload.ts';
 import { type Sender, type SenderKey, senderKey, senderRow } from './senders.ts';
 
 /** An inbound endpoint, read from the database and prepared for use. */
 export type InboundEndpoint = {
   id: string;
-  mappingVersion: number;
   /** The statement that calls accept_inbound_<n>, as a template, because a name in it cannot be a parameter. */
   acceptCall: TemplateStringsArray;
-  plan: Plan;
+  /** The path of each mapped column. */
+  paths: Record<string, string | null>;
+  /** Whether a payload makes several records. */
+  isBatch: boolean;
+  /** Whether an element of a batch that cannot be written does not affect the others. */
+  eachAlone: boolean;
   sender: Sender;
   /** The sender's signatures that are accepted; null if no signature is required. */
   signatures: Sender['signatures'] | null;
@@ -41,16 +37,12 @@ export type InboundEndpoint = {
   usedUpUntil: number;
 };
 
-const planRow = z.object({
-  fields: z.unknown(),
-  each: z.string().nullable(),
-  eachAlone: z.boolean(),
-  maxElements: z.coerce.number(),
-});
-const endpointRow = planRow.extend({
+const endpointRow = z.object({
   id: z.string(),
-  mappingVersion: z.number(),
   functionNumber: z.number(),
+  paths: z.record(z.string(), z.string().nullable()),
+  isBatch: z.boolean(),
+  eachAlone: z.boolean(),
   secrets: z.array(z.string()),
   requireSignature: z.enum(['false', 'true', 'standard']),
   maxBodyBytes: z.number(),
@@ -63,8 +55,6 @@ const endpointRow = planRow.extend({
 function acceptCall(functionNumber: number): TemplateStringsArray {
   const parts = [
     `select collecta.accept_inbound_${functionNumber}(`,
-    ',',
-    '::text[]::json[],',
     '::text[],',
     '::text[],',
     '::text[],',
@@ -73,17 +63,8 @@ function acceptCall(functionNumber: number): TemplateStringsArray {
   return Object.assign(parts, { raw: parts });
 }
 
-/** The mapping is parsed separately from the rest of the JSON, so that its constants keep their digits. */
-const compilePlan = (text: string, { each, eachAlone, maxElements }: z.infer<typeof planRow>): Plan => ({
-  mapping: compileMapping((parseLossless(text) as { fields: unknown }).fields),
-  each,
-  eachAlone,
-  maxElements,
-});
 const outcomeRow = z.object({
-  status: z
-    .union([z.literal(202), z.literal(404), z.literal(409), z.literal(422), z.literal(429), z.literal(503)])
-    .nullable(),
+  status: z.literal([202, 404, 422, 429, 503]).nullable(),
   record_id: z.string().nullable(),
   results: z.string().nullable(),
   kept_as: z.string().nullable(),
@@ -100,8 +81,6 @@ const retryRows = z.array(
   z.object({
     request_id: z.string(),
     inbound_endpoint_id: z.string(),
-    mapping_version: z.number(),
-    mapping: z.string(),
     body: z.string(),
   }),
 );
@@ -138,12 +117,8 @@ const temporary = /^(08|40|53|57|58|25006|55P03|E[A-Z_]+$|CONNECT)/;
 const maxTries = 3;
 const maxCached = 1000;
 
-const map = (plan: Plan, payload: Payload): Mapped =>
-  payload.ok ? mapPayload(plan, payload.document) : { elements: [], problem: payload.reason, column: null };
-
 /** A request that makes one record and needs nothing special; its id is undefined where it does after all. */
 type Ordinary = {
-  values: string;
   text: string;
   keyHash: string | null;
   bodyDigest: string | null;
@@ -184,9 +159,9 @@ function takeGroup({ grouped, queue }: InboundEndpoint): Ordinary[] {
   const seen = new Set<string>();
   let length = 0;
   let size = 0;
-  for (const { text, values, keyHash, bodyDigest } of queue) {
+  for (const { text, keyHash, bodyDigest } of queue) {
     const hashes = [keyHash, bodyDigest].filter(hash => hash !== null);
-    length += text.length + values.length;
+    length += text.length;
     if (size > 0 && (!grouped || size === maxGroup || length > maxGroupLength || hashes.some(hash => seen.has(hash))))
       break;
     for (const hash of hashes) seen.add(hash);
@@ -275,17 +250,14 @@ export function createReceiver({
     );
     if (!found?.endpoint) return undefined;
     const row = endpointRow.parse(JSON.parse(found.endpoint));
-    const { id, mappingVersion, sender, maxBodyBytes, rateLimit, events, digestSeconds, requireSignature, grouped } =
-      row;
+    const { functionNumber, secrets: _, requireSignature, ...rest } = row;
+    const { id, sender } = rest;
     const keys = openSecrets(row);
     const standard = sender.signatures.filter(scheme => scheme.id !== undefined && scheme.timestamp !== undefined);
     const before = cached?.endpoint.id === id ? cached.endpoint : undefined;
     const endpoint: InboundEndpoint = {
-      id,
-      mappingVersion,
-      acceptCall: acceptCall(row.functionNumber),
-      plan: compilePlan(found.endpoint, row),
-      sender,
+      ...rest,
+      acceptCall: acceptCall(functionNumber),
       signatures:
         requireSignature === 'standard'
           ? standard
@@ -293,11 +265,6 @@ export function createReceiver({
             ? sender.signatures
             : null,
       keys,
-      maxBodyBytes,
-      rateLimit,
-      events,
-      digestSeconds,
-      grouped,
       queue: [],
       writingSince: null,
       usedUpUntil: before?.usedUpUntil ?? 0,
@@ -318,10 +285,7 @@ export function createReceiver({
 
   type Call = {
     endpointId: string;
-    mappingVersion: number;
-    batch: boolean;
-    mapped: Mapped;
-    text: string;
+    payload: Payload;
     repetition?: Repetition;
     ignored?: boolean;
     requestId: string | null;
@@ -332,18 +296,15 @@ export function createReceiver({
    * that fails too, the request is stored as failed. Throws Unavailable.
    */
   async function write(call: Call): Promise<Outcome> {
-    const { endpointId, mappingVersion, batch, mapped, text, repetition, ignored = false, requestId } = call;
+    const { endpointId, payload, repetition, ignored = false, requestId } = call;
     const { keyHash = null, sameBody = false, bodyDigest = null, checkDigest = true } = repetition ?? {};
-    const elements = batch ? `[${mapped.elements.join(',')}]` : (mapped.elements[0] ?? '{}');
+    const problem = payload.ok || ignored ? null : payload.reason;
     for (let attempt = 1; ; attempt++) {
       try {
         const [outcome] = await ask(
           () => sql`select status, record_id, results::text, kept_as, reason, column_name, retry_after
-              from collecta.receive_inbound(${endpointId}, ${mappingVersion},
-                case when ${batch} then array(select e from json_array_elements(${elements}::text::json) e)
-                  else array[${elements}::text::json] end, ${text}, ${keyHash}, ${sameBody},
-                ${bodyDigest}, ${ignored}, ${mapped.problem}, ${mapped.column}, ${requestId}, ${attempt === maxTries},
-                ${checkDigest})`,
+              from collecta.receive_inbound(${endpointId}, ${payload.text}, ${keyHash}, ${sameBody}, ${bodyDigest},
+                ${ignored}, ${problem}, ${requestId}, ${attempt === maxTries}, ${checkDigest})`,
           outcomeRows,
         );
         return outcome!;
@@ -390,10 +351,7 @@ export function createReceiver({
     endpoint.writingSince = null;
   }
 
-  async function writeGroup(
-    { mappingVersion, acceptCall }: InboundEndpoint,
-    group: Ordinary[],
-  ): Promise<string[] | null> {
+  async function writeGroup({ acceptCall }: InboundEndpoint, group: Ordinary[]): Promise<string[] | null> {
     const column = (value: (request: Ordinary) => string | null) => {
       const values = group.map(value);
       return values.some(each => each !== null) ? values : null;
@@ -403,8 +361,6 @@ export function createReceiver({
         () =>
           sql(
             acceptCall,
-            mappingVersion,
-            column(({ values }) => values),
             column(({ text }) => text),
             column(({ keyHash }) => keyHash),
             column(({ bodyDigest }) => bodyDigest),
@@ -421,31 +377,19 @@ export function createReceiver({
     }
   }
 
-  /** Maps a payload and writes it. A payload that cannot be mapped is stored as failed. Throws Unavailable. */
+  /** Writes a payload. One that cannot be mapped or written is stored as failed. Throws Unavailable. */
   async function receive(
     endpoint: InboundEndpoint,
     payload: Payload,
     repetition: Repetition,
     ignored: boolean,
   ): Promise<Outcome> {
-    const { id, mappingVersion, plan } = endpoint;
-    const mapped = ignored ? { elements: [], problem: null, column: null } : map(plan, payload);
-    if (!ignored && plan.each === null && mapped.problem === null) {
+    if (!ignored && !endpoint.isBatch && payload.ok) {
       const { keyHash, bodyDigest, checkDigest } = repetition;
-      const request = { values: mapped.elements[0]!, text: payload.text, keyHash, bodyDigest, checkDigest };
-      const recordId = await accept(endpoint, request);
+      const recordId = await accept(endpoint, { text: payload.text, keyHash, bodyDigest, checkDigest });
       if (recordId !== undefined) return accepted(recordId);
     }
-    const outcome = await write({
-      endpointId: id,
-      mappingVersion,
-      batch: plan.each !== null,
-      mapped,
-      text: payload.text,
-      repetition,
-      ignored,
-      requestId: null,
-    });
+    const outcome = await write({ endpointId: endpoint.id, payload, repetition, ignored, requestId: null });
     if (outcome.status === 429) endpoint.usedUpUntil = now() + (outcome.retry_after ?? 0) * 1000;
     return outcome;
   }
@@ -455,27 +399,14 @@ export function createReceiver({
     for (let ran = 1; ran > 0 && !signal.aborted; ) {
       ran = 0;
       const rows = await ask(
-        () =>
-          sql`select request_id, inbound_endpoint_id, mapping_version, mapping::text, body
-            from collecta.next_inbound_retries()`,
+        () => sql`select request_id, inbound_endpoint_id, body from collecta.next_inbound_retries()`,
         retryRows,
       );
-      for (const row of rows) {
-        const plan = compilePlan(row.mapping, planRow.parse(JSON.parse(row.mapping)));
-        const { status } = await write({
-          endpointId: row.inbound_endpoint_id,
-          mappingVersion: row.mapping_version,
-          batch: plan.each !== null,
-          mapped: map(plan, readPayload(Buffer.from(row.body))),
-          text: row.body,
-          requestId: row.request_id,
-        });
+      for (const { request_id, inbound_endpoint_id, body } of rows) {
+        const payload = readPayload(Buffer.from(body));
+        const { status } = await write({ endpointId: inbound_endpoint_id, payload, requestId: request_id });
         if (status === 202 || status === 422 || status === 503) ran++;
-        log.info('inbound request run again', {
-          request_id: row.request_id,
-          inbound_endpoint_id: row.inbound_endpoint_id,
-          status,
-        });
+        log.info('inbound request run again', { request_id, inbound_endpoint_id, status });
       }
     }
   }

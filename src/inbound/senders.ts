@@ -1,6 +1,6 @@
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import { type Json, lookUp, pathTokens, textOf } from './mapping.ts';
+import { type Json, lookUp, pathSteps, textOf } from './payload.ts';
 
 const signature = z.strictObject({
   in: z.string(),
@@ -79,15 +79,15 @@ function readAll(source: string, { headers, query, document }: Readable): string
   let path = paths.get(source);
   if (!path) {
     const [base = '', rest] = source.split('[*]');
-    path = { base: pathTokens(base), rest: rest === undefined ? null : pathTokens(`$${rest}`) };
+    path = { base: pathSteps(base), rest: rest === undefined ? null : pathSteps(`$${rest}`) };
     if (paths.size > 1000) paths.clear();
     paths.set(source, path);
   }
   const { base, rest } = path;
-  const found = lookUp(document, source, base);
+  const found = lookUp(document, base);
   if (rest === null) return [textOf(found)].filter(v => v !== undefined);
   // An element without the value gives an empty text, so that the check of all elements fails.
-  return Array.isArray(found) ? found.map(element => textOf(lookUp(element, source, rest)) ?? '') : [];
+  return Array.isArray(found) ? found.map(element => textOf(lookUp(element, rest)) ?? '') : [];
 }
 
 /** The first value of a source. */

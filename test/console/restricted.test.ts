@@ -70,3 +70,51 @@ t.test('on every page a login that is restricted to a tenant sees only that tena
   t.match(received, 'acme-1');
   t.notMatch(received, 'beta');
 });
+
+t.test(
+  'a login with more than a hundred endpoints that gave up sees a hundred of its own, and how many more',
+  async t => {
+    const { url, sql } = await database();
+    await sql.unsafe(`
+    do $$ begin if to_regrole('many_reader') is null
+      then create role many_reader login password 'x' in role collecta_reader; end if; end $$;
+    create table orders (id int primary key, tenant text);
+    select collecta.attach_module('orders', 'orders', scope_column => 'tenant');
+    insert into collecta.endpoints (endpoint_id, name, url, events, scope, after_change_id)
+    select 'ep_' || lpad(n::text, 32, '0'), 'n-' || n, 'https://x.example/', '{record_created}',
+      case when n <= 130 then 'acme' when n <= 140 then 'small' else 'beta' end, 0
+    from generate_series(1, 400) n;
+    insert into collecta.events (event_id, routed_at, sequence, position, module, event, scope, occurred_at, body)
+    select 'evt_' || n, now(), n, 0, 'orders', 'record_created', 'acme', now(), '{}' from generate_series(1, 400) n;
+    insert into collecta.delivery_attempts (id, event_id, routed_at, endpoint_id, attempt, outcome, url, started_at,
+      finished_at)
+    select 'dlv_' || lpad(to_hex((extract(epoch from now()) * 1000)::bigint + n), 12, '0') || lpad(n::text, 20, '0'),
+      'evt_' || n, now(), 'ep_' || lpad(n::text, 32, '0'), 6, 'exhausted', 'https://x.example/', now(), now()
+    from generate_series(1, 400) n`);
+    const health = (scopes: string[]) =>
+      sql.begin(async tx => {
+        await tx`select collecta.restrict_login('many_reader', ${scopes})`;
+        await tx`set local role many_reader`;
+        return [
+          ...(await tx`select h.subject, h.detail from collecta.health h where h.problem = 'deliveries were given up'`),
+        ] as { subject: string; detail: string }[];
+      });
+    // The endpoints of these tenants gave up before 260 others did.
+    t.equal((await health(['small'])).length, 10);
+    const acme = await health(['acme']);
+    t.equal(acme.length, 101);
+    t.strictSame(
+      acme.filter(({ subject }) => Number(subject.slice(3)) > 130),
+      [],
+      'only its own',
+    );
+    t.match(acme.find(({ detail }) => detail.includes('further'))?.detail, /^30 further endpoints/);
+    const { client } = await openConsole(t, url);
+    const person = client();
+    await person.login('many_reader', 'x');
+    const page = await person.text('/console/');
+    t.match(page, 'deliveries were given up</strong> <span class="quiet">101</span>');
+    t.match(page, 'These are 100 of 101');
+    t.notMatch(page, 'n-131');
+  },
+);

@@ -161,14 +161,15 @@ t.test('without its generated function requests are written alone, until upkeep 
   const { id, send, rows } = await make('n int', { '$.n': 'n' });
   const [endpoint] = await sql`
     select function_number as n from collecta.inbound_endpoints where inbound_endpoint_id = ${id}`;
-  const name = `collecta.accept_inbound_${endpoint!.n}(int, json[], text[], text[], text[], text[])`;
-  await sql.unsafe(`drop function ${name}`);
+  await sql.unsafe(`drop function collecta.map_inbound_${endpoint!.n}(json)`);
+  t.equal((await send({ n: 0 })).status, 202, 'the function that maps is written anew at once');
+  await sql.unsafe(`drop function collecta.accept_inbound_${endpoint!.n}(text[], text[], text[], text[])`);
   t.equal((await send({ n: 1 })).status, 202);
   t.match([...(await sql`select * from collecta.broken_inbound_endpoints()`)], [{ inbound_endpoint_id: id }]);
   await sql`select collecta.maintain_inbound('[]')`;
   t.match(await sql`select * from collecta.broken_inbound_endpoints()`, { length: 0 });
   t.equal((await send({ n: 2 })).status, 202);
-  t.equal((await rows()).length, 2);
+  t.equal((await rows()).length, 3);
 });
 
 t.test('a budget that is nearly used up is used to its end, and not beyond', async t => {

@@ -191,7 +191,7 @@ t.test('the function table lists all callable functions with their arguments', a
       array(select grantee::regrole::text from aclexplode(p.proacl) where grantee <> p.proowner order by 1) as grantees
     from pg_proc p
     where p.pronamespace = 'collecta'::regnamespace and p.proname !~
-      '^(capture_\\d|(write|accept)_inbound_\\d|cast_inbound_\\d)'`;
+      '^(capture_\\d|(map|write|accept)_inbound_\\d|cast_inbound_\\d)'`;
   const known = new Map(functions.map(each => [each.name, each]));
   const documented = new Set<string>();
   for (const [signatures = '', , who = ''] of rows(section('SQL functions')))

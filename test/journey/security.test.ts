@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
-import { readPayload } from '../../src/inbound/mapping.ts';
+import { readPayload } from '../../src/inbound/payload.ts';
 import { createReceiver } from '../../src/inbound/receive.ts';
 import { createLog } from '../../src/log.ts';
 import { deliver } from '../support/changes.ts';
@@ -233,7 +233,6 @@ t.test('temporary types and hostile search paths do not affect privileged functi
     end $$`);
   const [hash] =
     await sql`select encode(sha256(convert_to(${inbound!.path.split('/').at(-1)}, 'UTF8')), 'hex') as token`;
-  const [mapped] = await sql`select mapping_version as version from collecta.inbound_endpoints`;
   const id = `'${endpoint!.endpoint_id}'`;
   const inb = `'${inbound!.inbound_endpoint_id}'`;
   const calls = [
@@ -257,10 +256,8 @@ t.test('temporary types and hostile search paths do not affect privileged functi
     'select collecta.sealing_keys()',
     'select collecta.check_installation(null)',
     `select * from collecta.find_inbound_endpoint('orders', '${hash!.token}')`,
-    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, array['{"id": 7, "name": "x"}'::json], '{}',
-      'key')`,
-    `select * from collecta.receive_inbound(${inb}, ${mapped!.version}, array['{"id": "x", "name": {}}'::json], '{}',
-      null)`,
+    `select * from collecta.receive_inbound(${inb}, '{"id": 7, "name": "x"}', 'key')`,
+    `select * from collecta.receive_inbound(${inb}, '{"id": "x", "name": {}}', null)`,
     `select collecta.retry_inbound(${inb})`,
     'select * from collecta.next_inbound_retries()',
     `select collecta.maintain_inbound('[{"inbound_endpoint_id": "", "status": 404, "requests": 1}]')`,
