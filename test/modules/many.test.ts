@@ -39,7 +39,7 @@ t.test('an endpoint of many modules looks up once for each what its functions ca
   const count = 30;
   await attach(sql, 1, count);
   const [calls] = await sql.begin(async sql => {
-    await sql`select collecta.create_endpoint('https://example.com/', '{record_created,record_updated,record_deleted}')`;
+    await sql`select collecta.create_endpoint('https://example.com', '{record_created,record_updated,record_deleted}')`;
     // Within the transaction the calls are still counted in this session.
     return sql`
       select pg_stat_get_xact_function_calls('collecta.called_functions(text)'::regprocedure)::int as called,

@@ -115,8 +115,8 @@ for (const debian of debianServer ? [false, true] : [false])
 
     // Languages need programs that may be missing, and postgis_topology needs PostGIS in the search path of everybody.
     const available = await sql`
-      select name, coalesce((select max(v.schema) from pg_available_extension_versions v where v.name = e.name), 'extra')
-        as schema
+      select name, coalesce(
+        (select max(v.schema) from pg_available_extension_versions v where v.name = e.name), 'extra') as schema
       from pg_available_extensions e
       where name !~ '^pl|_pl(perl|python)|topology|tiger|data_us|-3$' order by name`;
     for (const { name, schema } of available) {
@@ -130,7 +130,7 @@ for (const debian of debianServer ? [false, true] : [false])
     const listed = Object.values(extensions).flatMap(types => Object.keys(types));
     t.ok(tables >= 14, `${tables} types with chosen values`);
 
-    // All other types of these extensions, with whatever values they accept. A few, which only indexes use, accept none.
+    // All other types of these extensions, with whatever values they accept. A few that only indexes use accept none.
     const others = await sql`
       select e.extname, format_type(t.oid, null) as type from pg_type t
       join pg_depend d on d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
