@@ -103,9 +103,19 @@ function parametersOf(attempts: Attempt[]): { results: string; urls: string[]; h
   const rows = attempts.map(each => {
     const { signed } = each;
     const fields = [
-      ...[each.id, each.lease, each.outcome, urls.numberOf(each.url), headers.numberOf(each.requestHeaders)],
-      ...[signed?.['webhook-timestamp'], signed?.['x-webhook-signature'], signed?.['webhook-signature']],
-      ...[each.status, headers.numberOf(each.responseHeaders), each.responseBody, each.error, ...each.times],
+      each.id,
+      each.lease,
+      each.outcome,
+      urls.numberOf(each.url),
+      headers.numberOf(each.requestHeaders),
+      signed?.['webhook-timestamp'],
+      signed?.['x-webhook-signature'],
+      signed?.['webhook-signature'],
+      each.status,
+      headers.numberOf(each.responseHeaders),
+      each.responseBody,
+      each.error,
+      ...each.times,
     ];
     return `"(${fields.map(fieldOf).join()})"`;
   });
@@ -156,8 +166,11 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
     // What the database's encoding lacks is escaped. In headers, which are JSON, that keeps their meaning.
     const bodies = await encoder.encode(attempts.map(({ responseBody }) => responseBody));
     const errors = await encoder.encode(attempts.map(({ error }) => error));
-    const encoded = attempts.map((each, i) => ({ ...each, responseBody: bodies[i]!, error: errors[i]! }));
-    const { results, urls, headers } = parametersOf(encoded);
+    for (const [i, attempt] of attempts.entries()) {
+      attempt.responseBody = bodies[i]!;
+      attempt.error = errors[i]!;
+    }
+    const { results, urls, headers } = parametersOf(attempts);
     const [row] = await sql`
       select collecta.record_deliveries(${results}::text::collecta.delivery_result[],
         ${await encoder.encode(urls)}::text[], ${await encoder.encode(headers)}::text[]::json[]) as recorded`;

@@ -40,9 +40,11 @@ export function startSpan(attempt: {
   traceparent: string | undefined;
 }): (result: DeliveryResult) => void {
   const links: Link[] = [];
-  const [, traceId = '', spanId = '', flags = '00'] = form.exec(attempt.traceparent ?? '') ?? [];
-  const context = { traceId, spanId, traceFlags: Number.parseInt(flags, 16), isRemote: true };
-  if (isSpanContextValid(context)) links.push({ context });
+  if (attempt.traceparent) {
+    const [, traceId = '', spanId = '', flags = '00'] = form.exec(attempt.traceparent) ?? [];
+    const context = { traceId, spanId, traceFlags: Number.parseInt(flags, 16), isRemote: true };
+    if (isSpanContextValid(context)) links.push({ context });
+  }
   const root: Context = ROOT_CONTEXT;
   const span: Span = tracer.startSpan(
     'deliver webhook',
