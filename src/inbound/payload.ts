@@ -27,9 +27,9 @@ export function pathSteps(path: string): (string | number)[] {
 }
 
 /** The value at a path; undefined if there is none. It finds only own members of objects and elements of arrays. */
-export function lookUp(document: Json, steps: readonly (string | number)[]): Json | undefined {
+export function lookUp(document: Json, path: string): Json | undefined {
   let value: Json | undefined = document;
-  for (const step of steps) {
+  for (const step of pathSteps(path)) {
     if (typeof step === 'number') value = Array.isArray(value) ? value[step] : undefined;
     else value = isObject(value) && Object.hasOwn(value, step) ? value[step] : undefined;
   }

@@ -161,7 +161,7 @@ t.test('SQL and TypeScript agree on random paths', async t => {
 });
 
 const inTypeScript = (document: unknown, path: string) => {
-  const value = lookUp(parse(JSON.stringify(document)) as Json, pathSteps(path));
+  const value = lookUp(parse(JSON.stringify(document)) as Json, path);
   return value === undefined ? undefined : JSON.parse(stringify(value) as string);
 };
 const inSql = async (document: unknown, path: string) => {
@@ -228,11 +228,7 @@ t.test('a path finds own members by their literal names', async t => {
   const own = readPayload(Buffer.from('{"__proto__": {"a": 1}, "constructor": {"prototype": 2}}'));
   t.ok(own.ok && own.document);
   if (own.ok) {
-    t.equal(
-      stringify(lookUp(own.document, pathSteps('$.__proto__'))),
-      '{"a":1}',
-      'an own __proto__ is a member like any other',
-    );
+    t.equal(stringify(lookUp(own.document, '$.__proto__')), '{"a":1}', 'an own __proto__ is a member like any other');
     t.equal(({} as { a?: number }).a, undefined);
     t.equal(stringify(own.document), '{"__proto__":{"a":1},"constructor":{"prototype":2}}');
   }
