@@ -204,7 +204,8 @@ export const variables = {
   }),
   COLLECTA_METRICS_ENDPOINTS: variable({
     read: wholeNumber(0, 10_000),
-    about: 'how many endpoints have their own label in the metrics; all others share "other"',
+    about:
+      'how many endpoints, those with the most attempts, have their own label in the metrics; all others share "other"',
     default: '100',
     example: '20',
   }),

@@ -54,19 +54,60 @@ const inbound = new Counter({
 // The default metrics read /proc, for which Deno asks permission. So they are only collected on Node.
 if (!('Deno' in globalThis)) collectDefaultMetrics({ register: processMetrics });
 
-/** Limits the number of label values: the first `limit` endpoints have their own, all others share "other". */
+/** The endpoints that have a label of their own, and how many may have one. All others share "other". */
 const labelled = new Set<string>();
 let endpointLimit = 100;
 export function limitEndpointLabels(limit: number): void {
   endpointLimit = limit;
 }
 
+/** The attempts that this process made, by endpoint. */
+const attemptsOf = new Map<string, number>();
+/** The endpoints that existed when labels were last chosen. */
+let known: ReadonlySet<string> = new Set();
+
 /** The label value of an endpoint: its id, or "other". */
 export function labelOf(endpointId: string): string {
-  if (labelled.has(endpointId)) return endpointId;
-  if (labelled.size >= endpointLimit) return 'other';
-  labelled.add(endpointId);
-  return endpointId;
+  return labelled.has(endpointId) ? endpointId : 'other';
+}
+
+/**
+ * Gives the labels to the endpoints with the most attempts. `existing` are the endpoints of the databases; it is empty
+ * if they are not known. An endpoint loses its label when it is deleted, or to one with more than twice as many
+ * attempts, so that labels rarely change. Its series end then: if their counts were added to "other", that would look
+ * like a burst of attempts.
+ */
+export async function chooseLabels(existing: ReadonlySet<string>): Promise<void> {
+  const count = (endpointId: string) => attemptsOf.get(endpointId) ?? 0;
+  const lost = new Set<string>();
+  const lose = (endpointId: string) => {
+    labelled.delete(endpointId);
+    lost.add(endpointId);
+  };
+  if (existing.size > 0) {
+    for (const endpointId of known) {
+      if (existing.has(endpointId)) continue;
+      attemptsOf.delete(endpointId);
+      if (labelled.has(endpointId)) lose(endpointId);
+    }
+    known = existing;
+  }
+  const fewestFirst = [...labelled].sort((a, b) => count(a) - count(b));
+  while (labelled.size > endpointLimit) lose(fewestFirst.shift() as string);
+  const mostFirst = [...new Set([...attemptsOf.keys(), ...existing])]
+    .filter(endpointId => !labelled.has(endpointId))
+    .sort((a, b) => count(b) - count(a));
+  for (const endpointId of mostFirst) {
+    if (labelled.size >= endpointLimit) {
+      const weakest = fewestFirst.shift();
+      if (weakest === undefined || count(endpointId) <= 2 * count(weakest)) break;
+      lose(weakest);
+    }
+    labelled.add(endpointId);
+  }
+  if (lost.size === 0) return;
+  for (const { labels } of (await attempts.get()).values)
+    if (lost.has(String(labels.endpoint))) attempts.remove(labels);
 }
 
 /** When the change of an event was captured, in milliseconds since 1970. An event's id begins with that time. */
@@ -83,6 +124,8 @@ export function countAttempt(attempt: {
 }): void {
   const { outcome, status, totalMs } = attempt;
   const statusClass = status === null ? 'none' : `${Math.floor(status / 100)}xx`;
+  attemptsOf.set(attempt.endpointId, (attemptsOf.get(attempt.endpointId) ?? 0) + 1);
+  if (labelled.size < endpointLimit) labelled.add(attempt.endpointId);
   attempts.inc({ endpoint: labelOf(attempt.endpointId), outcome, status_class: statusClass });
   answerSeconds.observe({ outcome }, totalMs / 1000);
   if (outcome === 'delivered') {

@@ -29,11 +29,10 @@ type LedgerRow = { filename: string; hash: string };
  * trimmed body.
  */
 export async function readMigrations(folder: URL = sqlFolder): Promise<Migration[]> {
-  const committed = new URL('committed/', folder);
-  const filenames = (await readdir(committed)).filter(name => name.endsWith('.sql')).sort();
   const migrations: Migration[] = [];
-  for (const filename of filenames) {
-    const migration = parseMigration(filename, await readFile(new URL(filename, committed), 'utf8'));
+  for (const filename of await listMigrations(folder)) {
+    const file = new URL(`committed/${filename}`, folder);
+    const migration = parseMigration(filename, await readFile(file, 'utf8'));
     const previous = migrations.at(-1)?.hash ?? null;
     const { previousHash } = migration;
     if (previousHash !== previous)
@@ -42,8 +41,15 @@ export async function readMigrations(folder: URL = sqlFolder): Promise<Migration
       );
     migrations.push(migration);
   }
-  if (migrations.length === 0) throw damaged(`no migration in ${committed.pathname}`);
   return migrations;
+}
+
+/** The names of the files in sql/committed, in order. Throws MigrationError if there are none. */
+async function listMigrations(folder: URL): Promise<string[]> {
+  const committed = new URL('committed/', folder);
+  const filenames = (await readdir(committed)).filter(name => name.endsWith('.sql')).sort();
+  if (filenames.length === 0) throw damaged(`no migration in ${committed.pathname}`);
+  return filenames;
 }
 
 function parseMigration(filename: string, text: string): Migration {
@@ -213,7 +219,8 @@ export type InstallStatus = {
  * version keep running while an upgrade is rolled out.
  */
 export async function status(url: string, folder: URL = sqlFolder): Promise<InstallStatus> {
-  const migrations = await readMigrations(folder);
+  // Their contents are not read. A fleet asks this for each of its databases at once, and would fill its memory.
+  const filenames = await listMigrations(folder);
   // It sends single statements, since a pooler in statement mode refuses transactions.
   const sql = openPool(url, { max: 1, prepare: false });
   try {
@@ -222,7 +229,7 @@ export async function status(url: string, folder: URL = sqlFolder): Promise<Inst
     const ledger = row?.installed ? await readLedger(sql) : [];
     const readOnly = row?.read_only ? { readOnly: true as const } : {};
     const installed = new Set(ledger.map(row => row.filename));
-    const pending = migrations.map(each => each.filename).filter(name => !installed.has(name));
+    const pending = filenames.filter(name => !installed.has(name));
     if (installed.size === 0) return { state: 'not installed', pending, ...readOnly };
     return { state: pending.length > 0 ? 'pending' : 'up to date', pending, ...readOnly };
   } finally {

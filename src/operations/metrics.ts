@@ -1,6 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { Query } from '../database/pool.ts';
-import { labelOf, processMetrics } from '../metrics.ts';
+import { chooseLabels, labelOf, processMetrics } from '../metrics.ts';
 
 export type Figure = { name: string; labels: Record<string, string>; value: number };
 
@@ -36,7 +36,9 @@ export async function readFigures(sql: Query): Promise<Figure[]> {
  * The metrics of this process and the figures of one or several databases, in Prometheus' text format. With several
  * databases, each figure has a label that names its database.
  */
-export async function showMetrics(figures: Iterable<Figure>): Promise<string> {
+export async function showMetrics(figures: readonly Figure[]): Promise<string> {
+  const endpoints = figures.filter(({ name }) => name === 'collecta_endpoint_info');
+  await chooseLabels(new Set(endpoints.map(({ labels }) => labels.endpoint as string)));
   const registry = new Registry();
   const registers = [registry];
   const families = new Map<string, Counter | Gauge>();

@@ -29,7 +29,7 @@ const maxDeliveries = 300;
 const maxOfSlow = 20;
 const maxClaimBytes = 8 * 1024 * 1024;
 
-type Waiting = { delivery: Delivery; bytes: number; beginBefore: number; beginBeforeClock: number };
+type Waiting = { delivery: Delivery; beginBefore: number; beginBeforeClock: number };
 type Queue = { waiting: Waiting[]; bytes: number };
 
 /**
@@ -58,15 +58,14 @@ export function createAhead(
     share.hold(change);
   }
 
-  /** Takes the first `number` out of a queue, which goes when it is empty. */
-  function takeFirst(endpointId: string, queue: Queue, number: number): Delivery[] {
-    const taken = queue.waiting.splice(0, number);
-    const bytes = taken.reduce((sum, each) => sum + each.bytes, 0);
-    count -= taken.length;
-    hold(-bytes);
-    queue.bytes -= bytes;
+  /** Takes the first delivery out of a queue, which goes when it is empty. */
+  function takeFirst(endpointId: string, queue: Queue): Delivery {
+    const { delivery } = queue.waiting.shift()!;
+    count--;
+    hold(-delivery.bytes);
+    queue.bytes -= delivery.bytes;
     if (queue.waiting.length === 0) queues.delete(endpointId);
-    return taken.map(({ delivery }) => delivery);
+    return delivery;
   }
 
   const spare = () => Math.min(maxBytes - total - places.bytes(), share.spareBytes);
@@ -95,7 +94,6 @@ export function createAhead(
     add(deliveries) {
       const [now, clock] = [performance.now(), Date.now()];
       for (const delivery of deliveries) {
-        const bytes = Buffer.byteLength(delivery.body);
         // Two clocks are asked, since one stands still while the machine sleeps and the other may be set.
         const leftMs = Math.min(
           waitMs() - (now - delivery.claimedAt),
@@ -103,39 +101,40 @@ export function createAhead(
         );
         const queue = queues.get(delivery.endpoint.id) ?? { waiting: [], bytes: 0 };
         queues.set(delivery.endpoint.id, queue);
-        queue.waiting.push({ delivery, bytes, beginBefore: now + leftMs, beginBeforeClock: clock + leftMs });
-        queue.bytes += bytes;
+        queue.waiting.push({ delivery, beginBefore: now + leftMs, beginBeforeClock: clock + leftMs });
+        queue.bytes += delivery.bytes;
         count++;
-        hold(bytes);
+        hold(delivery.bytes);
       }
     },
     take(begin) {
       for (const [endpointId, queue] of queues) {
         if (places.full) return;
-        if (!places.mayBegin(endpointId, queue.waiting[0]!.bytes)) continue;
-        const [next] = takeFirst(endpointId, queue, 1);
+        if (!places.mayBegin(endpointId, queue.waiting[0]!.delivery.bytes)) continue;
+        const next = takeFirst(endpointId, queue);
         // The endpoint goes to the end of the map, which this loop reaches later.
         if (queues.delete(endpointId)) queues.set(endpointId, queue);
-        begin(next!);
+        begin(next);
       }
     },
     takeOverdue() {
       const [now, clock] = [performance.now(), Date.now()];
       const memoryIsShort = spare() < maxClaimBytes;
+      const isOld = ({ beginBefore, beginBeforeClock }: Waiting) => beginBefore <= now || beginBeforeClock <= clock;
       const overdue: Delivery[] = [];
       for (const [endpointId, queue] of queues) {
         const { waiting } = queue;
-        const stuck = places.isSlow(endpointId) || places.isHeldBack(endpointId, waiting[0]!.bytes);
-        if (memoryIsShort && stuck) setBack.set(endpointId, waiting[0]!.bytes);
-        let old = memoryIsShort && stuck ? waiting.length : 0;
-        while (old < waiting.length && (waiting[old]!.beginBefore <= now || waiting[old]!.beginBeforeClock <= clock))
-          old++;
-        if (old > 0) overdue.push(...takeFirst(endpointId, queue, old));
+        const { bytes } = waiting[0]!.delivery;
+        const mustGo = memoryIsShort && (places.isSlow(endpointId) || places.isHeldBack(endpointId, bytes));
+        if (mustGo) setBack.set(endpointId, bytes);
+        while (waiting.length > 0 && (mustGo || isOld(waiting[0]!))) overdue.push(takeFirst(endpointId, queue));
       }
       return overdue;
     },
     takeAll: () =>
-      Array.from(queues).flatMap(([endpointId, queue]) => takeFirst(endpointId, queue, queue.waiting.length)),
+      Array.from(queues).flatMap(([endpointId, queue]) =>
+        Array.from(queue.waiting).map(() => takeFirst(endpointId, queue)),
+      ),
     get room() {
       const deliveries = freeRows();
       const leaveOut = except();

@@ -21,6 +21,8 @@ export type Delivery = {
   lease: number;
   eventId: string;
   body: string;
+  /** The size of the body. */
+  bytes: number;
   /** Another delivery waits until this one is recorded: record it at once, and claim again then. */
   awaited: boolean;
   /** Only for an endpoint with a rate: give the delivery back if it cannot begin so soon after the claim. */
@@ -165,21 +167,36 @@ export function createClaimer(
     }
 
     if (row.bodies.length !== row.ids.length) throw new Error('a body contains a record separator');
-    const endpoints = new Map(row.endpoints.map(each => [each.endpoint_id, endpointOf(each)]));
-    const beginWithin = new Map(row.endpoints.map(each => [each.endpoint_id, each.begin_within_ms]));
+    const endpoints = new Map(
+      row.endpoints.map(each => [
+        each.endpoint_id,
+        { endpoint: endpointOf(each), beginWithinMs: each.begin_within_ms },
+      ]),
+    );
     const deliveries: Delivery[] = [];
     const locked: Claim['locked'] = [];
     const { lease } = row;
     const awaited = new Set(row.awaited);
     for (const [index, id] of row.ids.entries()) {
-      const endpointId = row.endpoint_ids[index]!;
-      const endpoint = endpoints.get(endpointId);
-      if (endpoint)
-        deliveries.push({
-          ...{ id, lease, eventId: row.event_ids[index]!, body: row.bodies[index]!, awaited: awaited.has(id) },
-          ...{ beginWithinMs: beginWithin.get(endpointId) ?? null, endpoint, claimedAt },
-        });
-      else locked.push({ id, lease });
+      const { endpoint, beginWithinMs } = endpoints.get(row.endpoint_ids[index]!)!;
+      if (!endpoint) {
+        locked.push({ id, lease });
+        continue;
+      }
+      const eventId = row.event_ids[index]!;
+      const body = row.bodies[index]!;
+      const bytes = Buffer.byteLength(body);
+      deliveries.push({
+        id,
+        lease,
+        eventId,
+        body,
+        bytes,
+        awaited: awaited.has(id),
+        beginWithinMs,
+        endpoint,
+        claimedAt,
+      });
     }
     return { deliveries, locked, routed, leaseMs, next, waitMs, reordering: row.reordering, trouble: row.trouble };
   };

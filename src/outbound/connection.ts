@@ -14,8 +14,8 @@ export type Line = {
   begin(): void;
 };
 
-/** Dispatch options of a request that wants to know its connection. */
-export type LineOptions = Dispatcher.DispatchOptions & { onLine: (line: Line) => void };
+/** Dispatch options of a request that wants to know its connection: `exchange` is told before it is written. */
+export type LineOptions = Dispatcher.DispatchOptions & { exchange: { line: Line | null } };
 
 const continueLine = /^HTTP\/1\.1 100/;
 const continueLength = 'HTTP/1.1 100'.length;
@@ -124,7 +124,7 @@ export class Connection extends Client {
   }
 
   override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    (options as LineOptions).onLine(this.#line);
+    (options as LineOptions).exchange.line = this.#line;
     return super.dispatch(options, handler);
   }
 }

@@ -1,7 +1,5 @@
 import { setInterval } from 'node:timers';
-import type { Client } from 'undici';
 import { explain } from './answer.ts';
-import type { LineOptions } from './connection.ts';
 import type { Guard } from './destination.ts';
 import { type DeliveryRequest, type DeliveryResult, Exchange } from './exchange.ts';
 import { createOrigins, type Origins } from './origins.ts';
@@ -35,8 +33,6 @@ export function createDeliverer(options: {
   const own = options.origins ? undefined : createOrigins({ ...options, deadlineMs });
   const origins = options.origins ?? own!;
   const inFlight = new Set<Exchange>();
-  /** Connections of requests that are sent again because their first connection had ended. */
-  const single = new Set<Client>();
 
   // All deadlines are equally long, so one timer checks everything in flight. An idle deliverer has no timer.
   let sweep: NodeJS.Timeout | undefined;
@@ -70,34 +66,11 @@ export function createDeliverer(options: {
         return exchange.end(`blocked: ${verdict.reason}`);
       }
       exchange.result.lookupMs = verdict.lookupMs;
-      exchange.enter('connecting');
       const { origin, path } = verdict;
       const via = origins.of(verdict);
-      const { settle } = exchange;
       via.exchanges++;
-      const request: LineOptions = {
-        origin,
-        path,
-        method: 'POST',
-        headers: { 'user-agent': userAgent, ...headers },
-        body,
-        onLine: exchange.onLine,
-      };
-      let alone: Client | null = null;
-      exchange.again = () => {
-        alone = via.connect();
-        single.add(alone);
-        alone.dispatch(request, exchange);
-      };
-      exchange.settle = result => {
-        via.exchanges--;
-        via.lastUsed = performance.now();
-        settle(result);
-        if (alone === null) return;
-        single.delete(alone);
-        alone.close().catch(() => {});
-      };
-      via.pool.dispatch(request, exchange);
+      const allHeaders = { 'user-agent': userAgent, ...headers };
+      exchange.dispatch(via, { origin, path, method: 'POST', headers: allHeaders, body, exchange });
     } catch (error) {
       exchange.end(explain(error as Error));
     }
@@ -108,6 +81,12 @@ export function createDeliverer(options: {
       return new Promise(done => {
         const exchange = new Exchange(request, signal, maxResponseBodyBytes, result => {
           inFlight.delete(exchange);
+          const { origin, ownConnection } = exchange;
+          if (origin) {
+            origin.exchanges--;
+            origin.lastUsed = performance.now();
+          }
+          ownConnection?.close().catch(() => {});
           done(result);
         });
         inFlight.add(exchange);
@@ -117,7 +96,8 @@ export function createDeliverer(options: {
     },
     async close() {
       // Shared connections stay open, so only this deliverer's requests are waited for.
-      if (own) await Promise.all([own.close(), ...Array.from(single, each => each.close().catch(() => {}))]);
+      const closeOwn = ({ ownConnection }: Exchange) => ownConnection?.close().catch(() => {});
+      if (own) await Promise.all([own.close(), ...Array.from(inFlight, closeOwn)]);
       else while (inFlight.size > 0) await new Promise(done => setTimeout(done, 50));
       clearInterval(sweep);
     },

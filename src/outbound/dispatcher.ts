@@ -131,7 +131,8 @@ async function runDispatcher(
   /** Begins the deliveries that may begin, and gives back those that waited too long. */
   function pump(): void {
     if (signal.aborted) return;
-    giveBack(ahead.takeOverdue());
+    const overdue = ahead.takeOverdue();
+    if (overdue.length > 0) giveBack(overdue);
     ahead.take(delivery => sender.begin(delivery, ended));
   }
   let waitingForRoom = false;

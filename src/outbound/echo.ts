@@ -77,7 +77,7 @@ const cutMark = /\n\[cut after \d+ bytes\](\n\[cleaned: [^\n]*\])?$/;
 export function withoutEcho(text: string, endpoint: Endpoint): string {
   const echo = text === '' ? null : echoOf(endpoint);
   if (echo === null) return text;
-  const mark = text.match(cutMark)?.[0] ?? '';
+  const mark = (text.endsWith(']') && text.match(cutMark)?.[0]) || '';
   let body = text.slice(0, text.length - mark.length).replace(echo.pattern, '***');
   if (mark !== '') {
     const cut = Math.max(0, ...echo.forms.map(form => beginningAtEnd(body, form)));

@@ -1,6 +1,7 @@
-import type { Dispatcher } from 'undici';
+import type { Client, Dispatcher } from 'undici';
 import { announcedLength, explain, maskedHeaders, responseText, retryAfter } from './answer.ts';
-import type { Line } from './connection.ts';
+import type { Line, LineOptions } from './connection.ts';
+import type { Origin } from './origins.ts';
 
 export type DeliveryRequest = {
   url: string;
@@ -57,7 +58,6 @@ const goneCodes = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'ECONNABORTED', 'EPIP
 /**
  * One POST, from the look-up to the end of the response's body. It is the handler of an undici dispatch and settles
  * once.
- * `again` sends the request on a new connection.
  */
 export class Exchange implements Dispatcher.DispatchHandler {
   readonly result = notSent('');
@@ -66,10 +66,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly signal: AbortSignal | undefined;
   /** Called once, when the result is final. */
   settle: ((result: DeliveryResult) => void) | null;
-  again: (() => void) | null = null;
+  /** The connection that carries it. */
+  line: Line | null = null;
+  /** Where it is sent; null until the look-up has ended. */
+  origin: Origin | null = null;
+  /** The connection of its own on which it was sent again. */
+  ownConnection: Client | null = null;
+  #request: LineOptions | null = null;
   phase = 'looking up the host';
   #phaseStarted = this.started;
-  #line: Line | null = null;
   /** Whether the connection had carried another exchange before. */
   #reused = false;
   #controller: Controller | null = null;
@@ -92,9 +97,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#room = this.#maxBodyBytes = maxBodyBytes;
   }
 
-  onLine = (line: Line): void => {
-    this.#line = line;
-  };
+  dispatch(origin: Origin, request: LineOptions): void {
+    this.enter('connecting');
+    this.origin = origin;
+    this.#request = request;
+    origin.pool.dispatch(request, this);
+  }
 
   enter(phase: string): number {
     const before = this.#phaseStarted;
@@ -111,8 +119,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       controller.abort(ended);
       return;
     }
-    this.#reused = this.#line?.used ?? false;
-    this.#line?.begin();
+    this.#reused = this.line?.used ?? false;
+    this.line?.begin();
     this.result.connectMs = this.enter('waiting for the response');
   }
 
@@ -139,8 +147,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseEnd(): void {
     // Bytes that have arrived are parsed first. Bytes beyond the announced length break the connection.
     queueMicrotask(() => {
-      const errored = this.#line?.socket?.errored as { code?: string } | null | undefined;
-      const goesOn = this.#line?.surplus || (errored && errored.code !== 'UND_ERR_INFO');
+      const errored = this.line?.socket?.errored as { code?: string } | null | undefined;
+      const goesOn = this.line?.surplus || (errored && errored.code !== 'UND_ERR_INFO');
       this.end(goesOn ? `the response goes on after its ${this.#announced ?? this.#read} bytes` : null);
     });
   }
@@ -148,12 +156,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseError(_: Controller | undefined, error: Error & { code?: string }): void {
     // A receiver may close a connection that waits for the next request. The request then goes out once more, on a new
     // connection and within the same deadline. If the receiver has seen it after all, it recognises the event's id.
-    const unanswered = this.#reused && this.#line?.received === 0 && goneCodes.has(error.code ?? '');
-    const { again } = this;
-    if (this.settle !== null && unanswered && again !== null) {
-      this.again = null;
+    const unanswered = this.#reused && this.line?.received === 0 && goneCodes.has(error.code ?? '');
+    if (this.settle !== null && unanswered && this.ownConnection === null) {
       this.enter('connecting');
-      again();
+      this.ownConnection = this.origin!.connect();
+      this.ownConnection.dispatch(this.#request!, this);
       return;
     }
     const isCutShort = this.#announced !== null && this.#read < this.#announced;

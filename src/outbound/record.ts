@@ -12,6 +12,8 @@ export type Finished = {
   startedAt: number;
   /** What signatureHeaders made; null where the endpoint's secret was damaged, and so nothing was sent. */
   signed: Record<string, string> | null;
+  /** The header of that name, if the change was made in a trace. */
+  traceparent?: string | undefined;
   result: DeliveryResult;
 };
 
@@ -42,19 +44,23 @@ function headersOf(endpoint: Endpoint): string {
   return shown;
 }
 
+/** `headers`, a JSON object that is not empty, with the traceparent that was sent. */
+const withTraceparent = (headers: string, traceparent: string | undefined) =>
+  traceparent === undefined ? headers : `{"traceparent":"${traceparent}",${headers.slice(1)}`;
+
 const micro = (ms: number | null | undefined) => (ms == null ? null : Math.round(ms * 1000) / 1000);
 
 type Attempt = ReturnType<typeof attemptOf>;
 
 /** What history shows of an attempt. */
-function attemptOf({ delivery, startedAt, signed, result }: Finished, now: number) {
+function attemptOf({ delivery, startedAt, signed, traceparent, result }: Finished, now: number) {
   const { id, lease, endpoint } = delivery;
   return {
     id,
     lease,
     outcome: result.outcome,
     url: endpoint.url,
-    requestHeaders: headersOf(endpoint) as string | null,
+    requestHeaders: withTraceparent(headersOf(endpoint), traceparent) as string | null,
     signed,
     status: result.status,
     responseHeaders: result.responseHeaders && JSON.stringify(headersWithoutEcho(result.responseHeaders, endpoint)),
@@ -97,9 +103,19 @@ function parametersOf(attempts: Attempt[]): { results: string; urls: string[]; h
   const rows = attempts.map(each => {
     const { signed } = each;
     const fields = [
-      ...[each.id, each.lease, each.outcome, urls.numberOf(each.url), headers.numberOf(each.requestHeaders)],
-      ...[signed?.['webhook-timestamp'], signed?.['x-webhook-signature'], signed?.['webhook-signature']],
-      ...[each.status, headers.numberOf(each.responseHeaders), each.responseBody, each.error, ...each.times],
+      each.id,
+      each.lease,
+      each.outcome,
+      urls.numberOf(each.url),
+      headers.numberOf(each.requestHeaders),
+      signed?.['webhook-timestamp'],
+      signed?.['x-webhook-signature'],
+      signed?.['webhook-signature'],
+      each.status,
+      headers.numberOf(each.responseHeaders),
+      each.responseBody,
+      each.error,
+      ...each.times,
     ];
     return `"(${fields.map(fieldOf).join()})"`;
   });
@@ -150,8 +166,11 @@ export function createRecorder(sql: Query, log: Log, { leaseMs, onRecorded }: Re
     // What the database's encoding lacks is escaped. In headers, which are JSON, that keeps their meaning.
     const bodies = await encoder.encode(attempts.map(({ responseBody }) => responseBody));
     const errors = await encoder.encode(attempts.map(({ error }) => error));
-    const encoded = attempts.map((each, i) => ({ ...each, responseBody: bodies[i]!, error: errors[i]! }));
-    const { results, urls, headers } = parametersOf(encoded);
+    for (const [i, attempt] of attempts.entries()) {
+      attempt.responseBody = bodies[i]!;
+      attempt.error = errors[i]!;
+    }
+    const { results, urls, headers } = parametersOf(attempts);
     const [row] = await sql`
       select collecta.record_deliveries(${results}::text::collecta.delivery_result[],
         ${await encoder.encode(urls)}::text[], ${await encoder.encode(headers)}::text[]::json[]) as recorded`;

@@ -15,7 +15,7 @@ export type Sender = {
    */
   begin(delivery: Delivery, onEnd: () => void): void;
   /** Resolves when no request is under way. */
-  idle(): Promise<unknown>;
+  idle(): Promise<void>;
 };
 
 /** `mayBegin` is asked right before the first byte of a request is written. `abandon` ends the requests under way. */
@@ -30,12 +30,13 @@ export function createSender(
   },
 ): Sender {
   const { mayBegin, record, giveBack, abandon } = options;
-  const underway = new Set<Promise<void>>();
+  let underway = 0;
+  let onIdle: (() => void)[] = [];
 
   async function send(delivery: Delivery): Promise<void> {
     const { endpoint, eventId, body } = delivery;
     const startedAt = performance.now();
-    const leave = places.begin(endpoint.id, Buffer.byteLength(body));
+    const leave = places.begin(endpoint.id, delivery.bytes);
     const { url, unusable } = endpoint;
     const signed = unusable ? null : signatureHeaders(endpoint.keys, eventId, Math.floor(Date.now() / 1000), body);
     const traceparent = traceparentOf(body);
@@ -52,18 +53,20 @@ export function createSender(
     endSpan(result);
     leave(outcome === 'withdrawn' ? null : totalMs);
     if (outcome === 'withdrawn') return giveBack([delivery]);
-    record({ delivery, startedAt, signed, result });
+    record({ delivery, startedAt, signed, traceparent, result });
   }
 
   return {
-    begin(delivery, onEnd) {
-      const sent = send(delivery).finally(() => {
-        underway.delete(sent);
-        onEnd();
-      });
-      underway.add(sent);
+    async begin(delivery, onEnd) {
+      underway++;
+      await send(delivery);
+      underway--;
+      onEnd();
+      if (underway > 0) return;
+      for (const done of onIdle) done();
+      onIdle = [];
     },
-    idle: () => Promise.all(underway),
+    idle: () => (underway === 0 ? Promise.resolve() : new Promise(done => onIdle.push(done))),
   };
 }
 

@@ -10,7 +10,8 @@ import {
 } from '@opentelemetry/api';
 import type { DeliveryResult } from './exchange.ts';
 
-const form = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/;
+// W3C forbids ids of zeros.
+const form = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
 const tracer = trace.getTracer('collecta-webhooks');
 
 /**
@@ -39,9 +40,11 @@ export function startSpan(attempt: {
   traceparent: string | undefined;
 }): (result: DeliveryResult) => void {
   const links: Link[] = [];
-  const [, traceId = '', spanId = '', flags = '00'] = form.exec(attempt.traceparent ?? '') ?? [];
-  const context = { traceId, spanId, traceFlags: Number.parseInt(flags, 16), isRemote: true };
-  if (isSpanContextValid(context)) links.push({ context });
+  if (attempt.traceparent) {
+    const [, traceId = '', spanId = '', flags = '00'] = form.exec(attempt.traceparent) ?? [];
+    const context = { traceId, spanId, traceFlags: Number.parseInt(flags, 16), isRemote: true };
+    if (isSpanContextValid(context)) links.push({ context });
+  }
   const root: Context = ROOT_CONTEXT;
   const span: Span = tracer.startSpan(
     'deliver webhook',

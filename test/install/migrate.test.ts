@@ -121,6 +121,15 @@ t.test('migrate installs once, and a second run applies nothing', async t => {
   );
 });
 
+t.test('asking for the status does not read the contents of the migrations', async t => {
+  // A fleet asks for the status of all its databases at once.
+  const unreadable = t.testdir({ committed: { [filenames[0]!]: {} } });
+  const { url } = await database();
+  const folder = pathToFileURL(`${unreadable}/`);
+  t.strictSame(await status(url, folder), { state: 'up to date', pending: [] });
+  await t.rejects(readMigrations(folder), { code: 'EISDIR' });
+});
+
 t.test('simultaneous installs by CLI and psql apply every migration once', async t => {
   const { url, sql } = await database('empty');
   const runs = await Promise.all([migrate(url), migrate(url), migrate(url), psql(url), psql(url)]);

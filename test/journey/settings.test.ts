@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { migrate } from '../../src/install/migrate.ts';
+import { deliver, subscribe } from '../support/changes.ts';
 import { useServer } from '../support/database.ts';
 import { roundTrip } from '../support/round-trip.ts';
 
@@ -16,6 +17,7 @@ const exceptions = [
   'default_transaction_read_only',
   'session_replication_role',
   'row_security',
+  'restrict_nonsystem_relation_kind',
   'transaction_read_only',
   'transaction_isolation',
   'transaction_deferrable',
@@ -53,7 +55,6 @@ const elsewhere = [
   'extension_control_path',
   'jit_provider',
   'local_preload_libraries',
-  'restrict_nonsystem_relation_kind',
   'session_authorization',
   'session_preload_libraries',
   'temp_tablespaces',
@@ -140,6 +141,26 @@ t.test('every PostgreSQL setting is tested or listed as an exception', async t =
   const page = readFileSync(new URL('../../docs/databases.md', import.meta.url), 'utf8');
   for (const name of exceptions.filter(each => !each.startsWith('transaction_')))
     t.ok(page.includes(`\`${name}`), `docs/databases.md speaks of ${name}`);
+});
+
+const [restriction] = await admin`select from pg_settings where name = 'restrict_nonsystem_relation_kind'`;
+const without = restriction ? false : 'this version does not have the setting';
+
+t.test('with restrict_nonsystem_relation_kind changes are still delivered', { skip: without }, async t => {
+  const target = await database();
+  await admin.unsafe(`alter database ${target.name} set restrict_nonsystem_relation_kind = 'view,foreign-table'`);
+  const sql = connect(target.url);
+  await t.rejects(sql`select from collecta.webhook_deliveries`, { code: '55000' });
+  await sql.unsafe(`create table t (id int primary key); select collecta.attach_module('t', 't')`);
+  await subscribe(sql);
+  await sql`insert into t values (1)`;
+  await deliver(sql);
+  const attempts = await sql`select outcome from collecta.delivery_attempts`;
+  t.strictSame(
+    attempts.map(({ outcome }) => outcome),
+    ['delivered'],
+  );
+  await sql`select * from collecta.maintain()`;
 });
 
 /**

@@ -56,52 +56,105 @@ async function fresh(debian: boolean): Promise<Sql> {
   return connect(other.url());
 }
 
+/** Texts of which each ordinary type accepts some. */
+const texts = [
+  ...['', '0', '1', 'a', '{}', '()', '(,)', '(1,2)', '(,,)', '(,,,)', '(,,,,)', '(,,,,,)', '[1,2]'],
+  `(${','.repeat(15)})`,
+  ...[
+    'NaN',
+    'POINT(1 2)',
+    '978-0-393-04002-9',
+    '979-0-2600-0043-8',
+    '1436-4522',
+    'SPHEROID["WGS 84",6378137,298.257223563]',
+  ],
+  // An empty raster of 2 × 2 pixels.
+  `0100000000${'000000000000f03f'.repeat(2)}${'0'.repeat(64)}000000000200${'0200'}`,
+];
+
 for (const debian of debianServer ? [false, true] : [false])
   t.test(debian ? "types of Debian's contrib and PostGIS are captured" : 'types of contrib are captured', async t => {
     const sql = await fresh(debian);
-    const postgis = debian && existsSync('/usr/share/postgresql/15/extension/postgis.control');
-    await sql`create schema extra`; // a schema on which nobody has USAGE, as PostGIS may be installed
-    const tables: string[] = [];
-    let index = 0;
-    for (const [extension, types] of Object.entries(extensions)) {
-      const [there] = await sql`select from pg_available_extensions where name = ${extension}`;
-      if (!there) continue;
-      await sql.unsafe(`create extension ${extension} schema extra cascade`);
-      await sql`set search_path = public, extra`;
-      for (const [type, values] of Object.entries(types)) {
-        const table = `t${index++}`;
-        await sql.begin(async tx => {
-          await tx`set local search_path = public, extra`;
-          const array = `array[${values.map(value => `${value}::${type}`).join(', ')}]`;
-          await tx.unsafe(`create table ${table} (id int primary key generated always as identity, v ${type},
-            many ${type}[], n int default 0);
-            select collecta.attach_module('${table}', '${table}')`);
-          if (tables.length === 0)
-            await tx`select collecta.create_endpoint('https://example.com/',
-              '{record_created,record_updated,record_deleted}')`;
-          for (const value of values)
-            await tx.unsafe(`insert into ${table} (v, many) values (${value}::${type}, ${array}), (null, null)`);
-          await tx.unsafe(
-            `update ${table} set n = 1; update ${table} set n = 2 where id = 1; delete from ${table} where id = 2;
-              truncate ${table}`,
-          );
-        });
-        const rows = await sql`select operation, coalesce(new, old) ->> 'v' as v, coalesce(new, old) ->> 'id' as id,
-            coalesce(new, old)::text::json is not null as valid from collecta.outbox order by change_id`;
-        t.equal(rows.length, 6 * values.length + 1, `${extension}: ${type}`);
-        t.ok(
-          rows.every(row => row.valid && row.id),
-          'JSON, with its key',
+    // On this schema and its functions nobody has a privilege. PostGIS and hstore may be installed like this.
+    await sql`create schema extra`;
+    let tables = 0;
+
+    async function check(name: string, type: string, values: string[]): Promise<void> {
+      const table = `t${tables++}`;
+      await sql.begin(async tx => {
+        await tx`set local search_path = public, extra`;
+        const array = `array[${values.map(value => `${value}::${type}`).join(', ')}]::${type}[]`;
+        await tx.unsafe(`create table ${table} (id int primary key generated always as identity, v ${type},
+          many ${type}[], n int default 0);
+          select collecta.attach_module('${table}', '${table}')`);
+        if (tables === 1)
+          await tx`select collecta.create_endpoint('https://example.com/',
+            '{record_created,record_updated,record_deleted}')`;
+        for (const value of values)
+          await tx.unsafe(`insert into ${table} (v, many) values (${value}::${type}, ${array}), (null, null)`);
+        if (values.length === 0) await tx.unsafe(`insert into ${table} (n) values (0), (0)`);
+        await tx.unsafe(
+          `update ${table} set n = 1; update ${table} set n = 2 where id = 1; delete from ${table} where id = 2;
+            truncate ${table}`,
         );
+      });
+      const rows = await sql`select operation, coalesce(new, old) ->> 'v' as v, coalesce(new, old) ->> 'id' as id,
+          coalesce(new, old)::text::json is not null as valid from collecta.outbox order by change_id`;
+      t.equal(rows.length, 6 * Math.max(1, values.length) + 1, `${name}, ${values.length} values`);
+      t.ok(
+        rows.every(row => row.valid && row.id),
+        'JSON, with its key',
+      );
+      if (values.length > 0)
         t.ok(
           rows.filter(row => row.operation === 'I' && row.id % 2).every(row => row.v !== null),
           'with the value',
         );
-        t.equal((await route(sql)).length, rows.length);
-        tables.push(table);
-      }
+      t.equal((await route(sql)).length, rows.length);
     }
-    t.equal(tables.length, postgis ? 18 : 14, `${tables.length} types`);
+
+    // Languages need programs that may be missing, and postgis_topology needs PostGIS in the search path of everybody.
+    const available = await sql`
+      select name, coalesce(
+        (select max(v.schema) from pg_available_extension_versions v where v.name = e.name), 'extra') as schema
+      from pg_available_extensions e
+      where name !~ '^pl|_pl(perl|python)|topology|tiger|data_us|-3$' order by name`;
+    for (const { name, schema } of available) {
+      const [made] = await sql`select from pg_extension where extname = ${name}`;
+      if (!made) await sql.unsafe(`create extension "${name}" schema ${schema} cascade`);
+    }
+    await sql`revoke all on all functions in schema extra from public`;
+    for (const [extension, types] of Object.entries(extensions))
+      if (available.some(({ name }) => name === extension))
+        for (const [type, values] of Object.entries(types)) await check(`${extension}: ${type}`, type, values);
+    const listed = Object.values(extensions).flatMap(types => Object.keys(types));
+    t.ok(tables >= 14, `${tables} types with chosen values`);
+
+    // All other types of these extensions, with whatever values they accept. A few that only indexes use accept none.
+    const others = await sql`
+      select e.extname, format_type(t.oid, null) as type from pg_type t
+      join pg_depend d on d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
+      join pg_extension e on e.oid = d.refobjid
+      left join pg_class c on c.oid = t.typrelid
+      where t.typtype <> 'p' and t.typcategory <> 'A' and coalesce(c.relkind, 'c') = 'c'
+        and t.typname <> all (${listed}) order by 1, 2`;
+    let accepting = 0;
+    for (const { extname, type } of others) {
+      const values: string[] = [];
+      for (const text of texts) {
+        const value = `'${text}'`;
+        if (
+          await sql.unsafe(`select ${value}::${type}::text`).then(
+            () => true,
+            () => false,
+          )
+        )
+          values.push(value);
+      }
+      if (values.length > 0) accepting++;
+      await check(`${extname}: ${type}`, type, values);
+    }
+    t.ok(accepting >= (debian ? 20 : 5), `${accepting} of ${others.length} other types accept a value`);
     t.equal((await sql`select from collecta.unrouted`).length, 0);
     t.strictSame([...(await sql`select problem from collecta.health where severity <> 'info'`)], []);
   });

@@ -116,6 +116,42 @@ t.test('endpoints above the limit share one label', async t => {
   t.notMatch(metrics, /ep_1/);
 });
 
+t.test('the endpoints with the most attempts have the labels, and a deleted one gives its label back', async t => {
+  const { sql, url, endpoint } = await prepared();
+  const { get } = await serving(t, url, { COLLECTA_METRICS_ENDPOINTS: '2' });
+  const make = async (name: string) =>
+    (
+      await sql`select endpoint_id from collecta.create_endpoint('https://x.example/', '{record_created}',
+      name => ${name})`
+    )[0]!.endpoint_id as string;
+  const [busy, slow, later] = [await make('busy'), await make('slow'), await make('later')];
+  const attempt = (endpointId: string, times: number) => {
+    for (let i = 0; i < times; i++)
+      countAttempt({ endpointId, eventId: 'evt_019ab3c5', outcome: 'failed', status: 500, totalMs: 1 });
+  };
+  const scrape = async () => (await get('/metrics')).text();
+  /** The endpoints whose next attempt has a label of its own. */
+  const labels = async () => {
+    await scrape();
+    for (const endpointId of [endpoint.endpoint_id, busy, slow, later]) attempt(endpointId, 1);
+    const metrics = await scrape();
+    const of = (name: string) =>
+      [...metrics.matchAll(new RegExp(`^${name}\\{.*?endpoint="(ep_\\w+)"`, 'gm'))].map(([, id]) => id).sort();
+    t.strictSame(of('collecta_endpoint_info'), of('collecta_attempts_total'));
+    return of('collecta_attempts_total');
+  };
+  attempt(slow, 1);
+  attempt(endpoint.endpoint_id, 20);
+  attempt(busy, 60);
+  t.strictSame(await labels(), [endpoint.endpoint_id, busy].sort(), 'not the first two');
+  attempt(slow, 30);
+  t.strictSame(await labels(), [endpoint.endpoint_id, busy].sort(), 'a little more does not change labels');
+  attempt(slow, 40);
+  t.strictSame(await labels(), [slow, busy].sort(), 'more than twice as much does');
+  await sql`select collecta.delete_endpoint(${busy})`;
+  t.strictSame(await labels(), [slow, endpoint.endpoint_id].sort(), 'the one with the most attempts follows');
+});
+
 t.test('a hundred scrapes cost one query and do not block the probes', async t => {
   const { sql, url } = await prepared();
   const { get } = await serving(t, url);

@@ -277,7 +277,7 @@ t.test(`a receiver that takes 20 a second and says Retry-After: 1 gets all ${eve
     outcomes.some(row => row.outcome === 'exhausted'),
     'none was given up, though retry_max is 0',
   );
-  // Requests in flight when the first refusal comes are refused too, whatever the number of events.
-  t.ok(refused <= Math.max(events * 0.05, maxInFlight), `${refused} requests were refused`);
+  // What is in flight when the first refusal comes is refused too. After that, one in twenty may be refused.
+  t.ok(refused <= maxInFlight + events * 0.05, `${refused} requests were refused`);
   for (const runner of runners) t.equal((await runner.stop()).status, 0);
 });

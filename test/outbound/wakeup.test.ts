@@ -387,10 +387,12 @@ t.test('polling finds changes when no notification arrives', async t => {
   t.equal(await heldExclusively(sql), undefined, 'no writer is slower because of it');
   t.equal((await deaf.stop()).status, 0);
 
+  const operationsPort = await freePort();
   const refused = await startRunner(url, {
     env: {
       COLLECTA_LISTEN_URL: `postgres://postgres@127.0.0.1:${await freePort()}/nowhere`,
       COLLECTA_POLL_INTERVAL_MS: '200',
+      COLLECTA_OPERATIONS_PORT: String(operationsPort),
     },
   });
   t.match(await refused.logged('cannot listen yet, polling'), { level: 'warn', message: /ECONNREFUSED/ });
@@ -398,6 +400,9 @@ t.test('polling finds changes when no notification arrives', async t => {
     (await arrival(endpoint.path, () => sql`insert into t default values`)) < 1_500,
     'an unreachable COLLECTA_LISTEN_URL stops nothing',
   );
+  const operations = async (path: string) => (await fetch(`http://127.0.0.1:${operationsPort}${path}`)).text();
+  t.match(await operations('/readyz'), /^ok\nno notification comes through: polling$/m, 'its health says so');
+  t.match(await operations('/metrics'), /^collecta_listening 0$/m, 'and its metrics');
   const { status, ms } = await refused.stop();
   t.equal(status, 0);
   t.ok(ms < 5_000, `${ms} ms`);
