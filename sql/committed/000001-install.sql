@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c469b7ef199a35fe836880f944f81d1e699850c5
+--! Hash: sha1:c495735c985adf0e5b73c02788a3ed80652fbb6e
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7367,10 +7367,10 @@ begin
     if wrong operator(pg_catalog.<>) '{}' then
       raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
     end if;
-    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
-    @exact@
+    @exact_insert@
     if @complete@ then
-      insert into @table@ as t (@list@) select @given_values@ where @shape@
+      insert into @table@ as t (@list@)
+      select @given_values@ from pg_catalog.json_to_record(input) v (@definitions@) where @shape@
       returning @key@ into record_id;
     else
       -- A column that the payload lacks is not named, so that it takes its default.
@@ -7778,6 +7778,8 @@ begin
           from unnest(key_columns) with ordinality u (k, place)) end;
   -- format() fills these two again for each payload, with the columns that it has.
   return parts || jsonb_build_object('key', key,
+    'exact_insert', format('select * into v from pg_catalog.json_to_record(input) v (%s);', parts ->> 'definitions')
+      || (parts ->> 'exact'),
     'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
     'insert_given', quote_literal(format(
       'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) '

@@ -116,7 +116,7 @@ export function createInbound({
       if (!endpoint) return notFound();
       const readable: Readable = {
         headers,
-        query: new URLSearchParams(query),
+        query,
         token,
         url: (publicUrl?.replace(/\/$/, '') ?? `https://${headers.host ?? ''}`) + path + (query && `?${query}`),
         body: new Uint8Array(),
@@ -346,8 +346,8 @@ const seconds = (milliseconds: number) => String(Math.max(1, Math.ceil(milliseco
 const capitalised = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function clientAddress({ remoteAddress, headers }: InboundRequest, trustedProxies: number): string {
-  const hops = (headers['x-forwarded-for'] ?? '').split(',').map(hop => hop.trim());
-  const address = (trustedProxies > 0 && hops.at(-trustedProxies)) || remoteAddress || '';
+  const hops = trustedProxies > 0 ? (headers['x-forwarded-for'] ?? '').split(',') : [];
+  const address = hops.at(-trustedProxies)?.trim() || remoteAddress || '';
   if (!isIPv6(address)) return address;
   const parsed = ipaddr.IPv6.parse(address.replace(/%.*$/, ''));
   return parsed.isIPv4MappedAddress() ? parsed.toIPv4Address().toString() : parsed.parts.slice(0, 4).join(':');

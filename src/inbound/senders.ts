@@ -45,7 +45,7 @@ export type SenderKey = { text: KeyObject; base64: KeyObject; plain: Buffer };
  */
 export type Readable = {
   headers: Readonly<Record<string, string | undefined>>;
-  query: URLSearchParams;
+  query: string;
   token: string;
   url: string;
   body: Uint8Array;
@@ -72,7 +72,10 @@ export function senderKey(secret: string, { signatures }: Sender): SenderKey {
 /** All values of a source: `header:<name>`, `query:<name>`, or a path in which one `[*]` stands for all elements. */
 function readAll(source: string, { headers, query, document }: Readable): string[] {
   const [, kind, name = ''] = /^(header|query):(.*)$/s.exec(source) ?? [];
-  if (kind) return [kind === 'header' ? headers[name] : (query.get(name) ?? undefined)].filter(v => v !== undefined);
+  if (kind) {
+    const value = kind === 'header' ? headers[name] : new URLSearchParams(query).get(name);
+    return typeof value === 'string' ? [value] : [];
+  }
   if (document === undefined) return [];
   const [path = '', rest] = source.split('[*]');
   const found = lookUp(document, path);

@@ -42,7 +42,7 @@ export function createUpkeep({ sql, log, ask, write }: Options) {
     refusals.set(key, { inbound_endpoint_id, status, requests });
   }
 
-  /** Writes the refusals counted since the last call, and makes the database delete what is older than its retention. */
+  /** Writes the refusals counted since the last call. The database deletes what is older than its retention. */
   async function maintain(): Promise<void> {
     const counted = [...refusals.values()];
     refusals.clear();
