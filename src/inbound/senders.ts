@@ -1,6 +1,6 @@
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import { type Json, lookUp, textOf } from './payload.ts';
+import { type Json, lookUp, type Path, parsePath, textOf } from './payload.ts';
 
 const signature = z.strictObject({
   in: z.string(),
@@ -69,6 +69,8 @@ export function senderKey(secret: string, { signatures }: Sender): SenderKey {
   return { text, base64: createSecretKey(decoded), plain };
 }
 
+const paths = new Map<string, { base: Path; rest: Path | null }>();
+
 /** All values of a source: `header:<name>`, `query:<name>`, or a path in which one `[*]` stands for all elements. */
 function readAll(source: string, { headers, query, document }: Readable): string[] {
   const [, kind, name = ''] = /^(header|query):(.*)$/s.exec(source) ?? [];
@@ -77,11 +79,18 @@ function readAll(source: string, { headers, query, document }: Readable): string
     return typeof value === 'string' ? [value] : [];
   }
   if (document === undefined) return [];
-  const [path = '', rest] = source.split('[*]');
-  const found = lookUp(document, path);
-  if (rest === undefined) return [textOf(found)].filter(v => v !== undefined);
+  let path = paths.get(source);
+  if (!path) {
+    const [base = '', rest] = source.split('[*]');
+    path = { base: parsePath(base), rest: rest === undefined ? null : parsePath(`$${rest}`) };
+    if (paths.size > 1000) paths.clear();
+    paths.set(source, path);
+  }
+  const { base, rest } = path;
+  const found = lookUp(document, base);
+  if (rest === null) return [textOf(found)].filter(v => v !== undefined);
   // An element without the value gives an empty text, so that the check of all elements fails.
-  return Array.isArray(found) ? found.map(element => textOf(lookUp(element, `$${rest}`)) ?? '') : [];
+  return Array.isArray(found) ? found.map(element => textOf(lookUp(element, rest)) ?? '') : [];
 }
 
 /** The first value of a source. */
