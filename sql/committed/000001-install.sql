@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c495735c985adf0e5b73c02788a3ed80652fbb6e
+--! Hash: sha1:163e3054ad876e54c3393a1905ab8dd56d859282
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7352,7 +7352,6 @@ as $template$ select $body$
 #variable_conflict use_column
 declare
   input pg_catalog.json;
-  v record;
   record_id pg_catalog.text;
   -- If the payload lacks some columns: lists of those that it has, for INSERT and for json_to_record.
   given_list pg_catalog.text[];
@@ -7534,7 +7533,7 @@ declare
   taken int;
   body text;
   element json;
-  elements json[] := '{}';
+  elements json[] := array[]::json[];
   written record;
 begin
   -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
@@ -7778,8 +7777,9 @@ begin
           from unnest(key_columns) with ordinality u (k, place)) end;
   -- format() fills these two again for each payload, with the columns that it has.
   return parts || jsonb_build_object('key', key,
-    'exact_insert', format('select * into v from pg_catalog.json_to_record(input) v (%s);', parts ->> 'definitions')
-      || (parts ->> 'exact'),
+    'exact_insert', format(
+      E'declare\n  v record;\nbegin\n  select * into v from pg_catalog.json_to_record(input) v (%s);',
+      parts ->> 'definitions') || (parts ->> 'exact') || E'\nend;',
     'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
     'insert_given', quote_literal(format(
       'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) '
