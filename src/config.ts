@@ -198,7 +198,7 @@ export const variables = {
   }),
   COLLECTA_CONSOLE_TRUST_FROM: variable({
     read: list(isNetwork, 'addresses and networks'),
-    about: 'the proxies that COLLECTA_CONSOLE_TRUST_HEADER is believed from',
+    about: 'the proxies that COLLECTA_CONSOLE_TRUST_HEADER and X-Forwarded-For are believed from',
     default: '127.0.0.0/8,::1',
     example: '10.0.3.17,10.1.0.0/16',
   }),

@@ -36,8 +36,8 @@ const connectionsEach = 2;
 const statementTimeout = '5s';
 /** How long a transaction may take. A database that is cut off never answers, so statementTimeout is not enough. */
 const patienceMs = 10_000;
-const maxFailuresOfName = 10;
-const maxFailuresFromAddress = 60;
+/** Failed logins a minute: of a name from one address, of a name from everywhere, and of all names from one address. */
+const maxFailures = { nameFromAddress: 10, name: 30, address: 60 };
 const maxLoginsAtOnce = 4;
 const maxRemembered = 10_000;
 
@@ -135,7 +135,7 @@ export type People = {
  */
 export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
   const sessions = new Map<string, Session>();
-  /** The times of logins that failed in the last minute or are under way, by name and by address. */
+  /** The times of logins that failed in the last minute or are under way, by name and address. */
   const tries = new Map<string, number[]>();
   let loginsAtOnce = 0;
   const named = new Map<string, Promise<Person>>();
@@ -213,8 +213,9 @@ export function createPeople(config: Pick<Config, 'databaseUrl'>): People {
         throw new Refused(401, 'A name and a password are needed.');
       const now = Date.now();
       const keys = [
-        [`name ${name}`, maxFailuresOfName],
-        [`address ${address}`, maxFailuresFromAddress],
+        [`${address} name ${name}`, maxFailures.nameFromAddress],
+        [`name ${name}`, maxFailures.name],
+        [`address ${address}`, maxFailures.address],
       ] as const;
       const recent = (key: string) => (tries.get(key) ?? []).filter(time => now - time < 60_000);
       if (keys.some(([key, limit]) => recent(key).length >= limit))

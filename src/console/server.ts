@@ -55,10 +55,15 @@ export function createConsole(config: ConsoleConfig, log: Log) {
   const proxies = config.consoleTrustFrom.map(entry =>
     parseRange({ name: entry, cidr: entry.includes('/') ? entry : `${entry}/${isIPv6(entry) ? 128 : 32}` }),
   );
-  const addressOf = (c: Page) => c.env?.incoming?.socket.remoteAddress ?? '';
+  const peerOf = (c: Page) => c.env?.incoming?.socket.remoteAddress ?? '';
   const isProxy = (c: Page) => {
-    const address = parseAddress(addressOf(c));
+    const address = parseAddress(peerOf(c));
     return address !== null && proxies.some(proxy => within(address, proxy));
+  };
+  /** The client's address: behind a proxy the last one of X-Forwarded-For, which the proxy itself has added. */
+  const addressOf = (c: Page) => {
+    const last = isProxy(c) ? (c.req.header('x-forwarded-for') ?? '').split(',').at(-1)?.trim() : undefined;
+    return last || peerOf(c);
   };
   const base = config.consolePath === '/' ? '' : config.consolePath;
   const people = createPeople(config);

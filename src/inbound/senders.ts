@@ -1,6 +1,6 @@
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import { type Json, lookUp, pathSteps, textOf } from './payload.ts';
+import { type Json, lookUp, type Path, parsePath, textOf } from './payload.ts';
 
 const signature = z.strictObject({
   in: z.string(),
@@ -69,7 +69,7 @@ export function senderKey(secret: string, { signatures }: Sender): SenderKey {
   return { text, base64: createSecretKey(decoded), plain };
 }
 
-const paths = new Map<string, { base: (string | number)[]; rest: (string | number)[] | null }>();
+const paths = new Map<string, { base: Path; rest: Path | null }>();
 
 /** All values of a source: `header:<name>`, `query:<name>`, or a path in which one `[*]` stands for all elements. */
 function readAll(source: string, { headers, query, document }: Readable): string[] {
@@ -79,7 +79,7 @@ function readAll(source: string, { headers, query, document }: Readable): string
   let path = paths.get(source);
   if (!path) {
     const [base = '', rest] = source.split('[*]');
-    path = { base: pathSteps(base), rest: rest === undefined ? null : pathSteps(`$${rest}`) };
+    path = { base: parsePath(base), rest: rest === undefined ? null : parsePath(`$${rest}`) };
     if (paths.size > 1000) paths.clear();
     paths.set(source, path);
   }

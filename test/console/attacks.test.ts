@@ -70,6 +70,26 @@ t.test('a session ends when its login is not valid any more', async t => {
   }
 });
 
+t.test('who guesses passwords locks nobody out who comes from elsewhere', async t => {
+  const { client } = await openConsole(t, url, { COLLECTA_CONSOLE_TRUST_FROM: '127.0.0.1' });
+  const from = (address: string) => client({ 'x-forwarded-for': address });
+  const guess = async (address: string, name: string) => (await from(address).login(name, 'wrong')).status;
+  for (let i = 0; i < 10; i++) t.equal(await guess('192.0.2.1', 'ada'), 401);
+  t.equal(await guess('192.0.2.1', 'ada'), 429);
+  t.equal((await from('192.0.2.1').login('ada', 'ada')).status, 429, 'not even the right password, from there');
+  t.equal((await from('192.0.2.1, 192.0.2.9').login('ada', 'ada')).status, 303, 'ada comes from elsewhere');
+  for (let i = 0; i < 60; i++) await guess('192.0.2.1', `nobody-${i}`);
+  t.equal(await guess('192.0.2.1', 'vera'), 429, 'too many names from there');
+  t.equal(await guess('192.0.2.9, 192.0.2.1', 'vera'), 429, 'what the client wrote before the proxy changes nothing');
+  t.equal((await from('192.0.2.9').login('vera', 'vera')).status, 303, 'other people behind the same proxy go on');
+  for (let i = 0; i < 30; i++) await guess(`198.51.100.${i}`, 'vera');
+  t.equal(await guess('198.51.100.99', 'vera'), 429, 'but many addresses together guess no faster');
+
+  const noProxy = await openConsole(t, url, { COLLECTA_CONSOLE_TRUST_FROM: '10.0.0.1' });
+  for (let i = 0; i < 10; i++) await noProxy.client({ 'x-forwarded-for': `192.0.2.${i}` }).login('ada', 'wrong');
+  t.equal((await noProxy.client({ 'x-forwarded-for': '192.0.2.99' }).login('ada', 'ada')).status, 429);
+});
+
 t.test('eleven sessions of one role are one too many, so no one fills the console', async t => {
   const { client } = await openConsole(t, url);
   const sessions = Array.from({ length: 11 }, () => client());

@@ -492,6 +492,10 @@ t.test('the runbook explains each health row, each alert event and each warning 
     .filter(name => name.endsWith('.ts'))
     .map(name => readFileSync(join('src', name), 'utf8'))
     .join();
+  const purposes = [...source.matchAll(/purpose: '([a-z ]+)'|\bopen\('([a-z]+)'\)|Name\} ([a-z]+)`/g)];
+  t.ok(purposes.length > 10);
+  const sessions = rows('Sessions').flatMap(cell => cell.split(', '));
+  t.strictSame(sessions.sort(), [...new Set(purposes.map(([, ...found]) => found.find(Boolean)))].sort());
   t.strictSame(
     rows('Log').filter(event => !source.includes(event.replace(/^.*\): /, ''))),
     [],
