@@ -1,3 +1,4 @@
+import { JSONPath } from 'jsonpath-plus';
 import { isLosslessNumber, type LosslessNumber, parse } from 'lossless-json';
 
 /** A parsed JSON document whose numbers keep their text. */
@@ -11,29 +12,42 @@ const maxDigits = 1000;
 const maxExponent = 350;
 const maxKeyLength = 1024;
 
+/** A path as jsonpath-plus takes it. */
+export type Path = { text: string; tokens: readonly string[]; endsWithIndex: boolean };
+
 /**
  * Parses a path: `$` and then `.name`, `['name']` or `[n]`, at most 16 steps and 512 characters. This is the grammar of
- * `collecta.inbound_path_steps`. Returns its names as strings and its indexes as numbers. Throws for any other text.
+ * `collecta.inbound_path_steps`. Each step gets the escaping backtick of jsonpath-plus, so that it is not read as a
+ * wildcard, union, filter or type. Throws for any other text.
  */
-export function pathSteps(path: string): (string | number)[] {
+export function parsePath(text: string): Path {
   const steps = /^\$((?:\.[A-Za-z_][A-Za-z0-9_-]*|\['[^'\\^`\p{Cc}]+'\]|\[(?:0|[1-9][0-9]{0,5})\]){0,16})$/u.exec(
-    path,
+    text,
   )?.[1];
-  if (steps === undefined || path.length > 512)
+  if (steps === undefined || text.length > 512)
     throw new Error("this is no path of the form $.name, $['name'], $[0] …");
-  return [...steps.matchAll(/\.([\w-]+)|\['([^']+)'\]|\[(\d+)\]/gu)].map(([, dotted, quoted, index]) =>
-    index === undefined ? (dotted ?? quoted!) : Number(index),
-  );
+  const names = [...steps.matchAll(/\.([\w-]+)|\['([^']+)'\]|\[(\d+)\]/gu)];
+  const tokens = ['$', ...names.map(([, dotted, quoted, index]) => `\`${dotted ?? quoted ?? index}`)];
+  return { text, tokens, endsWithIndex: names.at(-1)?.[3] !== undefined };
 }
 
 /** The value at a path; undefined if there is none. It finds only own members of objects and elements of arrays. */
-export function lookUp(document: Json, steps: readonly (string | number)[]): Json | undefined {
-  let value: Json | undefined = document;
-  for (const step of steps) {
-    if (typeof step === 'number') value = Array.isArray(value) ? value[step] : undefined;
-    else value = isObject(value) && Object.hasOwn(value, step) ? value[step] : undefined;
-  }
-  return value;
+export function lookUp(document: Json, { text, tokens, endsWithIndex }: Path): Json | undefined {
+  if (tokens.length === 1) return document;
+  if (!isContainer(document)) return undefined;
+  // The library does not parse tokens. Its cache is never emptied, and with tokens it contains only one path.
+  JSONPath.cache = { [text]: tokens };
+  const results: { value: Json; parent: Json; hasArrExpr?: boolean }[] = JSONPath({
+    path: text,
+    json: document,
+    eval: false,
+    resultType: 'all',
+  });
+  const [found] = results;
+  // The library takes a missing name with a comma for a union, and finds members of strings and numbers too.
+  if (results.length !== 1 || !found || found.hasArrExpr || !isContainer(found.parent)) return undefined;
+  // An index is no name, and a name such as 'length' is no index.
+  return Array.isArray(found.parent) === endsWithIndex ? found.value : undefined;
 }
 
 /** A scalar as text; undefined for null, objects and arrays. */
@@ -43,8 +57,8 @@ export function textOf(value: Json | undefined): string | undefined {
   return value !== undefined && isLosslessNumber(value) ? value.value : undefined;
 }
 
-const isObject = (value: Json | undefined): value is { [key: string]: Json } =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && !isLosslessNumber(value);
+const isContainer = (value: Json | undefined): value is Json[] | { [key: string]: Json } =>
+  typeof value === 'object' && value !== null && !isLosslessNumber(value);
 
 /** The payload cannot be read. `text` is empty if the body is not JSON (400). */
 export type Payload = { text: string } & (
@@ -121,13 +135,14 @@ function whyUnstorable(value: Json, path: string): string | undefined {
     if (Math.abs(Number(exponent)) > maxExponent) return `${path} is a number with an exponent beyond ${maxExponent}`;
     return undefined;
   }
+  if (!isContainer(value)) return undefined;
   if (Array.isArray(value)) {
     for (const [index, item] of value.entries()) {
       const reason = whyUnstorable(item, `${path}[${index}]`);
       if (reason) return reason;
     }
+    return undefined;
   }
-  if (!isObject(value)) return undefined;
   for (const key of Object.keys(value)) {
     // Only a plain name is included in the answer to the sender.
     const at = `${path}${/^[A-Za-z_][\w-]{0,63}$/.test(key) ? `.${key}` : '[…]'}`;

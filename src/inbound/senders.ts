@@ -1,6 +1,6 @@
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
-import { type Json, lookUp, pathSteps, textOf } from './payload.ts';
+import { type Json, lookUp, type Path, parsePath, textOf } from './payload.ts';
 
 const signature = z.strictObject({
   in: z.string(),
@@ -45,7 +45,7 @@ export type SenderKey = { text: KeyObject; base64: KeyObject; plain: Buffer };
  */
 export type Readable = {
   headers: Readonly<Record<string, string | undefined>>;
-  query: URLSearchParams;
+  query: string;
   token: string;
   url: string;
   body: Uint8Array;
@@ -69,17 +69,20 @@ export function senderKey(secret: string, { signatures }: Sender): SenderKey {
   return { text, base64: createSecretKey(decoded), plain };
 }
 
-const paths = new Map<string, { base: (string | number)[]; rest: (string | number)[] | null }>();
+const paths = new Map<string, { base: Path; rest: Path | null }>();
 
 /** All values of a source: `header:<name>`, `query:<name>`, or a path in which one `[*]` stands for all elements. */
 function readAll(source: string, { headers, query, document }: Readable): string[] {
-  const [, kind, name] = /^(header|query):(.*)$/s.exec(source) ?? [];
-  if (kind) return [kind === 'header' ? headers[name!] : (query.get(name!) ?? undefined)].filter(v => v !== undefined);
+  const [, kind, name = ''] = /^(header|query):(.*)$/s.exec(source) ?? [];
+  if (kind) {
+    const value = kind === 'header' ? headers[name] : new URLSearchParams(query).get(name);
+    return typeof value === 'string' ? [value] : [];
+  }
   if (document === undefined) return [];
   let path = paths.get(source);
   if (!path) {
     const [base = '', rest] = source.split('[*]');
-    path = { base: pathSteps(base), rest: rest === undefined ? null : pathSteps(`$${rest}`) };
+    path = { base: parsePath(base), rest: rest === undefined ? null : parsePath(`$${rest}`) };
     if (paths.size > 1000) paths.clear();
     paths.set(source, path);
   }
