@@ -10,7 +10,7 @@ type Service = (config: Config, log: Log, signal: AbortSignal, rest?: Rest) => P
 const dispatch: Service = async (config, log, signal, rest) =>
   (await import('../outbound/dispatcher.ts')).dispatch(config, log, signal, undefined, rest);
 const receive: Service = async (config, log, signal, rest) =>
-  (await import('../inbound/server.ts')).receive(config, log, signal, { rest });
+  (await import('../inbound/service.ts')).receive(config, log, signal, { rest });
 const receiveInThread: Service = async (config, log, signal, rest) => {
   // If idle sessions are released, it runs in the dispatcher's thread, because each of the two tells the other of work.
   if (rest) await receive(config, log, signal, rest);

@@ -31,7 +31,10 @@ const maxAtOnce = 32;
 const maxAtOnceOfRole = 8;
 const maxFormBytes = 65_536;
 
-type Env = { Variables: { person: Person; here: string }; Bindings: { incoming?: IncomingMessage } };
+type Env = {
+  Variables: { person: Person; here: string };
+  Bindings: { incoming?: IncomingMessage; outgoing?: ServerResponse };
+};
 type Page = Context<Env>;
 
 // The files that the browser gets besides pages. dist/ reads them from src/ too, since the package contains both.
@@ -206,12 +209,21 @@ export function createConsole(config: ConsoleConfig, log: Log) {
       return c.text('The console is busy: try again in a second.\n', 503);
     }
     atOnce.set(role, ofRole + 1);
-    try {
-      return await next();
-    } finally {
+    const end = () => {
       const others = (atOnce.get(role) ?? 1) - 1;
       if (others > 0) atOnce.set(role, others);
       else atOnce.delete(role);
+    };
+    // A page is in memory until the client has taken all of it. The live tail has its own limit.
+    const { outgoing } = c.env ?? {};
+    if (outgoing && !c.req.path.endsWith('/tail/events')) {
+      outgoing.once('close', end);
+      return await next();
+    }
+    try {
+      return await next();
+    } finally {
+      end();
     }
   });
 

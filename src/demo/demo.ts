@@ -14,7 +14,7 @@ import ky from 'ky';
 import { readConfig } from '../config.ts';
 import { createConsole } from '../console/server.ts';
 import { connect, type Sql } from '../database/connect.ts';
-import { receive } from '../inbound/server.ts';
+import { receive } from '../inbound/service.ts';
 import { migrate } from '../install/migrate.ts';
 import { createLog } from '../log.ts';
 import { observe } from '../operations/observe.ts';

@@ -5,7 +5,7 @@ import { type Config, ConfigError, type Environment, type Settings } from '../co
 import { whyUnreachable } from '../database/errors.ts';
 import { createRest, type Rest } from '../database/rest.ts';
 import { type InboundAnswer, type InboundRequest, problem } from '../inbound/handler.ts';
-import { type Inbound, openInbound, serveInbound } from '../inbound/server.ts';
+import { type Inbound, openInbound, serveInbound } from '../inbound/service.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
 import { observe } from '../operations/observe.ts';

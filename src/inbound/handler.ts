@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { STATUS_CODES } from 'node:http';
 import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
@@ -32,16 +33,11 @@ export type HandlerOptions = {
   maxBytesInFlight?: number;
 };
 
-const titles: Record<number, string> = {
-  400: 'Bad Request',
-  401: 'Unauthorized',
-  404: 'Not Found',
-  405: 'Method Not Allowed',
+/** The names of RFC 9110. Node still has older ones of these two. */
+const titles: Record<number, string | undefined> = {
+  ...STATUS_CODES,
   413: 'Content Too Large',
-  415: 'Unsupported Media Type',
   422: 'Unprocessable Content',
-  429: 'Too Many Requests',
-  503: 'Service Unavailable',
 };
 
 type Extra = { headers?: Record<string, string>; members?: Record<string, string | null> };
@@ -97,36 +93,30 @@ export function createInbound({
       });
 
     const [, path = '', query = ''] = /^(?:https?:\/\/[^/?]*)?([^?]*)\??(.*)$/is.exec(request.target) ?? [];
-    const route = /^\/api\/webhooks\/([^/]*)\/([^/]*)\/?$/.exec(path);
-    if (!route) return notFound();
+    const route = /^\/api\/webhooks\/([^/]*\/[^/]*)\/?$/.exec(path)?.[1];
+    if (route === undefined) return notFound();
     const notAllowed = () => {
       const refusal = refuse(405, 'Send a POST.', { headers: { allow: 'POST' } });
       return method === 'HEAD' || method === 'OPTIONS' ? { ...refusal, body: '' } : refusal;
     };
-    if (method !== 'POST' && method !== 'GET') return notAllowed();
-    let slug: string;
-    let token: string;
-    try {
-      slug = decodeURIComponent(route[1]!);
-      token = decodeURIComponent(route[2]!);
-    } catch {
-      return method === 'GET' ? notAllowed() : refuse(400, 'The path is not percent-encoded UTF-8.');
-    }
-    const named = /^[a-z0-9][a-z0-9_-]{0,62}$/.test(slug) && /^[0-9a-f]{64}$/.test(token);
-    if (!named) return method === 'GET' ? notAllowed() : notFound();
+    // A GET can only be a handshake, and those have a query.
+    if (method !== 'POST' && (method !== 'GET' || query === '')) return notAllowed();
+    const decoded = decodePath(route);
+    if (decoded === undefined && method === 'POST') return refuse(400, 'The path is not percent-encoded UTF-8.');
+    const [, slug, token] = /^([a-z0-9][a-z0-9_-]{0,62})\/([0-9a-f]{64})$/.exec(decoded ?? '') ?? [];
+    if (!slug || !token) return method === 'GET' ? notAllowed() : notFound();
 
-    let endpoint: InboundEndpoint | undefined;
     let reserved = 0;
     try {
-      const tokenHash = sha256(token);
-      endpoint = method === 'GET' && query === '' ? undefined : await receiver.find(slug, tokenHash);
-      if (!endpoint) {
-        if (method === 'GET' && query !== '') addresses.count(address);
-        return method === 'GET' ? notAllowed() : notFound();
+      const endpoint = await receiver.find(slug, sha256(token));
+      if (!endpoint && method === 'GET') {
+        addresses.count(address);
+        return notAllowed();
       }
+      if (!endpoint) return notFound();
       const readable: Readable = {
         headers,
-        query: new URLSearchParams(query),
+        query,
         token,
         url: (publicUrl?.replace(/\/$/, '') ?? `https://${headers.host ?? ''}`) + path + (query && `?${query}`),
         body: new Uint8Array(),
@@ -235,6 +225,14 @@ function digestFor(
   return { bodyDigest: weakDigest(signatures ?? [], request), checkDigest: false };
 }
 
+function decodePath(path: string): string | undefined {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return undefined;
+  }
+}
+
 const plain = (body: string): InboundAnswer => ({
   status: 200,
   headers: {
@@ -248,7 +246,7 @@ const plain = (body: string): InboundAnswer => ({
 /** The answer for the sender: what was written, or why nothing was. */
 function answerOutcome({ paths, eachAlone }: InboundEndpoint, outcome: Outcome, ignored: boolean): InboundAnswer {
   if (outcome.status === 202) {
-    const results = outcome.results === null ? null : resultRows.parse(JSON.parse(outcome.results));
+    const results = outcome.results ? resultRows.parse(JSON.parse(outcome.results)) : null;
     const body = results
       ? {
           recordIds: results.map(({ recordId }) => recordId),
@@ -265,11 +263,11 @@ function answerOutcome({ paths, eachAlone }: InboundEndpoint, outcome: Outcome, 
       body: JSON.stringify(body),
     };
   }
-  const column = outcome.column_name;
+  const { column_name: column = null, kept_as: requestId = null } = outcome;
   const path = (column !== null && Object.hasOwn(paths, column) && paths[column]) || null;
   const where = column === null ? '' : `${path === null ? '' : `${path} → `}${column}: `;
   const detail = `${where}${outcome.reason ?? ''}.`;
-  const members = { path, column, requestId: outcome.kept_as };
+  const members = { path, column, requestId };
   return outcome.status === 422
     ? problem(422, detail, { members })
     : problem(503, detail, { members, headers: { 'retry-after': '5' } });
@@ -348,8 +346,8 @@ const seconds = (milliseconds: number) => String(Math.max(1, Math.ceil(milliseco
 const capitalised = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function clientAddress({ remoteAddress, headers }: InboundRequest, trustedProxies: number): string {
-  const hops = (headers['x-forwarded-for'] ?? '').split(',').map(hop => hop.trim());
-  const address = (trustedProxies > 0 && hops.at(-trustedProxies)) || remoteAddress || '';
+  const hops = trustedProxies > 0 ? (headers['x-forwarded-for'] ?? '').split(',') : [];
+  const address = hops.at(-trustedProxies)?.trim() || remoteAddress || '';
   if (!isIPv6(address)) return address;
   const parsed = ipaddr.IPv6.parse(address.replace(/%.*$/, ''));
   return parsed.isIPv4MappedAddress() ? parsed.toIPv4Address().toString() : parsed.parts.slice(0, 4).join(':');

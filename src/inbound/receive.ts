@@ -3,8 +3,9 @@ import { z } from 'zod';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import { createKeyring } from '../secrets/keyring.ts';
-import { type Payload, readPayload } from './payload.ts';
+import type { Payload } from './payload.ts';
 import { type Sender, type SenderKey, senderKey, senderRow } from './senders.ts';
+import { createUpkeep } from './upkeep.ts';
 
 /** An inbound endpoint, read from the database and prepared for use. */
 export type InboundEndpoint = {
@@ -29,10 +30,10 @@ export type InboundEndpoint = {
   digestSeconds: number | null;
   /** Whether several requests may be written in one transaction. */
   grouped: boolean;
-  /** Requests that wait until the previous group is written. */
-  queue: Ordinary[];
-  /** When, by `now`, writing of the current group began; null if none is being written. */
-  writingSince: number | null;
+  /** The group that the next request joins. */
+  nextGroup: Group | undefined;
+  /** Settles when the last group is written; undefined if none is being written. */
+  lastGroup: Promise<unknown> | undefined;
   /** Until when, by `now`, the rate budget is used up. Until then the database is not asked. */
   usedUpUntil: number;
 };
@@ -76,17 +77,9 @@ const outcomeRow = z.object({
 const outcomeRows = z.array(outcomeRow);
 const idRows = z.array(z.object({ ids: z.array(z.string()).nullable() }));
 const foundRows = z.array(z.object({ endpoint: z.string().nullable() }));
-const goneRows = z.array(z.object({ gone: z.number() }));
-const retryRows = z.array(
-  z.object({
-    request_id: z.string(),
-    inbound_endpoint_id: z.string(),
-    body: z.string(),
-  }),
-);
 
 /** The answer of `collecta.receive_inbound`. `status` is null for a retry that another process has run. */
-export type Outcome = z.infer<typeof outcomeRow>;
+export type Outcome = Partial<z.infer<typeof outcomeRow>>;
 
 /** The database does not answer now, or did not answer in time. */
 export class Unavailable extends Error {
@@ -117,16 +110,6 @@ const temporary = /^(08|40|53|57|58|25006|55P03|E[A-Z_]+$|CONNECT)/;
 const maxTries = 3;
 const maxCached = 1000;
 
-/** A request that makes one record and needs nothing special; its id is undefined where it does after all. */
-type Ordinary = {
-  text: string;
-  keyHash: string | null;
-  bodyDigest: string | null;
-  checkDigest: boolean;
-  resolve: (recordId: string | undefined) => void;
-  reject: (error: unknown) => void;
-};
-
 /** The most requests, and the most characters, that are written in one transaction. */
 const maxGroup = 32;
 const maxGroupLength = 1024 * 1024;
@@ -144,36 +127,15 @@ export type Repetition = {
   checkDigest: boolean;
 };
 
-const accepted = (recordId: string): Outcome => ({
-  status: 202,
-  record_id: recordId,
-  results: null,
-  kept_as: null,
-  reason: null,
-  column_name: null,
-  retry_after: null,
-});
+type Ordinary = Repetition & { text: string };
 
-/** Takes the first requests of a queue that can be written together. A repetition waits for the request it repeats. */
-function takeGroup({ grouped, queue }: InboundEndpoint): Ordinary[] {
-  const seen = new Set<string>();
-  let length = 0;
-  let size = 0;
-  for (const { text, keyHash, bodyDigest } of queue) {
-    const hashes = [keyHash, bodyDigest].filter(hash => hash !== null);
-    length += text.length;
-    if (size > 0 && (!grouped || size === maxGroup || length > maxGroupLength || hashes.some(hash => seen.has(hash))))
-      break;
-    for (const hash of hashes) seen.add(hash);
-    size++;
-  }
-  return queue.splice(0, size);
-}
+/** Requests that are written in one transaction, and the ids of their records; null if each has to be written alone. */
+type Group = { requests: Ordinary[]; hashes: Set<string>; length: number; ids: Promise<string[] | null> };
 
-/**
- * Calls the database for inbound. It caches endpoints, makes one call per request, runs stored requests again, and
- * counts refusals.
- */
+/** A retry is compared by the hashes that are stored. */
+const stored: Repetition = { keyHash: null, sameBody: false, bodyDigest: null, checkDigest: true };
+
+/** Calls the database for inbound. It caches endpoints, and makes one call for each request or group of requests. */
 export function createReceiver({
   sql,
   log,
@@ -186,7 +148,6 @@ export function createReceiver({
 }: ReceiverOptions) {
   const keyring = createKeyring(secretKey);
   const cache = new Map<string, { endpoint: InboundEndpoint; until: number }>();
-  const refusals = new Map<string, { inbound_endpoint_id: string; status: number; requests: number }>();
   const waiting = new Set<() => void>();
   let free = connections;
 
@@ -265,8 +226,8 @@ export function createReceiver({
             ? sender.signatures
             : null,
       keys,
-      queue: [],
-      writingSince: null,
+      nextGroup: undefined,
+      lastGroup: undefined,
       usedUpUntil: before?.usedUpUntil ?? 0,
     };
     if (cache.size >= maxCached) cache.delete(cache.keys().next().value!);
@@ -283,21 +244,17 @@ export function createReceiver({
     }
   }
 
-  type Call = {
-    endpointId: string;
-    payload: Payload;
-    repetition?: Repetition;
-    ignored?: boolean;
-    requestId: string | null;
-  };
-
   /**
    * Runs one transaction: rate budget, idempotency key, record and stored request. After a deadlock it tries again; if
-   * that fails too, the request is stored as failed. Throws Unavailable.
+   * that fails too, the request is stored as failed.
    */
-  async function write(call: Call): Promise<Outcome> {
-    const { endpointId, payload, repetition, ignored = false, requestId } = call;
-    const { keyHash = null, sameBody = false, bodyDigest = null, checkDigest = true } = repetition ?? {};
+  async function write(
+    endpointId: string,
+    payload: Payload,
+    { keyHash, sameBody, bodyDigest, checkDigest }: Repetition = stored,
+    ignored = false,
+    requestId: string | null = null,
+  ): Promise<Outcome> {
     const problem = payload.ok || ignored ? null : payload.reason;
     for (let attempt = 1; ; attempt++) {
       try {
@@ -316,39 +273,42 @@ export function createReceiver({
     }
   }
 
-  /**
-   * Writes an ordinary request in a group with others of its endpoint. The record's id; undefined if it is not
-   * ordinary.
-   */
-  function accept(
-    endpoint: InboundEndpoint,
-    request: Omit<Ordinary, 'resolve' | 'reject'>,
-  ): Promise<string | undefined> {
-    return new Promise((resolve, reject) => {
-      endpoint.queue.push({ ...request, resolve, reject });
-      const { grouped, writingSince } = endpoint;
-      if (!grouped || writingSince === null || now() - writingSince > patienceMs) writeQueue(endpoint);
-    });
+  /** Writes a request with others of its endpoint. The record's id; undefined if it has to be written alone. */
+  async function accept(endpoint: InboundEndpoint, request: Ordinary): Promise<string | undefined> {
+    const hashes = [request.keyHash, request.bodyDigest].filter(hash => hash !== null);
+    let group = endpoint.nextGroup;
+    if (group && hashes.some(hash => group!.hashes.has(hash))) {
+      // It repeats a request of the group, so it is answered after that one.
+      await group.ids;
+      return undefined;
+    }
+    const isFull = group?.requests.length === maxGroup || (group?.length ?? 0) + request.text.length > maxGroupLength;
+    if (!group || isFull || !endpoint.grouped) group = openGroup(endpoint);
+    for (const hash of hashes) group.hashes.add(hash);
+    group.length += request.text.length;
+    const place = group.requests.push(request) - 1;
+    return (await group.ids)?.[place];
   }
 
-  /** Writes the waiting requests in groups until none is left. */
-  async function writeQueue(endpoint: InboundEndpoint): Promise<void> {
-    while (endpoint.queue.length > 0) {
-      const since = now();
-      endpoint.writingSince = since;
+  /** Opens a group for the requests that arrive while the one before is written. */
+  function openGroup(endpoint: InboundEndpoint): Group {
+    const { lastGroup, grouped } = endpoint;
+    const group: Group = { requests: [], hashes: new Set(), length: 0, ids: Promise.resolve(null) };
+    group.ids = (async () => {
+      if (lastGroup && grouped) await Promise.race([lastGroup, pause(patienceMs)]);
       // Senders that were answered together send again together. The first request waits for the others that have come.
-      if (endpoint.grouped) await nextTurn();
-      const group = takeGroup(endpoint);
-      if (group.length === 0) break;
-      try {
-        const recordIds = await writeGroup(endpoint, group);
-        for (const [place, { resolve }] of group.entries()) resolve(recordIds?.[place]);
-      } catch (error) {
-        for (const { reject } of group) reject(error);
-      }
-      if (endpoint.writingSince !== since) return;
-    }
-    endpoint.writingSince = null;
+      await (grouped ? nextTurn() : undefined);
+      if (endpoint.nextGroup === group) endpoint.nextGroup = undefined;
+      return writeGroup(endpoint, group.requests);
+    })();
+    endpoint.nextGroup = group;
+    const written = group.ids
+      .catch(() => {})
+      .then(() => {
+        if (endpoint.lastGroup === written) endpoint.lastGroup = undefined;
+      });
+    endpoint.lastGroup = written;
+    return group;
   }
 
   async function writeGroup({ acceptCall }: InboundEndpoint, group: Ordinary[]): Promise<string[] | null> {
@@ -385,61 +345,15 @@ export function createReceiver({
     ignored: boolean,
   ): Promise<Outcome> {
     if (!ignored && !endpoint.isBatch && payload.ok) {
-      const { keyHash, bodyDigest, checkDigest } = repetition;
-      const recordId = await accept(endpoint, { text: payload.text, keyHash, bodyDigest, checkDigest });
-      if (recordId !== undefined) return accepted(recordId);
+      const recordId = await accept(endpoint, { text: payload.text, ...repetition });
+      if (recordId !== undefined) return { status: 202, record_id: recordId };
     }
-    const outcome = await write({ endpointId: endpoint.id, payload, repetition, ignored, requestId: null });
+    const outcome = await write(endpoint.id, payload, repetition, ignored);
     if (outcome.status === 429) endpoint.usedUpUntil = now() + (outcome.retry_after ?? 0) * 1000;
     return outcome;
   }
 
-  /** Runs the requests that `collecta.retry_inbound` queued, oldest first, until none is left that can be run. */
-  async function runRetries(signal: AbortSignal): Promise<void> {
-    for (let ran = 1; ran > 0 && !signal.aborted; ) {
-      ran = 0;
-      const rows = await ask(
-        () => sql`select request_id, inbound_endpoint_id, body from collecta.next_inbound_retries()`,
-        retryRows,
-      );
-      for (const { request_id, inbound_endpoint_id, body } of rows) {
-        const payload = readPayload(Buffer.from(body));
-        const { status } = await write({ endpointId: inbound_endpoint_id, payload, requestId: request_id });
-        if (status === 202 || status === 422 || status === 503) ran++;
-        log.info('inbound request run again', { request_id, inbound_endpoint_id, status });
-      }
-    }
-  }
-
-  /** Counts a request that is refused and not stored. */
-  function refused(endpointId: string, status: number): void {
-    const key = `${endpointId} ${status}`;
-    const count = refusals.get(key) ?? { inbound_endpoint_id: endpointId, status, requests: 0 };
-    count.requests++;
-    refusals.set(key, count);
-  }
-
-  /**
-   * Writes the refusals counted since the last call, and makes the database delete what is older than its retention.
-   */
-  async function maintain(): Promise<void> {
-    const counted = [...refusals.values()];
-    refusals.clear();
-    try {
-      await ask(
-        () => sql`select collecta.maintain_inbound(${JSON.stringify(counted)}::text::json)::int as gone`,
-        goneRows,
-      );
-    } catch (error) {
-      for (const { inbound_endpoint_id, status, requests } of counted) {
-        refused(inbound_endpoint_id, status);
-        refusals.get(`${inbound_endpoint_id} ${status}`)!.requests += requests - 1;
-      }
-      throw error;
-    }
-  }
-
-  return { find, receive, runRetries, refused, maintain, forget: () => cache.clear() };
+  return { find, receive, forget: () => cache.clear(), ...createUpkeep({ sql, log, ask, write }) };
 }
 
 export type Receiver = ReturnType<typeof createReceiver>;

@@ -45,7 +45,7 @@ export type SenderKey = { text: KeyObject; base64: KeyObject; plain: Buffer };
  */
 export type Readable = {
   headers: Readonly<Record<string, string | undefined>>;
-  query: URLSearchParams;
+  query: string;
   token: string;
   url: string;
   body: Uint8Array;
@@ -73,8 +73,11 @@ const paths = new Map<string, { base: Path; rest: Path | null }>();
 
 /** All values of a source: `header:<name>`, `query:<name>`, or a path in which one `[*]` stands for all elements. */
 function readAll(source: string, { headers, query, document }: Readable): string[] {
-  const [, kind, name] = /^(header|query):(.*)$/s.exec(source) ?? [];
-  if (kind) return [kind === 'header' ? headers[name!] : (query.get(name!) ?? undefined)].filter(v => v !== undefined);
+  const [, kind, name = ''] = /^(header|query):(.*)$/s.exec(source) ?? [];
+  if (kind) {
+    const value = kind === 'header' ? headers[name] : new URLSearchParams(query).get(name);
+    return typeof value === 'string' ? [value] : [];
+  }
   if (document === undefined) return [];
   let path = paths.get(source);
   if (!path) {

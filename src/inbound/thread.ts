@@ -2,7 +2,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import type { Config } from '../config.ts';
 import { createLog, type Log } from '../log.ts';
 import { countInbound } from '../metrics.ts';
-import { type ReceiveConfig, receive } from './server.ts';
+import { type ReceiveConfig, receive } from './service.ts';
 
 const flushEveryMs = 1000;
 type Start = { collectaInbound: ReceiveConfig; logLevel: Config['logLevel'] };

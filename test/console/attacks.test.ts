@@ -1,3 +1,4 @@
+import { connect, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import t from 'tap';
 import { hiddenFields, openConsole } from '../support/console.ts';
@@ -199,7 +200,7 @@ t.test('very long values make no page long, and the whole body can be fetched', 
   const body = `{"record":{"a":"${value}","n":1},"previous":{"a":"b","n":${'1'.repeat(1_000_000)}}}`;
   await other.sql`update collecta.events e set body = ${body} from collecta.delivery_attempts a
     where a.id = ${id} and e.event_id = a.event_id and e.routed_at = a.routed_at`;
-  const { client } = await openConsole(t, other.url);
+  const { client, port } = await openConsole(t, other.url);
   const ada = client();
   await ada.login('ada', 'ada');
   const [{ latest, endpoint, request } = {}] = await other.sql`
@@ -235,6 +236,22 @@ t.test('very long values make no page long, and the whole body can be fetched', 
   t.match(whole.headers.get('content-disposition'), /^attachment;/);
   t.ok((await whole.text()) === body, 'byte for byte');
   t.equal((await ada.send('/console/deliveries/dlv_none/body')).status, 404);
+  const cookie = ((await ada.login('ada', 'ada')).headers.get('set-cookie') ?? '').split(';')[0] as string;
+  const status = async () => (await ada.send('/console/actions')).status;
+  const sockets: Socket[] = [];
+  await until('clients that do not read what they asked for use up the eight requests of their role', async () => {
+    if ((await status()) === 503) return true;
+    const socket = connect(port, '127.0.0.1').pause();
+    socket.write(`GET /console/deliveries/${id}/body HTTP/1.1\r\nHost: x\r\nCookie: ${cookie}\r\n\r\n`);
+    sockets.push(socket);
+    return false;
+  });
+  t.ok(sockets.length >= 8, `${sockets.length}`);
+  const vera = client();
+  await vera.login('vera', 'vera');
+  t.equal((await vera.send('/console/actions')).status, 200);
+  for (const socket of sockets) socket.destroy();
+  await until('they are gone', async () => (await status()) === 200);
   t.equal((await client().send(`/console/deliveries/${id}/body`)).status, 303, 'for people who are logged in');
 });
 

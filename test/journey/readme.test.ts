@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { Webhook } from 'standardwebhooks';
 import t from 'tap';
 import { readConfig, variables } from '../../src/config.ts';
-import { receive } from '../../src/inbound/server.ts';
+import { receive } from '../../src/inbound/service.ts';
 import { createLog } from '../../src/log.ts';
 import { useServer } from '../support/database.ts';
 

@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 import { connect as connectTcp } from 'node:net';
 import { Agent, request } from 'undici';
-import { receive } from '../../src/inbound/server.ts';
+import { receive } from '../../src/inbound/service.ts';
 import { createLog } from '../../src/log.ts';
 import type { Database, Sql } from './database.ts';
 
