@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:163e3054ad876e54c3393a1905ab8dd56d859282
+--! Hash: sha1:5722bb14695adbb2eaa2b8a919b3ba80c7519684
 --! Message: Install
 
 --! Included install/schema.sql
@@ -8916,9 +8916,8 @@ end
 $$;
 comment on function collecta.retry_inbound(text, timestamptz) is
   'Runs failed requests again after the mapping or the table is mended: one by its request_id, or all of an inbound '
-  'endpoint (since a time). Returns how many. The mapping is evaluated by the receiving process, so they get the '
-  'state retry and it runs them at once, oldest first, the same way as new ones; look at state and reason of '
-  'collecta.inbound_requests.';
+  'endpoint (since a time). Returns how many. They get the state retry, and the receiving process runs them at once, '
+  'oldest first, the same way as new ones; look at state and reason of collecta.inbound_requests.';
 --! EndIncluded inbound/retry_inbound.sql
 --! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)

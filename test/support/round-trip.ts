@@ -179,6 +179,10 @@ export async function roundTrip(
       sql`select state, operation, record_id, reason, body from collecta.inbound_requests order by request_id`,
     );
     await sql`select collecta.retry_inbound(request_id) from collecta.inbound_requests where state = 'failed'`;
+    await until('the request was run again', async () => {
+      const [left] = await sql`select count(*)::int as count from collecta.inbound_requests where state = 'retry'`;
+      return left!.count === 0;
+    });
     await rows('record', sql`select id, tenant, quantity, words from "Orders" order by id collate "C"`);
     await rows(
       'mapping',
