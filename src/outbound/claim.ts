@@ -178,7 +178,8 @@ export function createClaimer(
     const { lease } = row;
     const awaited = new Set(row.awaited);
     for (const [index, id] of row.ids.entries()) {
-      const { endpoint, beginWithinMs } = endpoints.get(row.endpoint_ids[index]!)!;
+      // An endpoint is missing here if its secret was deleted while the claim was made.
+      const { endpoint, beginWithinMs = null } = endpoints.get(row.endpoint_ids[index]!) ?? {};
       if (!endpoint) {
         locked.push({ id, lease });
         continue;
