@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5722bb14695adbb2eaa2b8a919b3ba80c7519684
+--! Hash: sha1:e0678c6c28b604f594c5739bde0e167586368e79
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7928,26 +7928,34 @@ comment on function collecta.broken_inbound_endpoints() is
   'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
   'that to those of its own writer.';
 
-create or replace function collecta.mend_inbound() returns setof text
+create or replace function collecta.mend_inbound(anew boolean default false) returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  broken record;
+  endpoint record;
 begin
-  for broken in select b.inbound_endpoint_id from collecta.broken_inbound_endpoints() b loop
+  for endpoint in
+    select b.inbound_endpoint_id from collecta.broken_inbound_endpoints() b
+    union
+    select e.inbound_endpoint_id from collecta.inbound_endpoints e
+    join collecta.modules m on m.slug = e.module and m.relation = e.relation
+    join pg_catalog.pg_class r on r.oid = e.relation
+    where mend_inbound.anew and e.state <> 'deleted'
+    order by 1
+  loop
     begin
-      perform collecta.write_inbound_functions(broken.inbound_endpoint_id);
-      return next broken.inbound_endpoint_id;
+      perform collecta.write_inbound_functions(endpoint.inbound_endpoint_id);
+      return next endpoint.inbound_endpoint_id;
     exception when others then
       -- A column may have been renamed, or a lock held. collecta.health keeps its row, and the next call tries again.
-      raise warning 'collecta: the functions of % could not be written: %', broken.inbound_endpoint_id, sqlstate;
+      raise warning 'collecta: the functions of % could not be written: %', endpoint.inbound_endpoint_id, sqlstate;
     end;
   end loop;
 end
 $$;
-comment on function collecta.mend_inbound() is
-  'Writes the functions of broken inbound endpoints anew; returns their ids.';
+comment on function collecta.mend_inbound(boolean) is
+  'Writes the functions of broken inbound endpoints anew, or with anew those of all; returns their ids.';
 --! EndIncluded inbound/internal/mend_inbound.sql
 --! Included inbound/internal/set_inbound_state.sql
 create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
@@ -10320,8 +10328,9 @@ $$;
 do $$
 begin
   perform collecta.maintain();
-  -- Writes all capture functions again, from the templates of this version.
+  -- All functions of modules and of inbound endpoints are written again, from the templates of this version.
   perform collecta.resolve_modules(anew => true);
+  perform collecta.mend_inbound(anew => true);
   perform collecta.own_views();
   perform collecta.restore_grants(exactly => true);
 end
