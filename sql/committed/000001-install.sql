@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:155a942b2e27e3792a359d80d1c81b6ce6e141ab
+--! Hash: sha1:a70fedb721ffa2f85775aa224bf5a1451bc8f3e5
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3194,7 +3194,7 @@ comment on function collecta.is_secret(text) is
   'Whether a text can be a signing secret: printable characters, base64 after whsec_, and the right form after '
   'sealed:. Only the runner can tell whether a sealed one can be opened.';
 
--- src/outbound/record.ts masks the same headers in the history.
+-- src/outbound/echo.ts masks the same headers in the history, and a test compares the two.
 create or replace function collecta.mask_headers(headers jsonb) returns jsonb
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$

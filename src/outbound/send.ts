@@ -1,11 +1,11 @@
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import { signatureHeaders } from '../secrets/sign.ts';
+import type { Finished } from './attempt.ts';
 import type { Delivery } from './claim.ts';
 import type { Deliverer } from './deliver.ts';
 import { notSent } from './exchange.ts';
 import type { Places } from './places.ts';
-import type { Finished } from './record.ts';
 import { startSpan, traceparentOf } from './trace.ts';
 
 /** `mayBegin` is asked right before the first byte of a request is written. `abandon` ends the requests under way. */
