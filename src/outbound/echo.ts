@@ -1,5 +1,5 @@
-// Keeps credentials out of the history. Headers that may carry some are masked. A receiver may also repeat in its answer
-// what it was sent, or the endpoint's secret, so these are removed from an answer before it is stored.
+// Keeps credentials out of the history. Headers that may carry some are masked. A receiver may also repeat what it was
+// sent, or the endpoint's secret, so these are removed from an answer before it is stored.
 
 import type { Endpoint } from './claim.ts';
 
