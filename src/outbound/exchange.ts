@@ -1,6 +1,7 @@
 import type { Client, Dispatcher } from 'undici';
-import { announcedLength, explain, maskedHeaders, responseText, retryAfter } from './answer.ts';
+import { announcedLength, explain, responseText, retryAfter } from './answer.ts';
 import type { Line, LineOptions } from './connection.ts';
+import { maskedHeaders } from './echo.ts';
 import type { Origin } from './origins.ts';
 
 export type DeliveryRequest = {

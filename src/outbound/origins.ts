@@ -15,19 +15,15 @@ export type Origin = {
   connect: () => Client;
 };
 
-/**
- * The open connections to all receivers, by host and checked addresses. Several deliverers may share them: a connection
- * is never reused for a host that resolves to other addresses by now.
- */
-export type Origins = {
-  of(checked: Allowed): Origin;
-  /** Waits for the requests under way. */
-  close(): Promise<void>;
-};
+export type Origins = ReturnType<typeof createOrigins>;
 
 const idleOriginMs = 15_000;
 const maxOrigins = 1_000;
 
+/**
+ * The open connections to all receivers, by host and checked addresses. Several deliverers may share them: a connection
+ * is never reused for a host that resolves to other addresses by now.
+ */
 export function createOrigins({
   deadlineMs,
   connections = null,
@@ -37,7 +33,7 @@ export function createOrigins({
   /** How many connections to one receiver; null: as many as there are requests. */
   connections?: number | null;
   maxResponseHeaderBytes?: number;
-}): Origins {
+}) {
   const origins = new Map<string, Origin>();
 
   function retire(key: string, { pool, exchanges }: Origin): boolean {
@@ -53,7 +49,7 @@ export function createOrigins({
   sweep.unref();
 
   return {
-    of({ origin, url, addresses }) {
+    of({ origin, url, addresses }: Allowed): Origin {
       const key = `${origin} ${addresses.length === 1 ? addresses[0] : addresses.toSorted().join()}`;
       let found = origins.get(key);
       if (found !== undefined) return found;
@@ -83,7 +79,8 @@ export function createOrigins({
       origins.set(key, found);
       return found;
     },
-    async close() {
+    /** Waits for the requests under way. */
+    async close(): Promise<void> {
       clearInterval(sweep);
       await Promise.all(Array.from(origins.values(), ({ pool }) => pool.close().catch(() => {})));
     },

@@ -10,26 +10,11 @@ const reorderWithinMs = 3_600_000;
 const retryReorderMs = 1_000;
 
 /** The work of a runner beside delivering: it maintains the database and waits for the keys of sealed secrets. */
-export type Upkeep = {
+export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: AbortSignal) {
   /**
    * Creates partitions ahead, drops expired ones, and pauses endpoints that failed for days. Runs every ten minutes
    * too.
    */
-  maintain(): Promise<void>;
-  /**
-   * Puts the changes of a module in order that one large transaction made. That may take minutes, in which the claims
-   * go on. Does nothing while it is under way, here or in another runner.
-   */
-  reorder(): Promise<void>;
-  /**
-   * Resolves when the key of every secret in use is present, or `signal` aborts. Deliveries wait meanwhile, and none
-   * fails.
-   */
-  waitForKeys(): Promise<void>;
-  close(): void;
-};
-
-export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: AbortSignal): Upkeep {
   async function maintain(): Promise<void> {
     try {
       const patient = sql.within(maintainEveryMs);
@@ -42,6 +27,10 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
   }
 
   let reordering = false;
+  /**
+   * Puts the changes of a module in order that one large transaction made. That may take minutes, in which the claims
+   * go on. Does nothing while it is under way, here or in another runner.
+   */
   async function reorder(): Promise<void> {
     if (reordering) return;
     reordering = true;
@@ -61,6 +50,10 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
     }
   }
 
+  /**
+   * Resolves when the key of every secret in use is present, or `signal` aborts. Deliveries wait meanwhile, and none
+   * fails.
+   */
   async function waitForKeys(): Promise<void> {
     while (!signal.aborted) {
       try {
@@ -78,5 +71,5 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
   }
 
   const maintenance = setInterval(maintain, maintainEveryMs);
-  return { maintain, reorder, waitForKeys, close: () => clearInterval(maintenance) };
+  return { maintain, reorder, waitForKeys, close: (): void => clearInterval(maintenance) };
 }
