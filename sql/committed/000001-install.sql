@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e75a3da0f95f33d1bb266e174e498fd82f145007
+--! Hash: sha1:7c193445f8606af756d68c6af7a178e0687e78a5
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6873,7 +6873,8 @@ as $$
     else value end
   -- The time is computed in whole microseconds, because a double would lose some of them.
   from (select case when forms && '{epoch_seconds,epoch_milliseconds}'
-      and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
+      -- numeric has at most 16,383 digits after the point, and an error here would fail a whole batch.
+      and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]{1,250})?$' collate "C"
     then trunc((value #>> '{}')::numeric * case when 'epoch_seconds' = any (forms) then 1000000 else 1000 end) end)
     m (micros)
   cross join lateral (select mod(mod(m.micros, 1000000) + 1000000, 1000000)) r (rest)
@@ -6900,30 +6901,54 @@ begin
       when signature - '{in,separator,prefix,encoding,hash,key,signed,id,timestamp,max_age}'::text[] <> '{}'
         then 'a signature has a member that is none of in, separator, prefix, encoding, hash, key, signed, id, '
           'timestamp, max_age'
+      when exists (select from jsonb_each(signature) m where m.key <> 'max_age' and jsonb_typeof(m.value) <> 'string')
+        then 'the members of a signature are texts, except max_age'
       when not collecta.is_inbound_source(signature ->> 'in') then 'in is header:<name> or a path'
       when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain')
         then 'encoding is hex, base64 or plain'
       when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512')
         then 'hash is sha256, sha1 or sha512'
       when coalesce(signature ->> 'key', 'text') not in ('text', 'base64') then 'key is text or base64'
+      when signature ? 'id' and not collecta.is_inbound_source(signature ->> 'id')
+        then 'id is header:<name> or a path'
+      when signature ? 'timestamp' and signature ->> 'timestamp' not like 'signature:%'
+        and not collecta.is_inbound_source(signature ->> 'timestamp')
+        then 'timestamp is header:<name>, a path or signature:<prefix>'
       when signature ->> 'encoding' is distinct from 'plain'
         and coalesce(signature ->> 'signed', '') !~ '\{(body|form|timestamp|id|\$[^}]*)\}' collate "C"
         then 'signed is a template with {body}, {form} or what else is signed'
-      when jsonb_typeof(coalesce(signature -> 'max_age', '1')) <> 'number' then 'max_age is a number of seconds' end);
+      when not collecta.is_inbound_template(signature ->> 'signed', array['body', 'form', 'url', 'token',
+          case when signature ? 'id' then 'id' end, case when signature ? 'timestamp' then 'timestamp' end])
+        then 'signed has a placeholder that is none of {body}, {form}, {url}, {token}, {header:<name>}, {$.path}, and '
+          '{id} and {timestamp} where these are given'
+      when signature ? 'max_age' and not (jsonb_typeof(signature -> 'max_age') = 'number'
+          and (signature ->> 'max_age')::numeric between 1 and 1000000)
+        then 'max_age is a number of seconds, from 1 to 1000000' end);
   end loop;
   for handshake in select h from jsonb_array_elements(case when wrong is null then new.handshakes else '[]' end) h loop
     wrong := coalesce(wrong, case
       when jsonb_typeof(handshake) <> 'object' or jsonb_typeof(handshake -> 'when') is distinct from 'object'
-        or handshake -> 'when' = '{}' or handshake ->> 'answer' is null then 'a handshake has when and answer'
+        or handshake -> 'when' = '{}' or jsonb_typeof(handshake -> 'answer') is distinct from 'string'
+        then 'a handshake has when and answer'
       when handshake - '{method,when,answer,signed}'::text[] <> '{}'
         then 'a handshake has a member that is none of method, when, answer, signed'
-      when coalesce(handshake ->> 'method', 'POST') not in ('GET', 'POST') then 'method is GET or POST' end);
+      when coalesce(handshake -> 'method', '"POST"') not in ('"GET"', '"POST"') then 'method is GET or POST'
+      when jsonb_typeof(coalesce(handshake -> 'signed', 'false')) <> 'boolean' then 'signed is true or false'
+      when exists (
+        select from jsonb_each(handshake -> 'when') c
+        where not collecta.is_inbound_source(c.key) or c.value <> 'true' and jsonb_typeof(c.value) <> 'string')
+        then 'when says which text header:<name>, query:<name> or a path has, or true for any'
+      when not collecta.is_inbound_template(handshake ->> 'answer', '{body,form,url,token}')
+        then 'answer has a placeholder that is none of {token}, {query:<name>}, {header:<name>} and {$.path}' end);
   end loop;
-  select format('%s is no header:<name> and no path', s) into wrong
-  from unnest(new.ids || new.event || new.each) s
-  where wrong is null and s is not null and not collecta.is_inbound_source(s)
-  union all select wrong where wrong is not null
-  limit 1;
+  wrong := coalesce(wrong, case
+    when array_position(new.ids, null) > 0 or array_position(new.ignored_events, null) > 0
+      then 'ids and ignored_events have no null'
+    when new.each is not null and collecta.inbound_path_steps(new.each) is null then 'each is a path: $.alerts' end);
+  if wrong is null then
+    select format('%s is no header:<name> and no path', s) into wrong
+    from unnest(new.ids || new.event) s where s is not null and not collecta.is_inbound_source(s) limit 1;
+  end if;
   if wrong is not null then
     raise exception using errcode = 'CW057', message = format('sender %s cannot be used', new.sender),
       detail = format('The rule: %s.', wrong),
@@ -6937,13 +6962,28 @@ comment on function collecta.check_inbound_sender() is 'CW057 unless a row of in
 
 create or replace function collecta.is_inbound_source(source text) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
-as $$
+as $source$
   select coalesce(source ~ '^(header:[a-z0-9_-]{1,100}|query:[A-Za-z0-9._-]{1,100})$' collate "C"
-    or collecta.inbound_path_steps(replace(source, '[*]', '')) is not null, false)
-$$;
+    -- There is no larger whole that $$ could mean here. A length in octets is also within the receiver's limit, which
+    -- counts UTF-16.
+    or octet_length(source) <= 512 and source not like '$$%'
+      and collecta.inbound_path_steps(split_part(source, '[*]', 1)) is not null
+      and collecta.inbound_path_steps('$' || split_part(source, '[*]', 2)) is not null
+      and source not like '%[*]%[*]%', false)
+$source$;
 comment on function collecta.is_inbound_source(text) is
-  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any '
-  'element.';
+  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which one [*] is '
+  'any element. It accepts what src/inbound/senders.ts can read, and nothing else.';
+
+create or replace function collecta.is_inbound_template(template text, names text[]) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select not exists (
+    select from regexp_matches(template, '\{([^}]+)\}' collate "C", 'g') m (placeholder)
+    where m.placeholder[1] <> all (array_remove(names, null)) and not collecta.is_inbound_source(m.placeholder[1]))
+$$;
+comment on function collecta.is_inbound_template(text, text[]) is
+  'Whether each {placeholder} of a template is one of these names, or says where a value stands in a request.';
 
 drop trigger if exists collecta_check_sender on collecta.inbound_senders;
 create trigger collecta_check_sender before insert or update on collecta.inbound_senders
@@ -8979,15 +9019,13 @@ as $$
 #variable_conflict use_column
 declare
   field record;
+  at_path json;
+  found json;
   input json;
 begin
   perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
   for field in
-    select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
-      case when f.constant is not null then f.constant::json
-        else coalesce(collecta.form_inbound_value(payload #> f.steps, f.forms), f.fallback::json) end as found,
-      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path
-        when f.fallback is not null then 'default' else 'missing' end as source
+    select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
     left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
@@ -8995,13 +9033,19 @@ begin
     order by a.attnum
   loop
     column_name := field.column_name;
-    source := field.source;
     type := field.type;
-    input := case when field.found is not null then json_build_object(field.column_name, field.found) else '{}' end;
-    problem := coalesce(case when field.required and field.found is null then 'it is required' end,
+    at_path := null;
+    if field.path is not null then
+      execute format('select %s', collecta.inbound_path_sql(field.path, '$1')) into at_path using payload;
+    end if;
+    source := case when field.constant is not null then 'constant' when at_path is not null then field.path
+      when field.fallback is not null then 'default' else 'missing' end;
+    found := coalesce(field.constant::json, collecta.form_inbound_value(at_path, field.forms), field.fallback::json);
+    input := case when found is not null then json_build_object(field.column_name, found) else '{}' end;
+    problem := coalesce(case when field.required and found is null then 'it is required' end,
       collecta.inbound_cast_problem(test_inbound_mapping.inbound_endpoint_id, field.column_name, input));
     value := null;
-    if problem is null and field.found is not null then
+    if problem is null and found is not null then
       execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input,
         field.column_name;
     end if;
