@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7c193445f8606af756d68c6af7a178e0687e78a5
+--! Hash: sha1:6d124b6544857d17ab7617a624ed7815e1fe6557
 --! Message: Install
 
 --! Included install/schema.sql
@@ -9025,7 +9025,10 @@ declare
 begin
   perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
   for field in
-    select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type
+    select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
+      array(select m.step[1] is not null from regexp_matches(f.path collate "C",
+        '\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^'']+''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)
+        order by m.place) as are_indexes
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
     left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
@@ -9034,10 +9037,12 @@ begin
   loop
     column_name := field.column_name;
     type := field.type;
-    at_path := null;
-    if field.path is not null then
-      execute format('select %s', collecta.inbound_path_sql(field.path, '$1')) into at_path using payload;
-    end if;
+    -- As in inbound_path_sql, a name finds only members of objects, and an index only elements of arrays.
+    at_path := case when field.path is not null then payload end;
+    for place in 1 .. coalesce(cardinality(field.steps), 0) loop
+      at_path := case when field.are_indexes[place] then at_path -> field.steps[place]::int
+        else at_path -> field.steps[place] end;
+    end loop;
     source := case when field.constant is not null then 'constant' when at_path is not null then field.path
       when field.fallback is not null then 'default' else 'missing' end;
     found := coalesce(field.constant::json, collecta.form_inbound_value(at_path, field.forms), field.fallback::json);
