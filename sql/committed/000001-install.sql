@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c920413cb4a4fdeb475ebab0404ed012af0b0796
+--! Hash: sha1:f5ae7227349412d34f18df9da88f75a29e6ac854
 --! Message: Install
 
 --! Included install/schema.sql
@@ -9160,8 +9160,8 @@ left join collecta.events e
 where (select collecta.is_walled('webhook_deliveries')
   or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.webhook_deliveries is
-  'Every delivery attempt with its event: what was sent, when, and what the receiver answered. select ... where '
-  'record_id = ... order by started_at.';
+  'Every delivery attempt with its event: what was sent, when, and what the receiver answered. For one record: '
+  'select * from collecta.webhook_deliveries where record_id = ''42'' order by started_at;';
 comment on column collecta.webhook_deliveries.id is 'The attempt. replay_delivery(id) sends its event again.';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.module is
