@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f5ae7227349412d34f18df9da88f75a29e6ac854
+--! Hash: sha1:6d124b6544857d17ab7617a624ed7815e1fe6557
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3510,8 +3510,10 @@ create or replace function collecta.read_change(
 language plpgsql stable
 as $$
 declare
-  safe_old json;
-  safe_new json;
+  rows_text constant text := concat(old, new);
+  is_masked constant boolean := strpos(rows_text, E'\\u') > 0 or strpos(rows_text, E'\x7f') > 0;
+  safe_old json := old;
+  safe_new json := new;
   captured json;
   scope text;
   old_id text;
@@ -3535,14 +3537,16 @@ begin
       unroutable := case when module.version is null then 'the module version it was captured under is gone' end;
       exit reading;
     end if;
-    safe_old := collecta.mask_escapes(old);
-    safe_new := collecta.mask_escapes(new);
+    if is_masked then
+      safe_old := collecta.mask_escapes(old);
+      safe_new := collecta.mask_escapes(new);
+    end if;
     captured := coalesce(safe_new, safe_old);
-    if strpos(old::text, '"$truncated"') > 0 or strpos(new::text, '"$truncated"') > 0 then
+    if strpos(rows_text, '"$truncated"') > 0 then
       truncated := (safe_old -> '$truncated') is not null or (safe_new -> '$truncated') is not null;
     end if;
 
-    if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
+    if cardinality(module.key_columns) = 1 and not is_masked then
       old_id := safe_old ->> module.key_columns[1];
       new_id := safe_new ->> module.key_columns[1];
     else
@@ -3714,7 +3718,6 @@ begin
     where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
       and case when only_module is null then v.module_id <> all (left_out) else v.module_id = only_module end
   ), found as (
-    -- What has to be put in order: the changes of one transaction to one module.
     select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
     from change c
     group by c.transaction_id, c.module_id
@@ -3725,7 +3728,6 @@ begin
     on conflict on constraint reorderings_pkey do update set since = clock_timestamp(), ended_in = null
     returning module_id
   ), irregular as (
-    -- The same without the noted modules. before is the number of changes in front of each.
     select f.*, sum(f.changes) over (order by f.first_change, f.module_id) - f.changes as before
     from found f
     where f.module_id not in (select n.module_id from noted n)
@@ -3745,7 +3747,6 @@ begin
     where c.old_id <> c.new_id
     window in_statement as (partition by c.transaction_id, c.module_id, c.captured_at order by c.change_id)
   ), step as (
-    -- What leads a record from one state to the next: a change, or one half of a changed key. slot is a free number.
     select c.transaction_id, c.module_id, c.trigger_depth, s.*,
       lag(s.to_state) over (partition by c.transaction_id, c.module_id, s.record_id order by s.slot)
         <> s.from_state as broken
@@ -3769,7 +3770,6 @@ begin
         and s.captured_at = k.captured_at and s.number = (d.number + 1) / 2) s
     join read_change c on c.change_id = s.change_id
   ), placed as (
-    -- The number that each step gets. path is the order of a record's steps; null if it is that of the outbox.
     select p.*
     from (
       select array_agg(s.change_id order by s.slot) as change_ids, array_agg(s.operation order by s.slot) as operations,
@@ -3867,21 +3867,20 @@ comment on function collecta.context_json(text) is
 -- crash, a failover or a restore forgot the first time, gets the same id. Ids sort in the order of capture, and 28 bits
 -- tell databases apart. The function has no SET clause, so that the planner can inline it.
 create or replace function collecta.event_id(
-  change_id bigint, operation collecta.operation, captured_at timestamptz, transaction_id xid8, number int
+  change_id bigint, operation collecta.operation, captured_us bigint, transaction_id xid8, number int
 ) returns text
 language sql stable
 as $$
   -- The first 64 bits are milliseconds, the version 7 and the rest of the microseconds. The others are the variant, the
   -- change, the kind of event and a hash.
-  select 'evt_' || lpad(to_hex((((date_part('epoch', captured_at) * 1000000)::bigint / 1000) << 16) + 28672
-      + (date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 16, '0')
+  select 'evt_' || lpad(to_hex((captured_us / 1000 << 16) + 28672 + captured_us % 1000 * 4096 / 1000), 16, '0')
     || to_hex((-8::bigint << 60) + ((change_id & 268435455) << 32)
       + ((case operation when 'U' then number when 'I' then 4 else 5 end)::bigint << 28)
-      + (hashint8extended(transaction_id::text::bigint,
-        change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455))
+      + (hashint8extended(transaction_id::text::bigint, change_id # captured_us) & 268435455))
 $$;
-comment on function collecta.event_id(bigint, collecta.operation, timestamptz, xid8, int) is
-  'Returns the id of an event of a change: number 1 is record_updated, 2 status_change, 3 custom_data_updated.';
+comment on function collecta.event_id(bigint, collecta.operation, bigint, xid8, int) is
+  'Returns the id of an event of a change: number 1 is record_updated, 2 status_change, 3 custom_data_updated.
+captured_us: when the change was captured, in microseconds since 1970.';
 --! EndIncluded outbound/2_route/internal/event_id.sql
 --! Included outbound/2_route/internal/event_record.sql
 create or replace function collecta.event_record(
@@ -3900,8 +3899,7 @@ comment on function collecta.event_record(collecta.operation, json, json, boolea
 --! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
   event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
-  status_from text, status_to text, record text, previous text, context text, traceparent text, count text,
-  truncated boolean
+  status_from text, status_to text, record text, previous text, extras text
 ) returns text
 language sql stable
 as $$
@@ -3912,15 +3910,27 @@ as $$
     || case when event = 'status_change' then ',"from":' || status_from || ',"to":' || status_to else '' end
     || ',"record":' || record
     || case when previous is not null then ',"previous":' || previous else '' end
-    || case when context <> '' or traceparent <> ''
-      then coalesce(',"context":' || collecta.context_json(collecta.captured_context(context, traceparent)), '')
-      else '' end
-    || case when count is not null then ',"count":' || count else '' end
-    || case when truncated then ',"truncated":true}' else '}' end
+    || extras || '}'
 $$;
 comment on function collecta.event_body is
-  'Returns a payload as text. record_id, status_from, status_to, record and previous are JSON already.';
+  'Returns a payload as text. record_id, status_from, status_to, record and previous are JSON already. extras: what
+event_extras returns, or nothing.';
 --! EndIncluded outbound/2_route/internal/event_body.sql
+--! Included outbound/2_route/internal/event_extras.sql
+-- Apart from event_body and only called where there is something, since most events have none of it.
+create or replace function collecta.event_extras(change collecta.outbox, truncated boolean) returns text
+language plpgsql stable
+as $$
+begin
+  return coalesce(',"context":' || collecta.context_json(collecta.captured_context(change.context, change.traceparent)),
+      '')
+    || coalesce(',"count":' || case when change.operation = 'T' then change.new ->> 'count' end, '')
+    || case when truncated then ',"truncated":true' else '' end;
+end
+$$;
+comment on function collecta.event_extras(collecta.outbox, boolean) is
+  'The end of a payload: the writer''s context, how many rows a TRUNCATE deleted, and that columns are missing.';
+--! EndIncluded outbound/2_route/internal/event_extras.sql
 --! Included outbound/2_route/internal/route_aside.sql
 create or replace function collecta.route_aside(change_ids bigint[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -3950,16 +3960,18 @@ comment on function collecta.route_aside(bigint[]) is
   'Moves changes without events out of the outbox: it notes the muted ones in muted_changes, and sets aside those '
   'that cannot be routed.';
 --! EndIncluded outbound/2_route/internal/route_aside.sql
---! Included outbound/2_route/internal/leased_deliveries.sql
-create type collecta.leased_deliveries as (
-  ids bigint[],
-  endpoint_ids text[],
-  event_ids text[],
-  bodies text, -- joined by record separators, chr(30), which JSON never contains
-  awaited bigint[] -- those of the ids whose record is waited for
-);
-comment on type collecta.leased_deliveries is 'Deliveries that a claim leased, column by column.';
---! EndIncluded outbound/2_route/internal/leased_deliveries.sql
+--! Included outbound/2_route/internal/claimed_delivery.sql
+-- Text, since a claim makes it and a runner reads it much faster than JSON. JSON contains neither separator.
+create or replace function collecta.claimed_delivery(
+  delivery_id bigint, endpoint_id text, event_id text, awaited boolean, body text
+) returns text
+language sql stable
+as $$
+  select concat_ws(E'\x1f', delivery_id, endpoint_id, event_id, awaited, body)
+$$;
+comment on function collecta.claimed_delivery(bigint, text, text, boolean, text) is
+  'A delivery as a claim answers it: its fields, joined by chr(31). awaited (t or f): its record is waited for.';
+--! EndIncluded outbound/2_route/internal/claimed_delivery.sql
 --! Included outbound/2_route/internal/claim_room.sql
 create type collecta.claim_room as (
   deliveries int, -- so many may be leased, of so many bytes, and so many of one endpoint
@@ -3978,8 +3990,11 @@ create type collecta.routed_changes as (
   next_change bigint, -- where to begin the next time
   more boolean, -- it ended before the outbox did
   in_order pg_snapshot, -- changes visible in it are in order
-  leased collecta.leased_deliveries, -- born leased
+  leased text, -- deliveries that were born leased, each as claimed_delivery has it, joined by chr(30)
+  leased_number int,
   bytes bigint, -- of these
+  endpoint_ids text[], -- their endpoints
+  awaited boolean, -- the record of one of these is waited for
   waiting boolean, -- more became due than was leased
   reordering boolean -- changes of a module wait in collecta.reorderings
 );
@@ -4007,37 +4022,41 @@ as $$
 declare
   kinds constant text[] := case operation when 'I' then array['record_created']
     when 'U' then array['record_updated', 'status_change', 'custom_data_updated'] else array['record_deleted'] end;
-  found_some collecta.recipient[];
-  without_role text[];
+  -- Arrays and no aggregates, whose preparation would take longer than finding a few rows.
+  found_some constant collecta.recipient[] := array(
+    select row(array_position(kinds, s.event), e.payload_role, e.endpoint_id, s.after_change_id, e.filter, e.ordered,
+      case when room.deliveries > 0 and e.state = 'active' and not e.ordered
+        and e.endpoint_id <> all (room.except_endpoints)
+        and exists (select from collecta.endpoint_secrets x where x.endpoint_id = e.endpoint_id)
+        and num_nonnulls(f.pace, f.max_per_second, f.learned_per_second) = 0 and (f.held_until > present) is not true
+      then
+        -- How many more may be in flight, if everything that is due is counted as being in flight.
+        e.max_in_flight - cardinality(array(
+          select 1 from collecta.delivery_queue q
+          where q.endpoint_id = e.endpoint_id and q.due_at <= present
+            and q.due_at >= coalesce((room.due_from ->> e.endpoint_id)::timestamptz, '-infinity')
+          limit e.max_in_flight))
+      else 0 end)::collecta.recipient
+    from (
+      -- Two index scans and no OR, so that ten thousand tenants' endpoints cost as much as one tenant's.
+      select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+      where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope is null
+      union all
+      select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+      where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope = recipients.scope) s
+    join collecta.endpoints e on e.endpoint_id = s.endpoint_id
+    left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
+    where e.state <> 'deleted'
+    order by array_position(kinds, s.event), e.payload_role, e.endpoint_id);
+  each collecta.recipient;
+  complete int := 0; -- so many of the events, from the first on, have a recipient without a role
 begin
-  select array_agg(row(array_position(kinds, s.event), e.payload_role, e.endpoint_id, s.after_change_id, e.filter,
-      e.ordered, coalesce(f.free, 0))::collecta.recipient
-      order by array_position(kinds, s.event), e.payload_role, e.endpoint_id),
-    array_agg(s.event) filter (where e.payload_role = '')
-  into found_some, without_role
-  from (
-    -- Two index scans and no OR, so that ten thousand tenants' endpoints cost as much as one tenant's.
-    select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
-    where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope is null
-    union all
-    select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
-    where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope = recipients.scope) s
-  join collecta.endpoints e on e.endpoint_id = s.endpoint_id
-  left join lateral (
-    -- How many more may be in flight, if everything that is due is counted as being in flight.
-    select e.max_in_flight - (
-      select count(*) from (
-        select from collecta.delivery_queue q
-        where q.endpoint_id = e.endpoint_id and q.due_at <= present
-          and q.due_at >= coalesce((room.due_from ->> e.endpoint_id)::timestamptz, '-infinity')
-        limit e.max_in_flight) q) as free
-    where room.deliveries > 0 and e.state = 'active' and not e.ordered and e.endpoint_id <> all (room.except_endpoints)
-      and exists (select from collecta.endpoint_secrets x where x.endpoint_id = e.endpoint_id)
-      and not exists (select from collecta.endpoint_flow f where f.endpoint_id = e.endpoint_id
-        and (f.held_until > present or f.pace is not null or f.max_per_second is not null
-          or f.learned_per_second is not null))) f on true
-  where e.state <> 'deleted';
-  if kinds <@ without_role then
+  foreach each in array found_some loop
+    if each.payload_role = '' and each.event_number = complete + 1 then
+      complete := complete + 1;
+    end if;
+  end loop;
+  if complete = cardinality(kinds) then
     return found_some;
   end if;
   -- An event to which anybody subscribes is written, before scope and filter, with the body of an endpoint without a
@@ -4058,7 +4077,7 @@ comment on function collecta.recipients is
 --! EndIncluded outbound/2_route/internal/recipients.sql
 --! Included outbound/2_route/internal/event_body_for_role.sql
 create or replace function collecta.event_body_for_role(
-  payload_role text, event_id text, event text, change collecta.outbox, reading collecta.change_reading
+  payload_role text, event_id text, event text, change collecta.outbox, reading collecta.change_reading, extras text
 ) returns text
 language plpgsql stable
 as $$
@@ -4085,8 +4104,7 @@ begin
     case when module.key_columns <@ visible then to_json(reading.record_id)::text end, reading.status_from,
     reading.status_to,
     case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end,
-    collecta.pick_columns(reading.previous::json, visible, true)::text, change.context, change.traceparent,
-    case when change.operation = 'T' then change.new ->> 'count' end, reading.truncated);
+    collecta.pick_columns(reading.previous::json, visible, true)::text, extras);
 end
 $$;
 comment on function collecta.event_body_for_role is
@@ -4155,6 +4173,8 @@ declare
   event_number int; -- among the events of the change, from 1; the recipients of one event follow each other
   payload_role text;
   event_id text;
+  captured_us bigint; -- captured_at in microseconds since 1970
+  extras text; -- what few payloads have
   body text; -- null: it is no event, or none to this payload_role
   matches boolean;
   reason text; -- why its filter cannot tell
@@ -4166,9 +4186,11 @@ declare
   slice_is_full boolean := false; -- no more changes now
   aside bigint[]; -- of these: what is no event (muted, unroutable)
   bytes bigint;
-  leased collecta.leased_deliveries;
+  leased text;
+  endpoint_ids text[]; -- of what is leased
   leased_number int := 0;
   leased_bytes bigint := 0;
+  least_free int; -- of the endpoints of what is leased
   reordered int[]; -- module versions whose changes are put in order apart, and not routed until then
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
@@ -4177,7 +4199,7 @@ declare
   ordered_records bigint[];
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    return row(-1, null, null, null, null, null, null, null)::collecta.routed_changes;
+    return row(-1, null, null, null, null, null, null, null, null, null, null)::collecta.routed_changes;
   end if;
   if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
@@ -4230,6 +4252,11 @@ begin
         recipients := collecta.recipients(module.module_id, operation, scope, began, room);
       end if;
 
+      captured_us := date_part('epoch', change.captured_at) * 1000000;
+      extras := '';
+      if change.context <> '' or change.traceparent <> '' or operation = 'T' or reading.truncated then
+        extras := collecta.event_extras(change, reading.truncated);
+      end if;
       event_number := null;
       foreach recipient in array coalesce(recipients, '{}') loop
         continue when reading.events[recipient.event_number] is null or recipient.after_change_id >= change.change_id;
@@ -4237,16 +4264,15 @@ begin
           -- One body for an event, and one more for each payload_role that an endpoint has.
           event_number := recipient.event_number;
           payload_role := recipient.payload_role;
-          event_id := collecta.event_id(
-            change.change_id, operation, change.captured_at, change.transaction_id, event_number);
+          event_id := collecta.event_id(change.change_id, operation, captured_us, change.transaction_id, event_number);
           if payload_role = '' then
             body := collecta.event_body(event_id, reading.events[event_number], change.change_id, change.captured_at,
               reading.slug, to_json(reading.record_id)::text, reading.status_from, reading.status_to,
               collecta.event_record(operation, change.old, change.new, reading.truncated), reading.previous,
-              change.context, change.traceparent,
-              case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
+              extras);
           else
-            body := collecta.event_body_for_role(payload_role, event_id, reading.events[event_number], change, reading);
+            body := collecta.event_body_for_role(payload_role, event_id, reading.events[event_number], change, reading,
+              extras);
           end if;
           if body is not null then
             bytes := coalesce(bytes, 0) + octet_length(body);
@@ -4274,6 +4300,7 @@ begin
         if is_leased then
           leased_number := leased_number + 1;
           leased_bytes := leased_bytes + octet_length(body);
+          least_free := least(least_free, recipient.free);
         end if;
         if recipient.ordered then
           ordered_endpoints := ordered_endpoints || recipient.endpoint_id;
@@ -4318,11 +4345,13 @@ begin
         case when d.is_leased then room.leased_until end, case when d.is_leased then room.runner end
       from unnest(deliveries) d
     )
-    select array_agg(d.delivery_id), array_agg(d.endpoint_id), array_agg(d.event_id),
-      string_agg((events[d.event]).body, chr(30)), array_agg(d.delivery_id) filter (where cardinality(events) >= d.free)
-    into leased
-    from unnest(deliveries) d
-    where d.is_leased;
+    -- Arrays and no aggregates, whose preparation would take longer than a single delivery.
+    select array_to_string(array(
+        select collecta.claimed_delivery(d.delivery_id, d.endpoint_id, d.event_id, cardinality(events) >= d.free,
+          (events[d.event]).body)
+        from unnest(deliveries) d where d.is_leased), chr(30)),
+      array(select d.endpoint_id from unnest(deliveries) d where d.is_leased)
+    into leased, endpoint_ids;
     if ordered_endpoints is not null then
       perform collecta.promote_next(ordered_endpoints, ordered_records);
     end if;
@@ -4343,7 +4372,8 @@ begin
     next_change := from_change; -- They come before what was routed now.
   end if;
   return row(coalesce(cardinality(taken), 0), next_change,
-    slice_is_full or stopped_at is not null or cardinality(taken) >= max_changes, in_order, leased, leased_bytes,
+    slice_is_full or stopped_at is not null or cardinality(taken) >= max_changes, in_order, nullif(leased, ''),
+    leased_number, leased_bytes, endpoint_ids, cardinality(events) >= least_free,
     leased_number < coalesce(cardinality(deliveries), 0), reordered is not null)::collecta.routed_changes;
 end
 $$;
@@ -4502,6 +4532,19 @@ $$;
 comment on function collecta.promote_next(text[], bigint[]) is
   'Makes the first queue row of each of these records due, unless an earlier change of the record is set aside.';
 --! EndIncluded outbound/4_record/internal/promote_next.sql
+--! Included outbound/4_record/internal/promote_waiting.sql
+create or replace function collecta.promote_waiting() returns int
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_key))
+  from (
+    select distinct q.endpoint_id, q.record_key from collecta.delivery_queue q
+    where q.record_key is not null and q.due_at = 'infinity') w
+$$;
+comment on function collecta.promote_waiting() is
+  'Makes due what waits although nothing is before it any more, because a row was deleted by hand or an endpoints '
+  'order changed.';
+--! EndIncluded outbound/4_record/internal/promote_waiting.sql
 --! Included outbound/2_route/internal/take_back.sql
 -- What is taken back must be routed before the waiting changes of its record, so this needs the router's lock. A claim
 -- calls it. The operator's own transaction must not, because it may stay open and would keep the lock.
@@ -4794,17 +4837,16 @@ comment on function collecta.hold_lifeline(int) is
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
 --! Included outbound/3_claim/internal/due_deliveries.sql
 create type collecta.due_deliveries as (
-  leased collecta.leased_deliveries,
+  leased text, -- each as claimed_delivery has it, joined by chr(30)
+  endpoint_ids text[], -- their endpoints
+  awaited boolean, -- the record of one of these is waited for
   is_saturated boolean, -- an endpoint has as much in flight as it may
   cut boolean, -- more is due than fits
-  due_from jsonb,
-  after_endpoint text,
   limits jsonb, -- by endpoint: flow_limits
   again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
-  chosen_at timestamptz,
-  mend_due timestamptz
+  hints collecta.claim_cursor -- for the next claim
 );
-comment on type collecta.due_deliveries is 'What claim_due leased, and hints for the next claim.';
+comment on type collecta.due_deliveries is 'What claim_due leased.';
 --! EndIncluded outbound/3_claim/internal/due_deliveries.sql
 --! Included outbound/3_claim/internal/claim_due.sql
 -- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
@@ -4824,12 +4866,11 @@ declare
   routed_to timestamptz;
   lapsed boolean; -- some of them have a lease that lapsed
   leases_ended boolean;
-  endpoint_ids text[];
+  endpoint_ids text[]; -- whose turn it is
   without_secret text[]; -- endpoints whose secret somebody deleted get nothing
   saturated text[]; -- endpoints that have as much in flight as they may
   leased_number int;
   found_due_from jsonb;
-  leased collecta.leased_deliveries;
   result collecta.due_deliveries;
 begin
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
@@ -4914,9 +4955,9 @@ begin
       returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id,
         q.position, q.record_key is not null or coalesce(q.endpoint_id = any (saturated), false) as awaited
     )
-    select array_agg(t.delivery_id), array_agg(t.endpoint_id), array_agg(t.event_id), string_agg(e.body, chr(30)),
-      array_agg(t.delivery_id) filter (where t.awaited), (select count(*) from taken)
-    into leased.ids, leased.endpoint_ids, leased.event_ids, leased.bodies, leased.awaited, leased_number
+    select string_agg(collecta.claimed_delivery(t.delivery_id, t.endpoint_id, t.event_id, t.awaited, e.body), chr(30)),
+      array_agg(t.endpoint_id), bool_or(t.awaited), (select count(*) from taken)
+    into result.leased, result.endpoint_ids, result.awaited, leased_number
     from (select * from taken order by due_at, change_id, position) t
     cross join lateral (
       select e.body from collecta.events e
@@ -4925,7 +4966,7 @@ begin
         and e.routed_at between routed_from and routed_to
       -- For each by the key, whatever is known of the table's size when the plan is made.
       offset 0) e;
-    if leased_number > coalesce(cardinality(leased.ids), 0) then
+    if leased_number > coalesce(cardinality(result.endpoint_ids), 0) then
       perform collecta.set_aside_deliveries(array(
         select q.delivery_id from collecta.delivery_queue q
         where q.endpoint_id = any (endpoint_ids) and q.due_at <= present and q.leased_until = room.leased_until
@@ -4933,21 +4974,22 @@ begin
             and e.payload_role = q.payload_role and e.routed_at = q.routed_at)),
         'its event is gone: the partition was dropped');
     end if;
-    if limits is not null and leased.ids is not null then
-      result.again_at := least(result.again_at, collecta.use_slots(present, leased.endpoint_ids));
+    if limits is not null and result.leased is not null then
+      result.again_at := least(result.again_at, collecta.use_slots(present, result.endpoint_ids));
     end if;
     room.due_from := room.due_from || found_due_from;
     if octet_length(room.due_from::text) > 10000 then
       room.due_from := '{}';
     end if;
   end if;
-  if result.cut then
+  hints.due_from := room.due_from;
+  hints.choose_due := case when result.awaited or result.cut or saturated is not null then null
+    else present + interval '50 ms' end;
+  hints.after_endpoint := case when result.cut then (
     select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
-    into result.after_endpoint
-    from (select id collate "C" as id from unnest(endpoint_ids) id) c;
-  end if;
-  return row(leased, saturated is not null, result.cut, room.due_from, result.after_endpoint, limits, result.again_at,
-    present, hints.mend_due)::collecta.due_deliveries;
+    from (select id collate "C" as id from unnest(endpoint_ids) id) c) end;
+  return row(result.leased, result.endpoint_ids, result.awaited, saturated is not null, result.cut, limits,
+    result.again_at, hints)::collecta.due_deliveries;
 end
 $$;
 comment on function collecta.claim_due is
@@ -4957,12 +4999,8 @@ comment on function collecta.claim_due is
 create type collecta.claim_result as (
   lease bigint, -- the end of the leases in microseconds since 1970; it names the claim
   lease_ms int,
-  ids json, -- an array with the deliveries' numbers, in the order in which to send; likewise
-  endpoint_ids json,
-  event_ids json,
-  bodies text, -- joined by record separators, chr(30), which JSON never contains
-  awaited json, -- those of the ids whose record is waited for
-  endpoints json, -- those of the deliveries, secrets included
+  deliveries text, -- in the order in which to send, each as claimed_delivery has it, joined by chr(30)
+  endpoints json, -- an array with those of the deliveries, secrets included
   routed int, -- changes; -1 if another session was routing
   next text, -- when to look again
   wait_ms int,
@@ -5023,13 +5061,12 @@ declare
   routing collecta.routed_changes;
   trouble text; -- why nothing could be routed
   chosen collecta.due_deliveries;
-  leased collecta.leased_deliveries;
+  deliveries text;
+  endpoint_ids text[];
   endpoints json;
-  from_change bigint;
-  settles boolean;
-  whole_cost interval;
   found_some boolean;
   next text;
+  wait_ms int;
 begin
   -- check_installation says why, and remembers for the session which database this is.
   select s.lease, i.identity = current_setting('collecta.identity', true)
@@ -5053,87 +5090,83 @@ begin
     exception when others then
       -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
       trouble := sqlstate || ' ' || sqlerrm;
+      hints.route_due := clock_timestamp() + interval '1 s';
       insert into collecta.routing_trouble as t (sqlstate, reason) values (left(trouble, 5), substr(trouble, 7))
       on conflict on constraint routing_trouble_pkey
         do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
     end;
   end if;
-  if whole or routing.waiting or (routing.leased).ids is null
+  deliveries := routing.leased;
+  endpoint_ids := routing.endpoint_ids;
+  if whole or routing.waiting or deliveries is null
       or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
-    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality((routing.leased).ids), 0),
+    chosen := collecta.claim_due(hints, row(batch - coalesce(routing.leased_number, 0),
       batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
       case when whole then '{}' else hints.due_from end, began + lease, runner)::collecta.claim_room, everything,
       routing_works => routing.routed >= 0);
+    hints := chosen.hints;
+    deliveries := nullif(concat_ws(chr(30), deliveries, chosen.leased), '');
+    endpoint_ids := endpoint_ids || chosen.endpoint_ids;
   end if;
-  leased := case when (chosen.leased).ids is null then routing.leased
-    when (routing.leased).ids is null then chosen.leased
-    else row((routing.leased).ids || (chosen.leased).ids, (routing.leased).endpoint_ids || (chosen.leased).endpoint_ids,
-      (routing.leased).event_ids || (chosen.leased).event_ids,
-      (routing.leased).bodies || chr(30) || (chosen.leased).bodies,
-      (routing.leased).awaited || (chosen.leased).awaited)::collecta.leased_deliveries end;
-  if leased.ids is not null then
-    select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
-      'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end,
-      'begin_within_ms', (chosen.limits -> e.endpoint_id ->> 2)::int))
-    into endpoints
-    from collecta.endpoints e
-    join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
-    where e.endpoint_id = any (leased.endpoint_ids);
+  if deliveries is not null then
+    endpoints := to_json(array(
+      select json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
+        'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end,
+        'begin_within_ms', (chosen.limits -> e.endpoint_id ->> 2)::int)
+      from collecta.endpoints e
+      join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
+      where e.endpoint_id = any (endpoint_ids)));
   end if;
 
-  -- The next claim's hints.
-  found_some := coalesce(routing.routed > 0, false) or leased.ids is not null;
+  found_some := coalesce(routing.routed > 0, false) or deliveries is not null;
   if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
     -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
     -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
     hints.whole_at := null;
-    hints.mend_due := coalesce(chosen.mend_due, hints.mend_due);
     return collecta.claim_deliveries(batch, batch_bytes, per_endpoint, environment, runner, hints::text,
       except_endpoints);
   end if;
-  from_change := case when routing.more or routing.next_change > coalesce(hints.from_change, 0) then routing.next_change
-    else hints.from_change end;
-  settles := whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid;
-  whole_cost := case when whole then clock_timestamp() - began else hints.whole_cost end;
+
+  -- The next claim's hints.
+  if routing.more or routing.next_change > coalesce(hints.from_change, 0) then
+    hints.from_change := routing.next_change;
+  end if;
+  if whole then
+    hints.whole_at := began;
+    hints.whole_cost := clock_timestamp() - began;
+    hints.whole_due := began + greatest(interval '1 s', 20 * hints.whole_cost);
+    if not routing.more and hints.oldest_xid >= hints.unsettled_xid then
+      hints.settled_change := hints.unsettled_change;
+      hints.unsettled_xid := null;
+    end if;
+  end if;
+  if hints.unsettled_xid is null then
+    hints.unsettled_change := coalesce(hints.from_change, 0);
+    hints.unsettled_xid := pg_snapshot_xmax(pg_current_snapshot());
+  end if;
+  hints.oldest_xid := pg_snapshot_xmin(pg_current_snapshot());
+  if routing.routed >= 0 then
+    hints.in_order := routing.in_order;
+  end if;
+  if routing.awaited then
+    hints.choose_due := null;
+  end if;
+  hints.found_nothing := not found_some;
+
   next := case
-    when routing.more or chosen.cut or cardinality((routing.leased).ids) >= batch or routing.bytes >= batch_bytes
+    when routing.more or chosen.cut or routing.leased_number >= batch or routing.bytes >= batch_bytes
       then 'now'
     when found_some then 'soon'
     when chosen.is_saturated then 'when_recorded'
     when whole and routing.routed >= 0 then 'sleep'
     else 'wait' end;
-  return row(
-    extract(epoch from began + lease) * 1000000,
-    extract(epoch from lease) * 1000,
-    to_json(coalesce(leased.ids, '{}')), to_json(coalesce(leased.endpoint_ids, '{}')),
-    to_json(coalesce(leased.event_ids, '{}')), leased.bodies, to_json(coalesce(leased.awaited, '{}')),
-    coalesce(endpoints, '[]'),
-    coalesce(routing.routed, 0),
-    next,
-    case when next = 'wait' or chosen.again_at is not null then
-      greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
-        case when next <> 'wait' then null when trouble is not null then 1000 else 2 end)) end,
-    coalesce(routing.reordering, false),
-    trouble,
-    row(from_change,
-      case when settles then hints.unsettled_change else hints.settled_change end,
-      case when settles or hints.unsettled_xid is null then coalesce(from_change, 0) else hints.unsettled_change end,
-      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(pg_current_snapshot())
-        else hints.unsettled_xid end,
-      pg_snapshot_xmin(pg_current_snapshot()),
-      case when routing.routed >= 0 then routing.in_order else hints.in_order end,
-      case when trouble is not null then clock_timestamp() + interval '1 s' else hints.route_due end,
-      case when whole then began else hints.whole_at end,
-      case when whole then began else hints.whole_at end + greatest(interval '1 s', 20 * whole_cost),
-      whole_cost,
-      case
-        when leased.awaited is not null or chosen.cut or chosen.is_saturated then null
-        else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
-      coalesce(chosen.mend_due, hints.mend_due),
-      not found_some,
-      case when chosen.chosen_at is null then hints.due_from else chosen.due_from end,
-      case when chosen.chosen_at is null then hints.after_endpoint else chosen.after_endpoint end
-    )::collecta.claim_cursor::text)::collecta.claim_result;
+  if next = 'wait' or chosen.again_at is not null then
+    wait_ms := greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
+      case when next <> 'wait' then null when trouble is not null then 1000 else 2 end));
+  end if;
+  return row(extract(epoch from began + lease) * 1000000, extract(epoch from lease) * 1000, deliveries,
+    coalesce(endpoints, '[]'), coalesce(routing.routed, 0), next, wait_ms, coalesce(routing.reordering, false), trouble,
+    hints::text)::collecta.claim_result;
 end
 $$;
 comment on function collecta.claim_deliveries is
@@ -5653,7 +5686,7 @@ declare
   sequence constant bigint := nextval('collecta.outbox_change_id_seq');
   present constant timestamptz := clock_timestamp();
   body constant text := collecta.event_body(made, 'test', sequence, present, 'test', null, null, null,
-    '{"message":"A test event of collecta-webhooks."}', null, null, null, null, false);
+    '{"message":"A test event of collecta-webhooks."}', null, '');
 begin
   perform collecta.check_endpoint_id(send_test_event.endpoint_id);
   insert into collecta.events (event_id, routed_at, sequence, position, module, event, scope, occurred_at, body)
@@ -6364,11 +6397,7 @@ begin
   delete from collecta.endpoint_flow f
   where f.failing_since is null and f.pace is null and f.learned_per_second is null and f.max_per_second is null
     and coalesce(f.held_until, f.held_at, '-infinity') < now() - interval '10 minutes';
-  -- Rows that wait although nothing is before them any more: one was deleted by hand, or an endpoint's order changed.
-  perform collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_key))
-  from (
-    select distinct q.endpoint_id, q.record_key from collecta.delivery_queue q
-    where q.record_key is not null and q.due_at = 'infinity') w;
+  perform collecta.promote_waiting();
   perform collecta.leave_citus(before);
 end
 $$;
@@ -6844,7 +6873,8 @@ as $$
     else value end
   -- The time is computed in whole microseconds, because a double would lose some of them.
   from (select case when forms && '{epoch_seconds,epoch_milliseconds}'
-      and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
+      -- numeric has at most 16,383 digits after the point, and an error here would fail a whole batch.
+      and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]{1,250})?$' collate "C"
     then trunc((value #>> '{}')::numeric * case when 'epoch_seconds' = any (forms) then 1000000 else 1000 end) end)
     m (micros)
   cross join lateral (select mod(mod(m.micros, 1000000) + 1000000, 1000000)) r (rest)
@@ -6871,30 +6901,54 @@ begin
       when signature - '{in,separator,prefix,encoding,hash,key,signed,id,timestamp,max_age}'::text[] <> '{}'
         then 'a signature has a member that is none of in, separator, prefix, encoding, hash, key, signed, id, '
           'timestamp, max_age'
+      when exists (select from jsonb_each(signature) m where m.key <> 'max_age' and jsonb_typeof(m.value) <> 'string')
+        then 'the members of a signature are texts, except max_age'
       when not collecta.is_inbound_source(signature ->> 'in') then 'in is header:<name> or a path'
       when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain')
         then 'encoding is hex, base64 or plain'
       when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512')
         then 'hash is sha256, sha1 or sha512'
       when coalesce(signature ->> 'key', 'text') not in ('text', 'base64') then 'key is text or base64'
+      when signature ? 'id' and not collecta.is_inbound_source(signature ->> 'id')
+        then 'id is header:<name> or a path'
+      when signature ? 'timestamp' and signature ->> 'timestamp' not like 'signature:%'
+        and not collecta.is_inbound_source(signature ->> 'timestamp')
+        then 'timestamp is header:<name>, a path or signature:<prefix>'
       when signature ->> 'encoding' is distinct from 'plain'
         and coalesce(signature ->> 'signed', '') !~ '\{(body|form|timestamp|id|\$[^}]*)\}' collate "C"
         then 'signed is a template with {body}, {form} or what else is signed'
-      when jsonb_typeof(coalesce(signature -> 'max_age', '1')) <> 'number' then 'max_age is a number of seconds' end);
+      when not collecta.is_inbound_template(signature ->> 'signed', array['body', 'form', 'url', 'token',
+          case when signature ? 'id' then 'id' end, case when signature ? 'timestamp' then 'timestamp' end])
+        then 'signed has a placeholder that is none of {body}, {form}, {url}, {token}, {header:<name>}, {$.path}, and '
+          '{id} and {timestamp} where these are given'
+      when signature ? 'max_age' and not (jsonb_typeof(signature -> 'max_age') = 'number'
+          and (signature ->> 'max_age')::numeric between 1 and 1000000)
+        then 'max_age is a number of seconds, from 1 to 1000000' end);
   end loop;
   for handshake in select h from jsonb_array_elements(case when wrong is null then new.handshakes else '[]' end) h loop
     wrong := coalesce(wrong, case
       when jsonb_typeof(handshake) <> 'object' or jsonb_typeof(handshake -> 'when') is distinct from 'object'
-        or handshake -> 'when' = '{}' or handshake ->> 'answer' is null then 'a handshake has when and answer'
+        or handshake -> 'when' = '{}' or jsonb_typeof(handshake -> 'answer') is distinct from 'string'
+        then 'a handshake has when and answer'
       when handshake - '{method,when,answer,signed}'::text[] <> '{}'
         then 'a handshake has a member that is none of method, when, answer, signed'
-      when coalesce(handshake ->> 'method', 'POST') not in ('GET', 'POST') then 'method is GET or POST' end);
+      when coalesce(handshake -> 'method', '"POST"') not in ('"GET"', '"POST"') then 'method is GET or POST'
+      when jsonb_typeof(coalesce(handshake -> 'signed', 'false')) <> 'boolean' then 'signed is true or false'
+      when exists (
+        select from jsonb_each(handshake -> 'when') c
+        where not collecta.is_inbound_source(c.key) or c.value <> 'true' and jsonb_typeof(c.value) <> 'string')
+        then 'when says which text header:<name>, query:<name> or a path has, or true for any'
+      when not collecta.is_inbound_template(handshake ->> 'answer', '{body,form,url,token}')
+        then 'answer has a placeholder that is none of {token}, {query:<name>}, {header:<name>} and {$.path}' end);
   end loop;
-  select format('%s is no header:<name> and no path', s) into wrong
-  from unnest(new.ids || new.event || new.each) s
-  where wrong is null and s is not null and not collecta.is_inbound_source(s)
-  union all select wrong where wrong is not null
-  limit 1;
+  wrong := coalesce(wrong, case
+    when array_position(new.ids, null) > 0 or array_position(new.ignored_events, null) > 0
+      then 'ids and ignored_events have no null'
+    when new.each is not null and collecta.inbound_path_steps(new.each) is null then 'each is a path: $.alerts' end);
+  if wrong is null then
+    select format('%s is no header:<name> and no path', s) into wrong
+    from unnest(new.ids || new.event) s where s is not null and not collecta.is_inbound_source(s) limit 1;
+  end if;
   if wrong is not null then
     raise exception using errcode = 'CW057', message = format('sender %s cannot be used', new.sender),
       detail = format('The rule: %s.', wrong),
@@ -6908,13 +6962,28 @@ comment on function collecta.check_inbound_sender() is 'CW057 unless a row of in
 
 create or replace function collecta.is_inbound_source(source text) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
-as $$
+as $source$
   select coalesce(source ~ '^(header:[a-z0-9_-]{1,100}|query:[A-Za-z0-9._-]{1,100})$' collate "C"
-    or collecta.inbound_path_steps(replace(source, '[*]', '')) is not null, false)
-$$;
+    -- There is no larger whole that $$ could mean here. A length in octets is also within the receiver's limit, which
+    -- counts UTF-16.
+    or octet_length(source) <= 512 and source not like '$$%'
+      and collecta.inbound_path_steps(split_part(source, '[*]', 1)) is not null
+      and collecta.inbound_path_steps('$' || split_part(source, '[*]', 2)) is not null
+      and source not like '%[*]%[*]%', false)
+$source$;
 comment on function collecta.is_inbound_source(text) is
-  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any '
-  'element.';
+  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which one [*] is '
+  'any element. It accepts what src/inbound/senders.ts can read, and nothing else.';
+
+create or replace function collecta.is_inbound_template(template text, names text[]) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select not exists (
+    select from regexp_matches(template, '\{([^}]+)\}' collate "C", 'g') m (placeholder)
+    where m.placeholder[1] <> all (array_remove(names, null)) and not collecta.is_inbound_source(m.placeholder[1]))
+$$;
+comment on function collecta.is_inbound_template(text, text[]) is
+  'Whether each {placeholder} of a template is one of these names, or says where a value stands in a request.';
 
 drop trigger if exists collecta_check_sender on collecta.inbound_senders;
 create trigger collecta_check_sender before insert or update on collecta.inbound_senders
@@ -8950,15 +9019,16 @@ as $$
 #variable_conflict use_column
 declare
   field record;
+  at_path json;
+  found json;
   input json;
 begin
   perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
   for field in
     select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
-      case when f.constant is not null then f.constant::json
-        else coalesce(collecta.form_inbound_value(payload #> f.steps, f.forms), f.fallback::json) end as found,
-      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path
-        when f.fallback is not null then 'default' else 'missing' end as source
+      array(select m.step[1] is not null from regexp_matches(f.path collate "C",
+        '\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^'']+''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)
+        order by m.place) as are_indexes
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
     left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
@@ -8966,13 +9036,21 @@ begin
     order by a.attnum
   loop
     column_name := field.column_name;
-    source := field.source;
     type := field.type;
-    input := case when field.found is not null then json_build_object(field.column_name, field.found) else '{}' end;
-    problem := coalesce(case when field.required and field.found is null then 'it is required' end,
+    -- As in inbound_path_sql, a name finds only members of objects, and an index only elements of arrays.
+    at_path := case when field.path is not null then payload end;
+    for place in 1 .. coalesce(cardinality(field.steps), 0) loop
+      at_path := case when field.are_indexes[place] then at_path -> field.steps[place]::int
+        else at_path -> field.steps[place] end;
+    end loop;
+    source := case when field.constant is not null then 'constant' when at_path is not null then field.path
+      when field.fallback is not null then 'default' else 'missing' end;
+    found := coalesce(field.constant::json, collecta.form_inbound_value(at_path, field.forms), field.fallback::json);
+    input := case when found is not null then json_build_object(field.column_name, found) else '{}' end;
+    problem := coalesce(case when field.required and found is null then 'it is required' end,
       collecta.inbound_cast_problem(test_inbound_mapping.inbound_endpoint_id, field.column_name, input));
     value := null;
-    if problem is null and field.found is not null then
+    if problem is null and found is not null then
       execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input,
         field.column_name;
     end if;
@@ -9160,8 +9238,8 @@ left join collecta.events e
 where (select collecta.is_walled('webhook_deliveries')
   or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.webhook_deliveries is
-  'Every delivery attempt with its event: what was sent, when, and what the receiver answered. For one record: '
-  'select * from collecta.webhook_deliveries where record_id = ''42'' order by started_at;';
+  'Every delivery attempt with its event: what was sent, when, and what the receiver answered. select ... where '
+  'record_id = ... order by started_at.';
 comment on column collecta.webhook_deliveries.id is 'The attempt. replay_delivery(id) sends its event again.';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.module is
@@ -10334,7 +10412,8 @@ begin
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
       'next_inbound_retries',
-      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'read_figures',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
+      'read_figures',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',

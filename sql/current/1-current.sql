@@ -79,8 +79,9 @@
 --!include outbound/2_route/internal/event_id.sql
 --!include outbound/2_route/internal/event_record.sql
 --!include outbound/2_route/internal/event_body.sql
+--!include outbound/2_route/internal/event_extras.sql
 --!include outbound/2_route/internal/route_aside.sql
---!include outbound/2_route/internal/leased_deliveries.sql
+--!include outbound/2_route/internal/claimed_delivery.sql
 --!include outbound/2_route/internal/claim_room.sql
 --!include outbound/2_route/internal/routed_changes.sql
 --!include outbound/2_route/internal/recipient.sql

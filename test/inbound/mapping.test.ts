@@ -248,6 +248,8 @@ t.test('a path finds own members by their literal names', async t => {
     [{ 0: 'x' }, '$[0]'],
     [{ a: [{ b: null }] }, '$.a[0].b'],
     [{ a: [{ b: null }] }, '$.a[1].b'],
+    [{ 0: { a: 1 } }, '$[0].a'],
+    [{ a: [[1]] }, "$.a['0'][0]"],
   ] as const)
     at(document, path);
   t.equal(at([1, 2], "$['0']"), undefined, 'a name is no index');
@@ -341,6 +343,8 @@ t.test('epochs are converted exactly, and only those that are times', async t =>
   t.equal(await value('epoch_seconds', '253402300800'), 253402300800, 'the year 10000 stays a number');
   t.equal(await value('epoch_seconds', '-62135596801'), -62135596801);
   t.equal(await value('epoch_seconds', '"soon"'), 'soon');
+  const endless = `1.${'1'.repeat(20_000)}`;
+  t.equal(await value('epoch_seconds', `"${endless}"`), endless, 'more digits than numeric has');
   t.equal(await value('epoch_seconds', 'true'), true);
   t.equal(await value('empty_as_null', '""'), null);
   t.equal(await value('empty_as_null', '" "'), ' ');
