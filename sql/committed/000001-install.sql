@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6d124b6544857d17ab7617a624ed7815e1fe6557
+--! Hash: sha1:93fccf780e2d0a0fdbd9c937b5d2bf487a14c25c
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3718,6 +3718,7 @@ begin
     where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
       and case when only_module is null then v.module_id <> all (left_out) else v.module_id = only_module end
   ), found as (
+    -- What has to be put in order: the changes of one transaction to one module.
     select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
     from change c
     group by c.transaction_id, c.module_id
@@ -3728,6 +3729,7 @@ begin
     on conflict on constraint reorderings_pkey do update set since = clock_timestamp(), ended_in = null
     returning module_id
   ), irregular as (
+    -- The same without the noted modules. before is the number of changes in front of each.
     select f.*, sum(f.changes) over (order by f.first_change, f.module_id) - f.changes as before
     from found f
     where f.module_id not in (select n.module_id from noted n)
@@ -3747,6 +3749,7 @@ begin
     where c.old_id <> c.new_id
     window in_statement as (partition by c.transaction_id, c.module_id, c.captured_at order by c.change_id)
   ), step as (
+    -- What leads a record from one state to the next: a change, or one half of a changed key. slot is a free number.
     select c.transaction_id, c.module_id, c.trigger_depth, s.*,
       lag(s.to_state) over (partition by c.transaction_id, c.module_id, s.record_id order by s.slot)
         <> s.from_state as broken
@@ -3770,6 +3773,7 @@ begin
         and s.captured_at = k.captured_at and s.number = (d.number + 1) / 2) s
     join read_change c on c.change_id = s.change_id
   ), placed as (
+    -- The number that each step gets. path is the order of a record's steps; null if it is that of the outbox.
     select p.*
     from (
       select array_agg(s.change_id order by s.slot) as change_ids, array_agg(s.operation order by s.slot) as operations,
@@ -4532,19 +4536,6 @@ $$;
 comment on function collecta.promote_next(text[], bigint[]) is
   'Makes the first queue row of each of these records due, unless an earlier change of the record is set aside.';
 --! EndIncluded outbound/4_record/internal/promote_next.sql
---! Included outbound/4_record/internal/promote_waiting.sql
-create or replace function collecta.promote_waiting() returns int
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-  select collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_key))
-  from (
-    select distinct q.endpoint_id, q.record_key from collecta.delivery_queue q
-    where q.record_key is not null and q.due_at = 'infinity') w
-$$;
-comment on function collecta.promote_waiting() is
-  'Makes due what waits although nothing is before it any more, because a row was deleted by hand or an endpoints '
-  'order changed.';
---! EndIncluded outbound/4_record/internal/promote_waiting.sql
 --! Included outbound/2_route/internal/take_back.sql
 -- What is taken back must be routed before the waiting changes of its record, so this needs the router's lock. A claim
 -- calls it. The operator's own transaction must not, because it may stay open and would keep the lock.
@@ -6397,7 +6388,11 @@ begin
   delete from collecta.endpoint_flow f
   where f.failing_since is null and f.pace is null and f.learned_per_second is null and f.max_per_second is null
     and coalesce(f.held_until, f.held_at, '-infinity') < now() - interval '10 minutes';
-  perform collecta.promote_waiting();
+  -- Rows that wait although nothing is before them any more: one was deleted by hand, or an endpoint's order changed.
+  perform collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_key))
+  from (
+    select distinct q.endpoint_id, q.record_key from collecta.delivery_queue q
+    where q.record_key is not null and q.due_at = 'infinity') w;
   perform collecta.leave_citus(before);
 end
 $$;
@@ -9238,8 +9233,8 @@ left join collecta.events e
 where (select collecta.is_walled('webhook_deliveries')
   or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.webhook_deliveries is
-  'Every delivery attempt with its event: what was sent, when, and what the receiver answered. select ... where '
-  'record_id = ... order by started_at.';
+  'Every delivery attempt with its event: what was sent, when, and what the receiver answered. For one record: '
+  'select * from collecta.webhook_deliveries where record_id = ''42'' order by started_at;';
 comment on column collecta.webhook_deliveries.id is 'The attempt. replay_delivery(id) sends its event again.';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.module is
@@ -10412,8 +10407,7 @@ begin
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
       'next_inbound_retries',
-      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
-      'read_figures',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'read_figures',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
