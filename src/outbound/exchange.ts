@@ -7,7 +7,7 @@ import type { Origin } from './origins.ts';
 export type DeliveryRequest = {
   url: string;
   headers: Readonly<Record<string, string>>;
-  body: string;
+  body: string | Uint8Array;
   /** Whether the request may still be sent; asked right before its first byte is written. */
   mayBegin?: () => boolean;
 };
