@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:93fccf780e2d0a0fdbd9c937b5d2bf487a14c25c
+--! Hash: sha1:9d29f07973a058148835329ac4ba826df748d5f5
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3617,8 +3617,8 @@ comment on function collecta.read_change is
 --! EndIncluded outbound/2_route/internal/read_change.sql
 --! Included outbound/2_route/internal/chain_changes.sql
 -- Each change leads from one state of the record to another, so the order in which they happened is a path that takes
--- each of them once (Hierholzer's algorithm, in time proportional to their number). States may recur: a trigger may
--- take back what its statement did. Where several changes could be next, the one made at the lesser trigger depth is.
+-- each change once. Hierholzer's algorithm finds it in time proportional to their number. A state may recur, because a
+-- trigger may undo what its statement did. If several changes could be next, the one with the lower trigger depth is.
 create or replace function collecta.chain_changes(from_states bigint[], to_states bigint[], depths int[]) returns int[]
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -3628,9 +3628,9 @@ declare
   source int[]; -- the states numbered from 1
   target int[];
   states int;
-  first_out int[]; -- by state: the first change that leads away from it, and by change: the next one
+  first_out int[]; -- by state: the first change that leaves it; next_out, by change: the next one
   next_out int[] := array_fill(0, array[changes]);
-  balance int[]; -- by state: how many more changes lead away from it than to it
+  balance int[]; -- by state: how many more changes leave it than reach it
   start int;
   path int[] := array[]::int[];
   walk int[];
@@ -3656,7 +3656,8 @@ begin
     balance[source[taken]] := balance[source[taken]] + 1;
     balance[target[taken]] := balance[target[taken]] - 1;
   end loop;
-  -- A path begins where more leads away than there; what it does not reach (something was not captured) comes after it.
+  -- A path begins at a state that more changes leave than reach. If something was not captured there are several paths,
+  -- one after the other.
   for start in
     select source[i] from generate_subscripts(depths, 1) i
     order by balance[source[i]] <= 0, balance[source[i]] > 0 and i > 1, depths[i], i
@@ -4700,9 +4701,9 @@ comment on function collecta.mend_queue(timestamptz) is
   'marked.';
 --! EndIncluded outbound/3_claim/internal/mend_queue.sql
 --! Included outbound/3_claim/internal/flow_limits.sql
--- The requests of a rate-limited endpoint begin in slots that are 1.25 / rate apart. The rate alone would need a
--- quarter less. But a slot may be used up to 50 ms later, the claim takes some time, and the runner begins up to 100 ms
--- after it. So no second has more requests than the rate, whichever runners send them.
+-- The requests of a rate-limited endpoint begin in slots that are 1.25 / rate apart, a quarter more than the rate asks
+-- for. The reason is that a slot may be used up to 50 ms later, the claim takes some time, and the runner begins up to
+-- 100 ms after it. So no second has more requests than the rate, whichever runners send them.
 create or replace function collecta.flow_limits(present timestamptz, out limits jsonb, out again_at timestamptz)
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
