@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c871c8258c992c9cf7da548cfb186db972226d01
+--! Hash: sha1:9d29f07973a058148835329ac4ba826df748d5f5
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3617,8 +3617,8 @@ comment on function collecta.read_change is
 --! EndIncluded outbound/2_route/internal/read_change.sql
 --! Included outbound/2_route/internal/chain_changes.sql
 -- Each change leads from one state of the record to another, so the order in which they happened is a path that takes
--- each of them once (Hierholzer's algorithm, in time proportional to their number). States may recur: a trigger may
--- take back what its statement did. Where several changes could be next, the one made at the lesser trigger depth is.
+-- each change once. Hierholzer's algorithm finds it in time proportional to their number. A state may recur, because a
+-- trigger may undo what its statement did. If several changes could be next, the one with the lower trigger depth is.
 create or replace function collecta.chain_changes(from_states bigint[], to_states bigint[], depths int[]) returns int[]
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -3628,9 +3628,9 @@ declare
   source int[]; -- the states numbered from 1
   target int[];
   states int;
-  first_out int[]; -- by state: the first change that leads away from it, and by change: the next one
+  first_out int[]; -- by state: the first change that leaves it; next_out, by change: the next one
   next_out int[] := array_fill(0, array[changes]);
-  balance int[]; -- by state: how many more changes lead away from it than to it
+  balance int[]; -- by state: how many more changes leave it than reach it
   start int;
   path int[] := array[]::int[];
   walk int[];
@@ -3656,7 +3656,8 @@ begin
     balance[source[taken]] := balance[source[taken]] + 1;
     balance[target[taken]] := balance[target[taken]] - 1;
   end loop;
-  -- A path begins where more leads away than there; what it does not reach (something was not captured) comes after it.
+  -- A path begins at a state that more changes leave than reach. If something was not captured there are several paths,
+  -- one after the other.
   for start in
     select source[i] from generate_subscripts(depths, 1) i
     order by balance[source[i]] <= 0, balance[source[i]] > 0 and i > 1, depths[i], i
@@ -3718,6 +3719,7 @@ begin
     where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
       and case when only_module is null then v.module_id <> all (left_out) else v.module_id = only_module end
   ), found as (
+    -- What has to be put in order: the changes of one transaction to one module.
     select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
     from change c
     group by c.transaction_id, c.module_id
@@ -3728,6 +3730,7 @@ begin
     on conflict on constraint reorderings_pkey do update set since = clock_timestamp(), ended_in = null
     returning module_id
   ), irregular as (
+    -- The same without the noted modules. before is the number of changes in front of each.
     select f.*, sum(f.changes) over (order by f.first_change, f.module_id) - f.changes as before
     from found f
     where f.module_id not in (select n.module_id from noted n)
@@ -3747,6 +3750,7 @@ begin
     where c.old_id <> c.new_id
     window in_statement as (partition by c.transaction_id, c.module_id, c.captured_at order by c.change_id)
   ), step as (
+    -- What leads a record from one state to the next: a change, or one half of a changed key. slot is a free number.
     select c.transaction_id, c.module_id, c.trigger_depth, s.*,
       lag(s.to_state) over (partition by c.transaction_id, c.module_id, s.record_id order by s.slot)
         <> s.from_state as broken
@@ -3770,6 +3774,7 @@ begin
         and s.captured_at = k.captured_at and s.number = (d.number + 1) / 2) s
     join read_change c on c.change_id = s.change_id
   ), placed as (
+    -- The number that each step gets. path is the order of a record's steps; null if it is that of the outbox.
     select p.*
     from (
       select array_agg(s.change_id order by s.slot) as change_ids, array_agg(s.operation order by s.slot) as operations,
@@ -4532,19 +4537,6 @@ $$;
 comment on function collecta.promote_next(text[], bigint[]) is
   'Makes the first queue row of each of these records due, unless an earlier change of the record is set aside.';
 --! EndIncluded outbound/4_record/internal/promote_next.sql
---! Included outbound/4_record/internal/promote_waiting.sql
-create or replace function collecta.promote_waiting() returns int
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-  select collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_key))
-  from (
-    select distinct q.endpoint_id, q.record_key from collecta.delivery_queue q
-    where q.record_key is not null and q.due_at = 'infinity') w
-$$;
-comment on function collecta.promote_waiting() is
-  'Makes due what waits although nothing is before it any more, because a row was deleted by hand or an endpoints '
-  'order changed.';
---! EndIncluded outbound/4_record/internal/promote_waiting.sql
 --! Included outbound/2_route/internal/take_back.sql
 -- What is taken back must be routed before the waiting changes of its record, so this needs the router's lock. A claim
 -- calls it. The operator's own transaction must not, because it may stay open and would keep the lock.
@@ -4709,9 +4701,9 @@ comment on function collecta.mend_queue(timestamptz) is
   'marked.';
 --! EndIncluded outbound/3_claim/internal/mend_queue.sql
 --! Included outbound/3_claim/internal/flow_limits.sql
--- The requests of a rate-limited endpoint begin in slots that are 1.25 / rate apart. The rate alone would need a
--- quarter less. But a slot may be used up to 50 ms later, the claim takes some time, and the runner begins up to 100 ms
--- after it. So no second has more requests than the rate, whichever runners send them.
+-- The requests of a rate-limited endpoint begin in slots that are 1.25 / rate apart, a quarter more than the rate asks
+-- for. The reason is that a slot may be used up to 50 ms later, the claim takes some time, and the runner begins up to
+-- 100 ms after it. So no second has more requests than the rate, whichever runners send them.
 create or replace function collecta.flow_limits(present timestamptz, out limits jsonb, out again_at timestamptz)
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -6397,7 +6389,11 @@ begin
   delete from collecta.endpoint_flow f
   where f.failing_since is null and f.pace is null and f.learned_per_second is null and f.max_per_second is null
     and coalesce(f.held_until, f.held_at, '-infinity') < now() - interval '10 minutes';
-  perform collecta.promote_waiting();
+  -- Rows that wait although nothing is before them any more: one was deleted by hand, or an endpoint's order changed.
+  perform collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_key))
+  from (
+    select distinct q.endpoint_id, q.record_key from collecta.delivery_queue q
+    where q.record_key is not null and q.due_at = 'infinity') w;
   perform collecta.leave_citus(before);
 end
 $$;
@@ -6769,9 +6765,6 @@ declare
   -- The values of paths into the whole payload. They are looked up once, and not for each element.
   whole constant json[] := array[@whole@]::json[];
 begin
-  if mapping_version <> @mapping_version@ then
-    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
-  end if;
   elements := '{}';
   problem := @refusal@;
   if problem is not null then
@@ -7432,8 +7425,7 @@ comment on function collecta.check_inbound_overlap(text, interval) is
 --! Included inbound/internal/inbound_templates.sql
 -- Each of the writer's functions begins with a check. Code of a table runs as the writer, which owns these functions,
 -- and could make them SECURITY INVOKER, so that the next request would run them with collecta's rights. It cannot
--- change their text. The second check: an endpoint's row and its functions are looked up one after the other, and an
--- update of the endpoint can come between. A request that was mapped by one mapping must not be written by another.
+-- change their text.
 create or replace function collecta.inbound_insert_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
@@ -7448,9 +7440,6 @@ declare
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
-  end if;
-  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
-    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
     wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
@@ -7505,9 +7494,6 @@ declare
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
-  end if;
-  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
-    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
     complete := @complete@;
@@ -7654,7 +7640,7 @@ begin
   end if;
   -- An assignment costs less than a SELECT of the same function.
   foreach body in array bodies loop
-    element := (collecta.map_inbound_@number@(body::json, @mapping_version@)).elements[1];
+    element := (collecta.map_inbound_@number@(body::json)).elements[1];
     if element is null then
       return null;
     end if;
@@ -7674,7 +7660,7 @@ begin
   then
     raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
   end if;
-  written := collecta.write_inbound_@number@(elements, @mapping_version@);
+  written := collecta.write_inbound_@number@(elements);
   insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     mapping_version, key_hash, body_digest, body)
   select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, @mapping_version@,
@@ -7726,7 +7712,6 @@ begin
       array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
         where 'unchecked' = any (m.forms)))
     || jsonb_build_object(
-      'mapping_version', endpoint.mapping_version,
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
       'shape', shape,
@@ -7739,10 +7724,9 @@ begin
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
     || ' set bytea_output = ''hex'' set extra_float_digits = 1 set plan_cache_mode = auto';
 
-  name := format('collecta.write_inbound_%s(json[], int)', endpoint.function_number);
+  name := format('collecta.write_inbound_%s(json[])', endpoint.function_number);
   execute format('create or replace function %s language plpgsql %s as %L',
-    replace(name, '(json[], int)',
-      '(elements json[], mapping_version int, out record_ids text[], out operations text[])'), settings,
+    replace(name, '(json[])', '(elements json[], out record_ids text[], out operations text[])'), settings,
     collecta.fill_template(
       case when endpoint.matched = '{}' then collecta.inbound_insert_template()
         else collecta.inbound_match_template() end,
@@ -7757,12 +7741,11 @@ begin
   perform collecta.own_function(name::regprocedure, endpoint.writer);
   hash := hash || collecta.function_hash(name::regprocedure);
 
-  name := format('collecta.map_inbound_%s(json, int)', endpoint.function_number);
+  name := format('collecta.map_inbound_%s(json)', endpoint.function_number);
   execute format('create or replace function %s language plpgsql stable as %L',
-    replace(name, '(json, int)',
-      '(document json, mapping_version int, out elements json[], out problem text, out column_name text)'),
+    replace(name, '(json)', '(document json, out elements json[], out problem text, out column_name text)'),
     collecta.fill_template(collecta.inbound_map_template(), collecta.inbound_map_parts(endpoint.mapping, endpoint.each,
-      endpoint.each_alone, endpoint.max_elements) || jsonb_build_object('mapping_version', endpoint.mapping_version)));
+      endpoint.each_alone, endpoint.max_elements)));
   perform collecta.revoke_execute(name::regprocedure);
 
   -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
@@ -8100,9 +8083,8 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json[], int), '
-    'collecta.cast_inbound_%1$s(json, text), '
-    'collecta.map_inbound_%1$s(json, int), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text), '
+    'collecta.map_inbound_%1$s(json), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is
@@ -8480,8 +8462,8 @@ $$;
 comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
 
 create or replace function collecta.write_inbound(
-  inbound_endpoint_id text, function_number int, mapping_version int, stale boolean, single boolean, alone boolean,
-  body text, done json, final boolean,
+  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, body text, done json,
+  final boolean,
   out state text, out record_id text, out operation text, out results json, out code text, out message text,
   out reason text, out column_name text
 )
@@ -8490,7 +8472,7 @@ as $$
 #variable_conflict use_column
 declare
   call constant text :=
-    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1], $2) w', function_number);
+    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1]) w', function_number);
   elements json[];
   place int := 0;
   element json;
@@ -8501,19 +8483,16 @@ begin
   state := 'accepted';
   for attempt in 1 .. 2 loop
     begin
-      code := null;
-      message := null;
       if rewrite then
         perform collecta.write_inbound_functions(inbound_endpoint_id);
       end if;
-      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1, $2) m',
-        function_number)
-      into elements, reason, column_name using body::json, mapping_version;
+      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1) m', function_number)
+      into elements, reason, column_name using body::json;
       if reason is not null then
         state := 'failed';
         return;
       elsif single then
-        execute call into record_id, operation using elements[1], mapping_version;
+        execute call into record_id, operation using elements[1];
         return;
       end if;
       place := 0;
@@ -8529,7 +8508,7 @@ begin
             raise exception using errcode = 'CW060', message = element ->> 'problem',
               column = coalesce(element ->> 'column', '');
           end if;
-          execute call into record_id, operation using element -> 'values', mapping_version;
+          execute call into record_id, operation using element -> 'values';
           answers := answers || json_build_object('recordId', record_id, 'operation', operation);
         exception when others then
           if not alone or sqlstate ~ '^(40|53|55P03|57|58|XX|CW059|42883)' collate "C" then
@@ -8563,23 +8542,11 @@ begin
         raise;
       end if;
     end;
-    -- Code attached to a table can alter or drop its writer's functions, and a table can change while a request is
-    -- written: a name is gone (42P01, 42703, 3F000), or the shape is another. Then the functions are written again, and
-    -- the request is tried once more. If another request has written them, this transaction may go on to see the old
-    -- ones, so the caller tries again in a new one.
-    exit when code not in ('CW059', '42883', '42P01', '42703', '3F000');
-    rewrite := not rewrite and exists (
+    -- Code attached to a table can alter or drop its writer's functions. Then they are written again, and tried once.
+    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
       select from collecta.broken_inbound_endpoints() b
-      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id
-      union all
-      select from collecta.inbound_endpoints e
-      join collecta.modules m on m.slug = e.module and m.relation = e.relation
-      where e.inbound_endpoint_id = write_inbound.inbound_endpoint_id
-        and e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version));
-    if not rewrite and not final then
-      raise exception using errcode = '40001', message = 'the table was changed meanwhile', detail = message;
-    end if;
-    exit when attempt = 2 or not rewrite;
+      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id);
+    rewrite := true;
   end loop;
   state := 'failed';
   record_id := null;
@@ -8592,7 +8559,7 @@ begin
   reason := case when single then failure.reason else format('element %s: %s', place - 1, failure.reason) end;
 end
 $$;
-comment on function collecta.write_inbound(text, int, int, boolean, boolean, boolean, text, json, boolean) is
+comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, text, json, boolean) is
   'Maps a payload, and writes its one record, or those of a batch in their order: all or none, or with alone each that '
   'can be. done: the results of an earlier try, whose records are not written again.';
 
@@ -8720,8 +8687,8 @@ begin
 
   if reason is null and not ignored then
     select w.* into written
-    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number,
-      endpoint.mapping_version, endpoint.stale, endpoint.each is null, endpoint.each_alone, body, done, final) w;
+    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale,
+      endpoint.each is null, endpoint.each_alone, body, done, final) w;
     reason := written.reason;
     column_name := written.column_name;
     record_id := written.record_id;
@@ -9267,8 +9234,8 @@ left join collecta.events e
 where (select collecta.is_walled('webhook_deliveries')
   or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.webhook_deliveries is
-  'Every delivery attempt with its event: what was sent, when, and what the receiver answered. select ... where '
-  'record_id = ... order by started_at.';
+  'Every delivery attempt with its event: what was sent, when, and what the receiver answered. For one record: '
+  'select * from collecta.webhook_deliveries where record_id = ''42'' order by started_at;';
 comment on column collecta.webhook_deliveries.id is 'The attempt. replay_delivery(id) sends its event again.';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.module is
@@ -10441,8 +10408,7 @@ begin
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
       'next_inbound_retries',
-      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
-      'read_figures',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'read_figures',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',

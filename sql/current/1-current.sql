@@ -95,7 +95,6 @@
 --!include outbound/2_route/runner/route_change.sql
 --!include outbound/2_route/runner/set_aside_change.sql
 --!include outbound/4_record/internal/promote_next.sql
---!include outbound/4_record/internal/promote_waiting.sql
 --!include outbound/2_route/internal/take_back.sql
 --!include outbound/3_claim/internal/claim_cursor.sql
 --!include outbound/3_claim/internal/end_leases.sql

@@ -21,12 +21,10 @@ export function createDeliverer(options: {
   guard: Guard;
   userAgent: string;
   deadlineMs?: number;
-  maxResponseBodyBytes?: number;
-  maxResponseHeaderBytes?: number;
   connections?: number;
   origins?: Origins;
 }) {
-  const { guard, userAgent, deadlineMs = 30_000, maxResponseBodyBytes = 16_384 } = options;
+  const { guard, userAgent, deadlineMs = 30_000 } = options;
   const origins = options.origins ?? createOrigins({ ...options, deadlineMs });
   const inFlight = new Set<Exchange>();
 
@@ -75,7 +73,7 @@ export function createDeliverer(options: {
   return {
     deliver(request: DeliveryRequest, signal?: AbortSignal): Promise<DeliveryResult> {
       return new Promise(done => {
-        const exchange = new Exchange(request, signal, maxResponseBodyBytes, result => {
+        const exchange = new Exchange(request, signal, result => {
           inFlight.delete(exchange);
           const { origin, ownConnection } = exchange;
           if (origin) {

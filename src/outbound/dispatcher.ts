@@ -81,23 +81,25 @@ async function runDispatcher(
   const idle = new AbortController();
   const signal = AbortSignal.any([stopping, idle.signal]);
   const { concurrency, pollIntervalMs, environment, databaseUrl, listenUrl, stopTimeoutMs } = config;
+  const { budget = createBudget(concurrency), origins, channels, onListening = showListening } = shared ?? {};
+  let leaseMs = 60_000; // each claim returns it
+
   const onpooler = () => log.info('a transaction pooler is in between: statements are not prepared');
   // An idle runner has three sessions: this one, which keeps the plans of a claim (planning again takes 40 ms), the one
   // that listens, and the standing one. The sessions that record and maintain open and close as needed.
   const claims = openPool(databaseUrl, { max: 1, onpooler, purpose: 'claim' });
   const sql = openPool(databaseUrl, { max: 3, idle_timeout: 10, purpose: 'record' });
+  const session = openStandingSession(listenUrl);
   const keyring = createKeyring(config.secretKey);
   const upkeep = createUpkeep(sql, keyring, log, signal);
-  const { budget = createBudget(concurrency), origins, channels, onListening = showListening } = shared ?? {};
-  const guard = createGuard(config);
-  const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks', ...(origins && { origins }) });
-  const session = openStandingSession(listenUrl);
   const lifeline = createLifeline(session, () => leaseMs, log);
   const claim = createClaimer(claims, environment ?? null, { log, runner: () => lifeline.runner, keyring });
   const bell = createBell(signal);
-  const abandon = new AbortController();
-  let leaseMs = 60_000;
 
+  // From a claimed delivery to its record: ahead → sender → recorder.
+  const guard = createGuard(config);
+  const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks', ...(origins && { origins }) });
+  const abandon = new AbortController();
   const share = budget.join(() => pump());
   const places = createPlaces(share, concurrency, () => pump());
   const ahead = createAhead(places, share, concurrency, () => leaseMs - deadlineMs - marginMs);
@@ -130,6 +132,8 @@ async function runDispatcher(
 
   await upkeep.waitForKeys();
   await upkeep.maintain();
+
+  // When to claim.
   const wakeup = createWakeup(
     listenUrl,
     log,
@@ -150,6 +154,7 @@ async function runDispatcher(
   const idleFor = createIdleWatch(sql, config.idleAfterMs, rest?.longestMs ?? 0);
   let restMs = 0;
   const stop = createStop(signal, stopTimeoutMs);
+
   log.info('dispatching', { concurrency, poll_interval_ms: pollIntervalMs, environment });
 
   while (!signal.aborted) {

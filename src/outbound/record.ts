@@ -1,5 +1,5 @@
 import { createEncoder } from '../database/encoding.ts';
-import { whyUnreachable } from '../database/errors.ts';
+import { isOutage, whyUnreachable } from '../database/errors.ts';
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import { countAttempt } from '../metrics.ts';
@@ -9,8 +9,6 @@ const maxBatch = 400;
 const goodBatch = 200;
 const gatherMs = 20;
 const maxStatements = 2;
-/** The SQLSTATEs that are not the fault of a result. It is recorded again as it is. */
-const outage = /^(08|25|40|53|55|57|58)/;
 
 /**
  * Records finished deliveries by collecta.record_deliveries, in batches of what gathers within 20 ms. A batch is sent
@@ -100,7 +98,7 @@ export function createRecorder(
         break;
       } catch (error) {
         const { code = '', message } = error as { code?: string; message: string };
-        if (whyUnreachable(error) === undefined && code !== '' && !outage.test(code)) {
+        if (whyUnreachable(error) === undefined && code !== '' && !isOutage(code)) {
           reason = message;
           if (form === 'outcome') log.error('an attempt could not be recorded at all', { code, message });
           form = form === 'whole' ? 'sparse' : 'outcome';

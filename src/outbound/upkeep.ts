@@ -17,8 +17,8 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
    */
   async function maintain(): Promise<void> {
     try {
-      const patient = sql.within(maintainEveryMs);
-      for (const { done, subject } of await patient`select done, subject from collecta.maintain()`)
+      const rows = await sql.within(maintainEveryMs)`select done, subject from collecta.maintain()`;
+      for (const { done, subject } of rows)
         if ((done as string).startsWith('failed')) log.warn('maintenance did not succeed', { done, subject });
         else log.info('maintained', { done, subject });
     } catch (error) {
@@ -35,19 +35,17 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
     if (reordering) return;
     reordering = true;
     const began = performance.now();
+    let module: number | null = null;
     try {
-      const patient = sql.within(reorderWithinMs);
-      const [row] = await patient`select collecta.put_module_in_order() as module`;
+      const [row] = await sql.within(reorderWithinMs)`select collecta.put_module_in_order() as module`;
+      module = row!.module as number | null;
       const tookMs = Math.round(performance.now() - began);
-      if (row!.module !== null)
-        log.info('a large transaction was put in order', { module_id: row!.module, took_ms: tookMs });
-      else await pause(retryReorderMs, undefined, { signal }).catch(() => {});
+      if (module !== null) log.info('a large transaction was put in order', { module_id: module, took_ms: tookMs });
     } catch (error) {
       log.warn('a large transaction was not put in order, it is tried again', { message: (error as Error).message });
-      await pause(retryReorderMs, undefined, { signal }).catch(() => {});
-    } finally {
-      reordering = false;
     }
+    if (module === null) await pause(retryReorderMs, undefined, { signal }).catch(() => {});
+    reordering = false;
   }
 
   /**
