@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9d29f07973a058148835329ac4ba826df748d5f5
+--! Hash: sha1:de638813abaad7254a040a36e553ed7a07c5ac5f
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6765,6 +6765,9 @@ declare
   -- The values of paths into the whole payload. They are looked up once, and not for each element.
   whole constant json[] := array[@whole@]::json[];
 begin
+  if mapping_version <> @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
+  end if;
   elements := '{}';
   problem := @refusal@;
   if problem is not null then
@@ -7425,7 +7428,8 @@ comment on function collecta.check_inbound_overlap(text, interval) is
 --! Included inbound/internal/inbound_templates.sql
 -- Each of the writer's functions begins with a check. Code of a table runs as the writer, which owns these functions,
 -- and could make them SECURITY INVOKER, so that the next request would run them with collecta's rights. It cannot
--- change their text.
+-- change their text. The second check: an endpoint's row and its functions are looked up one after the other, and an
+-- update of the endpoint can come between. A request that was mapped by one mapping must not be written by another.
 create or replace function collecta.inbound_insert_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
@@ -7440,6 +7444,9 @@ declare
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
     wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
@@ -7494,6 +7501,9 @@ declare
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
     complete := @complete@;
@@ -7640,7 +7650,7 @@ begin
   end if;
   -- An assignment costs less than a SELECT of the same function.
   foreach body in array bodies loop
-    element := (collecta.map_inbound_@number@(body::json)).elements[1];
+    element := (collecta.map_inbound_@number@(body::json, @mapping_version@)).elements[1];
     if element is null then
       return null;
     end if;
@@ -7660,7 +7670,7 @@ begin
   then
     raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
   end if;
-  written := collecta.write_inbound_@number@(elements);
+  written := collecta.write_inbound_@number@(elements, @mapping_version@);
   insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     mapping_version, key_hash, body_digest, body)
   select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, @mapping_version@,
@@ -7712,6 +7722,7 @@ begin
       array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
         where 'unchecked' = any (m.forms)))
     || jsonb_build_object(
+      'mapping_version', endpoint.mapping_version,
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
       'shape', shape,
@@ -7724,9 +7735,10 @@ begin
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
     || ' set bytea_output = ''hex'' set extra_float_digits = 1 set plan_cache_mode = auto';
 
-  name := format('collecta.write_inbound_%s(json[])', endpoint.function_number);
+  name := format('collecta.write_inbound_%s(json[], int)', endpoint.function_number);
   execute format('create or replace function %s language plpgsql %s as %L',
-    replace(name, '(json[])', '(elements json[], out record_ids text[], out operations text[])'), settings,
+    replace(name, '(json[], int)',
+      '(elements json[], mapping_version int, out record_ids text[], out operations text[])'), settings,
     collecta.fill_template(
       case when endpoint.matched = '{}' then collecta.inbound_insert_template()
         else collecta.inbound_match_template() end,
@@ -7741,11 +7753,12 @@ begin
   perform collecta.own_function(name::regprocedure, endpoint.writer);
   hash := hash || collecta.function_hash(name::regprocedure);
 
-  name := format('collecta.map_inbound_%s(json)', endpoint.function_number);
+  name := format('collecta.map_inbound_%s(json, int)', endpoint.function_number);
   execute format('create or replace function %s language plpgsql stable as %L',
-    replace(name, '(json)', '(document json, out elements json[], out problem text, out column_name text)'),
+    replace(name, '(json, int)',
+      '(document json, mapping_version int, out elements json[], out problem text, out column_name text)'),
     collecta.fill_template(collecta.inbound_map_template(), collecta.inbound_map_parts(endpoint.mapping, endpoint.each,
-      endpoint.each_alone, endpoint.max_elements)));
+      endpoint.each_alone, endpoint.max_elements) || jsonb_build_object('mapping_version', endpoint.mapping_version)));
   perform collecta.revoke_execute(name::regprocedure);
 
   -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
@@ -8083,8 +8096,9 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text), '
-    'collecta.map_inbound_%1$s(json), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[], int), '
+    'collecta.cast_inbound_%1$s(json, text), '
+    'collecta.map_inbound_%1$s(json, int), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is
@@ -8462,8 +8476,8 @@ $$;
 comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
 
 create or replace function collecta.write_inbound(
-  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, body text, done json,
-  final boolean,
+  inbound_endpoint_id text, function_number int, mapping_version int, stale boolean, single boolean, alone boolean,
+  body text, done json, final boolean,
   out state text, out record_id text, out operation text, out results json, out code text, out message text,
   out reason text, out column_name text
 )
@@ -8472,7 +8486,7 @@ as $$
 #variable_conflict use_column
 declare
   call constant text :=
-    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1]) w', function_number);
+    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1], $2) w', function_number);
   elements json[];
   place int := 0;
   element json;
@@ -8483,16 +8497,19 @@ begin
   state := 'accepted';
   for attempt in 1 .. 2 loop
     begin
+      code := null;
+      message := null;
       if rewrite then
         perform collecta.write_inbound_functions(inbound_endpoint_id);
       end if;
-      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1) m', function_number)
-      into elements, reason, column_name using body::json;
+      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1, $2) m',
+        function_number)
+      into elements, reason, column_name using body::json, mapping_version;
       if reason is not null then
         state := 'failed';
         return;
       elsif single then
-        execute call into record_id, operation using elements[1];
+        execute call into record_id, operation using elements[1], mapping_version;
         return;
       end if;
       place := 0;
@@ -8508,7 +8525,7 @@ begin
             raise exception using errcode = 'CW060', message = element ->> 'problem',
               column = coalesce(element ->> 'column', '');
           end if;
-          execute call into record_id, operation using element -> 'values';
+          execute call into record_id, operation using element -> 'values', mapping_version;
           answers := answers || json_build_object('recordId', record_id, 'operation', operation);
         exception when others then
           if not alone or sqlstate ~ '^(40|53|55P03|57|58|XX|CW059|42883)' collate "C" then
@@ -8542,11 +8559,23 @@ begin
         raise;
       end if;
     end;
-    -- Code attached to a table can alter or drop its writer's functions. Then they are written again, and tried once.
-    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
+    -- Code attached to a table can alter or drop its writer's functions, and a table can change while a request is
+    -- written: a name is gone (42P01, 42703, 3F000), or the shape is another. Then the functions are written again, and
+    -- the request is tried once more. If another request has written them, this transaction may go on to see the old
+    -- ones, so the caller tries again in a new one.
+    exit when code not in ('CW059', '42883', '42P01', '42703', '3F000');
+    rewrite := not rewrite and exists (
       select from collecta.broken_inbound_endpoints() b
-      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id);
-    rewrite := true;
+      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+      union all
+      select from collecta.inbound_endpoints e
+      join collecta.modules m on m.slug = e.module and m.relation = e.relation
+      where e.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+        and e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version));
+    if not rewrite and not final then
+      raise exception using errcode = '40001', message = 'the table was changed meanwhile', detail = message;
+    end if;
+    exit when attempt = 2 or not rewrite;
   end loop;
   state := 'failed';
   record_id := null;
@@ -8559,7 +8588,7 @@ begin
   reason := case when single then failure.reason else format('element %s: %s', place - 1, failure.reason) end;
 end
 $$;
-comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, text, json, boolean) is
+comment on function collecta.write_inbound(text, int, int, boolean, boolean, boolean, text, json, boolean) is
   'Maps a payload, and writes its one record, or those of a batch in their order: all or none, or with alone each that '
   'can be. done: the results of an earlier try, whose records are not written again.';
 
@@ -8687,8 +8716,8 @@ begin
 
   if reason is null and not ignored then
     select w.* into written
-    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale,
-      endpoint.each is null, endpoint.each_alone, body, done, final) w;
+    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number,
+      endpoint.mapping_version, endpoint.stale, endpoint.each is null, endpoint.each_alone, body, done, final) w;
     reason := written.reason;
     column_name := written.column_name;
     record_id := written.record_id;
