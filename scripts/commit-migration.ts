@@ -46,6 +46,9 @@ if (recommit && Object.hasOwn(released, last as string)) {
 }
 if (!recommit && sourceOf(lastText) === source)
   fail(`sql/current is still ${last}: npm run sql:recommit, or write the next migration into it first.`);
+// `create or replace` resets a function's settings and leaves what was generated from a changed template as it was.
+const ending = ['install/pin_settings.sql', 'install/grants.sql'].map(name => `--!include ${name}`).join('\n');
+if (!source.endsWith(ending)) fail(`sql/current has to end with these lines:\n${ending}`);
 
 const server = await startServer();
 const directory = mkdtempSync(join(tmpdir(), 'collecta-commit-'));

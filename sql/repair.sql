@@ -109,7 +109,7 @@ begin
   if to_regprocedure('collecta.resolve_modules(boolean)') is not null then
     execute 'select from collecta.resolve_modules()';
   end if;
-  if to_regprocedure('collecta.mend_inbound()') is not null then
+  if to_regprocedure('collecta.mend_inbound(boolean)') is not null then
     execute 'select from collecta.mend_inbound()';
   end if;
 end

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:344cb56cc96d65947b379f35e2088035609ed4a7
+--! Hash: sha1:0492129c8ccb2a3d811dba34c63eb1b1ca05292f
 --! Message: Install
 
 --! Included install/schema.sql
@@ -377,24 +377,24 @@ create table collecta.outbox (
         autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
         autovacuum_analyze_threshold = 20000);
 comment on table collecta.outbox is
-  'Captured row changes that are not routed yet: written in the user''s own transaction, gone when routed. Usually
-empty.';
+  'Captured row changes that are not routed yet. They are written in the users own transaction and deleted when they '
+  'are routed, so the table is usually almost empty.';
 comment on column collecta.outbox.change_id is
-  'The order of routing, and the payload''s sequence. Even: where a key changed, the odd number behind it is the
-creation.';
-comment on column collecta.outbox.version is 'collecta.module_versions under which it was captured.';
+  'The order of routing, and the sequence of the payload. It is even. If a key changed, the odd number after it is '
+  'that of the creation.';
+comment on column collecta.outbox.version is 'The row of collecta.module_versions under which it was captured.';
 comment on column collecta.outbox.operation is
   'I insert, U update, D delete, T truncate (new holds the count), M muted (new holds operation and count).';
 comment on column collecta.outbox.old is
-  'The row before, as json and not jsonb, so that no value can fail the user''s statement. "$truncated" marks a thin
-one.';
+  'The row before the change, as json and not jsonb, so that no value can fail the users statement. "$truncated" '
+  'marks a row of which only key, scope and status were captured.';
 comment on column collecta.outbox.trigger_depth is
-  'Above 1 it was captured inside a trigger, before the statement that fired it: put in order when routed.';
+  'If it is above 1, the change was made by a trigger and captured before the statement that fired it. Routing puts '
+  'it in order.';
 comment on column collecta.outbox.captured_at is
-  'Clock time of the capture. For an update of several rows it is that of the statement, which it names with
-transaction_id.';
+  'The clock when it was captured. All rows of one update of several rows have the same time.';
 comment on column collecta.outbox.context is
-  'collecta.context of the transaction. Empty after a transaction of the same session that set it.';
+  'collecta.context of the transaction. An empty text if only an earlier transaction of the session has set it.';
 comment on column collecta.outbox.traceparent is
   'collecta.traceparent of the transaction. It is put into the context when the change is routed.';
 --! EndIncluded outbound/outbox.sql
@@ -415,31 +415,31 @@ create table collecta.events (
 ) partition by range (routed_at);
 do $$
 begin
-  -- SQL_ASCII and single-byte encodings keep bytes that have no UTF-8. Each claim would fail at such a body, so that
-  -- routing must fail at it first: then the runner sets this change aside. Anything but UTF-8 raises an error here.
-  -- Only where it is needed, since a check costs each statement that writes.
+  -- SQL_ASCII and single-byte encodings can hold bytes that have no UTF-8. A body with such bytes would fail every
+  -- claim, so routing must refuse it first; then the runner sets its change aside. convert_to raises an error for such
+  -- a body. Other databases have no such check, since it would cost each statement that writes.
   if getdatabaseencoding() <> 'UTF8' then
     alter table collecta.events
       add constraint events_body_can_be_sent check (convert_to(body, 'UTF8') is not null);
   end if;
 end
 $$;
--- A hash index, since a record's key may be longer than what a btree can hold.
+-- A hash index, because a record's key may be longer than a btree can hold.
 create index events_by_record on collecta.events using hash (record_id);
 comment on table collecta.events is
-  'What changes meant to subscribers, with the body that is sent. Immutable, kept for settings.retention, partitioned by
-day of routing.';
+  'What changes meant to subscribers, with the body that is sent. Events never change. They are kept for '
+  'settings.retention and partitioned by the day of routing.';
 comment on column collecta.events.event_id is
   'The payload''s id and the webhook-id header: the same on every attempt and on a replay.';
-comment on column collecta.events.payload_role is
-  'Whose body it is: empty, or the payload_role of the endpoints it was made for.';
-comment on column collecta.events.routed_at is 'When it was routed (not occurred): the partition key.';
+comment on column collecta.events.payload_role is 'Empty, or the payload_role of the endpoints that get this body.';
+comment on column collecta.events.routed_at is
+  'When it was routed, which is later than it occurred. The partition key.';
 comment on column collecta.events.sequence is
-  'The payload''s sequence: it rises in the order in which a record''s changes happened. Events of one change share
-it.';
-comment on column collecta.events.position is 'Order among the events of one change.';
+  'The sequence of the payload: it rises in the order in which a records changes happened. The events of one change '
+  'share it.';
+comment on column collecta.events.position is 'The order among the events of one change.';
 comment on column collecta.events.record_id is
-  'Primary key as text; of a composite key the compact JSON array in key order.';
+  'The primary key as text; for a composite key the compact JSON array in key order.';
 --! EndIncluded outbound/events.sql
 --! Included outbound/delivery_queue.sql
 create table collecta.delivery_queue (
@@ -468,24 +468,24 @@ create index delivery_queue_by_record on collecta.delivery_queue (endpoint_id, r
   where record_key is not null;
 create index delivery_queue_replays on collecta.delivery_queue (event_id, endpoint_id) where replay_of is not null;
 comment on table collecta.delivery_queue is
-  'Events still to be delivered to an endpoint. Narrow and short-lived; the lease is in no index and pages are left half
-empty, so that a claim is a HOT update.';
+  'Events that still have to be delivered, one row for each endpoint. Rows are narrow and short-lived. The lease is '
+  'in no index and pages are left more than half empty, so that a claim is a HOT update.';
 comment on column collecta.delivery_queue.change_id is
-  'The event''s sequence: with position the order of a record''s rows.';
+  'The sequence of the event. With position, the order of the rows of a record.';
 comment on column collecta.delivery_queue.due_at is
-  'When it may be sent. infinity: an ordered endpoint''s, behind an earlier change of the same record.';
+  'When it may be sent. infinity: at an ordered endpoint it waits for an earlier change of its record.';
 comment on column collecta.delivery_queue.leased_until is
-  'A runner is at it until then; past it, it may be claimed again. It fences: a result of another claim changes
-nothing.';
+  'Until then it belongs to a runner; after that it may be claimed again. It identifies the claim: the result of '
+  'another claim changes nothing.';
 comment on column collecta.delivery_queue.runner is 'The number of the runner that leased it (collecta.runners).';
 comment on column collecta.delivery_queue.record_key is
-  'A hash of module and record, for ordered endpoints only: what has the same one is sent one after the other.';
+  'A hash of module and record, only for ordered endpoints: rows with the same hash are sent one after the other.';
 comment on column collecta.delivery_queue.bytes is 'Size of the body.';
-comment on column collecta.delivery_queue.attempt is 'Attempts that were made. A lease that lapsed is none.';
+comment on column collecta.delivery_queue.attempt is 'How many attempts were made. A lease that lapsed does not count.';
 comment on column collecta.delivery_queue.losses is
-  'How often in a row its runner vanished: each time it waits longer before it is claimed again.';
+  'How many times in a row its runner vanished. Each time it waits longer before it is claimed again.';
 comment on column collecta.delivery_queue.held_since is
-  'When the receiver first answered Retry-After to it: for a day such an answer uses up no attempt.';
+  'When the receiver first answered with Retry-After to it. For a day such an answer does not count as an attempt.';
 comment on column collecta.delivery_queue.replay_of is 'webhook_deliveries.id of the attempt that is replayed.';
 --! EndIncluded outbound/delivery_queue.sql
 --! Included outbound/delivery_attempts.sql
@@ -517,7 +517,7 @@ create table collecta.delivery_attempts (
 ) partition by range (routed_at);
 create index delivery_attempts_by_event on collecta.delivery_attempts (event_id);
 create index delivery_attempts_by_endpoint on collecta.delivery_attempts (endpoint_id, id);
--- What needs a person is rare: these cost an attempt that delivers nothing.
+-- These indexes cost nothing for an attempt that delivers, and most attempts do.
 create index delivery_attempts_not_delivered on collecta.delivery_attempts (id) where outcome <> 'delivered';
 create index delivery_attempts_not_delivered_by_endpoint
   on collecta.delivery_attempts (endpoint_id, id) where outcome <> 'delivered';
@@ -525,11 +525,11 @@ create index delivery_attempts_exhausted
   on collecta.delivery_attempts (id, endpoint_id) where outcome = 'exhausted';
 create index delivery_attempts_by_time on collecta.delivery_attempts using brin (started_at);
 comment on table collecta.delivery_attempts is
-  'One POST a row. Read collecta.webhook_deliveries, which brings it together with its event.';
+  'One row for each POST. Read collecta.webhook_deliveries, which shows it with its event.';
 --! EndIncluded outbound/delivery_attempts.sql
 --! Included outbound/unrouted.sql
--- A change that is set aside keeps the outbox's own columns: moving it reads nothing of it, so nothing in it can fail
--- that.
+-- A change that is set aside keeps the columns of the outbox. So moving it here reads nothing of it, and nothing in it
+-- can make that fail.
 create table collecta.unrouted (
   change_id bigint not null,
   position int not null default 0,
@@ -556,16 +556,17 @@ create table collecta.unrouted (
 create index unrouted_by_record on collecta.unrouted (record_key) where record_key is not null;
 create index unrouted_again on collecta.unrouted (change_id) where again;
 comment on table collecta.unrouted is
-  'What could not be routed and why; it stops nothing else. Mend the cause, then select collecta.route_again().';
+  'What could not be routed, and why. It stops nothing else. Remove the cause, then select collecta.route_again().';
 comment on column collecta.unrouted.endpoint_id is
-  'The endpoint that alone did not get the event (its filter failed, say); empty: the whole change was set aside.';
+  'The endpoint that did not get the event, for example because its filter failed. Empty: the whole change was set '
+  'aside.';
 comment on column collecta.unrouted.record_key is
-  'A hash of module and record: an ordered endpoint''s later events of the record wait. Null where the key cannot be
-read.';
+  'A hash of module and record: at ordered endpoints, later events of the record wait. Null if the key cannot be '
+  'read.';
 comment on column collecta.unrouted.operation is
-  'This column, old, new and context are the outbox''s, of a whole change.';
+  'This column and old, new and context are those of the outbox. They are set if a whole change was set aside.';
 comment on column collecta.unrouted.again is
-  'route_again() was called for it: a runner routes it within a second or two.';
+  'route_again() was called for it. A runner routes it within a second or two.';
 
 create table collecta.muted_changes (
   change_id bigint not null,
@@ -578,12 +579,11 @@ create table collecta.muted_changes (
   constraint muted_changes_pkey primary key (change_id)
 );
 comment on table collecta.muted_changes is
-  'Statements that ran under collecta.muted = on: what was not captured, so that a mute can be seen. Kept for
-settings.retention.';
+  'Statements that were executed while collecta.muted was on, and so were not captured. Kept for settings.retention.';
 --! EndIncluded outbound/unrouted.sql
 --! Included outbound/endpoint_flow.sql
--- Apart from endpoints and narrow: recording writes here and skips a row that somebody has locked, so that no open
--- transaction of an operator holds up the recording of other endpoints.
+-- This is not in endpoints because recording writes it: recording skips a row that another session has locked, so that
+-- an operator's open transaction never holds up the recording of other endpoints.
 create table collecta.endpoint_flow (
   endpoint_id text collate "C" not null,
   failing_since timestamptz,
@@ -600,21 +600,22 @@ create table collecta.endpoint_flow (
   constraint endpoint_flow_max_per_second_in_bounds check (max_per_second between 1 and 10000)
 ) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on table collecta.endpoint_flow is
-  'How fast an endpoint may be sent to now. An endpoint without a row here succeeds and is limited by max_in_flight
-only.';
+  'How fast an endpoint may be sent to at the moment. An endpoint without a row succeeds, and only max_in_flight '
+  'limits it.';
 comment on column collecta.endpoint_flow.failing_since is
-  'End of the first failed attempt after the last success; null while it succeeds.';
+  'When the first attempt after the last success failed; null while it succeeds.';
 comment on column collecta.endpoint_flow.held_until is
-  'The receiver answered 429 or 503 with Retry-After: nothing before this.';
+  'The receiver answered 429 or 503 with Retry-After: nothing is sent before this.';
 comment on column collecta.endpoint_flow.held_at is 'When the last hold began; delivered_since_hold counts from then.';
 comment on column collecta.endpoint_flow.pace is
-  'Deliveries in flight at once after a hold or an outage: from 1 it doubles up to max_in_flight, then it is null.';
+  'How many deliveries may be in flight after a hold or an outage: from 1 it doubles up to max_in_flight, then it is '
+  'null.';
 comment on column collecta.endpoint_flow.learned_per_second is
-  'Requests a second that the receiver was seen to take, until it takes more. Null: nothing was learned.';
-comment on column collecta.endpoint_flow.raised_at is 'When the learned rate was last tried upwards.';
+  'How many requests a second the receiver was seen to take. Null: nothing was learned, or it takes 1,000 or more.';
+comment on column collecta.endpoint_flow.raised_at is 'When the learned rate was last raised.';
 comment on column collecta.endpoint_flow.max_per_second is
-  'The endpoint''s option, exact over all runners. Null: no limit.';
-comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, where a rate limits them.';
+  'The option of the endpoint, exact over all runners. Null: no limit.';
+comment on column collecta.endpoint_flow.next_slot is 'When the next request may begin, if a rate limits them.';
 --! EndIncluded outbound/endpoint_flow.sql
 --! Included outbound/runners.sql
 create sequence collecta.runner_numbers as int cycle;
@@ -625,8 +626,8 @@ create table collecta.runners (
   constraint runners_pkey primary key (runner)
 );
 comment on table collecta.runners is
-  'Runners that deliver. Each holds a session advisory lock of its number; whose lock is gone for some seconds is
-dead.';
+  'The runners that deliver. Each holds a session advisory lock on its number. A runner whose lock has been missing '
+  'for some seconds is dead.';
 
 create table collecta.routing_trouble (
   singleton boolean not null default true,
@@ -638,7 +639,8 @@ create table collecta.routing_trouble (
   constraint routing_trouble_is_one_row check (singleton)
 );
 comment on table collecta.routing_trouble is
-  'Why nothing is routed at the moment: a lock, a full disk, a missing partition. Empty while routing works.';
+  'Why nothing is routed at the moment, for example a lock, a full disk or a missing partition. Empty while routing '
+  'works.';
 --! EndIncluded outbound/runners.sql
 --! Included outbound/reorderings.sql
 create table collecta.reorderings (
@@ -648,8 +650,8 @@ create table collecta.reorderings (
   constraint reorderings_pkey primary key (module_id)
 );
 comment on table collecta.reorderings is
-  'Modules of which one transaction changed thousands of records at several trigger depths, or their keys. Their changes '
-  'are put in order apart, so that other modules'' changes are routed in the meantime. Usually empty.';
+  'Modules of which one transaction changed thousands of records at several trigger depths, or their keys. A runner '
+  'puts their changes in order apart, and other modules are routed in the meantime. Usually empty.';
 comment on column collecta.reorderings.ended_in is
   'The transaction that put the changes in order; null while they wait. Such rows are deleted after a day.';
 --! EndIncluded outbound/reorderings.sql
@@ -1167,18 +1169,17 @@ begin
     return 'built in';
   end if;
   by_superuser := (select r.rolsuper from pg_catalog.pg_roles r where r.oid = type.typowner);
-  if type.typtype = 'c' then
-    return case when by_superuser and not exists (
+  -- typrelid is 0 unless the type is composite. row_to_json converts a composite value field by field, without a cast.
+  return case when by_superuser
+      and not exists (
         select from pg_catalog.pg_attribute a
         where a.attrelid = type.typrelid and a.attnum > 0 and not a.attisdropped
           and collecta.type_kind(a.atttypid) = 'untrusted')
-      then 'trusted' else 'untrusted' end;
-  end if;
-  return case when by_superuser and not exists (
-      select from pg_catalog.pg_cast c
-      join pg_catalog.pg_proc p on p.oid = c.castfunc
-      join pg_catalog.pg_roles r on r.oid = p.proowner
-      where c.castsource = type.oid and c.casttarget = 'json'::regtype and not r.rolsuper)
+      and (type.typtype = 'c' or not exists (
+        select from pg_catalog.pg_cast c
+        join pg_catalog.pg_proc p on p.oid = c.castfunc
+        join pg_catalog.pg_roles r on r.oid = p.proowner
+        where c.castsource = type.oid and c.casttarget = 'json'::regtype and not r.rolsuper))
     then 'trusted' else 'untrusted' end;
 end
 $$;
@@ -2177,15 +2178,15 @@ declare
     else format('collecta.relations_to_capture(%L, @called@, %s, %L, %L, %L, %L, %L)', collecta.capturing_role(), root,
       (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root) or collecta.is_distributed(root),
       module.database, how, case how when 'columns' then layout else collecta.column_types(root) end, pinned) end;
-  captured_row constant text := format('collecta_rows.row_%s(#, ~)', module.module_id);
+  captured_row constant text := format('collecta_rows.row_%s(%%1$s, %%3$s)', module.module_id);
   -- The text of an enum is read without a cast and cannot fail, so such a row needs no function with exception blocks.
   only_enums constant boolean := collecta.has_only_enums(root);
-  -- In these texts # stands for the row, % for its alias, and ~ for the other row of an update.
-  small constant text := case when only_enums then '%.document' when how = 'columns' then captured_row
-    else 'row_to_json(#)' end;
+  -- These are formats of the row, its alias, and the other row of an update.
+  small constant text := case when only_enums then '%2$s.document' when how = 'columns' then captured_row
+    else 'row_to_json(%1$s)' end;
   large constant text := case when how = 'columns' and not only_enums then captured_row
-    else 'case when pg_column_size(#) > 4096 then ' || captured_row || ' else ' || small || ' end' end;
-  enum_document constant text := E',\n      case when pg_column_size("collecta #".*) <= 4096 '
+    else 'case when pg_column_size(%1$s) > 4096 then ' || captured_row || ' else ' || small || ' end' end;
+  enum_document constant text := E',\n      case when pg_column_size("collecta %s".*) <= 4096 '
     'then row_to_json(coalesce("collecta all".*)) end as document';
   picked constant text := case when how = 'rows without' then 'collecta.pick_columns(' else '' end;
   without constant text := case when how = 'rows without'
@@ -2201,15 +2202,15 @@ begin
     'version', module.version,
     'slug', module.slug,
     'relations', relations,
-    'old_row', picked || replace(replace(replace(small, '#', 'o.r'), '%', 'o'), '~', 'n.r') || without,
-    'new_row', picked || replace(replace(replace(small, '#', 'n.r'), '%', 'n'), '~', 'o.r') || without,
-    'old_row_or_large', picked || replace(replace(replace(large, '#', 'o.r'), '%', 'o'), '~', 'n.r') || without,
-    'new_row_or_large', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'o.r') || without,
-    'inserted_row', picked || replace(replace(replace(large, '#', 'n.r'), '%', 'n'), '~', 'null') || without,
-    'deleted_row', picked || replace(replace(replace(large, '#', 'o.r'), '%', 'o'), '~', 'null') || without,
+    'old_row', picked || format(small, 'o.r', 'o', 'n.r') || without,
+    'new_row', picked || format(small, 'n.r', 'n', 'o.r') || without,
+    'old_row_or_large', picked || format(large, 'o.r', 'o', 'n.r') || without,
+    'new_row_or_large', picked || format(large, 'n.r', 'n', 'o.r') || without,
+    'inserted_row', picked || format(large, 'n.r', 'n', 'null') || without,
+    'deleted_row', picked || format(large, 'o.r', 'o', 'null') || without,
     -- The columns may be named here, because the statement is not used any more after one of them was changed.
-    'old_document', case when only_enums then replace(enum_document, '#', 'old') end,
-    'new_document', case when only_enums then replace(enum_document, '#', 'new') end,
+    'old_document', case when only_enums then format(enum_document, 'old') end,
+    'new_document', case when only_enums then format(enum_document, 'new') end,
     'old_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
       collecta.row_columns(root, '"collecta old"', omitted, true)) end,
     'new_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
@@ -3193,7 +3194,7 @@ comment on function collecta.is_secret(text) is
   'Whether a text can be a signing secret: printable characters, base64 after whsec_, and the right form after '
   'sealed:. Only the runner can tell whether a sealed one can be opened.';
 
--- src/outbound/record.ts masks the same headers in the history.
+-- src/outbound/echo.ts masks the same headers in the history, and a test compares the two.
 create or replace function collecta.mask_headers(headers jsonb) returns jsonb
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -3440,7 +3441,7 @@ as $$
           from unnest(key_columns) with ordinality key (k, place)) end
 $$;
 comment on function collecta.record_id(json, text[]) is
-  'The key of a captured row as text; of a composite key the compact JSON array in key order.';
+  'Returns the key of a captured row as text; for a composite key the compact JSON array in key order.';
 --! EndIncluded outbound/2_route/internal/record_id.sql
 --! Included outbound/2_route/internal/record_ids.sql
 create or replace function collecta.record_ids(
@@ -3456,7 +3457,8 @@ exception when others then
 end
 $$;
 comment on function collecta.record_ids(json, json, text[]) is
-  'The keys of a change, null where they cannot be read: one hostile row must not fail a look at all of them.';
+  'Returns the records key before and after a change, or null if it cannot be read, so that one such change does not '
+  'fail a statement that reads many.';
 --! EndIncluded outbound/2_route/internal/record_ids.sql
 --! Included outbound/2_route/internal/record_key.sql
 create or replace function collecta.record_key(module text, record_id text) returns bigint
@@ -3465,8 +3467,8 @@ as $$
   select hashtextextended(module || '/' || coalesce(record_id, ''), 0)
 $$;
 comment on function collecta.record_key(text, text) is
-  'What orders the deliveries of one record. A hash, since a key may be too long for an index; two records that
-share one are sent one after the other, which harms neither.';
+  'Returns the number by which the deliveries of a record are put in order. It is a hash, because a key may be too '
+  'long for an index. Records that share a hash are delivered one after the other, which does no harm.';
 --! EndIncluded outbound/2_route/internal/record_key.sql
 --! Included outbound/2_route/internal/missing_columns.sql
 create or replace function collecta.missing_columns(captured json, module collecta.module_versions, truncated boolean)
@@ -3479,36 +3481,39 @@ as $$
   where c is not null and (captured -> c) is null
 $$;
 comment on function collecta.missing_columns(json, collecta.module_versions, boolean) is
-  'Configured columns that a captured row does not have.';
+  'Returns the configured columns that a captured row does not have; null if it has all.';
 --! EndIncluded outbound/2_route/internal/missing_columns.sql
 --! Included outbound/2_route/internal/change_reading.sql
 create type collecta.change_reading as (
-  read_by int, -- the module version
+  read_by int, -- the version of the module by whose columns it was read
   slug text,
   scope text,
   record_id text,
   changes_key boolean,
-  events text[], -- what it means; of an update the places are those of its three events, null where it is none of it
+  events text[], -- kinds; an update has one place for each of its three kinds, null for a kind that it is not
   status_from text,
   status_to text,
   previous text,
   truncated boolean,
-  unroutable text -- why it is
+  unroutable text -- why it cannot be routed; null if it can
 );
-comment on type collecta.change_reading is 'What one outbox row means.';
+comment on type collecta.change_reading is 'What an outbox row means.';
 --! EndIncluded outbound/2_route/internal/change_reading.sql
 --! Included outbound/2_route/internal/read_change.sql
--- Reads one captured change by its module's columns. A configured column that the captured row lacks was renamed:
--- the module's version in force may know it; else the change is unroutable until the module is attached again.
+-- Reads one captured change by the columns of its module version. If the captured row lacks a configured column, that
+-- column was renamed. The current version of the module may know its new name; otherwise the change cannot be routed
+-- until the module is attached again.
 create or replace function collecta.read_change(
   module collecta.module_versions, operation collecta.operation, old json, new json
 ) returns collecta.change_reading
--- Under its callers' search_path: a setting costs every call. So would OUT parameters instead of a named type.
+-- It has no SET clause and no OUT parameters but a named type, because each would cost time at every call.
 language plpgsql stable
 as $$
 declare
-  safe_old json;
-  safe_new json;
+  rows_text constant text := concat(old, new);
+  is_masked constant boolean := strpos(rows_text, E'\\u') > 0 or strpos(rows_text, E'\x7f') > 0;
+  safe_old json := old;
+  safe_new json := new;
   captured json;
   scope text;
   old_id text;
@@ -3532,14 +3537,16 @@ begin
       unroutable := case when module.version is null then 'the module version it was captured under is gone' end;
       exit reading;
     end if;
-    safe_old := collecta.mask_escapes(old);
-    safe_new := collecta.mask_escapes(new);
+    if is_masked then
+      safe_old := collecta.mask_escapes(old);
+      safe_new := collecta.mask_escapes(new);
+    end if;
     captured := coalesce(safe_new, safe_old);
-    if strpos(old::text, '"$truncated"') > 0 or strpos(new::text, '"$truncated"') > 0 then
+    if strpos(rows_text, '"$truncated"') > 0 then
       truncated := (safe_old -> '$truncated') is not null or (safe_new -> '$truncated') is not null;
     end if;
 
-    if cardinality(module.key_columns) = 1 and strpos(captured::text, E'\x7f') = 0 then
+    if cardinality(module.key_columns) = 1 and not is_masked then
       old_id := safe_old ->> module.key_columns[1];
       new_id := safe_new ->> module.key_columns[1];
     else
@@ -3563,7 +3570,7 @@ begin
             'select collecta.attach_module(%L, %L, ...); then select collecta.route_again();', missing,
             module.relation::regclass, module.slug);
         end if;
-        -- Known although it is unroutable, it holds back the record's later changes at ordered endpoints.
+        -- At ordered endpoints the record's later changes wait for this one, so the record must be known.
         old_id := collecta.record_id(safe_old, module.key_columns);
         new_id := collecta.record_id(safe_new, module.key_columns);
       end if;
@@ -3589,7 +3596,7 @@ begin
       previous := '{' || case when status_changed
         then to_json(module.status_column)::text || ':' || status_from else '' end || '}';
     else
-      -- Both rows are of one table: the same columns in the same order.
+      -- Both rows come from one table, so they have the same columns in the same order.
       select '{' || string_agg(to_json(c.key)::text || ':' || c.was::text, ',') || '}',
         bool_or(c.key <> all (module.ignore_columns)), bool_or(c.key = module.custom_data_column)
       into previous, updated, custom_data_changed
@@ -3605,13 +3612,13 @@ begin
 end
 $$;
 comment on function collecta.read_change is
-  'What one outbox row means to the module version it was captured under, or to the one in force (read_by): which
-record, which events, and the pieces of its payload. Without events it is muted or unroutable.';
+  'Reads an outbox row by the module version under which it was captured, or by the current one (read_by): which '
+  'record, which events, and the parts of their payloads. A change without events was muted or cannot be routed.';
 --! EndIncluded outbound/2_route/internal/read_change.sql
 --! Included outbound/2_route/internal/chain_changes.sql
 -- Each change leads from one state of the record to another, so the order in which they happened is a path that takes
--- each of them once (Hierholzer's algorithm, in time proportional to their number). States may recur: a trigger may
--- take back what its statement did. Where several changes could be next, the one made at the lesser trigger depth is.
+-- each change once. Hierholzer's algorithm finds it in time proportional to their number. A state may recur, because a
+-- trigger may undo what its statement did. If several changes could be next, the one with the lower trigger depth is.
 create or replace function collecta.chain_changes(from_states bigint[], to_states bigint[], depths int[]) returns int[]
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -3621,9 +3628,9 @@ declare
   source int[]; -- the states numbered from 1
   target int[];
   states int;
-  first_out int[]; -- by state: the first change that leads away from it, and by change: the next one
+  first_out int[]; -- by state: the first change that leaves it; next_out, by change: the next one
   next_out int[] := array_fill(0, array[changes]);
-  balance int[]; -- by state: how many more changes lead away from it than to it
+  balance int[]; -- by state: how many more changes leave it than reach it
   start int;
   path int[] := array[]::int[];
   walk int[];
@@ -3649,7 +3656,8 @@ begin
     balance[source[taken]] := balance[source[taken]] + 1;
     balance[target[taken]] := balance[target[taken]] - 1;
   end loop;
-  -- A path begins where more leads away than there; what it does not reach (something was not captured) comes after it.
+  -- A path begins at a state that more changes leave than reach. If something was not captured there are several paths,
+  -- one after the other.
   for start in
     select source[i] from generate_subscripts(depths, 1) i
     order by balance[source[i]] <= 0, balance[source[i]] > 0 and i > 1, depths[i], i
@@ -3682,12 +3690,12 @@ comment on function collecta.chain_changes(bigint[], bigint[], int[]) is
   'Puts changes of one record in order: their places in the arrays, one after the other.';
 --! EndIncluded outbound/2_route/internal/chain_changes.sql
 --! Included outbound/2_route/internal/put_in_order.sql
--- The outbox's order is the order in which changes happened, but for two cases: a trigger that changes a record again
--- is captured before the statement that fired it, and a statement that changes keys deletes and creates records in any
--- order. Both are rewritten in the outbox before they are routed, so that routing meets plain changes only. Only
--- modules are looked at that one transaction changed at several trigger depths. Of a changed key the deletion keeps
--- the change's number and the creation takes the odd one behind it.
--- A transaction that changed more than 5,000 records so would hold up everybody. Its module is noted in
+-- The outbox is in the order in which changes happened, with two exceptions. If a trigger changes its record again,
+-- that change is captured before the statement that fired it. And a statement that changes keys deletes and creates
+-- records in any order. This function rewrites such rows in the outbox before they are routed. It looks only at modules
+-- that one transaction changed at several trigger depths, or whose keys it changed. An update of a key becomes a
+-- deletion, which keeps the number of the change, and a creation, which gets the odd number after it.
+-- If a transaction made more than 5,000 such changes, this would hold everybody up. Its module is noted in
 -- collecta.reorderings and left out here; put_module_in_order calls this function again for that module alone.
 create or replace function collecta.put_in_order(
   from_change bigint, changes_key bigint[] default null, only_module int default null
@@ -3695,8 +3703,8 @@ create or replace function collecta.put_in_order(
 returns pg_snapshot
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
--- On again, since claim_deliveries turns them off for itself and for what it calls.
--- Whatever is known of the outbox when the plan is made: each change is met a few times and not as often as there are.
+-- claim_deliveries turns these off for itself and for what it calls. Nested loops could read the outbox once for each
+-- change, if the plan was made while the outbox was small.
 set enable_nestloop = off set enable_seqscan = on set enable_hashjoin = on set enable_mergejoin = on set jit = off
 as $$
 declare
@@ -3711,6 +3719,7 @@ begin
     where o.change_id >= from_change and o.operation in ('I', 'U', 'D')
       and case when only_module is null then v.module_id <> all (left_out) else v.module_id = only_module end
   ), found as (
+    -- What has to be put in order: the changes of one transaction to one module.
     select c.transaction_id, c.module_id, count(*) as changes, min(c.change_id) as first_change
     from change c
     group by c.transaction_id, c.module_id
@@ -3721,6 +3730,7 @@ begin
     on conflict on constraint reorderings_pkey do update set since = clock_timestamp(), ended_in = null
     returning module_id
   ), irregular as (
+    -- The same without the noted modules. before is the number of changes in front of each.
     select f.*, sum(f.changes) over (order by f.first_change, f.module_id) - f.changes as before
     from found f
     where f.module_id not in (select n.module_id from noted n)
@@ -3740,6 +3750,7 @@ begin
     where c.old_id <> c.new_id
     window in_statement as (partition by c.transaction_id, c.module_id, c.captured_at order by c.change_id)
   ), step as (
+    -- What leads a record from one state to the next: a change, or one half of a changed key. slot is a free number.
     select c.transaction_id, c.module_id, c.trigger_depth, s.*,
       lag(s.to_state) over (partition by c.transaction_id, c.module_id, s.record_id order by s.slot)
         <> s.from_state as broken
@@ -3749,7 +3760,8 @@ begin
       from read_change c
       where (c.old_id <> c.new_id) is not true
       union all
-      -- Each has two numbers; all that its statement deletes takes the first of them, and then comes what it creates.
+      -- An update of a key has two numbers. Of all numbers of its statement, the deletions get the first half and the
+      -- creations the second.
       select k.change_id, d.operation, case d.operation when 'D' then c.old_id else c.new_id end,
         s.change_id + (d.number + 1) % 2, case d.operation when 'D' then c.from_state else 0 end,
         case d.operation when 'D' then 0 else c.to_state end
@@ -3762,6 +3774,7 @@ begin
         and s.captured_at = k.captured_at and s.number = (d.number + 1) / 2) s
     join read_change c on c.change_id = s.change_id
   ), placed as (
+    -- The number that each step gets. path is the order of a record's steps; null if it is that of the outbox.
     select p.*
     from (
       select array_agg(s.change_id order by s.slot) as change_ids, array_agg(s.operation order by s.slot) as operations,
@@ -3769,7 +3782,7 @@ begin
         case
           when s.record_id is null or not bool_or(s.broken)
             and (array_agg(s.trigger_depth order by s.slot))[1] = min(s.trigger_depth) then null
-          -- Two are the usual case: the statement after what its trigger did.
+          -- Usually there are two: what a trigger changed, and then the statement that fired it.
           when count(*) = 2 and (array_agg(s.to_state order by s.slot))[2]
               = (array_agg(s.from_state order by s.slot))[1]
             then '{2,1}'::int[]
@@ -3797,7 +3810,7 @@ begin
     g.transaction_id, 1, g.captured_at, g.context, g.traceparent
   from gone g
   join placed p on p.change_id = g.change_id
-  -- Sorted, so that all is deleted before the first number is taken again.
+  -- The sort makes all rows be deleted before the first one is inserted with a number that was used.
   order by p.slot;
 
   if only_module is not null then
@@ -3815,9 +3828,10 @@ begin
 end
 $$;
 comment on function collecta.put_in_order(bigint, bigint[], int) is
-  'Rewrites the outbox from from_change on where its order is not that of the changes. changes_key: updates of keys that
-were met, whose transactions are looked at too. Returns a snapshot: what is visible in it is in order. Null:
-there was too much to look at at once. only_module: all changes of this module, however many there are.';
+  'Rewrites the outbox from from_change on, where its order is not that of the changes. changes_key names updates of '
+  'keys that were found; their transactions are looked at too. With only_module all changes of that module are put in '
+  'order, however many there are. Returns a snapshot: the changes that are visible in it are in order. Null if there '
+  'was more to put in order than one call does.';
 --! EndIncluded outbound/2_route/internal/put_in_order.sql
 --! Included outbound/2_route/internal/try_filter.sql
 create or replace function collecta.try_filter(body text, filter jsonpath, out matches boolean, out reason text)
@@ -3826,13 +3840,14 @@ as $$
 begin
   matches := coalesce(jsonb_path_match(body::jsonb, filter), false);
 exception when others then
-  -- query_canceled is not among them: a filter that runs too long ends the claim, and the runner isolates its change.
+  -- This does not catch query_canceled. A filter that runs too long ends the claim, and the runner then finds its
+  -- change.
   matches := false;
   reason := 'filter: ' || sqlerrm;
 end
 $$;
 comment on function collecta.try_filter(text, jsonpath) is
-  'Whether an endpoint''s filter wants this payload; or why that cannot be told.';
+  'Returns whether a payload matches an endpoints filter, or the reason why the filter cannot be evaluated.';
 --! EndIncluded outbound/2_route/internal/try_filter.sql
 --! Included outbound/2_route/internal/context_json.sql
 create or replace function collecta.context_json(context text) returns text
@@ -3849,27 +3864,28 @@ exception when others then
 end
 $$;
 comment on function collecta.context_json(text) is
-  'collecta.context as JSON: as it was set, or as a string if it is no JSON; one of more than 64 kB is left out.';
+  'Returns collecta.context as JSON: as it was set, or as a string if it is not JSON. A context of more than 64 kB is '
+  'left out.';
 --! EndIncluded outbound/2_route/internal/context_json.sql
 --! Included outbound/2_route/internal/event_id.sql
--- UUIDv7-shaped, and made of the change alone: what is routed again after a crash, a failover or a restore that forgot
--- it is sent under the same id. Ids sort in the order of capture; 28 bits tell databases apart.
--- It has no SET clause, so that it becomes part of the expression that calls it.
+-- An id has the layout of a UUIDv7 and is derived from the change alone. So a change that is routed again, because a
+-- crash, a failover or a restore forgot the first time, gets the same id. Ids sort in the order of capture, and 28 bits
+-- tell databases apart. The function has no SET clause, so that the planner can inline it.
 create or replace function collecta.event_id(
-  change_id bigint, operation collecta.operation, captured_at timestamptz, transaction_id xid8, number int
+  change_id bigint, operation collecta.operation, captured_us bigint, transaction_id xid8, number int
 ) returns text
 language sql stable
 as $$
-  -- Two halves of 64 bits: milliseconds, 7 and the rest of the microseconds; 8, change, kind and a hash.
-  select 'evt_' || lpad(to_hex((((date_part('epoch', captured_at) * 1000000)::bigint / 1000) << 16) + 28672
-      + (date_part('epoch', captured_at) * 1000000)::bigint % 1000 * 4096 / 1000), 16, '0')
+  -- The first 64 bits are milliseconds, the version 7 and the rest of the microseconds. The others are the variant, the
+  -- change, the kind of event and a hash.
+  select 'evt_' || lpad(to_hex((captured_us / 1000 << 16) + 28672 + captured_us % 1000 * 4096 / 1000), 16, '0')
     || to_hex((-8::bigint << 60) + ((change_id & 268435455) << 32)
       + ((case operation when 'U' then number when 'I' then 4 else 5 end)::bigint << 28)
-      + (hashint8extended(transaction_id::text::bigint,
-        change_id # (date_part('epoch', captured_at) * 1000000)::bigint) & 268435455))
+      + (hashint8extended(transaction_id::text::bigint, change_id # captured_us) & 268435455))
 $$;
-comment on function collecta.event_id(bigint, collecta.operation, timestamptz, xid8, int) is
-  'The id of what a change means: number 1 record_updated, 2 status_change, 3 custom_data_updated.';
+comment on function collecta.event_id(bigint, collecta.operation, bigint, xid8, int) is
+  'Returns the id of an event of a change: number 1 is record_updated, 2 status_change, 3 custom_data_updated.
+captured_us: when the change was captured, in microseconds since 1970.';
 --! EndIncluded outbound/2_route/internal/event_id.sql
 --! Included outbound/2_route/internal/event_record.sql
 create or replace function collecta.event_record(
@@ -3882,13 +3898,13 @@ as $$
     when truncated then collecta.pick_columns(coalesce(new, old), '{$truncated,$custom_data_changed}', false)::text
     else coalesce(new, old)::text end
 $$;
-comment on function collecta.event_record(collecta.operation, json, json, boolean) is 'The payload''s record.';
+comment on function collecta.event_record(collecta.operation, json, json, boolean) is
+  'Returns the record of a payload as JSON.';
 --! EndIncluded outbound/2_route/internal/event_record.sql
 --! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
   event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
-  status_from text, status_to text, record text, previous text, context text, traceparent text, count text,
-  truncated boolean
+  status_from text, status_to text, record text, previous text, extras text
 ) returns text
 language sql stable
 as $$
@@ -3899,15 +3915,27 @@ as $$
     || case when event = 'status_change' then ',"from":' || status_from || ',"to":' || status_to else '' end
     || ',"record":' || record
     || case when previous is not null then ',"previous":' || previous else '' end
-    || case when context <> '' or traceparent <> ''
-      then coalesce(',"context":' || collecta.context_json(collecta.captured_context(context, traceparent)), '')
-      else '' end
-    || case when count is not null then ',"count":' || count else '' end
-    || case when truncated then ',"truncated":true}' else '}' end
+    || extras || '}'
 $$;
 comment on function collecta.event_body is
-  'The payload as text; record_id, status_from, status_to, record and previous are JSON already.';
+  'Returns a payload as text. record_id, status_from, status_to, record and previous are JSON already. extras: what
+event_extras returns, or nothing.';
 --! EndIncluded outbound/2_route/internal/event_body.sql
+--! Included outbound/2_route/internal/event_extras.sql
+-- Apart from event_body and only called where there is something, since most events have none of it.
+create or replace function collecta.event_extras(change collecta.outbox, truncated boolean) returns text
+language plpgsql stable
+as $$
+begin
+  return coalesce(',"context":' || collecta.context_json(collecta.captured_context(change.context, change.traceparent)),
+      '')
+    || coalesce(',"count":' || case when change.operation = 'T' then change.new ->> 'count' end, '')
+    || case when truncated then ',"truncated":true' else '' end;
+end
+$$;
+comment on function collecta.event_extras(collecta.outbox, boolean) is
+  'The end of a payload: the writer''s context, how many rows a TRUNCATE deleted, and that columns are missing.';
+--! EndIncluded outbound/2_route/internal/event_extras.sql
 --! Included outbound/2_route/internal/route_aside.sql
 create or replace function collecta.route_aside(change_ids bigint[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -3934,18 +3962,21 @@ as $$
   where r.unroutable is not null
 $$;
 comment on function collecta.route_aside(bigint[]) is
-  'For changes that are no events: notes what was muted, and sets aside what read_change finds unroutable.';
+  'Moves changes without events out of the outbox: it notes the muted ones in muted_changes, and sets aside those '
+  'that cannot be routed.';
 --! EndIncluded outbound/2_route/internal/route_aside.sql
---! Included outbound/2_route/internal/leased_deliveries.sql
-create type collecta.leased_deliveries as (
-  ids bigint[],
-  endpoint_ids text[],
-  event_ids text[],
-  bodies text, -- joined by record separators, chr(30), which JSON never contains
-  awaited bigint[] -- those of the ids whose record is waited for
-);
-comment on type collecta.leased_deliveries is 'Deliveries that a claim leased, column by column.';
---! EndIncluded outbound/2_route/internal/leased_deliveries.sql
+--! Included outbound/2_route/internal/claimed_delivery.sql
+-- Text, since a claim makes it and a runner reads it much faster than JSON. JSON contains neither separator.
+create or replace function collecta.claimed_delivery(
+  delivery_id bigint, endpoint_id text, event_id text, awaited boolean, body text
+) returns text
+language sql stable
+as $$
+  select concat_ws(E'\x1f', delivery_id, endpoint_id, event_id, awaited, body)
+$$;
+comment on function collecta.claimed_delivery(bigint, text, text, boolean, text) is
+  'A delivery as a claim answers it: its fields, joined by chr(31). awaited (t or f): its record is waited for.';
+--! EndIncluded outbound/2_route/internal/claimed_delivery.sql
 --! Included outbound/2_route/internal/claim_room.sql
 create type collecta.claim_room as (
   deliveries int, -- so many may be leased, of so many bytes, and so many of one endpoint
@@ -3964,8 +3995,11 @@ create type collecta.routed_changes as (
   next_change bigint, -- where to begin the next time
   more boolean, -- it ended before the outbox did
   in_order pg_snapshot, -- changes visible in it are in order
-  leased collecta.leased_deliveries, -- born leased
+  leased text, -- deliveries that were born leased, each as claimed_delivery has it, joined by chr(30)
+  leased_number int,
   bytes bigint, -- of these
+  endpoint_ids text[], -- their endpoints
+  awaited boolean, -- the record of one of these is waited for
   waiting boolean, -- more became due than was leased
   reordering boolean -- changes of a module wait in collecta.reorderings
 );
@@ -3993,37 +4027,41 @@ as $$
 declare
   kinds constant text[] := case operation when 'I' then array['record_created']
     when 'U' then array['record_updated', 'status_change', 'custom_data_updated'] else array['record_deleted'] end;
-  found_some collecta.recipient[];
-  without_role text[];
+  -- Arrays and no aggregates, whose preparation would take longer than finding a few rows.
+  found_some constant collecta.recipient[] := array(
+    select row(array_position(kinds, s.event), e.payload_role, e.endpoint_id, s.after_change_id, e.filter, e.ordered,
+      case when room.deliveries > 0 and e.state = 'active' and not e.ordered
+        and e.endpoint_id <> all (room.except_endpoints)
+        and exists (select from collecta.endpoint_secrets x where x.endpoint_id = e.endpoint_id)
+        and num_nonnulls(f.pace, f.max_per_second, f.learned_per_second) = 0 and (f.held_until > present) is not true
+      then
+        -- How many more may be in flight, if everything that is due is counted as being in flight.
+        e.max_in_flight - cardinality(array(
+          select 1 from collecta.delivery_queue q
+          where q.endpoint_id = e.endpoint_id and q.due_at <= present
+            and q.due_at >= coalesce((room.due_from ->> e.endpoint_id)::timestamptz, '-infinity')
+          limit e.max_in_flight))
+      else 0 end)::collecta.recipient
+    from (
+      -- Two index scans and no OR, so that ten thousand tenants' endpoints cost as much as one tenant's.
+      select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+      where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope is null
+      union all
+      select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+      where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope = recipients.scope) s
+    join collecta.endpoints e on e.endpoint_id = s.endpoint_id
+    left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
+    where e.state <> 'deleted'
+    order by array_position(kinds, s.event), e.payload_role, e.endpoint_id);
+  each collecta.recipient;
+  complete int := 0; -- so many of the events, from the first on, have a recipient without a role
 begin
-  select array_agg(row(array_position(kinds, s.event), e.payload_role, e.endpoint_id, s.after_change_id, e.filter,
-      e.ordered, coalesce(f.free, 0))::collecta.recipient
-      order by array_position(kinds, s.event), e.payload_role, e.endpoint_id),
-    array_agg(s.event) filter (where e.payload_role = '')
-  into found_some, without_role
-  from (
-    -- Two index scans and no OR, so that ten thousand tenants' endpoints cost as much as one tenant's.
-    select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
-    where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope is null
-    union all
-    select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
-    where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope = recipients.scope) s
-  join collecta.endpoints e on e.endpoint_id = s.endpoint_id
-  left join lateral (
-    -- How many more may be in flight, if everything that is due is counted as being in flight.
-    select e.max_in_flight - (
-      select count(*) from (
-        select from collecta.delivery_queue q
-        where q.endpoint_id = e.endpoint_id and q.due_at <= present
-          and q.due_at >= coalesce((room.due_from ->> e.endpoint_id)::timestamptz, '-infinity')
-        limit e.max_in_flight) q) as free
-    where room.deliveries > 0 and e.state = 'active' and not e.ordered and e.endpoint_id <> all (room.except_endpoints)
-      and exists (select from collecta.endpoint_secrets x where x.endpoint_id = e.endpoint_id)
-      and not exists (select from collecta.endpoint_flow f where f.endpoint_id = e.endpoint_id
-        and (f.held_until > present or f.pace is not null or f.max_per_second is not null
-          or f.learned_per_second is not null))) f on true
-  where e.state <> 'deleted';
-  if kinds <@ without_role then
+  foreach each in array found_some loop
+    if each.payload_role = '' and each.event_number = complete + 1 then
+      complete := complete + 1;
+    end if;
+  end loop;
+  if complete = cardinality(kinds) then
     return found_some;
   end if;
   -- An event to which anybody subscribes is written, before scope and filter, with the body of an endpoint without a
@@ -4044,13 +4082,13 @@ comment on function collecta.recipients is
 --! EndIncluded outbound/2_route/internal/recipients.sql
 --! Included outbound/2_route/internal/event_body_for_role.sql
 create or replace function collecta.event_body_for_role(
-  payload_role text, event_id text, event text, change collecta.outbox, reading collecta.change_reading
+  payload_role text, event_id text, event text, change collecta.outbox, reading collecta.change_reading, extras text
 ) returns text
 language plpgsql stable
 as $$
 declare
   module collecta.module_versions;
-  visible text[]; -- columns; none where the table or the role is gone
+  visible text[]; -- columns; none if the table or the role no longer exists
   record text := collecta.event_record(change.operation, change.old, change.new, reading.truncated);
 begin
   select * into module from collecta.module_versions v where v.version = reading.read_by;
@@ -4071,12 +4109,12 @@ begin
     case when module.key_columns <@ visible then to_json(reading.record_id)::text end, reading.status_from,
     reading.status_to,
     case when record = 'null' then record else collecta.pick_columns(record::json, visible, true)::text end,
-    collecta.pick_columns(reading.previous::json, visible, true)::text, change.context, change.traceparent,
-    case when change.operation = 'T' then change.new ->> 'count' end, reading.truncated);
+    collecta.pick_columns(reading.previous::json, visible, true)::text, extras);
 end
 $$;
 comment on function collecta.event_body_for_role is
-  'The payload with what a payload_role may see of it. Null if that is nothing of what changed: then it is no event.';
+  'Returns a payload with the columns that a payload_role may select. Null if none of the changed columns is among '
+  'them: then there is no event for that role.';
 --! EndIncluded outbound/2_route/internal/event_body_for_role.sql
 --! Included outbound/2_route/internal/routed_delivery.sql
 create type collecta.routed_delivery as (
@@ -4104,7 +4142,7 @@ as $$
   where o.operation = 'U' and (collecta.read_change(v, o.operation, o.old, o.new)).changes_key
 $$;
 comment on function collecta.changes_of_keys(bigint, int) is
-  'Updates that change a key, among the changes routed next.';
+  'Returns the updates that change a key, among the changes that are routed next.';
 --! EndIncluded outbound/2_route/internal/changes_of_keys.sql
 --! Included outbound/2_route/internal/route_changes.sql
 -- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints
@@ -4140,6 +4178,8 @@ declare
   event_number int; -- among the events of the change, from 1; the recipients of one event follow each other
   payload_role text;
   event_id text;
+  captured_us bigint; -- captured_at in microseconds since 1970
+  extras text; -- what few payloads have
   body text; -- null: it is no event, or none to this payload_role
   matches boolean;
   reason text; -- why its filter cannot tell
@@ -4151,9 +4191,11 @@ declare
   slice_is_full boolean := false; -- no more changes now
   aside bigint[]; -- of these: what is no event (muted, unroutable)
   bytes bigint;
-  leased collecta.leased_deliveries;
+  leased text;
+  endpoint_ids text[]; -- of what is leased
   leased_number int := 0;
   leased_bytes bigint := 0;
+  least_free int; -- of the endpoints of what is leased
   reordered int[]; -- module versions whose changes are put in order apart, and not routed until then
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
@@ -4162,7 +4204,7 @@ declare
   ordered_records bigint[];
 begin
   if not pg_try_advisory_xact_lock(1668246636, 2) then
-    return row(-1, null, null, null, null, null, null, null)::collecta.routed_changes;
+    return row(-1, null, null, null, null, null, null, null, null, null, null)::collecta.routed_changes;
   end if;
   if room.deliveries > 0 then
     -- One claim at a time. What follows are new statements, and so their snapshots have the last claim in it.
@@ -4215,6 +4257,11 @@ begin
         recipients := collecta.recipients(module.module_id, operation, scope, began, room);
       end if;
 
+      captured_us := date_part('epoch', change.captured_at) * 1000000;
+      extras := '';
+      if change.context <> '' or change.traceparent <> '' or operation = 'T' or reading.truncated then
+        extras := collecta.event_extras(change, reading.truncated);
+      end if;
       event_number := null;
       foreach recipient in array coalesce(recipients, '{}') loop
         continue when reading.events[recipient.event_number] is null or recipient.after_change_id >= change.change_id;
@@ -4222,16 +4269,15 @@ begin
           -- One body for an event, and one more for each payload_role that an endpoint has.
           event_number := recipient.event_number;
           payload_role := recipient.payload_role;
-          event_id := collecta.event_id(
-            change.change_id, operation, change.captured_at, change.transaction_id, event_number);
+          event_id := collecta.event_id(change.change_id, operation, captured_us, change.transaction_id, event_number);
           if payload_role = '' then
             body := collecta.event_body(event_id, reading.events[event_number], change.change_id, change.captured_at,
               reading.slug, to_json(reading.record_id)::text, reading.status_from, reading.status_to,
               collecta.event_record(operation, change.old, change.new, reading.truncated), reading.previous,
-              change.context, change.traceparent,
-              case when operation = 'T' then change.new ->> 'count' end, reading.truncated);
+              extras);
           else
-            body := collecta.event_body_for_role(payload_role, event_id, reading.events[event_number], change, reading);
+            body := collecta.event_body_for_role(payload_role, event_id, reading.events[event_number], change, reading,
+              extras);
           end if;
           if body is not null then
             bytes := coalesce(bytes, 0) + octet_length(body);
@@ -4259,6 +4305,7 @@ begin
         if is_leased then
           leased_number := leased_number + 1;
           leased_bytes := leased_bytes + octet_length(body);
+          least_free := least(least_free, recipient.free);
         end if;
         if recipient.ordered then
           ordered_endpoints := ordered_endpoints || recipient.endpoint_id;
@@ -4303,11 +4350,13 @@ begin
         case when d.is_leased then room.leased_until end, case when d.is_leased then room.runner end
       from unnest(deliveries) d
     )
-    select array_agg(d.delivery_id), array_agg(d.endpoint_id), array_agg(d.event_id),
-      string_agg((events[d.event]).body, chr(30)), array_agg(d.delivery_id) filter (where cardinality(events) >= d.free)
-    into leased
-    from unnest(deliveries) d
-    where d.is_leased;
+    -- Arrays and no aggregates, whose preparation would take longer than a single delivery.
+    select array_to_string(array(
+        select collecta.claimed_delivery(d.delivery_id, d.endpoint_id, d.event_id, cardinality(events) >= d.free,
+          (events[d.event]).body)
+        from unnest(deliveries) d where d.is_leased), chr(30)),
+      array(select d.endpoint_id from unnest(deliveries) d where d.is_leased)
+    into leased, endpoint_ids;
     if ordered_endpoints is not null then
       perform collecta.promote_next(ordered_endpoints, ordered_records);
     end if;
@@ -4328,7 +4377,8 @@ begin
     next_change := from_change; -- They come before what was routed now.
   end if;
   return row(coalesce(cardinality(taken), 0), next_change,
-    slice_is_full or stopped_at is not null or cardinality(taken) >= max_changes, in_order, leased, leased_bytes,
+    slice_is_full or stopped_at is not null or cardinality(taken) >= max_changes, in_order, nullif(leased, ''),
+    leased_number, leased_bytes, endpoint_ids, cardinality(events) >= least_free,
     leased_number < coalesce(cardinality(deliveries), 0), reordered is not null)::collecta.routed_changes;
 end
 $$;
@@ -4353,7 +4403,8 @@ begin
   select r.module_id into module_id from collecta.reorderings r where r.ended_in is null order by r.since limit 1;
   if module_id is not null then
     perform collecta.put_in_order(0, only_module => module_id);
-    -- Routers look at this, since they may have noted in the meantime that all they saw is in order.
+    -- A router may have noted in the meantime that all changes it saw are in order. By ended_in it knows that they were
+    -- not.
     update collecta.reorderings r set ended_in = pg_current_xact_id() where r.module_id = module_id;
     perform collecta.wake_runner();
   end if;
@@ -4362,7 +4413,7 @@ end
 $$;
 comment on function collecta.put_module_in_order() is
   'For runners, beside their claims: puts the changes of one module in collecta.reorderings in order, which may take '
-  'minutes. Returns the module''s number; null if none waits or another session is at it.';
+  'minutes. Returns the number of the module, or null if no module waits or another session is doing this.';
 --! EndIncluded outbound/2_route/runner/put_module_in_order.sql
 --! Included outbound/2_route/runner/first_changes.sql
 create or replace function collecta.first_changes(most int) returns bigint[]
@@ -4377,7 +4428,8 @@ as $$
     order by o.change_id limit most)
 $$;
 comment on function collecta.first_changes(int) is
-  'For runners whose claim failed: the numbers of what is routed first. Reads nothing of what the changes hold.';
+  'For a runner whose claim failed: returns the numbers of the changes that are routed next, without reading what '
+  'they hold.';
 --! EndIncluded outbound/2_route/runner/first_changes.sql
 --! Included outbound/2_route/runner/route_change.sql
 create or replace function collecta.route_change(
@@ -4405,17 +4457,17 @@ exception
     return null; -- and all of it is undone
   when others then
     get stacked diagnostics state = returned_sqlstate, reason = message_text, constraint_name = constraint_name;
-    -- A check without a name: there is no partition for the row.
+    -- This code without a constraint's name means that no partition takes the row.
     return case when state = '23514' and constraint_name = '' then '55000' else state end || ' ' || reason;
 end
 $$;
 comment on function collecta.route_change(bigint, text, boolean) is
-  'For runners whose claim failed: routes one change alone. Null, or SQLSTATE and message of why it cannot be routed;
-busy while another session routes. without_filters, a reason, sets aside what filters would have to judge; only_try
-changes nothing.';
+  'For a runner whose claim failed: routes one change alone. Returns null, or SQLSTATE and message if it cannot be '
+  'routed, or busy while another session routes. without_filters is a reason: filters are not evaluated, and '
+  'deliveries that have one are set aside with it. With only_try nothing is changed.';
 --! EndIncluded outbound/2_route/runner/route_change.sql
 --! Included outbound/2_route/runner/set_aside_change.sql
--- The last resort: by the change's number, reading, casting and indexing nothing of it.
+-- The last resort. It moves a change by its number, and does not read, cast or index what the change holds.
 create or replace function collecta.set_aside_change(change_id bigint, reason text, read_key boolean default false)
 returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
@@ -4442,8 +4494,8 @@ begin
 end
 $$;
 comment on function collecta.set_aside_change(bigint, text, boolean) is
-  'For runners: moves one change from the outbox to collecta.unrouted. With read_key its record is known afterwards, so
-that ordered endpoints wait for it; without, nothing of it is read.';
+  'For runners: moves one change from the outbox to collecta.unrouted. With read_key the record is noted, so that '
+  'ordered endpoints wait for it. Without it, nothing that the change holds is read.';
 --! EndIncluded outbound/2_route/runner/set_aside_change.sql
 --! Included outbound/4_record/internal/promote_next.sql
 create or replace function collecta.promote_next(endpoint_ids text[], record_keys bigint[]) returns int
@@ -4451,10 +4503,10 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   promoted int;
-  -- One for all: what becomes due together is sent in the order of the changes.
+  -- All rows get the same time, so they are sent in the order of their changes.
   present constant timestamptz := clock_timestamp();
 begin
-  -- A new statement, and so a snapshot in which the finished predecessors are gone.
+  -- This is a new statement, so its snapshot no longer has the rows that were finished before it.
   with first_row as materialized (
     select n.delivery_id
     from (select distinct endpoint_id, record_key from unnest(endpoint_ids, record_keys) r (endpoint_id, record_key)) r
@@ -4462,8 +4514,9 @@ begin
       select n.delivery_id, n.due_at, n.change_id, n.position from collecta.delivery_queue n
       where n.endpoint_id = r.endpoint_id and n.record_key = r.record_key
       order by n.change_id, n.position limit 1
-      -- One that record_deliveries is removing is passed over: claim_deliveries sees whether it is gone. What is there
-      -- cannot be removed before this transaction ends, so that its removal makes the rows of this one due.
+      -- A first row that record_deliveries is deleting is skipped, and the next one becomes due; claim_due checks
+      -- whether the first one is gone. Any other first row is locked until this transaction ends. Whoever deletes it
+      -- after that sees the rows of this transaction and makes them due.
       for key share skip locked) n
     where n.due_at = 'infinity'
       and not exists (select from collecta.unrouted u
@@ -4475,31 +4528,18 @@ begin
   where q.delivery_id in (
     select l.delivery_id from collecta.delivery_queue l
     where l.delivery_id in (select f.delivery_id from first_row f) and l.due_at = 'infinity'
-    -- One that somebody has locked becomes due with the next look, and holds up nothing now.
+    -- A row that another session has locked is skipped. It becomes due when this is called again.
     for update skip locked);
   get diagnostics promoted = row_count;
   return promoted;
 end
 $$;
 comment on function collecta.promote_next(text[], bigint[]) is
-  'Makes the first row of ordered records due, unless an earlier change of the record is set aside.';
+  'Makes the first queue row of each of these records due, unless an earlier change of the record is set aside.';
 --! EndIncluded outbound/4_record/internal/promote_next.sql
---! Included outbound/4_record/internal/promote_waiting.sql
-create or replace function collecta.promote_waiting() returns int
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-  select collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_key))
-  from (
-    select distinct q.endpoint_id, q.record_key from collecta.delivery_queue q
-    where q.record_key is not null and q.due_at = 'infinity') w
-$$;
-comment on function collecta.promote_waiting() is
-  'Makes due whatever waits behind nothing any more: a predecessor was deleted by hand, or an endpoint''s order
-changed.';
---! EndIncluded outbound/4_record/internal/promote_waiting.sql
 --! Included outbound/2_route/internal/take_back.sql
--- In the claim of a runner and not in the operator's transaction, which may stay open: what is taken back has to be
--- routed before anything of its record that waits, so this needs the router's lock.
+-- What is taken back must be routed before the waiting changes of its record, so this needs the router's lock. A claim
+-- calls it. The operator's own transaction must not, because it may stay open and would keep the lock.
 create or replace function collecta.take_back() returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4533,7 +4573,7 @@ begin
   begin
     for i in 1 .. 50 loop
       exit when not exists (select from collecta.outbox o where o.change_id <= last_change)
-        -- What is left belongs to a module that is put in order apart.
+        -- What remains belongs to a module that put_module_in_order puts in order first.
         or (select r.routed from collecta.route_changes(50) r) = 0;
     end loop;
   exception when others then
@@ -4578,8 +4618,8 @@ as $$
   with lapsed as (
     update collecta.delivery_queue q
     set leased_until = null, losses = q.losses + 1,
-      -- Lost again and again, it may be what kills its runners: after the second time it waits 10 s, then twice as long
-      -- each time, up to an hour.
+      -- A delivery that is lost again and again may be what kills its runners. After the second loss it waits for 10 s,
+      -- then twice as long each time, up to an hour.
       due_at = case when q.losses = 0 then q.due_at
         else present + least(interval '5 s' * pow(2, least(q.losses, 20)), interval '1 hour') end
     from (
@@ -4597,20 +4637,18 @@ as $$
   from lapsed l
   cross join collecta.settings s
   left join collecta.endpoints e on e.endpoint_id = l.endpoint_id
-  -- A day's partition that somebody dropped must not keep the others from going on.
+  -- If somebody dropped the partition of a day, the deliveries of other days must go on.
   where exists (select from pg_inherits i join pg_class c on c.oid = i.inhrelid
     where i.inhparent = 'collecta.delivery_attempts'::regclass
       and c.relname = to_char(l.routed_at at time zone 'UTC', '"delivery_attempts_"YYYYMMDD'))
 $$;
 comment on function collecta.end_leases(tid[], timestamptz) is
-  'For deliveries whose runner was not heard of again: history says lost, which counts as no attempt, and the delivery
-may
-be claimed again.';
+  'Ends the lapsed leases of these deliveries. The history gets an attempt with the outcome lost, which does not '
+  'count, and the delivery may be claimed again.';
 --! EndIncluded outbound/3_claim/internal/end_leases.sql
 --! Included outbound/3_claim/internal/mend_queue.sql
--- What a claim does about once a second, under the claim's lock: it sees which runners died, and puts back what an
--- operator asked for. Operators only mark their wishes, so that no transaction of theirs holds a lock that routing
--- needs.
+-- A claim calls this about once a second, under the claim's lock. Operators' functions only mark rows and leave the
+-- rest to this one, so that no transaction of an operator holds a lock that routing needs.
 create or replace function collecta.mend_queue(present timestamptz) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
@@ -4633,7 +4671,7 @@ begin
     from seen s
     where r.runner = s.runner and s.alive <> (r.missing_since is null)
   ), gone as (
-    -- A session that was ended comes back within this time; a process that died does not.
+    -- A runner whose session was ended has a new one within this time. A process that died does not.
     delete from collecta.runners r using seen s
     where r.runner = s.runner and not s.alive and r.missing_since < present - interval '5 s'
     returning r.runner
@@ -4647,7 +4685,7 @@ begin
     array_agg(q.record_key) filter (where q.due_at = 'infinity')
   into endpoint_ids, record_keys
   from (
-    -- Ordered, so that it is read by the index of replays.
+    -- The order makes PostgreSQL use the index of replays.
     select * from collecta.delivery_queue q where q.replay_of is not null
     order by q.event_id, q.endpoint_id offset 0) q;
   if endpoint_ids is not null then
@@ -4659,17 +4697,18 @@ begin
 end
 $$;
 comment on function collecta.mend_queue(timestamptz) is
-  'Lapses the leases of runners that died, and takes back what route_again() marked.';
+  'Ends the leases of runners that died, makes replays of ordered endpoints due, and takes back what route_again() '
+  'marked.';
 --! EndIncluded outbound/3_claim/internal/mend_queue.sql
 --! Included outbound/3_claim/internal/flow_limits.sql
--- Requests of a rate-limited endpoint begin in slots that are 1.25 / rate apart: a quarter more than the rate asks for,
--- since a slot may be used up to 50 ms later, the claim takes its time, and the runner begins within 100 ms after it.
--- So no second has more requests than the rate, whichever runners send them.
+-- The requests of a rate-limited endpoint begin in slots that are 1.25 / rate apart, a quarter more than the rate asks
+-- for. The reason is that a slot may be used up to 50 ms later, the claim takes some time, and the runner begins up to
+-- 100 ms after it. So no second has more requests than the rate, whichever runners send them.
 create or replace function collecta.flow_limits(present timestamptz, out limits jsonb, out again_at timestamptz)
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- One that somebody has locked begins nothing now.
+  -- An endpoint whose row another session has locked is not among these, and begins nothing now.
   locked constant text[] := array(
     select f.endpoint_id from collecta.endpoint_flow f
     where f.max_per_second is not null or f.learned_per_second is not null
@@ -4693,9 +4732,8 @@ begin
 end
 $$;
 comment on function collecta.flow_limits(timestamptz) is
-  'By endpoint_id of whoever is limited: how many deliveries may be in flight, how many may begin now, and within how
-many
-milliseconds; and when the first of them may begin again.';
+  'Returns by endpoint_id, for limited endpoints, how many deliveries may be in flight, how many may begin now, and '
+  'within how many milliseconds; and when the first of these endpoints may begin again.';
 --! EndIncluded outbound/3_claim/internal/flow_limits.sql
 --! Included outbound/3_claim/internal/use_slots.sql
 create or replace function collecta.use_slots(present timestamptz, endpoint_ids text[]) returns timestamptz
@@ -4712,7 +4750,8 @@ as $$
   select min(u.next_slot) from used u
 $$;
 comment on function collecta.use_slots(timestamptz, text[]) is
-  'Takes a slot for each delivery of a rate-limited endpoint; when the first of these endpoints may begin again.';
+  'Takes a slot for each delivery of a rate-limited endpoint. Returns when the first of these endpoints may begin '
+  'again.';
 --! EndIncluded outbound/3_claim/internal/use_slots.sql
 --! Included outbound/3_claim/runner/set_aside_deliveries.sql
 create or replace function collecta.set_aside_deliveries(ids bigint[], reason text) returns int
@@ -4726,8 +4765,7 @@ begin
     delete from collecta.delivery_queue q where q.delivery_id = any (ids) returning *
   )
   insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
-    payload_role,
-    routed_at, reason)
+    payload_role, routed_at, reason)
   select g.change_id, g.position, g.endpoint_id, coalesce(e.module, ''), e.record_id, g.record_key, g.event_id,
     g.payload_role, g.routed_at, left(set_aside_deliveries.reason, 1000)
   from gone g
@@ -4739,8 +4777,8 @@ begin
 end
 $$;
 comment on function collecta.set_aside_deliveries(bigint[], text) is
-  'For runners: moves deliveries that cannot be claimed from the queue to collecta.unrouted, each for its endpoint
-only.';
+  'For runners: moves deliveries that cannot be claimed from the queue to collecta.unrouted. Other endpoints still '
+  'get the same events.';
 --! EndIncluded outbound/3_claim/runner/set_aside_deliveries.sql
 --! Included outbound/3_claim/runner/first_deliveries.sql
 create or replace function collecta.first_deliveries(most int) returns bigint[]
@@ -4752,7 +4790,7 @@ as $$
     order by q.due_at limit most)
 $$;
 comment on function collecta.first_deliveries(int) is
-  'For runners whose claim failed: the numbers of deliveries that are due. Reads nothing of the events.';
+  'For a runner whose claim failed: returns the numbers of deliveries that are due, without reading their events.';
 --! EndIncluded outbound/3_claim/runner/first_deliveries.sql
 --! Included outbound/3_claim/runner/read_delivery.sql
 create or replace function collecta.read_delivery(id bigint) returns json
@@ -4764,8 +4802,8 @@ as $$
   where q.delivery_id = read_delivery.id
 $$;
 comment on function collecta.read_delivery(bigint) is
-  'For runners whose claim failed: one delivery''s body as a claim would give it, to find the one that cannot be
-given.';
+  'For a runner whose claim failed: returns the body of one delivery as a claim does, to find the delivery that '
+  'cannot be read.';
 --! EndIncluded outbound/3_claim/runner/read_delivery.sql
 --! Included outbound/3_claim/runner/hold_lifeline.sql
 create or replace function collecta.hold_lifeline(runner int default null) returns int
@@ -4785,24 +4823,22 @@ begin
 end
 $$;
 comment on function collecta.hold_lifeline(int) is
-  'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory lock
-as
-long as the session lives. A number whose lock is gone for 5 seconds is taken for dead, and its leases are given to
-others.';
+  'For runners, on a session that does nothing else: takes a number, or the same one again, and holds its advisory '
+  'lock as long as the session lives. If the lock has been missing for 5 seconds, the runner counts as dead and '
+  'others get its leases.';
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
 --! Included outbound/3_claim/internal/due_deliveries.sql
 create type collecta.due_deliveries as (
-  leased collecta.leased_deliveries,
+  leased text, -- each as claimed_delivery has it, joined by chr(30)
+  endpoint_ids text[], -- their endpoints
+  awaited boolean, -- the record of one of these is waited for
   is_saturated boolean, -- an endpoint has as much in flight as it may
   cut boolean, -- more is due than fits
-  due_from jsonb,
-  after_endpoint text,
   limits jsonb, -- by endpoint: flow_limits
   again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
-  chosen_at timestamptz,
-  mend_due timestamptz
+  hints collecta.claim_cursor -- for the next claim
 );
-comment on type collecta.due_deliveries is 'What claim_due leased, and hints for the next claim.';
+comment on type collecta.due_deliveries is 'What claim_due leased.';
 --! EndIncluded outbound/3_claim/internal/due_deliveries.sql
 --! Included outbound/3_claim/internal/claim_due.sql
 -- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
@@ -4822,12 +4858,11 @@ declare
   routed_to timestamptz;
   lapsed boolean; -- some of them have a lease that lapsed
   leases_ended boolean;
-  endpoint_ids text[];
+  endpoint_ids text[]; -- whose turn it is
   without_secret text[]; -- endpoints whose secret somebody deleted get nothing
   saturated text[]; -- endpoints that have as much in flight as they may
   leased_number int;
   found_due_from jsonb;
-  leased collecta.leased_deliveries;
   result collecta.due_deliveries;
 begin
   -- Lock first, then look in a new statement: a snapshot taken before the lock would not see the last claim.
@@ -4912,9 +4947,9 @@ begin
       returning q.delivery_id, q.endpoint_id, q.event_id, q.payload_role, q.routed_at, q.due_at, q.change_id,
         q.position, q.record_key is not null or coalesce(q.endpoint_id = any (saturated), false) as awaited
     )
-    select array_agg(t.delivery_id), array_agg(t.endpoint_id), array_agg(t.event_id), string_agg(e.body, chr(30)),
-      array_agg(t.delivery_id) filter (where t.awaited), (select count(*) from taken)
-    into leased.ids, leased.endpoint_ids, leased.event_ids, leased.bodies, leased.awaited, leased_number
+    select string_agg(collecta.claimed_delivery(t.delivery_id, t.endpoint_id, t.event_id, t.awaited, e.body), chr(30)),
+      array_agg(t.endpoint_id), bool_or(t.awaited), (select count(*) from taken)
+    into result.leased, result.endpoint_ids, result.awaited, leased_number
     from (select * from taken order by due_at, change_id, position) t
     cross join lateral (
       select e.body from collecta.events e
@@ -4923,7 +4958,7 @@ begin
         and e.routed_at between routed_from and routed_to
       -- For each by the key, whatever is known of the table's size when the plan is made.
       offset 0) e;
-    if leased_number > coalesce(cardinality(leased.ids), 0) then
+    if leased_number > coalesce(cardinality(result.endpoint_ids), 0) then
       perform collecta.set_aside_deliveries(array(
         select q.delivery_id from collecta.delivery_queue q
         where q.endpoint_id = any (endpoint_ids) and q.due_at <= present and q.leased_until = room.leased_until
@@ -4931,21 +4966,22 @@ begin
             and e.payload_role = q.payload_role and e.routed_at = q.routed_at)),
         'its event is gone: the partition was dropped');
     end if;
-    if limits is not null and leased.ids is not null then
-      result.again_at := least(result.again_at, collecta.use_slots(present, leased.endpoint_ids));
+    if limits is not null and result.leased is not null then
+      result.again_at := least(result.again_at, collecta.use_slots(present, result.endpoint_ids));
     end if;
     room.due_from := room.due_from || found_due_from;
     if octet_length(room.due_from::text) > 10000 then
       room.due_from := '{}';
     end if;
   end if;
-  if result.cut then
+  hints.due_from := room.due_from;
+  hints.choose_due := case when result.awaited or result.cut or saturated is not null then null
+    else present + interval '50 ms' end;
+  hints.after_endpoint := case when result.cut then (
     select coalesce(max(c.id) filter (where c.id <= coalesce(hints.after_endpoint, '')), max(c.id))
-    into result.after_endpoint
-    from (select id collate "C" as id from unnest(endpoint_ids) id) c;
-  end if;
-  return row(leased, saturated is not null, result.cut, room.due_from, result.after_endpoint, limits, result.again_at,
-    present, hints.mend_due)::collecta.due_deliveries;
+    from (select id collate "C" as id from unnest(endpoint_ids) id) c) end;
+  return row(result.leased, result.endpoint_ids, result.awaited, saturated is not null, result.cut, limits,
+    result.again_at, hints)::collecta.due_deliveries;
 end
 $$;
 comment on function collecta.claim_due is
@@ -4955,12 +4991,8 @@ comment on function collecta.claim_due is
 create type collecta.claim_result as (
   lease bigint, -- the end of the leases in microseconds since 1970; it names the claim
   lease_ms int,
-  ids json, -- an array with the deliveries' numbers, in the order in which to send; likewise
-  endpoint_ids json,
-  event_ids json,
-  bodies text, -- joined by record separators, chr(30), which JSON never contains
-  awaited json, -- those of the ids whose record is waited for
-  endpoints json, -- those of the deliveries, secrets included
+  deliveries text, -- in the order in which to send, each as claimed_delivery has it, joined by chr(30)
+  endpoints json, -- an array with those of the deliveries, secrets included
   routed int, -- changes; -1 if another session was routing
   next text, -- when to look again
   wait_ms int,
@@ -4989,8 +5021,8 @@ as $$
     where e.state = 'active') first
 $$;
 comment on function collecta.next_due_in_ms() is
-  'For runners that close their sessions while nothing is due: in how many milliseconds something will be, 0 where '
-  'something is already (also where another runner has it), null where nothing is queued.';
+  'For runners that close their sessions while nothing is due: returns after how many milliseconds something will be '
+  'due. 0 if something is due already, also if another runner has it; null if nothing is queued.';
 --! EndIncluded outbound/3_claim/runner/next_due_in_ms.sql
 --! Included outbound/3_claim/runner/claim_deliveries.sql
 -- Routes changes, then claims what is due, in one round trip. What is rarely needed is a statement or a function of its
@@ -5021,13 +5053,12 @@ declare
   routing collecta.routed_changes;
   trouble text; -- why nothing could be routed
   chosen collecta.due_deliveries;
-  leased collecta.leased_deliveries;
+  deliveries text;
+  endpoint_ids text[];
   endpoints json;
-  from_change bigint;
-  settles boolean;
-  whole_cost interval;
   found_some boolean;
   next text;
+  wait_ms int;
 begin
   -- check_installation says why, and remembers for the session which database this is.
   select s.lease, i.identity = current_setting('collecta.identity', true)
@@ -5051,87 +5082,83 @@ begin
     exception when others then
       -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
       trouble := sqlstate || ' ' || sqlerrm;
+      hints.route_due := clock_timestamp() + interval '1 s';
       insert into collecta.routing_trouble as t (sqlstate, reason) values (left(trouble, 5), substr(trouble, 7))
       on conflict on constraint routing_trouble_pkey
         do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
     end;
   end if;
-  if whole or routing.waiting or (routing.leased).ids is null
+  deliveries := routing.leased;
+  endpoint_ids := routing.endpoint_ids;
+  if whole or routing.waiting or deliveries is null
       or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
-    chosen := collecta.claim_due(hints, row(batch - coalesce(cardinality((routing.leased).ids), 0),
+    chosen := collecta.claim_due(hints, row(batch - coalesce(routing.leased_number, 0),
       batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
       case when whole then '{}' else hints.due_from end, began + lease, runner)::collecta.claim_room, everything,
       routing_works => routing.routed >= 0);
+    hints := chosen.hints;
+    deliveries := nullif(concat_ws(chr(30), deliveries, chosen.leased), '');
+    endpoint_ids := endpoint_ids || chosen.endpoint_ids;
   end if;
-  leased := case when (chosen.leased).ids is null then routing.leased
-    when (routing.leased).ids is null then chosen.leased
-    else row((routing.leased).ids || (chosen.leased).ids, (routing.leased).endpoint_ids || (chosen.leased).endpoint_ids,
-      (routing.leased).event_ids || (chosen.leased).event_ids,
-      (routing.leased).bodies || chr(30) || (chosen.leased).bodies,
-      (routing.leased).awaited || (chosen.leased).awaited)::collecta.leased_deliveries end;
-  if leased.ids is not null then
-    select json_agg(json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
-      'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end,
-      'begin_within_ms', (chosen.limits -> e.endpoint_id ->> 2)::int))
-    into endpoints
-    from collecta.endpoints e
-    join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
-    where e.endpoint_id = any (leased.endpoint_ids);
+  if deliveries is not null then
+    endpoints := to_json(array(
+      select json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
+        'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end,
+        'begin_within_ms', (chosen.limits -> e.endpoint_id ->> 2)::int)
+      from collecta.endpoints e
+      join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
+      where e.endpoint_id = any (endpoint_ids)));
   end if;
 
-  -- The next claim's hints.
-  found_some := coalesce(routing.routed > 0, false) or leased.ids is not null;
+  found_some := coalesce(routing.routed > 0, false) or deliveries is not null;
   if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
     -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
     -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
     hints.whole_at := null;
-    hints.mend_due := coalesce(chosen.mend_due, hints.mend_due);
     return collecta.claim_deliveries(batch, batch_bytes, per_endpoint, environment, runner, hints::text,
       except_endpoints);
   end if;
-  from_change := case when routing.more or routing.next_change > coalesce(hints.from_change, 0) then routing.next_change
-    else hints.from_change end;
-  settles := whole and not routing.more and hints.oldest_xid >= hints.unsettled_xid;
-  whole_cost := case when whole then clock_timestamp() - began else hints.whole_cost end;
+
+  -- The next claim's hints.
+  if routing.more or routing.next_change > coalesce(hints.from_change, 0) then
+    hints.from_change := routing.next_change;
+  end if;
+  if whole then
+    hints.whole_at := began;
+    hints.whole_cost := clock_timestamp() - began;
+    hints.whole_due := began + greatest(interval '1 s', 20 * hints.whole_cost);
+    if not routing.more and hints.oldest_xid >= hints.unsettled_xid then
+      hints.settled_change := hints.unsettled_change;
+      hints.unsettled_xid := null;
+    end if;
+  end if;
+  if hints.unsettled_xid is null then
+    hints.unsettled_change := coalesce(hints.from_change, 0);
+    hints.unsettled_xid := pg_snapshot_xmax(pg_current_snapshot());
+  end if;
+  hints.oldest_xid := pg_snapshot_xmin(pg_current_snapshot());
+  if routing.routed >= 0 then
+    hints.in_order := routing.in_order;
+  end if;
+  if routing.awaited then
+    hints.choose_due := null;
+  end if;
+  hints.found_nothing := not found_some;
+
   next := case
-    when routing.more or chosen.cut or cardinality((routing.leased).ids) >= batch or routing.bytes >= batch_bytes
+    when routing.more or chosen.cut or routing.leased_number >= batch or routing.bytes >= batch_bytes
       then 'now'
     when found_some then 'soon'
     when chosen.is_saturated then 'when_recorded'
     when whole and routing.routed >= 0 then 'sleep'
     else 'wait' end;
-  return row(
-    extract(epoch from began + lease) * 1000000,
-    extract(epoch from lease) * 1000,
-    to_json(coalesce(leased.ids, '{}')), to_json(coalesce(leased.endpoint_ids, '{}')),
-    to_json(coalesce(leased.event_ids, '{}')), leased.bodies, to_json(coalesce(leased.awaited, '{}')),
-    coalesce(endpoints, '[]'),
-    coalesce(routing.routed, 0),
-    next,
-    case when next = 'wait' or chosen.again_at is not null then
-      greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
-        case when next <> 'wait' then null when trouble is not null then 1000 else 2 end)) end,
-    coalesce(routing.reordering, false),
-    trouble,
-    row(from_change,
-      case when settles then hints.unsettled_change else hints.settled_change end,
-      case when settles or hints.unsettled_xid is null then coalesce(from_change, 0) else hints.unsettled_change end,
-      case when settles or hints.unsettled_xid is null then pg_snapshot_xmax(pg_current_snapshot())
-        else hints.unsettled_xid end,
-      pg_snapshot_xmin(pg_current_snapshot()),
-      case when routing.routed >= 0 then routing.in_order else hints.in_order end,
-      case when trouble is not null then clock_timestamp() + interval '1 s' else hints.route_due end,
-      case when whole then began else hints.whole_at end,
-      case when whole then began else hints.whole_at end + greatest(interval '1 s', 20 * whole_cost),
-      whole_cost,
-      case
-        when leased.awaited is not null or chosen.cut or chosen.is_saturated then null
-        else coalesce(chosen.chosen_at + interval '50 ms', hints.choose_due) end,
-      coalesce(chosen.mend_due, hints.mend_due),
-      not found_some,
-      case when chosen.chosen_at is null then hints.due_from else chosen.due_from end,
-      case when chosen.chosen_at is null then hints.after_endpoint else chosen.after_endpoint end
-    )::collecta.claim_cursor::text)::collecta.claim_result;
+  if next = 'wait' or chosen.again_at is not null then
+    wait_ms := greatest(1, least(ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000),
+      case when next <> 'wait' then null when trouble is not null then 1000 else 2 end));
+  end if;
+  return row(extract(epoch from began + lease) * 1000000, extract(epoch from lease) * 1000, deliveries,
+    coalesce(endpoints, '[]'), coalesce(routing.routed, 0), next, wait_ms, coalesce(routing.reordering, false), trouble,
+    hints::text)::collecta.claim_result;
 end
 $$;
 comment on function collecta.claim_deliveries is
@@ -5159,14 +5186,14 @@ begin
 end
 $$;
 comment on function collecta.release_deliveries(bigint[], bigint[]) is
-  'For runners: gives back claimed deliveries that were not begun. It costs no attempt.';
+  'For runners: gives back claimed deliveries whose requests have not begun. It does not count as an attempt.';
 --! EndIncluded outbound/3_claim/runner/release_deliveries.sql
 --! Included outbound/4_record/internal/delivery_result.sql
 create type collecta.delivery_result as (
-  id bigint, -- id and lease: as claim_deliveries gave them
+  id bigint, -- id and lease are those that claim_deliveries returned
   lease bigint,
   outcome text, -- delivered, failed, blocked, or lost (the runner stops without waiting for the answer: no attempt)
-  url int, -- place in the URLs that record_deliveries is given; those of headers in its headers
+  url int, -- its place in the urls that record_deliveries gets; likewise the headers
   request_headers int, -- without those of the signature
   signed_at bigint,
   signature text,
@@ -5183,10 +5210,10 @@ create type collecta.delivery_result as (
   retry_after_s float8 -- what the receiver asked for
 );
 comment on type collecta.delivery_result is
-  'What a runner knows of a finished attempt. Only id, lease and outcome are needed.';
+  'What a runner knows of a finished attempt. Only id, lease and outcome are required.';
 --! EndIncluded outbound/4_record/internal/delivery_result.sql
 --! Included outbound/4_record/internal/attempt_headers.sql
--- It has no SET clause and is not declared immutable, so that it becomes part of the expression that calls it.
+-- It has no SET clause and is not declared immutable, so that the planner can inline it.
 create or replace function collecta.attempt_headers(
   headers json, event_id text, signed_at bigint, signature text, standard_signature text
 )
@@ -5199,10 +5226,11 @@ as $$
       || '"' || coalesce(',' || substr(nullif(headers::text, '{}'), 2), '}') end::json
 $$;
 comment on function collecta.attempt_headers is
-  'The request headers of an attempt: the endpoint''s own and those of its signature.';
+  'Returns the request headers of an attempt: those of the endpoint and those of the signature.';
 --! EndIncluded outbound/4_record/internal/attempt_headers.sql
 --! Included outbound/4_record/internal/note_successes.sql
--- Rows that somebody else has locked are skipped: recording waits for nobody, and the next answers say the same.
+-- Rows that another session has locked are skipped, because recording must not wait. The endpoint's next answers will
+-- say the same.
 create or replace function collecta.note_successes(succeeded text[]) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_nestloop = on
 as $$
@@ -5212,12 +5240,12 @@ begin
   update collecta.endpoint_flow f
   set failing_since = null,
     delivered_since_hold = f.delivered_since_hold + s.deliveries,
-    -- From one request, doubled each half second, until max_in_flight is the limit again.
+    -- The pace begins at one request and doubles every half second, until max_in_flight is the limit again.
     pace = case when f.paced_at > present - interval '0.5 s' then f.pace
       when f.pace * 2 < e.max_in_flight then f.pace * 2 end,
     paced_at = case when f.paced_at > present - interval '0.5 s' then f.paced_at else present end,
-    -- A learned rate is tried upwards every ten seconds: by a tenth, and after a minute without a hold to the double.
-    -- From 1,000 on it is no limit any more.
+    -- A learned rate is raised every ten seconds: by a tenth, or to the double if the last hold was more than a minute
+    -- ago. From 1,000 on it is no limit any more.
     learned_per_second = case when f.raised_at > present - interval '10 s' then f.learned_per_second
       else nullif(least(1000,
         f.learned_per_second * case when f.held_at > present - interval '1 minute' then 1.1 else 2 end), 1000) end,
@@ -5234,11 +5262,12 @@ begin
 end
 $$;
 comment on function collecta.note_successes(text[]) is
-  'Keeps endpoint_flow of endpoints, named once for each delivery: no longer failing, the pace after an outage, the rate
-that a receiver was seen to take.';
+  'Keeps endpoint_flow for endpoints that succeeded, named once for each delivery: they no longer fail, their pace '
+  'rises after an outage, and so does a learned rate.';
 --! EndIncluded outbound/4_record/internal/note_successes.sql
 --! Included outbound/4_record/internal/note_failures.sql
--- Rows that somebody else has locked are skipped: recording waits for nobody, and the next answers say the same.
+-- Rows that another session has locked are skipped, because recording must not wait. The endpoint's next answers will
+-- say the same.
 create or replace function collecta.note_failures(
   failing text[], held text[], held_until timestamptz[], gone text[]
 ) returns void
@@ -5266,9 +5295,9 @@ begin
     update collecta.endpoint_flow f
     set held_until = greatest(f.held_until, h.held_until),
       pace = 1, paced_at = present,
-      -- Several answers of one moment are one hold. A second hold soon after the first one says what the receiver
-      -- takes: as many as were delivered since the first. A later one asks for a little less. Where nothing more was
-      -- due, or nothing was delivered since the last hold, it was not the rate that was refused.
+      -- Answers that arrive during a hold belong to it. A hold that begins within 10 s of the last one shows what the
+      -- receiver takes: what was delivered in between. A later hold lowers the learned rate by a fifth. If nothing more
+      -- was due, or nothing was delivered since the last hold, the receiver did not refuse the rate.
       learned_per_second = case
         when f.held_until > present or f.delivered_since_hold = 0 or not exists (
             select from collecta.delivery_queue q
@@ -5295,11 +5324,11 @@ begin
 end
 $$;
 comment on function collecta.note_failures(text[], text[], timestamptz[], text[]) is
-  'Keeps endpoint_flow of endpoints: failing, held by Retry-After, the rate that a receiver was seen to take. Pauses
-endpoints whose receiver is gone.';
+  'Keeps endpoint_flow for endpoints that fail or are held by Retry-After, and learns the rate that a receiver takes. '
+  'Pauses endpoints whose receiver answered 410.';
 --! EndIncluded outbound/4_record/internal/note_failures.sql
 --! Included outbound/4_record/internal/record_undelivered.sql
--- Apart from record_deliveries, which need not set all of this up where everything was delivered.
+-- This is a function of its own so that record_deliveries need not set it up if everything was delivered.
 create or replace function collecta.record_undelivered(
   results collecta.delivery_result[], urls text[], headers json[], base text, present timestamptz, succeeded text[]
 ) returns int
@@ -5321,9 +5350,9 @@ begin
     from unnest(results) with ordinality r
     where r.outcome <> 'delivered'
   ), locked as materialized (
-    -- Each by its key, in one order, whatever is known of the table's size when the plan is made.
+    -- Each row is found by its key, and locked in one order, whatever the statistics of the table say.
     select r.*, q.*,
-      -- One of 0 seconds asks for no wait: as a hold it would be sent again at once, again and again for a day.
+      -- Retry-After: 0 is no hold. As a hold, the delivery would be sent again at once, over and over for a day.
       case when r.status in (429, 503) and r.retry_after_s > 0
         then r.finished_at + least(r.retry_after_s, 3600) * interval '1 s' end as held_until
     from (select * from result order by id) r
@@ -5349,7 +5378,7 @@ begin
     delete from collecta.delivery_queue q where q.ctid = any (array(select m.row_at from mine m where m.done))
   ), again as (
     update collecta.delivery_queue q
-    -- Never before rows in flight: claims find these as the first max_in_flight that are due.
+    -- It must not be due before rows in flight, since a claim takes the first max_in_flight due rows for these.
     set due_at = greatest(m.next_attempt_at, clock_timestamp()), leased_until = null, losses = 0,
       attempt = case when m.counts then m.attempt else q.attempt end,
       held_since = case when m.held_until is not null then coalesce(q.held_since, present) else q.held_since end
@@ -5389,25 +5418,28 @@ begin
 end
 $$;
 comment on function collecta.record_undelivered is
-  'Records those of the results that were not delivered: record_deliveries calls it.';
+  'Records the results that were not delivered. record_deliveries calls it.';
 --! EndIncluded outbound/4_record/internal/record_undelivered.sql
 --! Included outbound/4_record/runner/record_deliveries.sql
--- One history row for each attempt, and the queue row goes (delivered, exhausted) or gets its next time: in one
--- transaction. The lease fences: the result of a runner whose lease was taken over matches no row and changes nothing;
--- neither does one that is recorded a second time, since its first commit's answer was lost. To the microsecond it
--- names the claim, where an id or a number of attempts would not: a failover that forgets the last claims gives their
--- numbers out again.
+-- In one transaction, each attempt gets a history row, and its queue row is deleted (delivered, exhausted) or gets the
+-- time of the next attempt.
+-- The lease is a fencing token. The result of a runner whose lease was taken over matches no row and changes nothing,
+-- and neither does a result that is recorded twice because the first answer was lost. The lease identifies the claim to
+-- the microsecond. An id or a number of attempts would not do, because a failover that forgets the last claims gives
+-- their numbers out again.
 create or replace function collecta.record_deliveries(
   results collecta.delivery_result[], urls text[] default '{}', headers json[] default '{}'
 ) returns int
 language plpgsql volatile security definer
--- The results are found by their ids with one scan of the key, and hashed: nested loops would compare each with each.
+-- One scan of the key finds the queue rows, which are joined to the results by hashing. Nested loops would compare each
+-- result with each row.
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_nestloop = off set enable_mergejoin = off
 set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
 as $$
 #variable_conflict use_column
 declare
-  -- One random id for the call, its last digits numbered: unique, in order, and cheaper than one for each row.
+  -- All attempts of a call have the same random id but for the last digits, which number them: this is cheaper than a
+  -- random id for each.
   base constant text := left(collecta.new_id('dlv'), -5);
   present constant timestamptz := clock_timestamp();
   recorded int;
@@ -5454,11 +5486,11 @@ begin
 end
 $$;
 comment on function collecta.record_deliveries is
-  'For runners: records finished attempts. urls and headers: what the results refer to by its place.
-Returns how many of the results were still the runner''s to record.';
+  'For runners: records finished attempts. The results refer to urls and headers by their places in these arrays. '
+  'Returns how many of the results were recorded; the deliveries of the others were no longer the runners.';
 --! EndIncluded outbound/4_record/runner/record_deliveries.sql
 --! Included outbound/4_record/runner/record_outcome.sql
--- The last resort where history cannot be written (a day's partition was dropped by hand, say).
+-- The last resort if history cannot be written, for example because somebody dropped the partition of a day.
 create or replace function collecta.record_outcome(id bigint, lease bigint, outcome text, reason text) returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
@@ -5494,7 +5526,8 @@ begin
 end
 $$;
 comment on function collecta.record_outcome(bigint, bigint, text, text) is
-  'For runners: records that an attempt was made, without a history row. What was given up so is in collecta.unrouted.';
+  'For runners: records that an attempt was made, without a history row. If that was the last attempt, the delivery '
+  'goes to collecta.unrouted.';
 --! EndIncluded outbound/4_record/runner/record_outcome.sql
 --! Included outbound/route_again.sql
 create or replace function collecta.route_again(endpoint_id text default null) returns int
@@ -5529,7 +5562,8 @@ begin
     where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id
       and j.reason is not null
   ), routable as (
-    -- An ordered endpoint's row stays, and its record waits, until a runner takes it back.
+    -- For an ordered endpoint the row stays until a runner takes it back, and the record's later changes wait until
+    -- then.
     update collecta.unrouted u set again = true
     from judged j
     where u.change_id = j.change_id and u.position = j.position and u.endpoint_id = j.endpoint_id
@@ -5556,8 +5590,8 @@ begin
 end
 $$;
 comment on function collecta.route_again(text) is
-  'Tries what was set aside in collecta.unrouted once more: for one endpoint, or everything. Returns how many are routed
-now; whole changes, and what ordered endpoints wait for, a runner routes within a second or two.';
+  'Tries again what was set aside in collecta.unrouted, for one endpoint or for all. Returns how many are routed. A '
+  'runner routes whole changes, and what ordered endpoints wait for, within a second or two.';
 --! EndIncluded outbound/route_again.sql
 --! Included outbound/internal/queue_replays.sql
 create or replace function collecta.queue_replays(ids text[]) returns int
@@ -5569,8 +5603,8 @@ begin
   insert into collecta.delivery_queue (change_id, position, endpoint_id, event_id, payload_role, routed_at, due_at,
     record_key, bytes, replay_of)
   select r.sequence, r.position, r.endpoint_id, r.event_id, r.payload_role, r.routed_at,
-    -- Of an ordered record the first one, if nothing of it is queued. No lock is taken on what is: mend_queue sees to
-    -- it that a row which waits for one that is gone becomes due.
+    -- Of an ordered record, the first row is due if nothing of the record is queued. Rows that are queued are not
+    -- locked. If one of them is deleted meanwhile, mend_queue makes the waiting row due.
     case when r.record_key is not null and (r.number > 1 or exists (
         select from collecta.delivery_queue q where q.endpoint_id = r.endpoint_id and q.record_key = r.record_key))
       then 'infinity' else clock_timestamp() end,
@@ -5590,7 +5624,8 @@ begin
   return queued;
 end
 $$;
-comment on function collecta.queue_replays(text[]) is 'Queues the events of these attempts once more.';
+comment on function collecta.queue_replays(text[]) is
+  'Queues the events of these attempts again, and returns how many.';
 --! EndIncluded outbound/internal/queue_replays.sql
 --! Included outbound/replay_delivery.sql
 create or replace function collecta.replay_delivery(id text) returns text
@@ -5609,7 +5644,7 @@ begin
       detail = 'Attempts are kept for settings.retention.',
       hint = 'select id, outcome, started_at from collecta.webhook_deliveries order by started_at desc limit 20;';
   end if;
-  -- Who is restricted to scopes may replay what went to an endpoint without one.
+  -- A login that is restricted to scopes may also replay what went to an endpoint without a scope.
   if scopes is null or not exists (
     select from collecta.endpoints e where e.endpoint_id = replayed.endpoint_id and e.state <> 'deleted'
   ) then
@@ -5629,8 +5664,9 @@ begin
 end
 $$;
 comment on function collecta.replay_delivery(text) is
-  'Sends the event of a delivery attempt (webhook_deliveries.id) to its endpoint again: the same bytes, the same
-webhook-id, attempts from 1, replay_of set. One that is still queued becomes due now. Returns the event''s id.';
+  'Sends the event of a delivery attempt (webhook_deliveries.id) to its endpoint again: the same bytes and '
+  'webhook-id, attempts from 1, and replay_of set. A delivery that is still queued becomes due now. Returns the id of '
+  'the event.';
 --! EndIncluded outbound/replay_delivery.sql
 --! Included outbound/send_test_event.sql
 create or replace function collecta.send_test_event(endpoint_id text) returns text
@@ -5642,7 +5678,7 @@ declare
   sequence constant bigint := nextval('collecta.outbox_change_id_seq');
   present constant timestamptz := clock_timestamp();
   body constant text := collecta.event_body(made, 'test', sequence, present, 'test', null, null, null,
-    '{"message":"A test event of collecta-webhooks."}', null, null, null, null, false);
+    '{"message":"A test event of collecta-webhooks."}', null, '');
 begin
   perform collecta.check_endpoint_id(send_test_event.endpoint_id);
   insert into collecta.events (event_id, routed_at, sequence, position, module, event, scope, occurred_at, body)
@@ -5655,8 +5691,8 @@ begin
 end
 $$;
 comment on function collecta.send_test_event(text) is
-  'Queues an event named test for an endpoint and returns its id: select * from collecta.webhook_deliveries where
-event_id = ''...''.';
+  'Queues an event named test for an endpoint and returns its id, by which webhook_deliveries.event_id shows what '
+  'happened.';
 --! EndIncluded outbound/send_test_event.sql
 --! Included operations/internal/acting_role.sql
 -- In a security definer function, current_user is the owner of the function. This returns its caller.
@@ -6353,7 +6389,11 @@ begin
   delete from collecta.endpoint_flow f
   where f.failing_since is null and f.pace is null and f.learned_per_second is null and f.max_per_second is null
     and coalesce(f.held_until, f.held_at, '-infinity') < now() - interval '10 minutes';
-  perform collecta.promote_waiting();
+  -- Rows that wait although nothing is before them any more: one was deleted by hand, or an endpoint's order changed.
+  perform collecta.promote_next(array_agg(w.endpoint_id), array_agg(w.record_key))
+  from (
+    select distinct q.endpoint_id, q.record_key from collecta.delivery_queue q
+    where q.record_key is not null and q.due_at = 'infinity') w;
   perform collecta.leave_citus(before);
 end
 $$;
@@ -6725,6 +6765,9 @@ declare
   -- The values of paths into the whole payload. They are looked up once, and not for each element.
   whole constant json[] := @whole@;
 begin
+  if mapping_version <> @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
+  end if;
   elements := '{}';
   problem := @refusal@;
   if problem is not null then
@@ -6843,7 +6886,8 @@ as $$
     else value end
   -- The time is computed in whole microseconds, because a double would lose some of them.
   from (select case when forms && '{epoch_seconds,epoch_milliseconds}'
-      and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]+)?$' collate "C"
+      -- numeric has at most 16,383 digits after the point, and an error here would fail a whole batch.
+      and value #>> '{}' ~ '^-?[0-9]{1,15}([.][0-9]{1,250})?$' collate "C"
     then trunc((value #>> '{}')::numeric * case when 'epoch_seconds' = any (forms) then 1000000 else 1000 end) end)
     m (micros)
   cross join lateral (select mod(mod(m.micros, 1000000) + 1000000, 1000000)) r (rest)
@@ -6870,30 +6914,54 @@ begin
       when signature - '{in,separator,prefix,encoding,hash,key,signed,id,timestamp,max_age}'::text[] <> '{}'
         then 'a signature has a member that is none of in, separator, prefix, encoding, hash, key, signed, id, '
           'timestamp, max_age'
+      when exists (select from jsonb_each(signature) m where m.key <> 'max_age' and jsonb_typeof(m.value) <> 'string')
+        then 'the members of a signature are texts, except max_age'
       when not collecta.is_inbound_source(signature ->> 'in') then 'in is header:<name> or a path'
       when coalesce(signature ->> 'encoding', 'hex') not in ('hex', 'base64', 'plain')
         then 'encoding is hex, base64 or plain'
       when coalesce(signature ->> 'hash', 'sha256') not in ('sha256', 'sha1', 'sha512')
         then 'hash is sha256, sha1 or sha512'
       when coalesce(signature ->> 'key', 'text') not in ('text', 'base64') then 'key is text or base64'
+      when signature ? 'id' and not collecta.is_inbound_source(signature ->> 'id')
+        then 'id is header:<name> or a path'
+      when signature ? 'timestamp' and signature ->> 'timestamp' not like 'signature:%'
+        and not collecta.is_inbound_source(signature ->> 'timestamp')
+        then 'timestamp is header:<name>, a path or signature:<prefix>'
       when signature ->> 'encoding' is distinct from 'plain'
         and coalesce(signature ->> 'signed', '') !~ '\{(body|form|timestamp|id|\$[^}]*)\}' collate "C"
         then 'signed is a template with {body}, {form} or what else is signed'
-      when jsonb_typeof(coalesce(signature -> 'max_age', '1')) <> 'number' then 'max_age is a number of seconds' end);
+      when not collecta.is_inbound_template(signature ->> 'signed', array['body', 'form', 'url', 'token',
+          case when signature ? 'id' then 'id' end, case when signature ? 'timestamp' then 'timestamp' end])
+        then 'signed has a placeholder that is none of {body}, {form}, {url}, {token}, {header:<name>}, {$.path}, and '
+          '{id} and {timestamp} where these are given'
+      when signature ? 'max_age' and not (jsonb_typeof(signature -> 'max_age') = 'number'
+          and (signature ->> 'max_age')::numeric between 1 and 1000000)
+        then 'max_age is a number of seconds, from 1 to 1000000' end);
   end loop;
   for handshake in select h from jsonb_array_elements(case when wrong is null then new.handshakes else '[]' end) h loop
     wrong := coalesce(wrong, case
       when jsonb_typeof(handshake) <> 'object' or jsonb_typeof(handshake -> 'when') is distinct from 'object'
-        or handshake -> 'when' = '{}' or handshake ->> 'answer' is null then 'a handshake has when and answer'
+        or handshake -> 'when' = '{}' or jsonb_typeof(handshake -> 'answer') is distinct from 'string'
+        then 'a handshake has when and answer'
       when handshake - '{method,when,answer,signed}'::text[] <> '{}'
         then 'a handshake has a member that is none of method, when, answer, signed'
-      when coalesce(handshake ->> 'method', 'POST') not in ('GET', 'POST') then 'method is GET or POST' end);
+      when coalesce(handshake -> 'method', '"POST"') not in ('"GET"', '"POST"') then 'method is GET or POST'
+      when jsonb_typeof(coalesce(handshake -> 'signed', 'false')) <> 'boolean' then 'signed is true or false'
+      when exists (
+        select from jsonb_each(handshake -> 'when') c
+        where not collecta.is_inbound_source(c.key) or c.value <> 'true' and jsonb_typeof(c.value) <> 'string')
+        then 'when says which text header:<name>, query:<name> or a path has, or true for any'
+      when not collecta.is_inbound_template(handshake ->> 'answer', '{body,form,url,token}')
+        then 'answer has a placeholder that is none of {token}, {query:<name>}, {header:<name>} and {$.path}' end);
   end loop;
-  select format('%s is no header:<name> and no path', s) into wrong
-  from unnest(new.ids || new.event || new.each) s
-  where wrong is null and s is not null and not collecta.is_inbound_source(s)
-  union all select wrong where wrong is not null
-  limit 1;
+  wrong := coalesce(wrong, case
+    when array_position(new.ids, null) > 0 or array_position(new.ignored_events, null) > 0
+      then 'ids and ignored_events have no null'
+    when new.each is not null and collecta.inbound_path_steps(new.each) is null then 'each is a path: $.alerts' end);
+  if wrong is null then
+    select format('%s is no header:<name> and no path', s) into wrong
+    from unnest(new.ids || new.event) s where s is not null and not collecta.is_inbound_source(s) limit 1;
+  end if;
   if wrong is not null then
     raise exception using errcode = 'CW057', message = format('sender %s cannot be used', new.sender),
       detail = format('The rule: %s.', wrong),
@@ -6907,13 +6975,28 @@ comment on function collecta.check_inbound_sender() is 'CW057 unless a row of in
 
 create or replace function collecta.is_inbound_source(source text) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
-as $$
+as $source$
   select coalesce(source ~ '^(header:[a-z0-9_-]{1,100}|query:[A-Za-z0-9._-]{1,100})$' collate "C"
-    or collecta.inbound_path_steps(replace(source, '[*]', '')) is not null, false)
-$$;
+    -- There is no larger whole that $$ could mean here. A length in octets is also within the receiver's limit, which
+    -- counts UTF-16.
+    or octet_length(source) <= 512 and source not like '$$%'
+      and collecta.inbound_path_steps(split_part(source, '[*]', 1)) is not null
+      and collecta.inbound_path_steps('$' || split_part(source, '[*]', 2)) is not null
+      and source not like '%[*]%[*]%', false)
+$source$;
 comment on function collecta.is_inbound_source(text) is
-  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which [*] is any '
-  'element.';
+  'Whether this says where a value stands in a request: header:<name>, query:<name>, or a path, in which one [*] is '
+  'any element. It accepts what src/inbound/senders.ts can read, and nothing else.';
+
+create or replace function collecta.is_inbound_template(template text, names text[]) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select not exists (
+    select from regexp_matches(template, '\{([^}]+)\}' collate "C", 'g') m (placeholder)
+    where m.placeholder[1] <> all (array_remove(names, null)) and not collecta.is_inbound_source(m.placeholder[1]))
+$$;
+comment on function collecta.is_inbound_template(text, text[]) is
+  'Whether each {placeholder} of a template is one of these names, or says where a value stands in a request.';
 
 drop trigger if exists collecta_check_sender on collecta.inbound_senders;
 create trigger collecta_check_sender before insert or update on collecta.inbound_senders
@@ -7359,7 +7442,8 @@ comment on function collecta.check_inbound_overlap(text, interval) is
 --! Included inbound/internal/inbound_templates.sql
 -- Each of the writer's functions begins with a check. Code of a table runs as the writer, which owns these functions,
 -- and could make them SECURITY INVOKER, so that the next request would run them with collecta's rights. It cannot
--- change their text.
+-- change their text. The second check: an endpoint's row and its functions are looked up one after the other, and an
+-- update of the endpoint can come between. A request that was mapped by one mapping must not be written by another.
 create or replace function collecta.inbound_insert_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
@@ -7374,6 +7458,9 @@ declare
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
     wrong := case @checks@ end;
@@ -7428,6 +7515,9 @@ declare
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
     complete := @complete@;
@@ -7560,7 +7650,7 @@ begin
     element := body::json;
     -- Most mappings are a single expression, which costs less here than in a function of its own.
     element := case when @is_plain@ and json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@
-      else (collecta.map_inbound_@number@(element)).elements[1] end;
+      else (collecta.map_inbound_@number@(element, @mapping_version@)).elements[1] end;
     if element is null then
       return null;
     end if;
@@ -7593,7 +7683,7 @@ begin
   elsif taken < wanted then
     raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
   end if;
-  written := collecta.write_inbound_@number@(elements);
+  written := collecta.write_inbound_@number@(elements, @mapping_version@);
   insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     mapping_version, key_hash, body_digest, body)
   select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, @mapping_version@,
@@ -7659,11 +7749,13 @@ begin
 
   for written in
     select * from (values
-      ('write', 'json[]', '(elements json[], out record_ids text[], out operations text[])', writing,
+      ('write', 'json[], int',
+        '(elements json[], mapping_version int, out record_ids text[], out operations text[])', writing,
         case when endpoint.matched = '{}' then collecta.inbound_insert_template()
           else collecta.inbound_match_template() end),
       ('cast', 'json, text', '(input json, column_name text) returns text', writing, collecta.inbound_cast_template()),
-      ('map', 'json', '(document json, out elements json[], out problem text, out column_name text)', 'stable',
+      ('map', 'json, int',
+        '(document json, mapping_version int, out elements json[], out problem text, out column_name text)', 'stable',
         collecta.inbound_map_template()),
       -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL
       -- plans some statements anew at each call, since it cannot guess how long the arrays are.
@@ -7945,26 +8037,34 @@ comment on function collecta.broken_inbound_endpoints() is
   'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
   'that to those of its own writer.';
 
-create or replace function collecta.mend_inbound() returns setof text
+create or replace function collecta.mend_inbound(anew boolean default false) returns setof text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  broken record;
+  endpoint record;
 begin
-  for broken in select b.inbound_endpoint_id from collecta.broken_inbound_endpoints() b loop
+  for endpoint in
+    select b.inbound_endpoint_id from collecta.broken_inbound_endpoints() b
+    union
+    select e.inbound_endpoint_id from collecta.inbound_endpoints e
+    join collecta.modules m on m.slug = e.module and m.relation = e.relation
+    join pg_catalog.pg_class r on r.oid = e.relation
+    where mend_inbound.anew and e.state <> 'deleted'
+    order by 1
+  loop
     begin
-      perform collecta.write_inbound_functions(broken.inbound_endpoint_id);
-      return next broken.inbound_endpoint_id;
+      perform collecta.write_inbound_functions(endpoint.inbound_endpoint_id);
+      return next endpoint.inbound_endpoint_id;
     exception when others then
       -- A column may have been renamed, or a lock held. collecta.health keeps its row, and the next call tries again.
-      raise warning 'collecta: the functions of % could not be written: %', broken.inbound_endpoint_id, sqlstate;
+      raise warning 'collecta: the functions of % could not be written: %', endpoint.inbound_endpoint_id, sqlstate;
     end;
   end loop;
 end
 $$;
-comment on function collecta.mend_inbound() is
-  'Writes the functions of broken inbound endpoints anew; returns their ids.';
+comment on function collecta.mend_inbound(boolean) is
+  'Writes the functions of broken inbound endpoints anew, or with anew those of all; returns their ids.';
 --! EndIncluded inbound/internal/mend_inbound.sql
 --! Included inbound/internal/set_inbound_state.sql
 create or replace function collecta.check_inbound_endpoint_id(inbound_endpoint_id text) returns void
@@ -8012,8 +8112,9 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text), '
-    'collecta.map_inbound_%1$s(json), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[], int), '
+    'collecta.cast_inbound_%1$s(json, text), '
+    'collecta.map_inbound_%1$s(json, int), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is
@@ -8389,8 +8490,8 @@ $$;
 comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
 
 create or replace function collecta.write_inbound(
-  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, body text, done json,
-  final boolean,
+  inbound_endpoint_id text, function_number int, mapping_version int, stale boolean, single boolean, alone boolean,
+  body text, done json, final boolean,
   out state text, out record_id text, out operation text, out results json, out code text, out message text,
   out reason text, out column_name text
 )
@@ -8399,7 +8500,7 @@ as $$
 #variable_conflict use_column
 declare
   call constant text :=
-    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1]) w', function_number);
+    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1], $2) w', function_number);
   elements json[];
   place int := 0;
   element json;
@@ -8410,16 +8511,19 @@ begin
   state := 'accepted';
   for attempt in 1 .. 2 loop
     begin
+      code := null;
+      message := null;
       if rewrite then
         perform collecta.write_inbound_functions(inbound_endpoint_id);
       end if;
-      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1) m', function_number)
-      into elements, reason, column_name using body::json;
+      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1, $2) m',
+        function_number)
+      into elements, reason, column_name using body::json, mapping_version;
       if reason is not null then
         state := 'failed';
         return;
       elsif single then
-        execute call into record_id, operation using elements[1];
+        execute call into record_id, operation using elements[1], mapping_version;
         return;
       end if;
       place := 0;
@@ -8435,7 +8539,7 @@ begin
             raise exception using errcode = 'CW060', message = element ->> 'problem',
               column = coalesce(element ->> 'column', '');
           end if;
-          execute call into record_id, operation using element -> 'values';
+          execute call into record_id, operation using element -> 'values', mapping_version;
           answers := answers || json_build_object('recordId', record_id, 'operation', operation);
         exception when others then
           if not alone or sqlstate ~ '^(40|53|55P03|57|58|XX|CW059|42883)' collate "C" then
@@ -8469,11 +8573,23 @@ begin
         raise;
       end if;
     end;
-    -- Code attached to a table can alter or drop its writer's functions. Then they are written again, and tried once.
-    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
+    -- Code attached to a table can alter or drop its writer's functions, and a table can change while a request is
+    -- written: a name is gone (42P01, 42703, 3F000), or the shape is another. Then the functions are written again, and
+    -- the request is tried once more. If another request has written them, this transaction may go on to see the old
+    -- ones, so the caller tries again in a new one.
+    exit when code not in ('CW059', '42883', '42P01', '42703', '3F000');
+    rewrite := not rewrite and exists (
       select from collecta.broken_inbound_endpoints() b
-      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id);
-    rewrite := true;
+      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+      union all
+      select from collecta.inbound_endpoints e
+      join collecta.modules m on m.slug = e.module and m.relation = e.relation
+      where e.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+        and e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version));
+    if not rewrite and not final then
+      raise exception using errcode = '40001', message = 'the table was changed meanwhile', detail = message;
+    end if;
+    exit when attempt = 2 or not rewrite;
   end loop;
   state := 'failed';
   record_id := null;
@@ -8486,7 +8602,7 @@ begin
   reason := case when single then failure.reason else format('element %s: %s', place - 1, failure.reason) end;
 end
 $$;
-comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, text, json, boolean) is
+comment on function collecta.write_inbound(text, int, int, boolean, boolean, boolean, text, json, boolean) is
   'Maps a payload, and writes its one record, or those of a batch in their order: all or none, or with alone each that '
   'can be. done: the results of an earlier try, whose records are not written again.';
 
@@ -8614,8 +8730,8 @@ begin
 
   if reason is null and not ignored then
     select w.* into written
-    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale,
-      endpoint.each is null, endpoint.each_alone, body, done, final) w;
+    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number,
+      endpoint.mapping_version, endpoint.stale, endpoint.each is null, endpoint.each_alone, body, done, final) w;
     reason := written.reason;
     column_name := written.column_name;
     record_id := written.record_id;
@@ -8942,15 +9058,16 @@ as $$
 #variable_conflict use_column
 declare
   field record;
+  at_path json;
+  found json;
   input json;
 begin
   perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
   for field in
     select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
-      case when f.constant is not null then f.constant::json
-        else coalesce(collecta.form_inbound_value(payload #> f.steps, f.forms), f.fallback::json) end as found,
-      case when f.constant is not null then 'constant' when (payload #> f.steps) is not null then f.path
-        when f.fallback is not null then 'default' else 'missing' end as source
+      array(select m.step[1] is not null from regexp_matches(f.path collate "C",
+        '\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^'']+''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)
+        order by m.place) as are_indexes
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
     left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
@@ -8958,13 +9075,21 @@ begin
     order by a.attnum
   loop
     column_name := field.column_name;
-    source := field.source;
     type := field.type;
-    input := case when field.found is not null then json_build_object(field.column_name, field.found) else '{}' end;
-    problem := coalesce(case when field.required and field.found is null then 'it is required' end,
+    -- As in inbound_path_sql, a name finds only members of objects, and an index only elements of arrays.
+    at_path := case when field.path is not null then payload end;
+    for place in 1 .. coalesce(cardinality(field.steps), 0) loop
+      at_path := case when field.are_indexes[place] then at_path -> field.steps[place]::int
+        else at_path -> field.steps[place] end;
+    end loop;
+    source := case when field.constant is not null then 'constant' when at_path is not null then field.path
+      when field.fallback is not null then 'default' else 'missing' end;
+    found := coalesce(field.constant::json, collecta.form_inbound_value(at_path, field.forms), field.fallback::json);
+    input := case when found is not null then json_build_object(field.column_name, found) else '{}' end;
+    problem := coalesce(case when field.required and found is null then 'it is required' end,
       collecta.inbound_cast_problem(test_inbound_mapping.inbound_endpoint_id, field.column_name, input));
     value := null;
-    if problem is null and field.found is not null then
+    if problem is null and found is not null then
       execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input,
         field.column_name;
     end if;
@@ -9109,18 +9234,19 @@ create policy restricted_logins_see_none on collecta.runners
   for select using ((select collecta.visible_scopes(current_user) is null));
 --! EndIncluded install/restriction_policies.sql
 --! Included outbound/waiting_changes.sql
--- In place of collecta.outbox itself for readers: a policy on the outbox would fail the writers whose sessions have
--- row_security = off, pg_restore's among them.
+-- Readers get this view and not the outbox. A policy on the outbox would fail the statements of writers whose sessions
+-- have row_security = off, such as pg_restore's.
 create view collecta.waiting_changes as
 select o.change_id, o.version, o.operation, o.transaction_id, o.trigger_depth, o.captured_at
 from collecta.outbox o
 where (select collecta.visible_scopes(current_user)) is null;
 comment on view collecta.waiting_changes is
-  'Changes in the outbox, which are not routed yet, without what the rows held. Empty for who is restricted to scopes.';
+  'Changes in the outbox that are not routed yet, without the contents of the rows. Empty for a login that is '
+  'restricted to scopes.';
 --! EndIncluded outbound/waiting_changes.sql
 --! Included outbound/webhook_deliveries.sql
--- Where the view does not belong to collecta_viewer (an install without roles, a restore), policies do not apply to
--- what it reads: then it shows nothing to whom they should.
+-- The view should belong to collecta_viewer, so that policies apply to what it reads. If it does not (an install
+-- without roles, a restore), it shows nothing to logins to which policies would apply.
 create or replace function collecta.is_walled(view_name text) returns boolean
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -9131,10 +9257,10 @@ as $$
   where v.relnamespace = 'collecta'::regnamespace and v.relname = view_name
 $$;
 comment on function collecta.is_walled(text) is
-  'Whether a view has an owner to whom row security applies. Asked once in a query of the view.';
+  'Returns whether row security applies to the owner of a view. A query of the view calls it once.';
 
--- An attempt whose event is hidden by a policy is shown without what it told of the record. A condition on a column of
--- the event makes this an inner join, which its indexes serve.
+-- If a policy hides the event of an attempt, the attempt is shown without what it says about the record. A condition on
+-- a column of the event makes this an inner join, which can use the indexes of events.
 create view collecta.webhook_deliveries as
 select
   a.id, a.event_id, a.endpoint_id, e.module, e.event, e.record_id, a.attempt, a.url,
@@ -9151,24 +9277,26 @@ left join collecta.events e
 where (select collecta.is_walled('webhook_deliveries')
   or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.webhook_deliveries is
-  'Every delivery attempt with its event: what was sent, when, and what came back.
-select ... where record_id = ''...'' order by started_at.';
-comment on column collecta.webhook_deliveries.id is 'The attempt; give it to replay_delivery(id).';
+  'Every delivery attempt with its event: what was sent, when, and what the receiver answered. For one record: '
+  'select * from collecta.webhook_deliveries where record_id = ''42'' order by started_at;';
+comment on column collecta.webhook_deliveries.id is 'The attempt. replay_delivery(id) sends its event again.';
 comment on column collecta.webhook_deliveries.event_id is 'The webhook-id header and the payload''s id.';
 comment on column collecta.webhook_deliveries.module is
-  'Null, as all that tells of the record or of the receiver''s answer, where row security of the module''s table applies
-to you (collecta.row_secured_modules).';
+  'Null, like everything about the record and the receivers answer, if row security of the modules table applies to '
+  'you (collecta.row_secured_modules).';
 comment on column collecta.webhook_deliveries.outcome is
-  'delivered; failed (is tried again); blocked (the destination is not allowed; is tried again); exhausted (the last
-attempt, whatever refused it: given up); lost (the runner ended before the answer: no attempt).';
+  'delivered; failed (will be tried again); blocked (the destination is not allowed; will be tried again); exhausted '
+  '(the last attempt: it was given up, whatever refused it); lost (the runner ended before the answer; does not count '
+  'as an attempt).';
 comment on column collecta.webhook_deliveries.sequence is
-  'The payload''s: it rises in the order in which a record''s changes happened.';
+  'The sequence of the payload: it rises in the order in which a records changes happened.';
 comment on column collecta.webhook_deliveries.request_body is 'The exact bytes that were sent, as text.';
-comment on column collecta.webhook_deliveries.next_attempt_at is 'When it is tried again; null after the last attempt.';
+comment on column collecta.webhook_deliveries.next_attempt_at is 'When it is tried again. Null if it is not.';
 comment on column collecta.webhook_deliveries.lookup_ms is
-  'Resolving and checking the destination, in milliseconds; null where the runner did not get there.';
+  'How long it took to resolve and check the destination, in milliseconds. Null if the runner did not get that far.';
 comment on column collecta.webhook_deliveries.replay_of is 'The attempt whose event was replayed.';
-comment on column collecta.webhook_deliveries.routed_at is 'Partition key: name a range of it to read only those days.';
+comment on column collecta.webhook_deliveries.routed_at is
+  'The partition key. A condition on it limits a query to those days.';
 --! EndIncluded outbound/webhook_deliveries.sql
 --! Included outbound/undelivered.sql
 create view collecta.undelivered as
@@ -9190,10 +9318,10 @@ where a.outcome = 'exhausted'
   and (select collecta.is_walled('undelivered')
     or not exists (select from collecta.row_secured_modules) and collecta.visible_scopes(current_user) is null);
 comment on view collecta.undelivered is
-  'Deliveries that were given up, and neither delivered nor queued again since: one row each, with the last attempt.
-select collecta.replay_undelivered(); sends them again. What row security hides is null, as in webhook_deliveries.';
+  'Deliveries that were given up, and neither delivered nor queued again since: one row each, with the last attempt. '
+  'select collecta.replay_undelivered(); sends them again. What row security hides is null, as in webhook_deliveries.';
 comment on column collecta.undelivered.id is 'The last attempt; give it to replay_delivery(id).';
-comment on column collecta.undelivered.error is 'Why: what the receiver, the look-up or the guard said last.';
+comment on column collecta.undelivered.error is 'What the receiver, the look-up or the guard said last.';
 --! EndIncluded outbound/undelivered.sql
 --! Included install/internal/own_views.sql
 -- A view reads with the rights of its owner, and row security does not apply to the owner of a table. So these views
@@ -9243,7 +9371,7 @@ begin
   if replay_undelivered.endpoint_id is not null then
     perform collecta.check_endpoint_id(replay_undelivered.endpoint_id);
   end if;
-  -- Two at once would send everything twice.
+  -- Two calls at once would send everything twice.
   perform pg_advisory_xact_lock(1668246636, 6);
   queued := collecta.queue_replays(array(
     select u.id from collecta.undelivered u
@@ -9255,9 +9383,9 @@ begin
 end
 $$;
 comment on function collecta.replay_undelivered(text, timestamptz, timestamptz) is
-  'Sends again what was given up and not delivered since (collecta.undelivered): of one endpoint or of all, given up in
-a
-span of time. Returns how many; what is queued already is not queued twice.';
+  'Sends again what was given up and not delivered since (collecta.undelivered), for one endpoint or for all, and for '
+  'what was given up within a span of time. Returns how many deliveries were queued. What is queued already is not '
+  'queued twice.';
 --! EndIncluded outbound/replay_undelivered.sql
 --! Included install/internal/check_grants.sql
 -- It reads only the system catalogs, so it works even if the owner of collecta has lost rights on its own tables.
@@ -9740,8 +9868,8 @@ begin
   from unnest(array['events', 'delivery_attempts']) parent
   where to_regclass(format('collecta.%I', parent || to_char(now() at time zone 'UTC', '_YYYYMMDD'))) is null;
 
-  -- Partitions for three days are made ahead. If the one for the day after tomorrow is missing, nothing has been made for
-  -- a day, and there is a day left.
+  -- Partitions are made for three days ahead. If the one for the day after tomorrow is missing, none was made for a
+  -- day, and one day is left.
   return query
   select 'warning', 'partitions are not made ahead', parent,
     format('There is none for %s. Once the days that are there have passed, nothing can be routed any more.', day),
@@ -9750,7 +9878,8 @@ begin
     (select (now() at time zone 'UTC')::date + 2) tomorrow_but_one (day)
   where to_regclass(format('collecta.%I', parent || to_char(day, '_YYYYMMDD'))) is null;
 
-  -- Reasons quote what a row held, which row security may keep from who reads health: collecta.unrouted shows them.
+  -- The reason of an unrouted change quotes values, which row security may hide from the reader of health. So only
+  -- collecta.unrouted shows it.
   return query
   select 'warning', 'changes are set aside', u.module,
     format('%s not routed%s since %s.', count(*),
@@ -9760,25 +9889,29 @@ begin
   from collecta.unrouted u group by u.module, u.endpoint_id;
 
   return query
-  select 'error', 'routing fails', 'outbox', format('Since %s, last at %s, with SQLSTATE %s: %s', t.since, t.seen_at,
-      t.sqlstate, case when t.sqlstate = '55P03' then 'a lock is held for too long' else 'see collecta.routing_trouble' end),
-    case when t.sqlstate = '55P03'
-      then 'select pid, query from pg_stat_activity where pid in (select unnest(pg_blocking_pids(pid)) from pg_stat_activity);'
+  select 'error', 'routing fails', 'outbox',
+    format('Since %s, last at %s, with SQLSTATE %s: %s', t.since, t.seen_at, t.sqlstate,
+           case t.sqlstate when '55P03' then 'a lock is held for too long' else 'see collecta.routing_trouble' end),
+    case t.sqlstate when '55P03'
+      then 'select pid, query from pg_stat_activity '
+        'where pid in (select unnest(pg_blocking_pids(pid)) from pg_stat_activity);'
       else 'select * from collecta.routing_trouble;' end
   from collecta.routing_trouble t
   where t.seen_at > now() - interval '1 minute' and exists (select from collecta.outbox);
 
   return query
   select 'warning', 'changes wait to be put in order', coalesce(v.slug, m.module_id::text),
-    format('One transaction changed thousands of records, each of them several times. Since %s a runner puts them in order; '
-           'other modules are routed in the meantime.', m.since),
-    format('select * from collecta.reorderings where module_id = %s; -- empty, or ended_in is set, when it is done', m.module_id)
+    format('One transaction changed thousands of records, each of them several times. Since %s a runner puts them in '
+           'order; other modules are routed in the meantime.', m.since),
+    format('select * from collecta.reorderings where module_id = %s; -- empty, or ended_in is set, when it is done',
+           m.module_id)
   from collecta.reorderings m
   left join collecta.modules v on v.module_id = m.module_id
   where m.ended_in is null and m.since < now() - interval '1 minute';
 
-  -- Bounded, because health is read often: a row each for the 100 endpoints that gave up last, which counts to 20,
-  -- and one for all others. Who is restricted to scopes gets the 100 among their endpoints.
+  -- health is read often, so this is bounded: one row for each of the 100 endpoints that gave up last, which counts up
+  -- to 20 deliveries, and one row for all others. A login that is restricted to scopes gets the 100 among its own
+  -- endpoints.
   return query
   with concerned as materialized (
     select e.endpoint_id, g.last, row_number() over (order by g.last desc) as place
@@ -9795,8 +9928,8 @@ begin
            'select collecta.replay_undelivered(%L);', c.endpoint_id, c.endpoint_id)
   from concerned c
   cross join lateral (
-    -- As collecta.undelivered says it, but one attempt after the other from the last one on, until there are enough:
-    -- hence OFFSET, and subqueries that cannot become joins.
+    -- This is the condition of collecta.undelivered, but attempts are read one by one from the last one on, until there
+    -- are enough. OFFSET and the scalar subqueries keep PostgreSQL from turning them into joins.
     select a.finished_at
     from (
       select a.* from collecta.delivery_attempts a
@@ -9822,8 +9955,10 @@ begin
 
   return query
   select 'warning', 'deliveries are lost again and again', q.endpoint_id,
-    format('%s deliveries had their runner vanish 3 times in a row or more: it may be one of them that kills it.', count(*)),
-    format('select event_id, losses, due_at from collecta.delivery_queue where endpoint_id = %L and losses > 2;', q.endpoint_id)
+    format('%s deliveries had their runner vanish 3 times in a row or more: it may be one of them that kills it.',
+           count(*)),
+    format('select event_id, losses, due_at from collecta.delivery_queue where endpoint_id = %L and losses > 2;',
+           q.endpoint_id)
   from collecta.delivery_queue q where q.losses > 2 group by q.endpoint_id;
 
   return query
@@ -9857,7 +9992,7 @@ begin
   from collecta.muted_changes m where m.captured_at > now() - interval '1 day' group by m.module;
 end
 $$;
-comment on function collecta.check_outbound() is 'Rows of collecta.health about routing and delivery.';
+comment on function collecta.check_outbound() is 'Returns the rows of collecta.health about routing and delivery.';
 --! EndIncluded outbound/internal/check_outbound.sql
 --! Included inbound/internal/check_inbound.sql
 create or replace function collecta.check_inbound()
@@ -10316,8 +10451,7 @@ begin
       'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
       'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
       'next_inbound_retries',
-      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'promote_waiting',
-      'read_figures',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'read_figures',
       'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
       'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
       'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
@@ -10335,8 +10469,9 @@ $$;
 do $$
 begin
   perform collecta.maintain();
-  -- Writes all capture functions again, from the templates of this version.
+  -- All functions of modules and of inbound endpoints are written again, from the templates of this version.
   perform collecta.resolve_modules(anew => true);
+  perform collecta.mend_inbound(anew => true);
   perform collecta.own_views();
   perform collecta.restore_grants(exactly => true);
 end

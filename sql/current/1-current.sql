@@ -79,8 +79,9 @@
 --!include outbound/2_route/internal/event_id.sql
 --!include outbound/2_route/internal/event_record.sql
 --!include outbound/2_route/internal/event_body.sql
+--!include outbound/2_route/internal/event_extras.sql
 --!include outbound/2_route/internal/route_aside.sql
---!include outbound/2_route/internal/leased_deliveries.sql
+--!include outbound/2_route/internal/claimed_delivery.sql
 --!include outbound/2_route/internal/claim_room.sql
 --!include outbound/2_route/internal/routed_changes.sql
 --!include outbound/2_route/internal/recipient.sql
@@ -94,7 +95,6 @@
 --!include outbound/2_route/runner/route_change.sql
 --!include outbound/2_route/runner/set_aside_change.sql
 --!include outbound/4_record/internal/promote_next.sql
---!include outbound/4_record/internal/promote_waiting.sql
 --!include outbound/2_route/internal/take_back.sql
 --!include outbound/3_claim/internal/claim_cursor.sql
 --!include outbound/3_claim/internal/end_leases.sql

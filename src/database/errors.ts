@@ -26,3 +26,9 @@ export function whyUnreachable(error: unknown): string | undefined {
 }
 
 export const readOnlyServer = 'the server is read-only: a standby, or default_transaction_read_only is on';
+
+/**
+ * Whether an SQLSTATE is the fault of the database or its operators and not of a row: connections, conflicts, locks, a
+ * full disk, a query that was cancelled, a shutdown.
+ */
+export const isOutage = (code: string): boolean => /^(08|25|40|53|55|57|58)/.test(code);

@@ -11,7 +11,7 @@ import type { Log } from '../log.ts';
 import { observe } from '../operations/observe.ts';
 import type { Site } from '../operations/serve.ts';
 import { createBudget } from '../outbound/budget.ts';
-import { deadlineMs, dispatch, maxBodyBytes } from '../outbound/dispatcher.ts';
+import { deadlineMs, dispatch } from '../outbound/dispatcher.ts';
 import { createOrigins } from '../outbound/origins.ts';
 import { type Listing, type Member, readDatabases } from './databases.ts';
 import { type Served, type State, serveFleetOperations } from './operations.ts';
@@ -61,7 +61,7 @@ export async function runFleet(
   onReload: (reload: () => void) => void,
 ): Promise<void> {
   const origins = createOrigins({ deadlineMs });
-  const shared = { origins, budget: createBudget(settings.concurrency, maxBodyBytes) };
+  const shared = { origins, budget: createBudget(settings.concurrency) };
   const running = new Map<string, Running>(); // by the database's name
 
   /** Starts serving a database, `delayMs` after `after` has resolved. */

@@ -13,7 +13,7 @@ const maxExponent = 350;
 const maxKeyLength = 1024;
 
 /** A path as jsonpath-plus takes it. */
-export type Path = { text: string; tokens: readonly string[]; endsWithIndex: boolean };
+export type Path = { text: string; tokens: readonly string[]; steps: readonly { name: string; isIndex: boolean }[] };
 
 /**
  * Parses a path: `$` and then `.name`, `['name']` or `[n]`, at most 16 steps and 512 characters. This is the grammar of
@@ -21,18 +21,20 @@ export type Path = { text: string; tokens: readonly string[]; endsWithIndex: boo
  * wildcard, union, filter or type. Throws for any other text.
  */
 export function parsePath(text: string): Path {
-  const steps = /^\$((?:\.[A-Za-z_][A-Za-z0-9_-]*|\['[^'\\^`\p{Cc}]+'\]|\[(?:0|[1-9][0-9]{0,5})\]){0,16})$/u.exec(
+  const written = /^\$((?:\.[A-Za-z_][A-Za-z0-9_-]*|\['[^'\\^`\p{Cc}]+'\]|\[(?:0|[1-9][0-9]{0,5})\]){0,16})$/u.exec(
     text,
   )?.[1];
-  if (steps === undefined || text.length > 512)
+  if (written === undefined || text.length > 512)
     throw new Error("this is no path of the form $.name, $['name'], $[0] …");
-  const names = [...steps.matchAll(/\.([\w-]+)|\['([^']+)'\]|\[(\d+)\]/gu)];
-  const tokens = ['$', ...names.map(([, dotted, quoted, index]) => `\`${dotted ?? quoted ?? index}`)];
-  return { text, tokens, endsWithIndex: names.at(-1)?.[3] !== undefined };
+  const steps = [...written.matchAll(/\.([\w-]+)|\['([^']+)'\]|\[(\d+)\]/gu)].map(([, dotted, quoted, index]) => ({
+    name: (dotted ?? quoted ?? index)!,
+    isIndex: index !== undefined,
+  }));
+  return { text, tokens: ['$', ...steps.map(({ name }) => `\`${name}`)], steps };
 }
 
 /** The value at a path; undefined if there is none. It finds only own members of objects and elements of arrays. */
-export function lookUp(document: Json, { text, tokens, endsWithIndex }: Path): Json | undefined {
+export function lookUp(document: Json, { text, tokens, steps }: Path): Json | undefined {
   if (tokens.length === 1) return document;
   if (!isContainer(document)) return undefined;
   // The library does not parse tokens. Its cache is never emptied, and with tokens it contains only one path.
@@ -47,7 +49,12 @@ export function lookUp(document: Json, { text, tokens, endsWithIndex }: Path): J
   // The library takes a missing name with a comma for a union, and finds members of strings and numbers too.
   if (results.length !== 1 || !found || found.hasArrExpr || !isContainer(found.parent)) return undefined;
   // An index is no name, and a name such as 'length' is no index.
-  return Array.isArray(found.parent) === endsWithIndex ? found.value : undefined;
+  let container = document as { [step: string]: Json };
+  for (const { name, isIndex } of steps) {
+    if (Array.isArray(container) !== isIndex) return undefined;
+    container = container[name] as { [step: string]: Json };
+  }
+  return found.value;
 }
 
 /** A scalar as text; undefined for null, objects and arrays. */

@@ -110,9 +110,8 @@ function sortedForm(body: Uint8Array): string {
 
 /** Fills a template. Returns its parts: literal text, and the value of each {placeholder}. */
 function fill(template: string, request: Readable, named: Record<string, string | undefined>): (string | Uint8Array)[] {
-  return template.split(/(\{[^}]+\})/).map(part => {
-    const name = /^\{(.+)\}$/s.exec(part)?.[1];
-    if (name === undefined) return part;
+  return template.split(/\{([^}]+)\}/).map((name, place) => {
+    if (place % 2 === 0) return name; // the text between two placeholders
     if (name === 'body') return request.body;
     if (name === 'url') return request.url;
     if (name === 'token') return request.token;

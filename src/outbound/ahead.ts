@@ -2,28 +2,6 @@ import type { Share } from './budget.ts';
 import type { Delivery, Room } from './claim.ts';
 import type { Places } from './places.ts';
 
-/**
- * Deliveries that are claimed and have not begun. They are claimed ahead so that requests never wait for the database.
- * Endpoints take turns. A delivery leaves in one of two ways: its request begins, or it is given back to the queue. It
- * is given back when its request could no longer end within the lease, when its turn at an endpoint with a rate is
- * over, and when its endpoint turns out to be slow while memory is short.
- */
-export type Ahead = {
-  add(deliveries: readonly Delivery[]): void;
-  /** Takes one delivery of each endpoint that may begin one, in turn, until none may. */
-  take(begin: (delivery: Delivery) => void): void;
-  /** Takes out the deliveries that must be given back now. */
-  takeOverdue(): Delivery[];
-  takeAll(): Delivery[];
-  /** What the next claim may bring. */
-  readonly room: Room;
-  /** Whether there is enough room to make a claim worth its round trip. */
-  readonly worthAClaim: boolean;
-  /** Whether an endpoint that the last claim left out may be claimed for again. */
-  readonly wantsMore: boolean;
-  readonly count: number;
-};
-
 const maxDeliveries = 300;
 /** How many deliveries of one slow endpoint wait here at most. It is enough to keep that endpoint busy. */
 const maxOfSlow = 20;
@@ -33,16 +11,12 @@ type Waiting = { delivery: Delivery; beginBefore: number; beginBeforeClock: numb
 type Queue = { waiting: Waiting[]; bytes: number };
 
 /**
- * `maxBytes` bounds the bodies that wait here and those in flight, together. `waitMs` is how long a delivery may wait
- * here.
+ * Deliveries that are claimed and have not begun. They are claimed ahead so that requests never wait for the database.
+ * Endpoints take turns. A delivery leaves in one of two ways: its request begins, or it is given back to the queue. It
+ * is given back when its request could no longer end within the lease, when its turn at an endpoint with a rate is
+ * over, and when its endpoint turns out to be slow while memory is short. `waitMs` is how long it may wait here.
  */
-export function createAhead(
-  places: Places,
-  share: Share,
-  concurrency: number,
-  maxBytes: number,
-  waitMs: () => number,
-): Ahead {
+export function createAhead(places: Places, share: Share, concurrency: number, waitMs: () => number) {
   const queues = new Map<string, Queue>(); // by endpoint: the first in the map is served next
   const limit = Math.min(maxDeliveries, Math.max(concurrency * 6, 30));
   /**
@@ -51,24 +25,17 @@ export function createAhead(
    */
   const setBack = new Map<string, number>();
   let count = 0;
-  let total = 0; // bytes
+  let leftOut = 0; // how many endpoints the last claim left out
 
-  function hold(change: number): void {
-    total += change;
-    share.hold(change);
-  }
-
-  /** Takes the first delivery out of a queue, which goes when it is empty. */
+  /** Takes the first delivery out of a queue, which is removed when it is empty. */
   function takeFirst(endpointId: string, queue: Queue): Delivery {
     const { delivery } = queue.waiting.shift()!;
     count--;
-    hold(-delivery.bytes);
+    share.hold(-delivery.bytes);
     queue.bytes -= delivery.bytes;
     if (queue.waiting.length === 0) queues.delete(endpointId);
     return delivery;
   }
-
-  const spare = () => Math.min(maxBytes - total - places.bytes(), share.spareBytes);
 
   /** How many more deliveries fit. Deliveries that wait for slow receivers are not counted. */
   function freeRows(): number {
@@ -79,11 +46,11 @@ export function createAhead(
 
   function hasEnough(endpointId: string): boolean {
     const { waiting = [], bytes = 0 } = queues.get(endpointId) ?? {};
-    const most = places.isQuick(endpointId) ? maxBytes / 2 : maxBytes / 16;
+    const most = places.isQuick(endpointId) ? share.maxBytes / 2 : share.maxBytes / 16;
     return bytes + places.bytes(endpointId) >= most || (places.isSlow(endpointId) && waiting.length >= maxOfSlow);
   }
 
-  let leftOut = 0; // how many endpoints the last claim left out
+  /** The endpoints that the next claim leaves out. */
   function except(): string[] {
     for (const [endpointId, bytes] of setBack) if (!places.isHeldBack(endpointId, bytes)) setBack.delete(endpointId);
     const holding = new Set([...queues.keys(), ...places.endpoints()]);
@@ -91,10 +58,10 @@ export function createAhead(
   }
 
   return {
-    add(deliveries) {
+    add(deliveries: readonly Delivery[]): void {
       const [now, clock] = [performance.now(), Date.now()];
       for (const delivery of deliveries) {
-        // Two clocks are asked, since one stands still while the machine sleeps and the other may be set.
+        // Two clocks are read, since one stands still while the machine sleeps and the other may be set.
         const leftMs = Math.min(
           waitMs() - (now - delivery.claimedAt),
           delivery.beginWithinMs ?? Number.POSITIVE_INFINITY,
@@ -104,10 +71,11 @@ export function createAhead(
         queue.waiting.push({ delivery, beginBefore: now + leftMs, beginBeforeClock: clock + leftMs });
         queue.bytes += delivery.bytes;
         count++;
-        hold(delivery.bytes);
+        share.hold(delivery.bytes);
       }
     },
-    take(begin) {
+    /** Takes one delivery of each endpoint that may begin one, in turn, until none may. */
+    take(begin: (delivery: Delivery) => void): void {
       for (const [endpointId, queue] of queues) {
         if (places.full) return;
         if (!places.mayBegin(endpointId, queue.waiting[0]!.delivery.bytes)) continue;
@@ -117,9 +85,10 @@ export function createAhead(
         begin(next);
       }
     },
-    takeOverdue() {
+    /** Takes out the deliveries that must be given back now. */
+    takeOverdue(): Delivery[] {
       const [now, clock] = [performance.now(), Date.now()];
-      const memoryIsShort = spare() < maxClaimBytes;
+      const memoryIsShort = share.spareBytes < maxClaimBytes;
       const isOld = ({ beginBefore, beginBeforeClock }: Waiting) => beginBefore <= now || beginBeforeClock <= clock;
       const overdue: Delivery[] = [];
       for (const [endpointId, queue] of queues) {
@@ -131,28 +100,29 @@ export function createAhead(
       }
       return overdue;
     },
-    takeAll: () =>
-      Array.from(queues).flatMap(([endpointId, queue]) =>
-        Array.from(queue.waiting).map(() => takeFirst(endpointId, queue)),
-      ),
-    get room() {
+    takeAll: (): Delivery[] =>
+      [...queues].flatMap(([endpointId, queue]) => [...queue.waiting].map(() => takeFirst(endpointId, queue))),
+    /** What the next claim may bring. */
+    get room(): Room {
       const deliveries = freeRows();
       const leaveOut = except();
       leftOut = leaveOut.length;
       return {
         deliveries,
-        bytes: Math.min(maxClaimBytes, spare()),
+        bytes: Math.min(maxClaimBytes, share.spareBytes),
         perEndpoint: Math.ceil(deliveries * 0.8),
         except: leaveOut,
       };
     },
-    get worthAClaim() {
-      return freeRows() >= (limit * 2) / 3 && spare() >= maxClaimBytes / 2;
+    /** Whether there is enough room to make a claim worth its round trip. */
+    get worthAClaim(): boolean {
+      return freeRows() >= (limit * 2) / 3 && share.spareBytes >= maxClaimBytes / 2;
     },
-    get wantsMore() {
+    /** Whether an endpoint that the last claim left out may be claimed for again. */
+    get wantsMore(): boolean {
       return leftOut > 0 && except().length < leftOut;
     },
-    get count() {
+    get count(): number {
       return count;
     },
   };

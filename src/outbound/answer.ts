@@ -1,7 +1,5 @@
 // Turns what a receiver answered, or why it did not answer, into what the history stores.
 
-import { isCredential } from './echo.ts';
-
 const maxRetryAfterSeconds = 86_400;
 
 const explained: Readonly<Record<string, string>> = {
@@ -30,16 +28,6 @@ export function retryAfter(value: string | undefined): number | null {
   if (value && /^-?\d+$/.test(value)) seconds = Number(value);
   else if (value && /^[A-Z][a-z]{2}, \d/.test(value)) seconds = Math.ceil((Date.parse(value) - Date.now()) / 1000);
   return Number.isNaN(seconds) ? null : Math.min(Math.max(seconds, 0), maxRetryAfterSeconds);
-}
-
-/** The response headers as history shows them: values that carry credentials are masked. */
-export function maskedHeaders(headers: Record<string, string | string[]>): Record<string, string> {
-  const shown: Record<string, string> = {};
-  for (const name in headers) {
-    const value = headers[name]!.toString();
-    shown[name] = isCredential(name, value) ? '***' : value;
-  }
-  return shown;
 }
 
 /** The content-length that a response announces; null if there is none, or if several disagree. */

@@ -1,15 +1,7 @@
-/** Ends the dispatcher's wait. Notifications, recorded deliveries, freed room and the stop ring it. */
-export type Bell = {
-  ring(): void;
-  /** Whether it was rung since `listen`. */
-  readonly rung: boolean;
-  /** Forgets earlier rings. */
-  listen(): void;
-  /** Resolves after `ms`, or when the bell is rung; at once if it was rung since `listen`. */
-  wait(ms: number): Promise<void>;
-};
+export type Bell = ReturnType<typeof createBell>;
 
-export function createBell(signal: AbortSignal): Bell {
+/** Ends the dispatcher's wait. Notifications, recorded deliveries, freed room and the stop ring it. */
+export function createBell(signal: AbortSignal) {
   let rung = false;
   let wake = () => {};
   const ring = () => {
@@ -19,14 +11,17 @@ export function createBell(signal: AbortSignal): Bell {
   signal.addEventListener('abort', ring, { once: true });
   return {
     ring,
-    get rung() {
+    /** Whether it was rung since `listen`. */
+    get rung(): boolean {
       return rung;
     },
-    listen() {
+    /** Forgets earlier rings. */
+    listen(): void {
       rung = false;
     },
-    wait: ms =>
-      new Promise<void>(done => {
+    /** Resolves after `ms`, or when the bell is rung; at once if it was rung since `listen`. */
+    wait: (ms: number): Promise<void> =>
+      new Promise(done => {
         if (rung || signal.aborted) return done();
         const timer = setTimeout(done, ms);
         wake = () => {

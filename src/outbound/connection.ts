@@ -1,22 +1,10 @@
 import type { Socket } from 'node:net';
-import { buildConnector, Client, type Dispatcher } from 'undici';
+import { type buildConnector, Client, type Dispatcher } from 'undici';
 
-/** What an exchange needs to know about its connection. */
-export type Line = {
-  socket: Socket | null;
-  /** Whether an earlier exchange went over the socket that is open now. */
-  used: boolean;
-  /** Bytes that the receiver has sent since the last request began. */
-  received: number;
-  /** Whether the receiver has sent more than its answer, and closes. */
-  surplus: boolean;
-  /** Called when a request is written: the next bytes are its answer. */
-  begin(): void;
-};
+/** The options of a request. Its exchange is told on which connection it is sent, before it is written. */
+export type RequestOptions = Dispatcher.DispatchOptions & { exchange: { connection: Connection | null } };
 
-/** Dispatch options of a request that wants to know its connection: `exchange` is told before it is written. */
-export type LineOptions = Dispatcher.DispatchOptions & { exchange: { line: Line | null } };
-
+const maxResponseHeaderBytes = 16_384;
 const continueLine = /^HTTP\/1\.1 100/;
 const continueLength = 'HTTP/1.1 100'.length;
 const none = Buffer.alloc(0);
@@ -27,7 +15,7 @@ const none = Buffer.alloc(0);
  * which undici skips.
  * `pass` returns the bytes that may be parsed now. It keeps bytes that could still become a 100 for the next call.
  */
-export function createContinueFilter() {
+function createContinueFilter() {
   let reading: 'status line' | 'interim head' | 'answer' = 'answer';
   let kept: Buffer = none;
 
@@ -77,54 +65,61 @@ export function createContinueFilter() {
   };
 }
 
-/** An undici client, which is one connection at a time, that tells each exchange about its connection. */
+/** An undici client, which is one connection at a time, and what an exchange needs to know about that connection. */
 export class Connection extends Client {
-  readonly #line: Line;
+  socket: Socket | null = null;
+  /** Whether an earlier exchange went over the socket that is open now. */
+  used = false;
+  /** Bytes that the receiver has sent since the last request began. */
+  received = 0;
+  /** Whether the receiver has sent more than its answer, and closes. */
+  surplus = false;
+  readonly #filter = createContinueFilter();
 
-  constructor(origin: string | URL, options: Client.Options) {
-    const filter = createContinueFilter();
-    const line: Line = {
-      socket: null,
-      used: false,
-      received: 0,
-      surplus: false,
-      begin: () => {
-        line.used = true;
-        line.received = 0;
-        line.surplus = false;
-        filter.begin();
-      },
-    };
-    const connect = typeof options.connect === 'function' ? options.connect : buildConnector(options.connect ?? {});
+  /** The exchange itself limits the time, so undici's timeouts are off. */
+  constructor(origin: string, connect: buildConnector.connector) {
     super(origin, {
-      ...options,
+      maxHeaderSize: maxResponseHeaderBytes,
+      headersTimeout: 0,
+      bodyTimeout: 0,
       connect: (target, callback) =>
         connect(target, (...[error, socket]) => {
           if (error !== null) return callback(error, null);
-          line.socket = socket;
-          line.used = false;
-          // The parser takes its bytes by read(), so every byte of an answer passes here, with TLS or without.
-          const read = socket.read.bind(socket);
-          socket.read = (size?: number) => {
-            const chunk = read(size) as Buffer | null;
-            if (chunk === null) return null;
-            line.received += chunk.length;
-            return filter.pass(chunk);
-          };
-          // The parser puts back the bytes that follow an answer, if the connection closes after that answer.
-          const unshift = socket.unshift.bind(socket);
-          socket.unshift = (chunk: Buffer) => {
-            line.surplus = chunk.length > 0;
-            return unshift(chunk);
-          };
+          this.#watch(socket);
           callback(null, socket);
         }),
     });
-    this.#line = line;
+  }
+
+  #watch(socket: Socket): void {
+    this.socket = socket;
+    this.used = false;
+    // The parser takes its bytes by read(), so every byte of an answer passes here, with TLS or without.
+    const read = socket.read.bind(socket);
+    socket.read = (size?: number) => {
+      const chunk = read(size) as Buffer | null;
+      if (chunk === null) return null;
+      this.received += chunk.length;
+      return this.#filter.pass(chunk);
+    };
+    // The parser puts back the bytes that follow an answer, if the connection closes after that answer.
+    const unshift = socket.unshift.bind(socket);
+    socket.unshift = (chunk: Buffer) => {
+      this.surplus = chunk.length > 0;
+      return unshift(chunk);
+    };
+  }
+
+  /** Called when a request is written: the next bytes are its answer. */
+  begin(): void {
+    this.used = true;
+    this.received = 0;
+    this.surplus = false;
+    this.#filter.begin();
   }
 
   override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    (options as LineOptions).exchange.line = this.#line;
+    (options as RequestOptions).exchange.connection = this;
     return super.dispatch(options, handler);
   }
 }

@@ -6,10 +6,7 @@ import { createOrigins, type Origins } from './origins.ts';
 
 export type { DeliveryRequest, DeliveryResult } from './exchange.ts';
 
-export type Deliverer = {
-  deliver(request: DeliveryRequest, signal?: AbortSignal): Promise<DeliveryResult>;
-  close(): Promise<void>;
-};
+export type Deliverer = ReturnType<typeof createDeliverer>;
 
 /**
  * The delivery client. `deliver` sends one POST to an address that the guard has checked. It never throws: whatever the
@@ -24,14 +21,11 @@ export function createDeliverer(options: {
   guard: Guard;
   userAgent: string;
   deadlineMs?: number;
-  maxResponseBodyBytes?: number;
-  maxResponseHeaderBytes?: number;
   connections?: number;
   origins?: Origins;
-}): Deliverer {
-  const { guard, userAgent, deadlineMs = 30_000, maxResponseBodyBytes = 16_384 } = options;
-  const own = options.origins ? undefined : createOrigins({ ...options, deadlineMs });
-  const origins = options.origins ?? own!;
+}) {
+  const { guard, userAgent, deadlineMs = 30_000 } = options;
+  const origins = options.origins ?? createOrigins({ ...options, deadlineMs });
   const inFlight = new Set<Exchange>();
 
   // All deadlines are equally long, so one timer checks everything in flight. An idle deliverer has no timer.
@@ -77,9 +71,9 @@ export function createDeliverer(options: {
   }
 
   return {
-    deliver(request, signal) {
+    deliver(request: DeliveryRequest, signal?: AbortSignal): Promise<DeliveryResult> {
       return new Promise(done => {
-        const exchange = new Exchange(request, signal, maxResponseBodyBytes, result => {
+        const exchange = new Exchange(request, signal, result => {
           inFlight.delete(exchange);
           const { origin, ownConnection } = exchange;
           if (origin) {
@@ -94,10 +88,10 @@ export function createDeliverer(options: {
         send(exchange, request);
       });
     },
-    async close() {
-      // Shared connections stay open, so only this deliverer's requests are waited for.
+    async close(): Promise<void> {
       const closeOwn = ({ ownConnection }: Exchange) => ownConnection?.close().catch(() => {});
-      if (own) await Promise.all([own.close(), ...Array.from(inFlight, closeOwn)]);
+      if (options.origins === undefined) await Promise.all([origins.close(), ...Array.from(inFlight, closeOwn)]);
+      // Shared connections stay open, so only this deliverer's requests are waited for.
       else while (inFlight.size > 0) await new Promise(done => setTimeout(done, 50));
       clearInterval(sweep);
     },

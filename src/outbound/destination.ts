@@ -24,7 +24,8 @@ export type Refused = { allowed: false; reason: string; addresses: string[]; unr
 export type Verdict = Allowed | Refused;
 export type Guard = { check(url: string): Promise<Verdict> };
 
-// The list of https://fetch.spec.whatwg.org/#port-blocking. collecta.check_endpoint has the same list.
+// The list of https://fetch.spec.whatwg.org/#port-blocking. collecta.check_endpoint has it too, so that such a URL is
+// refused when it is saved. Tests compare both with the list that undici has for fetch.
 const blockedPorts = new Set(
   `0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 115 117 119 123 135
   137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601 636 989 990 993 995 1719

@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts';
 import { whyUnreachable } from '../database/errors.ts';
-import { openPool } from '../database/pool.ts';
+import { openPool, type Query } from '../database/pool.ts';
 import type { Rest } from '../database/rest.ts';
 import { waitUntilInstalled } from '../install/wait.ts';
 import type { Log } from '../log.ts';
@@ -9,7 +9,7 @@ import { createKeyring } from '../secrets/keyring.ts';
 import { createAhead } from './ahead.ts';
 import { createBell } from './bell.ts';
 import { type Budget, createBudget } from './budget.ts';
-import { type Claim, createClaimer } from './claim.ts';
+import { createClaimer } from './claim.ts';
 import { createDeliverer } from './deliver.ts';
 import { createGuard } from './destination.ts';
 import { createLifeline } from './lifeline.ts';
@@ -17,7 +17,7 @@ import type { Origins } from './origins.ts';
 import { createPlaces } from './places.ts';
 import { createRecorder } from './record.ts';
 import { createRhythm } from './rhythm.ts';
-import { createGiveBack, createSender } from './send.ts';
+import { createSender, giveBack } from './send.ts';
 import { openStandingSession } from './session.ts';
 import { createUpkeep } from './upkeep.ts';
 import { createWakeup } from './wakeup.ts';
@@ -27,11 +27,8 @@ export const deadlineMs = 30_000;
 const marginMs = 5_000;
 /** The SQLSTATE of a row that no partition takes. maintain() creates the partition. */
 const noPartition = '23514';
-/**
- * Bounds the bodies of the whole process, claimed ahead and in flight. The memory used is about three times as much,
- * since each body is a string and the bytes that are being sent.
- */
-export const maxBodyBytes = 64 * 1024 * 1024;
+/** Shorter rests are not worth closing and opening sessions. */
+const shortestRestMs = 1_000;
 
 /** What several dispatchers of one process share, and how they report to the code that started them. */
 export type Shared = {
@@ -41,9 +38,6 @@ export type Shared = {
   channels?: Readonly<Record<string, () => void>>;
   onListening: (listens: boolean, reason?: string) => void;
 };
-
-/** Shorter rests are not worth closing and opening sessions. */
-const shortestRestMs = 1_000;
 
 /**
  * Delivers until `signal` aborts. With `rest` it delivers until nothing has been due for a while, and closes every
@@ -87,33 +81,28 @@ async function runDispatcher(
   const idle = new AbortController();
   const signal = AbortSignal.any([stopping, idle.signal]);
   const { concurrency, pollIntervalMs, environment, databaseUrl, listenUrl, stopTimeoutMs } = config;
+  const { budget = createBudget(concurrency), origins, channels, onListening = showListening } = shared ?? {};
+  let leaseMs = 60_000; // each claim returns it
+
   const onpooler = () => log.info('a transaction pooler is in between: statements are not prepared');
   // An idle runner has three sessions: this one, which keeps the plans of a claim (planning again takes 40 ms), the one
   // that listens, and the standing one. The sessions that record and maintain open and close as needed.
   const claims = openPool(databaseUrl, { max: 1, onpooler, purpose: 'claim' });
   const sql = openPool(databaseUrl, { max: 3, idle_timeout: 10, purpose: 'record' });
+  const session = openStandingSession(listenUrl);
   const keyring = createKeyring(config.secretKey);
   const upkeep = createUpkeep(sql, keyring, log, signal);
-  const {
-    budget = createBudget(concurrency, maxBodyBytes),
-    origins,
-    channels,
-    onListening = showListening,
-  } = shared ?? {};
-  const guard = createGuard(config);
-  const userAgent = 'collecta-webhooks';
-  const deliverer = createDeliverer({ guard, deadlineMs, userAgent, ...(origins && { origins }) });
-  const session = openStandingSession(listenUrl);
   const lifeline = createLifeline(session, () => leaseMs, log);
   const claim = createClaimer(claims, environment ?? null, { log, runner: () => lifeline.runner, keyring });
   const bell = createBell(signal);
-  const giveBack = createGiveBack(sql, log);
-  const abandon = new AbortController();
-  let leaseMs = 60_000;
 
+  // From a claimed delivery to its record: ahead → sender → recorder.
+  const guard = createGuard(config);
+  const deliverer = createDeliverer({ guard, deadlineMs, userAgent: 'collecta-webhooks', ...(origins && { origins }) });
+  const abandon = new AbortController();
   const share = budget.join(() => pump());
-  const places = createPlaces(share, concurrency, maxBodyBytes / 2, () => pump());
-  const ahead = createAhead(places, share, concurrency, maxBodyBytes, () => leaseMs - deadlineMs - marginMs);
+  const places = createPlaces(share, concurrency, () => pump());
+  const ahead = createAhead(places, share, concurrency, () => leaseMs - deadlineMs - marginMs);
   const recorder = createRecorder(sql, log, {
     leaseMs: () => leaseMs,
     onRecorded: batch => {
@@ -124,7 +113,7 @@ async function runDispatcher(
     // A runner that was frozen must not send what another runner has sent in the meantime.
     mayBegin: ({ claimedAt }) => performance.now() - claimedAt < leaseMs - marginMs,
     record: recorder.add,
-    giveBack,
+    giveBack: delivery => giveBack(sql, log, [delivery]),
     abandon: abandon.signal,
   });
 
@@ -132,7 +121,7 @@ async function runDispatcher(
   function pump(): void {
     if (signal.aborted) return;
     const overdue = ahead.takeOverdue();
-    if (overdue.length > 0) giveBack(overdue);
+    if (overdue.length > 0) giveBack(sql, log, overdue);
     ahead.take(delivery => sender.begin(delivery, ended));
   }
   let waitingForRoom = false;
@@ -143,6 +132,8 @@ async function runDispatcher(
 
   await upkeep.waitForKeys();
   await upkeep.maintain();
+
+  // When to claim.
   const wakeup = createWakeup(
     listenUrl,
     log,
@@ -160,22 +151,10 @@ async function runDispatcher(
   const callOthers = () => sql`select collecta.wake_runner()`.catch(() => {});
   const rhythm = createRhythm(bell, wakeup, pollIntervalMs, callOthers);
   rest?.onWake(bell.ring, signal);
-  let quietSince: number | undefined;
+  const idleFor = createIdleWatch(sql, config.idleAfterMs, rest?.longestMs ?? 0);
   let restMs = 0;
-
-  /** Ends this run if nothing has been due for long enough, here or anywhere, and nothing will be for a while. */
-  async function endIfIdle(found: Claim): Promise<void> {
-    const quiet = found.next === 'sleep' && places.requests === 0 && ahead.count === 0 && !recorder.busy;
-    if (!quiet) quietSince = undefined;
-    else quietSince ??= performance.now();
-    if (quietSince === undefined || performance.now() - quietSince < config.idleAfterMs) return;
-    const [row] = await sql`select collecta.next_due_in_ms()::float8 as ms`;
-    const ms = Math.min((row?.ms as number | null) ?? Number.POSITIVE_INFINITY, rest?.longestMs ?? 0);
-    if (ms < shortestRestMs) return;
-    restMs = ms;
-    idle.abort();
-  }
   const stop = createStop(signal, stopTimeoutMs);
+
   log.info('dispatching', { concurrency, poll_interval_ms: pollIntervalMs, environment });
 
   while (!signal.aborted) {
@@ -196,10 +175,12 @@ async function runDispatcher(
       if (found.reordering) upkeep.reorder();
       if (found.trouble?.startsWith(noPartition)) await upkeep.maintain();
       if (found.locked.length > 0) {
-        await giveBack(found.locked);
+        await giveBack(sql, log, found.locked);
         await upkeep.waitForKeys();
       }
-      if (rest) await endIfIdle(found);
+      if (rest)
+        restMs = await idleFor(found.next === 'sleep' && places.requests === 0 && ahead.count === 0 && !recorder.busy);
+      if (restMs > 0) idle.abort();
       await rhythm.after(found);
     } catch (error) {
       const { code, hint, message } = error as Record<'code' | 'hint', string | undefined> & Error;
@@ -214,12 +195,28 @@ async function runDispatcher(
   lifeline.close();
   log.info('stopping', { under_way: places.requests, not_begun: ahead.count });
   const timer = setTimeout(() => abandon.abort(), stopTimeoutMs);
-  await stop.before(Promise.all([giveBack(ahead.takeAll()), wakeup.close(), sender.idle()])).catch(() => {});
+  await stop.before(Promise.all([giveBack(sql, log, ahead.takeAll()), wakeup.close(), sender.idle()])).catch(() => {});
   clearTimeout(timer);
   await Promise.race([recorder.drained(), new Promise(done => setTimeout(done, 5_000).unref())]);
   await Promise.allSettled([deliverer.close(), sql.end({ timeout: 5 }), claims.end({ timeout: 5 })]);
   log.info('stopped');
   return restMs;
+}
+
+/**
+ * Finds out for how long nothing will be due. The returned function is told after each claim whether the runner has
+ * nothing to do. It resolves to 0 unless that has been so for `afterMs` and goes on, here and in other runners.
+ */
+function createIdleWatch(sql: Query, afterMs: number, longestMs: number) {
+  let quietSince: number | undefined;
+  return async (isQuiet: boolean): Promise<number> => {
+    if (!isQuiet) quietSince = undefined;
+    else quietSince ??= performance.now();
+    if (quietSince === undefined || performance.now() - quietSince < afterMs) return 0;
+    const [row] = await sql`select collecta.next_due_in_ms()::float8 as ms`;
+    const ms = Math.min((row?.ms as number | null) ?? Number.POSITIVE_INFINITY, longestMs);
+    return ms < shortestRestMs ? 0 : ms;
+  };
 }
 
 /** Keeps a database that does not answer from delaying the stop any longer than a receiver could. */

@@ -1,14 +1,24 @@
-// A receiver may repeat in its answer what it was sent, or the endpoint's secret. This file removes such credentials
-// from an answer before the history stores it.
+// Keeps credentials out of the history. Headers that may carry some are masked. A receiver may also repeat what it was
+// sent, or the endpoint's secret, so these are removed from an answer before it is stored.
 
 import type { Endpoint } from './claim.ts';
 
 const credentialName = /auth|cookie|token|secret|passw|key|session|signature|credential/i;
 const credentialValue = /^(basic|bearer|digest|token|apikey) /i;
 
-/** Whether a header may carry credentials. collecta.mask_headers applies the same rule. */
+/** Whether a header may carry credentials. collecta.mask_headers applies the same rule, and a test compares them. */
 export const isCredential = (name: string, value: string): boolean =>
   credentialName.test(name) || credentialValue.test(value);
+
+/** Headers as the history shows them: the values of those that may carry credentials are masked. */
+export function maskedHeaders(headers: Readonly<Record<string, string | string[]>>): Record<string, string> {
+  const shown: Record<string, string> = {};
+  for (const name in headers) {
+    const value = headers[name]!.toString();
+    shown[name] = isCredential(name, value) ? '***' : value;
+  }
+  return shown;
+}
 
 const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
 

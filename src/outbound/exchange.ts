@@ -1,6 +1,7 @@
-import type { Client, Dispatcher } from 'undici';
-import { announcedLength, explain, maskedHeaders, responseText, retryAfter } from './answer.ts';
-import type { Line, LineOptions } from './connection.ts';
+import type { Dispatcher } from 'undici';
+import { announcedLength, explain, responseText, retryAfter } from './answer.ts';
+import type { Connection, RequestOptions } from './connection.ts';
+import { maskedHeaders } from './echo.ts';
 import type { Origin } from './origins.ts';
 
 export type DeliveryRequest = {
@@ -50,6 +51,7 @@ export const notSent = (error: string): DeliveryResult => ({
 
 type Controller = Dispatcher.DispatchController;
 
+const maxBodyBytes = 16_384;
 const maxInformational = 16;
 const ended = new Error('the exchange has ended');
 /** The errors of a connection whose other side had already closed it. */
@@ -67,12 +69,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** Called once, when the result is final. */
   settle: ((result: DeliveryResult) => void) | null;
   /** The connection that carries it. */
-  line: Line | null = null;
+  connection: Connection | null = null;
   /** Where it is sent; null until the look-up has ended. */
   origin: Origin | null = null;
   /** The connection of its own on which it was sent again. */
-  ownConnection: Client | null = null;
-  #request: LineOptions | null = null;
+  ownConnection: Connection | null = null;
+  #request: RequestOptions | null = null;
   phase = 'looking up the host';
   #phaseStarted = this.started;
   /** Whether the connection had carried another exchange before. */
@@ -81,23 +83,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #informational = 0;
   #announced: number | null = null;
   #read = 0;
-  #room: number;
+  #room = maxBodyBytes;
   #chunks: Buffer[] = [];
-  readonly #maxBodyBytes: number;
 
   constructor(
     { mayBegin = () => true }: Pick<DeliveryRequest, 'mayBegin'>,
     signal: AbortSignal | undefined,
-    maxBodyBytes: number,
     settle: (result: DeliveryResult) => void,
   ) {
     this.mayBegin = mayBegin;
     this.signal = signal;
     this.settle = settle;
-    this.#room = this.#maxBodyBytes = maxBodyBytes;
   }
 
-  dispatch(origin: Origin, request: LineOptions): void {
+  dispatch(origin: Origin, request: RequestOptions): void {
     this.enter('connecting');
     this.origin = origin;
     this.#request = request;
@@ -119,8 +118,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
       controller.abort(ended);
       return;
     }
-    this.#reused = this.line?.used ?? false;
-    this.line?.begin();
+    this.#reused = this.connection?.used ?? false;
+    this.connection?.begin();
     this.result.connectMs = this.enter('waiting for the response');
   }
 
@@ -147,8 +146,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseEnd(): void {
     // Bytes that have arrived are parsed first. Bytes beyond the announced length break the connection.
     queueMicrotask(() => {
-      const errored = this.line?.socket?.errored as { code?: string } | null | undefined;
-      const goesOn = this.line?.surplus || (errored && errored.code !== 'UND_ERR_INFO');
+      const errored = this.connection?.socket?.errored as { code?: string } | null | undefined;
+      const goesOn = this.connection?.surplus || (errored && errored.code !== 'UND_ERR_INFO');
       this.end(goesOn ? `the response goes on after its ${this.#announced ?? this.#read} bytes` : null);
     });
   }
@@ -156,10 +155,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseError(_: Controller | undefined, error: Error & { code?: string }): void {
     // A receiver may close a connection that waits for the next request. The request then goes out once more, on a new
     // connection and within the same deadline. If the receiver has seen it after all, it recognises the event's id.
-    const unanswered = this.#reused && this.line?.received === 0 && goneCodes.has(error.code ?? '');
+    const unanswered = this.#reused && this.connection?.received === 0 && goneCodes.has(error.code ?? '');
     if (this.settle !== null && unanswered && this.ownConnection === null) {
       this.enter('connecting');
-      this.ownConnection = this.origin!.connect();
+      this.ownConnection = this.origin!.open();
       this.ownConnection.dispatch(this.#request!, this);
       return;
     }
@@ -193,7 +192,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     result.totalMs = performance.now() - this.started;
     result.error = error;
     if (result.status !== null) {
-      result.responseBody = responseText(this.#chunks, this.#room < 0 ? this.#maxBodyBytes : null);
+      result.responseBody = responseText(this.#chunks, this.#room < 0 ? maxBodyBytes : null);
       if (result.status < 300) result.outcome = 'delivered';
       else {
         const redirect = result.status < 400 ? ', redirects are not followed' : '';

@@ -1,13 +1,14 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { whyUnreachable } from '../database/errors.ts';
+import { isOutage, whyUnreachable } from '../database/errors.ts';
 import type { Pool } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 
 const canceled = '57014';
-/** Of the database or its operators, and no change's fault: locks, partitions, disk, shutdown, a standby, conflicts. */
-const outage = /^(08|25|40|53(?!200)|55|57(?!014)|58)/;
-/** Of the data alone: a value, a limit of its own. Everything else is a change's fault only if others pass. */
-const ofData = /^(22|54|53200)/;
+const outOfMemory = '53200';
+/** A change may be the reason that a query takes too long or too much memory. Any other outage is no change's fault. */
+const isNoFault = (code: string) => isOutage(code) && code !== canceled && code !== outOfMemory;
+/** A value, or a limit of its own, which is the fault of the change. Any other error is only if other changes pass. */
+const isFaultOfData = (code: string) => /^(22|54)/.test(code) || code === outOfMemory;
 const lookedAt = 250;
 const compared = 5;
 const triesAlone = 3;
@@ -70,14 +71,14 @@ export function createIsolator(pool: Pool, log: Log, patienceMs: number) {
         others++;
         continue;
       }
-      if (outage.test(fault.code)) return false;
+      if (isNoFault(fault.code)) return false;
       const tries = (failures.get(id) ?? 0) + 1;
       failures.set(id, tries);
       if (failures.size > 1_000) failures.clear();
       for (const other of ids.slice(index + 1, index + 1 + compared))
-        if (others === 0 && !ofData.test(fault.code) && (await route(other)) === undefined) others++;
+        if (others === 0 && !isFaultOfData(fault.code) && (await route(other)) === undefined) others++;
       // Alone, it holds up nobody yet, and nothing tells it from an outage: it is tried again before it is blamed.
-      const blamed = others > 0 || ofData.test(fault.code) || (ids.length === 1 && tries >= triesAlone);
+      const blamed = others > 0 || isFaultOfData(fault.code) || (ids.length === 1 && tries >= triesAlone);
       if (blamed) await setAside(id, fault);
       return blamed;
     }
@@ -94,13 +95,13 @@ export function createIsolator(pool: Pool, log: Log, patienceMs: number) {
         others++;
       } catch (error) {
         const fault = faultOf(error);
-        if (outage.test(fault.code)) return false;
+        if (isNoFault(fault.code)) return false;
         faults.set(id, fault);
       }
     }
     let moved = false;
     for (const [id, { code, reason }] of faults) {
-      if (others === 0 && !ofData.test(code)) continue;
+      if (others === 0 && !isFaultOfData(code)) continue;
       moved = true;
       await within`select collecta.set_aside_deliveries(array[${id}::text::bigint], ${reason})`;
       log.error('a delivery was set aside', { delivery_id: id, code });
@@ -112,7 +113,7 @@ export function createIsolator(pool: Pool, log: Log, patienceMs: number) {
    * Whether something was set aside: then the next claim may succeed. Throws only where the database cannot be reached.
    */
   return async function isolate(code: string): Promise<boolean> {
-    if (outage.test(code)) return false;
+    if (isNoFault(code)) return false;
     return (await isolateChange()) || (await isolateDelivery());
   };
 }

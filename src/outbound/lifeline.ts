@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Log } from '../log.ts';
-import { keepalivesFor, type StandingSession } from './session.ts';
+import type { StandingSession } from './session.ts';
 
 const retryMs = 1_000;
 const triesOfOneNumber = 10;
@@ -13,14 +13,7 @@ const stillHeld = '55P03';
  *
  * `runner` is null while the lock is not held. A delivery that is claimed then is taken over when its lease ends.
  */
-export type Lifeline = {
-  readonly runner: number | null;
-  /** Takes the lock, and takes it again whenever its session ends. */
-  hold(): void;
-  close(): void;
-};
-
-export function createLifeline(session: StandingSession, leaseMs: () => number, log: Log): Lifeline {
+export function createLifeline(session: StandingSession, leaseMs: () => number, log: Log) {
   const closing = new AbortController();
   const { signal } = closing;
   let number: number | null = null;
@@ -36,13 +29,16 @@ export function createLifeline(session: StandingSession, leaseMs: () => number, 
       if (tries > triesOfOneNumber) number = null;
       try {
         const { ends } = session;
-        const { idleSeconds, intervalSeconds, count, userTimeoutMs } = keepalivesFor(leaseMs());
+        // The server keeps the session of a host that has vanished longer than any lease, so that nobody takes over a
+        // delivery that a runner may still be sending while it is only cut off. TCP's default would be hours, during
+        // which writers would notify a runner that no longer exists.
+        const idleMs = Math.ceil(leaseMs());
         const [row] = await session.query`
           select collecta.hold_lifeline(${number}::int) as runner,
-            pg_catalog.set_config('tcp_keepalives_idle', ${String(idleSeconds)}, false),
-            pg_catalog.set_config('tcp_keepalives_interval', ${String(intervalSeconds)}, false),
-            pg_catalog.set_config('tcp_keepalives_count', ${String(count)}, false),
-            pg_catalog.set_config('tcp_user_timeout', ${String(userTimeoutMs)}, false)`;
+            pg_catalog.set_config('tcp_keepalives_idle', ${String(Math.ceil(idleMs / 1000))}, false),
+            pg_catalog.set_config('tcp_keepalives_interval', '5', false),
+            pg_catalog.set_config('tcp_keepalives_count', '3', false),
+            pg_catalog.set_config('tcp_user_timeout', ${String(idleMs + 15_000)}, false)`;
         number = row!.runner as number;
         // The session may have ended after it answered.
         held = session.ends === ends;
@@ -62,13 +58,14 @@ export function createLifeline(session: StandingSession, leaseMs: () => number, 
   });
 
   return {
-    get runner() {
+    get runner(): number | null {
       return held ? number : null;
     },
-    hold() {
+    /** Takes the lock, and takes it again whenever its session ends. */
+    hold(): void {
       wanted = true;
       take();
     },
-    close: () => closing.abort(),
+    close: (): void => closing.abort(),
   };
 }

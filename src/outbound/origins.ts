@@ -1,6 +1,6 @@
 import net from 'node:net';
 import { setInterval } from 'node:timers';
-import { type Client, Pool } from 'undici';
+import { buildConnector, Pool } from 'undici';
 import { Connection } from './connection.ts';
 import type { Allowed } from './destination.ts';
 
@@ -12,32 +12,26 @@ export type Origin = {
   /** When the last one ended. */
   lastUsed: number;
   /** Opens a connection outside the pool. */
-  connect: () => Client;
+  open: () => Connection;
 };
+
+export type Origins = ReturnType<typeof createOrigins>;
+
+const idleOriginMs = 15_000;
+const maxOrigins = 1_000;
 
 /**
  * The open connections to all receivers, by host and checked addresses. Several deliverers may share them: a connection
  * is never reused for a host that resolves to other addresses by now.
  */
-export type Origins = {
-  of(checked: Allowed): Origin;
-  /** Waits for the requests under way. */
-  close(): Promise<void>;
-};
-
-const idleOriginMs = 15_000;
-const maxOrigins = 1_000;
-
 export function createOrigins({
   deadlineMs,
   connections = null,
-  maxResponseHeaderBytes = 16_384,
 }: {
   deadlineMs: number;
   /** How many connections to one receiver; null: as many as there are requests. */
   connections?: number | null;
-  maxResponseHeaderBytes?: number;
-}): Origins {
+}) {
   const origins = new Map<string, Origin>();
 
   function retire(key: string, { pool, exchanges }: Origin): boolean {
@@ -53,7 +47,7 @@ export function createOrigins({
   sweep.unref();
 
   return {
-    of({ origin, url, addresses }) {
+    of({ origin, url, addresses }: Allowed): Origin {
       const key = `${origin} ${addresses.length === 1 ? addresses[0] : addresses.toSorted().join()}`;
       let found = origins.get(key);
       if (found !== undefined) return found;
@@ -61,29 +55,20 @@ export function createOrigins({
       const pinned = addresses.map(address => ({ address, family: net.isIP(address) }));
       // TLS takes a host name without the trailing dot of an absolute name (RFC 6066).
       const servername = /\.$/.test(url.hostname) ? url.hostname.slice(0, -1) : undefined;
-      const connect: NonNullable<Pool.Options['connect']> = {
+      const connect = buildConnector({
         timeout: Math.min(10_000, deadlineMs),
         ...(servername !== undefined && { servername }),
         lookup: (_host, { all }, answer) =>
           all ? answer(null, pinned) : answer(null, pinned[0]!.address, pinned[0]!.family),
-      };
-      const limits = { maxHeaderSize: maxResponseHeaderBytes, headersTimeout: 0, bodyTimeout: 0 };
-      const pool = new Pool(origin, {
-        ...limits,
-        connect,
-        connections,
-        factory: (to, given) => new Connection(to, given as Client.Options),
       });
-      found = {
-        pool,
-        exchanges: 0,
-        lastUsed: performance.now(),
-        connect: () => new Connection(origin, { ...limits, connect }),
-      };
+      const open = () => new Connection(origin, connect);
+      const pool = new Pool(origin, { connections, factory: open });
+      found = { pool, exchanges: 0, lastUsed: performance.now(), open };
       origins.set(key, found);
       return found;
     },
-    async close() {
+    /** Waits for the requests under way. */
+    async close(): Promise<void> {
       clearInterval(sweep);
       await Promise.all(Array.from(origins.values(), ({ pool }) => pool.close().catch(() => {})));
     },

@@ -1,4 +1,5 @@
 import type { Bell } from './bell.ts';
+import type { Claim } from './claim.ts';
 import type { Wakeup } from './wakeup.ts';
 
 /**
@@ -24,24 +25,15 @@ import type { Wakeup } from './wakeup.ts';
  */
 type Mode = 'busy' | 'lingering' | 'saturated' | 'waiting' | 'drowsy' | 'checking' | 'asleep';
 
-/** What a claim says about the next one (claim.ts): when to look again, and no later than after `waitMs`. */
-export type Found = { next: 'now' | 'soon' | 'when_recorded' | 'wait' | 'sleep'; waitMs: number | null };
-
-export type Rhythm = {
-  /** Whether the next claim is to look at everything. */
-  readonly everything: boolean;
-  /** Waits until it is time for the next claim. */
-  after(found: Found): Promise<void>;
-  /** The same after a claim that failed. */
-  afterFailure(): Promise<void>;
-};
+/** What a claim says about the next one: when to look again, and no later than after `waitMs`. */
+type Found = Pick<Claim, 'next' | 'waitMs'>;
 
 const lingerMs = 10;
 const busyClaimsBeforeLettingGo = 3;
 const callOthersEveryMs = 1_000;
 const longestFailurePauseMs = 5_000;
 
-export function createRhythm(bell: Bell, wakeup: Wakeup, pollIntervalMs: number, callOthers: () => void): Rhythm {
+export function createRhythm(bell: Bell, wakeup: Wakeup, pollIntervalMs: number, callOthers: () => void) {
   let mode: Mode = 'checking';
   let busyClaims = 0;
   let shortWaits = 0; // how many waits of 1, 2, 4 … ms in a row
@@ -77,10 +69,12 @@ export function createRhythm(bell: Bell, wakeup: Wakeup, pollIntervalMs: number,
   }
 
   return {
-    get everything() {
+    /** Whether the next claim is to look at everything. */
+    get everything(): boolean {
       return mode === 'checking';
     },
-    async after(found) {
+    /** Waits until it is time for the next claim. */
+    async after(found: Found): Promise<void> {
       failures = 0;
       mode = modeAfter(found);
       const withinMs = Math.min(found.waitMs ?? pollIntervalMs, pollIntervalMs);
@@ -91,7 +85,8 @@ export function createRhythm(bell: Bell, wakeup: Wakeup, pollIntervalMs: number,
       else if (mode === 'drowsy') await fallAsleep(withinMs);
       else await bell.wait(Math.max(withinMs, mode === 'waiting' && wakeup.holds ? lingerMs : 1));
     },
-    async afterFailure() {
+    /** The same after a claim that failed. */
+    async afterFailure(): Promise<void> {
       mode = 'checking';
       await bell.wait(Math.min(100 * 2 ** failures++, longestFailurePauseMs));
     },

@@ -1,22 +1,12 @@
 import type { Query } from '../database/pool.ts';
 import type { Log } from '../log.ts';
 import { signatureHeaders } from '../secrets/sign.ts';
+import type { Finished } from './attempt.ts';
 import type { Delivery } from './claim.ts';
 import type { Deliverer } from './deliver.ts';
 import { notSent } from './exchange.ts';
 import type { Places } from './places.ts';
-import type { Finished } from './record.ts';
 import { startSpan, traceparentOf } from './trace.ts';
-
-export type Sender = {
-  /**
-   * Signs and sends one delivery, and hands its result over to be recorded. Gives it back if it was not sent. Never
-   * rejects.
-   */
-  begin(delivery: Delivery, onEnd: () => void): void;
-  /** Resolves when no request is under way. */
-  idle(): Promise<void>;
-};
 
 /** `mayBegin` is asked right before the first byte of a request is written. `abandon` ends the requests under way. */
 export function createSender(
@@ -25,11 +15,11 @@ export function createSender(
   options: {
     mayBegin: (delivery: Delivery) => boolean;
     record: (finished: Finished) => void;
-    giveBack: (deliveries: Delivery[]) => Promise<void>;
+    giveBack: (delivery: Delivery) => Promise<void>;
     abandon: AbortSignal;
   },
-): Sender {
-  const { mayBegin, record, giveBack, abandon } = options;
+) {
+  const { mayBegin, record, abandon } = options;
   let underway = 0;
   let onIdle: (() => void)[] = [];
 
@@ -52,12 +42,16 @@ export function createSender(
     const { outcome, totalMs } = result;
     endSpan(result);
     leave(outcome === 'withdrawn' ? null : totalMs);
-    if (outcome === 'withdrawn') return giveBack([delivery]);
+    if (outcome === 'withdrawn') return options.giveBack(delivery);
     record({ delivery, startedAt, signed, traceparent, result });
   }
 
   return {
-    async begin(delivery, onEnd) {
+    /**
+     * Signs and sends one delivery, and hands its result over to be recorded. Gives it back if it was not sent. Never
+     * rejects.
+     */
+    async begin(delivery: Delivery, onEnd: () => void): Promise<void> {
       underway++;
       await send(delivery);
       underway--;
@@ -66,22 +60,26 @@ export function createSender(
       for (const done of onIdle) done();
       onIdle = [];
     },
-    idle: () => (underway === 0 ? Promise.resolve() : new Promise(done => onIdle.push(done))),
+    /** Resolves when no request is under way. */
+    idle: (): Promise<void> => (underway === 0 ? Promise.resolve() : new Promise(done => onIdle.push(done))),
   };
 }
 
 /**
  * Gives claimed deliveries back to the queue, where any runner may claim them at once. Costs no attempt. Never rejects.
  */
-export function createGiveBack(sql: Query, log: Log) {
-  return async (deliveries: readonly Pick<Delivery, 'id' | 'lease'>[]): Promise<void> => {
-    if (deliveries.length === 0) return;
-    try {
-      await sql`select collecta.release_deliveries(${deliveries.map(each => each.id)}::text[]::bigint[],
-        ${deliveries.map(each => each.lease)}::text[]::bigint[])`;
-    } catch (error) {
-      const { message } = error as Error;
-      log.warn('claimed deliveries wait for their lease to end', { deliveries: deliveries.length, message });
-    }
-  };
+export async function giveBack(
+  sql: Query,
+  log: Log,
+  deliveries: readonly Pick<Delivery, 'id' | 'lease'>[],
+): Promise<void> {
+  if (deliveries.length === 0) return;
+  const ids = deliveries.map(({ id }) => id);
+  const leases = deliveries.map(({ lease }) => lease);
+  try {
+    await sql`select collecta.release_deliveries(${ids}::text[]::bigint[], ${leases}::text[]::bigint[])`;
+  } catch (error) {
+    const { message } = error as Error;
+    log.warn('claimed deliveries wait for their lease to end', { deliveries: deliveries.length, message });
+  }
 }

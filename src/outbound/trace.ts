@@ -1,13 +1,4 @@
-import {
-  type Context,
-  isSpanContextValid,
-  type Link,
-  ROOT_CONTEXT,
-  type Span,
-  SpanKind,
-  SpanStatusCode,
-  trace,
-} from '@opentelemetry/api';
+import { isSpanContextValid, type Link, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api';
 import type { DeliveryResult } from './exchange.ts';
 
 // W3C forbids ids of zeros.
@@ -45,21 +36,16 @@ export function startSpan(attempt: {
     const context = { traceId, spanId, traceFlags: Number.parseInt(flags, 16), isRemote: true };
     if (isSpanContextValid(context)) links.push({ context });
   }
-  const root: Context = ROOT_CONTEXT;
-  const span: Span = tracer.startSpan(
-    'deliver webhook',
-    {
-      kind: SpanKind.PRODUCER,
-      root: true,
-      links,
-      attributes: {
-        'collecta.endpoint_id': attempt.endpointId,
-        'collecta.event_id': attempt.eventId,
-        'http.request.method': 'POST',
-      },
+  const span = tracer.startSpan('deliver webhook', {
+    kind: SpanKind.PRODUCER,
+    root: true,
+    links,
+    attributes: {
+      'collecta.endpoint_id': attempt.endpointId,
+      'collecta.event_id': attempt.eventId,
+      'http.request.method': 'POST',
     },
-    root,
-  );
+  });
   if (!span.isRecording()) return () => span.end();
   span.setAttribute('server.address', hostOf(attempt.url));
   return ({ outcome, status, error }) => {

@@ -10,30 +10,15 @@ const reorderWithinMs = 3_600_000;
 const retryReorderMs = 1_000;
 
 /** The work of a runner beside delivering: it maintains the database and waits for the keys of sealed secrets. */
-export type Upkeep = {
+export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: AbortSignal) {
   /**
    * Creates partitions ahead, drops expired ones, and pauses endpoints that failed for days. Runs every ten minutes
    * too.
    */
-  maintain(): Promise<void>;
-  /**
-   * Puts the changes of a module in order that one large transaction made. That may take minutes, in which the claims
-   * go on. Does nothing while it is under way, here or in another runner.
-   */
-  reorder(): Promise<void>;
-  /**
-   * Resolves when the key of every secret in use is present, or `signal` aborts. Deliveries wait meanwhile, and none
-   * fails.
-   */
-  waitForKeys(): Promise<void>;
-  close(): void;
-};
-
-export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: AbortSignal): Upkeep {
   async function maintain(): Promise<void> {
     try {
-      const patient = sql.within(maintainEveryMs);
-      for (const { done, subject } of await patient`select done, subject from collecta.maintain()`)
+      const rows = await sql.within(maintainEveryMs)`select done, subject from collecta.maintain()`;
+      for (const { done, subject } of rows)
         if ((done as string).startsWith('failed')) log.warn('maintenance did not succeed', { done, subject });
         else log.info('maintained', { done, subject });
     } catch (error) {
@@ -42,25 +27,31 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
   }
 
   let reordering = false;
+  /**
+   * Puts the changes of a module in order that one large transaction made. That may take minutes, in which the claims
+   * go on. Does nothing while it is under way, here or in another runner.
+   */
   async function reorder(): Promise<void> {
     if (reordering) return;
     reordering = true;
     const began = performance.now();
+    let module: number | null = null;
     try {
-      const patient = sql.within(reorderWithinMs);
-      const [row] = await patient`select collecta.put_module_in_order() as module`;
+      const [row] = await sql.within(reorderWithinMs)`select collecta.put_module_in_order() as module`;
+      module = row!.module as number | null;
       const tookMs = Math.round(performance.now() - began);
-      if (row!.module !== null)
-        log.info('a large transaction was put in order', { module_id: row!.module, took_ms: tookMs });
-      else await pause(retryReorderMs, undefined, { signal }).catch(() => {});
+      if (module !== null) log.info('a large transaction was put in order', { module_id: module, took_ms: tookMs });
     } catch (error) {
       log.warn('a large transaction was not put in order, it is tried again', { message: (error as Error).message });
-      await pause(retryReorderMs, undefined, { signal }).catch(() => {});
-    } finally {
-      reordering = false;
     }
+    if (module === null) await pause(retryReorderMs, undefined, { signal }).catch(() => {});
+    reordering = false;
   }
 
+  /**
+   * Resolves when the key of every secret in use is present, or `signal` aborts. Deliveries wait meanwhile, and none
+   * fails.
+   */
   async function waitForKeys(): Promise<void> {
     while (!signal.aborted) {
       try {
@@ -78,5 +69,5 @@ export function createUpkeep(sql: Pool, keyring: Keyring, log: Log, signal: Abor
   }
 
   const maintenance = setInterval(maintain, maintainEveryMs);
-  return { maintain, reorder, waitForKeys, close: () => clearInterval(maintenance) };
+  return { maintain, reorder, waitForKeys, close: (): void => clearInterval(maintenance) };
 }

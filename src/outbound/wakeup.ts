@@ -9,6 +9,17 @@ const selfTestMs = 5_000;
 const retestMs = 60_000;
 const retryMs = 1_000;
 
+type WakeupEvents = {
+  /** Something may have changed. */
+  onWake: () => void;
+  /** Called with true when notifications come through, and with false and the reason when they no longer do. */
+  onListening?: (listens: boolean, reason?: string) => void;
+  /** Further channels to listen to on the same session. */
+  channels?: Readonly<Record<string, () => void>> | undefined;
+};
+
+export type Wakeup = ReturnType<typeof createWakeup>;
+
 /**
  * The handshake before a runner sleeps. Writers notify only while a runner sleeps. A sleeping runner holds the wake
  * lock exclusively, and each writer tries to take it shared: where that fails, the writer notifies.
@@ -18,34 +29,12 @@ const retryMs = 1_000;
  * runner sleeps already. Nobody ever waits for the lock, because a session that waits for a lock receives no
  * notifications.
  */
-export type Wakeup = {
-  /**
-   * Tries to make writers notify. `held`: they notify this runner. `elsewhere`: they notify another one that sleeps.
-   */
-  trySleep(): Promise<'held' | 'elsewhere' | 'refused'>;
-  /** Releases the lock, so that writers do not notify any more. */
-  letGo(): Promise<void>;
-  readonly holds: boolean;
-  /** Whether notifications come through. Without them the runner polls. */
-  readonly listens: boolean;
-  close(): Promise<void>;
-};
-
-export type WakeupEvents = {
-  /** Something may have changed. */
-  onWake: () => void;
-  /** Called with true when notifications come through, and with false and the reason when they no longer do. */
-  onListening?: (listens: boolean, reason?: string) => void;
-  /** Further channels to listen to on the same session. */
-  channels?: Readonly<Record<string, () => void>> | undefined;
-};
-
 export function createWakeup(
   listenUrl: string,
   log: Log,
   { onWake, onListening = () => {}, channels = {} }: WakeupEvents,
   session: StandingSession = openStandingSession(listenUrl),
-): Wakeup {
+) {
   let holds = false;
   let listens = false;
   let connection = 0;
@@ -116,13 +105,17 @@ export function createWakeup(
   }
 
   return {
-    get holds() {
+    get holds(): boolean {
       return holds;
     },
-    get listens() {
+    /** Whether notifications come through. Without them the runner polls. */
+    get listens(): boolean {
       return listens;
     },
-    async trySleep() {
+    /**
+     * Tries to make writers notify. `held`: they notify this runner. `elsewhere`: they notify another one that sleeps.
+     */
+    async trySleep(): Promise<'held' | 'elsewhere' | 'refused'> {
       if (holds) return 'held';
       if (!listens) return 'refused';
       const { ends } = session;
@@ -136,14 +129,15 @@ export function createWakeup(
       holds = row?.granted === true && session.ends === ends;
       return holds ? 'held' : row?.elsewhere === true ? 'elsewhere' : 'refused';
     },
-    async letGo() {
+    /** Releases the lock, so that writers do not notify any more. */
+    async letGo(): Promise<void> {
       if (!holds) return;
       holds = false;
       // Other runners sleep because this one held the lock, and no writer would notify them any more.
       await session.query`
         select pg_catalog.pg_advisory_unlock(${lockClass}, ${wakeLock}), pg_catalog.pg_notify('collecta_wake', '')`;
     },
-    async close() {
+    async close(): Promise<void> {
       closing.abort();
       holds = false;
       await Promise.allSettled([session.end(), listener.close()]);

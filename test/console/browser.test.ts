@@ -10,7 +10,7 @@ import { consoleExample } from '../support/history.ts';
 // CI installs Debian's chromium. Where it is missing these tests are skipped, so that the rest of the suite can still
 // be run.
 if (chromiumPath === undefined && !process.env.CI)
-  t.plan(0, 'chromium is not installed: apt-get install chromium, or name one in COLLECTA_TEST_CHROMIUM');
+  t.plan(0, 'chromium is not installed: apt-get install chromium, or name one in TEST_CHROMIUM');
 else {
   const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
   const server = await useServer();

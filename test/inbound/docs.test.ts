@@ -23,7 +23,7 @@ t.teardown(async () => {
 writeFileSync(
   join(scratch, 'collecta-webhooks'),
   `#!/bin/sh
-unset NODE_OPTIONS COLLECTA_TEST_POSTGRES_PACKAGE COLLECTA_TEST_SERVER
+unset NODE_OPTIONS TEST_POSTGRES_PACKAGE TEST_SERVER
 exec '${process.execPath}' '${resolve('dist/cli.js')}' "$@"
 `,
 );

@@ -675,7 +675,7 @@ t.test('the process has no table privileges; the writer has them on mapped colum
   ])
     t.match(await refusal(process.unsafe(`select from ${relation}`)), { code: '42501' }, relation);
   for (const call of [
-    `collecta.write_inbound_1('{}')`,
+    `collecta.write_inbound_1('{}', 1)`,
     `collecta.cast_inbound_1('{}', 'a')`,
     `collecta.retry_inbound('x')`,
     `collecta.rotate_inbound_token('x')`,
@@ -885,6 +885,14 @@ t.test('test_inbound_mapping shows what would be written without writing it', as
   );
   t.strictSame([...(await sql`select count(*) from work_orders`)], [...before]);
   t.strictSame(await kept(id), []);
+  // Its paths find what those of a request find: an index is no name, and a name is no index.
+  const strict = await makeEndpoint(sql, { '$[0]': 'product_code', "$['0']": 'work_center', "$['-1']": 'short' });
+  const found = async (payload: string) =>
+    (await sql`select source from collecta.test_inbound_mapping(${strict.id}, ${payload}::text::json)`).map(
+      row => row.source,
+    );
+  t.strictSame(await found('["x", "y"]'), ['$[0]', 'missing', 'missing']);
+  t.strictSame(await found('{"0": "x", "-1": "y"}'), ['missing', "$['0']", "$['-1']"]);
 });
 
 t.test('signature, rotation, pause, deletion and a changed mapping take effect at once', async t => {

@@ -11,12 +11,13 @@ const { sql } = await database();
 /** What `map_inbound_<n>` makes of a payload: the function that this mapping is compiled to. */
 async function map(mapping: object, payload: string, each: string | null = null, eachAlone = false) {
   const [compiled] = await sql`select collecta.fill_template(collecta.inbound_map_template(),
-    collecta.inbound_map_parts(${JSON.stringify(mapping)}::text::jsonb, ${each}::text, ${eachAlone}, 3)) as body`;
+    collecta.inbound_map_parts(${JSON.stringify(mapping)}::text::jsonb, ${each}::text, ${eachAlone}, 3)
+      || '{"mapping_version": 1}') as body`;
   await sql.unsafe(`create or replace function public.map_inbound_0(
-    document json, out elements json[], out problem text, out column_name text)
+    document json, mapping_version int, out elements json[], out problem text, out column_name text)
     language plpgsql stable as $map$${compiled!.body}$map$`);
   const [row] = await sql`
-    select elements::text[], problem, column_name from public.map_inbound_0(${payload}::text::json)`;
+    select elements::text[], problem, column_name from public.map_inbound_0(${payload}::text::json, 1)`;
   return row!;
 }
 
@@ -248,6 +249,8 @@ t.test('a path finds own members by their literal names', async t => {
     [{ 0: 'x' }, '$[0]'],
     [{ a: [{ b: null }] }, '$.a[0].b'],
     [{ a: [{ b: null }] }, '$.a[1].b'],
+    [{ 0: { a: 1 } }, '$[0].a'],
+    [{ a: [[1]] }, "$.a['0'][0]"],
   ] as const)
     at(document, path);
   t.equal(at([1, 2], "$['0']"), undefined, 'a name is no index');
@@ -341,6 +344,8 @@ t.test('epochs are converted exactly, and only those that are times', async t =>
   t.equal(await value('epoch_seconds', '253402300800'), 253402300800, 'the year 10000 stays a number');
   t.equal(await value('epoch_seconds', '-62135596801'), -62135596801);
   t.equal(await value('epoch_seconds', '"soon"'), 'soon');
+  const endless = `1.${'1'.repeat(20_000)}`;
+  t.equal(await value('epoch_seconds', `"${endless}"`), endless, 'more digits than numeric has');
   t.equal(await value('epoch_seconds', 'true'), true);
   t.equal(await value('empty_as_null', '""'), null);
   t.equal(await value('empty_as_null', '" "'), ' ');

@@ -9,8 +9,8 @@ import { type Sql, useServer } from '../support/database.ts';
 // Dumps are made and restored by Debian's programs, which cannot dump a newer server. So the source is Debian's server,
 // or the older one that npm run test:matrix chose. The targets are a cluster of the same version and one of the newest
 // version.
-const chosen = process.env.COLLECTA_TEST_POSTGRES_PACKAGE ?? process.env.COLLECTA_TEST_SERVER;
-const likeSource = () => useServer([], undefined, chosen ? process.env.COLLECTA_TEST_SERVER : 'debian15');
+const chosen = process.env.TEST_POSTGRES_PACKAGE ?? process.env.TEST_SERVER;
+const likeSource = () => useServer([], undefined, chosen ? process.env.TEST_SERVER : 'debian15');
 const source = await likeSource();
 
 const scratch = mkdtempSync(join(tmpdir(), 'collecta-restore-'));

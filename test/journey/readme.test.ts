@@ -257,7 +257,7 @@ t.test('relations, functions, settings, commands, variables and files named in t
   const ofTests = new Set(
     (readdirSync('test', { recursive: true }) as string[])
       .filter(name => name.endsWith('.ts'))
-      .flatMap(name => [...readFileSync(join('test', name), 'utf8').matchAll(/process\.env\.(COLLECTA_TEST_\w+)/g)])
+      .flatMap(name => [...readFileSync(join('test', name), 'utf8').matchAll(/process\.env\.(TEST_\w+)/g)])
       .map(([, name]) => name),
   );
   for (const { path, text } of pages) {

@@ -34,6 +34,8 @@ const unusual: Record<string, string[]> = {
   default_text_search_config: ['pg_catalog.german'],
   // The operating system allows less than max_val.
   max_stack_depth: ['100kB', '5MB'],
+  // Before PostgreSQL 18 a disabled plan type makes a plan cost so much that all of it is compiled.
+  jit: Array(6).fill('off'),
   lc_messages: ['POSIX'],
   lc_monetary: ['POSIX'],
   lc_numeric: ['POSIX'],
@@ -53,6 +55,7 @@ const elsewhere = [
   'dynamic_library_path',
   'event_source',
   'extension_control_path',
+  'extension_destdir', // Debian's
   'jit_provider',
   'local_preload_libraries',
   'session_authorization',

@@ -12,7 +12,7 @@ import { type Sql, useServer } from '../support/database.ts';
 
 const { connect, database, server } = await useServer();
 const run = promisify(execFile);
-/** Imports another instance of the module, which reads COLLECTA_TEST_SERVER again. */
+/** Imports another instance of the module, which reads TEST_SERVER again. */
 const serverOfDebian: string = '../support/server.ts?debian';
 
 const people = `create table people (gone int, id int primary key, status text, ssn text, touched int default 0,
@@ -261,11 +261,11 @@ t.test('every hint of a refusal can be run as it stands', async t => {
 });
 
 t.test('a restored dump is safe', { skip: !existsSync('/usr/lib/postgresql/15/bin/pg_dump') }, async t => {
-  const chosen = process.env.COLLECTA_TEST_SERVER;
-  process.env.COLLECTA_TEST_SERVER = 'debian15';
+  const chosen = process.env.TEST_SERVER;
+  process.env.TEST_SERVER = 'debian15';
   const { startServer } = await import(serverOfDebian);
   const debian = await startServer();
-  if (chosen === undefined) delete process.env.COLLECTA_TEST_SERVER;
+  if (chosen === undefined) delete process.env.TEST_SERVER;
   t.teardown(() => debian.stop());
   const admin = connect(debian.url());
   await admin`create database source`;

@@ -41,16 +41,16 @@ const extensions: Record<string, Record<string, string[]>> = {
 };
 
 const debianServer = existsSync('/usr/lib/postgresql/15/bin/postgres');
-/** Imports another instance of the module, which reads COLLECTA_TEST_SERVER again. */
+/** Imports another instance of the module, which reads TEST_SERVER again. */
 const serverOfDebian: string = '../support/server.ts?debian';
 
 async function fresh(debian: boolean): Promise<Sql> {
   if (!debian) return (await database()).sql;
-  const chosen = process.env.COLLECTA_TEST_SERVER;
-  process.env.COLLECTA_TEST_SERVER = 'debian15';
+  const chosen = process.env.TEST_SERVER;
+  process.env.TEST_SERVER = 'debian15';
   const { startServer } = await import(serverOfDebian);
   const other = await startServer();
-  if (chosen === undefined) delete process.env.COLLECTA_TEST_SERVER;
+  if (chosen === undefined) delete process.env.TEST_SERVER;
   t.teardown(() => other.stop());
   await migrate(other.url());
   return connect(other.url());

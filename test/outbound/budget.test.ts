@@ -1,5 +1,6 @@
 import t from 'tap';
 import { createBudget, type Share } from '../../src/outbound/budget.ts';
+import { createPlaces } from '../../src/outbound/places.ts';
 
 /** A dispatcher that starts as many of its `waiting` requests as the budget allows. */
 function dispatcher(budget: ReturnType<typeof createBudget>, waiting: number) {
@@ -66,4 +67,24 @@ t.test('bytes and requests are counted over all databases', async t => {
   t.ok(other.mayAdd);
   other.count(1);
   t.notOk(one.mayAdd);
+});
+
+t.test('the bytes to receivers that may hang are counted right however many endpoints have answered', async t => {
+  const share = createBudget(50, 1_000_000).join(() => {});
+  const places = createPlaces(share, 50, () => {});
+  const quick = (endpoint: string) => places.begin(endpoint, 20_000)(5);
+  quick('first');
+  const end = places.begin('first', 20_000);
+  t.equal(share.spareHangingBytes, 500_000, 'a quick endpoint does not count');
+  for (let i = 0; i < 20_100; i++) quick(`endpoint ${i}`);
+  t.ok(places.isQuick('first'), 'an endpoint with a request in flight is not forgotten');
+  t.notOk(places.isQuick('endpoint 0'), 'one without is');
+  end(5);
+  t.equal(share.spareHangingBytes, 500_000);
+  t.equal(share.spareBytes, 1_000_000);
+  const hang = places.begin('other', 20_000);
+  t.equal(share.spareHangingBytes, 480_000);
+  hang(null);
+  t.equal(share.spareHangingBytes, 500_000);
+  places.close();
 });

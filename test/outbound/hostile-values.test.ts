@@ -2,7 +2,7 @@
  * One row that anybody with DML can write, or one answer of one receiver, must not stop the others. Generated hostile
  * values are written as key, status, scope, column, custom data, context, header and URL, and are returned by a
  * receiver. After each of them an event of a neighbour table must arrive within five seconds, and the hostile one must
- * be delivered, recorded, or set aside with its reason. COLLECTA_TEST_SECONDS=600 runs longer, COLLECTA_TEST_SEED=7
+ * be delivered, recorded, or set aside with its reason. TEST_SECONDS=600 runs longer, TEST_SEED=7
  * repeats the cases of a seed.
  */
 import net, { type AddressInfo } from 'node:net';
@@ -14,8 +14,8 @@ import { startFakeDns } from '../support/fake-dns.ts';
 import { type Encoding, hostileAnswer, hostileHeader, hostileUrl, hostileValues } from '../support/hostile-values.ts';
 import { startRunner, until } from '../support/runner.ts';
 
-const seconds = Number(process.env.COLLECTA_TEST_SECONDS ?? 24);
-const seed = Number(process.env.COLLECTA_TEST_SEED ?? Date.now() % 1_000_000);
+const seconds = Number(process.env.TEST_SECONDS ?? 24);
+const seed = Number(process.env.TEST_SEED ?? Date.now() % 1_000_000);
 const patienceMs = 5_000;
 t.comment(`seed ${seed}`);
 t.setTimeout((seconds + 90) * 1_000);

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { maskedHeaders } from '../../src/outbound/echo.ts';
 import { claimBySql, record, subscribe } from '../support/changes.ts';
 import { type Sql, useServer } from '../support/database.ts';
 import { createEndpoint, startReceiver, startRunner, until } from '../support/runner.ts';
@@ -22,6 +23,36 @@ const attempts = (sql: Sql, endpoint: string) => sql`
   where endpoint_id = ${endpoint} order by id`;
 const asideOf = (sql: Sql, endpoint: string) =>
   sql`select reason from collecta.unrouted where endpoint_id = ${endpoint} order by change_id`;
+
+t.test('the runner and the database mask the same headers', async t => {
+  const { sql } = await prepared();
+  const words = ['auth', 'cookie', 'token', 'secret', 'passw', 'key', 'session', 'signature', 'credential'];
+  const names = [...words, 'accept', 'x-tenant', 'cook', 'sess-ion', 'se_cret', 'k-ey'].flatMap(word => [
+    word,
+    word.toUpperCase(),
+    `X-${word[0]!.toUpperCase()}${word.slice(1)}s`,
+  ]);
+  const values = [
+    'basic a',
+    'Bearer b',
+    'DIGEST c',
+    'token d',
+    'ApiKey e',
+    'basic',
+    'bearer:f',
+    ' token g',
+    'x basic h',
+    '',
+  ];
+  const headers = Object.fromEntries([
+    ...names.map(name => [name, 'plain']),
+    ...values.map((value, index) => [`x-${index}`, value]),
+  ]) as Record<string, string>;
+  const [row] = await sql`select collecta.mask_headers(${JSON.stringify(headers)}::text::jsonb) as masked`;
+  t.same(row!.masked, maskedHeaders(headers));
+  const masked = Object.values(row!.masked).filter(value => value === '***').length;
+  t.equal(masked, words.length * 3 + 5, 'those that may carry credentials, and no others');
+});
 
 t.test('an answer with a % in a header name is recorded, and so is its neighbour', async t => {
   const { sql, url } = await prepared();

@@ -3,8 +3,8 @@ import t from 'tap';
 import { useServer } from '../support/database.ts';
 import { createEndpoint, type Runner, startReceiver, startRunner, until } from '../support/runner.ts';
 
-// By default there are a few kills; a release runs with COLLECTA_TEST_KILLS=20.
-const kills = Number(process.env.COLLECTA_TEST_KILLS ?? 3);
+// By default there are a few kills; a release runs with TEST_KILLS=20.
+const kills = Number(process.env.TEST_KILLS ?? 3);
 const longestMs = 10_000;
 
 const { database } = await useServer();

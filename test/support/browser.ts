@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { type Browser, chromium } from 'playwright-core';
 
-/** Debian's chromium, or the one that COLLECTA_TEST_CHROMIUM names; undefined if there is none. */
+/** Debian's chromium, or the one that TEST_CHROMIUM names; undefined if there is none. */
 export const chromiumPath = [
-  process.env.COLLECTA_TEST_CHROMIUM,
+  process.env.TEST_CHROMIUM,
   '/usr/bin/chromium',
   '/usr/bin/chromium-browser',
   '/usr/bin/google-chrome',

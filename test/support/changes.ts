@@ -1,5 +1,6 @@
 import postgres from 'postgres';
 import type { Test } from 'tap';
+import { parseDeliveries } from '../../src/outbound/claim.ts';
 import type { Sql } from './database.ts';
 
 export type Payload = {
@@ -95,13 +96,13 @@ export async function claimBySql(
 ) {
   const [row] = await sql`
     select * from collecta.claim_deliveries(${batch}, runner => ${runner}, cursor => ${cursor})`;
-  const { ids, endpoint_ids, event_ids, awaited, bodies, lease, ...rest } = row as unknown as {
+  const {
+    deliveries: records,
+    lease,
+    ...rest
+  } = row as unknown as {
     lease: string;
-    ids: number[];
-    endpoint_ids: string[];
-    event_ids: string[];
-    awaited: number[];
-    bodies: string;
+    deliveries: string | null;
     endpoints: { endpoint_id: string; url: string; headers: object; secrets: string[] }[];
     routed: number;
     next: string;
@@ -109,13 +110,13 @@ export async function claimBySql(
     trouble: string | null;
     next_cursor: string;
   };
-  const deliveries: Claimed[] = ids.map((id, index) => ({
+  const deliveries: Claimed[] = parseDeliveries(records).map(({ id, endpointId, eventId, body, awaited }) => ({
     id,
     lease: Number(lease),
-    endpoint: endpoint_ids[index]!,
-    event: event_ids[index]!,
-    body: bodies.split('\u001e')[index]!,
-    awaited: awaited.includes(id),
+    endpoint: endpointId,
+    event: eventId,
+    body,
+    awaited,
   }));
   return { deliveries, ...rest };
 }

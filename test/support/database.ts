@@ -17,12 +17,12 @@ export type Database = { url: string; name: string; sql: Sql };
 export type Text = { encoding?: string | undefined; locale?: string | undefined };
 
 /**
- * COLLECTA_TEST_ENCODING and COLLECTA_TEST_LOCALE choose the databases of tests that do not ask for another encoding or
+ * TEST_ENCODING and TEST_LOCALE choose the databases of tests that do not ask for another encoding or
  * locale.
  */
 const usual: Text = {
-  encoding: process.env.COLLECTA_TEST_ENCODING || undefined,
-  locale: process.env.COLLECTA_TEST_LOCALE || undefined,
+  encoding: process.env.TEST_ENCODING || undefined,
+  locale: process.env.TEST_LOCALE || undefined,
 };
 
 function createDatabase(name: string, { encoding, locale }: Text): string {

