@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9d29f07973a058148835329ac4ba826df748d5f5
+--! Hash: sha1:ffa8226ca6f96ae99a4125cd37929cfb78b16f26
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3918,11 +3918,11 @@ as $$
     || extras || '}'
 $$;
 comment on function collecta.event_body is
-  'Returns a payload as text. record_id, status_from, status_to, record and previous are JSON already. extras: what
-event_extras returns, or nothing.';
+  'Returns a payload as text. record_id, status_from, status_to, record and previous are JSON already. extras is what '
+  'event_extras returns, or empty.';
 --! EndIncluded outbound/2_route/internal/event_body.sql
 --! Included outbound/2_route/internal/event_extras.sql
--- Apart from event_body and only called where there is something, since most events have none of it.
+-- Most events have none of this. So it is not in event_body, and is called only if there is something.
 create or replace function collecta.event_extras(change collecta.outbox, truncated boolean) returns text
 language plpgsql stable
 as $$
@@ -3934,7 +3934,8 @@ begin
 end
 $$;
 comment on function collecta.event_extras(collecta.outbox, boolean) is
-  'The end of a payload: the writer''s context, how many rows a TRUNCATE deleted, and that columns are missing.';
+  'Returns the end of a payload: the writer''s context, how many rows a TRUNCATE deleted, and that columns are '
+  'missing.';
 --! EndIncluded outbound/2_route/internal/event_extras.sql
 --! Included outbound/2_route/internal/route_aside.sql
 create or replace function collecta.route_aside(change_ids bigint[]) returns void
@@ -3966,7 +3967,7 @@ comment on function collecta.route_aside(bigint[]) is
   'that cannot be routed.';
 --! EndIncluded outbound/2_route/internal/route_aside.sql
 --! Included outbound/2_route/internal/claimed_delivery.sql
--- Text, since a claim makes it and a runner reads it much faster than JSON. JSON contains neither separator.
+-- This is text because a claim writes it and a runner reads it much faster than JSON. JSON contains neither separator.
 create or replace function collecta.claimed_delivery(
   delivery_id bigint, endpoint_id text, event_id text, awaited boolean, body text
 ) returns text
@@ -3975,47 +3976,48 @@ as $$
   select concat_ws(E'\x1f', delivery_id, endpoint_id, event_id, awaited, body)
 $$;
 comment on function collecta.claimed_delivery(bigint, text, text, boolean, text) is
-  'A delivery as a claim answers it: its fields, joined by chr(31). awaited (t or f): its record is waited for.';
+  'Returns a delivery as a claim does: its fields, joined by chr(31). awaited (t or f) says that another delivery '
+  'waits until this one is recorded.';
 --! EndIncluded outbound/2_route/internal/claimed_delivery.sql
 --! Included outbound/2_route/internal/claim_room.sql
 create type collecta.claim_room as (
-  deliveries int, -- so many may be leased, of so many bytes, and so many of one endpoint
-  bytes bigint,
-  per_endpoint int,
-  except_endpoints text[], -- none of these
-  due_from jsonb, -- by endpoint: when its first row was due at the last claim; what is before it are dead rows
-  leased_until timestamptz,
+  deliveries int, -- how many may be leased
+  bytes bigint, -- the size that their bodies may have together
+  per_endpoint int, -- how many of one endpoint
+  except_endpoints text[], -- endpoints for which nothing may be leased
+  due_from jsonb, -- by endpoint: the due_at of its first row at the last claim; older rows are dead
+  leased_until timestamptz, -- the end of the leases, and who gets them
   runner int
 );
-comment on type collecta.claim_room is 'What a claim has room for, and what its leases are to be.';
+comment on type collecta.claim_room is 'How much a claim may lease, and until when.';
 --! EndIncluded outbound/2_route/internal/claim_room.sql
 --! Included outbound/2_route/internal/routed_changes.sql
 create type collecta.routed_changes as (
-  routed int, -- -1: another session was routing
-  next_change bigint, -- where to begin the next time
-  more boolean, -- it ended before the outbox did
-  in_order pg_snapshot, -- changes visible in it are in order
-  leased text, -- deliveries that were born leased, each as claimed_delivery has it, joined by chr(30)
-  leased_number int,
-  bytes bigint, -- of these
+  routed int, -- how many changes; -1: another session was routing
+  next_change bigint, -- where the next call should begin
+  more boolean, -- the outbox has more changes
+  in_order pg_snapshot, -- the changes that are visible in it are in order
+  leased text, -- the deliveries that were born leased, each as claimed_delivery returns it, joined by chr(30)
+  leased_number int, -- how many these are, and the size of their bodies
+  bytes bigint,
   endpoint_ids text[], -- their endpoints
-  awaited boolean, -- the record of one of these is waited for
-  waiting boolean, -- more became due than was leased
+  awaited boolean, -- another delivery waits for one of them
+  waiting boolean, -- more deliveries became due than were leased
   reordering boolean -- changes of a module wait in collecta.reorderings
 );
-comment on type collecta.routed_changes is 'What route_changes did.';
+comment on type collecta.routed_changes is 'The result of route_changes.';
 --! EndIncluded outbound/2_route/internal/routed_changes.sql
 --! Included outbound/2_route/internal/recipient.sql
 create type collecta.recipient as (
-  event_number int, -- among the events of the change, from 1
+  event_number int, -- which of the events of the change, from 1
   payload_role text,
-  endpoint_id text, -- null: nobody, but the event is to be written
-  after_change_id bigint,
+  endpoint_id text, -- null: no endpoint gets the event, but it is stored
+  after_change_id bigint, -- the endpoint gets only later changes
   filter jsonpath,
   ordered boolean,
-  free int -- how many of its deliveries may be leased at once
+  free int -- how many deliveries of the endpoint may be leased now
 );
-comment on type collecta.recipient is 'Who gets an event.';
+comment on type collecta.recipient is 'An endpoint that subscribes to an event.';
 --! EndIncluded outbound/2_route/internal/recipient.sql
 --! Included outbound/2_route/internal/recipients.sql
 -- route_changes keeps the result while module, operation and scope stay the same.
@@ -4124,13 +4126,13 @@ create type collecta.routed_delivery as (
   endpoint_id text,
   event_id text,
   payload_role text,
-  record_key bigint, -- at an ordered endpoint
+  record_key bigint, -- only for an ordered endpoint
   bytes int,
-  event int, -- the place of its event among those of the call
-  free int, -- how many its endpoint may have leased: from there on their records are waited for
+  event int, -- the index of its event in the array of events
+  free int, -- how many deliveries of the endpoint may be leased; further ones wait until these are recorded
   is_leased boolean
 );
-comment on type collecta.routed_delivery is 'A row of the queue before route_changes writes it.';
+comment on type collecta.routed_delivery is 'A row of delivery_queue before route_changes writes it.';
 --! EndIncluded outbound/2_route/internal/routed_delivery.sql
 --! Included outbound/2_route/internal/changes_of_keys.sql
 create or replace function collecta.changes_of_keys(from_change bigint, most int) returns bigint[]
@@ -4591,25 +4593,26 @@ $$;
 comment on function collecta.take_back() is 'Routes what route_again() marked, and makes due what waited for it.';
 --! EndIncluded outbound/2_route/internal/take_back.sql
 --! Included outbound/3_claim/internal/claim_cursor.sql
--- What a claim knows of the last one. Every part is a hint: without it the whole is looked at.
+-- What a claim knows from the last one. Every field is a hint. Without hints, a claim looks at everything.
 create type collecta.claim_cursor as (
-  from_change bigint, -- where dead rows of the outbox end
-  settled_change bigint, -- below it no change can appear any more
-  unsettled_change bigint, -- what settled_change will be when the writers in flight at unsettled_xid have ended
+  from_change bigint, -- where the dead rows of the outbox end
+  settled_change bigint, -- no change can appear any more with a number below this
+  unsettled_change bigint, -- the next settled_change, as soon as all transactions before unsettled_xid have ended
   unsettled_xid xid8,
-  oldest_xid xid8,
-  in_order pg_snapshot, -- changes visible in it were put in order
-  route_due timestamptz, -- after a failure
-  whole_at timestamptz, -- when the whole was looked at, and when it is next
+  oldest_xid xid8, -- the oldest transaction that was open at the last claim
+  in_order pg_snapshot, -- the changes that are visible in it are in order
+  route_due timestamptz, -- after a failure: when to route again
+  whole_at timestamptz, -- when a claim last looked at everything, when the next one does, and how long it took
   whole_due timestamptz,
   whole_cost interval,
-  choose_due timestamptz, -- until then nothing but what is born leased can be due
-  mend_due timestamptz,
-  found_nothing boolean, -- by the last claim
-  due_from jsonb, -- by endpoint: when its first row was due at the last claim; what is before it are dead rows
-  after_endpoint text -- whose turn it was last
+  choose_due timestamptz, -- until then only what is born leased can be due
+  mend_due timestamptz, -- when to call mend_queue again
+  found_nothing boolean, -- whether the last claim found nothing
+  due_from jsonb, -- by endpoint: the due_at of its first row at the last claim; older rows are dead
+  after_endpoint text -- the endpoint whose turn was last
 );
-comment on type collecta.claim_cursor is 'claim_deliveries'' hints, handed back unread as text.';
+comment on type collecta.claim_cursor is
+  'The hints of claim_deliveries for its next call. The runner passes them on as text, without reading them.';
 --! EndIncluded outbound/3_claim/internal/claim_cursor.sql
 --! Included outbound/3_claim/internal/end_leases.sql
 create or replace function collecta.end_leases(candidates tid[], present timestamptz) returns void
@@ -4829,16 +4832,16 @@ comment on function collecta.hold_lifeline(int) is
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
 --! Included outbound/3_claim/internal/due_deliveries.sql
 create type collecta.due_deliveries as (
-  leased text, -- each as claimed_delivery has it, joined by chr(30)
+  leased text, -- the deliveries, each as claimed_delivery returns it, joined by chr(30)
   endpoint_ids text[], -- their endpoints
-  awaited boolean, -- the record of one of these is waited for
-  is_saturated boolean, -- an endpoint has as much in flight as it may
-  cut boolean, -- more is due than fits
-  limits jsonb, -- by endpoint: flow_limits
-  again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
+  awaited boolean, -- another delivery waits for one of them
+  is_saturated boolean, -- an endpoint has as many in flight as it may
+  cut boolean, -- more deliveries are due than there was room for
+  limits jsonb, -- by endpoint: what flow_limits returned
+  again_at timestamptz, -- when a held or rate-limited endpoint may have more
   hints collecta.claim_cursor -- for the next claim
 );
-comment on type collecta.due_deliveries is 'What claim_due leased.';
+comment on type collecta.due_deliveries is 'The result of claim_due.';
 --! EndIncluded outbound/3_claim/internal/due_deliveries.sql
 --! Included outbound/3_claim/internal/claim_due.sql
 -- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
@@ -4989,18 +4992,18 @@ comment on function collecta.claim_due is
 --! EndIncluded outbound/3_claim/internal/claim_due.sql
 --! Included outbound/3_claim/internal/claim_result.sql
 create type collecta.claim_result as (
-  lease bigint, -- the end of the leases in microseconds since 1970; it names the claim
+  lease bigint, -- the end of the leases, in microseconds since 1970; it identifies the claim
   lease_ms int,
-  deliveries text, -- in the order in which to send, each as claimed_delivery has it, joined by chr(30)
-  endpoints json, -- an array with those of the deliveries, secrets included
-  routed int, -- changes; -1 if another session was routing
-  next text, -- when to look again
+  deliveries text, -- in the order of sending, each as claimed_delivery returns it, joined by chr(30)
+  endpoints json, -- an array with the endpoints of the deliveries, including their secrets
+  routed int, -- how many changes; -1: another session was routing
+  next text, -- when to claim again
   wait_ms int,
   reordering boolean, -- changes of a module wait for put_module_in_order
   trouble text, -- why nothing could be routed
-  next_cursor text -- for the next call, unread
+  next_cursor text -- for the next call
 );
-comment on type collecta.claim_result is 'What claim_deliveries answers.';
+comment on type collecta.claim_result is 'The result of claim_deliveries.';
 --! EndIncluded outbound/3_claim/internal/claim_result.sql
 --! Included outbound/3_claim/runner/next_due_in_ms.sql
 create or replace function collecta.next_due_in_ms() returns bigint
@@ -6765,6 +6768,9 @@ declare
   -- The values of paths into the whole payload. They are looked up once, and not for each element.
   whole constant json[] := array[@whole@]::json[];
 begin
+  if mapping_version <> @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
+  end if;
   elements := '{}';
   problem := @refusal@;
   if problem is not null then
@@ -7425,7 +7431,8 @@ comment on function collecta.check_inbound_overlap(text, interval) is
 --! Included inbound/internal/inbound_templates.sql
 -- Each of the writer's functions begins with a check. Code of a table runs as the writer, which owns these functions,
 -- and could make them SECURITY INVOKER, so that the next request would run them with collecta's rights. It cannot
--- change their text.
+-- change their text. The second check: an endpoint's row and its functions are looked up one after the other, and an
+-- update of the endpoint can come between. A request that was mapped by one mapping must not be written by another.
 create or replace function collecta.inbound_insert_template() returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $template$ select $body$
@@ -7440,6 +7447,9 @@ declare
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
     wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
@@ -7494,6 +7504,9 @@ declare
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
     complete := @complete@;
@@ -7640,7 +7653,7 @@ begin
   end if;
   -- An assignment costs less than a SELECT of the same function.
   foreach body in array bodies loop
-    element := (collecta.map_inbound_@number@(body::json)).elements[1];
+    element := (collecta.map_inbound_@number@(body::json, @mapping_version@)).elements[1];
     if element is null then
       return null;
     end if;
@@ -7660,7 +7673,7 @@ begin
   then
     raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
   end if;
-  written := collecta.write_inbound_@number@(elements);
+  written := collecta.write_inbound_@number@(elements, @mapping_version@);
   insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     mapping_version, key_hash, body_digest, body)
   select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, @mapping_version@,
@@ -7712,6 +7725,7 @@ begin
       array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
         where 'unchecked' = any (m.forms)))
     || jsonb_build_object(
+      'mapping_version', endpoint.mapping_version,
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
       'shape', shape,
@@ -7724,9 +7738,10 @@ begin
     || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
     || ' set bytea_output = ''hex'' set extra_float_digits = 1 set plan_cache_mode = auto';
 
-  name := format('collecta.write_inbound_%s(json[])', endpoint.function_number);
+  name := format('collecta.write_inbound_%s(json[], int)', endpoint.function_number);
   execute format('create or replace function %s language plpgsql %s as %L',
-    replace(name, '(json[])', '(elements json[], out record_ids text[], out operations text[])'), settings,
+    replace(name, '(json[], int)',
+      '(elements json[], mapping_version int, out record_ids text[], out operations text[])'), settings,
     collecta.fill_template(
       case when endpoint.matched = '{}' then collecta.inbound_insert_template()
         else collecta.inbound_match_template() end,
@@ -7741,11 +7756,12 @@ begin
   perform collecta.own_function(name::regprocedure, endpoint.writer);
   hash := hash || collecta.function_hash(name::regprocedure);
 
-  name := format('collecta.map_inbound_%s(json)', endpoint.function_number);
+  name := format('collecta.map_inbound_%s(json, int)', endpoint.function_number);
   execute format('create or replace function %s language plpgsql stable as %L',
-    replace(name, '(json)', '(document json, out elements json[], out problem text, out column_name text)'),
+    replace(name, '(json, int)',
+      '(document json, mapping_version int, out elements json[], out problem text, out column_name text)'),
     collecta.fill_template(collecta.inbound_map_template(), collecta.inbound_map_parts(endpoint.mapping, endpoint.each,
-      endpoint.each_alone, endpoint.max_elements)));
+      endpoint.each_alone, endpoint.max_elements) || jsonb_build_object('mapping_version', endpoint.mapping_version)));
   perform collecta.revoke_execute(name::regprocedure);
 
   -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
@@ -8083,8 +8099,9 @@ begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  execute format('drop function if exists collecta.write_inbound_%1$s(json[]), collecta.cast_inbound_%1$s(json, text), '
-    'collecta.map_inbound_%1$s(json), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
+  execute format('drop function if exists collecta.write_inbound_%1$s(json[], int), '
+    'collecta.cast_inbound_%1$s(json, text), '
+    'collecta.map_inbound_%1$s(json, int), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
 end
 $$;
 comment on function collecta.forget_inbound_endpoint(text, int) is
@@ -8462,8 +8479,8 @@ $$;
 comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
 
 create or replace function collecta.write_inbound(
-  inbound_endpoint_id text, function_number int, stale boolean, single boolean, alone boolean, body text, done json,
-  final boolean,
+  inbound_endpoint_id text, function_number int, mapping_version int, stale boolean, single boolean, alone boolean,
+  body text, done json, final boolean,
   out state text, out record_id text, out operation text, out results json, out code text, out message text,
   out reason text, out column_name text
 )
@@ -8472,7 +8489,7 @@ as $$
 #variable_conflict use_column
 declare
   call constant text :=
-    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1]) w', function_number);
+    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1], $2) w', function_number);
   elements json[];
   place int := 0;
   element json;
@@ -8483,16 +8500,19 @@ begin
   state := 'accepted';
   for attempt in 1 .. 2 loop
     begin
+      code := null;
+      message := null;
       if rewrite then
         perform collecta.write_inbound_functions(inbound_endpoint_id);
       end if;
-      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1) m', function_number)
-      into elements, reason, column_name using body::json;
+      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1, $2) m',
+        function_number)
+      into elements, reason, column_name using body::json, mapping_version;
       if reason is not null then
         state := 'failed';
         return;
       elsif single then
-        execute call into record_id, operation using elements[1];
+        execute call into record_id, operation using elements[1], mapping_version;
         return;
       end if;
       place := 0;
@@ -8508,7 +8528,7 @@ begin
             raise exception using errcode = 'CW060', message = element ->> 'problem',
               column = coalesce(element ->> 'column', '');
           end if;
-          execute call into record_id, operation using element -> 'values';
+          execute call into record_id, operation using element -> 'values', mapping_version;
           answers := answers || json_build_object('recordId', record_id, 'operation', operation);
         exception when others then
           if not alone or sqlstate ~ '^(40|53|55P03|57|58|XX|CW059|42883)' collate "C" then
@@ -8542,11 +8562,23 @@ begin
         raise;
       end if;
     end;
-    -- Code attached to a table can alter or drop its writer's functions. Then they are written again, and tried once.
-    exit when attempt = 2 or code not in ('CW059', '42883') or not exists (
+    -- Code attached to a table can alter or drop its writer's functions, and a table can change while a request is
+    -- written: a name is gone (42P01, 42703, 3F000), or the shape is another. Then the functions are written again, and
+    -- the request is tried once more. If another request has written them, this transaction may go on to see the old
+    -- ones, so the caller tries again in a new one.
+    exit when code not in ('CW059', '42883', '42P01', '42703', '3F000');
+    rewrite := not rewrite and exists (
       select from collecta.broken_inbound_endpoints() b
-      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id);
-    rewrite := true;
+      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+      union all
+      select from collecta.inbound_endpoints e
+      join collecta.modules m on m.slug = e.module and m.relation = e.relation
+      where e.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+        and e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version));
+    if not rewrite and not final then
+      raise exception using errcode = '40001', message = 'the table was changed meanwhile', detail = message;
+    end if;
+    exit when attempt = 2 or not rewrite;
   end loop;
   state := 'failed';
   record_id := null;
@@ -8559,7 +8591,7 @@ begin
   reason := case when single then failure.reason else format('element %s: %s', place - 1, failure.reason) end;
 end
 $$;
-comment on function collecta.write_inbound(text, int, boolean, boolean, boolean, text, json, boolean) is
+comment on function collecta.write_inbound(text, int, int, boolean, boolean, boolean, text, json, boolean) is
   'Maps a payload, and writes its one record, or those of a batch in their order: all or none, or with alone each that '
   'can be. done: the results of an earlier try, whose records are not written again.';
 
@@ -8687,8 +8719,8 @@ begin
 
   if reason is null and not ignored then
     select w.* into written
-    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number, endpoint.stale,
-      endpoint.each is null, endpoint.each_alone, body, done, final) w;
+    from collecta.write_inbound(endpoint.inbound_endpoint_id, endpoint.function_number,
+      endpoint.mapping_version, endpoint.stale, endpoint.each is null, endpoint.each_alone, body, done, final) w;
     reason := written.reason;
     column_name := written.column_name;
     record_id := written.record_id;

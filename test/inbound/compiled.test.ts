@@ -60,9 +60,9 @@ t.test('compiled paths find what jsonpath-plus finds, on random paths and payloa
         const mapping = Object.fromEntries(paths.map((each, i) => [`c${i}`, { path: each }]));
         const [compiled] = await sql`select collecta.fill_template(collecta.inbound_map_template(),
           collecta.inbound_map_parts(${JSON.stringify({ ...mapping, whole: { constant: 1 } })}::text::jsonb, '$.list',
-            true, 100)) as body`;
+            true, 100) || '{"mapping_version": 1}') as body`;
         await sql.unsafe(`create or replace function public.map_inbound_0(
-          document json, out elements json[], out problem text, out column_name text)
+          document json, mapping_version int, out elements json[], out problem text, out column_name text)
           language plpgsql stable as $map_of_test$${compiled!.body}$map_of_test$`);
         // A large element is reduced to what the paths name first.
         const padded = documents.map(text =>
@@ -71,7 +71,7 @@ t.test('compiled paths find what jsonpath-plus finds, on random paths and payloa
             : text,
         );
         const payload = `{"list": [${padded.join(',')}]}`;
-        const [row] = await sql`select elements::text[], problem from public.map_inbound_0(${payload}::text::json)`;
+        const [row] = await sql`select elements::text[], problem from public.map_inbound_0(${payload}::text::json, 1)`;
         if (row!.problem !== null || row!.elements.length !== documents.length) throw new Error(row!.problem);
         for (const [i, text] of padded.entries()) {
           const whole = parse(text) as Json;

@@ -161,7 +161,7 @@ t.test('without its generated function requests are written alone, until upkeep 
   const { id, send, rows } = await make('n int', { '$.n': 'n' });
   const [endpoint] = await sql`
     select function_number as n from collecta.inbound_endpoints where inbound_endpoint_id = ${id}`;
-  await sql.unsafe(`drop function collecta.map_inbound_${endpoint!.n}(json)`);
+  await sql.unsafe(`drop function collecta.map_inbound_${endpoint!.n}(json, int)`);
   t.equal((await send({ n: 0 })).status, 202, 'the function that maps is written anew at once');
   await sql.unsafe(`drop function collecta.accept_inbound_${endpoint!.n}(text[], text[], text[], text[])`);
   t.equal((await send({ n: 1 })).status, 202);

@@ -675,7 +675,7 @@ t.test('the process has no table privileges; the writer has them on mapped colum
   ])
     t.match(await refusal(process.unsafe(`select from ${relation}`)), { code: '42501' }, relation);
   for (const call of [
-    `collecta.write_inbound_1('{}')`,
+    `collecta.write_inbound_1('{}', 1)`,
     `collecta.cast_inbound_1('{}', 'a')`,
     `collecta.retry_inbound('x')`,
     `collecta.rotate_inbound_token('x')`,

@@ -11,12 +11,13 @@ const { sql } = await database();
 /** What `map_inbound_<n>` makes of a payload: the function that this mapping is compiled to. */
 async function map(mapping: object, payload: string, each: string | null = null, eachAlone = false) {
   const [compiled] = await sql`select collecta.fill_template(collecta.inbound_map_template(),
-    collecta.inbound_map_parts(${JSON.stringify(mapping)}::text::jsonb, ${each}::text, ${eachAlone}, 3)) as body`;
+    collecta.inbound_map_parts(${JSON.stringify(mapping)}::text::jsonb, ${each}::text, ${eachAlone}, 3)
+      || '{"mapping_version": 1}') as body`;
   await sql.unsafe(`create or replace function public.map_inbound_0(
-    document json, out elements json[], out problem text, out column_name text)
+    document json, mapping_version int, out elements json[], out problem text, out column_name text)
     language plpgsql stable as $map$${compiled!.body}$map$`);
   const [row] = await sql`
-    select elements::text[], problem, column_name from public.map_inbound_0(${payload}::text::json)`;
+    select elements::text[], problem, column_name from public.map_inbound_0(${payload}::text::json, 1)`;
   return row!;
 }
 

@@ -197,21 +197,21 @@ t.test("code of one table can neither write another owner's table nor break its 
     begin
       foreach statement in array array[
         'insert into public.theirs values (666, ''planted'')',
-        'select from collecta.write_inbound_1(array[''{"id": 666}''::json])',
-        'alter function collecta.write_inbound_1(json[]) security invoker set search_path = public',
-        'drop function collecta.write_inbound_1(json[]) cascade',
+        'select from collecta.write_inbound_1(array[''{"id": 666}''::json], 1)',
+        'alter function collecta.write_inbound_1(json[], int) security invoker set search_path = public',
+        'drop function collecta.write_inbound_1(json[], int) cascade',
         'drop function collecta.cast_inbound_1(json, text)',
         'select collecta.accept_inbound_1(array[''{"id": 666}''], null, null, null)',
-        'select collecta.map_inbound_1(''{}'')',
-        'alter function collecta.map_inbound_2(json) security definer',
+        'select collecta.map_inbound_1(''{}'', 1)',
+        'alter function collecta.map_inbound_2(json, int) security definer',
         'alter function collecta.accept_inbound_2(text[], text[], text[], text[]) security invoker',
         'create or replace function collecta.write_inbound_1(elements json[],
           out record_ids text[], out operations text[]) language sql as ''select null, null''',
         'drop table collecta.inbound_endpoints cascade',
         'select collecta.save_inbound_endpoint(null, null)',
         -- What is its own it can break; that is mended.
-        'grant execute on function collecta.write_inbound_2(json[]) to public',
-        'alter function collecta.write_inbound_2(json[]) security invoker set search_path = public',
+        'grant execute on function collecta.write_inbound_2(json[], int) to public',
+        'alter function collecta.write_inbound_2(json[], int) security invoker set search_path = public',
         'drop function collecta.cast_inbound_2(json, text)'] loop
         begin
           execute statement;
@@ -244,7 +244,7 @@ t.test("code of one table can neither write another owner's table nor break its 
   t.match(await post(receiving.port, mine!.path, { id: 2, sku: 'y' }), { status: 202 });
   t.match(await post(receiving.port, theirs!.path, { id: 1, sku: 'z' }), { status: 202 });
   // maintain repairs it too, for an endpoint that receives no requests.
-  await sql.unsafe(`set role ${writer}; drop function collecta.write_inbound_2(json[]) cascade; reset role`);
+  await sql.unsafe(`set role ${writer}; drop function collecta.write_inbound_2(json[], int) cascade; reset role`);
   t.equal((await sql`select * from collecta.broken_inbound_endpoints()`).length, 1);
   await sql`select collecta.maintain_inbound('[]')`;
   t.equal((await sql`select * from collecta.broken_inbound_endpoints()`).length, 0);
@@ -263,7 +263,7 @@ t.test('a function that was altered runs nothing with the rights of its caller',
     create trigger look before insert on orders for each row execute function look();
     select collecta.attach_module('orders', 'orders');`);
   const [made] = await sql`select * from collecta.create_inbound_endpoint('orders', '{"$.sku": "sku"}')`;
-  await sql`alter function collecta.write_inbound_1(json[]) security invoker set search_path = public`;
+  await sql`alter function collecta.write_inbound_1(json[], int) security invoker set search_path = public`;
   const [outcome] = await sql`
     select status from collecta.receive_inbound(${made!.inbound_endpoint_id}, '{"sku": "a"}')`;
   t.equal(outcome!.status, 202, 'it is written anew');
