@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ae6aeb2a7e3213844e94d02333a4d4c7fb15af43
+--! Hash: sha1:e936dadd59380eb8f27d31b071d17e99e3d5d439
 --! Message: Install
 
 --! Included install/schema.sql
@@ -8029,8 +8029,8 @@ as $$
   cross join lateral (
     -- The writer does not own map_inbound_<n> and accept_inbound_<n>, so a table's code cannot alter them. check_grants
     -- looks at their privileges.
-    select count(*) as found, md5(string_agg(case when t.task in ('write', 'cast') then collecta.function_hash(p.oid) end,
-      '' order by t.place)) as hash
+    select count(*) as found, md5(string_agg(
+      case when t.task in ('write', 'cast') then collecta.function_hash(p.oid) end, '' order by t.place)) as hash
     from unnest('{write,cast,map,accept}'::text[]) with ordinality t (task, place)
     join pg_catalog.pg_proc p on p.pronamespace = 'collecta'::regnamespace
       and p.proname = format('%s_inbound_%s', t.task, e.function_number)) f
