@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e936dadd59380eb8f27d31b071d17e99e3d5d439
+--! Hash: sha1:2e7a6abc59451a62df1a168e95687e10ecd27868
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7640,7 +7640,7 @@ declare
   taken int;
   body text;
   element json;
-  elements json[] := '{}';
+  elements json[] := array[]::json[];
   written record;
 begin
   -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
@@ -7714,8 +7714,11 @@ declare
   endpoint record;
   parts jsonb;
   shape text;
-  writing text;
-  written record;
+  task text;
+  types text;
+  signature text;
+  settings text;
+  template text;
   routine regprocedure;
   hash text := '';
   before constant jsonb := collecta.enter_citus();
@@ -7747,31 +7750,33 @@ begin
         then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end,
       'endpoint', quote_literal(endpoint.inbound_endpoint_id), 'number', endpoint.function_number,
       'mapping_version', endpoint.mapping_version, 'rate_limit', endpoint.rate_limit_per_minute);
-  writing := collecta.inbound_write_settings(endpoint.relation,
-    endpoint.columns || endpoint.key_columns, endpoint.match_where);
 
-  for written in
-    select * from (values
-      ('write', 'json[], int',
-        '(elements json[], mapping_version int, out record_ids text[], out operations text[])', writing,
-        case when endpoint.matched = '{}' then collecta.inbound_insert_template()
-          else collecta.inbound_match_template() end),
-      ('cast', 'json, text', '(input json, column_name text) returns text', writing, collecta.inbound_cast_template()),
-      ('map', 'json, int',
-        '(document json, mapping_version int, out elements json[], out problem text, out column_name text)', 'stable',
-        collecta.inbound_map_template()),
+  foreach task in array array['write', 'cast', 'map', 'accept'] loop
+    types := case task when 'write' then 'json[], int' when 'cast' then 'json, text' when 'map' then 'json, int'
+      else 'text[], text[], text[], text[]' end;
+    signature := case task
+      when 'write' then '(elements json[], mapping_version int, out record_ids text[], out operations text[])'
+      when 'cast' then '(input json, column_name text) returns text'
+      when 'map' then '(document json, mapping_version int, out elements json[], out problem text, out column_name text)'
+      else '(bodies text[], key_hashes text[], body_digests text[], checked_digests text[]) returns text[]' end;
+    settings := case task
+      when 'map' then 'stable'
       -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL
       -- plans some statements anew at each call, since it cannot guess how long the arrays are.
-      ('accept', 'text[], text[], text[], text[]',
-        '(bodies text[], key_hashes text[], body_digests text[], checked_digests text[]) returns text[]',
-        'volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = ''100ms'' '
-        'set plan_cache_mode = force_generic_plan', collecta.inbound_accept_template()))
-      f (task, types, signature, settings, template)
-  loop
-    execute format('create or replace function collecta.%s_inbound_%s%s language plpgsql %s as %L', written.task,
-      endpoint.function_number, written.signature, written.settings, collecta.fill_template(written.template, parts));
-    routine := format('collecta.%s_inbound_%s(%s)', written.task, endpoint.function_number, written.types);
-    if written.settings = writing then
+      when 'accept' then 'volatile security definer set search_path = pg_catalog, pg_temp '
+        'set lock_timeout = ''100ms'' set plan_cache_mode = force_generic_plan'
+      else collecta.inbound_write_settings(endpoint.relation, endpoint.columns || endpoint.key_columns,
+        endpoint.match_where is not null) end;
+    template := case when task = 'cast' then collecta.inbound_cast_template()
+      when task = 'map' then collecta.inbound_map_template()
+      when task = 'accept' then collecta.inbound_accept_template()
+      when endpoint.matched = '{}' then collecta.inbound_insert_template()
+      else collecta.inbound_match_template() end;
+    execute format('create or replace function collecta.%I%s language plpgsql %s as %L',
+      format('%s_inbound_%s', task, endpoint.function_number), signature, settings,
+      collecta.fill_template(template, parts));
+    routine := format('collecta.%s_inbound_%s(%s)', task, endpoint.function_number, types)::regprocedure;
+    if task in ('write', 'cast') then
       perform collecta.own_function(routine, endpoint.writer);
       hash := hash || collecta.function_hash(routine);
     else
@@ -7957,14 +7962,14 @@ comment on function collecta.inbound_type_schemas(regclass) is
 
 -- The values of the usual types are read and printed the same way whatever a session's settings are. For other types
 -- the settings are fixed. Each of them makes every call of the function some microseconds slower.
-create or replace function collecta.inbound_write_settings(relation regclass, columns text[], match_where text)
+create or replace function collecta.inbound_write_settings(relation regclass, columns text[], has_condition boolean)
 returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select 'volatile security definer set search_path = ' || array_to_string('pg_catalog'::text
       || array(select quote_ident(s) from collecta.inbound_type_schemas(relation) s) || 'pg_temp'::text, ', ')
     || ' set plan_cache_mode = auto'
-    || case when match_where is not null or exists (
+    || case when has_condition or exists (
         select from pg_catalog.pg_attribute a
         where a.attrelid = relation and a.attname = any (columns) and a.atttypid <> all (
           '{text,varchar,bpchar,bool,int2,int4,int8,numeric,uuid,json,jsonb}'::regtype[]::oid[]))
@@ -7972,7 +7977,7 @@ as $$
         ' set bytea_output = ''hex'' set extra_float_digits = 1'
       else '' end
 $$;
-comment on function collecta.inbound_write_settings(regclass, text[], text) is
+comment on function collecta.inbound_write_settings(regclass, text[], boolean) is
   'The settings of an inbound endpoint''s write_inbound_<n> and cast_inbound_<n>.';
 
 create or replace function collecta.can_group_inbound(relation regclass) returns boolean
@@ -8674,7 +8679,7 @@ declare
   endpoint record;
   arrived constant timestamptz := clock_timestamp();
   retried constant boolean := request_id is not null;
-  state collecta.inbound_request_state := case when ignored then 'ignored' else 'accepted' end;
+  state text := case when ignored then 'ignored' else 'accepted' end;
   earlier record;
   done json;
   written record;
@@ -8751,7 +8756,8 @@ begin
   kept_as := coalesce(request_id, collecta.new_id('req'));
   insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
-  values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
+  values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state::collecta.inbound_request_state,
+    written.operation, record_id,
     reason, column_name, written.code, written.message, coalesce(endpoint.mapping_version, 0), key_hash,
     -- A failed request that is run again is compared by its digest, so the digest is stored only if that is allowed.
     case when check_digest or state <> 'failed' then body_digest end, results, body)
