@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8ec383adf9dcdc44a4e59cec5d708821a6939408
+--! Hash: sha1:ffa8226ca6f96ae99a4125cd37929cfb78b16f26
 --! Message: Install
 
 --! Included install/schema.sql
@@ -208,8 +208,7 @@ comment on table collecta.module_tables is
   'Tables that are or were attached, and their partitions that have row security. collecta.row_secured_modules uses '
   'it to hide the contents of records. attach_module, detach_module and maintain() write it.';
 comment on column collecta.module_tables.row_secured is
-  'Whether the table had row security when it was last checked. This decides once the table is dropped. True of a '
-  'table that was dropped while it was attached, because it may have had row security in the end.';
+  'Whether the table had row security when it was last checked. This decides once the table is dropped.';
 
 create or replace function collecta.remember_module_tables(only_slug text default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -234,12 +233,6 @@ begin
     else c.relrowsecurity end
   on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
     where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured);
-  -- Row security may have been enabled after the last look and before the table was dropped.
-  update collecta.module_tables t set row_secured = true
-  from collecta.modules m
-  where m.slug = t.slug and m.relation = t.relation and not t.row_secured
-    and (only_slug is null or t.slug = only_slug)
-    and not exists (select from pg_catalog.pg_class c where c.oid = t.relation);
 end
 $$;
 comment on function collecta.remember_module_tables(text) is
@@ -2720,19 +2713,10 @@ as $$
 declare
   task text;
   before constant jsonb := collecta.enter_citus();
-  module_slug constant text := (select m.slug from collecta.modules m where m.module_id = forget_module.module_id);
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
-  perform collecta.remember_module_tables(module_slug);
-  if not exists (
-    select from collecta.modules m join pg_catalog.pg_class c on c.oid = m.relation
-    where m.module_id = forget_module.module_id)
-  then
-    raise notice using message = format('collecta: the table of %s was dropped before it was detached, so its history '
-        'is hidden from roles to which row security applies', module_slug),
-      hint = format('If it had no row security: set role %I; delete from collecta.module_tables where slug = %L; '
-        'reset role;', current_user, module_slug);
-  end if;
+  perform collecta.remember_module_tables(
+    (select m.slug from collecta.modules m where m.module_id = forget_module.module_id));
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta_modules.%I()',
@@ -3934,11 +3918,11 @@ as $$
     || extras || '}'
 $$;
 comment on function collecta.event_body is
-  'Returns a payload as text. record_id, status_from, status_to, record and previous are JSON already. extras: what
-event_extras returns, or nothing.';
+  'Returns a payload as text. record_id, status_from, status_to, record and previous are JSON already. extras is what '
+  'event_extras returns, or empty.';
 --! EndIncluded outbound/2_route/internal/event_body.sql
 --! Included outbound/2_route/internal/event_extras.sql
--- Apart from event_body and only called where there is something, since most events have none of it.
+-- Most events have none of this. So it is not in event_body, and is called only if there is something.
 create or replace function collecta.event_extras(change collecta.outbox, truncated boolean) returns text
 language plpgsql stable
 as $$
@@ -3950,7 +3934,8 @@ begin
 end
 $$;
 comment on function collecta.event_extras(collecta.outbox, boolean) is
-  'The end of a payload: the writer''s context, how many rows a TRUNCATE deleted, and that columns are missing.';
+  'Returns the end of a payload: the writer''s context, how many rows a TRUNCATE deleted, and that columns are '
+  'missing.';
 --! EndIncluded outbound/2_route/internal/event_extras.sql
 --! Included outbound/2_route/internal/route_aside.sql
 create or replace function collecta.route_aside(change_ids bigint[]) returns void
@@ -3982,7 +3967,7 @@ comment on function collecta.route_aside(bigint[]) is
   'that cannot be routed.';
 --! EndIncluded outbound/2_route/internal/route_aside.sql
 --! Included outbound/2_route/internal/claimed_delivery.sql
--- Text, since a claim makes it and a runner reads it much faster than JSON. JSON contains neither separator.
+-- This is text because a claim writes it and a runner reads it much faster than JSON. JSON contains neither separator.
 create or replace function collecta.claimed_delivery(
   delivery_id bigint, endpoint_id text, event_id text, awaited boolean, body text
 ) returns text
@@ -3991,47 +3976,48 @@ as $$
   select concat_ws(E'\x1f', delivery_id, endpoint_id, event_id, awaited, body)
 $$;
 comment on function collecta.claimed_delivery(bigint, text, text, boolean, text) is
-  'A delivery as a claim answers it: its fields, joined by chr(31). awaited (t or f): its record is waited for.';
+  'Returns a delivery as a claim does: its fields, joined by chr(31). awaited (t or f) says that another delivery '
+  'waits until this one is recorded.';
 --! EndIncluded outbound/2_route/internal/claimed_delivery.sql
 --! Included outbound/2_route/internal/claim_room.sql
 create type collecta.claim_room as (
-  deliveries int, -- so many may be leased, of so many bytes, and so many of one endpoint
-  bytes bigint,
-  per_endpoint int,
-  except_endpoints text[], -- none of these
-  due_from jsonb, -- by endpoint: when its first row was due at the last claim; what is before it are dead rows
-  leased_until timestamptz,
+  deliveries int, -- how many may be leased
+  bytes bigint, -- the size that their bodies may have together
+  per_endpoint int, -- how many of one endpoint
+  except_endpoints text[], -- endpoints for which nothing may be leased
+  due_from jsonb, -- by endpoint: the due_at of its first row at the last claim; older rows are dead
+  leased_until timestamptz, -- the end of the leases, and who gets them
   runner int
 );
-comment on type collecta.claim_room is 'What a claim has room for, and what its leases are to be.';
+comment on type collecta.claim_room is 'How much a claim may lease, and until when.';
 --! EndIncluded outbound/2_route/internal/claim_room.sql
 --! Included outbound/2_route/internal/routed_changes.sql
 create type collecta.routed_changes as (
-  routed int, -- -1: another session was routing
-  next_change bigint, -- where to begin the next time
-  more boolean, -- it ended before the outbox did
-  in_order pg_snapshot, -- changes visible in it are in order
-  leased text, -- deliveries that were born leased, each as claimed_delivery has it, joined by chr(30)
-  leased_number int,
-  bytes bigint, -- of these
+  routed int, -- how many changes; -1: another session was routing
+  next_change bigint, -- where the next call should begin
+  more boolean, -- the outbox has more changes
+  in_order pg_snapshot, -- the changes that are visible in it are in order
+  leased text, -- the deliveries that were born leased, each as claimed_delivery returns it, joined by chr(30)
+  leased_number int, -- how many these are, and the size of their bodies
+  bytes bigint,
   endpoint_ids text[], -- their endpoints
-  awaited boolean, -- the record of one of these is waited for
-  waiting boolean, -- more became due than was leased
+  awaited boolean, -- another delivery waits for one of them
+  waiting boolean, -- more deliveries became due than were leased
   reordering boolean -- changes of a module wait in collecta.reorderings
 );
-comment on type collecta.routed_changes is 'What route_changes did.';
+comment on type collecta.routed_changes is 'The result of route_changes.';
 --! EndIncluded outbound/2_route/internal/routed_changes.sql
 --! Included outbound/2_route/internal/recipient.sql
 create type collecta.recipient as (
-  event_number int, -- among the events of the change, from 1
+  event_number int, -- which of the events of the change, from 1
   payload_role text,
-  endpoint_id text, -- null: nobody, but the event is to be written
-  after_change_id bigint,
+  endpoint_id text, -- null: no endpoint gets the event, but it is stored
+  after_change_id bigint, -- the endpoint gets only later changes
   filter jsonpath,
   ordered boolean,
-  free int -- how many of its deliveries may be leased at once
+  free int -- how many deliveries of the endpoint may be leased now
 );
-comment on type collecta.recipient is 'Who gets an event.';
+comment on type collecta.recipient is 'An endpoint that subscribes to an event.';
 --! EndIncluded outbound/2_route/internal/recipient.sql
 --! Included outbound/2_route/internal/recipients.sql
 -- route_changes keeps the result while module, operation and scope stay the same.
@@ -4140,13 +4126,13 @@ create type collecta.routed_delivery as (
   endpoint_id text,
   event_id text,
   payload_role text,
-  record_key bigint, -- at an ordered endpoint
+  record_key bigint, -- only for an ordered endpoint
   bytes int,
-  event int, -- the place of its event among those of the call
-  free int, -- how many its endpoint may have leased: from there on their records are waited for
+  event int, -- the index of its event in the array of events
+  free int, -- how many deliveries of the endpoint may be leased; further ones wait until these are recorded
   is_leased boolean
 );
-comment on type collecta.routed_delivery is 'A row of the queue before route_changes writes it.';
+comment on type collecta.routed_delivery is 'A row of delivery_queue before route_changes writes it.';
 --! EndIncluded outbound/2_route/internal/routed_delivery.sql
 --! Included outbound/2_route/internal/changes_of_keys.sql
 create or replace function collecta.changes_of_keys(from_change bigint, most int) returns bigint[]
@@ -4607,25 +4593,26 @@ $$;
 comment on function collecta.take_back() is 'Routes what route_again() marked, and makes due what waited for it.';
 --! EndIncluded outbound/2_route/internal/take_back.sql
 --! Included outbound/3_claim/internal/claim_cursor.sql
--- What a claim knows of the last one. Every part is a hint: without it the whole is looked at.
+-- What a claim knows from the last one. Every field is a hint. Without hints, a claim looks at everything.
 create type collecta.claim_cursor as (
-  from_change bigint, -- where dead rows of the outbox end
-  settled_change bigint, -- below it no change can appear any more
-  unsettled_change bigint, -- what settled_change will be when the writers in flight at unsettled_xid have ended
+  from_change bigint, -- where the dead rows of the outbox end
+  settled_change bigint, -- no change can appear any more with a number below this
+  unsettled_change bigint, -- the next settled_change, as soon as all transactions before unsettled_xid have ended
   unsettled_xid xid8,
-  oldest_xid xid8,
-  in_order pg_snapshot, -- changes visible in it were put in order
-  route_due timestamptz, -- after a failure
-  whole_at timestamptz, -- when the whole was looked at, and when it is next
+  oldest_xid xid8, -- the oldest transaction that was open at the last claim
+  in_order pg_snapshot, -- the changes that are visible in it are in order
+  route_due timestamptz, -- after a failure: when to route again
+  whole_at timestamptz, -- when a claim last looked at everything, when the next one does, and how long it took
   whole_due timestamptz,
   whole_cost interval,
-  choose_due timestamptz, -- until then nothing but what is born leased can be due
-  mend_due timestamptz,
-  found_nothing boolean, -- by the last claim
-  due_from jsonb, -- by endpoint: when its first row was due at the last claim; what is before it are dead rows
-  after_endpoint text -- whose turn it was last
+  choose_due timestamptz, -- until then only what is born leased can be due
+  mend_due timestamptz, -- when to call mend_queue again
+  found_nothing boolean, -- whether the last claim found nothing
+  due_from jsonb, -- by endpoint: the due_at of its first row at the last claim; older rows are dead
+  after_endpoint text -- the endpoint whose turn was last
 );
-comment on type collecta.claim_cursor is 'claim_deliveries'' hints, handed back unread as text.';
+comment on type collecta.claim_cursor is
+  'The hints of claim_deliveries for its next call. The runner passes them on as text, without reading them.';
 --! EndIncluded outbound/3_claim/internal/claim_cursor.sql
 --! Included outbound/3_claim/internal/end_leases.sql
 create or replace function collecta.end_leases(candidates tid[], present timestamptz) returns void
@@ -4845,16 +4832,16 @@ comment on function collecta.hold_lifeline(int) is
 --! EndIncluded outbound/3_claim/runner/hold_lifeline.sql
 --! Included outbound/3_claim/internal/due_deliveries.sql
 create type collecta.due_deliveries as (
-  leased text, -- each as claimed_delivery has it, joined by chr(30)
+  leased text, -- the deliveries, each as claimed_delivery returns it, joined by chr(30)
   endpoint_ids text[], -- their endpoints
-  awaited boolean, -- the record of one of these is waited for
-  is_saturated boolean, -- an endpoint has as much in flight as it may
-  cut boolean, -- more is due than fits
-  limits jsonb, -- by endpoint: flow_limits
-  again_at timestamptz, -- when an endpoint that is held or rate-limited may have more
+  awaited boolean, -- another delivery waits for one of them
+  is_saturated boolean, -- an endpoint has as many in flight as it may
+  cut boolean, -- more deliveries are due than there was room for
+  limits jsonb, -- by endpoint: what flow_limits returned
+  again_at timestamptz, -- when a held or rate-limited endpoint may have more
   hints collecta.claim_cursor -- for the next claim
 );
-comment on type collecta.due_deliveries is 'What claim_due leased.';
+comment on type collecta.due_deliveries is 'The result of claim_due.';
 --! EndIncluded outbound/3_claim/internal/due_deliveries.sql
 --! Included outbound/3_claim/internal/claim_due.sql
 -- Fair: endpoints take their turns, each with what its max_in_flight and its flow leave it. An endpoint's first
@@ -5005,18 +4992,18 @@ comment on function collecta.claim_due is
 --! EndIncluded outbound/3_claim/internal/claim_due.sql
 --! Included outbound/3_claim/internal/claim_result.sql
 create type collecta.claim_result as (
-  lease bigint, -- the end of the leases in microseconds since 1970; it names the claim
+  lease bigint, -- the end of the leases, in microseconds since 1970; it identifies the claim
   lease_ms int,
-  deliveries text, -- in the order in which to send, each as claimed_delivery has it, joined by chr(30)
-  endpoints json, -- an array with those of the deliveries, secrets included
-  routed int, -- changes; -1 if another session was routing
-  next text, -- when to look again
+  deliveries text, -- in the order of sending, each as claimed_delivery returns it, joined by chr(30)
+  endpoints json, -- an array with the endpoints of the deliveries, including their secrets
+  routed int, -- how many changes; -1: another session was routing
+  next text, -- when to claim again
   wait_ms int,
   reordering boolean, -- changes of a module wait for put_module_in_order
   trouble text, -- why nothing could be routed
-  next_cursor text -- for the next call, unread
+  next_cursor text -- for the next call
 );
-comment on type collecta.claim_result is 'What claim_deliveries answers.';
+comment on type collecta.claim_result is 'The result of claim_deliveries.';
 --! EndIncluded outbound/3_claim/internal/claim_result.sql
 --! Included outbound/3_claim/runner/next_due_in_ms.sql
 create or replace function collecta.next_due_in_ms() returns bigint
@@ -9108,8 +9095,7 @@ comment on function collecta.test_inbound_mapping(text, json) is
 --! Included modules/row_secured_modules.sql
 -- A copy of a record must not show what row security hides from the reader. Policies cannot be evaluated for a record
 -- that may be deleted, so all contents of such a module are hidden from roles to which the policies apply. If the table
--- was dropped, or another table has its name now, its policies are treated as if they still applied. A table that was
--- dropped while it was attached is treated as if it had had policies, since nobody saw whether it had some in the end.
+-- was dropped, or another table has its name now, its policies are treated as if they still applied.
 create view collecta.row_secured_modules as
 select distinct m.slug, m.relation
 from (
@@ -9122,9 +9108,7 @@ where not (select pg_has_role(current_user, e.relowner, 'usage')
            from pg_class e where e.oid = 'collecta.events'::regclass)
   and case
     when c.oid is null or m.named <> quote_ident(n.nspname) || '.' || quote_ident(c.relname)
-      then row_security_active('collecta.events'::regclass) and (
-        m.row_secured or coalesce(c.relrowsecurity, false) or c.oid is null and exists (
-          select from collecta.modules a where a.slug = m.slug and a.relation = m.relation))
+      then (m.row_secured or coalesce(c.relrowsecurity, false)) and row_security_active('collecta.events'::regclass)
     else c.relrowsecurity and row_security_active(c.oid)
       or c.relkind = 'p' and exists (
         select from pg_partition_tree(c.oid) p join pg_class leaf on leaf.oid = p.relid
