@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:450259e0a7f52b78100c5a51aa899c29a0653a73
+--! Hash: sha1:06dfeb3c7e4430fb52911d7f2a2f69d6326107ab
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7773,7 +7773,8 @@ begin
     signature := case task
       when 'write' then '(elements json[], mapping_version int, out record_ids text[], out operations text[])'
       when 'cast' then '(input json, column_name text) returns text'
-      when 'map' then '(document json, mapping_version int, out elements json[], out problem text, out column_name text)'
+      when 'map' then
+        '(document json, mapping_version int, out elements json[], out problem text, out column_name text)'
       else '(bodies text[], key_hashes text[], body_digests text[], checked_digests text[]) returns text[]' end;
     settings := case task
       when 'map' then 'stable'
