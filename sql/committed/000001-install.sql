@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:03495eec5e5877595d7327c88af7bb1933636cbd
+--! Hash: sha1:10f36e0629b0c98e9f85ac03a419cb4f505d885e
 --! Message: Install
 
 --! Included install/schema.sql
@@ -208,7 +208,8 @@ comment on table collecta.module_tables is
   'Tables that are or were attached, and their partitions that have row security. collecta.row_secured_modules uses '
   'it to hide the contents of records. attach_module, detach_module and maintain() write it.';
 comment on column collecta.module_tables.row_secured is
-  'Whether the table had row security when it was last checked. This decides once the table is dropped.';
+  'Whether the table had row security when it was last checked. This decides once the table is dropped. True of a '
+  'table that was dropped while it was attached, because it may have had row security in the end.';
 
 create or replace function collecta.remember_module_tables(only_slug text default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -233,6 +234,12 @@ begin
     else c.relrowsecurity end
   on conflict on constraint module_tables_pkey do update set named = excluded.named, row_secured = excluded.row_secured
     where (t.named, t.row_secured) is distinct from (excluded.named, excluded.row_secured);
+  -- Row security may have been enabled after the last look and before the table was dropped.
+  update collecta.module_tables t set row_secured = true
+  from collecta.modules m
+  where m.slug = t.slug and m.relation = t.relation and not t.row_secured
+    and (only_slug is null or t.slug = only_slug)
+    and not exists (select from pg_catalog.pg_class c where c.oid = t.relation);
 end
 $$;
 comment on function collecta.remember_module_tables(text) is
@@ -1051,6 +1058,36 @@ $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
   'Returns a row with only these columns (keep), or without them. The text of the other columns does not change.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
+--! Included outbound/1_capture/internal/with_traceparent.sql
+create or replace function collecta.with_traceparent(context text, traceparent text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    -- context_json leaves out a context of this size.
+    when octet_length(context) > 65536
+      or traceparent !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$' then context
+    when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
+      then format('{"traceparent":"%s"}', traceparent)
+    when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
+      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
+    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
+$$;
+comment on function collecta.with_traceparent(text, text) is
+  'Returns collecta.context with the transaction''s collecta.traceparent in it. A value that is not a W3C traceparent '
+  'is left out.';
+--! EndIncluded outbound/1_capture/internal/with_traceparent.sql
+--! Included outbound/1_capture/internal/captured_context.sql
+-- It has no SET clause, so that the planner can inline it into the statement that calls it.
+create or replace function collecta.captured_context(context text, traceparent text) returns text
+language sql immutable
+as $$
+  select case when traceparent <> '' then collecta.with_traceparent(nullif(context, ''), traceparent)
+    else nullif(context, '') end
+$$;
+comment on function collecta.captured_context(text, text) is
+  'Returns the context of a captured change as its events have it: with the traceparent in it, and null if there is '
+  'none.';
+--! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/called_functions.sql
 -- Both functions are in PL/pgSQL, which keeps their plans: making these takes longer than executing them.
 create or replace function collecta.plan_dependencies(called text[], relation oid) returns text
@@ -2683,10 +2720,19 @@ as $$
 declare
   task text;
   before constant jsonb := collecta.enter_citus();
+  module_slug constant text := (select m.slug from collecta.modules m where m.module_id = forget_module.module_id);
 begin
   perform pg_advisory_xact_lock(1668246636, 5);
-  perform collecta.remember_module_tables(
-    (select m.slug from collecta.modules m where m.module_id = forget_module.module_id));
+  perform collecta.remember_module_tables(module_slug);
+  if not exists (
+    select from collecta.modules m join pg_catalog.pg_class c on c.oid = m.relation
+    where m.module_id = forget_module.module_id)
+  then
+    raise notice using message = format('collecta: the table of %s was dropped before it was detached, so its history '
+        'is hidden from roles to which row security applies', module_slug),
+      hint = format('If it had no row security: set role %I; delete from collecta.module_tables where slug = %L; '
+        'reset role;', current_user, module_slug);
+  end if;
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta_modules.%I()',
@@ -3819,26 +3865,6 @@ $$;
 comment on function collecta.try_filter(text, jsonpath) is
   'Returns whether a payload matches an endpoints filter, or the reason why the filter cannot be evaluated.';
 --! EndIncluded outbound/2_route/internal/try_filter.sql
---! Included outbound/2_route/internal/captured_context.sql
--- It has no SET clause, so that the planner can inline it into the statement that calls it.
-create or replace function collecta.captured_context(context text, traceparent text) returns text
-language sql immutable
-as $$
-  select case
-    -- context_json leaves out a context of this size.
-    when octet_length(context) > 65536
-      or coalesce(traceparent, '') !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$'
-      then nullif(context, '')
-    when coalesce(context, '') = '' or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
-      then format('{"traceparent":"%s"}', traceparent)
-    when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
-      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
-    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
-$$;
-comment on function collecta.captured_context(text, text) is
-  'Returns the context of a captured change with the transaction''s traceparent in it; null if there is neither. A value '
-  'that is not a W3C traceparent is left out.';
---! EndIncluded outbound/2_route/internal/captured_context.sql
 --! Included outbound/2_route/internal/context_json.sql
 create or replace function collecta.context_json(context text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -9085,7 +9111,8 @@ comment on function collecta.test_inbound_mapping(text, json) is
 --! Included modules/row_secured_modules.sql
 -- A copy of a record must not show what row security hides from the reader. Policies cannot be evaluated for a record
 -- that may be deleted, so all contents of such a module are hidden from roles to which the policies apply. If the table
--- was dropped, or another table has its name now, its policies are treated as if they still applied.
+-- was dropped, or another table has its name now, its policies are treated as if they still applied. A table that was
+-- dropped while it was attached is treated as if it had had policies, since nobody saw whether it had some in the end.
 create view collecta.row_secured_modules as
 select distinct m.slug, m.relation
 from (
@@ -9098,7 +9125,9 @@ where not (select pg_has_role(current_user, e.relowner, 'usage')
            from pg_class e where e.oid = 'collecta.events'::regclass)
   and case
     when c.oid is null or m.named <> quote_ident(n.nspname) || '.' || quote_ident(c.relname)
-      then (m.row_secured or coalesce(c.relrowsecurity, false)) and row_security_active('collecta.events'::regclass)
+      then row_security_active('collecta.events'::regclass) and (
+        m.row_secured or coalesce(c.relrowsecurity, false) or c.oid is null and exists (
+          select from collecta.modules a where a.slug = m.slug and a.relation = m.relation))
     else c.relrowsecurity and row_security_active(c.oid)
       or c.relkind = 'p' and exists (
         select from pg_partition_tree(c.oid) p join pg_class leaf on leaf.oid = p.relid

@@ -211,6 +211,35 @@ t.test('row security counts whenever it was enabled, and also on a partition', a
   t.equal((await sql`select from collecta.events`).length, 3);
 });
 
+t.test('a table that got row security and was dropped before anybody looked stays hidden', async t => {
+  const { name, sql, url } = await database();
+  await sql.unsafe(`
+    create table gone (id int primary key);
+    create table other (id int primary key);
+    select collecta.attach_module(each, each, on_truncate => 'ignore') from unnest('{gone,other}'::text[]) each;
+    select collecta.create_endpoint('https://example.com/', '{record_created}');
+    insert into gone values (1);
+    insert into other values (1)`);
+  await claimBySql(sql);
+  const session = connect(server.url(name).replace('postgres:postgres@', 'only_collecta_reader:x@'));
+  const seen = async () => (await session`select module from collecta.events order by 1`).map(row => row.module);
+  t.strictSame(await seen(), ['gone', 'other']);
+  await sql.unsafe('alter table gone enable row level security; drop table gone');
+  t.strictSame(await seen(), ['other'], 'at once');
+  await sql`select * from collecta.maintain()`;
+  t.strictSame(await seen(), ['other'], 'after the next look');
+  const notices: { message?: string; hint?: string }[] = [];
+  const noticed = connect(url, { onnotice: notice => notices.push(notice) });
+  await noticed`select collecta.detach_module('gone')`;
+  await sql`delete from collecta.module_versions where slug = 'gone'`;
+  t.strictSame(await seen(), ['other'], 'detached');
+  const [notice] = notices.filter(({ message }) => /hidden from roles/.test(message ?? ''));
+  await sql.unsafe(notice!.hint!.replace(/^.*?: /, ''));
+  t.strictSame(await seen(), ['gone', 'other'], 'shown on demand');
+  await sql.unsafe(`select collecta.detach_module('other'); drop table other`);
+  t.strictSame(await seen(), ['gone', 'other'], 'row security of a detached table was looked at before');
+});
+
 t.test('views with a wrong owner show nothing to roles subject to row security', async t => {
   const { name, sql } = await database();
   await sql.unsafe(`

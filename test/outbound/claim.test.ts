@@ -434,6 +434,26 @@ t.test('an endpoint whose secret was deleted gets nothing and blocks no other', 
   t.strictSame([deliveries.map(each => each.endpoint.id), locked], [[whole!.endpoint_id], []]);
 });
 
+t.test('a body that somebody wrote by hand, with the separators of a claim in it, arrives whole', async t => {
+  const { sql, url } = await prepared();
+  const endpoint = await subscribe(sql, ['record_created']);
+  const byHand = ['\u001e', 'a\u001eb\u001fc', '\u001f\u001f\u001f\u001f\u001e', 'the next'];
+  await fill(sql, endpoint, byHand.length);
+  for (const [index, body] of byHand.entries())
+    await sql`
+      with written as (
+        insert into collecta.events (event_id, routed_at, sequence, position, module, event, occurred_at, body)
+        values (collecta.new_id('evt'), clock_timestamp(), 0, 0, 'bulk', 'test', now(), ${body})
+        returning event_id, routed_at)
+      update collecta.delivery_queue q set event_id = w.event_id, routed_at = w.routed_at
+      from written w where q.change_id = ${index + 1}`;
+  const { deliveries } = await claimer(url)(100, 100);
+  t.strictSame(
+    deliveries.map(({ body }) => body),
+    byHand,
+  );
+});
+
 t.test('a claim tells the runner to sleep only when it has looked at everything', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql, ['record_created']);
