@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:10f36e0629b0c98e9f85ac03a419cb4f505d885e
+--! Hash: sha1:6915a46d0654e55a967de52a994facd337f57411
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1058,36 +1058,6 @@ $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
   'Returns a row with only these columns (keep), or without them. The text of the other columns does not change.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
---! Included outbound/1_capture/internal/with_traceparent.sql
-create or replace function collecta.with_traceparent(context text, traceparent text) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select case
-    -- context_json leaves out a context of this size.
-    when octet_length(context) > 65536
-      or traceparent !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$' then context
-    when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
-      then format('{"traceparent":"%s"}', traceparent)
-    when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
-      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
-    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
-$$;
-comment on function collecta.with_traceparent(text, text) is
-  'Returns collecta.context with the transaction''s collecta.traceparent in it. A value that is not a W3C traceparent '
-  'is left out.';
---! EndIncluded outbound/1_capture/internal/with_traceparent.sql
---! Included outbound/1_capture/internal/captured_context.sql
--- It has no SET clause, so that the planner can inline it into the statement that calls it.
-create or replace function collecta.captured_context(context text, traceparent text) returns text
-language sql immutable
-as $$
-  select case when traceparent <> '' then collecta.with_traceparent(nullif(context, ''), traceparent)
-    else nullif(context, '') end
-$$;
-comment on function collecta.captured_context(text, text) is
-  'Returns the context of a captured change as its events have it: with the traceparent in it, and null if there is '
-  'none.';
---! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/called_functions.sql
 -- Both functions are in PL/pgSQL, which keeps their plans: making these takes longer than executing them.
 create or replace function collecta.plan_dependencies(called text[], relation oid) returns text
@@ -3865,6 +3835,26 @@ $$;
 comment on function collecta.try_filter(text, jsonpath) is
   'Returns whether a payload matches an endpoints filter, or the reason why the filter cannot be evaluated.';
 --! EndIncluded outbound/2_route/internal/try_filter.sql
+--! Included outbound/2_route/internal/captured_context.sql
+-- It has no SET clause, so that the planner can inline it into the statement that calls it.
+create or replace function collecta.captured_context(context text, traceparent text) returns text
+language sql immutable
+as $$
+  select case
+    -- context_json leaves out a context of this size.
+    when octet_length(context) > 65536
+      or coalesce(traceparent, '') !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$'
+      then nullif(context, '')
+    when coalesce(context, '') = '' or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
+      then format('{"traceparent":"%s"}', traceparent)
+    when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
+      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
+    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
+$$;
+comment on function collecta.captured_context(text, text) is
+  'Returns the context of a captured change with the transaction''s traceparent in it; null if there is neither. A value '
+  'that is not a W3C traceparent is left out.';
+--! EndIncluded outbound/2_route/internal/captured_context.sql
 --! Included outbound/2_route/internal/context_json.sql
 create or replace function collecta.context_json(context text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
