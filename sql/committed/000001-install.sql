@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6915a46d0654e55a967de52a994facd337f57411
+--! Hash: sha1:3b69516bcca766d6478e0064504a5d2215663777
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3852,8 +3852,8 @@ as $$
     else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
 $$;
 comment on function collecta.captured_context(text, text) is
-  'Returns the context of a captured change with the transaction''s traceparent in it; null if there is neither. A value '
-  'that is not a W3C traceparent is left out.';
+  'Returns the context of a captured change with the transaction''s traceparent in it; null if there is neither. A '
+  'value that is not a W3C traceparent is left out.';
 --! EndIncluded outbound/2_route/internal/captured_context.sql
 --! Included outbound/2_route/internal/context_json.sql
 create or replace function collecta.context_json(context text) returns text
