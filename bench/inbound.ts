@@ -94,7 +94,7 @@ const fourWrites = `
  * JSON and does one INSERT. The product also checks the token, the budget and the idempotency key, stores the request,
  * maps and casts the values, and captures the change.
  */
-export const inbound = ({ seconds = 1.5, only = '', ...options }: Options): Promise<Outcome> =>
+export const inbound = ({ seconds = 1.5, only = '', checkouts, ...options }: Options): Promise<Outcome> =>
   inLab([], async lab => {
     const table = (sql: Database['sql']) =>
       sql.unsafe(`create table work_orders (
@@ -145,11 +145,12 @@ export const inbound = ({ seconds = 1.5, only = '', ...options }: Options): Prom
         child,
       );
     };
+    for (const checkout of checkouts ?? []) await product(checkout.name, checkout, 'node');
     for (const [name, runtime] of [
       ['collecta, Node', 'node'],
       ['collecta, Deno', 'deno'],
     ] as const)
-      if (name.includes(only)) await product(name, thisCheckout, runtime);
+      if (!checkouts && name.includes(only)) await product(name, thisCheckout, runtime);
 
     const comparisons: Comparison[] = [];
     for (const clients of [1, 16]) {

@@ -1,6 +1,6 @@
 // npm run bench -- [write drain latency route replicas backlog inbound memory idle fleet views …]
 //   Runs the named benches, or all of them.
-// npm run bench -- compare --with FOLDER [write drain latency route replicas]
+// npm run bench -- compare --with FOLDER [write drain latency route replicas inbound]
 //   Compares this commit with another one, whose checkout is in FOLDER.
 // npm run bench -- page
 //   Fills the tables of docs/performance.md and docs/fleet.md.
@@ -23,7 +23,7 @@ const all = [
   'fleet',
   'views',
 ];
-const compared = ['drain', 'write', 'latency', 'route', 'replicas'];
+const compared = ['drain', 'write', 'latency', 'route', 'replicas', 'inbound'];
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ca827707e144238554574545c6e17b90e31ea9a7
+--! Hash: sha1:d4d3c8ff43681af04965e3b3e096e9d293704541
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6855,10 +6855,9 @@ as $$
   select jsonb_build_object(
     'missing', mapped.missing,
     'found', mapped.found,
-    'is_plain', each is null and not mapped.uses_whole,
     'plain', case when each is null and not mapped.uses_whole
       then format('case when %s is null and %s is not null then %s end', mapped.missing, mapped.found, mapped.given)
-      else 'null' end,
+      else 'null::json' end,
     'whole', case when mapped.uses_whole then (
       select format('array[%s]::json[]', string_agg(
         case when f.in_whole then collecta.inbound_path_sql(f.path, 'document') else 'null' end, ', ' order by f.n))
@@ -7657,9 +7656,10 @@ begin
   end loop;
   foreach body in array bodies loop
     element := body::json;
-    -- Most mappings are a single expression, which costs less here than in a function of its own.
-    element := case when @is_plain@ and json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@
-      else (collecta.map_inbound_@number@(element, @mapping_version@)).elements[1] end;
+    -- Most payloads are mapped by a single expression, which costs less here than in a function of its own.
+    element := coalesce(
+      case when json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@ end,
+      (collecta.map_inbound_@number@(element, @mapping_version@)).elements[1]);
     if element is null then
       return null;
     end if;

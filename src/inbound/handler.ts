@@ -24,14 +24,15 @@ export type HandlerOptions = {
   log: Log;
   /** The number of trusted proxies. The client's address is at this place from the right in X-Forwarded-For. */
   trustedProxies?: number;
-  /** The number of 401 and 404 per minute and address (or IPv6 /64) after which all its requests get 429. */
-  addressLimit?: number;
   now?: () => number;
   /** The URL under which senders see this server, for those that sign it. By default https and the Host header. */
   publicUrl?: string | undefined;
-  /** The most bytes of bodies that are processed at once. */
-  maxBytesInFlight?: number;
 };
+
+/** The number of 401 and 404 per minute and address (or IPv6 /64) after which all its requests get 429. */
+const maxFailures = 600;
+/** The most bytes of bodies that are processed at once. */
+const maxBytesInFlight = 64 * 1024 * 1024;
 
 /** The names of RFC 9110. Node still has older ones of these two. */
 const titles: Record<number, string | undefined> = {
@@ -42,15 +43,20 @@ const titles: Record<number, string | undefined> = {
 
 type Extra = { headers?: Record<string, string>; members?: Record<string, string | null> };
 
+const answerWith = (status: number, type: string, body: string, headers: Record<string, string> = {}) => ({
+  status,
+  headers: { 'content-type': type, 'cache-control': 'no-store', ...headers },
+  body,
+});
+
 /** An answer as application/problem+json (RFC 9457). */
 export function problem(status: number, detail: string, { headers = {}, members = {} }: Extra = {}): InboundAnswer {
   const body = JSON.stringify({ type: 'about:blank', title: titles[status], status, detail, ...members });
-  return {
-    status,
-    headers: { 'content-type': 'application/problem+json', 'cache-control': 'no-store', ...headers },
-    body,
-  };
+  return answerWith(status, 'application/problem+json', body, headers);
 }
+
+const plain = (body: string): InboundAnswer =>
+  answerWith(200, 'text/plain; charset=utf-8', body, { 'x-content-type-options': 'nosniff' });
 
 class TooLarge extends Error {}
 
@@ -61,16 +67,8 @@ const sha256 = (data: string | Uint8Array) => createHash('sha256').update(data).
  * and the size. Then it reads the body, checks signature, content type and payload, and calls the database once. It
  * throws only if the request ends before its body does.
  */
-export function createInbound({
-  receiver,
-  log,
-  trustedProxies = 0,
-  addressLimit = 600,
-  now = Date.now,
-  publicUrl,
-  maxBytesInFlight = 64 * 1024 * 1024,
-}: HandlerOptions) {
-  const addresses = createAddressLimit(addressLimit, now);
+export function createInbound({ receiver, log, trustedProxies = 0, now = Date.now, publicUrl }: HandlerOptions) {
+  const addresses = createAddressLimit(now);
   let bytesInFlight = 0;
 
   return async function answer(request: InboundRequest): Promise<InboundAnswer> {
@@ -233,16 +231,6 @@ function decodePath(path: string): string | undefined {
   }
 }
 
-const plain = (body: string): InboundAnswer => ({
-  status: 200,
-  headers: {
-    'content-type': 'text/plain; charset=utf-8',
-    'x-content-type-options': 'nosniff',
-    'cache-control': 'no-store',
-  },
-  body,
-});
-
 /** The answer for the sender: what was written, or why nothing was. */
 function answerOutcome({ paths, eachAlone }: InboundEndpoint, outcome: Outcome, ignored: boolean): InboundAnswer {
   if (outcome.status === 202) {
@@ -257,11 +245,7 @@ function answerOutcome({ paths, eachAlone }: InboundEndpoint, outcome: Outcome, 
           }),
         }
       : { recordId: outcome.record_id, ...(ignored && { ignored: true }) };
-    return {
-      status: 202,
-      headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
-      body: JSON.stringify(body),
-    };
+    return answerWith(202, 'application/json', JSON.stringify(body));
   }
   const { column_name: column = null, kept_as: requestId = null } = outcome;
   const path = (column !== null && Object.hasOwn(paths, column) && paths[column]) || null;
@@ -354,7 +338,7 @@ function clientAddress({ remoteAddress, headers }: InboundRequest, trustedProxie
 }
 
 /** Counts failures per minute and address, in memory. Above 10,000 addresses it forgets the oldest. */
-function createAddressLimit(limit: number, now: () => number) {
+function createAddressLimit(now: () => number) {
   const failures = new Map<string, { count: number; until: number }>();
   return {
     count(address: string): void {
@@ -369,7 +353,7 @@ function createAddressLimit(limit: number, now: () => number) {
     },
     blockedFor(address: string): number {
       const known = failures.get(address);
-      return known && known.count >= limit ? known.until - now() : 0;
+      return known && known.count >= maxFailures ? known.until - now() : 0;
     },
   };
 }

@@ -7,29 +7,36 @@ import type { Payload } from './payload.ts';
 import { type Sender, type SenderKey, senderKey, senderRow } from './senders.ts';
 import { createUpkeep } from './upkeep.ts';
 
+const endpointRow = z.object({
+  id: z.string(),
+  functionNumber: z.number(),
+  /** The path of each mapped column. */
+  paths: z.record(z.string(), z.string().nullable()),
+  /** Whether a payload makes several records. */
+  isBatch: z.boolean(),
+  /** Whether an element of a batch that cannot be written does not affect the others. */
+  eachAlone: z.boolean(),
+  secrets: z.array(z.string()),
+  requireSignature: z.enum(['false', 'true', 'standard']),
+  maxBodyBytes: z.number(),
+  rateLimit: z.number(),
+  /** The events that become records. Null: all except those that the sender's row ignores. */
+  events: z.array(z.string()).nullable(),
+  /** How long a body's digest is stored. Null: as long as the signature requires. */
+  digestSeconds: z.number().nullable(),
+  /** Whether several requests may be written in one transaction. */
+  grouped: z.boolean(),
+  sender: senderRow,
+});
+type EndpointRow = z.infer<typeof endpointRow>;
+
 /** An inbound endpoint, read from the database and prepared for use. */
-export type InboundEndpoint = {
-  id: string;
+export type InboundEndpoint = Omit<EndpointRow, 'functionNumber' | 'secrets' | 'requireSignature'> & {
   /** The statement that calls accept_inbound_<n>, as a template, because a name in it cannot be a parameter. */
   acceptCall: TemplateStringsArray;
-  /** The path of each mapped column. */
-  paths: Record<string, string | null>;
-  /** Whether a payload makes several records. */
-  isBatch: boolean;
-  /** Whether an element of a batch that cannot be written does not affect the others. */
-  eachAlone: boolean;
-  sender: Sender;
   /** The sender's signatures that are accepted; null if no signature is required. */
   signatures: Sender['signatures'] | null;
   keys: SenderKey[];
-  maxBodyBytes: number;
-  rateLimit: number;
-  /** The events that become records. Null: all except those that the sender's row ignores. */
-  events: string[] | null;
-  /** How long a body's digest is stored. Null: as long as the signature requires. */
-  digestSeconds: number | null;
-  /** Whether several requests may be written in one transaction. */
-  grouped: boolean;
   /** The group that the next request joins. */
   nextGroup: Group | undefined;
   /** Settles when the last group is written; undefined if none is being written. */
@@ -38,21 +45,6 @@ export type InboundEndpoint = {
   usedUpUntil: number;
 };
 
-const endpointRow = z.object({
-  id: z.string(),
-  functionNumber: z.number(),
-  paths: z.record(z.string(), z.string().nullable()),
-  isBatch: z.boolean(),
-  eachAlone: z.boolean(),
-  secrets: z.array(z.string()),
-  requireSignature: z.enum(['false', 'true', 'standard']),
-  maxBodyBytes: z.number(),
-  rateLimit: z.number(),
-  events: z.array(z.string()).nullable(),
-  digestSeconds: z.number().nullable(),
-  grouped: z.boolean(),
-  sender: senderRow,
-});
 function acceptCall(functionNumber: number): TemplateStringsArray {
   const parts = [
     `select collecta.accept_inbound_${functionNumber}(`,
@@ -235,7 +227,7 @@ export function createReceiver({
     return endpoint;
   }
 
-  function openSecrets({ id, secrets, sender }: z.infer<typeof endpointRow>): SenderKey[] {
+  function openSecrets({ id, secrets, sender }: EndpointRow): SenderKey[] {
     try {
       return secrets.map(secret => senderKey(keyring.open(secret, id), sender));
     } catch (error) {
