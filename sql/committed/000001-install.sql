@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:10f36e0629b0c98e9f85ac03a419cb4f505d885e
+--! Hash: sha1:ca827707e144238554574545c6e17b90e31ea9a7
 --! Message: Install
 
 --! Included install/schema.sql
@@ -1058,36 +1058,6 @@ $$;
 comment on function collecta.pick_columns(json, text[], boolean) is
   'Returns a row with only these columns (keep), or without them. The text of the other columns does not change.';
 --! EndIncluded outbound/1_capture/internal/pick_columns.sql
---! Included outbound/1_capture/internal/with_traceparent.sql
-create or replace function collecta.with_traceparent(context text, traceparent text) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select case
-    -- context_json leaves out a context of this size.
-    when octet_length(context) > 65536
-      or traceparent !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$' then context
-    when context is null or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
-      then format('{"traceparent":"%s"}', traceparent)
-    when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
-      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
-    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
-$$;
-comment on function collecta.with_traceparent(text, text) is
-  'Returns collecta.context with the transaction''s collecta.traceparent in it. A value that is not a W3C traceparent '
-  'is left out.';
---! EndIncluded outbound/1_capture/internal/with_traceparent.sql
---! Included outbound/1_capture/internal/captured_context.sql
--- It has no SET clause, so that the planner can inline it into the statement that calls it.
-create or replace function collecta.captured_context(context text, traceparent text) returns text
-language sql immutable
-as $$
-  select case when traceparent <> '' then collecta.with_traceparent(nullif(context, ''), traceparent)
-    else nullif(context, '') end
-$$;
-comment on function collecta.captured_context(text, text) is
-  'Returns the context of a captured change as its events have it: with the traceparent in it, and null if there is '
-  'none.';
---! EndIncluded outbound/1_capture/internal/captured_context.sql
 --! Included outbound/1_capture/internal/called_functions.sql
 -- Both functions are in PL/pgSQL, which keeps their plans: making these takes longer than executing them.
 create or replace function collecta.plan_dependencies(called text[], relation oid) returns text
@@ -3865,6 +3835,26 @@ $$;
 comment on function collecta.try_filter(text, jsonpath) is
   'Returns whether a payload matches an endpoints filter, or the reason why the filter cannot be evaluated.';
 --! EndIncluded outbound/2_route/internal/try_filter.sql
+--! Included outbound/2_route/internal/captured_context.sql
+-- It has no SET clause, so that the planner can inline it into the statement that calls it.
+create or replace function collecta.captured_context(context text, traceparent text) returns text
+language sql immutable
+as $$
+  select case
+    -- context_json leaves out a context of this size.
+    when octet_length(context) > 65536
+      or coalesce(traceparent, '') !~ '^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$'
+      then nullif(context, '')
+    when coalesce(context, '') = '' or context ~ '^[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*$'
+      then format('{"traceparent":"%s"}', traceparent)
+    when context ~ '^[ \t\n\r]*\{.*\}[ \t\n\r]*$'
+      then format('{"traceparent":"%s",%s', traceparent, substr(context, strpos(context, '{') + 1))
+    else format('{"traceparent":"%s","context":%s}', traceparent, to_json(context)) end
+$$;
+comment on function collecta.captured_context(text, text) is
+  'Returns the context of a captured change with the transaction''s traceparent in it; null if there is neither. A '
+  'value that is not a W3C traceparent is left out.';
+--! EndIncluded outbound/2_route/internal/captured_context.sql
 --! Included outbound/2_route/internal/context_json.sql
 create or replace function collecta.context_json(context text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -6602,11 +6592,15 @@ comment on table collecta.inbound_budgets is
   'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
 --! EndIncluded inbound/inbound_endpoints.sql
 --! Included inbound/inbound_requests.sql
+-- A type and not a check, because PostgreSQL parses a table's checks again for each INSERT.
+create type collecta.inbound_request_state as enum ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored');
+comment on type collecta.inbound_request_state is 'The states of inbound_requests, which describes them.';
+
 create table collecta.inbound_requests (
   request_id text collate "C" not null,
   inbound_endpoint_id text collate "C" not null,
   received_at timestamptz not null,
-  state text collate "C" not null,
+  state collecta.inbound_request_state not null,
   operation text collate "C",
   record_id text collate "C",
   reason text collate "C",
@@ -6620,9 +6614,7 @@ create table collecta.inbound_requests (
   body_digest text collate "C",
   results json,
   body text collate "C" not null,
-  constraint inbound_requests_pkey primary key (request_id),
-  constraint inbound_requests_state_is_known
-    check (state in ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored'))
+  constraint inbound_requests_pkey primary key (request_id)
 );
 create unique index inbound_requests_key_is_used_once on collecta.inbound_requests (inbound_endpoint_id, key_hash)
   where state in ('accepted', 'partial', 'ignored') and key_hash is not null;
@@ -6779,10 +6771,8 @@ as $template$ select $body$
 #variable_conflict use_column
 declare
   element json;
-  given json;
-  place int := 0;
   -- The values of paths into the whole payload. They are looked up once, and not for each element.
-  whole constant json[] := array[@whole@]::json[];
+  whole constant json[] := @whole@;
 begin
   if mapping_version <> @mapping_version@ then
     raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
@@ -6796,29 +6786,24 @@ begin
     -- Each path reads a json value from its beginning. So what no path names is removed from a large one first.
     if octet_length(element::text) > 8192 and json_typeof(element) = 'object' and not @is_whole@ then
       select coalesce(json_object_agg(e.key, e.value), '{}') into element
-      from json_each(element) e where e.key = any (@names@);
+      from json_each(element) e where e.key = any (@first_names@);
     end if;
-    -- A path that is not there gives no value; an explicit null is the value null.
-    select json_object_agg(f.name, coalesce(f.found, f.other)) filter (where coalesce(f.found, f.other) is not null),
-      min(f.name collate "C") filter (where f.required and f.found is null),
-      case when bool_or(f.required and f.found is null) then 'it is required, and the payload does not have it'
-        when bool_and(f.found is null) then 'the payload has nothing of what is mapped' end
-    into given, column_name, problem
-    from (values @fields@) f (name, found, other, required);
+    column_name := @missing@;
+    problem := case when column_name is not null then 'it is required, and the payload does not have it'
+      when @found@ is null then 'the payload has nothing of what is mapped' end;
     if problem is not null and not @alone@ then
-      elements := '{}';
       problem := @place@ || problem;
+      elements := '{}';
       return;
     end if;
     elements := elements || @result@;
-    place := place + 1;
   end loop;
   problem := null;
   column_name := null;
 end
 $body$ $template$;
 comment on function collecta.inbound_map_template() is
-  'The body of map_inbound_<n>: what receive_inbound and accept_inbound_<n> make of a payload before they write it. '
+  'The body of map_inbound_<n>: what is made of a payload before it is written. '
   'elements: an object of mapped values for each record; for each element of a batch {"values": ...} or '
   '{"problem": ..., "column": ...}. problem: why the payload cannot be mapped.';
 
@@ -6839,43 +6824,62 @@ create or replace function collecta.inbound_map_parts(
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   with field as (
-    select m.*, left(m.path, 2) = repeat('$', 2) as in_whole,
-      row_number() over (order by m.column_name collate "C") as n
+    select m.*, coalesce(left(m.path, 2) = repeat('$', 2), false) as in_whole,
+      to_json(m.column_name)::text || ':' as key, row_number() over (order by m.column_name collate "C") as n
     from collecta.read_inbound_mapping(mapping) m),
   source as (
-    select f.*, case when f.in_whole then format('whole[%s]', f.n) else collecta.inbound_path_sql(f.path, 'element') end
-      as found
-    from field f),
+    select f.*, p.value as found,
+      case when f.forms <@ '{unchecked}' then format('(%s)', p.value)
+        else format('collecta.form_inbound_value(%s, %L)', p.value, f.forms) end as formed
+    from field f
+    cross join lateral (select case when f.in_whole then format('whole[%s]', f.n)
+      else collecta.inbound_path_sql(f.path, 'element') end) p (value)),
   list as (select collecta.inbound_path_sql(each, 'document') as found),
   -- Without each, every element of an array has to be read by some path.
   unread as (
     select min(i) as place from generate_series(0, (select count(*)::int from field)) i
-    where not exists (select from field f where f.steps = '{}' or f.path ~ ('^\$+\[' || i || '\]') collate "C"))
+    where not exists (select from field f where f.steps = '{}' or f.path ~ ('^\$+\[' || i || '\]') collate "C")),
+  -- A path that is not there gives SQL's null, which array_to_string leaves out. An explicit null is the text null.
+  mapped as (
+    select bool_or(f.in_whole) as uses_whole,
+      format('(''{'' || array_to_string(array[%s], '','') || ''}'')::json', string_agg(
+        case when f.path is null then quote_literal(f.key || f.constant::text)
+          when f.fallback is null then format('%L || %s::text', f.key, f.formed)
+          else format('%L || coalesce(%s::text, %L)', f.key, f.formed, f.fallback) end, E',\n      ' order by f.n))
+        as given,
+      coalesce('coalesce(' || string_agg(f.found, ', ' order by f.n) filter (where f.path is not null) || ')', 'null')
+        as found,
+      coalesce('case ' || string_agg(format('when (%s) is null then %L', f.found, f.column_name), ' ' order by f.n)
+        filter (where f.required) || ' end', 'null') as missing
+    from source f)
   select jsonb_build_object(
-    'fields', (
-      select string_agg(format(E'\n      (%L, %s, %L::json, %L::boolean)', f.column_name,
-        case when f.path is null then 'null::json' when f.forms <@ '{unchecked}' then f.found
-          else format('collecta.form_inbound_value(%s, %L)', f.found, f.forms) end,
-        coalesce(f.fallback, f.constant), f.required), ',' order by f.n)
-      from source f),
-    'whole', (select string_agg(case when f.in_whole then collecta.inbound_path_sql(f.path, 'document') else 'null' end,
-      ', ' order by f.n) from field f),
+    'missing', mapped.missing,
+    'found', mapped.found,
+    'is_plain', each is null and not mapped.uses_whole,
+    'plain', case when each is null and not mapped.uses_whole
+      then format('case when %s is null and %s is not null then %s end', mapped.missing, mapped.found, mapped.given)
+      else 'null' end,
+    'whole', case when mapped.uses_whole then (
+      select format('array[%s]::json[]', string_agg(
+        case when f.in_whole then collecta.inbound_path_sql(f.path, 'document') else 'null' end, ', ' order by f.n))
+      from field f) else 'null' end,
     'is_whole', exists (select from field f where f.steps = '{}' and not f.in_whole),
-    'names', quote_literal(array(select f.steps[1] from field f where f.steps <> '{}' and not f.in_whole)) || '::text[]'
+    'first_names', quote_literal(array(
+      select f.steps[1] from field f where f.steps <> '{}' and not f.in_whole)) || '::text[]'
     ) || case when each is null then jsonb_build_object(
-      'elements', 'array[document]', 'alone', false, 'place', quote_literal(''), 'result', 'given',
+      'elements', 'array[document]', 'alone', false, 'place', quote_literal(''), 'result', mapped.given,
       'refusal', format('case when json_typeof(document) = ''array'' then case when json_array_length(document) > %s '
         'then %L end end', coalesce(unread.place, 2147483647),
         'the payload is an array; each => ''$'' makes a record of every element'))
     else jsonb_build_object(
       'elements', format('array(select json_array_elements(%s))', list.found), 'alone', each_alone,
-      'place', 'format(''element %s: '', place)',
-      'result', 'case when problem is null then json_build_object(''values'', given) '
-        'else json_build_object(''problem'', problem, ''column'', column_name) end',
+      'place', 'format(''element %s: '', cardinality(elements))',
+      'result', format('case when problem is null then json_build_object(''values'', %s) '
+        'else json_build_object(''problem'', problem, ''column'', column_name) end', mapped.given),
       'refusal', format('case when json_typeof(%1$s) is distinct from ''array'' then %2$L '
         'when json_array_length(%1$s) > %3$s then %4$L end', list.found, format('there is no array at %s', each),
         max_elements, format('the array at %s has more than %s elements', each, max_elements))) end
-  from list, unread
+  from list, unread, mapped
 $$;
 comment on function collecta.inbound_map_parts(jsonb, text, boolean, int) is
   'What the template of map_inbound_<n> is filled with.';
@@ -7459,7 +7463,7 @@ declare
   -- If the payload lacks some columns: lists of those that it has, for INSERT and for json_to_record.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
-  wrong pg_catalog.text[];
+  wrong pg_catalog.text;
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
@@ -7468,9 +7472,9 @@ begin
     raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
-    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-    if wrong operator(pg_catalog.<>) '{}' then
-      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
+    wrong := case @checks@ end;
+    if wrong is not null then
+      raise exception using errcode = '22P02', column = wrong, message = 'the value is of another kind';
     end if;
     @exact_insert@
     if @complete@ then
@@ -7516,7 +7520,7 @@ declare
   given_assignments pg_catalog.text[];
   matching record;
   changed pg_catalog.int8;
-  wrong pg_catalog.text[];
+  wrong pg_catalog.text;
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
@@ -7526,9 +7530,9 @@ begin
   end if;
   foreach input in array elements loop
     complete := @complete@;
-    wrong := pg_catalog.array_remove(array[@checks@]::pg_catalog.text[], null);
-    if wrong operator(pg_catalog.<>) '{}' then
-      raise exception using errcode = '22P02', column = wrong[1], message = 'the value is of another kind';
+    wrong := case @checks@ end;
+    if wrong is not null then
+      raise exception using errcode = '22P02', column = wrong, message = 'the value is of another kind';
     end if;
     select * into v from pg_catalog.json_to_record(input) v (@definitions@);
     @exact@
@@ -7617,7 +7621,7 @@ begin
     ) limit 0;
     return null;
   end if;
-  if column_name operator(pg_catalog.=) any (array[@checks@]::pg_catalog.text[]) then
+  if (case @checks@ end) is not null then
     raise exception using errcode = '22P02', column = column_name, message = 'the value is of another kind';
   end if;
   return case column_name @casts@
@@ -7625,7 +7629,7 @@ begin
 end
 $body$ $template$;
 comment on function collecta.inbound_cast_template() is
-  'The body of cast_inbound_<n>: the value that a column would be given, as text.';
+  'The body of cast_inbound_<n>: the value that a column would be given, as text. input has this column only.';
 
 -- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
 -- written here, several in one transaction and with few statements. For anything else it returns null or fails, and
@@ -7637,7 +7641,7 @@ as $template$ select $body$
 declare
   arrived constant timestamptz := clock_timestamp();
   wanted constant int := cardinality(bodies);
-  first constant int := random() * @rate_limit@;
+  first constant int := random() * (@rate_limit@ - wanted - 15);
   hash text;
   taken int;
   body text;
@@ -7651,42 +7655,41 @@ begin
       return null;
     end if;
   end loop;
-  if not exists (
-      select from collecta.inbound_endpoints e
-      join collecta.modules m on m.slug = e.module and m.relation = e.relation
-      where e.inbound_endpoint_id = @endpoint@ and e.state = 'active' and e.mapping_version = @mapping_version@
-        and e.each is null and e.written_version = m.current_version and (e.grouped or wanted = 1))
-    or exists (
-      select from collecta.inbound_requests r
-      where r.inbound_endpoint_id = @endpoint@ and r.key_hash = any (key_hashes)
-        and r.state in ('accepted', 'partial', 'ignored'))
-    or checked_digests is not null and exists (
-      select from collecta.inbound_requests r
-      where r.inbound_endpoint_id = @endpoint@ and r.body_digest = any (checked_digests)
-        and r.state in ('accepted', 'partial', 'ignored'))
-  then
-    return null;
-  end if;
-  -- An assignment costs less than a SELECT of the same function.
   foreach body in array bodies loop
-    element := (collecta.map_inbound_@number@(body::json, @mapping_version@)).elements[1];
+    element := body::json;
+    -- Most mappings are a single expression, which costs less here than in a function of its own.
+    element := case when @is_plain@ and json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@
+      else (collecta.map_inbound_@number@(element, @mapping_version@)).elements[1] end;
     if element is null then
       return null;
     end if;
     elements := elements || element;
   end loop;
-  -- Some slots next to each other, of which one is nearly always free; else the whole budget is searched.
+  -- It looks at some slots next to each other. Unless the budget is nearly used up, enough of them are free.
   update collecta.inbound_budgets b set taken_at = arrived
   where b.ctid = any (array(
-    select f.ctid from collecta.inbound_budgets f
-    where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + wanted + 4
-      and f.taken_at < arrived - interval '60 s'
-    limit wanted
-    for update skip locked));
+      select f.ctid from collecta.inbound_budgets f
+      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + wanted + 15
+        and f.taken_at < arrived - interval '60 s'
+      limit wanted
+      for update skip locked))
+    and exists (
+      select from collecta.inbound_endpoints e
+      join collecta.modules m on m.slug = e.module and m.relation = e.relation
+      where e.inbound_endpoint_id = @endpoint@ and e.state = 'active' and e.mapping_version = @mapping_version@
+        and e.each is null and e.written_version = m.current_version and (e.grouped or wanted = 1))
+    and not exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = @endpoint@ and r.key_hash = any (key_hashes)
+        and r.state in ('accepted', 'partial', 'ignored'))
+    and (checked_digests is null or not exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = @endpoint@ and r.body_digest = any (checked_digests)
+        and r.state in ('accepted', 'partial', 'ignored')));
   get diagnostics taken = row_count;
-  if taken < wanted
-    and taken + collecta.take_inbound_budget(@endpoint@, @rate_limit@, wanted - taken, arrived) < wanted
-  then
+  if taken = 0 then
+    return null;
+  elsif taken < wanted then
     raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
   end if;
   written := collecta.write_inbound_@number@(elements, @mapping_version@);
@@ -7717,9 +7720,12 @@ declare
   endpoint record;
   parts jsonb;
   shape text;
+  task text;
+  types text;
+  signature text;
   settings text;
-  schemas text[]; -- quoted
-  name text;
+  template text;
+  routine regprocedure;
   hash text := '';
   before constant jsonb := collecta.enter_citus();
 begin
@@ -7740,61 +7746,52 @@ begin
     shape,
       array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
         where 'unchecked' = any (m.forms)))
+    || collecta.inbound_map_parts(endpoint.mapping, endpoint.each, endpoint.each_alone, endpoint.max_elements)
     || jsonb_build_object(
-      'mapping_version', endpoint.mapping_version,
       'writer', quote_literal(collecta.written_owner(endpoint.writer)),
       'where', coalesce(endpoint.match_where, 'true'),
       'shape', shape,
       'serialise', case when endpoint.matched <> '{}'
         and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
-        then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end);
-  schemas := array(select quote_ident(s) from collecta.inbound_type_schemas(endpoint.relation) s);
-  settings := 'volatile security definer set search_path = '
-    || array_to_string(array['pg_catalog'] || schemas || array['pg_temp'], ', ')
-    || ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
-    || ' set bytea_output = ''hex'' set extra_float_digits = 1 set plan_cache_mode = auto';
-
-  name := format('collecta.write_inbound_%s(json[], int)', endpoint.function_number);
-  execute format('create or replace function %s language plpgsql %s as %L',
-    replace(name, '(json[], int)',
-      '(elements json[], mapping_version int, out record_ids text[], out operations text[])'), settings,
-    collecta.fill_template(
-      case when endpoint.matched = '{}' then collecta.inbound_insert_template()
-        else collecta.inbound_match_template() end,
-      parts));
-  perform collecta.own_function(name::regprocedure, endpoint.writer);
-  hash := hash || collecta.function_hash(name::regprocedure);
-
-  name := format('collecta.cast_inbound_%s(json, text)', endpoint.function_number);
-  execute format('create or replace function %s returns text language plpgsql %s as %L',
-    replace(name, '(json, text)', '(input json, column_name text)'), settings,
-    collecta.fill_template(collecta.inbound_cast_template(), parts));
-  perform collecta.own_function(name::regprocedure, endpoint.writer);
-  hash := hash || collecta.function_hash(name::regprocedure);
-
-  name := format('collecta.map_inbound_%s(json, int)', endpoint.function_number);
-  execute format('create or replace function %s language plpgsql stable as %L',
-    replace(name, '(json, int)',
-      '(document json, mapping_version int, out elements json[], out problem text, out column_name text)'),
-    collecta.fill_template(collecta.inbound_map_template(), collecta.inbound_map_parts(endpoint.mapping, endpoint.each,
-      endpoint.each_alone, endpoint.max_elements) || jsonb_build_object('mapping_version', endpoint.mapping_version)));
-  perform collecta.revoke_execute(name::regprocedure);
-
-  -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL plans
-  -- some statements anew at each call, since it cannot guess how long the arrays are. The other settings are those of
-  -- pin_settings.sql.
-  name := format('collecta.accept_inbound_%s(text[], text[], text[], text[])', endpoint.function_number);
-  execute format('create or replace function collecta.accept_inbound_%s(bodies text[], key_hashes text[], '
-    'body_digests text[], checked_digests text[]) returns text[] language plpgsql volatile '
-    'security definer set search_path = pg_catalog, pg_temp set lock_timeout = ''100ms'' '
-    'set plan_cache_mode = force_generic_plan set array_nulls = on set quote_all_identifiers = off '
-    'set standard_conforming_strings = on set transform_null_equals = off as %L', endpoint.function_number,
-    collecta.fill_template(collecta.inbound_accept_template(), jsonb_build_object(
+        then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end,
       'endpoint', quote_literal(endpoint.inbound_endpoint_id), 'number', endpoint.function_number,
-      'mapping_version', endpoint.mapping_version, 'rate_limit', endpoint.rate_limit_per_minute)));
-  perform collecta.revoke_execute(name::regprocedure);
+      'mapping_version', endpoint.mapping_version, 'rate_limit', endpoint.rate_limit_per_minute);
+
+  foreach task in array array['write', 'cast', 'map', 'accept'] loop
+    types := case task when 'write' then 'json[], int' when 'cast' then 'json, text' when 'map' then 'json, int'
+      else 'text[], text[], text[], text[]' end;
+    signature := case task
+      when 'write' then '(elements json[], mapping_version int, out record_ids text[], out operations text[])'
+      when 'cast' then '(input json, column_name text) returns text'
+      when 'map' then
+        '(document json, mapping_version int, out elements json[], out problem text, out column_name text)'
+      else '(bodies text[], key_hashes text[], body_digests text[], checked_digests text[]) returns text[]' end;
+    settings := case task
+      when 'map' then 'stable'
+      -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL
+      -- plans some statements anew at each call, since it cannot guess how long the arrays are.
+      when 'accept' then 'volatile security definer set search_path = pg_catalog, pg_temp '
+        'set lock_timeout = ''100ms'' set plan_cache_mode = force_generic_plan'
+      else collecta.inbound_write_settings(endpoint.relation, endpoint.columns || endpoint.key_columns,
+        endpoint.match_where is not null) end;
+    template := case when task = 'cast' then collecta.inbound_cast_template()
+      when task = 'map' then collecta.inbound_map_template()
+      when task = 'accept' then collecta.inbound_accept_template()
+      when endpoint.matched = '{}' then collecta.inbound_insert_template()
+      else collecta.inbound_match_template() end;
+    execute format('create or replace function collecta.%I%s language plpgsql %s as %L',
+      format('%s_inbound_%s', task, endpoint.function_number), signature, settings,
+      collecta.fill_template(template, parts));
+    routine := format('collecta.%s_inbound_%s(%s)', task, endpoint.function_number, types)::regprocedure;
+    if task in ('write', 'cast') then
+      perform collecta.own_function(routine, endpoint.writer);
+      hash := hash || collecta.function_hash(routine);
+    else
+      perform collecta.revoke_execute(routine);
+    end if;
+  end loop;
   if to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
-    execute format('grant execute on function %s to %I', name, collecta.role_name('collecta_inbound'));
+    execute format('grant execute on function %s to %I', routine, collecta.role_name('collecta_inbound'));
   end if;
 
   update collecta.inbound_endpoints e
@@ -7850,10 +7847,10 @@ begin
         quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
       'matches', coalesce(string_agg(format('t.%1$I%2$s %3$s v.%1$I%2$s', c.name, c.operand_cast, c.operator), ' and ')
         filter (where c.is_matched), 'false'),
-      'checks', string_agg(format('case when %s%s then %L end',
+      'checks', string_agg(format('when %s%s then %L',
         case when c.is_scalar then format('pg_catalog.json_typeof(input operator(pg_catalog.->) %L) '
           'operator(pg_catalog.=) any (''{object,array}''::pg_catalog.text[])', c.name) else 'false' end,
-        c.odd, c.name), E',\n    ' order by c.attnum),
+        c.odd, c.name), E'\n      ' order by c.attnum),
       'unmatched', string_agg(format(E'\n  if (input operator(pg_catalog.->>) %1$L) is null then\n'
         '    raise exception using errcode = ''CW060'', column = %1$L, '
         'message = ''records are matched by this column, so it must be there and not null'';\n  end if;', c.name), '')
@@ -7970,6 +7967,26 @@ $$;
 comment on function collecta.inbound_type_schemas(regclass) is
   'The schemas of the table''s types that have operators of their own (extensions''), which its triggers may need.';
 
+-- The values of the usual types are read and printed the same way whatever a session's settings are. For other types
+-- the settings are fixed. Each of them makes every call of the function some microseconds slower.
+create or replace function collecta.inbound_write_settings(relation regclass, columns text[], has_condition boolean)
+returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select 'volatile security definer set search_path = ' || array_to_string('pg_catalog'::text
+      || array(select quote_ident(s) from collecta.inbound_type_schemas(relation) s) || 'pg_temp'::text, ', ')
+    || ' set plan_cache_mode = auto'
+    || case when has_condition or exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = relation and a.attname = any (columns) and a.atttypid <> all (
+          '{text,varchar,bpchar,bool,int2,int4,int8,numeric,uuid,json,jsonb}'::regtype[]::oid[]))
+      then ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
+        ' set bytea_output = ''hex'' set extra_float_digits = 1'
+      else '' end
+$$;
+comment on function collecta.inbound_write_settings(regclass, text[], boolean) is
+  'The settings of an inbound endpoint''s write_inbound_<n> and cast_inbound_<n>.';
+
 create or replace function collecta.can_group_inbound(relation regclass) returns boolean
 language sql stable
 as $$
@@ -8016,25 +8033,20 @@ comment on function collecta.is_inbound_shape(regclass, text[], int, text) is
 create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select e.inbound_endpoint_id, case
-    when w.oid is null or c.oid is null or a.oid is null or p.oid is null then 'one of its functions was dropped'
-    else 'one of its functions was altered' end
+  select e.inbound_endpoint_id,
+    case when f.found < 4 then 'one of its functions was dropped' else 'one of its functions was altered' end
   from collecta.inbound_endpoints e
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
   join pg_catalog.pg_class r on r.oid = e.relation
-  left join pg_catalog.pg_proc w on w.pronamespace = 'collecta'::regnamespace
-    and w.proname = format('write_inbound_%s', e.function_number)
-  left join pg_catalog.pg_proc c on c.pronamespace = 'collecta'::regnamespace
-    and c.proname = format('cast_inbound_%s', e.function_number)
-  left join pg_catalog.pg_proc a on a.pronamespace = 'collecta'::regnamespace
-    and a.proname = format('accept_inbound_%s', e.function_number)
-  left join pg_catalog.pg_proc p on p.pronamespace = 'collecta'::regnamespace
-    and p.proname = format('map_inbound_%s', e.function_number)
-  where e.state <> 'deleted'
+  cross join lateral (
     -- The writer does not own map_inbound_<n> and accept_inbound_<n>, so a table's code cannot alter them. check_grants
     -- looks at their privileges.
-    and (a.oid is null or p.oid is null
-      or md5(collecta.function_hash(w.oid) || collecta.function_hash(c.oid)) is distinct from e.written_hash)
+    select count(*) as found, md5(string_agg(
+      case when t.task in ('write', 'cast') then collecta.function_hash(p.oid) end, '' order by t.place)) as hash
+    from unnest('{write,cast,map,accept}'::text[]) with ordinality t (task, place)
+    join pg_catalog.pg_proc p on p.pronamespace = 'collecta'::regnamespace
+      and p.proname = format('%s_inbound_%s', t.task, e.function_number)) f
+  where e.state <> 'deleted' and (f.found < 4 or f.hash is distinct from e.written_hash)
 $$;
 comment on function collecta.broken_inbound_endpoints() is
   'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
@@ -8372,7 +8384,8 @@ begin
     return null;
   end if;
   if not col.structured then
-    execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number) using "values", column_name;
+    execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number)
+      using json_build_object(column_name, "values" -> column_name), column_name;
     return null;
   end if;
   return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind
@@ -8387,10 +8400,10 @@ comment on function collecta.inbound_cast_problem(text, text, json) is
 --! EndIncluded inbound/internal/inbound_cast_problem.sql
 --! Included inbound/internal/take_inbound_budget.sql
 -- The search begins at a random slot, so that requests that come together seldom look at the same rows, and most find a
--- free row at once. Only if there are too few behind it, the slots before it are searched, too.
+-- free row at once. Only if there is none behind it, the slots before it are searched, too.
 create or replace function collecta.take_inbound_budget(
-  inbound_endpoint_id text, rate_limit int, wanted int, arrived timestamptz
-) returns int
+  inbound_endpoint_id text, rate_limit int, arrived timestamptz
+) returns boolean
 -- Without enable_sort, the index is read in the order of slots, and only as far as needed. While the table has no
 -- statistics, PostgreSQL would rather read and sort all rows of the endpoint.
 language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_sort = off
@@ -8398,28 +8411,25 @@ as $$
 #variable_conflict use_column
 declare
   first constant int := random() * rate_limit;
-  found_now int;
-  taken int := 0;
 begin
   for part in 1 .. 2 loop
     update collecta.inbound_budgets b set taken_at = arrived
-    where b.ctid = any (array(
+    where b.ctid = (
       select f.ctid from collecta.inbound_budgets f
       where f.inbound_endpoint_id = take_inbound_budget.inbound_endpoint_id
         and f.slot >= case part when 1 then first else 0 end and f.slot < case part when 1 then 60001 else first end
         and f.taken_at < arrived - interval '60 s'
-      order by f.slot limit wanted - taken
-      for update skip locked));
-    get diagnostics found_now = row_count;
-    taken := taken + found_now;
-    exit when taken = wanted;
+      order by f.slot limit 1
+      for update skip locked);
+    if found then
+      return true;
+    end if;
   end loop;
-  return taken;
+  return false;
 end
 $$;
-comment on function collecta.take_inbound_budget(text, int, int, timestamptz) is
-  'Takes as many requests as wanted from an endpoint''s rate budget, or as many as are left; '
-  'returns their number.';
+comment on function collecta.take_inbound_budget(text, int, timestamptz) is
+  'Takes a request from an endpoint''s rate budget. False if none is left.';
 --! EndIncluded inbound/internal/take_inbound_budget.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
@@ -8702,7 +8712,7 @@ begin
   end if;
 
   if not retried then
-    if collecta.take_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute, 1, arrived) = 0 then
+    if not collecta.take_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute, arrived) then
       status := 429;
       -- If another request has taken the last free row and has not committed, there is nothing to wait for.
       retry_after := greatest(0, coalesce(extract(epoch from (
@@ -8753,7 +8763,8 @@ begin
   kept_as := coalesce(request_id, collecta.new_id('req'));
   insert into collecta.inbound_requests as r (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
     reason, column_name, sqlstate, error, mapping_version, key_hash, body_digest, results, body)
-  values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state, written.operation, record_id,
+  values (kept_as, receive_inbound.inbound_endpoint_id, arrived, state::collecta.inbound_request_state,
+    written.operation, record_id,
     reason, column_name, written.code, written.message, coalesce(endpoint.mapping_version, 0), key_hash,
     -- A failed request that is run again is compared by its digest, so the digest is stored only if that is allowed.
     case when check_digest or state <> 'failed' then body_digest end, results, body)
@@ -10443,8 +10454,8 @@ declare
     'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
     'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
     'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
-  -- These functions write into the user's tables. Their defaults and triggers must see the DateStyle, TimeZone and
-  -- similar settings of the login that receives.
+  -- These functions write into the user's tables. Where write_inbound_<n> does not fix DateStyle, TimeZone and similar
+  -- settings, the table's defaults and triggers must see those of the login that receives.
   pins_of_inbound constant text :=
     'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
     'set transform_null_equals = off';

@@ -27,8 +27,6 @@
 --!include modules/internal/module_members.sql
 --!include outbound/1_capture/internal/mask_escapes.sql
 --!include outbound/1_capture/internal/pick_columns.sql
---!include outbound/1_capture/internal/with_traceparent.sql
---!include outbound/1_capture/internal/captured_context.sql
 --!include outbound/1_capture/internal/called_functions.sql
 --!include outbound/1_capture/internal/type_kind.sql
 --!include outbound/1_capture/internal/output_settings.sql
@@ -75,6 +73,7 @@
 --!include outbound/2_route/internal/chain_changes.sql
 --!include outbound/2_route/internal/put_in_order.sql
 --!include outbound/2_route/internal/try_filter.sql
+--!include outbound/2_route/internal/captured_context.sql
 --!include outbound/2_route/internal/context_json.sql
 --!include outbound/2_route/internal/event_id.sql
 --!include outbound/2_route/internal/event_record.sql
