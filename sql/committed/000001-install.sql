@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:ca827707e144238554574545c6e17b90e31ea9a7
+--! Hash: sha1:b459b53435968b0b3b982620392efbf41e188788
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7343,8 +7343,11 @@ begin
   if wrong is not null or array_position(match_columns, null) > 0 then
     raise exception using errcode = 'CW054', message = format('match column %s is not mapped', coalesce(wrong, 'null')),
       detail = 'A record is matched by what the payload says; so each match column needs its entry in the mapping.',
-      hint = format('mapping => ''%s''',
-        mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
+      hint = format('mapping => %L', mapping || coalesce((
+        select jsonb_object_agg(c, jsonb_build_object('required', true, 'path',
+          case when c ~ '^[A-Za-z_][A-Za-z0-9_-]*$' collate "C" then '$.' || c else format('$[''%s'']', c) end))
+        from unnest(match_columns) c
+        where c <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r)), '{}'));
   end if;
   matched := collecta.inbound_match_columns(
     array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'),
