@@ -7,6 +7,10 @@ const folder = process.argv.slice(2).find(argument => !argument.startsWith('-'))
 const sqlFolder = folder ? pathToFileURL(`${folder}/`) : new URL('../sql/', import.meta.url);
 const target = new URL('install.psql', sqlFolder);
 
+const filenames = readdirSync(new URL('committed/', sqlFolder))
+  .filter(name => name.endsWith('.sql'))
+  .sort();
+
 const head = String.raw`-- Installs or upgrades collecta with psql alone. It can be run again, and both it and
 -- "collecta-webhooks migrate" can be used for the same database:
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql
@@ -30,7 +34,19 @@ set local statement_timeout = 0;
 select set_config('collecta.role_prefix', :'role_prefix', true) \g /dev/null
 select pg_advisory_xact_lock(1668246636, 4) \g /dev/null
 set local lock_timeout = '3s';
-\ir prepare.sql`;
+\ir prepare.sql
+do $$
+declare
+  unknown text;
+begin
+  select min(filename collate "C") into unknown from collecta.migrations
+  where filename <> all (array[${filenames.map(name => `'${name}'`).join(', ')}]);
+  if unknown is not null then
+    raise exception 'the database has %, which this version does not know', unknown
+      using hint = 'The database was installed by a newer version: run the sql/install.psql of that version.';
+  end if;
+end
+$$;`;
 
 const end = String.raw`${begin}
 \ir repair.sql
@@ -68,9 +84,6 @@ commit;
 `;
 }
 
-const filenames = readdirSync(new URL('committed/', sqlFolder))
-  .filter(name => name.endsWith('.sql'))
-  .sort();
 const script = head + filenames.map(step).join('') + end;
 
 if (process.argv.includes('--check')) {

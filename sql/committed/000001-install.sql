@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d4d3c8ff43681af04965e3b3e096e9d293704541
+--! Hash: sha1:b459b53435968b0b3b982620392efbf41e188788
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6855,9 +6855,10 @@ as $$
   select jsonb_build_object(
     'missing', mapped.missing,
     'found', mapped.found,
+    'is_plain', each is null and not mapped.uses_whole,
     'plain', case when each is null and not mapped.uses_whole
       then format('case when %s is null and %s is not null then %s end', mapped.missing, mapped.found, mapped.given)
-      else 'null::json' end,
+      else 'null' end,
     'whole', case when mapped.uses_whole then (
       select format('array[%s]::json[]', string_agg(
         case when f.in_whole then collecta.inbound_path_sql(f.path, 'document') else 'null' end, ', ' order by f.n))
@@ -7342,8 +7343,11 @@ begin
   if wrong is not null or array_position(match_columns, null) > 0 then
     raise exception using errcode = 'CW054', message = format('match column %s is not mapped', coalesce(wrong, 'null')),
       detail = 'A record is matched by what the payload says; so each match column needs its entry in the mapping.',
-      hint = format('mapping => ''%s''',
-        mapping || jsonb_build_object(coalesce(wrong, 'column'), '{"path": "$....", "required": true}'::jsonb));
+      hint = format('mapping => %L', mapping || coalesce((
+        select jsonb_object_agg(c, jsonb_build_object('required', true, 'path',
+          case when c ~ '^[A-Za-z_][A-Za-z0-9_-]*$' collate "C" then '$.' || c else format('$[''%s'']', c) end))
+        from unnest(match_columns) c
+        where c <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r)), '{}'));
   end if;
   matched := collecta.inbound_match_columns(
     array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'),
@@ -7656,10 +7660,9 @@ begin
   end loop;
   foreach body in array bodies loop
     element := body::json;
-    -- Most payloads are mapped by a single expression, which costs less here than in a function of its own.
-    element := coalesce(
-      case when json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@ end,
-      (collecta.map_inbound_@number@(element, @mapping_version@)).elements[1]);
+    -- Most mappings are a single expression, which costs less here than in a function of its own.
+    element := case when @is_plain@ and json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@
+      else (collecta.map_inbound_@number@(element, @mapping_version@)).elements[1] end;
     if element is null then
       return null;
     end if;

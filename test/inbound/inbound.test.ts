@@ -849,6 +849,25 @@ t.test('an invalid endpoint is refused when it is saved, with a hint', async t =
   );
 });
 
+t.test('the hint about match columns that are not mapped is a mapping that can be used', async t => {
+  await sql`
+    create table unmapped (id text primary key default collecta.new_id('rec'), "Sku" text, "it, is" text, n int)`;
+  await sql`select collecta.attach_module('unmapped', 'unmapped')`;
+  const mapping = { n: { path: "$['n n']", default: "it's" } };
+  const refused = (await makeEndpoint(sql, mapping, { module: 'unmapped', match_columns: ['Sku', 'it, is'] }).catch(
+    error => error,
+  )) as { code: string; hint: string };
+  t.equal(refused.code, 'CW054');
+  const [made] = await sql.unsafe(`select inbound_endpoint_id as id from collecta.create_inbound_endpoint('unmapped',
+    match_columns => '{Sku,"it, is"}', ${refused.hint})`);
+  const [row] = await sql`select mapping from collecta.inbound_endpoints where inbound_endpoint_id = ${made!.id}`;
+  t.strictSame(row!.mapping, {
+    ...mapping,
+    Sku: { path: '$.Sku', required: true },
+    'it, is': { path: "$['it, is']", required: true },
+  });
+});
+
 t.test('without a unique index, a notice shows the statement that creates one', async t => {
   const notices: { message?: string; hint?: string }[] = [];
   const noticed = connect(db.url, { max: 1, onnotice: notice => notices.push(notice) });

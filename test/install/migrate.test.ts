@@ -233,10 +233,13 @@ t.test('a ledger that the files do not continue is refused by CLI and psql', asy
     hint: /uninstall/,
   });
   t.match(await failure(psql(url, rewritten.path)), { stderr: /000002-step.sql is not the file that was installed/ });
-  t.match(await refusal(migrate(url, { folder: sqlFolder('select 1;').url })), {
+  const older = sqlFolder('select 1;');
+  await writePsql(older.path);
+  t.match(await refusal(migrate(url, { folder: older.url })), {
     message: /has 000002-step.sql, which this version does not know/,
     hint: /upgrade this package/,
   });
+  t.match(await failure(psql(url, older.path)), { stderr: /has 000002-step.sql, which this version does not know/ });
   await sql`delete from collecta.migrations where filename = '000001-step.sql'`;
   t.match(await refusal(migrate(url, { folder: old.url })), {
     message: /has 000002-step.sql where this version has 000001-step.sql/,
