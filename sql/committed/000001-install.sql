@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b459b53435968b0b3b982620392efbf41e188788
+--! Hash: sha1:c1cb2be151c677c60963ba7a46cb5082734ca237
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6855,10 +6855,9 @@ as $$
   select jsonb_build_object(
     'missing', mapped.missing,
     'found', mapped.found,
-    'is_plain', each is null and not mapped.uses_whole,
     'plain', case when each is null and not mapped.uses_whole
       then format('case when %s is null and %s is not null then %s end', mapped.missing, mapped.found, mapped.given)
-      else 'null' end,
+      else 'null::json' end,
     'whole', case when mapped.uses_whole then (
       select format('array[%s]::json[]', string_agg(
         case when f.in_whole then collecta.inbound_path_sql(f.path, 'document') else 'null' end, ', ' order by f.n))
@@ -7660,9 +7659,10 @@ begin
   end loop;
   foreach body in array bodies loop
     element := body::json;
-    -- Most mappings are a single expression, which costs less here than in a function of its own.
-    element := case when @is_plain@ and json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@
-      else (collecta.map_inbound_@number@(element, @mapping_version@)).elements[1] end;
+    -- Most payloads are mapped by a single expression, which costs less here than in a function of its own.
+    element := coalesce(
+      case when json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@ end,
+      (collecta.map_inbound_@number@(element, @mapping_version@)).elements[1]);
     if element is null then
       return null;
     end if;
