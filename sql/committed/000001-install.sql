@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c1cb2be151c677c60963ba7a46cb5082734ca237
+--! Hash: sha1:c0b003806d6e06ad74619cdf9d6e41393b64ad0f
 --! Message: Install
 
 --! Included install/schema.sql
@@ -5120,7 +5120,8 @@ begin
   end if;
 
   found_some := coalesce(routing.routed > 0, false) or deliveries is not null;
-  if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
+  if hints.found_nothing and not found_some and not whole and trouble is null
+      and began >= hints.whole_at + 4 * hints.whole_cost then
     -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
     -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
     hints.whole_at := null;

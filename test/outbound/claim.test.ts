@@ -469,6 +469,19 @@ t.test('a claim tells the runner to sleep only when it has looked at everything'
   t.match([first.deliveries.length, first.next], [10, 'now']);
 });
 
+t.test('a claim says that routing failed, also after a claim that found nothing', async t => {
+  const { sql } = await prepared();
+  await subscribe(sql, ['record_created']);
+  const first = await claimBySql(sql);
+  t.equal(first.next, 'sleep');
+  await sql`alter table collecta.events add constraint no_poison check (body not like '%poison%')`;
+  await sql`insert into t (data) values ('"poison"')`;
+  // So long after the last look at everything that a second claim without a result looks at everything again.
+  const lastLookTook = first.next_cursor.split(',')[9]!;
+  await sql`select pg_sleep_for(5 * ${lastLookTook}::interval)`;
+  t.match((await claimBySql(sql, { cursor: first.next_cursor })).trouble, /^23514 /);
+});
+
 t.test('a change that cannot be routed is set aside alone, and its neighbours arrive', async t => {
   const { sql, url } = await prepared();
   await subscribe(sql, ['record_created'], { max_in_flight: 1_000 });
