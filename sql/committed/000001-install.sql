@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c1cb2be151c677c60963ba7a46cb5082734ca237
+--! Hash: sha1:29aa27e452abfabae275c899e81fbf1153e55cb4
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7643,7 +7643,7 @@ as $template$ select $body$
 declare
   arrived constant timestamptz := clock_timestamp();
   wanted constant int := cardinality(bodies);
-  first constant int := random() * (@rate_limit@ - wanted - 15);
+  first constant int := random() * (@rate_limit@ - 8 * wanted - 8);
   hash text;
   taken int;
   body text;
@@ -7668,11 +7668,12 @@ begin
     end if;
     elements := elements || element;
   end loop;
-  -- It looks at some slots next to each other. Unless the budget is nearly used up, enough of them are free.
+  -- It looks at more slots than it needs, because groups before took slots next to each other, too. Unless the budget is
+  -- nearly used up, enough of them are free.
   update collecta.inbound_budgets b set taken_at = arrived
   where b.ctid = any (array(
       select f.ctid from collecta.inbound_budgets f
-      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + wanted + 15
+      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + 8 * wanted + 8
         and f.taken_at < arrived - interval '60 s'
       limit wanted
       for update skip locked))
