@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:29aa27e452abfabae275c899e81fbf1153e55cb4
+--! Hash: sha1:950fef129fa3840365c340322636368e056effe9
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7668,8 +7668,8 @@ begin
     end if;
     elements := elements || element;
   end loop;
-  -- It looks at more slots than it needs, because groups before took slots next to each other, too. Unless the budget is
-  -- nearly used up, enough of them are free.
+  -- It looks at more slots than it needs, because earlier groups took slots next to each other, too. Unless the budget
+  -- is nearly used up, enough of them are free.
   update collecta.inbound_budgets b set taken_at = arrived
   where b.ctid = any (array(
       select f.ctid from collecta.inbound_budgets f
