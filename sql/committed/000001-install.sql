@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c0b003806d6e06ad74619cdf9d6e41393b64ad0f
+--! Hash: sha1:950fef129fa3840365c340322636368e056effe9
 --! Message: Install
 
 --! Included install/schema.sql
@@ -5120,8 +5120,7 @@ begin
   end if;
 
   found_some := coalesce(routing.routed > 0, false) or deliveries is not null;
-  if hints.found_nothing and not found_some and not whole and trouble is null
-      and began >= hints.whole_at + 4 * hints.whole_cost then
+  if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
     -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
     -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
     hints.whole_at := null;
@@ -7644,7 +7643,7 @@ as $template$ select $body$
 declare
   arrived constant timestamptz := clock_timestamp();
   wanted constant int := cardinality(bodies);
-  first constant int := random() * (@rate_limit@ - wanted - 15);
+  first constant int := random() * (@rate_limit@ - 8 * wanted - 8);
   hash text;
   taken int;
   body text;
@@ -7669,11 +7668,12 @@ begin
     end if;
     elements := elements || element;
   end loop;
-  -- It looks at some slots next to each other. Unless the budget is nearly used up, enough of them are free.
+  -- It looks at more slots than it needs, because earlier groups took slots next to each other, too. Unless the budget
+  -- is nearly used up, enough of them are free.
   update collecta.inbound_budgets b set taken_at = arrived
   where b.ctid = any (array(
       select f.ctid from collecta.inbound_budgets f
-      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + wanted + 15
+      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + 8 * wanted + 8
         and f.taken_at < arrived - interval '60 s'
       limit wanted
       for update skip locked))
