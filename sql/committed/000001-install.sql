@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:950fef129fa3840365c340322636368e056effe9
+--! Hash: sha1:122f36d34547fdcca217fc2cb78a5f8c40b2195f
 --! Message: Install
 
 --! Included install/schema.sql
@@ -5120,7 +5120,8 @@ begin
   end if;
 
   found_some := coalesce(routing.routed > 0, false) or deliveries is not null;
-  if hints.found_nothing and not found_some and not whole and began >= hints.whole_at + 4 * hints.whole_cost then
+  if hints.found_nothing and not found_some and not whole and trouble is null
+      and began >= hints.whole_at + 4 * hints.whole_cost then
     -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
     -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
     hints.whole_at := null;
