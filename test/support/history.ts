@@ -117,7 +117,7 @@ export async function consoleExample(sql: Sql) {
       reason, column_name,
       sqlstate, mapping_version, body)
     select collecta.new_id('req'), ${inbound!.id}, now() - n * interval '7 min',
-      case when n % 5 = 0 then 'failed' else 'accepted' end,
+      case when n % 5 = 0 then 'failed' else 'accepted' end::collecta.inbound_request_state,
       case when n % 5 <> 0 then 'created' end, case when n % 5 <> 0 then 'o-' || n end,
       case when n % 5 = 0 then 'column quantity takes no text' end, case when n % 5 = 0 then 'quantity' end,
       case when n % 5 = 0 then '22P02' end, 1, '{"order": {"id": "o-' || n || '", "qty": 12345678901234567890.10}}'

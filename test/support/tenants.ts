@@ -51,7 +51,7 @@ export async function twoTenants(sql: Sql) {
       on conflict (endpoint_id) do update set failing_since = excluded.failing_since;
     insert into collecta.delivery_rollup (endpoint_id, starts_at, exhausted, answers) values
       ('${acme}', date_trunc('minute', now()), 111111, '{"3": 111111}'),
-      ('${beta}', date_trunc('minute', now()), 666666, '{"3": 666666}'),
+      ('${beta}', date_trunc('minute', now()), 616263, '{"3": 616263}'),
       ('', date_trunc('minute', now()), 777777, '{"3": 777777}');
     insert into collecta.alerts (kind, subject, detail) values ('endpoint', '${acme}', '{"name": "acme-endpoint"}'),
       ('endpoint', '${beta}', '{"name": "beta-endpoint"}');
@@ -87,6 +87,6 @@ export async function twoTenants(sql: Sql) {
       ...attempts.flatMap(({ id, event_id }) => [id, event_id]),
     ] as string[],
     /** What reveals something about beta: its values, its endpoint, and figures that include it. */
-    markersOfBeta: ['beta-', beta, inbound!.id as string, '666666', '777777', '888888'],
+    markersOfBeta: ['beta-', beta, inbound!.id as string, '616263', '777777', '888888'],
   };
 }
