@@ -193,7 +193,8 @@ t.test('an earlier request is found by its hash, also of an endpoint that the st
   await sql`analyze collecta.inbound_requests`;
   for (const column of ['key_hash', 'body_digest']) {
     const plan = await sql.unsafe(`explain select from collecta.inbound_requests
-      where inbound_endpoint_id = '${id}' and ${column} = any ('{a,b}') and state in ('accepted', 'partial', 'ignored')`);
+      where inbound_endpoint_id = '${id}' and ${column} = any ('{a,b}')
+        and state in ('accepted', 'partial', 'ignored')`);
     const condition = plan.map(row => String(row['QUERY PLAN'])).find(line => line.includes('Index Cond'));
     t.match(condition, `${column} = ANY`);
   }
