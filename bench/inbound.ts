@@ -134,8 +134,9 @@ export const inbound = ({ seconds = 1.5, only = '', checkouts, ...options }: Opt
       await table(database.sql);
       await database.sql`select collecta.attach_module('work_orders', 'work-orders')`;
       const made = await database.sql`
-        select path from generate_series(1, 4), collecta.create_inbound_endpoint(
-          'work-orders', ${mapping}::text::jsonb, rate_limit_per_minute => 60000)`;
+        select (collecta.create_inbound_endpoint(
+          'work-orders', ${mapping}::text::jsonb, rate_limit_per_minute => 60000)).path
+        from generate_series(1, 4)`;
       const env = { COLLECTA_PORT: '0', COLLECTA_LOG_LEVEL: 'info' };
       const child = startCommand(checkout, 'receive', { url: database.url, runtime, env, output: 'pipe' });
       await add(

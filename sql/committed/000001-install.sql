@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:122f36d34547fdcca217fc2cb78a5f8c40b2195f
+--! Hash: sha1:32427579a8f1a4bfaf9aca141a62fae6077b44a7
 --! Message: Install
 
 --! Included install/schema.sql
@@ -6617,9 +6617,11 @@ create table collecta.inbound_requests (
   body text collate "C" not null,
   constraint inbound_requests_pkey primary key (request_id)
 );
-create unique index inbound_requests_key_is_used_once on collecta.inbound_requests (inbound_endpoint_id, key_hash)
+-- The hashes come first. If the endpoint did, PostgreSQL would read all requests of an endpoint that its statistics do
+-- not know yet.
+create unique index inbound_requests_key_is_used_once on collecta.inbound_requests (key_hash, inbound_endpoint_id)
   where state in ('accepted', 'partial', 'ignored') and key_hash is not null;
-create index inbound_requests_by_digest on collecta.inbound_requests (inbound_endpoint_id, body_digest, received_at)
+create index inbound_requests_by_digest on collecta.inbound_requests (body_digest, inbound_endpoint_id, received_at)
   where state in ('accepted', 'partial', 'ignored') and body_digest is not null;
 create index inbound_requests_to_retry on collecta.inbound_requests (received_at) where state = 'retry';
 create index inbound_requests_failed on collecta.inbound_requests (inbound_endpoint_id, received_at)
@@ -7644,7 +7646,7 @@ as $template$ select $body$
 declare
   arrived constant timestamptz := clock_timestamp();
   wanted constant int := cardinality(bodies);
-  first constant int := random() * (@rate_limit@ - 8 * wanted - 8);
+  first constant int := random() * @rate_limit@;
   hash text;
   taken int;
   body text;
@@ -7669,12 +7671,12 @@ begin
     end if;
     elements := elements || element;
   end loop;
-  -- It looks at more slots than it needs, because earlier groups took slots next to each other, too. Unless the budget
-  -- is nearly used up, enough of them are free.
+  -- The first free slots behind a random one are taken. Only if the budget is nearly used up, there is none. If there
+  -- are some but too few, the whole budget is searched for the rest.
   update collecta.inbound_budgets b set taken_at = arrived
   where b.ctid = any (array(
       select f.ctid from collecta.inbound_budgets f
-      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + 8 * wanted + 8
+      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + 1000
         and f.taken_at < arrived - interval '60 s'
       limit wanted
       for update skip locked))
@@ -7694,7 +7696,9 @@ begin
   get diagnostics taken = row_count;
   if taken = 0 then
     return null;
-  elsif taken < wanted then
+  elsif taken < wanted
+    and taken + collecta.take_inbound_budget(@endpoint@, @rate_limit@, wanted - taken, arrived) < wanted
+  then
     raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
   end if;
   written := collecta.write_inbound_@number@(elements, @mapping_version@);
@@ -8405,10 +8409,10 @@ comment on function collecta.inbound_cast_problem(text, text, json) is
 --! EndIncluded inbound/internal/inbound_cast_problem.sql
 --! Included inbound/internal/take_inbound_budget.sql
 -- The search begins at a random slot, so that requests that come together seldom look at the same rows, and most find a
--- free row at once. Only if there is none behind it, the slots before it are searched, too.
+-- free row at once. Only if there are too few behind it, the slots before it are searched, too.
 create or replace function collecta.take_inbound_budget(
-  inbound_endpoint_id text, rate_limit int, arrived timestamptz
-) returns boolean
+  inbound_endpoint_id text, rate_limit int, wanted int, arrived timestamptz
+) returns int
 -- Without enable_sort, the index is read in the order of slots, and only as far as needed. While the table has no
 -- statistics, PostgreSQL would rather read and sort all rows of the endpoint.
 language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_sort = off
@@ -8416,25 +8420,28 @@ as $$
 #variable_conflict use_column
 declare
   first constant int := random() * rate_limit;
+  found_now int;
+  taken int := 0;
 begin
   for part in 1 .. 2 loop
     update collecta.inbound_budgets b set taken_at = arrived
-    where b.ctid = (
+    where b.ctid = any (array(
       select f.ctid from collecta.inbound_budgets f
       where f.inbound_endpoint_id = take_inbound_budget.inbound_endpoint_id
         and f.slot >= case part when 1 then first else 0 end and f.slot < case part when 1 then 60001 else first end
         and f.taken_at < arrived - interval '60 s'
-      order by f.slot limit 1
-      for update skip locked);
-    if found then
-      return true;
-    end if;
+      order by f.slot limit wanted - taken
+      for update skip locked));
+    get diagnostics found_now = row_count;
+    taken := taken + found_now;
+    exit when taken = wanted;
   end loop;
-  return false;
+  return taken;
 end
 $$;
-comment on function collecta.take_inbound_budget(text, int, timestamptz) is
-  'Takes a request from an endpoint''s rate budget. False if none is left.';
+comment on function collecta.take_inbound_budget(text, int, int, timestamptz) is
+  'Takes as many requests as wanted from an endpoint''s rate budget, or as many as are left; '
+  'returns their number.';
 --! EndIncluded inbound/internal/take_inbound_budget.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
@@ -8717,7 +8724,7 @@ begin
   end if;
 
   if not retried then
-    if not collecta.take_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute, arrived) then
+    if collecta.take_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute, 1, arrived) = 0 then
       status := 429;
       -- If another request has taken the last free row and has not committed, there is nothing to wait for.
       retry_after := greatest(0, coalesce(extract(epoch from (

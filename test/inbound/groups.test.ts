@@ -181,3 +181,21 @@ t.test('a budget that is nearly used up is used to its end, and not beyond', asy
   t.equal(answers.filter(status => status === 429).length, 4);
   t.equal((await rows()).length, 40);
 });
+
+t.test('an earlier request is found by its hash, also of an endpoint that the statistics do not know', async t => {
+  const known = await make('n int', { '$.n': 'n' });
+  const { id } = await make('n int', { '$.n': 'n' });
+  await sql`
+    insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, mapping_version,
+      key_hash, body_digest, body)
+    select collecta.new_id('req'), ${known.id}, now(), 'accepted', 1, md5(n::text), md5(n::text), '{}'
+    from generate_series(1, 5000) n`;
+  await sql`analyze collecta.inbound_requests`;
+  for (const column of ['key_hash', 'body_digest']) {
+    const plan = await sql.unsafe(`explain select from collecta.inbound_requests
+      where inbound_endpoint_id = '${id}' and ${column} = any ('{a,b}')
+        and state in ('accepted', 'partial', 'ignored')`);
+    const condition = plan.map(row => String(row['QUERY PLAN'])).find(line => line.includes('Index Cond'));
+    t.match(condition, `${column} = ANY`);
+  }
+});
