@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:32427579a8f1a4bfaf9aca141a62fae6077b44a7
+--! Hash: sha1:6f2c6b8dbb2750457e628e43060dee7c41981234
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3443,8 +3443,8 @@ exception when others then
 end
 $$;
 comment on function collecta.record_ids(json, json, text[]) is
-  'Returns the records key before and after a change, or null if it cannot be read, so that one such change does not '
-  'fail a statement that reads many.';
+  'Returns the key of a record before and after a change, or null if it cannot be read, so that one such change does '
+  'not fail a statement that reads many.';
 --! EndIncluded outbound/2_route/internal/record_ids.sql
 --! Included outbound/2_route/internal/record_key.sql
 create or replace function collecta.record_key(module text, record_id text) returns bigint
@@ -4035,7 +4035,7 @@ as $$
 declare
   kinds constant text[] := case operation when 'I' then array['record_created']
     when 'U' then array['record_updated', 'status_change', 'custom_data_updated'] else array['record_deleted'] end;
-  -- Arrays and no aggregates, whose preparation would take longer than finding a few rows.
+  -- This builds arrays without aggregates. Preparing an aggregate would take longer than finding a few rows.
   found_some constant collecta.recipient[] := array(
     select row(array_position(kinds, s.event), e.payload_role, e.endpoint_id, s.after_change_id, e.filter, e.ordered,
       case when room.deliveries > 0 and e.state = 'active' and not e.ordered
@@ -4062,7 +4062,7 @@ declare
     where e.state <> 'deleted'
     order by array_position(kinds, s.event), e.payload_role, e.endpoint_id);
   each collecta.recipient;
-  complete int := 0; -- so many of the events, from the first on, have a recipient without a role
+  complete int := 0; -- the number of the last event up to which each has a recipient without a role
 begin
   foreach each in array found_some loop
     if each.payload_role = '' and each.event_number = complete + 1 then
@@ -4187,7 +4187,7 @@ declare
   payload_role text;
   event_id text;
   captured_us bigint; -- captured_at in microseconds since 1970
-  extras text; -- what few payloads have
+  extras text; -- the end of the payloads, from event_extras; most changes have none
   body text; -- null: it is no event, or none to this payload_role
   matches boolean;
   reason text; -- why its filter cannot tell
@@ -4199,11 +4199,11 @@ declare
   slice_is_full boolean := false; -- no more changes now
   aside bigint[]; -- of these: what is no event (muted, unroutable)
   bytes bigint;
-  leased text;
+  leased text; -- the deliveries that are born leased, for the claim's answer
   endpoint_ids text[]; -- of what is leased
   leased_number int := 0;
   leased_bytes bigint := 0;
-  least_free int; -- of the endpoints of what is leased
+  least_free int; -- the smallest free of the recipients of what is leased
   reordered int[]; -- module versions whose changes are put in order apart, and not routed until then
   stopped_at bigint; -- a change that must be put in order first
   in_order_for bigint; -- the last one for which that was tried
@@ -4358,7 +4358,7 @@ begin
         case when d.is_leased then room.leased_until end, case when d.is_leased then room.runner end
       from unnest(deliveries) d
     )
-    -- Arrays and no aggregates, whose preparation would take longer than a single delivery.
+    -- This builds arrays without aggregates. Preparing an aggregate would take longer than routing a single change.
     select array_to_string(array(
         select collecta.claimed_delivery(d.delivery_id, d.endpoint_id, d.event_id, cardinality(events) >= d.free,
           (events[d.event]).body)
@@ -6593,7 +6593,8 @@ comment on table collecta.inbound_budgets is
   'The rate limit: as many rows as requests are allowed in 60 seconds, each with the time it was last taken.';
 --! EndIncluded inbound/inbound_endpoints.sql
 --! Included inbound/inbound_requests.sql
--- A type and not a check, because PostgreSQL parses a table's checks again for each INSERT.
+-- The state has a type of its own and no check constraint, because PostgreSQL parses a table's check constraints again
+-- for each INSERT.
 create type collecta.inbound_request_state as enum ('accepted', 'partial', 'failed', 'retry', 'duplicate', 'ignored');
 comment on type collecta.inbound_request_state is 'The states of inbound_requests, which describes them.';
 
@@ -7798,10 +7799,10 @@ begin
     else
       perform collecta.revoke_execute(routine);
     end if;
+    if task = 'accept' and to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
+      execute format('grant execute on function %s to %I', routine, collecta.role_name('collecta_inbound'));
+    end if;
   end loop;
-  if to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
-    execute format('grant execute on function %s to %I', routine, collecta.role_name('collecta_inbound'));
-  end if;
 
   update collecta.inbound_endpoints e
   set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
