@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6f2c6b8dbb2750457e628e43060dee7c41981234
+--! Hash: sha1:c7c4b22667eca2f562853c5f1c97617b3aa1cb19
 --! Message: Install
 
 --! Included install/schema.sql
@@ -2670,6 +2670,7 @@ begin
     where a.attrelid = save_module.relation and a.attnum > 0 and not a.attisdropped
     returning version)
   update collecta.modules m set current_version = made.version from made where m.module_id = saved;
+  update collecta.inbound_endpoints e set functions_are_current = false where e.module = save_module.slug;
   insert into collecta.subscriptions (module_id, event, endpoint_id, scope, after_change_id)
   select saved, event, e.endpoint_id, e.scope, e.after_change_id
   from collecta.endpoints e cross join lateral unnest(e.events) event
@@ -2704,6 +2705,7 @@ begin
         'reset role;', current_user, module_slug);
   end if;
   delete from collecta.modules m where m.module_id = forget_module.module_id;
+  update collecta.inbound_endpoints e set functions_are_current = false where e.module = module_slug;
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta_modules.%I()',
       format('capture_%s_%s', forget_module.module_id, task));
@@ -6497,7 +6499,7 @@ create table collecta.inbound_endpoints (
   scalar_columns text[] collate "C" not null default '{}',
   writer name not null default 'collecta_writer',
   written_for text collate "C" not null default '',
-  written_version int not null default 0,
+  functions_are_current boolean not null default false,
   written_hash text collate "C" not null default '',
   grouped boolean not null default false,
   created_at timestamptz not null default now(),
@@ -6547,7 +6549,8 @@ comment on column collecta.inbound_endpoints.scalar_columns is
 comment on column collecta.inbound_endpoints.written_for is
   'What its functions were written for (module version, unique indexes, column types); they are written anew when it '
   'no longer holds.';
-comment on column collecta.inbound_endpoints.written_version is 'The version of the module in written_for.';
+comment on column collecta.inbound_endpoints.functions_are_current is
+  'Whether its functions were written for the module as it is attached now.';
 comment on column collecta.inbound_endpoints.grouped is
   'Whether several requests may be written in one transaction: not where the table has triggers, rules, row security '
   'or deferrable constraints of its own, or a record is matched without a unique index.';
@@ -6599,7 +6602,7 @@ create type collecta.inbound_request_state as enum ('accepted', 'partial', 'fail
 comment on type collecta.inbound_request_state is 'The states of inbound_requests, which describes them.';
 
 create table collecta.inbound_requests (
-  request_id text collate "C" not null,
+  request_id text collate "C" not null default collecta.new_id('req'),
   inbound_endpoint_id text collate "C" not null,
   received_at timestamptz not null,
   state collecta.inbound_request_state not null,
@@ -6846,11 +6849,13 @@ as $$
   -- A path that is not there gives SQL's null, which array_to_string leaves out. An explicit null is the text null.
   mapped as (
     select bool_or(f.in_whole) as uses_whole,
-      format('(''{'' || array_to_string(array[%s], '','') || ''}'')::json', string_agg(
+      format('(''{'' || array_to_string(array[%s], '','') || ''}'')', string_agg(
         case when f.path is null then quote_literal(f.key || f.constant::text)
           when f.fallback is null then format('%L || %s::text', f.key, f.formed)
           else format('%L || coalesce(%s::text, %L)', f.key, f.formed, f.fallback) end, E',\n      ' order by f.n))
         as given,
+      -- The same for a payload that has nothing of what is mapped.
+      '{' || coalesce(string_agg(f.key || coalesce(f.constant, f.fallback), ',' order by f.n), '') || '}' as of_nothing,
       coalesce('coalesce(' || string_agg(f.found, ', ' order by f.n) filter (where f.path is not null) || ')', 'null')
         as found,
       coalesce('case ' || string_agg(format('when (%s) is null then %L', f.found, f.column_name), ' ' order by f.n)
@@ -6860,7 +6865,7 @@ as $$
     'missing', mapped.missing,
     'found', mapped.found,
     'plain', case when each is null and not mapped.uses_whole
-      then format('case when %s is null and %s is not null then %s end', mapped.missing, mapped.found, mapped.given)
+      then format('case when %s is null then nullif(%s, %L)::json end', mapped.missing, mapped.given, mapped.of_nothing)
       else 'null::json' end,
     'whole', case when mapped.uses_whole then (
       select format('array[%s]::json[]', string_agg(
@@ -6870,7 +6875,7 @@ as $$
     'first_names', quote_literal(array(
       select f.steps[1] from field f where f.steps <> '{}' and not f.in_whole)) || '::text[]'
     ) || case when each is null then jsonb_build_object(
-      'elements', 'array[document]', 'alone', false, 'place', quote_literal(''), 'result', mapped.given,
+      'elements', 'array[document]', 'alone', false, 'place', quote_literal(''), 'result', mapped.given || '::json',
       'refusal', format('case when json_typeof(document) = ''array'' then case when json_array_length(document) > %s '
         'then %L end end', coalesce(unread.place, 2147483647),
         'the payload is an array; each => ''$'' makes a record of every element'))
@@ -6878,7 +6883,7 @@ as $$
       'elements', format('array(select json_array_elements(%s))', list.found), 'alone', each_alone,
       'place', 'format(''element %s: '', cardinality(elements))',
       'result', format('case when problem is null then json_build_object(''values'', %s) '
-        'else json_build_object(''problem'', problem, ''column'', column_name) end', mapped.given),
+        'else json_build_object(''problem'', problem, ''column'', column_name) end', mapped.given || '::json'),
       'refusal', format('case when json_typeof(%1$s) is distinct from ''array'' then %2$L '
         'when json_array_length(%1$s) > %3$s then %4$L end', list.found, format('there is no array at %s', each),
         max_elements, format('the array at %s has more than %s elements', each, max_elements))) end
@@ -7469,6 +7474,8 @@ declare
   -- If the payload lacks some columns: lists of those that it has, for INSERT and for json_to_record.
   given_list pg_catalog.text[];
   given_definitions pg_catalog.text[];
+  -- The JSON type of each mapped column's value; null where the payload lacks it.
+  kinds pg_catalog.text[];
   wrong pg_catalog.text;
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
@@ -7478,10 +7485,8 @@ begin
     raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
-    wrong := case @checks@ end;
-    if wrong is not null then
-      raise exception using errcode = '22P02', column = wrong, message = 'the value is of another kind';
-    end if;
+    kinds := @kinds@;
+    @check_values@
     @exact_insert@
     if @complete@ then
       insert into @table@ as t (@list@)
@@ -7526,6 +7531,8 @@ declare
   given_assignments pg_catalog.text[];
   matching record;
   changed pg_catalog.int8;
+  -- The JSON type of each mapped column's value; null where the payload lacks it.
+  kinds pg_catalog.text[];
   wrong pg_catalog.text;
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
@@ -7535,11 +7542,9 @@ begin
     raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
   end if;
   foreach input in array elements loop
+    kinds := @kinds@;
+    @check_values@
     complete := @complete@;
-    wrong := case @checks@ end;
-    if wrong is not null then
-      raise exception using errcode = '22P02', column = wrong, message = 'the value is of another kind';
-    end if;
     select * into v from pg_catalog.json_to_record(input) v (@definitions@);
     @exact@
     @unmatched@
@@ -7616,6 +7621,8 @@ as $template$ select $body$
 #variable_conflict use_column
 declare
   v record;
+  kinds constant pg_catalog.text[] := @kinds@;
+  wrong pg_catalog.text;
 begin
   if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
     raise exception using errcode = 'CW059', message = 'this function was altered';
@@ -7627,9 +7634,7 @@ begin
     ) limit 0;
     return null;
   end if;
-  if (case @checks@ end) is not null then
-    raise exception using errcode = '22P02', column = column_name, message = 'the value is of another kind';
-  end if;
+  @check_values@
   return case column_name @casts@
   end;
 end
@@ -7664,36 +7669,41 @@ begin
   foreach body in array bodies loop
     element := body::json;
     -- Most payloads are mapped by a single expression, which costs less here than in a function of its own.
-    element := coalesce(
-      case when json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@ end,
-      (collecta.map_inbound_@number@(element, @mapping_version@)).elements[1]);
+    element := case when json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@ end;
     if element is null then
-      return null;
+      element := (collecta.map_inbound_@number@(body::json, @mapping_version@)).elements[1];
+      if element is null then
+        return null;
+      end if;
     end if;
     elements := elements || element;
   end loop;
+  if checked_digests is not null then
+    if exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = @endpoint@ and r.body_digest = any (checked_digests)
+        and r.state in ('accepted', 'partial', 'ignored'))
+    then
+      return null;
+    end if;
+  end if;
   -- The first free slots behind a random one are taken. Only if the budget is nearly used up, there is none. If there
   -- are some but too few, the whole budget is searched for the rest.
   update collecta.inbound_budgets b set taken_at = arrived
   where b.ctid = any (array(
       select f.ctid from collecta.inbound_budgets f
-      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + 1000
+      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + 50 * wanted
         and f.taken_at < arrived - interval '60 s'
       limit wanted
       for update skip locked))
     and exists (
       select from collecta.inbound_endpoints e
-      join collecta.modules m on m.slug = e.module and m.relation = e.relation
       where e.inbound_endpoint_id = @endpoint@ and e.state = 'active' and e.mapping_version = @mapping_version@
-        and e.each is null and e.written_version = m.current_version and (e.grouped or wanted = 1))
+        and e.each is null and e.functions_are_current and (e.grouped or wanted = 1))
     and not exists (
       select from collecta.inbound_requests r
       where r.inbound_endpoint_id = @endpoint@ and r.key_hash = any (key_hashes)
-        and r.state in ('accepted', 'partial', 'ignored'))
-    and (checked_digests is null or not exists (
-      select from collecta.inbound_requests r
-      where r.inbound_endpoint_id = @endpoint@ and r.body_digest = any (checked_digests)
-        and r.state in ('accepted', 'partial', 'ignored')));
+        and r.state in ('accepted', 'partial', 'ignored'));
   get diagnostics taken = row_count;
   if taken = 0 then
     return null;
@@ -7703,12 +7713,11 @@ begin
     raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
   end if;
   written := collecta.write_inbound_@number@(elements, @mapping_version@);
-  insert into collecta.inbound_requests (request_id, inbound_endpoint_id, received_at, state, operation, record_id,
+  insert into collecta.inbound_requests (inbound_endpoint_id, received_at, state, operation, record_id,
     mapping_version, key_hash, body_digest, body)
-  select collecta.new_id('req'), @endpoint@, arrived, 'accepted', u.operation, u.record_id, @mapping_version@,
-    u.key_hash, u.body_digest, u.body
-  from unnest(written.record_ids, written.operations, key_hashes, body_digests, bodies) u
-    (record_id, operation, key_hash, body_digest, body);
+  select @endpoint@, arrived, 'accepted', written.operations[i], written.record_ids[i], @mapping_version@,
+    key_hashes[i], body_digests[i], bodies[i]
+  from generate_series(1, wanted) i;
   return written.record_ids;
 end
 $body$ $template$;
@@ -7805,7 +7814,7 @@ begin
   end loop;
 
   update collecta.inbound_endpoints e
-  set written_for = endpoint.shape, written_version = endpoint.current_version, written_hash = md5(hash),
+  set written_for = endpoint.shape, functions_are_current = true, written_hash = md5(hash),
     grouped = collecta.can_group_inbound(endpoint.relation) and parts ->> 'serialise' is null,
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
@@ -7835,7 +7844,7 @@ begin
     select b.name, b.attnum, b.type_id, b.type, t.typbasetype, t.typtypmod
     from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype = 'd'),
   col as (
-    select b.*, case when b.name = any (unchecked) then '' else collecta.inbound_value_check(b.name, t.oid) end as odd,
+    select b.*, row_number() over (order by b.attnum) as place, case when b.name = any (unchecked) then '' else collecta.inbound_value_check(b.name, t.oid) end as odd,
       e.operator, e.operand_cast, b.name = any (matched) as is_matched,
       t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as is_scalar,
       -- The type without its limits, to compare with: numeric(10,2) rounds 10.005 silently.
@@ -7851,16 +7860,22 @@ begin
       'definitions', string_agg(format('%I %s', c.name, c.type), ', ' order by c.attnum),
       'list', string_agg(quote_ident(c.name), ', ' order by c.attnum),
       'given_values', string_agg(format('v.%I', c.name), ', ' order by c.attnum),
-      'complete', string_agg(format('(input operator(pg_catalog.->) %L) is not null', c.name), ' and '),
+      'kinds', format('array[%s]', string_agg(format('pg_catalog.json_typeof(input operator(pg_catalog.->) %L)',
+        c.name), ', ' order by c.attnum)),
+      'complete', 'pg_catalog.num_nulls(variadic kinds) operator(pg_catalog.=) 0',
       'assignments', coalesce(
         string_agg(format('%I = v.%1$I', c.name), ', ' order by c.attnum) filter (where not c.is_matched),
         quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
       'matches', coalesce(string_agg(format('t.%1$I%2$s %3$s v.%1$I%2$s', c.name, c.operand_cast, c.operator), ' and ')
         filter (where c.is_matched), 'false'),
-      'checks', string_agg(format('when %s%s then %L',
-        case when c.is_scalar then format('pg_catalog.json_typeof(input operator(pg_catalog.->) %L) '
-          'operator(pg_catalog.=) any (''{object,array}''::pg_catalog.text[])', c.name) else 'false' end,
-        c.odd, c.name), E'\n      ' order by c.attnum),
+      -- The first condition costs little, and is false for most payloads. The second one finds the column.
+      'check_values', format(E'if kinds operator(pg_catalog.&&) ''{object,array}''::pg_catalog.text[]%s then\n'
+        '      wrong := case %s end;\n      if wrong is not null then\n        raise exception using '
+        'errcode = ''22P02'', column = wrong, message = ''the value is of another kind'';\n      end if;\n    end if;',
+        string_agg(c.odd, '' order by c.attnum), string_agg(format('when %s%s then %L',
+          case when c.is_scalar then format('kinds[%s] operator(pg_catalog.=) any '
+            '(''{object,array}''::pg_catalog.text[])', c.place) else 'false' end,
+          c.odd, c.name), E'\n        ' order by c.attnum)),
       'unmatched', string_agg(format(E'\n  if (input operator(pg_catalog.->>) %1$L) is null then\n'
         '    raise exception using errcode = ''CW060'', column = %1$L, '
         'message = ''records are matched by this column, so it must be there and not null'';\n  end if;', c.name), '')
@@ -9093,10 +9108,7 @@ declare
 begin
   perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
   for field in
-    select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
-      array(select m.step[1] is not null from regexp_matches(f.path collate "C",
-        '\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^'']+''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)
-        order by m.place) as are_indexes
+    select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
     left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
@@ -9105,12 +9117,10 @@ begin
   loop
     column_name := field.column_name;
     type := field.type;
-    -- As in inbound_path_sql, a name finds only members of objects, and an index only elements of arrays.
-    at_path := case when field.path is not null then payload end;
-    for place in 1 .. coalesce(cardinality(field.steps), 0) loop
-      at_path := case when field.are_indexes[place] then at_path -> field.steps[place]::int
-        else at_path -> field.steps[place] end;
-    end loop;
+    at_path := null;
+    if field.path is not null then
+      execute 'select ' || collecta.inbound_path_sql(field.path, '$1') into at_path using payload;
+    end if;
     source := case when field.constant is not null then 'constant' when at_path is not null then field.path
       when field.fallback is not null then 'default' else 'missing' end;
     found := coalesce(field.constant::json, collecta.form_inbound_value(at_path, field.forms), field.fallback::json);

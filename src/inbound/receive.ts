@@ -105,6 +105,9 @@ const maxCached = 1000;
 /** The most requests, and the most characters, that are written in one transaction. */
 const maxGroup = 32;
 const maxGroupLength = 1024 * 1024;
+/** With so many calls under way, a group waits for further requests, but no longer than `gatherMs`. */
+const busyCalls = 2;
+const gatherMs = 1;
 /** If writing a group takes longer, it probably waits for a lock. Then the next group does not wait for it. */
 const patienceMs = 50;
 
@@ -141,6 +144,7 @@ export function createReceiver({
   const keyring = createKeyring(secretKey);
   const cache = new Map<string, { endpoint: InboundEndpoint; until: number }>();
   const waiting = new Set<() => void>();
+  const gathering = new Set<() => void>();
   let free = connections;
 
   /** Resolves when it is this request's turn to use a connection. Throws Unavailable if that takes too long. */
@@ -167,6 +171,26 @@ export function createReceiver({
     const [next] = waiting;
     if (next && waiting.delete(next)) next();
     else free++;
+    const [gathered] = gathering;
+    gathered?.();
+  }
+
+  /**
+   * Waits for further requests of a group: while calls are under way, but no longer than a millisecond, so that a slow
+   * endpoint does not delay the others.
+   */
+  async function gather(): Promise<void> {
+    await nextTurn();
+    if (connections - free < busyCalls) return;
+    await new Promise<void>(resolve => {
+      const done = () => {
+        clearTimeout(timer);
+        gathering.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, gatherMs);
+      gathering.add(done);
+    });
   }
 
   /**
@@ -289,7 +313,7 @@ export function createReceiver({
     group.ids = (async () => {
       if (lastGroup && grouped) await Promise.race([lastGroup, pause(patienceMs)]);
       // Senders that were answered together send again together. The first request waits for the others that have come.
-      await (grouped ? nextTurn() : undefined);
+      await (grouped ? gather() : undefined);
       if (endpoint.nextGroup === group) endpoint.nextGroup = undefined;
       return writeGroup(endpoint, group.requests);
     })();
