@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c7c4b22667eca2f562853c5f1c97617b3aa1cb19
+--! Hash: sha1:7d3e355d935eecb27be491f2461ccb0bffea50d3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7788,9 +7788,10 @@ begin
     settings := case task
       when 'map' then 'stable'
       -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL
-      -- plans some statements anew at each call, since it cannot guess how long the arrays are.
+      -- plans some statements anew at each call, since it cannot guess how long the arrays are. A plan that was made
+      -- while inbound_requests was small would read the whole table, and would be kept while the table grows.
       when 'accept' then 'volatile security definer set search_path = pg_catalog, pg_temp '
-        'set lock_timeout = ''100ms'' set plan_cache_mode = force_generic_plan'
+        'set lock_timeout = ''100ms'' set plan_cache_mode = force_generic_plan set enable_seqscan = off'
       else collecta.inbound_write_settings(endpoint.relation, endpoint.columns || endpoint.key_columns,
         endpoint.match_where is not null) end;
     template := case when task = 'cast' then collecta.inbound_cast_template()
@@ -7844,7 +7845,8 @@ begin
     select b.name, b.attnum, b.type_id, b.type, t.typbasetype, t.typtypmod
     from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype = 'd'),
   col as (
-    select b.*, row_number() over (order by b.attnum) as place, case when b.name = any (unchecked) then '' else collecta.inbound_value_check(b.name, t.oid) end as odd,
+    select b.*, row_number() over (order by b.attnum) as place,
+      case when b.name = any (unchecked) then '' else collecta.inbound_value_check(b.name, t.oid) end as odd,
       e.operator, e.operand_cast, b.name = any (matched) as is_matched,
       t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as is_scalar,
       -- The type without its limits, to compare with: numeric(10,2) rounds 10.005 silently.
@@ -8000,7 +8002,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select 'volatile security definer set search_path = ' || array_to_string('pg_catalog'::text
       || array(select quote_ident(s) from collecta.inbound_type_schemas(relation) s) || 'pg_temp'::text, ', ')
-    || ' set plan_cache_mode = auto'
+    || ' set plan_cache_mode = auto set enable_seqscan = on'
     || case when has_condition or exists (
         select from pg_catalog.pg_attribute a
         where a.attrelid = relation and a.attname = any (columns) and a.atttypid <> all (
@@ -8490,7 +8492,7 @@ create or replace function collecta.earlier_inbound(
   inbound_endpoint_id text, key_hash text, body_digest text, check_digest boolean, digest_window interval, body text,
   out same boolean, out record_id text, out results json
 )
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 #variable_conflict use_column
 begin
@@ -9108,7 +9110,10 @@ declare
 begin
   perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
   for field in
-    select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type
+    select f.*, e.function_number, format_type(a.atttypid, a.atttypmod) as type,
+      array(select m.step[1] is not null from regexp_matches(f.path collate "C",
+        '\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^'']+''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)
+        order by m.place) as are_indexes
     from collecta.inbound_endpoints e
     cross join collecta.read_inbound_mapping(e.mapping) f
     left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
@@ -9117,10 +9122,12 @@ begin
   loop
     column_name := field.column_name;
     type := field.type;
-    at_path := null;
-    if field.path is not null then
-      execute 'select ' || collecta.inbound_path_sql(field.path, '$1') into at_path using payload;
-    end if;
+    -- As in inbound_path_sql, a name finds only members of objects, and an index only elements of arrays.
+    at_path := case when field.path is not null then payload end;
+    for place in 1 .. coalesce(cardinality(field.steps), 0) loop
+      at_path := case when field.are_indexes[place] then at_path -> field.steps[place]::int
+        else at_path -> field.steps[place] end;
+    end loop;
     source := case when field.constant is not null then 'constant' when at_path is not null then field.path
       when field.fallback is not null then 'default' else 'missing' end;
     found := coalesce(field.constant::json, collecta.form_inbound_value(at_path, field.forms), field.fallback::json);

@@ -161,15 +161,40 @@ t.test('without its generated function requests are written alone, until upkeep 
   const { id, send, rows } = await make('n int', { '$.n': 'n' });
   const [endpoint] = await sql`
     select function_number as n from collecta.inbound_endpoints where inbound_endpoint_id = ${id}`;
-  await sql.unsafe(`drop function collecta.map_inbound_${endpoint!.n}(json, int)`);
-  t.equal((await send({ n: 0 })).status, 202, 'the function that maps is written anew at once');
-  await sql.unsafe(`drop function collecta.accept_inbound_${endpoint!.n}(text[], text[], text[], text[])`);
-  t.equal((await send({ n: 1 })).status, 202);
+  const drop = (task: string, types: string) =>
+    sql.unsafe(`drop function collecta.${task}_inbound_${endpoint!.n}(${types})`);
+  await drop('accept', 'text[], text[], text[], text[]');
+  t.equal((await send({ n: 0 })).status, 202);
   t.match([...(await sql`select * from collecta.broken_inbound_endpoints()`)], [{ inbound_endpoint_id: id }]);
   await sql`select collecta.maintain_inbound('[]')`;
   t.match(await sql`select * from collecta.broken_inbound_endpoints()`, { length: 0 });
+  await drop('accept', 'text[], text[], text[], text[]');
+  await drop('map', 'json, int');
+  t.equal((await send({ n: 1 })).status, 202, 'a request that needs the function that maps has it written anew');
+  t.match(await sql`select * from collecta.broken_inbound_endpoints()`, { length: 0 });
   t.equal((await send({ n: 2 })).status, 202);
   t.equal((await rows()).length, 3);
+});
+
+t.test('a module that is attached again or detached changes its endpoints at once', async t => {
+  const { id, name, send, rows } = await make('n int, tenant text', { '$.n': 'n' });
+  const isCurrent = async () => {
+    const [row] = await sql`
+      select functions_are_current as current from collecta.inbound_endpoints where inbound_endpoint_id = ${id}`;
+    return row!.current;
+  };
+  await warm(send, t);
+  t.equal(await isCurrent(), true);
+  await sql`select collecta.attach_module(${name}, ${name}, scope_column => 'tenant')`;
+  t.equal(await isCurrent(), false);
+  t.equal((await send({ n: 0 })).status, 202);
+  t.equal(await isCurrent(), true, 'the next request writes them anew');
+  t.equal((await send({ n: 1 })).status, 202);
+  await sql`select collecta.detach_module(${name})`;
+  t.equal((await send({ n: 2 })).status, 404);
+  await sql`select collecta.attach_module(${name}, ${name})`;
+  t.equal((await send({ n: 3 })).status, 202);
+  t.equal((await rows()).length, 8 + 3);
 });
 
 t.test('a budget that is nearly used up is used to its end, and not beyond', async t => {
