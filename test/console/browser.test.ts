@@ -80,9 +80,7 @@ else {
         for (const view of views) {
           await page.goto(`${origin}/console/${view}`);
           if (await page.$('[data-plot]'))
-            await page.waitForFunction(
-              '[...document.querySelectorAll(".picture")].every(each => each.dataset.drawn === "")',
-            );
+            await page.locator('.picture:not([data-drawn=""])').first().waitFor({ state: 'detached' });
           const where = `${view || 'overview'}, ${colorScheme}, ${width} px`;
           t.strictSame(await violations(page), [], where);
           const [wide, screen] = (await page.evaluate(
@@ -144,7 +142,7 @@ else {
       t.equal(await page.evaluate('window.hit'), undefined, view);
     }
     await page.goto(`${origin}/console/tail`);
-    await page.waitForFunction('document.getElementById("tail-state").textContent.startsWith("Connected")');
+    await page.locator('#tail-state', { hasText: /^Connected/ }).waitFor();
     await hostile.happen();
     await page.waitForSelector('[data-tail] tbody tr');
     t.match(await page.textContent('[data-tail] tbody'), '<img src=x', 'it is text');
