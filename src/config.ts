@@ -128,7 +128,7 @@ export const variables = {
   }),
   COLLECTA_ALLOW_DESTINATIONS: variable({
     read: list(isDestination, 'CIDRs, addresses and host names'),
-    about: 'private networks and hosts that webhooks may go to',
+    about: 'private networks and hosts that webhooks may go to, such as 10.1.0.0/16,hooks.internal',
     default: '',
     example: '10.1.0.0/16,hooks.internal',
   }),

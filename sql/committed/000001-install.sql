@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7d3e355d935eecb27be491f2461ccb0bffea50d3
+--! Hash: sha1:5eb7928166c2ac0bdae021d86a9897351c51d6bf
 --! Message: Install
 
 --! Included install/schema.sql
@@ -210,7 +210,8 @@ comment on table collecta.module_tables is
 comment on column collecta.module_tables.row_secured is
   'Whether the table had row security when it was last checked. This decides once the table is dropped. True of a '
   'table that was dropped while it was attached, because it may have had row security in the end.';
-
+--! EndIncluded modules/module_tables.sql
+--! Included modules/internal/remember_module_tables.sql
 create or replace function collecta.remember_module_tables(only_slug text default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -244,7 +245,7 @@ end
 $$;
 comment on function collecta.remember_module_tables(text) is
   'Updates collecta.module_tables, for all modules or for one.';
---! EndIncluded modules/module_tables.sql
+--! EndIncluded modules/internal/remember_module_tables.sql
 --! Included operations/alert_events.sql
 create or replace function collecta.alert_events() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -3168,6 +3169,27 @@ comment on function collecta.check_endpoint(text, text[], text[], text, text, te
   'Raises CW011 to CW016 if an option of an endpoint is not valid. It checks only the form of the URL. The runner '
   'checks where it leads.';
 
+create or replace function collecta.check_endpoint_limits(
+  retry_max int, retry_base interval, max_in_flight int, max_per_second int
+) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wrong constant text := case
+    when retry_max not between 0 and 20 then 'retry_max is 0 to 20'
+    when retry_base not between interval '0.1 s' and interval '1 day' then 'retry_base is 0.1 seconds to 1 day'
+    when max_in_flight not between 1 and 10000 then 'max_in_flight is 1 to 10000'
+    when max_per_second not between 1 and 10000 then 'max_per_second is 1 to 10000, or null for no limit' end;
+begin
+  if wrong is not null then
+    raise exception using errcode = 'CW016', message = 'a limit of the endpoint is out of bounds', detail = wrong || '.',
+      hint = 'The defaults are retry_max => 5, retry_base => ''60 s'', max_in_flight => 50, max_per_second => null.';
+  end if;
+end
+$$;
+comment on function collecta.check_endpoint_limits(int, interval, int, int) is
+  'Raises CW016 if a limit of an endpoint is out of bounds. Null is not checked.';
+
 create or replace function collecta.is_secret(secret text) returns boolean
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -3282,6 +3304,8 @@ as $$
 begin
   perform collecta.check_endpoint(create_endpoint.url, create_endpoint.events, create_endpoint.modules,
     create_endpoint.secret, create_endpoint.filter, create_endpoint.payload_role, create_endpoint.headers);
+  perform collecta.check_endpoint_limits(create_endpoint.retry_max, create_endpoint.retry_base,
+    create_endpoint.max_in_flight, create_endpoint.max_per_second);
   insert into collecta.endpoints as e (endpoint_id, name, url, events, modules, filter, scope, ordered, payload_role,
     headers, retry_max, retry_base, max_in_flight, after_change_id)
   values (collecta.new_id('ep'), create_endpoint.name, create_endpoint.url, create_endpoint.events,
@@ -3307,9 +3331,10 @@ $$;
 comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb,
   interval, int, int) is
   'Creates a destination. Returns its id and its secret, which only this function and rotate_secret show. If no '
-  'secret is given, one is generated. events: record_created, record_updated, record_deleted, status_change, '
+  'secret is given, one is generated, or the present one stays. events: record_created, record_updated, record_deleted, status_change, '
   'custom_data_updated. modules: slugs; null means all modules, future ones included. name makes the call idempotent: '
-  'if an endpoint of that name exists, it is updated and returned. filter: an SQL/JSON path predicate over the '
+  'if an endpoint of that name exists, all its options are replaced. An option that is not given gets its default, so '
+  'without scope and filter it gets everything; update_endpoint changes single options. filter: an SQL/JSON path predicate over the '
   'payload, e.g. $.record.quantity > 10. headers: extra request headers; readers of collecta.endpoints see those that '
   'may carry credentials only masked. retry_base: the wait after the first failure, doubled after each further one. '
   'max_in_flight: most deliveries at once. max_per_second: most requests in any second (null: no limit). Both limits '
@@ -3340,6 +3365,8 @@ begin
     coalesce(update_endpoint.url, e.url), coalesce(update_endpoint.events, e.events), update_endpoint.modules, null,
     update_endpoint.filter, update_endpoint.payload_role, coalesce(update_endpoint.headers, e.headers))
   from collecta.endpoints e where e.endpoint_id = update_endpoint.endpoint_id;
+  perform collecta.check_endpoint_limits(update_endpoint.retry_max, update_endpoint.retry_base,
+    update_endpoint.max_in_flight, nullif(update_endpoint.max_per_second, 0));
   update collecta.endpoints e
   set url = coalesce(update_endpoint.url, e.url),
     events = coalesce(update_endpoint.events, e.events),
@@ -5735,7 +5762,8 @@ comment on column collecta.restricted_logins.login_oid is
   'The oid of the role, so that it is still restricted after it was renamed.';
 comment on column collecta.restricted_logins.database is 'The database in which login_oid is valid.';
 comment on column collecta.restricted_logins.scopes is 'Values of a module''s scope column.';
-
+--! EndIncluded install/restricted_logins.sql
+--! Included install/restrict_login.sql
 -- Three roles count as the caller: the login, the role of SET ROLE, and the owner of a security definer function. So
 -- neither SET ROLE nor a function of another role lifts a restriction. If several restrictions apply, only the scopes
 -- that all of them have are visible.
@@ -5838,7 +5866,7 @@ as $$
   delete from collecta.restricted_logins l where l.login = unrestrict_login.login::name
 $$;
 comment on function collecta.unrestrict_login(text) is 'Removes the restriction of restrict_login().';
---! EndIncluded install/restricted_logins.sql
+--! EndIncluded install/restrict_login.sql
 --! Included operations/delivery_rollup.sql
 create table collecta.delivery_rollup (
   endpoint_id text collate "C" not null,
@@ -5874,10 +5902,11 @@ as $$
     from (select * from jsonb_each_text(counts) union all select * from jsonb_each_text(more)) e group by e.key) c
 $$;
 comment on function collecta.add_counts(jsonb, jsonb) is 'Two histograms of collecta.delivery_rollup as one.';
-
+--! EndIncluded operations/internal/add_counts.sql
+--! Included operations/internal/sum_counts.sql
 create aggregate collecta.sum_counts(jsonb) (sfunc = collecta.add_counts, stype = jsonb, initcond = '{}');
 comment on aggregate collecta.sum_counts(jsonb) is 'Histograms of collecta.delivery_rollup as one.';
---! EndIncluded operations/internal/add_counts.sql
+--! EndIncluded operations/internal/sum_counts.sql
 --! Included operations/observation.sql
 create table collecta.observation (
   singleton boolean not null default true,
@@ -8463,9 +8492,20 @@ comment on function collecta.take_inbound_budget(text, int, int, timestamptz) is
 --! EndIncluded inbound/internal/take_inbound_budget.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json
-language sql stable security definer set search_path = pg_catalog, pg_temp
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select json_build_object(
+#variable_conflict use_variable
+begin
+  -- A sender must not take a copy of the database for the original. disable_copy() says that it is a test database.
+  if not exists (
+    select from collecta.installation i where i.identity = collecta.database_identity() or not i.delivers)
+  then
+    raise exception using errcode = 'CW040', message = 'this database is a copy: collecta was installed in another one',
+      detail = 'Inbound requests are refused with 503 until it is known what the copy is for.',
+      hint = 'If this database is to deliver now: select collecta.resume_after_restore(); '
+             'if it never shall: select collecta.disable_copy();';
+  end if;
+  return (select json_build_object(
     'id', e.inbound_endpoint_id, 'functionNumber', e.function_number,
     'paths', (select json_object_agg(f.column_name, f.path) from collecta.read_inbound_mapping(e.mapping) f),
     'secrets', array_remove(array[s.secret, case when s.previous_secret_until > now() then s.previous_secret end],
@@ -8481,11 +8521,12 @@ as $$
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
   where e.module = find_inbound_endpoint.slug
     and (s.token_hash = find_inbound_endpoint.token_hash
-      or s.previous_token_hash = find_inbound_endpoint.token_hash and s.previous_token_until > now())
+      or s.previous_token_hash = find_inbound_endpoint.token_hash and s.previous_token_until > now()));
+end
 $$;
 comment on function collecta.find_inbound_endpoint(text, text) is
   'For the receiving process: returns the active endpoint with a slug and the SHA-256 of a token, or null. Both take '
-  'the same work.';
+  'the same work. Raises CW040 if this database is a copy and nobody has said what it is for.';
 --! EndIncluded inbound/runner/find_inbound_endpoint.sql
 --! Included inbound/internal/write_inbound.sql
 create or replace function collecta.earlier_inbound(
@@ -9456,9 +9497,17 @@ begin
   -- After a restore without the roles, everything belongs to the role that restored it.
   return query
   select 'error', 'objects have the wrong owner', min(o.name collate "C"),
-    format('%s objects do not belong to %s, the role as which collecta''s functions should run.', count(*),
-           collecta.role_name('collecta_owner')),
-    'collecta-webhooks migrate'
+    format('%s objects do not belong to the role as which they should run.', count(*)),
+    -- Only a member of a role can hand objects over to it.
+    coalesce((
+      select string_agg(format('grant %I to %I;', r.rolname, owner.rolname), ' ' order by r.rolname)
+        || ' -- as a role that may; then: collecta-webhooks migrate'
+      from pg_roles r
+      join pg_roles owner on owner.oid = (
+        select n.nspowner from pg_namespace n where n.nspname = 'collecta')
+      where r.rolname in (collecta.role_name('collecta_viewer'), collecta.role_name('collecta_capture'),
+          collecta.role_name('collecta_writer')) and not pg_has_role(owner.oid, r.oid, 'usage')),
+      'collecta-webhooks migrate')
   from (
     select c.oid::regclass::text as name, c.relowner as owner, false as is_written,
       c.relname = any (collecta.walled_views()) as is_walled
@@ -9510,8 +9559,10 @@ begin
 
   return query
   select 'error', 'database is a copy', current_database()::text,
-    'collecta was installed in another database. No delivery is claimed here.',
-    'select collecta.resume_after_restore();'
+    'collecta was installed in another database. No delivery is claimed and no inbound request is accepted here. '
+    'resume_after_restore() sends what the original had not sent yet.',
+    'If this database is to deliver now: select collecta.resume_after_restore(); '
+    'if it never shall: select collecta.disable_copy();'
   from collecta.installation i
   where i.delivers and i.identity <> collecta.database_identity();
 
@@ -9520,8 +9571,15 @@ begin
     format('%s is a member of %s and may connect to this database and to %s. So a runner that uses this login could '
            'send what is queued in any of them.', member.rolname, dispatcher.rolname,
            string_agg(distinct other.datname::text, ', ')),
-    format('revoke connect on database %I from public; -- and grant it to the logins of this database',
-           current_database())
+    -- Everybody but this login keeps the right to connect.
+    format('If %I is to deliver for %I only, as the owner of the other database: ', member.rolname, current_database())
+      || string_agg(distinct format('%srevoke connect on database %I from public, %I;',
+        (select format('grant connect on database %I to %s; ', other.datname,
+           string_agg(quote_ident(l.rolname), ', ' order by l.rolname))
+         from pg_roles l
+         where l.rolcanlogin and not l.rolsuper and l.oid <> member.oid
+           and has_database_privilege(l.oid, other.oid, 'connect')),
+        other.datname, member.rolname), ' ')
   from pg_roles dispatcher
   -- pg_shdepend says in which databases the role has privileges.
   join pg_shdepend used on used.refclassid = 'pg_authid'::regclass and used.refobjid = dispatcher.oid

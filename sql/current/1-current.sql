@@ -5,6 +5,7 @@
 --!include install/installation.sql
 --!include modules/modules.sql
 --!include modules/module_tables.sql
+--!include modules/internal/remember_module_tables.sql
 --!include operations/alert_events.sql
 --!include endpoints/endpoints.sql
 --!include outbound/outbox.sql
@@ -123,8 +124,10 @@
 --!include outbound/send_test_event.sql
 --!include operations/internal/acting_role.sql
 --!include install/restricted_logins.sql
+--!include install/restrict_login.sql
 --!include operations/delivery_rollup.sql
 --!include operations/internal/add_counts.sql
+--!include operations/internal/sum_counts.sql
 --!include operations/observation.sql
 --!include operations/operator_actions.sql
 --!include operations/secret_overlaps.sql

@@ -1,4 +1,4 @@
-import { ConfigError, readConfig, variables } from '../config.ts';
+import { ConfigError, readConfig } from '../config.ts';
 import { type Command, complain, readInput, UsageError } from './command.ts';
 
 const notSealed = 'The secret is stored in plain text, because COLLECTA_SECRET_KEY is not set.';
@@ -91,8 +91,9 @@ WAL and in backups until these are deleted.`,
     const { secretKey } = config;
     if (!secretKey)
       throw new ConfigError(
-        'COLLECTA_SECRET_KEY (or COLLECTA_SECRET_KEY_FILE) is not set, for example ' +
-          `COLLECTA_SECRET_KEY=${variables.COLLECTA_SECRET_KEY.example}`,
+        'COLLECTA_SECRET_KEY (or COLLECTA_SECRET_KEY_FILE) is not set. Make a key, and keep it, because without it ' +
+          'every secret would have to be rotated: openssl rand -base64 32 > collecta.key && ' +
+          'COLLECTA_SECRET_KEY_FILE=collecta.key collecta-webhooks seal',
       );
     const { seal } = await import('../secrets/seal.ts');
     return await seal({ ...config, secretKey }, say, complain);

@@ -194,6 +194,8 @@ export function createInbound({ receiver, log, trustedProxies = 0, now = Date.no
       else if (code === 'ECONNRESET') throw error;
       else if (code === '22021' || code === '22P05')
         return refuse(422, 'The database has an encoding that cannot hold the body.');
+      else if (code === 'CW040')
+        log.error('inbound requests are refused: this database is a copy', { hint: 'select * from collecta.health;' });
       else log.error('inbound failed', { name, code });
       return refuse(503, 'The database cannot be reached right now.', { headers: { 'retry-after': '5' } });
     } finally {

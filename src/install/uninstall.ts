@@ -96,8 +96,9 @@ export async function uninstall(sql: Sql, plan: Plan, say: (line: string) => voi
         select from pg_shdepend join pg_roles r on r.oid = refobjid
         where refclassid = 'pg_authid'::regclass and deptype = 'o' and r.rolname = ${role} limit 1`;
       if (owned) throw new Error('it owns other objects');
-      // Only privileges are left to it in this database; those in other databases make DROP ROLE refuse.
-      await sql.unsafe(`drop owned by ${role}; drop role ${role}`);
+      // Only privileges are left to it in this database; those in other databases make DROP ROLE refuse. DROP OWNED
+      // needs the rights of the role, which before PostgreSQL 16 not everybody has who may drop it.
+      await sql.unsafe(`drop role ${role}`).catch(() => sql.unsafe(`drop owned by ${role}; drop role ${role}`));
       say(`dropped the role ${role}`);
     } catch (error) {
       complete = false;

@@ -11,8 +11,8 @@ export async function* readUrls(input: NodeJS.ReadableStream): AsyncGenerator<st
 
 /**
  * Checks URLs by the runner's rules, and connects to nothing but a DNS server. Writes one line for each URL, in the
- * same order: `allowed` or `blocked`, the URL, its addresses (`-` if none is known), and the reason if it is blocked.
- * Returns the exit status: 1 if a URL is blocked.
+ * same order: `allowed`, `blocked`, or `failed` if its host has no address now; the URL; its addresses (`-` if none is
+ * known); and the reason if it is not allowed. Returns the exit status: 1 if a URL is not allowed.
  */
 export async function checkUrls(
   urls: Iterable<string> | AsyncIterable<string>,
@@ -30,7 +30,8 @@ export async function checkUrls(
       pending--;
       if (!verdict.allowed) status = 1;
       const shown = url.replace(/[\x00-\x20\x7f-\x9f]/g, encodeURIComponent);
-      const line = [verdict.allowed ? 'allowed' : 'blocked', shown, verdict.addresses.join(',') || '-'];
+      const outcome = verdict.allowed ? 'allowed' : verdict.unresolved ? 'failed' : 'blocked';
+      const line = [outcome, shown, verdict.addresses.join(',') || '-'];
       write((verdict.allowed ? line : [...line, verdict.reason]).join(' '));
     });
     if (pending >= atOnce) await written;

@@ -63,6 +63,8 @@ async function checkDestinations(config: Config, sql: Sql, tell: Tell): Promise<
     const verdict = await guard.check(url);
     const endpoint = `endpoint ${name ?? endpoint_id}`;
     if (verdict.allowed) tell('ok', `${endpoint}: ${new URL(url).host} is allowed (${verdict.addresses.join(', ')})`);
+    else if (verdict.unresolved)
+      tell('FAIL', `${endpoint}: ${verdict.reason}`, 'Check the name, this machine’s DNS and COLLECTA_DNS_SERVERS.');
     else
       tell(
         'FAIL',

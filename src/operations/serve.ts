@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { Config } from '../config.ts';
 import { openPool } from '../database/pool.ts';
 import type { Rest } from '../database/rest.ts';
+import { status } from '../install/migrate.ts';
 import type { Log } from '../log.ts';
 import { limitEndpointLabels, whySilent } from '../metrics.ts';
 import { readFigures, showMetrics } from './metrics.ts';
@@ -47,11 +48,17 @@ export async function serveOperations(
     });
   const probe = open('probe');
   const scrape = open('metrics');
+  let isInstalled = false;
   const answers: Record<string, () => Promise<string>> = {
     '/livez': async () => 'ok\n',
     '/readyz': shared(async () => {
       if (rest?.resting) return 'ok\nresting: the database is not asked\n';
       await probe`select collecta.check_installation(${config.environment ?? null})`;
+      if (!isInstalled) {
+        const { pending } = await status(config.databaseUrl);
+        if (pending.length > 0) throw new Error(`waiting for collecta-webhooks migrate: ${pending.join(', ')}`);
+        isInstalled = true;
+      }
       // It is ready even without notifications, because polling delivers. The reason may name a host, so only the log
       // has it.
       return whySilent() === undefined ? 'ok\n' : `ok\nno notification comes through: polling\n`;

@@ -123,16 +123,17 @@ t.test('invalid endpoint options are refused, each with a hint', async t => {
         : create(sql, rest);
     await refuses(t, statement, 'CW016', JSON.stringify(options).slice(0, 60));
   }
-  for (const [options, constraint] of [
-    [{ retry_max: -1 }, 'endpoints_retry_max_in_bounds'],
-    [{ retry_max: 21 }, 'endpoints_retry_max_in_bounds'],
-    [{ retry_base: '0 s' }, 'endpoints_retry_base_in_bounds'],
-    [{ retry_base: '2 days' }, 'endpoints_retry_base_in_bounds'],
-    [{ max_in_flight: 0 }, 'endpoints_max_in_flight_in_bounds'],
-  ] as const) {
-    const error = await refusal(create(sql, options));
-    t.equal(error?.constraint_name, constraint, `${constraint}: the constraint's name says what is wrong`);
-  }
+  for (const options of [
+    { retry_max: -1 },
+    { retry_max: 21 },
+    { retry_base: '0 s' },
+    { retry_base: '2 days' },
+    { max_in_flight: 0 },
+    { max_in_flight: 10_001 },
+    { max_per_second: 0 },
+    { max_per_second: 10_001 },
+  ])
+    await refuses(t, create(sql, options), 'CW016', JSON.stringify(options));
   t.equal((await sql`select from collecta.endpoints`).length, good.length, 'nothing of it was kept');
 
   for (const name of [

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import t from 'tap';
+import { isMadeOnce } from '../../scripts/releases.ts';
 import { MigrationError, migrate, readMigrations, status } from '../../src/install/migrate.ts';
 import { planUninstall, uninstallCommand } from '../../src/install/uninstall.ts';
 import { waitUntilInstalled } from '../../src/install/wait.ts';
@@ -340,12 +341,16 @@ t.test('every definition in sql/fixtures is committed, or is in the migration be
   t.ok(fixtures.length > 0);
   for (const name of fixtures) {
     if (current !== sourceOfLast && current.includes(`--!include ${name}`)) continue;
-    const found = committed.flatMap(({ body }) => [...body.matchAll(included)]).find(([, each]) => each === name);
+    const text = readFileSync(join('sql/fixtures', name), 'utf8');
+    const [newest] = committed.filter(({ body }) => body.includes(`--! Included ${name}\n`));
+    // An object that can be made only once is altered by a later migration, which does not include it again.
+    if (newest !== committed[0] && isMadeOnce(text)) continue;
+    const found = [...(newest?.body ?? '').matchAll(included)].find(([, each]) => each === name);
     const hash = (text: string) => createHash('sha1').update(text.trim()).digest('hex');
     t.equal(
       hash(found?.[2] ?? 'in no migration'),
-      hash(readFileSync(join('sql/fixtures', name), 'utf8')),
-      `${name}: npm run sql:recommit`,
+      hash(text),
+      `${name}: include it in sql/current, then npm run sql:recommit`,
     );
   }
 });

@@ -109,6 +109,24 @@ for (const version of [...Object.keys(releases), 'this version'])
     await runner.stop();
   });
 
+t.test('an install that was restored without its owners can be upgraded at once', async t => {
+  const dump = join(scratch, 'without-owners.sql');
+  const statements = (await dumpInstall()).replace(/^ALTER .* OWNER TO .*;$/gm, '');
+  writeFileSync(dump, statements);
+  const target = await database('empty');
+  await migrate((await database('empty')).url); // creates the roles of the cluster
+  await run('psql', [target.url, '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', dump]);
+  const owners = () => target.sql`
+    select distinct relowner::regrole::text as name from pg_class
+    where relnamespace = 'collecta'::regnamespace and relkind = 'r'`;
+  t.not((await owners())[0]!.name, 'collecta_owner');
+  const { applied } = await migrate(target.url, { folder: await nextVersion() });
+  t.strictSame(applied, ['999999-added-by-a-test.sql']);
+  t.strictSame([...(await owners())], [{ name: 'collecta_owner' }]);
+  await target.sql`select collecta.resume_after_restore()`;
+  t.strictSame([...(await target.sql`select problem from collecta.health where severity = 'error'`)], []);
+});
+
 t.test('an install from an unreleased commit is recognized, and the error says what to do', async t => {
   const target = await database('empty');
   await migrate(target.url);
