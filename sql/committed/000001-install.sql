@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5eb7928166c2ac0bdae021d86a9897351c51d6bf
+--! Hash: sha1:99b26fc210ded1a727eaf20de7749059ead6c783
 --! Message: Install
 
 --! Included install/schema.sql
@@ -2707,6 +2707,7 @@ begin
   end if;
   delete from collecta.modules m where m.module_id = forget_module.module_id;
   update collecta.inbound_endpoints e set functions_are_current = false where e.module = module_slug;
+  perform pg_notify('collecta_inbound', '');
   foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
     execute format('drop function if exists collecta_modules.%I()',
       format('capture_%s_%s', forget_module.module_id, task));
@@ -7777,6 +7778,10 @@ declare
   hash text := '';
   before constant jsonb := collecta.enter_citus();
 begin
+  -- First the endpoint, which attach_module and detach_module change too: the module is read after they have ended.
+  -- Everybody locks in this order: rows of the budget, endpoints, this lock.
+  perform from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id for update;
   perform pg_advisory_xact_lock(1668246636, 8);
   select e.*, v.key_columns, m.current_version,
     collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
@@ -7788,8 +7793,10 @@ begin
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
 
   shape := format(
-    'collecta.is_inbound_shape(%L::pg_catalog.regclass, %L::pg_catalog.text[], %s, %L::pg_catalog.text)',
-    endpoint.relation, endpoint.columns, endpoint.current_version, endpoint.shape);
+    -- The table's number and not its name, which another table may get.
+    'collecta.is_inbound_shape(%s::pg_catalog.oid::pg_catalog.regclass, %L::pg_catalog.text[], %s, '
+      '%L::pg_catalog.text)',
+    endpoint.relation::oid, endpoint.columns, endpoint.current_version, endpoint.shape);
   parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns,
     shape,
       array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
@@ -8113,23 +8120,27 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  endpoint record;
+  endpoint_id text;
 begin
-  for endpoint in
-    select b.inbound_endpoint_id from collecta.broken_inbound_endpoints() b
-    union
+  -- All endpoints are locked before the first is written: see write_inbound_functions.
+  foreach endpoint_id in array array(
     select e.inbound_endpoint_id from collecta.inbound_endpoints e
-    join collecta.modules m on m.slug = e.module and m.relation = e.relation
-    join pg_catalog.pg_class r on r.oid = e.relation
-    where mend_inbound.anew and e.state <> 'deleted'
-    order by 1
+    where e.inbound_endpoint_id in (
+      select b.inbound_endpoint_id from collecta.broken_inbound_endpoints() b
+      union all
+      select a.inbound_endpoint_id from collecta.inbound_endpoints a
+      join collecta.modules m on m.slug = a.module and m.relation = a.relation
+      join pg_catalog.pg_class r on r.oid = a.relation
+      where mend_inbound.anew and a.state <> 'deleted')
+    order by e.inbound_endpoint_id
+    for update)
   loop
     begin
-      perform collecta.write_inbound_functions(endpoint.inbound_endpoint_id);
-      return next endpoint.inbound_endpoint_id;
+      perform collecta.write_inbound_functions(endpoint_id);
+      return next endpoint_id;
     exception when others then
       -- A column may have been renamed, or a lock held. collecta.health keeps its row, and the next call tries again.
-      raise warning 'collecta: the functions of % could not be written: %', endpoint.inbound_endpoint_id, sqlstate;
+      raise warning 'collecta: the functions of % could not be written: %', endpoint_id, sqlstate;
     end;
   end loop;
 end
@@ -8166,6 +8177,9 @@ declare
   number int;
 begin
   perform collecta.check_inbound_endpoint_id(set_inbound_state.inbound_endpoint_id);
+  -- A request holds a row of the budget when it locks the endpoint, so the budget comes first here too.
+  delete from collecta.inbound_budgets b
+  where b.inbound_endpoint_id = set_inbound_state.inbound_endpoint_id and set_inbound_state.state = 'deleted';
   update collecta.inbound_endpoints e set state = set_inbound_state.state
   where e.inbound_endpoint_id = set_inbound_state.inbound_endpoint_id
   returning e.function_number into number;
@@ -8182,7 +8196,6 @@ as $$
 begin
   perform pg_advisory_xact_lock(1668246636, 8);
   delete from collecta.inbound_secrets s where s.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
-  delete from collecta.inbound_budgets b where b.inbound_endpoint_id = forget_inbound_endpoint.inbound_endpoint_id;
   execute format('drop function if exists collecta.write_inbound_%1$s(json[], int), '
     'collecta.cast_inbound_%1$s(json, text), '
     'collecta.map_inbound_%1$s(json, int), collecta.accept_inbound_%1$s(text[], text[], text[], text[])', number);
@@ -8350,7 +8363,10 @@ begin
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
     insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
     values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
+    perform collecta.fit_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute);
   else
+    -- A request holds a row of the budget when it locks the endpoint, so the budget comes first here too.
+    perform collecta.fit_inbound_budget(endpoint.inbound_endpoint_id, endpoint.rate_limit_per_minute);
     update collecta.inbound_endpoints e
     set relation = endpoint.relation, mapping = endpoint.mapping, match_columns = endpoint.match_columns,
       match_where = endpoint.match_where, each = endpoint.each, each_alone = endpoint.each_alone,
@@ -8360,19 +8376,6 @@ begin
     where e.inbound_endpoint_id = endpoint.inbound_endpoint_id
     returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
   end if;
-  -- Requests of the last minute still count, so the rows that were taken longest ago are deleted first.
-  delete from collecta.inbound_budgets b
-  where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
-    and b.slot in (select o.slot from collecta.inbound_budgets o
-                   where o.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id
-                   order by o.taken_at desc offset endpoint.rate_limit_per_minute);
-  insert into collecta.inbound_budgets (inbound_endpoint_id, slot)
-  select save_inbound_endpoint.inbound_endpoint_id, s from generate_series(1, 60000) s
-  where s not in (select b.slot from collecta.inbound_budgets b
-                  where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id)
-  order by s
-  limit endpoint.rate_limit_per_minute - (select count(*) from collecta.inbound_budgets b
-                                          where b.inbound_endpoint_id = save_inbound_endpoint.inbound_endpoint_id);
   if endpoint.writer <> 'collecta_writer'
     and collecta.written_owner(endpoint.writer) = collecta.role_name(endpoint.writer)
   then
@@ -8489,6 +8492,41 @@ $$;
 comment on function collecta.take_inbound_budget(text, int, int, timestamptz) is
   'Takes as many requests as wanted from an endpoint''s rate budget, or as many as are left; '
   'returns their number.';
+
+-- The slots are always 1 to the limit. Requests of the last minute still count: where their slots are deleted, as many
+-- others are taken.
+create or replace function collecta.fit_inbound_budget(inbound_endpoint_id text, rate_limit int) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set enable_nestloop = off
+as $$
+#variable_conflict use_column
+declare
+  taken timestamptz[];
+begin
+  insert into collecta.inbound_budgets (inbound_endpoint_id, slot)
+  select fit_inbound_budget.inbound_endpoint_id, s
+  from generate_series(1 + coalesce((select max(b.slot) from collecta.inbound_budgets b
+    where b.inbound_endpoint_id = fit_inbound_budget.inbound_endpoint_id), 0), rate_limit) s;
+  with gone as (
+    delete from collecta.inbound_budgets b
+    where b.inbound_endpoint_id = fit_inbound_budget.inbound_endpoint_id and b.slot > rate_limit
+    returning b.taken_at)
+  select array_agg(g.taken_at order by g.taken_at desc) into taken
+  from gone g where g.taken_at > clock_timestamp() - interval '60 s';
+  update collecta.inbound_budgets b set taken_at = taken[f.place]
+  from (
+    select free.slot, row_number() over (order by free.taken_at, free.slot) as place
+    from (
+      select o.slot, o.taken_at from collecta.inbound_budgets o
+      where o.inbound_endpoint_id = fit_inbound_budget.inbound_endpoint_id
+      order by o.taken_at, o.slot limit cardinality(taken)
+      for update) free) f
+  where taken is not null
+    and b.inbound_endpoint_id = fit_inbound_budget.inbound_endpoint_id and b.slot = f.slot
+    and b.taken_at < taken[f.place];
+end
+$$;
+comment on function collecta.fit_inbound_budget(text, int) is
+  'Gives an endpoint''s rate budget as many slots as its limit.';
 --! EndIncluded inbound/internal/take_inbound_budget.sql
 --! Included inbound/runner/find_inbound_endpoint.sql
 create or replace function collecta.find_inbound_endpoint(slug text, token_hash text) returns json

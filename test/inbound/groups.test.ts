@@ -197,6 +197,71 @@ t.test('a module that is attached again or detached changes its endpoints at onc
   t.equal((await rows()).length, 8 + 3);
 });
 
+t.test('tables that exchange their names keep their own requests', async t => {
+  const [one, other] = [await make('n int', { '$.n': 'n' }), await make('n int', { '$.n': 'n' })];
+  await warm(one.send, t);
+  await warm(other.send, t);
+  await sql.unsafe(`alter table ${one.name} rename to exchanged; alter table ${other.name} rename to ${one.name};
+    alter table exchanged rename to ${other.name}`);
+  for (const n of [1, 2]) t.equal((await one.send({ n })).status, 202);
+  t.equal((await other.rows()).length, 10, 'the table that was attached as the first module');
+  t.equal((await one.rows()).length, 8);
+});
+
+t.test('a request that meets an open attach_module does not keep what the module was before', async t => {
+  const { id, name, send } = await make(
+    'n int, tenant text',
+    { '$.n': 'n', '$.tenant': 'tenant' },
+    {
+      match_columns: ['n'],
+    },
+  );
+  await warm(n => send({ ...(n as object), tenant: 'acme' }), t);
+  await sql.unsafe(`create unique index on ${name} (n)`); // so the next request writes the functions anew
+  const other = await sql.reserve();
+  await other`begin`;
+  await other`select collecta.attach_module(${name}, ${name}, scope_column => 'tenant')`;
+  const waiting = send({ n: 1, tenant: 'acme' });
+  await pause(300);
+  await other`commit`;
+  other.release();
+  t.equal((await waiting).status, 202);
+  t.equal((await send({ n: 2, tenant: 'acme' })).status, 202);
+  const [row] = await sql`
+    select e.written_for like '%:' || m.current_version || ':%' as is_current
+    from collecta.inbound_endpoints e join collecta.modules m on m.slug = e.module
+    where e.inbound_endpoint_id = ${id} and e.functions_are_current`;
+  t.match(row, { is_current: true });
+});
+
+t.test('a lowered rate limit counts what was taken, and is used to its end', async t => {
+  const { id, send, rows } = await make('n int', { '$.n': 'n' }, { rate_limit_per_minute: 3000 });
+  await warm(send, t);
+  const set = (limit: number) => sql`select collecta.update_inbound_endpoint(${id}, rate_limit_per_minute => ${limit})`;
+  await set(20);
+  const [slots] = await sql`
+    select count(*)::int as slots, max(slot) as last, count(*) filter (where taken_at > '-infinity')::int as taken
+    from collecta.inbound_budgets where inbound_endpoint_id = ${id}`;
+  t.match(slots, { slots: 20, last: 20, taken: 8 });
+  const answers = await Promise.all(Array.from({ length: 30 }, (_, n) => send({ n })));
+  t.equal(answers.filter(({ status }) => status === 202).length, 12);
+  t.equal((await rows()).length, 20);
+  await set(40);
+  const more = await Promise.all(Array.from({ length: 30 }, (_, n) => send({ n })));
+  t.equal(more.filter(({ status }) => status === 202).length, 20);
+});
+
+t.test('a copy of the database accepts nothing until somebody says what it is for', async t => {
+  const { send, rows } = await make('n int', { '$.n': 'n' });
+  const [original] = await sql`select database_oid from collecta.installation`;
+  t.teardown(() => sql`update collecta.installation set database_oid = ${original!.database_oid}, delivers = true`);
+  await sql`update collecta.installation set database_oid = 1`;
+  t.equal((await send({ n: 1 })).status, 503);
+  t.equal((await rows()).length, 0);
+  await sql`update collecta.installation set delivers = false`;
+  t.equal((await send({ n: 2 })).status, 202, 'a test database, as disable_copy() makes it, can be tested');
+});
+
 t.test('a budget that is nearly used up is used to its end, and not beyond', async t => {
   const { send, rows } = await make('n int', { '$.n': 'n' }, { rate_limit_per_minute: 40 });
   const answers: number[] = [];

@@ -33,7 +33,7 @@ t.test('check-url prints a line for each URL in the given order and sets the exi
       'allowed https://slow.test/a 93.184.216.34',
       'blocked https://mixed.test/ 1.1.1.1,10.0.0.1 10.0.0.1 is private (10.0.0.0/8)',
       'allowed https://1.1.1.1/ 1.1.1.1',
-      'blocked https://nowhere.test/ - look-up failed: ENOTFOUND',
+      'failed https://nowhere.test/ - look-up failed: ENOTFOUND',
       'allowed https://192.168.1.7/ 192.168.1.7',
     ],
   });

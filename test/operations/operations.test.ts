@@ -42,6 +42,10 @@ t.test('the port serves health probes and metrics', async t => {
   const { sql, url, endpoint } = await prepared();
   const { get, stop, served } = await serving(t, url);
   t.equal((await get('/livez')).status, 200);
+  const ledger = await sql`delete from collecta.migrations returning filename, hash`;
+  t.equal((await get('/readyz')).status, 503, 'it waits for migrate');
+  for (const { filename, hash } of ledger)
+    await sql`insert into collecta.migrations (filename, hash) values (${filename}, ${hash})`;
   t.equal((await get('/readyz')).status, 200);
   t.equal((await get('/readyz', 'POST')).status, 405);
   t.equal((await get('/')).status, 404);
