@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:99b26fc210ded1a727eaf20de7749059ead6c783
+--! Hash: sha1:a173181c671f9ea4ed0d4992569c9053bfbaf66c
 --! Message: Install
 
 --! Included install/schema.sql
@@ -3183,7 +3183,8 @@ declare
     when max_per_second not between 1 and 10000 then 'max_per_second is 1 to 10000, or null for no limit' end;
 begin
   if wrong is not null then
-    raise exception using errcode = 'CW016', message = 'a limit of the endpoint is out of bounds', detail = wrong || '.',
+    raise exception using errcode = 'CW016', message = 'a limit of the endpoint is out of bounds',
+      detail = wrong || '.',
       hint = 'The defaults are retry_max => 5, retry_base => ''60 s'', max_in_flight => 50, max_per_second => null.';
   end if;
 end
@@ -3332,14 +3333,15 @@ $$;
 comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb,
   interval, int, int) is
   'Creates a destination. Returns its id and its secret, which only this function and rotate_secret show. If no '
-  'secret is given, one is generated, or the present one stays. events: record_created, record_updated, record_deleted, status_change, '
-  'custom_data_updated. modules: slugs; null means all modules, future ones included. name makes the call idempotent: '
-  'if an endpoint of that name exists, all its options are replaced. An option that is not given gets its default, so '
-  'without scope and filter it gets everything; update_endpoint changes single options. filter: an SQL/JSON path predicate over the '
-  'payload, e.g. $.record.quantity > 10. headers: extra request headers; readers of collecta.endpoints see those that '
-  'may carry credentials only masked. retry_base: the wait after the first failure, doubled after each further one. '
-  'max_in_flight: most deliveries at once. max_per_second: most requests in any second (null: no limit). Both limits '
-  'hold over all runners. The hints of the errors CW010 to CW016 say what to do.';
+  'secret is given, one is generated, or the present one stays. events: record_created, record_updated, '
+  'record_deleted, status_change, custom_data_updated. modules: slugs; null means all modules, future ones included. '
+  'name makes the call idempotent: if an endpoint of that name exists, all its options are replaced. An option that is '
+  'not given gets its default, so without scope and filter it gets everything; update_endpoint changes single options. '
+  'filter: an SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; '
+  'readers of collecta.endpoints see those that may carry credentials only masked. retry_base: the wait after the '
+  'first failure, doubled after each further one. max_in_flight: most deliveries at once. max_per_second: most '
+  'requests in any second (null: no limit). Both limits hold over all runners. The hints of the errors CW010 to CW016 '
+  'say what to do.';
 
 create or replace function collecta.update_endpoint(
   endpoint_id text,
@@ -9610,14 +9612,16 @@ begin
            'send what is queued in any of them.', member.rolname, dispatcher.rolname,
            string_agg(distinct other.datname::text, ', ')),
     -- Everybody but this login keeps the right to connect.
-    format('If %I is to deliver for %I only, as the owner of the other database: ', member.rolname, current_database())
-      || string_agg(distinct format('%srevoke connect on database %I from public, %I;',
+    string_agg(distinct format('%srevoke connect on database %I from public, %I;',
         (select format('grant connect on database %I to %s; ', other.datname,
            string_agg(quote_ident(l.rolname), ', ' order by l.rolname))
          from pg_roles l
          where l.rolcanlogin and not l.rolsuper and l.oid <> member.oid
-           and has_database_privilege(l.oid, other.oid, 'connect')),
+           and has_database_privilege(l.oid, other.oid, 'connect')
+         having count(*) > 0),
         other.datname, member.rolname), ' ')
+      || format(' -- as the owner of that database, if %I is to deliver for %I only', member.rolname,
+                current_database())
   from pg_roles dispatcher
   -- pg_shdepend says in which databases the role has privileges.
   join pg_shdepend used on used.refclassid = 'pg_authid'::regclass and used.refobjid = dispatcher.oid
