@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a173181c671f9ea4ed0d4992569c9053bfbaf66c
+--! Hash: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
 --! Message: Install
 
 --! Included install/schema.sql
@@ -7795,10 +7795,9 @@ begin
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
 
   shape := format(
-    -- The table's number and not its name, which another table may get.
-    'collecta.is_inbound_shape(%s::pg_catalog.oid::pg_catalog.regclass, %L::pg_catalog.text[], %s, '
-      '%L::pg_catalog.text)',
-    endpoint.relation::oid, endpoint.columns, endpoint.current_version, endpoint.shape);
+    -- Neither the table's name, which another table may get, nor its number, which is another one in a restored copy.
+    'collecta.is_inbound_shape(%L::pg_catalog.text, %s, %L::pg_catalog.text)',
+    endpoint.inbound_endpoint_id, endpoint.current_version, endpoint.shape);
   parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns,
     shape,
       array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
@@ -8080,19 +8079,23 @@ comment on function collecta.inbound_shape(regclass, text[], int) is
 
 -- It is declared immutable so that it is called when the statement is planned, and costs nothing when the statement
 -- runs. PostgreSQL plans a statement again whenever one of its tables, or an index or trigger of one, has changed.
-create or replace function collecta.is_inbound_shape(relation regclass, columns text[], version int, expected text)
+create or replace function collecta.is_inbound_shape(inbound_endpoint_id text, version int, expected text)
 returns boolean
 language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if collecta.inbound_shape(relation, columns, version) is distinct from expected then
-    raise exception using errcode = 'CW059', message = format('%s has changed', relation);
+  if not exists (
+    select from collecta.inbound_endpoints e
+    where e.inbound_endpoint_id = is_inbound_shape.inbound_endpoint_id
+      and collecta.inbound_shape(e.relation, e.columns, version) = expected)
+  then
+    raise exception using errcode = 'CW059', message = format('the table of %s has changed', inbound_endpoint_id);
   end if;
   return true;
 end
 $$;
-comment on function collecta.is_inbound_shape(regclass, text[], int, text) is
-  'Raises CW059 if a table is no longer what an inbound endpoint''s function was written for.';
+comment on function collecta.is_inbound_shape(text, int, text) is
+  'Raises CW059 if the table of an inbound endpoint is no longer what its functions were written for.';
 --! EndIncluded inbound/internal/write_inbound_functions.sql
 --! Included inbound/internal/mend_inbound.sql
 create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
@@ -8384,7 +8387,7 @@ begin
     -- A column's default may be collecta.new_id('rec'). collecta_writer has these rights from the installation.
     execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
     execute format('grant execute on function collecta.new_id(text), '
-      'collecta.is_inbound_shape(regclass, text[], int, text) to %I', collecta.role_name(endpoint.writer));
+      'collecta.is_inbound_shape(text, int, text) to %I', collecta.role_name(endpoint.writer));
   end if;
   perform collecta.write_inbound_functions(inbound_endpoint_id);
   perform pg_notify('collecta_inbound', '');
@@ -8699,6 +8702,14 @@ begin
         raise;
       end if;
     end;
+    -- A mapping that was changed meanwhile has changed the functions and the writer's rights, too.
+    if not final and not exists (
+      select from collecta.inbound_endpoints e
+      where e.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+        and e.mapping_version = write_inbound.mapping_version)
+    then
+      raise exception using errcode = '40001', message = 'the mapping was changed meanwhile', detail = message;
+    end if;
     -- Code attached to a table can alter or drop its writer's functions, and a table can change while a request is
     -- written: a name is gone (42P01, 42703, 3F000), or the shape is another. Then the functions are written again, and
     -- the request is tried once more. If another request has written them, this transaction may go on to see the old

@@ -146,6 +146,10 @@ for (const [where, start] of Object.entries(targets)) {
     t.equal(await captured(complete.sql), 0, 'not for a new endpoint either');
     await complete.sql`select collecta.resume_after_restore()`;
     t.equal(await captured(complete.sql), 1, 'until it is resumed');
+    const [received] = await complete.sql`
+      select r.status, r.reason from collecta.inbound_endpoints e
+      cross join collecta.receive_inbound(e.inbound_endpoint_id, '{"id": 7, "status": "received"}', final => true) r`;
+    t.match(received, { status: 202 }, 'and so is inbound, although the table has another oid');
     await t.rejects(complete.sql`select collecta.disable_copy()`, { code: 'CW042' }, 'it is a copy no more');
     await complete.sql`select collecta.disable_copy(physical_copy => true)`;
 
