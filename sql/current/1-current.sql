@@ -1,6 +1,3 @@
---!include outbound/1_capture/templates/insert.sql
---!include outbound/1_capture/templates/delete.sql
---!include outbound/1_capture/internal/capture_parts.sql
 --!include outbound/2_route/internal/event_body.sql
 --!include outbound/2_route/internal/read_change.sql
 --!include outbound/2_route/internal/recipients.sql
