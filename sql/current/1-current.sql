@@ -3,5 +3,10 @@
 --!include outbound/2_route/internal/recipients.sql
 --!include outbound/2_route/internal/route_changes.sql
 --!include outbound/3_claim/runner/claim_deliveries.sql
+--!include inbound/internal/inbound_cast_problem.sql
+--!include inbound/internal/inbound_templates.sql
+--!include inbound/internal/write_inbound_functions.sql
+--!include inbound/internal/write_inbound.sql
+--!include inbound/test_inbound_mapping.sql
 --!include install/pin_settings.sql
 --!include install/grants.sql

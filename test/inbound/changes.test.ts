@@ -77,6 +77,8 @@ t.test('a table can be renamed, retyped and attached again while requests are wr
   const target = await database();
   const { sql } = target;
   await sql.unsafe(created);
+  await sql.unsafe(`
+    create schema types; grant usage on schema types to public; create domain short_0 as text; alter table received alter column y type short_0`);
   const mapping = { '$.n': 'n', '$.a': 'x', '$.b': 'y' };
   const { path } = await makeEndpoint(sql, mapping, { module: 'received', rate_limit_per_minute: 60000 });
   const receiving = await startReceiving(target);
@@ -91,6 +93,8 @@ t.test('a table can be renamed, retyped and attached again while requests are wr
     for (const change of [
       () => renamed(`received_${i}`),
       () => `alter table ${name} alter column x type ${i % 2 === 0 ? 'varchar(30)' : 'text'}`,
+      () => `alter domain ${['public', 'types'][i % 2]}.short_${i} rename to short_${i + 1}`,
+      () => `alter domain ${['public', 'types'][i % 2]}.short_${i + 1} set schema ${['types', 'public'][i % 2]}`,
       () => `select collecta.attach_module('${name}', 'received')`,
       () => (i % 2 === 0 ? `create unique index by_n on ${name} (n)` : 'drop index by_n'),
     ]) {

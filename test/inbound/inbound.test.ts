@@ -912,6 +912,24 @@ t.test('test_inbound_mapping shows what would be written without writing it', as
     );
   t.strictSame(await found('["x", "y"]'), ['$[0]', 'missing', 'missing']);
   t.strictSame(await found('{"0": "x", "-1": "y"}'), ['missing', "$['0']", "$['-1']"]);
+  // The problems that only writing finds: digits that the type would round away, and a record that cannot be matched.
+  await sql`create table priced (sku text primary key, price numeric(10, 2), tax numeric(10, 2)[])`;
+  await sql`select collecta.attach_module('priced', 'priced')`;
+  const matching = await makeEndpoint(sql, { '$.sku': 'sku', '$.price': 'price', '$.tax': 'tax' },
+    { module: 'priced', match_columns: ['sku'] }); // biome-ignore format: one call
+  const problems = async (payload: string) =>
+    Object.fromEntries(
+      (await sql`select * from collecta.test_inbound_mapping(${matching.id}, ${payload}::text::json)`).map(row => [
+        row.column_name,
+        row.problem,
+      ]),
+    );
+  t.strictSame(await problems('{"sku": "A", "price": 1.25, "tax": [0.19]}'), { sku: null, price: null, tax: null });
+  t.match(await problems('{"sku": null, "price": 10.005, "tax": [0.19, 0.195]}'), {
+    sku: /must be there and not null/,
+    price: 'it has more digits than numeric(10,2) keeps',
+    tax: 'it has more digits than numeric(10,2)[] keeps',
+  });
 });
 
 t.test('signature, rotation, pause, deletion and a changed mapping take effect at once', async t => {

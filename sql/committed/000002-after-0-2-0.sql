@@ -1,0 +1,1575 @@
+--! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
+--! Hash: sha1:e71a64ec50049e95ef3194b822e1baf70f1e059a
+--! Message: after 0.2.0
+
+--! Included outbound/2_route/internal/event_body.sql
+create or replace function collecta.event_body(
+  event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
+  status_from text, status_to text, record text, previous text, extras text
+) returns text
+language sql stable
+as $$
+  select format('{"id":"%s","event":"%s","sequence":%s,"occurred_at":"%s","module":"%s","record_id":%s%s,"record":%s%s%s}',
+    event_id, event, sequence, to_char(captured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    module, coalesce(record_id, 'null'),
+    case when event = 'status_change' then format(',"from":%s,"to":%s', status_from, status_to) end,
+    record, ',"previous":' || previous, extras)
+$$;
+comment on function collecta.event_body is
+  'Returns a payload as text. record_id, status_from, status_to, record and previous are JSON already. extras is what '
+  'event_extras returns, or empty.';
+--! EndIncluded outbound/2_route/internal/event_body.sql
+--! Included outbound/2_route/internal/read_change.sql
+-- Reads one captured change by the columns of its module version. If the captured row lacks a configured column, that
+-- column was renamed. The current version of the module may know its new name; otherwise the change cannot be routed
+-- until the module is attached again.
+create or replace function collecta.read_change(
+  module collecta.module_versions, operation collecta.operation, old json, new json
+) returns collecta.change_reading
+-- It has no SET clause and no OUT parameters but a named type, because each would cost time at every call.
+language plpgsql stable
+as $$
+declare
+  rows_text constant text := concat(old, new);
+  is_masked constant boolean := strpos(rows_text, E'\\u') > 0 or strpos(rows_text, E'\x7f') > 0;
+  captured json;
+  scope text;
+  old_id text;
+  new_id text;
+  events text[];
+  updated boolean;
+  status_changed boolean;
+  custom_data_changed boolean;
+  status_from text;
+  status_to text;
+  previous text;
+  truncated boolean;
+  unroutable text;
+  missing text;
+  other collecta.module_versions;
+begin
+  <<reading>>
+  begin
+    if module.version is null or operation not in ('I', 'U', 'D') then
+      events := case operation when 'T' then '{record_deleted}'::text[] end;
+      unroutable := case when module.version is null then 'the module version it was captured under is gone' end;
+      exit reading;
+    end if;
+    if is_masked then
+      old := collecta.mask_escapes(old);
+      new := collecta.mask_escapes(new);
+    end if;
+    captured := coalesce(new, old);
+    if strpos(rows_text, '"$truncated"') > 0 then
+      truncated := (old -> '$truncated') is not null or (new -> '$truncated') is not null;
+    end if;
+
+    if cardinality(module.key_columns) = 1 and not is_masked then
+      old_id := old ->> module.key_columns[1];
+      new_id := new ->> module.key_columns[1];
+    else
+      old_id := collecta.record_id(old, module.key_columns);
+      new_id := collecta.record_id(new, module.key_columns);
+    end if;
+    if coalesce(new_id, old_id) is null
+        or module.status_column is not null and (captured -> module.status_column) is null
+        or module.scope_column is not null and (captured -> module.scope_column) is null
+        or module.custom_data_column is not null and (captured -> module.custom_data_column) is null then
+      missing := collecta.missing_columns(captured, module, truncated);
+      if missing is not null then
+        select v.* into other
+        from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+        where m.module_id = module.module_id and v.version <> module.version
+          and collecta.missing_columns(captured, v, truncated) is null;
+        if found then
+          module := other;
+        else
+          unroutable := format('column %s is not in the captured row: it was renamed or dropped; '
+            'select collecta.attach_module(%L, %L, ...); then select collecta.route_again();', missing,
+            module.relation::regclass, module.slug);
+        end if;
+        -- At ordered endpoints the record's later changes wait for this one, so the record must be known.
+        old_id := collecta.record_id(old, module.key_columns);
+        new_id := collecta.record_id(new, module.key_columns);
+      end if;
+    end if;
+    if module.scope_column is not null then
+      scope := collecta.record_id(captured, array[module.scope_column]);
+    end if;
+    if operation <> 'U' or unroutable is not null or old_id <> new_id then
+      events := case when unroutable is null then
+        case operation when 'I' then '{record_created}'::text[] else '{record_deleted}' end end;
+      exit reading;
+    end if;
+
+    if module.status_column is not null then
+      status_from := coalesce(collecta.unmask_escapes((old -> module.status_column)::text), 'null');
+      status_to := coalesce(collecta.unmask_escapes((new -> module.status_column)::text), 'null');
+      status_changed := status_from <> status_to;
+    end if;
+    if truncated then
+      custom_data_changed := coalesce((new ->> '$custom_data_changed')::boolean,
+        (old ->> '$custom_data_changed')::boolean, false);
+      updated := true;
+      previous := '{' || case when status_changed
+        then to_json(module.status_column)::text || ':' || status_from else '' end || '}';
+    else
+      -- Both rows come from one table, so they have the same columns in the same order.
+      select '{' || string_agg(to_json(c.key)::text || ':' || c.was::text, ',') || '}',
+        bool_or(c.key <> all (module.ignore_columns)), bool_or(c.key = module.custom_data_column)
+      into previous, updated, custom_data_changed
+      from rows from (json_each(old), json_each(new)) c (key, was, new_key, is_now)
+      where c.was::text <> c.is_now::text;
+      previous := collecta.unmask_escapes(previous);
+    end if;
+    events := array[case when updated then 'record_updated' end, case when status_changed then 'status_change' end,
+      case when custom_data_changed then 'custom_data_updated' end];
+  end;
+  return row(module.version, module.slug, scope, coalesce(new_id, old_id), old_id <> new_id, events, status_from,
+    status_to, previous, truncated, unroutable)::collecta.change_reading;
+end
+$$;
+comment on function collecta.read_change is
+  'Reads an outbox row by the module version under which it was captured, or by the current one (read_by): which '
+  'record, which events, and the parts of their payloads. A change without events was muted or cannot be routed.';
+--! EndIncluded outbound/2_route/internal/read_change.sql
+--! Included outbound/2_route/internal/recipients.sql
+-- route_changes keeps the result while module, operation and scope stay the same.
+create or replace function collecta.recipients(
+  module_id int, operation collecta.operation, scope text, present timestamptz, room collecta.claim_room
+) returns collecta.recipient[]
+language plpgsql stable
+as $$
+declare
+  kinds constant text[] := case operation when 'I' then array['record_created']
+    when 'U' then array['record_updated', 'status_change', 'custom_data_updated'] else array['record_deleted'] end;
+  -- This builds arrays without aggregates. Preparing an aggregate would take longer than finding a few rows.
+  found_some constant collecta.recipient[] := array(
+    select row(array_position(kinds, s.event), e.payload_role, e.endpoint_id, s.after_change_id, e.filter, e.ordered,
+      case when room.deliveries > 0 and e.state = 'active' and not e.ordered
+        and e.endpoint_id <> all (room.except_endpoints)
+        and exists (select from collecta.endpoint_secrets x where x.endpoint_id = e.endpoint_id)
+        and num_nonnulls(f.pace, f.max_per_second, f.learned_per_second) = 0 and (f.held_until > present) is not true
+      then
+        -- How many more may be in flight, if everything that is due is counted as being in flight.
+        e.max_in_flight - cardinality(array(
+          select 1 from collecta.delivery_queue q
+          where q.endpoint_id = e.endpoint_id and q.due_at <= present
+            and q.due_at >= coalesce((room.due_from ->> e.endpoint_id)::timestamptz, '-infinity')
+          limit e.max_in_flight))
+      else 0 end)::collecta.recipient
+    from (
+      -- Two index scans and no OR, so that ten thousand tenants' endpoints cost as much as one tenant's.
+      select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+      where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope is null
+      union all
+      select s.event, s.endpoint_id, s.after_change_id from collecta.subscriptions s
+      where s.module_id = recipients.module_id and s.event = any (kinds) and s.scope = recipients.scope) s
+    join collecta.endpoints e on e.endpoint_id = s.endpoint_id
+    left join collecta.endpoint_flow f on f.endpoint_id = e.endpoint_id
+    where e.state <> 'deleted'
+    order by array_position(kinds, s.event), e.payload_role, e.endpoint_id);
+  each collecta.recipient;
+  complete int := 0; -- the number of the last event up to which each has a recipient without a role
+begin
+  if operation <> 'U' and (found_some[1]).payload_role = '' then
+    return found_some;
+  end if;
+  foreach each in array found_some loop
+    if each.payload_role = '' and each.event_number = complete + 1 then
+      complete := complete + 1;
+    end if;
+  end loop;
+  if complete = cardinality(kinds) then
+    return found_some;
+  end if;
+  -- An event to which anybody subscribes is written, before scope and filter, with the body of an endpoint without a
+  -- role.
+  return array(
+    select row(r.*)::collecta.recipient from (
+      select * from unnest(found_some)
+      union all
+      select array_position(kinds, s.event), '', null, min(s.after_change_id), null, false, null
+      from collecta.subscriptions s
+      where s.module_id = recipients.module_id and s.event = any (kinds)
+      group by s.event) r
+    order by r.event_number, r.payload_role, r.endpoint_id);
+end
+$$;
+comment on function collecta.recipients is
+  'Endpoints that subscribe to what an operation means, event by event, before filters.';
+--! EndIncluded outbound/2_route/internal/recipients.sql
+--! Included outbound/2_route/internal/route_changes.sql
+-- From changes to events and queue rows, after the commit: what can be slow, fail or grow with the number of endpoints
+-- happens here and not in the user's transaction. One router at a time, in the outbox's order; no SKIP LOCKED, since
+-- what it skipped would be overtaken. It ends by number, bytes and time, so that neither a slow filter nor a large
+-- record holds up claims for long.
+-- It reads change after change, collects events and deliveries in arrays, and writes them with one statement at the
+-- end. One large statement instead would take 2 ms to set up, also for a single change.
+create or replace function collecta.route_changes(
+  max_changes int default 250,
+  from_change bigint default 0,
+  settled_change bigint default 0,
+  in_order pg_snapshot default null,
+  only_change bigint default null,
+  without_filters text default null,
+  room collecta.claim_room default null
+) returns collecta.routed_changes
+language plpgsql volatile security definer
+-- Its callers set how its statements are planned: each setting costs every call.
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  began timestamptz;
+  change collecta.outbox;
+  module collecta.module_versions; -- that the change was captured under
+  reading collecta.change_reading;
+  recipients collecta.recipient[]; -- of an operation on a module in a scope:
+  operation collecta.operation;
+  version int;
+  scope text;
+  recipient collecta.recipient;
+  event_number int; -- among the events of the change, from 1; the recipients of one event follow each other
+  payload_role text;
+  event_id text;
+  captured_us bigint; -- captured_at in microseconds since 1970
+  extras text; -- the end of the payloads, from event_extras; most changes have none
+  body text; -- null: it is no event, or none to this payload_role
+  matches boolean;
+  reason text; -- why its filter cannot tell
+  is_leased boolean;
+  locked text; -- not used
+  -- What is to be written.
+  events collecta.events[];
+  deliveries collecta.routed_delivery[];
+  taken bigint[];
+  slice_is_full boolean := false; -- no more changes now
+  aside bigint[]; -- of these: what is no event (muted, unroutable)
+  bytes bigint;
+  delivery_id bigint;
+  leased text[]; -- the deliveries that are born leased, for the claim's answer
+  endpoint_ids text[]; -- of what is leased
+  leased_number int := 0;
+  leased_bytes bigint := 0;
+  least_free int; -- the smallest free of the recipients of what is leased
+  awaited boolean; -- an endpoint gets as many as may be in flight
+  reordered int[]; -- module versions whose changes are put in order apart, and not routed until then
+  stopped_at bigint; -- a change that must be put in order first
+  in_order_for bigint; -- the last one for which that was tried
+  next_change bigint;
+  ordered_endpoints text[]; -- of the deliveries to ordered endpoints, and their records
+  ordered_records bigint[];
+begin
+  if not pg_try_advisory_xact_lock(1668246636, 2) then
+    return row(-1, null, null, in_order, null, null, null, null, null, null, null)::collecta.routed_changes;
+  end if;
+  if room.deliveries > 0 then
+    -- One claim at a time. What follows are new statements, so their snapshots contain the last claim. An assignment
+    -- costs less than PERFORM.
+    locked := pg_advisory_xact_lock(1668246636, 3);
+  end if;
+  -- Taken under the lock and so never before an earlier router's: due_at is in the order of routing.
+  began := clock_timestamp();
+  if from_change > settled_change and only_change is null then
+    if exists (select from collecta.outbox o where o.change_id >= settled_change and o.change_id < from_change) then
+      -- A writer that took its change_id before the hint and committed after it was overtaken; what it did comes first.
+      from_change := settled_change;
+    end if;
+  end if;
+
+  loop
+    if reordered is not null or exists (select from collecta.reorderings) then
+      -- Their changes are put in order apart. An order that was found before the last of these ended is not known.
+      select array_agg(v.version) filter (where r.ended_in is null),
+        case when bool_and(r.ended_in is null or pg_visible_in_snapshot(r.ended_in, in_order)) is not false
+          then in_order end
+      into reordered, in_order
+      from collecta.reorderings r
+      join collecta.module_versions v on v.module_id = r.module_id;
+    end if;
+    for change in
+      select * from collecta.outbox o
+      where o.change_id >= from_change and o.change_id <= coalesce(only_change, 9223372036854775807)
+        and (reordered is null or o.version <> all (reordered))
+      order by o.change_id limit max_changes
+    loop
+      if taken is not null then
+        -- A large slice needs fewer commits, but what was leased is to be sent soon.
+        slice_is_full := bytes > 8000000 or leased_number > 0 and cardinality(taken) >= 250
+          or clock_timestamp() > began + interval '200 ms';
+        exit when slice_is_full;
+      end if;
+      if module.version is distinct from change.version then
+        select * into module from collecta.module_versions v where v.version = change.version;
+      end if;
+      reading := collecta.read_change(module, change.operation, change.old, change.new);
+      if reading.changes_key or change.trigger_depth > 1
+          and (in_order is null or not pg_visible_in_snapshot(change.transaction_id, in_order)) then
+        stopped_at := change.change_id;
+        exit;
+      end if;
+      taken := taken || change.change_id;
+      if reading.events is null then
+        aside := aside || change.change_id;
+        continue;
+      end if;
+      if operation is distinct from change.operation or version is distinct from reading.read_by
+          or scope is distinct from reading.scope then
+        operation := change.operation;
+        version := reading.read_by;
+        scope := reading.scope;
+        recipients := collecta.recipients(module.module_id, operation, scope, began, room);
+      end if;
+
+      captured_us := date_part('epoch', change.captured_at) * 1000000;
+      extras := '';
+      if change.context <> '' or change.traceparent <> '' or operation = 'T' or reading.truncated then
+        extras := collecta.event_extras(change, reading.truncated);
+      end if;
+      event_number := null;
+      foreach recipient in array coalesce(recipients, '{}') loop
+        continue when reading.events[recipient.event_number] is null or recipient.after_change_id >= change.change_id;
+        if event_number is distinct from recipient.event_number or payload_role <> recipient.payload_role then
+          -- One body for an event, and one more for each payload_role that an endpoint has.
+          event_number := recipient.event_number;
+          payload_role := recipient.payload_role;
+          event_id := collecta.event_id(change.change_id, operation, captured_us, change.transaction_id, event_number);
+          if payload_role = '' then
+            body := collecta.event_body(event_id, reading.events[event_number], change.change_id, change.captured_at,
+              reading.slug, to_json(reading.record_id)::text, reading.status_from, reading.status_to,
+              collecta.event_record(operation, change.old, change.new, reading.truncated), reading.previous,
+              extras);
+          else
+            body := collecta.event_body_for_role(payload_role, event_id, reading.events[event_number], change, reading,
+              extras);
+          end if;
+          if body is not null then
+            bytes := coalesce(bytes, 0) + octet_length(body);
+            events := events || row(event_id, payload_role, began, change.change_id, event_number - 1, reading.slug,
+              reading.events[event_number], reading.record_id, scope, change.captured_at, body)::collecta.events;
+          end if;
+        end if;
+        continue when body is null or recipient.endpoint_id is null;
+        if recipient.filter is not null then
+          matches := false;
+          reason := without_filters;
+          if reason is null then
+            select f.matches, f.reason into matches, reason from collecta.try_filter(body, recipient.filter) f;
+          end if;
+          if reason is not null then
+            insert into collecta.unrouted (change_id, position, endpoint_id, module, record_id, record_key, event_id,
+              payload_role, routed_at, reason, set_aside_at)
+            values (change.change_id, event_number - 1, recipient.endpoint_id, reading.slug, reading.record_id,
+              collecta.record_key(reading.slug, reading.record_id), event_id, payload_role, began, reason, began);
+          end if;
+          continue when not matches;
+        end if;
+        delivery_id := nextval('collecta.delivery_queue_delivery_id_seq');
+        is_leased := cardinality(events) <= least(recipient.free, room.per_endpoint)
+          and leased_number < room.deliveries and leased_bytes < room.bytes;
+        if is_leased then
+          leased_number := leased_number + 1;
+          leased_bytes := leased_bytes + octet_length(body);
+          least_free := least(least_free, recipient.free);
+          leased := leased
+            || collecta.claimed_delivery(delivery_id, recipient.endpoint_id, event_id, awaited => false, body => body);
+          endpoint_ids := endpoint_ids || recipient.endpoint_id;
+        end if;
+        if recipient.ordered then
+          ordered_endpoints := ordered_endpoints || recipient.endpoint_id;
+          ordered_records := ordered_records || collecta.record_key(reading.slug, reading.record_id);
+        end if;
+        deliveries := deliveries || row(delivery_id, change.change_id, event_number - 1, recipient.endpoint_id,
+          event_id, payload_role,
+          case when recipient.ordered then ordered_records[cardinality(ordered_records)] end,
+          octet_length(body), cardinality(events), recipient.free, is_leased)::collecta.routed_delivery;
+      end loop;
+    end loop;
+    exit when taken is not null or stopped_at is null;
+    if in_order_for = stopped_at then
+      -- put_in_order could not read the key that was read here.
+      perform collecta.set_aside_change(stopped_at, 'the order of its statement cannot be told');
+    else
+      in_order := coalesce(
+        collecta.put_in_order(stopped_at, collecta.changes_of_keys(stopped_at, max_changes)), in_order);
+      in_order_for := stopped_at;
+    end if;
+    stopped_at := null;
+  end loop;
+
+  if aside is not null then
+    perform collecta.route_aside(aside);
+  end if;
+  if taken is not null then
+    with gone as (
+      delete from collecta.outbox o where o.change_id = any (taken)
+    ), written as (
+      insert into collecta.events select * from unnest(events)
+    )
+    insert into collecta.delivery_queue (delivery_id, change_id, position, endpoint_id, event_id, payload_role,
+      routed_at, due_at, record_key, bytes, leased_until, runner)
+    overriding system value
+    select d.delivery_id, d.change_id, d.position, d.endpoint_id, d.event_id, d.payload_role, began,
+      case when d.record_key is null then began else 'infinity' end, d.record_key, d.bytes,
+      case when d.is_leased then room.leased_until end, case when d.is_leased then room.runner end
+    from unnest(deliveries) d;
+    awaited := cardinality(events) >= least_free;
+    if awaited then
+      leased := array(
+        select collecta.claimed_delivery(d.delivery_id, d.endpoint_id, d.event_id, cardinality(events) >= d.free,
+          (events[d.event]).body)
+        from unnest(deliveries) d where d.is_leased);
+    end if;
+    if ordered_endpoints is not null then
+      perform collecta.promote_next(ordered_endpoints, ordered_records);
+    end if;
+    next_change := taken[cardinality(taken)] + 1;
+  elsif from_change = 0 and only_change is null and clock_timestamp() > began + interval '5 ms' then
+    -- The scan met only dead rows that an old snapshot keeps. Their end is known if no writer holds an id among them.
+    next_change := collecta.last_change_id() + 1;
+    if exists (select from pg_locks l where l.relation = 'collecta.outbox'::regclass and l.mode = 'RowExclusiveLock'
+          and l.pid is distinct from pg_backend_pid()
+          and l.database = (select d.oid from pg_database d where d.datname = current_database()))
+        or exists (select from collecta.outbox o where o.change_id < next_change) then
+      next_change := 0;
+    end if;
+  else
+    next_change := from_change;
+  end if;
+  if reordered is not null then
+    next_change := from_change; -- They come before what was routed now.
+  end if;
+  return row(coalesce(cardinality(taken), 0), next_change,
+    slice_is_full or stopped_at is not null or cardinality(taken) >= max_changes, in_order,
+    array_to_string(leased, chr(30)), leased_number, leased_bytes, endpoint_ids, awaited,
+    leased_number < coalesce(cardinality(deliveries), 0), reordered is not null)::collecta.routed_changes;
+end
+$$;
+comment on function collecta.route_changes is
+  'Turns captured changes into events and queue rows; claim_deliveries calls it. from_change is a hint where to begin
+(0: the whole); from settled_change on, a hint for where records are in order, a change may still appear before it; what
+is visible in in_order is in order (put_in_order). only_change routes one change alone; without_filters, a reason, sets
+aside what filters would have to judge. room: what may be born leased. routed is -1 while another session routes; more:
+it ended before the outbox did; next_change is the next call''s hint; waiting: more became due than was leased.';
+--! EndIncluded outbound/2_route/internal/route_changes.sql
+--! Included outbound/3_claim/runner/claim_deliveries.sql
+-- Routes changes, then claims what is due, in one round trip. What is rarely needed is a statement or a function of its
+-- own, so that a claim of one change does not pay for it. Assignments are combined into few expressions, because each
+-- expression is set up again in every transaction.
+create or replace function collecta.claim_deliveries(
+  batch int,
+  batch_bytes bigint default 8000000,
+  per_endpoint int default 10000,
+  environment text default null,
+  runner int default null,
+  cursor text default null,
+  except_endpoints text[] default '{}',
+  everything boolean default false
+) returns collecta.claim_result
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off
+set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan set lock_timeout = '2s'
+as $$
+#variable_conflict use_variable
+declare
+  began constant timestamptz := clock_timestamp();
+  hints collecta.claim_cursor := claim_deliveries.cursor::collecta.claim_cursor;
+  whole constant boolean := everything or coalesce(began >= hints.whole_due or began < hints.whole_at, true);
+  lease interval;
+  is_right_database boolean; -- the one that deliveries are to be made for
+  any_ordered boolean;
+  routing collecta.routed_changes;
+  trouble text; -- why nothing could be routed
+  chosen collecta.due_deliveries;
+  found_deliveries boolean;
+  endpoints json;
+  found_some boolean;
+  next text;
+  wait_ms int;
+begin
+  -- check_installation says why, and remembers for the session which database this is.
+  select s.lease, i.identity = current_setting('collecta.identity', true)
+      and i.environment is not distinct from environment,
+    exists (select from collecta.endpoints e where e.ordered and e.state <> 'deleted')
+  into lease, is_right_database, any_ordered
+  from collecta.settings s, collecta.installation i;
+  if is_right_database is not true then
+    perform collecta.check_installation(environment);
+  end if;
+
+  if everything or coalesce(began >= hints.route_due, true) then
+    begin
+      routing := collecta.route_changes(
+        max_changes => 1000,
+        from_change => case when whole then 0 else coalesce(hints.from_change, 0) end,
+        settled_change => case when any_ordered then coalesce(hints.settled_change, 0) else 9223372036854775807 end,
+        in_order => hints.in_order,
+        room => row(batch, batch_bytes, per_endpoint, except_endpoints, case when not whole then hints.due_from end,
+          began + lease, runner)::collecta.claim_room);
+    exception when others then
+      -- What is queued already is delivered all the same; the runner finds out whether a change is to blame.
+      trouble := sqlstate || ' ' || sqlerrm;
+      hints.route_due := clock_timestamp() + interval '1 s';
+      insert into collecta.routing_trouble as t (sqlstate, reason) values (left(trouble, 5), substr(trouble, 7))
+      on conflict on constraint routing_trouble_pkey
+        do update set seen_at = clock_timestamp(), sqlstate = excluded.sqlstate, reason = excluded.reason;
+    end;
+  end if;
+  if whole or routing.waiting or routing.leased is null
+      or coalesce(began not between hints.choose_due - interval '50 ms' and hints.choose_due, true) then
+    chosen := collecta.claim_due(hints, row(batch - coalesce(routing.leased_number, 0),
+      batch_bytes - coalesce(routing.bytes, 0), per_endpoint, except_endpoints,
+      case when whole then '{}' else hints.due_from end, began + lease, runner)::collecta.claim_room, everything,
+      routing_works => routing.routed >= 0);
+    hints := chosen.hints;
+  end if;
+  found_deliveries := routing.leased is not null or chosen.leased is not null;
+  if found_deliveries then
+    endpoints := to_json(array(
+      select json_build_object('endpoint_id', e.endpoint_id, 'url', e.url, 'headers', s.headers,
+        'secrets', case when s.previous_until > began then array[s.previous_secret, s.secret] else array[s.secret] end,
+        'begin_within_ms', (chosen.limits #>> array[e.endpoint_id, '2'])::int)
+      from collecta.endpoints e
+      join collecta.endpoint_secrets s on s.endpoint_id = e.endpoint_id
+      where e.endpoint_id = any (routing.endpoint_ids || chosen.endpoint_ids)));
+  end if;
+
+  found_some := coalesce(routing.routed > 0, false) or found_deliveries;
+  if hints.found_nothing and not found_some and not whole and trouble is null then
+    if began >= hints.whole_at + 4 * hints.whole_cost then
+      -- For the second time nothing. Before it says so, it looks at the whole, for a fifth of the time at most. Not the
+      -- first time, since a runner that sleeps between two changes of a busy writer makes the writer notify.
+      hints.whole_at := null;
+      return collecta.claim_deliveries(batch, batch_bytes, per_endpoint, environment, runner, hints::text,
+        except_endpoints);
+    end if;
+  end if;
+
+  -- The next claim's hints.
+  if routing.more or routing.next_change > coalesce(hints.from_change, 0) then
+    hints.from_change := routing.next_change;
+  end if;
+  if whole then
+    hints.whole_at := began;
+    hints.whole_cost := clock_timestamp() - began;
+    hints.whole_due := began + greatest(interval '1 s', 20 * hints.whole_cost);
+    if not routing.more and hints.oldest_xid >= hints.unsettled_xid then
+      hints.settled_change := hints.unsettled_change;
+      hints.unsettled_xid := null;
+    end if;
+  end if;
+  if any_ordered then
+    if hints.unsettled_xid is null then
+      hints.unsettled_change := coalesce(hints.from_change, 0);
+      hints.unsettled_xid := pg_snapshot_xmax(pg_current_snapshot());
+    end if;
+    hints.oldest_xid := pg_snapshot_xmin(pg_current_snapshot());
+  end if;
+  hints.in_order := routing.in_order;
+  if routing.awaited then
+    hints.choose_due := null;
+  end if;
+  hints.found_nothing := not found_some;
+
+  if routing.more or chosen.cut then
+    next := 'now';
+  elsif found_some then
+    next := 'soon';
+  elsif chosen.is_saturated then
+    next := 'when_recorded';
+  elsif whole and routing.routed >= 0 then
+    next := 'sleep';
+  else
+    next := 'wait';
+    wait_ms := case when trouble is null then 2 else 1000 end;
+  end if;
+  if chosen.again_at is not null then
+    wait_ms := greatest(1, least(wait_ms, ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000)));
+  end if;
+  return row(date_part('epoch', began + lease) * 1000000, date_part('epoch', lease) * 1000,
+    case when found_deliveries then concat_ws(chr(30), routing.leased, chosen.leased) end, coalesce(endpoints, '[]'), coalesce(routing.routed, 0), next, wait_ms, coalesce(routing.reordering, false), trouble,
+    hints::text)::collecta.claim_result;
+end
+$$;
+comment on function collecta.claim_deliveries is
+  'For runners: routes a slice of the outbox, then claims up to batch deliveries that are due, of batch_bytes at most
+(one at least). Answers one row, collecta.claim_result. endpoints is an array of objects; where a rate limits an
+endpoint, begin_within_ms says to give its deliveries back if they cannot begin so soon. next: now; soon (something was
+found); when_recorded (what is due waits for what is in flight); wait (wait_ms); sleep (all was looked at, nothing is
+there). everything: do not trust the cursor to know where nothing is. Record each delivery with record_deliveries before
+its lease has passed, or it is claimed again.';
+--! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
+--! Included inbound/internal/inbound_cast_problem.sql
+create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json)
+  returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  col record;
+  kind constant text := json_typeof("values" -> column_name);
+begin
+  select e.function_number, format_type(a.atttypid, a.atttypmod) as type, a.attname = any (e.scalar_columns)
+    and kind in ('object', 'array') as structured
+  into col
+  from collecta.inbound_endpoints e
+  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = inbound_cast_problem.column_name
+    and not a.attisdropped
+  where e.inbound_endpoint_id = inbound_cast_problem.inbound_endpoint_id;
+  if not found or kind is null then
+    return null;
+  end if;
+  if not col.structured then
+    execute format('select collecta.cast_inbound_%s($1, $2)', col.function_number)
+      using json_build_object(column_name, "values" -> column_name), column_name;
+    return null;
+  end if;
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind
+    when kind = 'null' then kind else 'this ' || kind end, col.type);
+exception when sqlstate 'CW060' then
+  return sqlerrm;
+when others then
+  return format('%s cannot be stored as %s', case when kind in ('object', 'array') then 'an ' || kind
+    when kind = 'null' then kind else 'this ' || kind end, col.type);
+end
+$$;
+comment on function collecta.inbound_cast_problem(text, text, json) is
+  'Why one mapped value cannot be stored in its column, in words that quote nothing of it; null if it can.';
+--! EndIncluded inbound/internal/inbound_cast_problem.sql
+--! Included inbound/internal/inbound_templates.sql
+-- Each of the writer's functions begins with a check. Code of a table runs as the writer, which owns these functions,
+-- and could make them SECURITY INVOKER, so that the next request would run them with collecta's rights. It cannot
+-- change their text. The second check: an endpoint's row and its functions are looked up one after the other, and an
+-- update of the endpoint can come between. A request that was mapped by one mapping must not be written by another.
+create or replace function collecta.inbound_insert_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  input pg_catalog.json;
+  record_id pg_catalog.text;
+  -- If the payload lacks some columns: lists of those that it has, for INSERT and for json_to_record.
+  given_list pg_catalog.text[];
+  given_definitions pg_catalog.text[];
+  -- The JSON type of each mapped column's value; null where the payload lacks it.
+  kinds pg_catalog.text[];
+  wrong pg_catalog.text;
+begin
+  if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
+    raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
+  end if;
+  foreach input in array elements loop
+    kinds := @kinds@;
+    @check_values@
+    @check_digits@
+    if @complete@ then
+      insert into @table@ as t (@list@)
+      select @given_values@ from pg_catalog.json_to_record(input) v (@definitions@) where @shape@
+      returning @key@ into record_id;
+    else
+      -- A column that the payload lacks is not named, so that it takes its default.
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type))
+      into given_list, given_definitions
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+      execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+    end if;
+    if record_id is null then
+      raise no_data_found;
+    end if;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, 'created'::pg_catalog.text);
+  end loop;
+  -- If the table's triggers were deferred to the commit, they would run with the rights of the session.
+  set constraints all immediate;
+end
+$body$ $template$;
+comment on function collecta.inbound_insert_template() is
+  'The body of write_inbound_<n> where every payload makes a record.';
+
+create or replace function collecta.inbound_match_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  input pg_catalog.json;
+  complete pg_catalog.bool;
+  v record;
+  record_id pg_catalog.text;
+  operation pg_catalog.text;
+  -- If the payload lacks some columns: lists of those that it has, for INSERT, json_to_record and SET.
+  given_list pg_catalog.text[];
+  given_definitions pg_catalog.text[];
+  given_assignments pg_catalog.text[];
+  matching record;
+  changed pg_catalog.int8;
+  -- The JSON type of each mapped column's value; null where the payload lacks it.
+  kinds pg_catalog.text[];
+  wrong pg_catalog.text;
+begin
+  if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
+    raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if mapping_version operator(pg_catalog.<>) @mapping_version@ then
+    raise exception using errcode = '40001', message = 'the mapping was changed meanwhile';
+  end if;
+  foreach input in array elements loop
+    kinds := @kinds@;
+    @check_values@
+    complete := @complete@;
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    @exact@
+    @unmatched@
+    @serialise@
+    if not complete then
+      select pg_catalog.array_agg(pg_catalog.quote_ident(c)), pg_catalog.array_agg(pg_catalog.format('%I %s', c, type)),
+        pg_catalog.array_agg(pg_catalog.format('%I = v.%1$I', c))
+          filter (where c operator(pg_catalog.<>) all (@matched@::pg_catalog.text[]))
+      into given_list, given_definitions, given_assignments
+      from rows from (pg_catalog.unnest(@names@::pg_catalog.text[]), pg_catalog.unnest(@types@::pg_catalog.text[]))
+        u (c, type)
+      where (input operator(pg_catalog.->) c) is not null;
+    end if;
+    for attempt in 1 .. 2 loop
+      -- The record is locked first. So if the UPDATE changes no row, a trigger or rule has suppressed it.
+      select pg_catalog.array_agg(m.key) as keys, pg_catalog.array_agg(m.leaf) as leaf,
+        pg_catalog.array_agg(m.place) as place
+      into matching
+      from (
+        select @key@ as key, t.tableoid as leaf, t.ctid as place from @table@ t where @matches@ and (@where@
+        ) and @shape@ limit 2 for no key update of t) m;
+      if pg_catalog.cardinality(matching.keys) operator(pg_catalog.>) 1 then
+        raise too_many_rows;
+      elsif matching.keys is not null then
+        if complete then
+          update @table@ t set @assignments@
+          where t.tableoid operator(pg_catalog.=) matching.leaf[1] and t.ctid operator(pg_catalog.=) matching.place[1];
+          get diagnostics changed = row_count;
+        else
+          execute pg_catalog.format(@update_given@,
+            coalesce(pg_catalog.array_to_string(given_assignments, ', '), @unchanged@),
+            pg_catalog.array_to_string(given_definitions, ', '))
+          using input, matching.leaf[1], matching.place[1];
+          get diagnostics changed = row_count;
+        end if;
+        -- If the table's triggers were deferred to the commit, they would run with the rights of the session.
+        set constraints all immediate;
+        record_id := matching.keys[1];
+        operation := case when changed operator(pg_catalog.=) 0 then 'unchanged' else 'updated' end;
+        exit;
+      end if;
+      begin
+        if complete then
+          insert into @table@ as t (@list@) select @given_values@ returning @key@ into record_id;
+        else
+          -- A column that the payload lacks is not named, so that it takes its default.
+          execute pg_catalog.format(@insert_given@, pg_catalog.array_to_string(given_list, ', '),
+            pg_catalog.array_to_string(given_definitions, ', ')) into record_id using input;
+        end if;
+        if record_id is null then
+          raise no_data_found;
+        end if;
+        set constraints all immediate;
+        operation := 'created';
+        exit;
+      exception when unique_violation then
+        -- Another transaction has created the record since the search, or this role may not see or match it.
+        if attempt operator(pg_catalog.=) 2 then
+          raise;
+        end if;
+      end;
+    end loop;
+    record_ids := pg_catalog.array_append(record_ids, record_id);
+    operations := pg_catalog.array_append(operations, operation);
+  end loop;
+end
+$body$ $template$;
+comment on function collecta.inbound_match_template() is
+  'The body of write_inbound_<n> where a payload updates the record that it matches, or makes one.';
+
+create or replace function collecta.inbound_cast_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+#variable_conflict use_column
+declare
+  v record;
+  kinds constant pg_catalog.text[] := @kinds@;
+  wrong pg_catalog.text;
+begin
+  if current_user operator(pg_catalog.<>) @writer@::pg_catalog.name then
+    raise exception using errcode = 'CW059', message = 'this function was altered';
+  end if;
+  if column_name is null then
+    -- This only plans the match, to find out whether records can be matched this way.
+    select * into v from pg_catalog.json_to_record(input) v (@definitions@);
+    perform from @table@ t where @matches@ and (@where@
+    ) limit 0;
+    return null;
+  end if;
+  @check_values@
+  @check_digits@
+  return case column_name @casts@
+  end;
+end
+$body$ $template$;
+comment on function collecta.inbound_cast_template() is
+  'The body of cast_inbound_<n>: the value that a column would be given, as text. input has this column only.';
+
+-- Most requests need nothing special: they are new, the budget has room, and their records can be written. Those are
+-- written here, several in one transaction and with few statements. For anything else it returns null or fails, and
+-- nothing is written; then each request goes through receive_inbound alone, which handles every case. A function for
+-- each endpoint calls write_inbound_<n> by name: EXECUTE would plan that call anew for each request.
+create or replace function collecta.inbound_accept_template() returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $template$ select $body$
+declare
+  arrived constant timestamptz := clock_timestamp();
+  wanted constant int := cardinality(bodies);
+  first constant int := random() * @rate_limit@;
+  hash text;
+  taken int;
+  body text;
+  element json;
+  elements json[] := array[]::json[];
+  written record;
+begin
+  -- Two requests with the same key or body never run at once, so that the second one is answered as the first.
+  foreach hash in array coalesce(key_hashes || body_digests, '{}') loop
+    if not pg_try_advisory_xact_lock(1668246637, hashtext(@endpoint@ || hash)) then
+      return null;
+    end if;
+  end loop;
+  foreach body in array bodies loop
+    element := body::json;
+    -- Most payloads are mapped by a single expression, which costs less here than in a function of its own.
+    element := case when json_typeof(element) = 'object' and octet_length(body) <= 8192 then @plain@ end;
+    if element is null then
+      element := (collecta.map_inbound_@number@(body::json, @mapping_version@)).elements[1];
+      if element is null then
+        return null;
+      end if;
+    end if;
+    elements := elements || element;
+  end loop;
+  if checked_digests is not null then
+    if exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = @endpoint@ and r.body_digest = any (checked_digests)
+        and r.state in ('accepted', 'partial', 'ignored'))
+    then
+      return null;
+    end if;
+  end if;
+  -- The first free slots behind a random one are taken. Only if the budget is nearly used up, there is none. If there
+  -- are some but too few, the whole budget is searched for the rest.
+  update collecta.inbound_budgets b set taken_at = arrived
+  where b.ctid = any (array(
+      select f.ctid from collecta.inbound_budgets f
+      where f.inbound_endpoint_id = @endpoint@ and f.slot between first and first + 50 * wanted
+        and f.taken_at < arrived - interval '60 s'
+      limit wanted
+      for update skip locked))
+    and exists (
+      select from collecta.inbound_endpoints e
+      where e.inbound_endpoint_id = @endpoint@ and e.state = 'active' and e.mapping_version = @mapping_version@
+        and e.each is null and e.functions_are_current and (e.grouped or wanted = 1))
+    and not exists (
+      select from collecta.inbound_requests r
+      where r.inbound_endpoint_id = @endpoint@ and r.key_hash = any (key_hashes)
+        and r.state in ('accepted', 'partial', 'ignored'));
+  get diagnostics taken = row_count;
+  if taken = 0 then
+    return null;
+  elsif taken < wanted
+    and taken + collecta.take_inbound_budget(@endpoint@, @rate_limit@, wanted - taken, arrived) < wanted
+  then
+    raise exception using errcode = 'CW061', message = 'the rate budget has no room for all of these requests';
+  end if;
+  written := collecta.write_inbound_@number@(elements, @mapping_version@);
+  insert into collecta.inbound_requests (inbound_endpoint_id, received_at, state, operation, record_id,
+    mapping_version, key_hash, body_digest, body)
+  select @endpoint@, arrived, 'accepted', written.operations[i], written.record_ids[i], @mapping_version@,
+    key_hashes[i], body_digests[i], bodies[i]
+  from generate_series(1, wanted) i;
+  return written.record_ids;
+end
+$body$ $template$;
+comment on function collecta.inbound_accept_template() is
+  'The body of accept_inbound_<n>, which the receiving process calls: it writes several ordinary requests of one '
+  'endpoint in one transaction, stores them, and returns the ids of their records in the same order. '
+  'If it returns null or fails, nothing was written, and each of them has to go '
+  'through receive_inbound. Hashes may be null. checked_digests holds those of body_digests that make a request a '
+  'repetition of an earlier one with the same digest.';
+--! EndIncluded inbound/internal/inbound_templates.sql
+--! Included inbound/internal/write_inbound_functions.sql
+-- Writes an endpoint's four functions. Two run as the endpoint's writer, a role that can do nothing but this, since
+-- the table's casts, checks, defaults and triggers run inside. Everything in them is qualified: what a trigger needs
+-- from its types' schemas is in search_path, and somebody else may be able to create functions there.
+create or replace function collecta.write_inbound_functions(inbound_endpoint_id text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  endpoint record;
+  parts jsonb;
+  shape text;
+  task text;
+  types text;
+  signature text;
+  settings text;
+  template text;
+  routine regprocedure;
+  hash text := '';
+  before constant jsonb := collecta.enter_citus();
+begin
+  -- First the endpoint, which attach_module and detach_module change too: the module is read after they have ended.
+  -- Everybody locks in this order: rows of the budget, endpoints, this lock.
+  perform from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id for update;
+  perform pg_advisory_xact_lock(1668246636, 8);
+  select e.*, v.key_columns, m.current_version,
+    collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
+    collecta.inbound_match_columns(e.columns, e.match_columns, v.scope_column) as matched
+  into strict endpoint
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  join collecta.module_versions v on v.version = m.current_version
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+
+  shape := format(
+    -- Neither the table's name, which another table may get, nor its number, which is another one in a restored copy.
+    'collecta.is_inbound_shape(%L::pg_catalog.text, %s, %L::pg_catalog.text)',
+    endpoint.inbound_endpoint_id, endpoint.current_version, endpoint.shape);
+  parts := collecta.inbound_template_parts(endpoint.relation, endpoint.columns, endpoint.matched, endpoint.key_columns,
+    shape,
+      array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
+        where 'unchecked' = any (m.forms)))
+    || collecta.inbound_map_parts(endpoint.mapping, endpoint.each, endpoint.each_alone, endpoint.max_elements)
+    || jsonb_build_object(
+      'writer', quote_literal(collecta.written_owner(endpoint.writer)),
+      'where', coalesce(endpoint.match_where, 'true'),
+      'shape', shape,
+      'serialise', case when endpoint.matched <> '{}'
+        and not collecta.is_unique_key(endpoint.relation, endpoint.matched, endpoint.match_where)
+        then format('perform pg_catalog.pg_advisory_xact_lock(1668246638, %s);', endpoint.relation::oid::int) end,
+      'endpoint', quote_literal(endpoint.inbound_endpoint_id), 'number', endpoint.function_number,
+      'mapping_version', endpoint.mapping_version, 'rate_limit', endpoint.rate_limit_per_minute);
+
+  foreach task in array array['write', 'cast', 'map', 'accept'] loop
+    types := case task when 'write' then 'json[], int' when 'cast' then 'json, text' when 'map' then 'json, int'
+      else 'text[], text[], text[], text[]' end;
+    signature := case task
+      when 'write' then '(elements json[], mapping_version int, out record_ids text[], out operations text[])'
+      when 'cast' then '(input json, column_name text) returns text'
+      when 'map' then
+        '(document json, mapping_version int, out elements json[], out problem text, out column_name text)'
+      else '(bodies text[], key_hashes text[], body_digests text[], checked_digests text[]) returns text[]' end;
+    settings := case task
+      when 'map' then 'stable'
+      -- A request that waits for a lock must not hold up the others of its group for long. Left to itself, PostgreSQL
+      -- plans some statements anew at each call, since it cannot guess how long the arrays are. A plan that was made
+      -- while inbound_requests was small would read the whole table, and would be kept while the table grows.
+      when 'accept' then 'volatile security definer set search_path = pg_catalog, pg_temp '
+        'set lock_timeout = ''100ms'' set plan_cache_mode = force_generic_plan set enable_seqscan = off'
+      else collecta.inbound_write_settings(endpoint.relation, endpoint.columns || endpoint.key_columns,
+        endpoint.match_where is not null) end;
+    template := case when task = 'cast' then collecta.inbound_cast_template()
+      when task = 'map' then collecta.inbound_map_template()
+      when task = 'accept' then collecta.inbound_accept_template()
+      when endpoint.matched = '{}' then collecta.inbound_insert_template()
+      else collecta.inbound_match_template() end;
+    execute format('create or replace function collecta.%I%s language plpgsql %s as %L',
+      format('%s_inbound_%s', task, endpoint.function_number), signature, settings,
+      collecta.fill_template(template, parts));
+    routine := format('collecta.%s_inbound_%s(%s)', task, endpoint.function_number, types)::regprocedure;
+    if task in ('write', 'cast') then
+      perform collecta.own_function(routine, endpoint.writer);
+      hash := hash || collecta.function_hash(routine);
+    else
+      perform collecta.revoke_execute(routine);
+    end if;
+    if task = 'accept' and to_regrole(quote_ident(collecta.role_name('collecta_inbound'))) is not null then
+      execute format('grant execute on function %s to %I', routine, collecta.role_name('collecta_inbound'));
+    end if;
+  end loop;
+
+  update collecta.inbound_endpoints e
+  set written_for = endpoint.shape, functions_are_current = true, written_hash = md5(hash),
+    grouped = collecta.can_group_inbound(endpoint.relation) and parts ->> 'serialise' is null,
+    scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
+  where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+  perform collecta.leave_citus(before);
+end
+$$;
+comment on function collecta.write_inbound_functions(text) is
+  'Writes an inbound endpoint''s map_inbound_<n>, write_inbound_<n>, cast_inbound_<n> and accept_inbound_<n> anew: '
+  'done when its mapping or what they depend on changed, and when somebody altered or dropped them.';
+
+create or replace function collecta.inbound_template_parts(
+  relation regclass, columns text[], matched text[], key_columns text[], shape text, unchecked text[]
+) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  parts jsonb;
+  unequal text;
+  key text;
+begin
+  with recursive base as (
+    select a.attname::text as name, a.attnum, a.atttypid as type_id, format_type(a.atttypid, a.atttypmod) as type,
+      a.atttypid as base_id, a.atttypmod as modifier
+    from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attname = any (columns) and a.attnum > 0 and not a.attisdropped
+    union all
+    select b.name, b.attnum, b.type_id, b.type, t.typbasetype, t.typtypmod
+    from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype = 'd'),
+  col as (
+    select b.*, row_number() over (order by b.attnum) as place,
+      case when b.name = any (unchecked) then '' else collecta.inbound_value_check(b.name, t.oid) end as odd,
+      e.operator, e.operand_cast, b.name = any (matched) as is_matched,
+      t.typcategory not in ('A', 'C') and t.oid not in ('json'::regtype, 'jsonb'::regtype) as is_scalar,
+      -- The type without its limits, to compare with: numeric(10,2) rounds 10.005 silently.
+      case when b.modifier >= 0 and coalesce(nullif(t.typelem, 0), t.oid) = 'numeric'::regtype
+        then format_type(t.oid, null) end as unlimited
+    from base b join pg_catalog.pg_type t on t.oid = b.base_id and t.typtype <> 'd'
+    cross join lateral collecta.equality_of(case when b.name = any (matched) then b.type_id end) e)
+  select jsonb_build_object(
+      'table', relation::text,
+      'names', quote_literal(array_agg(c.name order by c.attnum)),
+      'types', quote_literal(array_agg(c.type order by c.attnum)),
+      'matched', quote_literal(matched),
+      'definitions', string_agg(format('%I %s', c.name, c.type), ', ' order by c.attnum),
+      'list', string_agg(quote_ident(c.name), ', ' order by c.attnum),
+      'given_values', string_agg(format('v.%I', c.name), ', ' order by c.attnum),
+      'kinds', format('array[%s]', string_agg(format('pg_catalog.json_typeof(input operator(pg_catalog.->) %L)',
+        c.name), ', ' order by c.attnum)),
+      'complete', 'pg_catalog.num_nulls(variadic kinds) operator(pg_catalog.=) 0',
+      'assignments', coalesce(
+        string_agg(format('%I = v.%1$I', c.name), ', ' order by c.attnum) filter (where not c.is_matched),
+        quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
+      'matches', coalesce(string_agg(format('t.%1$I%2$s %3$s v.%1$I%2$s', c.name, c.operand_cast, c.operator), ' and ')
+        filter (where c.is_matched), 'false'),
+      -- The first condition costs little, and is false for most payloads. The second one finds the column.
+      'check_values', format(E'if kinds operator(pg_catalog.&&) ''{object,array}''::pg_catalog.text[]%s then\n'
+        '      wrong := case %s end;\n      if wrong is not null then\n        raise exception using '
+        'errcode = ''22P02'', column = wrong, message = ''the value is of another kind'';\n      end if;\n    end if;',
+        string_agg(c.odd, '' order by c.attnum), string_agg(format('when %s%s then %L',
+          case when c.is_scalar then format('kinds[%s] operator(pg_catalog.=) any '
+            '(''{object,array}''::pg_catalog.text[])', c.place) else 'false' end,
+          c.odd, c.name), E'\n        ' order by c.attnum)),
+      'unmatched', string_agg(format(E'\n  if (input operator(pg_catalog.->>) %1$L) is null then\n'
+        '    raise exception using errcode = ''CW060'', column = %1$L, '
+        'message = ''records are matched by this column, so it must be there and not null'';\n  end if;', c.name), '')
+        filter (where c.is_matched),
+      'casts', string_agg(format(E'\n    when %L then (select v.%2$I::pg_catalog.text '
+        'from pg_catalog.json_to_record(input) v (%2$I %3$s))', c.name, c.name, c.type), '' order by c.attnum),
+      'exact', string_agg(format(E'\n  if v.%1$I operator(pg_catalog.<>) (select w.%1$I '
+        'from pg_catalog.json_to_record(input) w (%1$I %2$s)) then\n'
+        '    raise exception using errcode = ''CW060'', column = %1$L, message = %3$L;\n  end if;',
+        c.name, c.unlimited, format('it has more digits than %s keeps', c.type)), '')
+        filter (where c.unlimited is not null),
+      'scalars', coalesce(jsonb_agg(c.name) filter (where c.is_scalar), '[]')),
+    string_agg(c.name, ', ') filter (where c.is_matched and c.operator is null)
+  into parts, unequal
+  from col c;
+  if parts ->> 'names' is null or cardinality((select array_agg(a.attname) from pg_catalog.pg_attribute a
+      where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped)) <> cardinality(columns) then
+    raise exception using errcode = 'CW053', message = format('a mapped column of %s was renamed or dropped', relation),
+      detail = format('Not there: %s.', (select string_agg(c, ', ') from unnest(columns) c
+        where not exists (select from pg_catalog.pg_attribute a
+                          where a.attrelid = relation and a.attname = c and not a.attisdropped))),
+      hint = 'select collecta.update_inbound_endpoint(inbound_endpoint_id, mapping => ''...'') takes a mended mapping.';
+  elsif unequal is not null then
+    raise exception using errcode = 'CW054',
+      message = format('a record of %s cannot be matched by %s', relation, unequal),
+      detail = 'Its type has no equality operator that indexes could use.',
+      hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
+  end if;
+  key := case cardinality(key_columns)
+    when 1 then format('pg_catalog.to_json(t.%I) operator(pg_catalog.#>>) ''{}''', key_columns[1])
+    else (select format('pg_catalog.concat(''['', %s, '']'')',
+            string_agg(format('pg_catalog.to_json(t.%I)', k), ', '','', ' order by place))
+          from unnest(key_columns) with ordinality u (k, place)) end;
+  -- format() fills these two again for each payload, with the columns that it has.
+  return parts || jsonb_build_object('key', key,
+    'check_digits', format(
+      E'declare\n  v record;\nbegin\n  select * into v from pg_catalog.json_to_record(input) v (%s);',
+      parts ->> 'definitions') || (parts ->> 'exact') || E'\nend;',
+    'unchanged', quote_literal(quote_ident(matched[1]) || ' = t.' || quote_ident(matched[1])),
+    'insert_given', quote_literal(format(
+      'insert into %s as t (%%1$s) select %%1$s from pg_catalog.json_to_record($1) v (%%2$s) '
+      'where %s returning %s',
+      replace(relation::text, '%', '%%'), replace(shape, '%', '%%'), replace(key, '%', '%%'))),
+    'update_given', quote_literal(format(
+      'update %s t set %%s from pg_catalog.json_to_record($1) v (%%s) '
+      'where t.tableoid operator(pg_catalog.=) $2 and t.ctid operator(pg_catalog.=) $3',
+      replace(relation::text, '%', '%%'))));
+end
+$$;
+comment on function collecta.inbound_template_parts(regclass, text[], text[], text[], text, text[]) is
+  'What the templates of an inbound endpoint''s functions are filled with, read from the catalog.';
+
+-- PostgreSQL reads 1712131200 as a day of the year 171213, and "now" as the time of the request. In a payload these are
+-- mistakes, unless the mapping says epoch_seconds, epoch_milliseconds or unchecked.
+create or replace function collecta.inbound_value_check(column_name text, type_id oid) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce((
+    select format(' or exists (select from pg_catalog.json_array_elements(case '
+      'pg_catalog.json_typeof(input operator(pg_catalog.->) %1$L) when ''array'' then input operator(pg_catalog.->) '
+        '%1$L '
+      'else pg_catalog.json_build_array(input operator(pg_catalog.->) %1$L) end) e (x) '
+      'where (e.x operator(pg_catalog.#>>) ''{}'') operator(pg_catalog.~) %2$L collate pg_catalog."C"%3$s)',
+      column_name, '(?i)(^|[^a-z])(' || k.words || ')([^a-z]|$)|' || k.forms,
+      case when k.is_time then ' or pg_catalog.json_typeof(e.x) operator(pg_catalog.=) ''number''' end)
+    from (
+      select 'now|today|tomorrow|yesterday|epoch|allballs|infinity|inf' as words, true as is_time,
+        -- Numbers in quotes, except the eight digits of a day in ISO 8601's basic format; and Julian days.
+        '^[ \u0009-\u000d]*([-+]?([0-9]{1,7}|[0-9]{9,})(\.[0-9]*)?|[-+][0-9]{8}|j[0-9.]+)[ \u0009-\u000d]*$' as forms
+      where base.oid = any ('{date,time,timetz,timestamp,timestamptz}'::regtype[]::oid[])
+      union all
+      -- A thousand digits, or an exponent beyond 350: the same bounds as for numbers that are not in quotes.
+      select 'nan|infinity|inf', false,
+        '[0-9.]e[-+]?0*([0-9]{4,}|[4-9][0-9]{2}|3[6-9][0-9]|35[1-9])|([0-9]{250}){4}[0-9]'
+      where base.oid = any ('{numeric,float4,float8,interval}'::regtype[]::oid[])) k), '')
+  from (
+    select coalesce(r.rngsubtype, m.rngsubtype, nullif(t.typelem, 0), t.oid) as oid
+    from pg_catalog.pg_type t
+    left join pg_catalog.pg_range r on r.rngtypid = t.oid
+    left join pg_catalog.pg_range m on m.rngmultitypid = t.oid
+    where t.oid = type_id) base
+$$;
+comment on function collecta.inbound_value_check(text, oid) is
+  'SQL that is true of a value that its column''s type would take for something else than was meant.';
+
+create or replace function collecta.inbound_match_columns(columns text[], match_columns text[], scope_column text)
+returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case when match_columns = '{}' or scope_column is null
+      or scope_column = any (match_columns) or scope_column <> all (columns) then match_columns
+    else match_columns || scope_column end
+$$;
+comment on function collecta.inbound_match_columns(text[], text[], text) is
+  'The columns that a record is matched by: the scope column too, where it is mapped, so that no tenant''s record is '
+  'taken for another''s.';
+
+create or replace function collecta.inbound_type_schemas(relation regclass) returns setof name
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with recursive type_in_use as (
+    select a.atttypid as oid from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+    union
+    select part.oid from type_in_use u join pg_catalog.pg_type t on t.oid = u.oid
+    left join pg_catalog.pg_range r on r.rngtypid = t.oid
+    cross join lateral (values (nullif(t.typbasetype, 0)), (nullif(t.typelem, 0)), (r.rngsubtype)) part (oid)
+    where part.oid is not null)
+  select distinct n.nspname
+  from type_in_use u join pg_catalog.pg_type t on t.oid = u.oid and t.typtype in ('b', 'r', 'm') and t.typelem = 0
+  join pg_catalog.pg_namespace n on n.oid = t.typnamespace and n.nspname not in ('pg_catalog', 'pg_toast')
+  order by n.nspname
+$$;
+comment on function collecta.inbound_type_schemas(regclass) is
+  'The schemas of the table''s types that have operators of their own (extensions''), which its triggers may need.';
+
+-- The values of the usual types are read and printed the same way whatever a session's settings are. For other types
+-- the settings are fixed. Each of them makes every call of the function some microseconds slower.
+create or replace function collecta.inbound_write_settings(relation regclass, columns text[], has_condition boolean)
+returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select 'volatile security definer set search_path = ' || array_to_string('pg_catalog'::text
+      || array(select quote_ident(s) from collecta.inbound_type_schemas(relation) s) || 'pg_temp'::text, ', ')
+    || ' set plan_cache_mode = auto set enable_seqscan = on'
+    || case when has_condition or exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = relation and a.attname = any (columns) and a.atttypid <> all (
+          '{text,varchar,bpchar,bool,int2,int4,int8,numeric,uuid,json,jsonb}'::regtype[]::oid[]))
+      then ' set "TimeZone" = ''UTC'' set "DateStyle" = ''ISO, MDY'' set "IntervalStyle" = ''postgres'''
+        ' set bytea_output = ''hex'' set extra_float_digits = 1'
+      else '' end
+$$;
+comment on function collecta.inbound_write_settings(regclass, text[], boolean) is
+  'The settings of an inbound endpoint''s write_inbound_<n> and cast_inbound_<n>.';
+
+create or replace function collecta.can_group_inbound(relation regclass) returns boolean
+language sql stable
+as $$
+  select c.relkind = 'r' and not c.relhasrules and not c.relrowsecurity
+    and not exists (
+      select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+      where t.tgrelid = relation and not t.tgisinternal and p.pronamespace <> 'collecta_modules'::regnamespace)
+    -- Functions in defaults and check constraints. Those that belong to PostgreSQL have no rows in pg_depend.
+    and not exists (
+      select from pg_catalog.pg_depend d
+      join pg_catalog.pg_proc p on p.oid = d.refobjid and d.refclassid = 'pg_proc'::regclass
+        and p.pronamespace <> 'collecta'::regnamespace
+      join pg_catalog.pg_language l on l.oid = p.prolang and l.lanname not in ('c', 'internal')
+      where d.classid = 'pg_attrdef'::regclass
+          and d.objid in (select a.oid from pg_catalog.pg_attrdef a where a.adrelid = relation)
+        or d.classid = 'pg_constraint'::regclass
+          and d.objid in (select k.oid from pg_catalog.pg_constraint k where k.conrelid = relation))
+    and not exists (
+      select from pg_catalog.pg_constraint k where k.condeferrable and relation in (k.conrelid, k.confrelid))
+  from pg_catalog.pg_class c where c.oid = relation
+$$;
+comment on function collecta.can_group_inbound(regclass) is
+  'Whether requests that share a transaction write this table as each would alone: nothing of the user''s that runs '
+  'with one record could leave something behind for the next.';
+
+create or replace function collecta.inbound_shape(relation regclass, columns text[], version int) returns text
+language sql stable
+as $$
+  select concat_ws(':', relation, version, collecta.can_group_inbound(relation),
+    (select count(*) from pg_catalog.pg_index i where i.indrelid = relation and i.indisunique and i.indisvalid),
+    -- The functions name the types, so a type that was renamed or moved counts as another one.
+    (select string_agg(concat_ws(' ', a.attname, a.atttypid, t.typname, t.typnamespace, a.atttypmod), ','
+       order by a.attnum)
+     from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
+     where a.attrelid = relation and a.attname = any (columns) and not a.attisdropped))
+$$;
+comment on function collecta.inbound_shape(regclass, text[], int) is
+  'What an inbound endpoint''s functions depend on, as text to compare.';
+
+-- It is declared immutable so that it is called when the statement is planned, and costs nothing when the statement
+-- runs. PostgreSQL plans a statement again whenever one of its tables, or an index or trigger of one, has changed.
+create or replace function collecta.is_inbound_shape(inbound_endpoint_id text, version int, expected text)
+returns boolean
+language plpgsql immutable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select from collecta.inbound_endpoints e
+    where e.inbound_endpoint_id = is_inbound_shape.inbound_endpoint_id
+      and collecta.inbound_shape(e.relation, e.columns, version) = expected)
+  then
+    raise exception using errcode = 'CW059', message = format('the table of %s has changed', inbound_endpoint_id);
+  end if;
+  return true;
+end
+$$;
+comment on function collecta.is_inbound_shape(text, int, text) is
+  'Raises CW059 if the table of an inbound endpoint is no longer what its functions were written for.';
+--! EndIncluded inbound/internal/write_inbound_functions.sql
+--! Included inbound/internal/write_inbound.sql
+create or replace function collecta.earlier_inbound(
+  inbound_endpoint_id text, key_hash text, body_digest text, check_digest boolean, digest_window interval, body text,
+  out same boolean, out record_id text, out results json
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  -- Another request with the same key waits here until this one has committed or failed. Keys are locked before
+  -- digests, so that two requests never wait for each other.
+  if key_hash is not null then
+    perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || key_hash));
+    select coalesce(earlier_inbound.body is null or r.body = earlier_inbound.body
+        or collecta.is_same_json(r.body, earlier_inbound.body), false), r.record_id, r.results
+    into same, record_id, results
+    from collecta.inbound_requests r
+    where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.key_hash = earlier_inbound.key_hash
+      and r.state in ('accepted', 'partial', 'ignored');
+  end if;
+  if same is null and body_digest is not null then
+    perform pg_advisory_xact_lock(1668246637, hashtext(earlier_inbound.inbound_endpoint_id || body_digest));
+  end if;
+  if same is null and check_digest then
+    select true, r.record_id, r.results into same, record_id, results
+    from collecta.inbound_requests r
+    where r.inbound_endpoint_id = earlier_inbound.inbound_endpoint_id and r.body_digest = earlier_inbound.body_digest
+      and r.state in ('accepted', 'partial', 'ignored') and r.received_at > now() - digest_window
+    order by r.received_at limit 1;
+  end if;
+end
+$$;
+comment on function collecta.earlier_inbound(text, text, text, boolean, interval, text) is
+  'The request that came before with the same key, or within the window with the same body. same is false where the '
+  'key came with other JSON and body is not null.';
+
+create or replace function collecta.is_same_json(a text, b text) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return a::jsonb = b::jsonb;
+exception when others then
+  return false;
+end
+$$;
+comment on function collecta.is_same_json(text, text) is 'Whether two texts are the same JSON, however it is spelt.';
+
+create or replace function collecta.write_inbound(
+  inbound_endpoint_id text, function_number int, mapping_version int, stale boolean, single boolean, alone boolean,
+  body text, done json, final boolean,
+  out state text, out record_id text, out operation text, out results json, out code text, out message text,
+  out reason text, out column_name text
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  call constant text :=
+    format('select w.record_ids[1], w.operations[1] from collecta.write_inbound_%s(array[$1], $2) w', function_number);
+  elements json[];
+  place int := 0;
+  element json;
+  answers json[] := array[]::json[];
+  failure record;
+  rewrite boolean := stale;
+begin
+  state := 'accepted';
+  for attempt in 1 .. 2 loop
+    begin
+      code := null;
+      message := null;
+      if rewrite then
+        perform collecta.write_inbound_functions(inbound_endpoint_id);
+      end if;
+      execute format('select m.elements, m.problem, m.column_name from collecta.map_inbound_%s($1, $2) m',
+        function_number)
+      into elements, reason, column_name using body::json, mapping_version;
+      if reason is not null then
+        state := 'failed';
+        return;
+      elsif single then
+        execute call into record_id, operation using elements[1], mapping_version;
+        return;
+      end if;
+      place := 0;
+      answers := '{}';
+      foreach element in array elements loop
+        place := place + 1;
+        if (done -> (place - 1) ->> 'recordId') is not null then
+          answers := answers || (done -> (place - 1));
+          continue;
+        end if;
+        begin
+          if (element ->> 'problem') is not null then
+            raise exception using errcode = 'CW060', message = element ->> 'problem',
+              column = coalesce(element ->> 'column', '');
+          end if;
+          execute call into record_id, operation using element -> 'values', mapping_version;
+          answers := answers || json_build_object('recordId', record_id, 'operation', operation);
+        exception when others then
+          if not alone or sqlstate ~ '^(40|53|55P03|57|58|XX|CW059|42883)' collate "C" then
+            raise;
+          end if;
+          state := 'partial';
+          get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
+            reason = constraint_name;
+          select f.* into failure
+          from collecta.inbound_failure(inbound_endpoint_id, code, message, column_name, reason, element -> 'values') f;
+          answers := answers || json_build_object('recordId', null, 'detail', failure.reason, 'column',
+            failure.column_name);
+        end;
+      end loop;
+      record_id := null;
+      operation := null;
+      results := array_to_json(answers);
+      if state = 'partial' then
+        reason := failure.reason;
+        column_name := failure.column_name;
+        if (select bool_and(a ->> 'recordId' is null) from unnest(answers) a) then
+          state := 'failed';
+        end if;
+      end if;
+      return;
+    exception when others then
+      get stacked diagnostics code = returned_sqlstate, message = message_text, column_name = column_name,
+        reason = constraint_name;
+      -- After a conflict the caller tries the whole request again. If the server lacks resources, the sender has to.
+      if code ~ '^(53|55P03|57|58|XX)' collate "C" or code ~ '^40' collate "C" and not final then
+        raise;
+      end if;
+    end;
+    -- A mapping that was changed meanwhile has changed the functions and the writer's rights, too.
+    if not final and not exists (
+      select from collecta.inbound_endpoints e
+      where e.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+        and e.mapping_version = write_inbound.mapping_version)
+    then
+      raise exception using errcode = '40001', message = 'the mapping was changed meanwhile', detail = message;
+    end if;
+    -- Code attached to a table can alter or drop its writer's functions, and a table can change while a request is
+    -- written: a name is gone (42P01, 42703, 42704, 3F000), or the shape is another. Then the functions are written
+    -- again, and the request is tried once more. If another request has written them, this transaction may go on to see the old
+    -- ones, so the caller tries again in a new one.
+    exit when code not in ('CW059', '42883', '42P01', '42703', '42704', '3F000');
+    rewrite := not rewrite and exists (
+      select from collecta.broken_inbound_endpoints() b
+      where b.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+      union all
+      select from collecta.inbound_endpoints e
+      join collecta.modules m on m.slug = e.module and m.relation = e.relation
+      where e.inbound_endpoint_id = write_inbound.inbound_endpoint_id
+        and e.written_for <> collecta.inbound_shape(e.relation, e.columns, m.current_version));
+    if not rewrite and not final then
+      raise exception using errcode = '40001', message = 'the table was changed meanwhile', detail = message;
+    end if;
+    exit when attempt = 2 or not rewrite;
+  end loop;
+  state := 'failed';
+  record_id := null;
+  operation := null;
+  results := null;
+  select f.* into failure
+  from collecta.inbound_failure(inbound_endpoint_id, code, message, column_name, reason,
+    case when single then elements[1] else elements[place] -> 'values' end) f;
+  column_name := failure.column_name;
+  reason := case when single then failure.reason else format('element %s: %s', place - 1, failure.reason) end;
+end
+$$;
+comment on function collecta.write_inbound(text, int, int, boolean, boolean, boolean, text, json, boolean) is
+  'Maps a payload, and writes its one record, or those of a batch in their order: all or none, or with alone each that '
+  'can be. done: the results of an earlier try, whose records are not written again.';
+
+create or replace function collecta.inbound_failure(
+  inbound_endpoint_id text, code text, message text, inout column_name text, constraint_name text, "values" json,
+  out reason text
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  endpoint collecta.inbound_endpoints;
+begin
+  select * into endpoint from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = inbound_failure.inbound_endpoint_id;
+  column_name := nullif(column_name, '');
+  -- Most types refuse a text with a code of class 22; ltree's and intarray's types of queries do with 42601.
+  if code !~ '^(40|CW|P0|23505)' collate "C" and column_name is null then
+    select c into column_name from unnest(endpoint.columns) c
+    where collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, c, "values") is not null limit 1;
+  end if;
+  reason := case
+    when code ~ '^40' collate "C" then 'other writers were in the way; it can be tried again'
+    when code = 'CW060' then message
+    when code = '23502' then 'it must not be null'
+    when code = '23505' and collecta.hides_records(endpoint.relation) then
+      format('a record with the same key is there already, and row security may hide it from %I', endpoint.writer)
+    when column_name is not null then collecta.inbound_cast_problem(endpoint.inbound_endpoint_id, column_name, "values")
+    when constraint_name <> '' then format('constraint %s refuses the record', constraint_name)
+    when code = 'P0003' then format('more than one record has the same %s',
+      array_to_string(endpoint.match_columns, ', '))
+    when code in ('P0001', 'P0002') then 'a trigger of the table refuses the record'
+  end;
+  reason := coalesce(reason, format('the table cannot take the record (SQLSTATE %s)', code));
+end
+$$;
+comment on function collecta.inbound_failure(text, text, text, text, text, json) is
+  'Says what a sender is told about an error. It names columns and constraints, and quotes nothing of the payload.';
+--! EndIncluded inbound/internal/write_inbound.sql
+--! Included inbound/test_inbound_mapping.sql
+create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
+returns table (column_name text, source text, type text, value text, problem text)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  field record;
+  at_path json;
+  found json;
+  input json;
+begin
+  perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
+  for field in
+    select f.*, e.function_number, f.column_name = any (e.match_columns) as is_matched, format_type(a.atttypid, a.atttypmod) as type,
+      array(select m.step[1] is not null from regexp_matches(f.path collate "C",
+        '\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^'']+''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)
+        order by m.place) as are_indexes
+    from collecta.inbound_endpoints e
+    cross join collecta.read_inbound_mapping(e.mapping) f
+    left join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = f.column_name and not a.attisdropped
+    where e.inbound_endpoint_id = test_inbound_mapping.inbound_endpoint_id
+    order by a.attnum
+  loop
+    column_name := field.column_name;
+    type := field.type;
+    -- As in inbound_path_sql, a name finds only members of objects, and an index only elements of arrays.
+    at_path := case when field.path is not null then payload end;
+    for place in 1 .. coalesce(cardinality(field.steps), 0) loop
+      at_path := case when field.are_indexes[place] then at_path -> field.steps[place]::int
+        else at_path -> field.steps[place] end;
+    end loop;
+    source := case when field.constant is not null then 'constant' when at_path is not null then field.path
+      when field.fallback is not null then 'default' else 'missing' end;
+    found := coalesce(field.constant::json, collecta.form_inbound_value(at_path, field.forms), field.fallback::json);
+    input := case when found is not null then json_build_object(field.column_name, found) else '{}' end;
+    problem := coalesce(
+      case when field.required and found is null then 'it is required'
+        when field.is_matched and coalesce(json_typeof(found), 'null') = 'null'
+          then 'records are matched by this column, so it must be there and not null' end,
+      collecta.inbound_cast_problem(test_inbound_mapping.inbound_endpoint_id, field.column_name, input));
+    value := null;
+    if problem is null and found is not null then
+      execute format('select collecta.cast_inbound_%s($1, $2)', field.function_number) into value using input,
+        field.column_name;
+    end if;
+    return next;
+  end loop;
+end
+$$;
+comment on function collecta.test_inbound_mapping(text, json) is
+  'What a payload would write, column by column, without writing: where the value comes from (a path, default, '
+  'constant, or missing: left alone on update, the table''s default on insert), the value as the column''s type '
+  'prints it, and the problem if it cannot be stored.';
+--! EndIncluded inbound/test_inbound_mapping.sql
+--! Included install/pin_settings.sql
+-- A function runs with the settings of the calling role and database, which may be unusual. So the functions that other
+-- roles call get the settings that their code relies on. Functions that only these call inherit them. A call from
+-- outside costs some microseconds more. This runs at the end of every migration.
+do $$
+declare
+  entry record;
+  pins constant text :=
+    'set array_nulls = on set bytea_output = hex set "DateStyle" = ''ISO, MDY'' set extra_float_digits = 1 '
+    'set "IntervalStyle" = postgres set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set "TimeZone" = ''UTC'' set transform_null_equals = off set xmlbinary = base64';
+  -- These functions write into the user's tables. Where write_inbound_<n> does not fix DateStyle, TimeZone and similar
+  -- settings, the table's defaults and triggers must see those of the login that receives.
+  pins_of_inbound constant text :=
+    'set array_nulls = on set quote_all_identifiers = off set standard_conforming_strings = on '
+    'set transform_null_equals = off';
+begin
+  for entry in
+    select p.oid::regprocedure as routine,
+      p.proname in ('receive_inbound', 'test_inbound_mapping') as writes
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta'::regnamespace and p.proname in (
+      'attach_module', 'attach_partitions', 'attach_shards', 'check_health', 'check_installation',
+      'claim_deliveries', 'create_endpoint', 'create_inbound_endpoint', 'delete_endpoint',
+      'delete_inbound_endpoint', 'detach_module', 'disable_copy', 'encodable_characters', 'end_leases',
+      'find_inbound_endpoint', 'let_capture_read', 'maintain', 'maintain_inbound', 'next_due_in_ms',
+      'next_inbound_retries',
+      'note_action', 'observe', 'pause_endpoint', 'pause_inbound_endpoint', 'promote_next', 'read_figures',
+      'receive_inbound', 'record_deliveries', 'release_deliveries', 'replay_delivery', 'replay_undelivered',
+      'restrict_login', 'resume_after_restore', 'resume_endpoint', 'resume_inbound_endpoint', 'retry_inbound',
+      'rotate_inbound_secret', 'rotate_inbound_token', 'rotate_secret', 'route_again', 'sealing_keys',
+      'send_test_event', 'test_inbound_mapping', 'unrestrict_login', 'update_endpoint', 'update_inbound_endpoint',
+      'wake_runner', 'write_capture_functions')
+  loop
+    execute format('alter routine %s %s', entry.routine,
+      case when entry.writes then pins_of_inbound else pins end);
+  end loop;
+end
+$$;
+--! EndIncluded install/pin_settings.sql
+--! Included install/grants.sql
+-- The last step of every migration. restore_grants revokes what default privileges have granted on new objects.
+do $$
+begin
+  perform collecta.maintain();
+  -- All functions of modules and of inbound endpoints are written again, from the templates of this version.
+  perform collecta.resolve_modules(anew => true);
+  perform collecta.mend_inbound(anew => true);
+  perform collecta.own_views();
+  perform collecta.restore_grants(exactly => true);
+end
+$$;
+reset role;
+--! EndIncluded install/grants.sql
