@@ -1,7 +1,409 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:e71a64ec50049e95ef3194b822e1baf70f1e059a
+--! Hash: sha1:448ba31fa9d16357e246afd47b6fa35ed87626b6
 --! Message: after 0.2.0
 
+drop function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb);
+drop function collecta.check_endpoint_limits(int, interval, int, int);
+--! Included endpoints/internal/check_endpoint.sql
+create or replace function collecta.check_endpoint_id(endpoint_id text) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  scopes constant text[] := collecta.visible_scopes();
+begin
+  if not exists (
+    select from collecta.endpoints e
+    where e.endpoint_id = check_endpoint_id.endpoint_id and e.state <> 'deleted'
+      and (scopes is null or e.scope = any (scopes))
+  ) then
+    raise exception using errcode = 'CW010', message = format('there is no endpoint %L', endpoint_id),
+      detail = case when scopes is not null then 'You are restricted to the endpoints of your scopes.'
+        when exists (select from collecta.endpoints e where e.endpoint_id = check_endpoint_id.endpoint_id)
+        then 'It was deleted.' else 'No endpoint ever had this id.' end,
+      hint = 'select endpoint_id, name, url from collecta.endpoints where state <> ''deleted'';';
+  end if;
+end
+$$;
+comment on function collecta.check_endpoint_id(text) is
+  'Raises CW010 if there is no such endpoint, it was deleted, or the caller is restricted to other scopes.';
+
+create or replace function collecta.endpoint_call(endpoint_id text, url text, events text[], options text)
+returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when endpoint_id is null
+      then format('select * from collecta.create_endpoint(%L, %L%s);', url, events, ', ' || nullif(options, ''))
+    else format('select collecta.update_endpoint(%L, %s);', endpoint_id, options) end
+$$;
+comment on function collecta.endpoint_call(text, text, text[], text) is
+  'Returns a call for a hint: of update_endpoint, or of create_endpoint if endpoint_id is null. options are named '
+  'arguments. Hints are logged, so they contain no secret and no value of a header.';
+
+create or replace function collecta.url_problem(url text) returns text
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  port constant int := substring(url from '^https?://[^/?]*:([0-9]{1,5})(?:[/?]|$)')::int;
+  -- The blocked ports of https://fetch.spec.whatwg.org/#port-blocking, which the runner refuses to connect to
+  -- (src/outbound/destination.ts).
+  blocked_ports constant int[] := (
+    '{0,1,7,9,11,13,15,17,19,20,21,22,23,25,37,42,43,53,69,77,79,87,95,101,102,103,104,109,110,111,113,115,117,119,123,'
+    '135,137,139,143,161,179,389,427,465,512,513,514,515,526,530,531,532,540,548,554,556,563,587,601,636,989,990,993,'
+    '995,1719,1720,1723,2049,3659,4045,4190,5060,5061,6000,6566,6665,6666,6667,6668,6669,6679,6697,10080}')::int[];
+begin
+  return case
+    when url is null then 'it is null'
+    when length(url) > 2048 then 'it is longer than 2048 characters'
+    when url !~ '^https?://' then 'it does not begin with https:// or http://'
+    when url ~ '[[:space:][:cntrl:]\\]' collate "C" then 'it contains white space or a backslash'
+    when url ~ '#' then 'it has a fragment (#...), which would not be sent'
+    when url ~ '^https?://[^/?]*@' then 'it contains a user name or password'
+    when url !~ '^https?://[^/?]' then 'it has no host'
+    when url !~ '^https?://([^/?:\[\]%<>^|"`{}]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?].*)?$'
+      or port > 65535 then 'its host or port is malformed'
+    when port = any (blocked_ports) then format('port %s is reserved for another protocol than HTTP', port)
+  end;
+end
+$$;
+comment on function collecta.url_problem(text) is 'Why an endpoint cannot have this URL; null if it can.';
+
+create or replace function collecta.check_endpoint(
+  url text, events text[], modules text[], secret text, filter text, payload_role text, headers jsonb,
+  endpoint_id text default null
+) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  event_names constant text[] := array['record_created', 'record_updated', 'record_deleted', 'status_change',
+    'custom_data_updated'] || collecta.alert_events();
+  known_events constant text[] := coalesce(
+    nullif(array(select e from unnest(events) e where e = any (event_names)), '{}'),
+    '{record_created,record_updated}');
+  known_modules constant text[] := nullif(
+    array(select m from unnest(modules) m where exists (select from collecta.modules k where k.slug = m)), '{}');
+  -- For the hint: without white space, a fragment and credentials, and with a scheme.
+  mended_url text := regexp_replace(regexp_replace(regexp_replace(
+    url, '[[:space:]]|#.*$', '', 'g'), '^(https?://)[^/?]*@', '\1'), '^([A-Za-z0-9-]+\.[A-Za-z0-9.-]+)', 'https://\1');
+  tables text;
+  wrong text := collecta.url_problem(url);
+begin
+  if mended_url is null or collecta.url_problem(mended_url) is not null then
+    mended_url := 'https://hooks.example.com/orders';
+  end if;
+  if wrong is not null then
+    raise exception using errcode = 'CW011', message = 'not a valid URL for an endpoint',
+      detail = format('The URL cannot be used: %s.', wrong),
+      hint = collecta.endpoint_call(endpoint_id, mended_url, known_events,
+          case when endpoint_id is not null then format('url => %L', mended_url) end)
+        || case when url ~ '@' then ' -- credentials belong into headers' else '' end;
+  end if;
+  select string_agg(coalesce(quote_literal(e), 'null'), ', ') into wrong
+  from unnest(events) e where e is null or e <> all (event_names);
+  if wrong is not null or coalesce(events, '{}') = '{}' then
+    raise exception using errcode = 'CW012',
+      message = coalesce('unknown event ' || wrong, 'an endpoint needs at least one event'),
+      detail = format('Events: %s.', array_to_string(event_names, ', ')),
+      hint = collecta.endpoint_call(endpoint_id, url, known_events,
+        case when endpoint_id is not null then format('events => %L', known_events) end);
+  end if;
+  select string_agg(coalesce(quote_literal(m), 'null'), ', ') into wrong
+  from unnest(modules) m where m is null or not exists (select from collecta.modules known where known.slug = m);
+  if wrong is not null or modules = '{}' then
+    raise exception using errcode = 'CW013',
+      message = coalesce('unknown module ' || wrong, 'an empty list of modules subscribes to nothing'),
+      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m),
+                        'No table is attached.'),
+      hint = collecta.endpoint_call(endpoint_id, url, events, case
+          when known_modules is not null then format('modules => %L', known_modules)
+          when endpoint_id is not null then 'all_modules => true' end)
+        || case when known_modules is null then ' -- subscribes to all modules, future ones included' else '' end;
+  end if;
+  if not collecta.is_secret(secret) then
+    raise exception using errcode = 'CW014', message = 'this secret cannot be used',
+      detail = 'A secret has 1 to 512 printable characters. After whsec_ there must be base64. Only collecta-webhooks '
+               'makes secrets that begin with sealed:.',
+      hint = collecta.endpoint_call(endpoint_id, url, events, '') || ' -- generates a secret and returns it';
+  end if;
+  if filter <> '' then
+    begin
+      perform filter::jsonpath;
+    exception when others then
+      raise exception using errcode = 'CW015', message = 'the filter is not a valid SQL/JSON path', detail = sqlerrm,
+        hint = 'select ''{"record": {"quantity": 12}}''::jsonb @@ ''$.record.quantity > 10''; '
+          '-- is true of payloads that this filter lets pass';
+    end;
+  end if;
+  if payload_role <> '' and to_regrole(quote_ident(payload_role)) is null then
+    select string_agg(m.relation::regclass::text, ', ' order by m.slug) into tables
+    from collecta.modules m where m.slug = any (modules) or modules is null;
+    raise exception using errcode = 'CW016', message = format('there is no role %L', payload_role),
+      detail = 'The payload has only the columns that this role may select.',
+      hint = format('create role %I nologin;', payload_role)
+        || coalesce(format(' grant select on %s to %I; -- or on some of their columns', tables, payload_role), '');
+  end if;
+  if jsonb_typeof(headers) is distinct from 'object' then
+    raise exception using errcode = 'CW016', message = 'headers must be an object of strings',
+      detail = format('This is %s.', coalesce('JSON of type ' || jsonb_typeof(headers), 'null')),
+      hint = collecta.endpoint_call(endpoint_id, url, events, 'headers => ''{"x-tenant": "acme"}''');
+  end if;
+  select string_agg(quote_literal(h.key), ', ') into wrong
+  from jsonb_each(headers) h
+  where h.key !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]{1,128}$'
+    or lower(h.key collate "C") ~ (
+      '^(host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|http2-settings|'
+      'webhook-.*|x-webhook-signature|user-agent|accept-encoding|traceparent)$')
+    or jsonb_typeof(h.value) <> 'string' or (h.value #>> '{}') !~ '^[\x20-\x7e\t]*$' or length(h.value #>> '{}') > 4096;
+  if wrong is not null then
+    raise exception using errcode = 'CW016', message = format('header %s cannot be set', wrong),
+      detail = 'A name must be an HTTP token, and must not be a header that the runner sets or that belongs to one '
+               'connection (Host, Content-*, Transfer-Encoding, Connection, the signature headers ...). A value must '
+               'be a string of printable ASCII without line breaks.',
+      hint = collecta.endpoint_call(endpoint_id, url, events, 'headers => ''{}''')
+        || ' -- with those headers that are allowed';
+  end if;
+end
+$$;
+comment on function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb, text) is
+  'Raises CW011 to CW016 if an option of an endpoint is not valid. It checks only the form of the URL. The runner '
+  'checks where it leads.';
+
+create or replace function collecta.check_endpoint_limits(
+  endpoint_id text, url text, events text[], retry_max int, retry_base interval, max_in_flight int, max_per_second int
+) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  rules text;
+  mended text;
+begin
+  select string_agg(b.rule, '; '), string_agg(b.nearest, ', ') into rules, mended
+  from (values
+    (retry_max not between 0 and 20, 'retry_max is 0 to 20', 'retry_max => ' || least(greatest(retry_max, 0), 20)),
+    (retry_base not between interval '0.1 s' and interval '1 day', 'retry_base is 0.1 seconds to 1 day',
+      'retry_base => ' || quote_literal(least(greatest(retry_base, interval '0.1 s'), interval '1 day')::text)),
+    (max_in_flight not between 1 and 10000, 'max_in_flight is 1 to 10000',
+      'max_in_flight => ' || least(greatest(max_in_flight, 1), 10000)),
+    (max_per_second not between 1 and 10000, 'max_per_second is 1 to 10000, or null for no limit',
+      'max_per_second => ' || least(greatest(max_per_second, 1), 10000))) b (is_wrong, rule, nearest)
+  where b.is_wrong;
+  if rules is not null then
+    raise exception using errcode = 'CW016', message = 'a limit of the endpoint is out of bounds', detail = rules || '.',
+      hint = collecta.endpoint_call(endpoint_id, url, events, mended);
+  end if;
+end
+$$;
+comment on function collecta.check_endpoint_limits(text, text, text[], int, interval, int, int) is
+  'Raises CW016 if a limit of an endpoint is out of bounds. Null is not checked.';
+
+create or replace function collecta.is_secret(secret text) returns boolean
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select secret is null or case
+    when secret like 'sealed:%'
+      then length(secret) <= 4096 and secret ~ '^sealed:v1:[0-9a-f]{8}:[A-Za-z0-9+/]{38,}={0,2}$'
+    when secret like 'whsec\_%' then length(secret) <= 512
+      and secret ~ '^whsec_([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}(==)?|[A-Za-z0-9+/]{3}=?)$'
+    else length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
+$$;
+comment on function collecta.is_secret(text) is
+  'Whether a text can be a signing secret: printable characters, base64 after whsec_, and the right form after '
+  'sealed:. Only the runner can tell whether a sealed one can be opened.';
+
+-- src/outbound/echo.ts masks the same headers in the history, and a test compares the two.
+create or replace function collecta.mask_headers(headers jsonb) returns jsonb
+language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_object_agg(h.key, case
+    when h.key ~* 'auth|cookie|token|secret|passw|key|session|signature|credential' collate "C"
+      or h.value ~* '^(basic|bearer|digest|token|apikey) ' collate "C" then '***' else h.value end), '{}')
+  from jsonb_each_text(headers) h
+$$;
+comment on function collecta.mask_headers(jsonb) is
+  'Returns request headers as readers may see them. The value is *** if the name or the value of a header looks like '
+  'a credential.';
+--! EndIncluded endpoints/internal/check_endpoint.sql
+--! Included endpoints/internal/new_secret.sql
+create or replace function collecta.new_secret() returns text
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select 'whsec_' || encode(sha256(
+    uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64')
+$$;
+comment on function collecta.new_secret() is
+  'Returns whsec_ and 32 random bytes in base64. The bytes are the SHA-256 of 366 random bits.';
+
+create or replace function collecta.rotate_secret(
+  endpoint_id text,
+  overlap interval default '24 hours',
+  secret text default null
+) returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  new_secret constant text := coalesce(rotate_secret.secret, collecta.new_secret());
+begin
+  perform collecta.check_endpoint_id(rotate_secret.endpoint_id);
+  if overlap is null or overlap < interval '0' or overlap > interval '90 days' then
+    raise exception using errcode = 'CW016',
+      message = format('the overlap cannot be %s', coalesce(overlap::text, 'null')),
+      detail = 'During the overlap receivers can change from the old secret to the new one.',
+      hint = format('select collecta.rotate_secret(%L, overlap => %L);', endpoint_id,
+        least(greatest(coalesce(overlap, '1 day'), '0'), '90 days')::text);
+  elsif not collecta.is_secret(new_secret) then
+    raise exception using errcode = 'CW014', message = 'this secret cannot be used',
+      detail = 'A secret has 1 to 512 printable characters. After whsec_ there must be base64.',
+      hint = format('select collecta.rotate_secret(%L); -- generates a secret and returns it', endpoint_id);
+  end if;
+  update collecta.endpoint_secrets s
+  set secret = new_secret,
+    previous_secret = case when overlap > interval '0' then s.secret end,
+    previous_until = case when overlap > interval '0' then now() + overlap end
+  where s.endpoint_id = rotate_secret.endpoint_id;
+  return new_secret;
+end
+$$;
+comment on function collecta.rotate_secret(text, interval, text) is
+  'Gives an endpoint a new secret and returns it. If none is given, one is generated. Until the overlap ends, '
+  'webhook-signature has a signature with each secret, and X-Webhook-Signature is made with the old one. Use overlap '
+  '=> ''0'' after a leak: then the old secret is not used any more. The secret is stored in plain text; '
+  'collecta-webhooks rotate-secret seals it before it is stored.';
+--! EndIncluded endpoints/internal/new_secret.sql
+--! Included endpoints/create_endpoint.sql
+create or replace function collecta.create_endpoint(
+  out endpoint_id text,
+  url text,
+  events text[],
+  modules text[] default null,
+  inout secret text default null,
+  retry_max int default 5,
+  name text default null,
+  filter text default null,
+  scope text default null,
+  ordered boolean default false,
+  payload_role text default null,
+  headers jsonb default '{}',
+  retry_base interval default '60 s',
+  max_in_flight int default 50,
+  max_per_second int default null
+)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform collecta.check_endpoint(create_endpoint.url, create_endpoint.events, create_endpoint.modules,
+    create_endpoint.secret, create_endpoint.filter, create_endpoint.payload_role, create_endpoint.headers);
+  perform collecta.check_endpoint_limits(null, create_endpoint.url, create_endpoint.events, create_endpoint.retry_max,
+    create_endpoint.retry_base, create_endpoint.max_in_flight, create_endpoint.max_per_second);
+  insert into collecta.endpoints as e (endpoint_id, name, url, events, modules, filter, scope, ordered, payload_role,
+    headers, retry_max, retry_base, max_in_flight, after_change_id)
+  values (collecta.new_id('ep'), create_endpoint.name, create_endpoint.url, create_endpoint.events,
+    create_endpoint.modules, nullif(create_endpoint.filter, '')::jsonpath, create_endpoint.scope,
+    create_endpoint.ordered, coalesce(create_endpoint.payload_role, ''),
+    collecta.mask_headers(create_endpoint.headers), create_endpoint.retry_max, create_endpoint.retry_base,
+    create_endpoint.max_in_flight, collecta.last_change_id())
+  on conflict on constraint endpoints_name_is_unique do update
+    set url = excluded.url, events = excluded.events, modules = excluded.modules, filter = excluded.filter,
+      scope = excluded.scope, ordered = excluded.ordered, payload_role = excluded.payload_role,
+      headers = excluded.headers, retry_max = excluded.retry_max, retry_base = excluded.retry_base,
+      max_in_flight = excluded.max_in_flight
+  returning e.endpoint_id into create_endpoint.endpoint_id;
+  insert into collecta.endpoint_secrets as s (endpoint_id, secret, headers)
+  values (create_endpoint.endpoint_id, coalesce(create_endpoint.secret, collecta.new_secret()), create_endpoint.headers)
+  on conflict on constraint endpoint_secrets_pkey do update
+    set secret = coalesce(create_endpoint.secret, s.secret), headers = excluded.headers
+  returning s.secret into create_endpoint.secret;
+  perform collecta.limit_endpoint(create_endpoint.endpoint_id, create_endpoint.max_per_second);
+  perform collecta.subscribe_endpoint(create_endpoint.endpoint_id);
+end
+$$;
+comment on function collecta.create_endpoint(text, text[], text[], text, int, text, text, text, boolean, text, jsonb,
+  interval, int, int) is
+  'Creates a destination. Returns its id and its secret, which only this function and rotate_secret show. If no '
+  'secret is given, one is generated, or the present one stays. events: record_created, record_updated, '
+  'record_deleted, status_change, custom_data_updated. modules: slugs; null means all modules, future ones included. '
+  'name makes the call idempotent: if an endpoint of that name exists, all its options are replaced. An option that is '
+  'not given gets its default, so without scope and filter it gets everything; update_endpoint changes single options. '
+  'filter: an SQL/JSON path predicate over the payload, e.g. $.record.quantity > 10. headers: extra request headers; '
+  'readers of collecta.endpoints see those that may carry credentials only masked. retry_base: the wait after the '
+  'first failure, doubled after each further one. max_in_flight: most deliveries at once. max_per_second: most '
+  'requests in any second (null: no limit). Both limits hold over all runners. The hints of the errors CW010 to CW016 '
+  'say what to do.';
+
+create or replace function collecta.update_endpoint(
+  endpoint_id text,
+  url text default null,
+  events text[] default null,
+  modules text[] default null,
+  retry_max int default null,
+  filter text default null,
+  scope text default null,
+  ordered boolean default null,
+  payload_role text default null,
+  headers jsonb default null,
+  retry_base interval default null,
+  max_in_flight int default null,
+  all_modules boolean default false,
+  max_per_second int default null
+) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform collecta.check_endpoint_id(update_endpoint.endpoint_id);
+  perform collecta.check_endpoint(
+    coalesce(update_endpoint.url, e.url), coalesce(update_endpoint.events, e.events), update_endpoint.modules, null,
+    update_endpoint.filter, update_endpoint.payload_role, coalesce(update_endpoint.headers, e.headers),
+    e.endpoint_id)
+  from collecta.endpoints e where e.endpoint_id = update_endpoint.endpoint_id;
+  perform collecta.check_endpoint_limits(update_endpoint.endpoint_id, null, null, update_endpoint.retry_max,
+    update_endpoint.retry_base, update_endpoint.max_in_flight, nullif(update_endpoint.max_per_second, 0));
+  update collecta.endpoints e
+  set url = coalesce(update_endpoint.url, e.url),
+    events = coalesce(update_endpoint.events, e.events),
+    modules = case when all_modules then null else coalesce(update_endpoint.modules, e.modules) end,
+    retry_max = coalesce(update_endpoint.retry_max, e.retry_max),
+    filter = case when update_endpoint.filter = '' then null
+      else coalesce(update_endpoint.filter::jsonpath, e.filter) end,
+    scope = case when update_endpoint.scope = '' then null else coalesce(update_endpoint.scope, e.scope) end,
+    ordered = coalesce(update_endpoint.ordered, e.ordered),
+    payload_role = coalesce(update_endpoint.payload_role, e.payload_role),
+    headers = coalesce(collecta.mask_headers(update_endpoint.headers), e.headers),
+    retry_base = coalesce(update_endpoint.retry_base, e.retry_base),
+    max_in_flight = coalesce(update_endpoint.max_in_flight, e.max_in_flight)
+  where e.endpoint_id = update_endpoint.endpoint_id;
+  update collecta.endpoint_secrets s set headers = update_endpoint.headers
+  where s.endpoint_id = update_endpoint.endpoint_id and update_endpoint.headers is not null;
+  perform collecta.limit_endpoint(update_endpoint.endpoint_id, nullif(update_endpoint.max_per_second, 0))
+  where update_endpoint.max_per_second is not null;
+  perform collecta.subscribe_endpoint(update_endpoint.endpoint_id);
+end
+$$;
+comment on function collecta.update_endpoint(text, text, text[], text[], int, text, text, boolean, text, jsonb,
+  interval, int, boolean, int) is
+  'Changes the options that are given and keeps those that are null. To remove filter, scope or payload_role, pass '
+  '''''; to remove max_per_second, pass 0; to subscribe to all modules, pass all_modules => true.';
+
+create or replace function collecta.delete_endpoint(endpoint_id text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform collecta.check_endpoint_id(delete_endpoint.endpoint_id);
+  update collecta.endpoints e set state = 'deleted', name = null where e.endpoint_id = delete_endpoint.endpoint_id;
+  perform collecta.subscribe_endpoint(delete_endpoint.endpoint_id);
+  delete from collecta.endpoint_secrets s where s.endpoint_id = delete_endpoint.endpoint_id;
+  delete from collecta.unrouted u where u.endpoint_id = delete_endpoint.endpoint_id;
+  -- Deliveries in flight finish and are recorded. If their lease lapses instead, maintain() deletes them.
+  delete from collecta.delivery_queue q
+  where q.endpoint_id = delete_endpoint.endpoint_id and (q.leased_until is null or q.leased_until < now());
+end
+$$;
+comment on function collecta.delete_endpoint(text) is
+  'Deletes an endpoint: no more deliveries are queued or sent to it, and its secret is deleted. Its row and its '
+  'history stay.';
+--! EndIncluded endpoints/create_endpoint.sql
 --! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
   event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,

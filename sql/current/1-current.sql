@@ -1,3 +1,8 @@
+drop function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb);
+drop function collecta.check_endpoint_limits(int, interval, int, int);
+--!include endpoints/internal/check_endpoint.sql
+--!include endpoints/internal/new_secret.sql
+--!include endpoints/create_endpoint.sql
 --!include outbound/2_route/internal/event_body.sql
 --!include outbound/2_route/internal/read_change.sql
 --!include outbound/2_route/internal/recipients.sql

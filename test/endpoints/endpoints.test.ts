@@ -33,6 +33,16 @@ const queue = async (sql: Sql, id: string) => [
 
 t.test('invalid endpoint options are refused, each with a hint', async t => {
   const { sql } = await prepared();
+  const undone = new Error('undone');
+  /** The hint is a statement that runs as it stands. */
+  const refusesAndHelps = async (...[t, statement, code, message]: Parameters<typeof refuses>) => {
+    const { hint = '' } = (await refuses(t, statement, code, message)) ?? {};
+    const run = sql.begin(async tx => {
+      await tx.unsafe(hint);
+      throw undone;
+    });
+    await t.rejects(run, undone, `${message}: ${hint}`);
+  };
   const good = [
     'https://example.com',
     'http://example.com:8080/a/b?c=d',
@@ -68,21 +78,21 @@ t.test('invalid endpoint options are refused, each with a hint', async t => {
     `https://example.com/${'x'.repeat(2048)}`,
     'javascript:alert(1)',
   ];
-  for (const url of urls) await refuses(t, create(sql, { url }), 'CW011', `URL ${JSON.stringify(url)?.slice(0, 40)}`);
+  for (const url of urls) await refusesAndHelps(t, create(sql, { url }), 'CW011', `URL ${JSON.stringify(url)?.slice(0, 40)}`);
   const { badPorts } = (await import('undici/lib/web/fetch/constants.js' as string)).default;
   t.ok(badPorts.length > 80);
   for (const port of badPorts)
-    await refuses(t, create(sql, { url: `https://example.com:${port}/x` }), 'CW011', `port ${port}`);
+    await refusesAndHelps(t, create(sql, { url: `https://example.com:${port}/x` }), 'CW011', `port ${port}`);
 
   for (const events of [null, [], ['nope'], ['record_created', null], ['RECORD_CREATED'], ['test']])
-    await refuses(t, create(sql, { events }), 'CW012', `events ${JSON.stringify(events)}`);
+    await refusesAndHelps(t, create(sql, { events }), 'CW012', `events ${JSON.stringify(events)}`);
   for (const modules of [[], ['nope'], ['t', null], ['T']])
-    await refuses(t, create(sql, { modules }), 'CW013', `modules ${JSON.stringify(modules)}`);
+    await refusesAndHelps(t, create(sql, { modules }), 'CW013', `modules ${JSON.stringify(modules)}`);
   for (const secret of ['', 'whsec_', 'whsec_not base64', 'whsec_abcde', 'whsec_YWJj=a', 'a\nb', 'x'.repeat(513)])
     if (secret !== 'whsec_')
-      await refuses(t, create(sql, { secret }), 'CW014', `secret ${JSON.stringify(secret).slice(0, 30)}`);
+      await refusesAndHelps(t, create(sql, { secret }), 'CW014', `secret ${JSON.stringify(secret).slice(0, 30)}`);
   for (const filter of ['$.', 'n > 1', '$.record.n >', '{}'])
-    await refuses(t, create(sql, { filter }), 'CW015', `filter ${filter}`);
+    await refusesAndHelps(t, create(sql, { filter }), 'CW015', `filter ${filter}`);
   const wrong: Record<string, unknown>[] = [
     { payload_role: 'no_such_role' },
     ...[
@@ -121,7 +131,7 @@ t.test('invalid endpoint options are refused, each with a hint', async t => {
         ? sql`select collecta.create_endpoint('https://example.com', '{record_created}',
           headers => ${headers as string | null}::text::jsonb)`
         : create(sql, rest);
-    await refuses(t, statement, 'CW016', JSON.stringify(options).slice(0, 60));
+    await refusesAndHelps(t, statement, 'CW016', JSON.stringify(options).slice(0, 60));
   }
   for (const options of [
     { retry_max: -1 },
@@ -133,7 +143,7 @@ t.test('invalid endpoint options are refused, each with a hint', async t => {
     { max_per_second: 0 },
     { max_per_second: 10_001 },
   ])
-    await refuses(t, create(sql, options), 'CW016', JSON.stringify(options));
+    await refusesAndHelps(t, create(sql, options), 'CW016', JSON.stringify(options));
   t.equal((await sql`select from collecta.endpoints`).length, good.length, 'nothing of it was kept');
 
   for (const name of [
@@ -144,9 +154,9 @@ t.test('invalid endpoint options are refused, each with a hint', async t => {
     'delete_endpoint',
     'update_endpoint',
   ])
-    await refuses(t, sql.unsafe(`select collecta.${name}('ep_nope')`), 'CW010', `${name} of none`);
-  await refuses(t, sql`select collecta.pause_endpoint(null)`, 'CW010', 'of null');
-  await refuses(t, sql`select collecta.replay_delivery('dlv_nope')`, 'CW020', 'replay of none');
+    await refusesAndHelps(t, sql.unsafe(`select collecta.${name}('ep_nope')`), 'CW010', `${name} of none`);
+  await refusesAndHelps(t, sql`select collecta.pause_endpoint(null)`, 'CW010', 'of null');
+  await refusesAndHelps(t, sql`select collecta.replay_delivery('dlv_nope')`, 'CW020', 'replay of none');
   const id = await create(sql, {});
   const changes: [string, string][] = [
     ["url => 'nope'", 'CW011'],
@@ -157,9 +167,9 @@ t.test('invalid endpoint options are refused, each with a hint', async t => {
     [`headers => '{"host": "x"}'`, 'CW016'],
   ];
   for (const [change, code] of changes)
-    await refuses(t, sql.unsafe(`select collecta.update_endpoint('${id}', ${change})`), code, `update: ${change}`);
+    await refusesAndHelps(t, sql.unsafe(`select collecta.update_endpoint('${id}', ${change})`), code, `update: ${change}`);
   for (const overlap of ['-1 s', '91 days', null])
-    await refuses(t, sql`select collecta.rotate_secret(${id}, ${overlap}::interval)`, 'CW016', `overlap ${overlap}`);
+    await refusesAndHelps(t, sql`select collecta.rotate_secret(${id}, ${overlap}::interval)`, 'CW016', `overlap ${overlap}`);
 });
 
 t.test('create_endpoint returns the id and the secret, and names are unique', async t => {
