@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:448ba31fa9d16357e246afd47b6fa35ed87626b6
+--! Hash: sha1:659be61caf2c6d09b9665b33e4a4065a5a7e0da1
 --! Message: after 0.2.0
 
 drop function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb);
@@ -1002,6 +1002,389 @@ found); when_recorded (what is due waits for what is in flight); wait (wait_ms);
 there). everything: do not trust the cursor to know where nothing is. Record each delivery with record_deliveries before
 its lease has passed, or it is claimed again.';
 --! EndIncluded outbound/3_claim/runner/claim_deliveries.sql
+drop function collecta.check_inbound_mapping(text, jsonb, text[], text);
+--! Included inbound/internal/check_inbound_mapping.sql
+create or replace function collecta.inbound_call(
+  inbound_endpoint_id text, module text, mapping jsonb, match_columns text[], match_where text
+) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case when inbound_endpoint_id is null
+      then format('select * from collecta.create_inbound_endpoint(%L, %L', module, mapping)
+      else format('select collecta.update_inbound_endpoint(%L, mapping => %L', inbound_endpoint_id, mapping) end
+    || coalesce(', match_columns => ' || quote_literal(nullif(match_columns, '{}')::text), '')
+    || coalesce(', match_where => ' || quote_literal(match_where), '') || ');'
+$$;
+comment on function collecta.inbound_call(text, text, jsonb, text[], text) is
+  'Returns a call for a hint: of update_inbound_endpoint, or of create_inbound_endpoint if inbound_endpoint_id is null.';
+
+create or replace function collecta.mended_inbound_mapping(
+  mapping jsonb, wrong text[], missing text[], scope_column text default null
+) returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce((
+      select jsonb_object_agg(m.key, m.value)
+      from (
+        select m.*, row_number() over (partition by case when m.key ~ '^\$' then m.value #>> '{}' else m.key end) as nth
+        from jsonb_each(mapping) m) m
+      where m.nth = 1 and case when m.key ~ '^\$' then m.value #>> '{}' else m.key end <> all (coalesce(wrong, '{}'))),
+      '{}')
+    || coalesce((
+      select jsonb_object_agg(c, case when c = scope_column then '{"constant": "acme"}'
+        else jsonb_build_object('required', true, 'path',
+          case when c ~ '^[A-Za-z_][A-Za-z0-9_-]*$' collate "C" then '$.' || c else format('$[''%s'']', c) end) end)
+      from unnest(missing) c), '{}')
+$$;
+comment on function collecta.mended_inbound_mapping(jsonb, text[], text[], text) is
+  'Returns a mapping for a hint: without some columns and with others, which are taken from members of their names. A '
+  'scope column gets a constant.';
+
+-- This function reads only the catalog. If it planned or ran a statement on the table, code of the table's owner would
+-- run with the rights of the caller, who may be a superuser.
+create or replace function collecta.check_inbound_mapping(
+  module text, mapping jsonb, match_columns text[], inout match_where text, inbound_endpoint_id text default null,
+  out relation regclass
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  target record;
+  wrong text;
+  wrong_columns text[];
+  missing text;
+  missing_columns text[];
+  mended jsonb;
+  matched text[];
+begin
+  select m.relation, v.key_columns, v.scope_column, c.oid is null as is_gone into target
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  left join pg_catalog.pg_class c on c.oid = m.relation
+  where m.slug = module;
+  if not found or target.is_gone then
+    raise exception using errcode = 'CW051', message = case when target.is_gone
+        then format('the table of module %L was dropped', module)
+          else format('there is no module %L to receive into', module) end,
+      detail = coalesce('Modules: ' || (select string_agg(m.slug, ', ' order by m.slug) from collecta.modules m) || '.',
+        'No table is attached.'),
+      hint = case when target.is_gone then format('select collecta.detach_module(%L);', module)
+        else 'select schemaname, tablename from pg_catalog.pg_tables where schemaname !~ ''^(pg_|information_schema|'
+          'collecta)''; -- attach one of these tables with attach_module' end;
+  end if;
+  relation := target.relation;
+
+  -- Only these columns of the catalog can be mapped. A sender cannot choose values that identify a record, a tenant or
+  -- a person.
+  select string_agg(format('%I %s', f.column_name, f.why), '; '),
+    array_agg(f.column_name) filter (where f.why <> 'is mapped twice' and f.column_name <> all (target.key_columns))
+  into wrong, wrong_columns
+  from (
+    select r.column_name, case
+      when count(*) over (partition by r.column_name) > 1 then 'is mapped twice'
+      when a.attname is null then 'does not exist'
+      when a.attgenerated <> '' then 'is generated'
+      when a.attidentity <> '' then 'is an identity column'
+      when r.constant is not null then null
+      when r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}'))
+        then 'is the record''s key: match by it, or let the table make it'
+      when r.column_name = target.scope_column
+        then 'is the module''s scope: give it as a constant, a payload must not choose it'
+      when pg_get_expr(d.adbin, d.adrelid) ~* '\m(current_user|session_user|current_role|user)\M' collate "C"
+        then 'says who wrote the record: give it as a constant, or leave it to its default'
+    end as why
+    from collecta.read_inbound_mapping(mapping) r
+    left join pg_catalog.pg_attribute a
+      on a.attrelid = target.relation and a.attname = r.column_name and a.attnum > 0 and not a.attisdropped
+    left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum) f
+  where f.why is not null;
+  select string_agg(format('%I', a.attname), ', '), array_agg(a.attname::text) into missing, missing_columns
+  from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
+  where a.attrelid = target.relation and a.attnum > 0 and not a.attisdropped and a.attnotnull
+    and not a.atthasdef and a.attidentity = '' and a.attgenerated = '' and t.typdefault is null
+    and a.attname <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r);
+  if wrong is not null or missing is not null then
+    mended := collecta.mended_inbound_mapping(mapping, wrong_columns, missing_columns, target.scope_column);
+    raise exception using errcode = 'CW053', message = format('this mapping cannot write %s', target.relation),
+      -- Not by format(), which writes a null as nothing: where none is missing, there is nothing to say about it.
+      detail = concat_ws('; ', 'Column ' || wrong,
+        'Column ' || missing || ' must not be null, has no default and is not mapped') || '.',
+      hint = case
+        when mended = '{}' then format('select attname, atttypid::regtype, attidentity, attgenerated '
+          'from pg_catalog.pg_attribute where attrelid = %L::regclass and attnum > 0;', target.relation)
+        else collecta.inbound_call(inbound_endpoint_id, module, mended,
+          coalesce(match_columns, '{}') || array(
+            select r.column_name from collecta.read_inbound_mapping(mended) r
+            where r.column_name = any (target.key_columns) and r.column_name <> all (coalesce(match_columns, '{}'))),
+          match_where) end;
+  end if;
+
+  select string_agg(format('%I', c), ', ') into wrong
+  from unnest(match_columns) c
+  where c is null or c <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r);
+  if wrong is not null or array_position(match_columns, null) > 0 then
+    raise exception using errcode = 'CW054', message = format('match column %s is not mapped', coalesce(wrong, 'null')),
+      detail = 'A record is matched by what the payload says; so each match column needs its entry in the mapping.',
+      hint = collecta.inbound_call(inbound_endpoint_id, module,
+        collecta.mended_inbound_mapping(mapping, null, array(
+          select c from unnest(match_columns) c
+          where c <> all (select r.column_name from collecta.read_inbound_mapping(mapping) r))),
+        array_remove(match_columns, null), match_where);
+  end if;
+  matched := collecta.inbound_match_columns(
+    array(select r.column_name from collecta.read_inbound_mapping(mapping) r), coalesce(match_columns, '{}'),
+      target.scope_column);
+  if matched = '{}' then
+    if match_where is not null then
+      raise exception using errcode = 'CW054', message = 'match_where needs match_columns',
+        detail = 'It limits which records can be matched.',
+        hint = collecta.inbound_call(inbound_endpoint_id, module, mapping, null, null);
+    end if;
+    return;
+  end if;
+  select string_agg(format('%I', c), ', '), array_agg(c) into wrong, wrong_columns
+  from unnest(matched) c
+  join pg_catalog.pg_attribute a on a.attrelid = target.relation and a.attname = c and not a.attisdropped
+  where (select e.operator from collecta.equality_of(a.atttypid) e) is null;
+  if wrong is not null then
+    raise exception using errcode = 'CW054',
+      message = format('a match column of %s cannot be compared', target.relation),
+      detail = format('The type of %s has no equality operator that indexes could use.', wrong),
+      hint = collecta.inbound_call(inbound_endpoint_id, module, mapping,
+          array(select c from unnest(match_columns) c where c <> all (wrong_columns)), null)
+        || ' -- or match by other columns';
+  end if;
+  match_where := coalesce(nullif(btrim(match_where), ''), collecta.infer_match_where(target.relation, matched));
+  if not collecta.is_unique_key(target.relation, matched, match_where) then
+    missing := format('create unique index concurrently on %s (%s)%s;', target.relation,
+      (select string_agg(format('%I', c), ', ') from unnest(matched) c), ' where ' || match_where);
+    if collecta.hides_records(target.relation) then
+      raise exception using errcode = 'CW054',
+        message = format('row security of %s could hide the matching record', target.relation),
+        detail = 'Without a unique index on the match columns a hidden record would get a duplicate.', hint = missing;
+    end if;
+    raise notice using message = format(
+        'collecta: no unique index on %s (%s): inbound requests write this table one after another, and other writers '
+        'can make duplicates', target.relation, array_to_string(matched, ', ')), hint = missing;
+  end if;
+end
+$$;
+comment on function collecta.check_inbound_mapping(text, jsonb, text[], text, text) is
+  'Refuses, each with its hint, what a mapping cannot have (CW051 to CW054); returns the module''s table and '
+  'match_where, which is read from the partial unique index on the match columns where it is not given.';
+--! EndIncluded inbound/internal/check_inbound_mapping.sql
+--! Included inbound/internal/read_inbound_mapping.sql
+-- The grammar is that of src/inbound/payload.ts. A path in it cannot run code, search the whole document or mean two
+-- things.
+create or replace function collecta.inbound_path_steps(path text) returns text[]
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case when length(path) <= 512
+      and path collate "C" ~ '^\$\$?(\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^''\\^`[:cntrl:]]+''\]|'
+        '\[(0|[1-9][0-9]{0,5})\]){0,16}$'
+    then (select coalesce(array_agg(coalesce(step[1], step[2], step[3]) order by place), '{}')
+          from regexp_matches(path collate "C", '\.([A-Za-z_][A-Za-z0-9_-]*)|\[''([^'']+)''\]|\[([0-9]+)\]', 'g')
+            with ordinality m (step, place)) end
+$$;
+comment on function collecta.inbound_path_steps(text) is
+  'The names and indexes of $.name, $[''name''], $[0] ... (at most 16 steps and 512 characters); null for anything '
+  'else.';
+
+create or replace function collecta.read_inbound_mapping(mapping jsonb)
+returns table (
+  column_name text, path text, steps text[], required boolean, fallback jsonb, constant jsonb, forms text[]
+)
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  entry record;
+  wrong text;
+begin
+  if jsonb_typeof(mapping) is distinct from 'object' or mapping = '{}' then
+    raise exception using errcode = 'CW052', message = 'a mapping is an object with at least one entry',
+      hint = 'select ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", '
+        '"required": true}}''::jsonb; -- is a mapping';
+  end if;
+  for entry in
+    select m.key, m.value, m.key ~ '^\$' as short, jsonb_typeof(m.value) as kind
+      from jsonb_each(mapping) m order by m.key collate "C"
+  loop
+    wrong := case
+      when entry.short and entry.kind <> 'string' then 'a path maps to the name of a column, a string'
+      when not entry.short and entry.kind <> 'object'
+        then 'a column maps to an object: {"path": "$.payload.sku"}; paths begin with $'
+      when entry.short then null
+      when entry.value - '{path,as,default,required,constant,whole}'::text[] <> '{}'
+        then 'it has a member that is none of path, as, default, required, constant, whole'
+      when (entry.value ? 'path')::int + (entry.value ? 'constant')::int + (entry.value ? 'whole')::int <> 1
+        then 'it needs exactly one of path, constant and whole'
+      when entry.value ? 'whole' and entry.value -> 'whole' <> 'true' then 'whole can only be true'
+      when entry.value ? 'required' and jsonb_typeof(entry.value -> 'required') <> 'boolean'
+        then 'required is true or false'
+      when not entry.value ? 'path' and entry.value ?| '{as,default,required}'
+        then 'as, default and required need a path'
+      when entry.value ? 'as' and not (case jsonb_typeof(entry.value -> 'as') when 'array' then entry.value -> 'as'
+          else jsonb_build_array(entry.value -> 'as') end
+          <@ '["epoch_seconds", "epoch_milliseconds", "empty_as_null", "unchecked"]')
+        then 'as is epoch_seconds, epoch_milliseconds, empty_as_null or unchecked, or a list of them'
+      when entry.value ? 'default' and entry.value -> 'required' = 'true'
+        then 'what has a default is never missing: leave out default or required'
+      when jsonb_typeof(entry.value -> 'path') <> 'string' then 'its path is no string'
+    end;
+    column_name := case when entry.short then entry.value #>> '{}' else entry.key end;
+    path := case when entry.short then entry.key when entry.value ? 'whole' then '$' else entry.value ->> 'path' end;
+    steps := collecta.inbound_path_steps(path);
+    if wrong is null and path is not null and steps is null then
+      wrong := format('the path %s is not of the form $.name, $[''name''], $[0] ... (at most 16 steps and 512 '
+        'characters; no wildcards, filters or slices)', left(path, 100));
+    end if;
+    if wrong is not null then
+      raise exception using errcode = 'CW052',
+        message = format('the mapping''s entry %s cannot be used', left(to_json(entry.key)::text, 100)),
+        detail = format('Because %s.', wrong),
+        hint = 'select ''{"$.payload.sku": "product_code", "quantity": {"path": "$.payload.qty", "required": '
+          'true}}''::jsonb; -- is a mapping';
+    end if;
+    required := coalesce((entry.value -> 'required')::boolean, false);
+    fallback := entry.value -> 'default';
+    constant := entry.value -> 'constant';
+    forms := array(select jsonb_array_elements_text(case jsonb_typeof(entry.value -> 'as')
+      when 'array' then entry.value -> 'as' when 'string' then jsonb_build_array(entry.value -> 'as') else '[]' end));
+    return next;
+  end loop;
+end
+$$;
+comment on function collecta.read_inbound_mapping(jsonb) is
+  'A mapping, one row a column. Both forms: "path": "column", and "column": {"path" | "constant" | "whole": ..., '
+  '"default": ..., "required": ...}. Refuses with CW052 what is not of them.';
+--! EndIncluded inbound/internal/read_inbound_mapping.sql
+--! Included inbound/internal/save_inbound_endpoint.sql
+create or replace function collecta.save_inbound_endpoint(
+  endpoint collecta.inbound_endpoints, secret text, out inbound_endpoint_id text, out token text,
+    out function_number int
+)
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  sender collecta.inbound_senders;
+  wrong text;
+begin
+  select * into sender from collecta.inbound_senders k where k.sender = endpoint.sender;
+  wrong := case
+    when sender.sender is null then format('%L is no sender; there are %s', endpoint.sender,
+      (select string_agg(k.sender, ', ' order by k.sender) from collecta.inbound_senders k))
+    when endpoint.require_signature is null then 'require_signature is true, false or standard'
+    when endpoint.require_signature <> 'false' and sender.signatures = '[]'
+      then format('%s signs nothing', sender.sender)
+    when secret is not null and sender.signatures = '[]'
+      then format('%s signs nothing: leave the secret out', sender.sender)
+    when endpoint.require_signature = 'standard'
+      and not exists (select from jsonb_array_elements(sender.signatures) s where s ?& '{id,timestamp}'::text[])
+      then format('no signature of %s covers an id and a time', sender.sender)
+    when not collecta.is_inbound_secret(secret, sender.signatures)
+      then 'a secret is 1 to 512 printable characters, and goes on in base64 where it begins with whsec_; leave it out '
+        'and say require_signature => true for a generated one'
+    when (endpoint.rate_limit_per_minute between 1 and 60000) is not true
+      then 'rate_limit_per_minute is from 1 to 60000'
+    when (endpoint.max_body_bytes between 1 and 67108864) is not true then 'max_body_bytes is from 1 to 67108864'
+    when (endpoint.max_elements between 1 and 100000) is not true then 'max_elements is from 1 to 100000'
+    when endpoint.each is not null and collecta.inbound_path_steps(endpoint.each) is null
+      then 'each is a path: $.alerts'
+    when endpoint.events is not null and sender.event is null
+      then format('the sender %s does not say where the name of an event stands; insert one of your own into '
+        'collecta.inbound_senders', sender.sender)
+    when endpoint.events = '{}' or array_position(endpoint.events, null) > 0 then 'events is null or names events'
+    when endpoint.digest_window < interval '0' or endpoint.digest_window > interval '30 days'
+      then 'digest_window is from 0 to 30 days'
+    when endpoint.each_alone is null or endpoint.keep_ignored is null
+      then 'each_alone and keep_ignored are true or false'
+  end;
+  if wrong is not null then
+    raise exception using errcode = 'CW055', message = 'an inbound endpoint cannot have this setting',
+      detail = format('The rule: %s.', wrong),
+      hint = collecta.inbound_call(endpoint.inbound_endpoint_id, endpoint.module, endpoint.mapping,
+        endpoint.match_columns, endpoint.match_where) || ' -- and options that follow the rule';
+  end if;
+  endpoint.columns := array(select m.column_name from collecta.read_inbound_mapping(endpoint.mapping) m
+    order by m.column_name collate "C");
+  if endpoint.inbound_endpoint_id is null then
+    token := encode(sha256(convert_to(collecta.new_secret(), 'UTF8')), 'hex');
+    insert into collecta.inbound_endpoints as e (inbound_endpoint_id, module, relation, mapping, match_columns,
+      match_where,
+      sender, require_signature, each, each_alone, max_elements, events, keep_ignored, digest_window,
+      rate_limit_per_minute, max_body_bytes, columns, writer)
+    values (collecta.new_id('inb'), endpoint.module, endpoint.relation, endpoint.mapping,
+      coalesce(endpoint.match_columns, '{}'), endpoint.match_where, endpoint.sender, endpoint.require_signature,
+      endpoint.each, endpoint.each_alone, endpoint.max_elements, endpoint.events, endpoint.keep_ignored,
+      endpoint.digest_window, endpoint.rate_limit_per_minute, endpoint.max_body_bytes, endpoint.columns,
+        endpoint.writer)
+    returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
+    insert into collecta.inbound_secrets (inbound_endpoint_id, token_hash, secret)
+    values (inbound_endpoint_id, encode(sha256(convert_to(token, 'UTF8')), 'hex'), secret);
+    perform collecta.fit_inbound_budget(inbound_endpoint_id, endpoint.rate_limit_per_minute);
+  else
+    -- A request holds a row of the budget when it locks the endpoint, so the budget comes first here too.
+    perform collecta.fit_inbound_budget(endpoint.inbound_endpoint_id, endpoint.rate_limit_per_minute);
+    update collecta.inbound_endpoints e
+    set relation = endpoint.relation, mapping = endpoint.mapping, match_columns = endpoint.match_columns,
+      match_where = endpoint.match_where, each = endpoint.each, each_alone = endpoint.each_alone,
+      max_elements = endpoint.max_elements, events = endpoint.events, keep_ignored = endpoint.keep_ignored,
+      digest_window = endpoint.digest_window, rate_limit_per_minute = endpoint.rate_limit_per_minute,
+      max_body_bytes = endpoint.max_body_bytes, columns = endpoint.columns, mapping_version = e.mapping_version + 1
+    where e.inbound_endpoint_id = endpoint.inbound_endpoint_id
+    returning e.inbound_endpoint_id, e.function_number into inbound_endpoint_id, function_number;
+  end if;
+  if endpoint.writer <> 'collecta_writer'
+    and collecta.written_owner(endpoint.writer) = collecta.role_name(endpoint.writer)
+  then
+    -- A column's default may be collecta.new_id('rec'). collecta_writer has these rights from the installation.
+    execute format('grant usage on schema collecta to %I', collecta.role_name(endpoint.writer));
+    execute format('grant execute on function collecta.new_id(text), '
+      'collecta.is_inbound_shape(text, int, text) to %I', collecta.role_name(endpoint.writer));
+  end if;
+  perform collecta.write_inbound_functions(inbound_endpoint_id);
+  perform pg_notify('collecta_inbound', '');
+end
+$$;
+comment on function collecta.save_inbound_endpoint(collecta.inbound_endpoints, text) is
+  'The part of create_inbound_endpoint and update_inbound_endpoint in collecta''s own tables: a row without an id is '
+  'new.';
+
+create or replace function collecta.is_inbound_secret(secret text, signatures jsonb) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when secret like 'sealed:%' or signatures @> '[{"key": "base64"}]' then collecta.is_secret(secret)
+    else secret is null or length(secret) between 1 and 512 and secret !~ '[[:cntrl:]]' collate "C" end
+$$;
+comment on function collecta.is_inbound_secret(text, jsonb) is
+  'As is_secret; of a sender whose keys are text, what follows whsec_ need not be base64.';
+
+create or replace function collecta.try_inbound_match(inbound_endpoint_id text) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  endpoint record;
+begin
+  select e.function_number, e.relation, e.match_where into endpoint
+  from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = try_inbound_match.inbound_endpoint_id and e.match_columns <> '{}';
+  if found then
+    execute format('select collecta.cast_inbound_%s(''{}'', null)', endpoint.function_number);
+  end if;
+exception when others then
+  raise exception using errcode = 'CW054', message = format('records of %s cannot be matched so', endpoint.relation),
+    detail = sqlerrm || '.',
+    hint = format('select attname, atttypid::regtype from pg_catalog.pg_attribute where attrelid = %L::regclass '
+      'and attnum > 0; -- match_where is a condition over these columns', endpoint.relation);
+end
+$$;
+comment on function collecta.try_inbound_match(text) is
+  'Prepares the match of an inbound endpoint as its writer, so that a wrong match_where is refused when it is given.';
+--! EndIncluded inbound/internal/save_inbound_endpoint.sql
 --! Included inbound/internal/inbound_cast_problem.sql
 create or replace function collecta.inbound_cast_problem(inbound_endpoint_id text, column_name text, "values" json)
   returns text
@@ -1484,12 +1867,14 @@ begin
       detail = format('Not there: %s.', (select string_agg(c, ', ') from unnest(columns) c
         where not exists (select from pg_catalog.pg_attribute a
                           where a.attrelid = relation and a.attname = c and not a.attisdropped))),
-      hint = 'select collecta.update_inbound_endpoint(inbound_endpoint_id, mapping => ''...'') takes a mended mapping.';
+      hint = format('select inbound_endpoint_id, mapping from collecta.inbound_endpoints where relation = %L::regclass; '
+        '-- update_inbound_endpoint takes a mended mapping', relation);
   elsif unequal is not null then
     raise exception using errcode = 'CW054',
       message = format('a record of %s cannot be matched by %s', relation, unequal),
       detail = 'Its type has no equality operator that indexes could use.',
-      hint = 'Match by another column, or change this one''s type: alter table ... alter column ... type jsonb;';
+      hint = format('select inbound_endpoint_id, match_columns from collecta.inbound_endpoints '
+        'where relation = %L::regclass; -- update_inbound_endpoint takes other columns', relation);
   end if;
   key := case cardinality(key_columns)
     when 1 then format('pg_catalog.to_json(t.%I) operator(pg_catalog.#>>) ''{}''', key_columns[1])
@@ -1866,6 +2251,133 @@ $$;
 comment on function collecta.inbound_failure(text, text, text, text, text, json) is
   'Says what a sender is told about an error. It names columns and constraints, and quotes nothing of the payload.';
 --! EndIncluded inbound/internal/write_inbound.sql
+--! Included inbound/create_inbound_endpoint.sql
+create or replace function collecta.create_inbound_endpoint(
+  out inbound_endpoint_id text,
+  out path text,
+  module text,
+  mapping jsonb,
+  match_columns text[] default '{}',
+  inout secret text default null,
+  sender text default null,
+  each text default null,
+  match_where text default null,
+  require_signature collecta.signature_rule default null,
+  rate_limit_per_minute int default 60,
+  max_body_bytes int default 1048576,
+  events text[] default null,
+  keep_ignored boolean default true,
+  each_alone boolean default false,
+  max_elements int default 1000,
+  digest_window interval default null,
+  writer name default 'collecta_writer'
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  endpoint collecta.inbound_endpoints;
+  target record;
+  preset record;
+  made record;
+begin
+  select c.* into target from collecta.check_inbound_mapping(module, mapping, match_columns, match_where) c;
+  perform collecta.check_inbound_writer(target.relation, writer);
+  select k.each, k.signatures <> '[]' as signs into preset
+  from collecta.inbound_senders k where k.sender = coalesce(create_inbound_endpoint.sender, 'collecta');
+  endpoint.module := module;
+  endpoint.relation := target.relation;
+  endpoint.mapping := mapping;
+  endpoint.match_columns := match_columns;
+  endpoint.match_where := target.match_where;
+  endpoint.sender := coalesce(sender, 'collecta');
+  -- Requests of a sender that signs are accepted only with a signature. If no sender is named, a secret decides that.
+  endpoint.require_signature := coalesce(require_signature,
+    case when sender is not null and preset.signs then 'true' else 'false' end::collecta.signature_rule);
+  endpoint.each := coalesce(each, preset.each);
+  endpoint.rate_limit_per_minute := rate_limit_per_minute;
+  endpoint.max_body_bytes := max_body_bytes;
+  endpoint.events := events;
+  endpoint.keep_ignored := keep_ignored;
+  endpoint.each_alone := each_alone;
+  endpoint.max_elements := max_elements;
+  endpoint.digest_window := digest_window;
+  endpoint.writer := writer;
+  if endpoint.require_signature <> 'false' and secret is null then
+    secret := collecta.new_secret();
+  end if;
+  select s.* into made from collecta.save_inbound_endpoint(endpoint, secret) s;
+  perform collecta.grant_inbound(target.relation, made.function_number);
+  perform collecta.try_inbound_match(made.inbound_endpoint_id);
+  inbound_endpoint_id := made.inbound_endpoint_id;
+  path := format('/api/webhooks/%s/%s', module, made.token);
+end
+$$;
+comment on function collecta.create_inbound_endpoint(
+  text, jsonb, text[], text, text, text, text, collecta.signature_rule, int, int, text[], boolean, boolean, int,
+    interval,
+  name) is
+  'Makes a URL whose payloads become records of a module: returns its id, its path (with the token, which is shown '
+  'here only) and its secret. mapping: {"$.payload.sku": "product_code"} or {"product_code": {"path": '
+  '"$.payload.sku", "as": "empty_as_null", "default": ..., "required": true}}, {"source": {"constant": "erp"}}, '
+  '{"custom_data": {"whole": true}}. match_columns: a record that equals the payload in these is updated, else one '
+  'is made; match_where limits which. sender: a row of inbound_senders, how requests are signed and numbered. each: '
+  'the array whose elements are the records. A secret is always enforced; require_signature => true generates one, '
+  '''standard'' asks for a signature over id and time. Needs the table''s ownership. Errors CW051 to CW057 say what '
+  'to do.';
+
+create or replace function collecta.update_inbound_endpoint(
+  inbound_endpoint_id text,
+  mapping jsonb default null,
+  match_columns text[] default null,
+  match_where text default null,
+  each text default null,
+  rate_limit_per_minute int default null,
+  max_body_bytes int default null,
+  events text[] default null,
+  keep_ignored boolean default null,
+  each_alone boolean default null,
+  max_elements int default null,
+  digest_window interval default null
+) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  endpoint collecta.inbound_endpoints;
+  target record;
+  made record;
+begin
+  perform collecta.check_inbound_endpoint_id(inbound_endpoint_id);
+  select e.* into endpoint from collecta.inbound_endpoints e
+  where e.inbound_endpoint_id = update_inbound_endpoint.inbound_endpoint_id;
+  endpoint.mapping := coalesce(mapping, endpoint.mapping);
+  endpoint.match_columns := coalesce(match_columns, endpoint.match_columns);
+  select c.* into target
+  from collecta.check_inbound_mapping(endpoint.module, endpoint.mapping, endpoint.match_columns,
+    coalesce(match_where, case when endpoint.match_columns <> '{}' then endpoint.match_where end),
+    endpoint.inbound_endpoint_id) c;
+  perform collecta.check_inbound_writer(target.relation, endpoint.writer);
+  endpoint.relation := target.relation;
+  endpoint.match_where := target.match_where;
+  endpoint.each := coalesce(each, endpoint.each);
+  endpoint.rate_limit_per_minute := coalesce(rate_limit_per_minute, endpoint.rate_limit_per_minute);
+  endpoint.max_body_bytes := coalesce(max_body_bytes, endpoint.max_body_bytes);
+  endpoint.events := coalesce(events, endpoint.events);
+  endpoint.keep_ignored := coalesce(keep_ignored, endpoint.keep_ignored);
+  endpoint.each_alone := coalesce(each_alone, endpoint.each_alone);
+  endpoint.max_elements := coalesce(max_elements, endpoint.max_elements);
+  endpoint.digest_window := coalesce(digest_window, endpoint.digest_window);
+  select s.* into made from collecta.save_inbound_endpoint(endpoint, null) s;
+  perform collecta.grant_inbound(target.relation, made.function_number);
+  perform collecta.try_inbound_match(endpoint.inbound_endpoint_id);
+end
+$$;
+comment on function collecta.update_inbound_endpoint(
+  text, jsonb, text[], text, text, int, int, text[], boolean, boolean, int, interval) is
+  'Changes what is given and leaves what is null. With the id alone it takes up a change of the table: renamed '
+  'columns, types, a new unique index.';
+--! EndIncluded inbound/create_inbound_endpoint.sql
 --! Included inbound/test_inbound_mapping.sql
 create or replace function collecta.test_inbound_mapping(inbound_endpoint_id text, payload json)
 returns table (column_name text, source text, type text, value text, problem text)

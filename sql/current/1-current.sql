@@ -8,10 +8,15 @@ drop function collecta.check_endpoint_limits(int, interval, int, int);
 --!include outbound/2_route/internal/recipients.sql
 --!include outbound/2_route/internal/route_changes.sql
 --!include outbound/3_claim/runner/claim_deliveries.sql
+drop function collecta.check_inbound_mapping(text, jsonb, text[], text);
+--!include inbound/internal/check_inbound_mapping.sql
+--!include inbound/internal/read_inbound_mapping.sql
+--!include inbound/internal/save_inbound_endpoint.sql
 --!include inbound/internal/inbound_cast_problem.sql
 --!include inbound/internal/inbound_templates.sql
 --!include inbound/internal/write_inbound_functions.sql
 --!include inbound/internal/write_inbound.sql
+--!include inbound/create_inbound_endpoint.sql
 --!include inbound/test_inbound_mapping.sql
 --!include install/pin_settings.sql
 --!include install/grants.sql

@@ -767,6 +767,15 @@ t.test('an invalid endpoint is refused when it is saved, with a hint', async t =
           '${JSON.stringify(mapping).replaceAll("'", "''")}'${more})`,
       ),
     );
+  const undone = new Error('undone');
+  /** The hint is a statement that runs as it stands. */
+  const runs = async (t: Test, error?: Refusal) => {
+    const run = sql.begin(async tx => {
+      await tx.unsafe(error?.hint ?? '');
+      throw undone;
+    });
+    await t.rejects(run, undone, error?.hint ?? 'no hint');
+  };
   const cases: [object, string, string, RegExp][] = [
     [{ '$.a': 'nothing' }, '', 'CW053', /nothing does not exist/],
     [{ '$.a': 'ctid' }, '', 'CW053', /does not exist/],
@@ -780,6 +789,8 @@ t.test('an invalid endpoint is refused when it is saved, with a hint', async t =
     [{ '$..a': 'quantity' }, '', 'CW052', /not of the form/],
     [{ '$.a': 'quantity' }, `, '{product_code}'`, 'CW054', /matched by what the payload says/],
     [{ '$.a': 'raw' }, `, '{raw}'`, 'CW054', /no equality operator/],
+    [{ '$.a': 'quantity' }, `, match_where => 'quantity > 0'`, 'CW054', /which records can be matched/],
+    [{ '$.a': 'quantity' }, `, '{quantity}', match_where => 'nothing > 0'`, 'CW054', /nothing/],
     [{ '$.a': 'quantity' }, `, secret => ''`, 'CW055', /secret/i],
     [{ '$.a': 'quantity' }, `, secret => 'whsec_$$'`, 'CW055', /base64/],
     [{ '$.a': 'quantity' }, ', rate_limit_per_minute => 0', 'CW055', /60000/],
@@ -788,6 +799,7 @@ t.test('an invalid endpoint is refused when it is saved, with a hint', async t =
   for (const [mapping, more, code, detail] of cases) {
     const error = await create(mapping, more);
     t.match(error, { code, detail, hint: /\w+/ }, `${JSON.stringify(mapping)}${more}`);
+    await runs(t, error);
     saysNothingEmpty(t, error, `${JSON.stringify(mapping)}${more}: ${error?.detail}`);
   }
   t.match(await refusal(sql`select * from collecta.create_inbound_endpoint('nowhere', '{"$.a": "b"}')`), {
@@ -801,12 +813,13 @@ t.test('an invalid endpoint is refused when it is saved, with a hint', async t =
   t.match(await refusal(sql`select * from collecta.create_inbound_endpoint('needs', '{"$.a": "may"}')`), {
     code: 'CW053',
     detail: /id, must must not be null/,
-    hint: /alter table public.needs alter column id set default/,
+    hint: /match_columns => '{id}'/,
   });
   // Each part is tested alone, then both, then neither.
   for (const mapping of ['{"$.a": "nothing", "$.b": "must", "$.c": "id"}', '{"$.a": "nothing"}', '{"$.a": "may"}']) {
     const error = await refusal(sql`select * from collecta.create_inbound_endpoint('needs', ${mapping}::text::jsonb)`);
     t.match(error, { code: 'CW053' });
+    await runs(t, error);
     saysNothingEmpty(t, error, `${mapping}: ${error?.detail}`);
   }
   t.equal(
@@ -858,8 +871,7 @@ t.test('the hint about match columns that are not mapped is a mapping that can b
     error => error,
   )) as { code: string; hint: string };
   t.equal(refused.code, 'CW054');
-  const [made] = await sql.unsafe(`select inbound_endpoint_id as id from collecta.create_inbound_endpoint('unmapped',
-    match_columns => '{Sku,"it, is"}', ${refused.hint})`);
+  const [made] = await sql.unsafe(refused.hint.replace('select *', 'select inbound_endpoint_id as id'));
   const [row] = await sql`select mapping from collecta.inbound_endpoints where inbound_endpoint_id = ${made!.id}`;
   t.strictSame(row!.mapping, {
     ...mapping,
