@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:659be61caf2c6d09b9665b33e4a4065a5a7e0da1
+--! Hash: sha1:315d92c610ed5dad0cc3f24fa0938c8bc364f353
 --! Message: after 0.2.0
 
 drop function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb);
@@ -188,8 +188,8 @@ begin
       'max_per_second => ' || least(greatest(max_per_second, 1), 10000))) b (is_wrong, rule, nearest)
   where b.is_wrong;
   if rules is not null then
-    raise exception using errcode = 'CW016', message = 'a limit of the endpoint is out of bounds', detail = rules || '.',
-      hint = collecta.endpoint_call(endpoint_id, url, events, mended);
+    raise exception using errcode = 'CW016', message = 'a limit of the endpoint is out of bounds',
+      detail = rules || '.', hint = collecta.endpoint_call(endpoint_id, url, events, mended);
   end if;
 end
 $$;
@@ -411,7 +411,8 @@ create or replace function collecta.event_body(
 ) returns text
 language sql stable
 as $$
-  select format('{"id":"%s","event":"%s","sequence":%s,"occurred_at":"%s","module":"%s","record_id":%s%s,"record":%s%s%s}',
+  select format('{"id":"%s","event":"%s","sequence":%s,"occurred_at":"%s","module":"%s","record_id":%s%s,"record":%s'
+      '%s%s}',
     event_id, event, sequence, to_char(captured_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
     module, coalesce(record_id, 'null'),
     case when event = 'status_change' then format(',"from":%s,"to":%s', status_from, status_to) end,
@@ -990,8 +991,8 @@ begin
     wait_ms := greatest(1, least(wait_ms, ceil(extract(epoch from chosen.again_at - clock_timestamp()) * 1000)));
   end if;
   return row(date_part('epoch', began + lease) * 1000000, date_part('epoch', lease) * 1000,
-    case when found_deliveries then concat_ws(chr(30), routing.leased, chosen.leased) end, coalesce(endpoints, '[]'), coalesce(routing.routed, 0), next, wait_ms, coalesce(routing.reordering, false), trouble,
-    hints::text)::collecta.claim_result;
+    case when found_deliveries then concat_ws(chr(30), routing.leased, chosen.leased) end, coalesce(endpoints, '[]'),
+    coalesce(routing.routed, 0), next, wait_ms, coalesce(routing.reordering, false), trouble, hints::text)::collecta.claim_result;
 end
 $$;
 comment on function collecta.claim_deliveries is
@@ -1016,7 +1017,8 @@ as $$
     || coalesce(', match_where => ' || quote_literal(match_where), '') || ');'
 $$;
 comment on function collecta.inbound_call(text, text, jsonb, text[], text) is
-  'Returns a call for a hint: of update_inbound_endpoint, or of create_inbound_endpoint if inbound_endpoint_id is null.';
+  'Returns a call for a hint: of update_inbound_endpoint, or of create_inbound_endpoint if there is no '
+  'inbound_endpoint_id.';
 
 create or replace function collecta.mended_inbound_mapping(
   mapping jsonb, wrong text[], missing text[], scope_column text default null
@@ -1867,8 +1869,8 @@ begin
       detail = format('Not there: %s.', (select string_agg(c, ', ') from unnest(columns) c
         where not exists (select from pg_catalog.pg_attribute a
                           where a.attrelid = relation and a.attname = c and not a.attisdropped))),
-      hint = format('select inbound_endpoint_id, mapping from collecta.inbound_endpoints where relation = %L::regclass; '
-        '-- update_inbound_endpoint takes a mended mapping', relation);
+      hint = format('select inbound_endpoint_id, mapping from collecta.inbound_endpoints '
+        'where relation = %L::regclass; -- update_inbound_endpoint takes a mended mapping', relation);
   elsif unequal is not null then
     raise exception using errcode = 'CW054',
       message = format('a record of %s cannot be matched by %s', relation, unequal),
@@ -2184,8 +2186,8 @@ begin
     end if;
     -- Code attached to a table can alter or drop its writer's functions, and a table can change while a request is
     -- written: a name is gone (42P01, 42703, 42704, 3F000), or the shape is another. Then the functions are written
-    -- again, and the request is tried once more. If another request has written them, this transaction may go on to see the old
-    -- ones, so the caller tries again in a new one.
+    -- again, and the request is tried once more. If another request has written them, this transaction may go on to
+    -- see the old ones, so the caller tries again in a new one.
     exit when code not in ('CW059', '42883', '42P01', '42703', '42704', '3F000');
     rewrite := not rewrite and exists (
       select from collecta.broken_inbound_endpoints() b
@@ -2392,7 +2394,8 @@ declare
 begin
   perform collecta.check_inbound_endpoint_id(test_inbound_mapping.inbound_endpoint_id);
   for field in
-    select f.*, e.function_number, f.column_name = any (e.match_columns) as is_matched, format_type(a.atttypid, a.atttypmod) as type,
+    select f.*, e.function_number, f.column_name = any (e.match_columns) as is_matched,
+      format_type(a.atttypid, a.atttypmod) as type,
       array(select m.step[1] is not null from regexp_matches(f.path collate "C",
         '\.[A-Za-z_][A-Za-z0-9_-]*|\[''[^'']+''\]|\[([0-9]+)\]', 'g') with ordinality m (step, place)
         order by m.place) as are_indexes

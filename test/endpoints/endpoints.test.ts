@@ -78,7 +78,8 @@ t.test('invalid endpoint options are refused, each with a hint', async t => {
     `https://example.com/${'x'.repeat(2048)}`,
     'javascript:alert(1)',
   ];
-  for (const url of urls) await refusesAndHelps(t, create(sql, { url }), 'CW011', `URL ${JSON.stringify(url)?.slice(0, 40)}`);
+  for (const url of urls)
+    await refusesAndHelps(t, create(sql, { url }), 'CW011', `URL ${JSON.stringify(url)?.slice(0, 40)}`);
   const { badPorts } = (await import('undici/lib/web/fetch/constants.js' as string)).default;
   t.ok(badPorts.length > 80);
   for (const port of badPorts)
@@ -167,9 +168,19 @@ t.test('invalid endpoint options are refused, each with a hint', async t => {
     [`headers => '{"host": "x"}'`, 'CW016'],
   ];
   for (const [change, code] of changes)
-    await refusesAndHelps(t, sql.unsafe(`select collecta.update_endpoint('${id}', ${change})`), code, `update: ${change}`);
+    await refusesAndHelps(
+      t,
+      sql.unsafe(`select collecta.update_endpoint('${id}', ${change})`),
+      code,
+      `update: ${change}`,
+    );
   for (const overlap of ['-1 s', '91 days', null])
-    await refusesAndHelps(t, sql`select collecta.rotate_secret(${id}, ${overlap}::interval)`, 'CW016', `overlap ${overlap}`);
+    await refusesAndHelps(
+      t,
+      sql`select collecta.rotate_secret(${id}, ${overlap}::interval)`,
+      'CW016',
+      `overlap ${overlap}`,
+    );
 });
 
 t.test('create_endpoint returns the id and the secret, and names are unique', async t => {

@@ -78,7 +78,10 @@ t.test('a table can be renamed, retyped and attached again while requests are wr
   const { sql } = target;
   await sql.unsafe(created);
   await sql.unsafe(`
-    create schema types; grant usage on schema types to public; create domain short_0 as text; alter table received alter column y type short_0`);
+    create schema types;
+    grant usage on schema types to public;
+    create domain short_0 as text;
+    alter table received alter column y type short_0`);
   const mapping = { '$.n': 'n', '$.a': 'x', '$.b': 'y' };
   const { path } = await makeEndpoint(sql, mapping, { module: 'received', rate_limit_per_minute: 60000 });
   const receiving = await startReceiving(target);

@@ -111,7 +111,8 @@ const notGrouped: Record<string, string> = {
   'row security': `alter table @ enable row level security; create policy p on @ using (true) with check (true)`,
   "a user's function in a default": `create function @_d() returns int language sql volatile as 'select 1';
     alter table @ add column d int default @_d()`,
-  "a user's function in a check": `create function @_c(int) returns boolean language plpgsql as 'begin return true; end';
+  "a user's function in a check": `create function @_c(int) returns boolean language plpgsql
+      as 'begin return true; end';
     alter table @ add constraint c check (@_c(n))`,
   'a deferrable constraint': 'alter table @ add constraint u unique (n) deferrable initially deferred',
 };
