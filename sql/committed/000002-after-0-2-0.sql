@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:315d92c610ed5dad0cc3f24fa0938c8bc364f353
+--! Hash: sha1:662f0b0456af4ba6da6b3c455d33cda95e118280
 --! Message: after 0.2.0
 
 drop function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb);
@@ -992,7 +992,8 @@ begin
   end if;
   return row(date_part('epoch', began + lease) * 1000000, date_part('epoch', lease) * 1000,
     case when found_deliveries then concat_ws(chr(30), routing.leased, chosen.leased) end, coalesce(endpoints, '[]'),
-    coalesce(routing.routed, 0), next, wait_ms, coalesce(routing.reordering, false), trouble, hints::text)::collecta.claim_result;
+    coalesce(routing.routed, 0), next, wait_ms, coalesce(routing.reordering, false), trouble,
+    hints::text)::collecta.claim_result;
 end
 $$;
 comment on function collecta.claim_deliveries is
