@@ -11,7 +11,7 @@ const { database } = await useServer();
 const copy = mkdtempSync(join(tmpdir(), 'collecta-release-'));
 t.teardown(() => rmSync(copy, { recursive: true, force: true }));
 for (const name of ['package.json', 'package-lock.json', 'CHANGELOG.md', '.gmrc', '.gitignore', 'tsconfig.json',
-  'tsconfig.build.json', 'sql', 'src', 'scripts', 'test']) // biome-ignore format: a list
+  'tsconfig.build.json', 'sql', 'src', 'scripts', 'test', 'deploy']) // biome-ignore format: a list
   cpSync(name, join(copy, name), { recursive: true });
 symlinkSync(join(process.cwd(), 'node_modules'), join(copy, 'node_modules'));
 
@@ -51,7 +51,11 @@ t.test('a release fixes its migrations', async t => {
   t.equal(JSON.parse(read('package.json')).version, '99.0.0');
   t.match(read('CHANGELOG.md'), /^## Unreleased\n\n## 99\.0\.0 \(/m);
   t.match(read('test/install/released/99.0.0.sql'), /PostgreSQL database dump complete/);
+  for (const name of readdirSync(join(copy, 'deploy/kubernetes')))
+    for (const [image] of read(`deploy/kubernetes/${name}`).matchAll(/image: collecta-webhooks.*/g))
+      t.equal(image, 'image: collecta-webhooks:99.0.0', name);
   t.match(await npm('release', '--', '99.0.0'), { status: 2, output: /released already/ });
+  t.match(await npm('release', '--', '9.100.0'), { status: 2, output: /after it/ });
   t.match(await npm('sql:recommit'), { status: 0, output: /released and unchanged/ });
   change('A change after the release.');
   t.match(await npm('sql:recommit'), { status: 2, output: /never changes/ });
