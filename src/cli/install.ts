@@ -12,7 +12,7 @@ psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql`,
   options: {
     check: {
       type: 'boolean',
-      about: 'apply nothing, but print what would be applied; exit with 1 if there is anything',
+      about: 'apply nothing, but print what would be applied; exit with 1 if there is anything, or an obstacle',
     },
     'role-prefix': {
       type: 'string',
@@ -22,9 +22,9 @@ psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/install.psql`,
   },
   run: async ({ env, options, say }) => {
     const { databaseUrl } = readConfig(env);
-    const { migrate, status } = await import('../install/migrate.ts');
+    const { check, migrate } = await import('../install/migrate.ts');
     if (options.check) {
-      const { state, pending } = await status(databaseUrl);
+      const { state, pending } = await check(databaseUrl);
       for (const filename of pending) say(`would apply ${filename}`);
       say(`collecta in ${describeDatabase(databaseUrl)}: ${state}`);
       return pending.length > 0 ? 1 : 0;

@@ -215,8 +215,24 @@ export type InstallStatus = {
 };
 
 /**
- * What `migrate` would do. A database that is ahead of this version counts as up to date, because runners of the old
- * version keep running while an upgrade is rolled out.
+ * What `migrate` would do. Throws MigrationError where `migrate` would refuse, because the database was installed from
+ * other files.
+ */
+export async function check(url: string, folder: URL = sqlFolder): Promise<InstallStatus> {
+  const found = await status(url, folder);
+  if (found.state === 'not installed') return found;
+  const sql = openPool(url, { max: 1, prepare: false });
+  try {
+    pendingAfter(await readLedger(sql), await readMigrations(folder), await readReleased(folder));
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+  return found;
+}
+
+/**
+ * What a runner has to wait for. A database that is ahead of this version counts as up to date, because runners of the
+ * old version keep running while an upgrade is rolled out.
  */
 export async function status(url: string, folder: URL = sqlFolder): Promise<InstallStatus> {
   // Their contents are not read. A fleet asks this for each of its databases at once, and would fill its memory.

@@ -116,6 +116,10 @@ for (const [runtime, [program, ...first]] of Object.entries(runtimes)) {
       out: '',
       err: /^collecta-webhooks migrate: .*999999-later.sql.*\nhint: .*upgrade this package/,
     });
+    t.match(await cli(['migrate', '--check'], env), { status: 1, out: '', err: /999999-later.sql.*\nhint: / });
+    await sql`delete from collecta.migrations where filename = '999999-later.sql'`;
+    await sql`update collecta.migrations set hash = 'sha1:0' where filename like '000001-%'`;
+    t.match(await cli(['migrate', '--check'], env), { status: 1, out: '', err: /never released.*\nhint: / });
     t.match(await cli(['uninstall'], env), { status: 1, out: /uninstall --yes/ });
     t.match(await cli(['uninstall', '--yes'], env), { status: 0, out: /dropped the schema collecta/ });
   });
