@@ -1,7 +1,221 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:662f0b0456af4ba6da6b3c455d33cda95e118280
+--! Hash: sha1:3bdb513c5a12062cf25863dda852ad4f072753ff
 --! Message: after 0.2.0
 
+--! Included modules/internal/check_module.sql
+create or replace function collecta.check_module(
+  relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
+  exclude_columns text[], ignore_columns text[], key_columns text[], on_truncate text
+) returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  class pg_catalog.pg_class;
+  keys text[];
+  why text;
+  hint text;
+  wrong text[];
+  other collecta.modules;
+  configured text[];
+  known text[];
+begin
+  if relation is null or slug is null then
+    raise exception using errcode = 'CW002', message = 'attach_module needs a table and a slug',
+      detail = 'One of them is null.', hint = 'select collecta.attach_module(''public.work_orders'', ''work-orders'');';
+  end if;
+  if slug !~ '^[a-z0-9][a-z0-9_-]{0,62}$' collate "C" then
+    raise exception using errcode = 'CW006', message = format('%L is not a valid slug', slug),
+      detail = 'A slug is 1 to 63 of a-z, 0-9, _ and -, and begins with a letter or digit.',
+      hint = collecta.attach_call(relation, coalesce(nullif(btrim(left(regexp_replace(lower(slug collate "C"),
+        '[^a-z0-9_]+', '-', 'g'), 63), '-_'), ''), 'work-orders'), status_column, custom_data_column, scope_column,
+        exclude_columns, ignore_columns, key_columns, on_truncate);
+  end if;
+
+  select * into class from pg_catalog.pg_class c where c.oid = relation;
+  select m.* into other from collecta.modules m
+  join pg_catalog.pg_partition_tree(check_module.relation) p on p.relid = m.relation
+  where m.relation <> check_module.relation limit 1;
+  why := case
+    when class.relkind not in ('r', 'p') then 'it is not a table but '
+      || case class.relkind when 'v' then 'a view' when 'm' then 'a materialized view' when 'f' then 'a foreign table'
+        when 'i' then 'an index' when 'S' then 'a sequence' else 'a relation of another kind' end
+      || ', on which no statement trigger sees rows'
+    when class.relpersistence = 't' then 'it is temporary'
+    when class.relnamespace in (select n.oid from pg_catalog.pg_namespace n
+        where n.nspname in ('pg_catalog', 'information_schema') or n.nspname like 'collecta%')
+      then 'it is a system table'
+    when class.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where i.inhparent = relation)
+      then 'it has inheritance children, whose rows fire nothing of the parent'
+    when not class.relispartition and exists (select from pg_catalog.pg_inherits i where i.inhrelid = relation)
+      then 'it inherits from another table'
+    when exists (select from pg_catalog.pg_subscription_rel s
+        where s.srrelid in (select relation union select p.relid from pg_catalog.pg_partition_tree(relation) p))
+      then 'logical replication writes it, and its apply fires no statement trigger'
+    when class.relispartition then 'it is a partition: what is written through its parent fires nothing of it'
+    when other.module_id is not null then 'one of its partitions is attached already'
+  end;
+  if why is not null then
+    hint := case
+      when class.relkind in ('v', 'm') then (
+        -- The first table that the view reads.
+        select collecta.attach_call(d.refobjid::regclass, slug, null, null, null, null, null, null, null)
+        from pg_catalog.pg_rewrite r
+        join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+          and d.refclassid = 'pg_catalog.pg_class'::regclass
+        join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind in ('r', 'p')
+        where r.ev_class = relation limit 1)
+      when why like 'logical replication%' then
+        'select subname, subpublications from pg_catalog.pg_subscription; -- attach it there, on the publisher'
+      when exists (select from collecta.modules m where m.relation = pg_partition_root(check_module.relation)) then
+        format('select * from collecta.modules where relation = %L::regclass; -- captures the rows of this partition, too',
+          pg_partition_root(relation))
+      when class.relispartition and class.relkind in ('r', 'p') then
+        collecta.attach_call(pg_partition_root(relation), slug, status_column, custom_data_column, scope_column,
+          exclude_columns, ignore_columns, key_columns, on_truncate)
+      when other.module_id is not null then format('select collecta.detach_module(%L); ', other.slug)
+        || collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column,
+          exclude_columns, ignore_columns, key_columns, on_truncate)
+    end;
+    raise exception using errcode = 'CW002', message = format('%s cannot be attached', relation),
+      detail = format('Because %s.', why),
+      hint = coalesce(hint, 'select schemaname, tablename from pg_catalog.pg_tables '
+        'where schemaname !~ ''^(pg_|information_schema|collecta)''; -- tables that can be');
+  end if;
+  select m.* into other from collecta.modules m
+  where (m.slug = check_module.slug) <> (m.relation = check_module.relation) limit 1;
+  if found then
+    raise exception using errcode = 'CW005', message = format('%s and slug %L cannot be combined', relation, slug),
+      detail = format('%s is attached as module %L; a table has one slug and a slug one table.',
+        other.relation, other.slug),
+      hint = format('select collecta.detach_module(%L); -- then the same call again, or choose another slug',
+        other.slug);
+  end if;
+  if on_truncate is null or on_truncate not in ('records', 'ignore', 'refuse') then
+    raise exception using errcode = 'CW004', message = format('on_truncate cannot be %L', on_truncate),
+      detail = 'records: a record_deleted for each; ignore: nothing; refuse: TRUNCATE fails.',
+      hint = collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column,
+        exclude_columns, ignore_columns, key_columns, 'records');
+  end if;
+
+  -- The key is the primary key, or a named unique key that is checked immediately and holds no null. A deferrable key
+  -- would let a create be captured before the delete that made room for it.
+  if key_columns is null then
+    keys := (select k.columns from collecta.keys_of(relation) k where k.is_primary);
+  elsif exists (select from collecta.keys_of(relation) k
+      where k.columns @> check_module.key_columns and k.columns <@ check_module.key_columns
+        and cardinality(k.columns) = cardinality(check_module.key_columns)) then
+    keys := key_columns;
+  end if;
+  if keys is null then
+    raise exception using errcode = 'CW003',
+      message = case when key_columns is null then format('%s has no primary key to tell its records apart', relation)
+        else format('(%s) is not a key of %s', array_to_string(key_columns, ', '), relation) end,
+      detail = case when exists (select from pg_catalog.pg_index i
+          where i.indrelid = relation and i.indisunique and not i.indimmediate)
+        then 'A deferrable key does not do: a create could be captured before the delete that made room for it. '
+        else '' end
+        || 'A key is a unique constraint or index over columns that are not null, not partial and not deferrable.',
+      hint = coalesce(
+        (select collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+           ignore_columns, case when not k.is_primary then k.columns end, on_truncate)
+         from collecta.keys_of(relation) k order by k.is_primary desc limit 1),
+        collecta.add_key_call(relation));
+  end if;
+
+  configured := array_remove(
+    keys || nullif(status_column, '') || nullif(custom_data_column, '') || nullif(scope_column, ''), null);
+  known := array(select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped order by a.attnum);
+  wrong := array(
+    select c from unnest(configured || exclude_columns || ignore_columns) c where c <> all (known) or c is null);
+  if wrong <> '{}' then
+    raise exception using errcode = 'CW004',
+      message = format('%s has no column %s', relation, array_to_string(wrong, ', ', 'null')),
+      detail = format('Its columns: %s.', array_to_string(known, ', ')),
+      hint = collecta.attach_call(relation, slug,
+        case when status_column = any (known) then status_column end,
+        case when custom_data_column = any (known) then custom_data_column end,
+        case when scope_column = any (known) then scope_column end,
+        array(select c from unnest(exclude_columns) c where c = any (known)),
+        array(select c from unnest(ignore_columns) c where c = any (known)), key_columns, on_truncate);
+  end if;
+  wrong := array(select c from unnest(configured) c where c = any (exclude_columns));
+  if wrong <> '{}' then
+    raise exception using errcode = 'CW004',
+      message = format('column %s is configured and excluded at once', array_to_string(wrong, ', ')),
+      detail = 'Key, status, custom data and scope columns are needed to route a change.',
+      hint = collecta.attach_call(relation, slug, status_column, custom_data_column, scope_column,
+        array(select c from unnest(exclude_columns) c where c <> all (wrong)), ignore_columns, key_columns,
+        on_truncate);
+  end if;
+  wrong := array(select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attgenerated = 'v' and not a.attisdropped);
+  if wrong && configured then
+    raise exception using errcode = 'CW004',
+      message = format('a virtual generated column cannot be configured: %s', array_to_string(wrong, ', ')),
+      detail = 'A trigger sees no value of it. Make it a stored generated column, or name another.',
+      hint = collecta.attach_call(relation, slug, case when status_column <> all (wrong) then status_column end,
+        case when custom_data_column <> all (wrong) then custom_data_column end,
+        case when scope_column <> all (wrong) then scope_column end,
+        exclude_columns, ignore_columns, key_columns, on_truncate);
+  end if;
+  if wrong <> '{}' then
+    raise notice 'collecta: virtual generated column % is left out of payloads: a trigger sees no value of it',
+      array_to_string(wrong, ', ');
+  end if;
+  return keys;
+end
+$$;
+comment on function collecta.check_module(regclass, text, text, text, text, text[], text[], text[], text) is
+  'Raises an error, with a hint, if attach_module cannot capture the table. Returns the columns of the key.';
+
+-- It has no SET clause, so that PostgreSQL can inline it into a query over many modules.
+create or replace function collecta.keys_of(relation regclass) returns table (columns text[], is_primary boolean)
+language sql stable
+as $$
+  select pg_catalog.array_agg(a.attname::text order by k.ordinality), i.indisprimary
+  from pg_catalog.pg_index i
+  cross join lateral pg_catalog.unnest(i.indkey::int2[]) with ordinality k (attnum, ordinality)
+  join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+  where i.indrelid = relation and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null
+    and i.indexprs is null and k.ordinality <= i.indnkeyatts
+  group by i.indexrelid, i.indisprimary
+  having pg_catalog.bool_and(a.attnotnull)
+$$;
+comment on function collecta.keys_of(regclass) is
+  'Returns the keys that identify the records of a table: unique, not null, not partial and not deferrable.';
+
+create or replace function collecta.add_key_call(relation regclass) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select format('alter table %s %s;', relation, case
+    when exists (select from pg_catalog.pg_index i where i.indrelid = relation and i.indisprimary) then
+      (select format('drop constraint %I, add primary key (%s)', c.conname, (
+          select string_agg(quote_ident(a.attname), ', ' order by k.ordinality)
+          from unnest(c.conkey) with ordinality k (attnum, ordinality)
+          join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and a.attnum = k.attnum))
+       from pg_catalog.pg_constraint c where c.conrelid = relation and c.contype = 'p')
+    else (select format('add column %I uuid not null default gen_random_uuid(), add primary key (%s)', name,
+        concat_ws(', ', (
+          select string_agg(quote_ident(a.attname), ', ')
+          from pg_catalog.pg_partitioned_table t
+          cross join unnest(t.partattrs::int2[]) k (attnum)
+          join pg_catalog.pg_attribute a on a.attrelid = t.partrelid and a.attnum = k.attnum
+          where t.partrelid = relation), quote_ident(name)))
+      from unnest(array['id', 'record_id', 'collecta_id', 'collecta_key']) with ordinality n (name, place)
+      where not exists (select from pg_catalog.pg_attribute a where a.attrelid = relation and a.attname = name)
+      order by place limit 1) end)
+$$;
+comment on function collecta.add_key_call(regclass) is
+  'Returns the statement that gives a table a primary key, for a hint.';
+
+create or replace function collecta.capturing_role() returns name
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select collecta.written_owner('collecta_capture')
+$$;
+comment on function collecta.capturing_role() is 'Returns the role that owns the capture functions; see own_functions.';
+--! EndIncluded modules/internal/check_module.sql
 drop function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb);
 drop function collecta.check_endpoint_limits(int, interval, int, int);
 --! Included endpoints/internal/check_endpoint.sql

@@ -1,3 +1,4 @@
+--!include modules/internal/check_module.sql
 drop function collecta.check_endpoint(text, text[], text[], text, text, text, jsonb);
 drop function collecta.check_endpoint_limits(int, interval, int, int);
 --!include endpoints/internal/check_endpoint.sql

@@ -104,7 +104,8 @@ t.test('a table that cannot be attached is refused, each time with a hint', asyn
     (await triggers(sql)).some(({ on }) => on === 'leaf'),
     'and its hint attaches the whole tree',
   );
-  await refuses(t, attach('leaf', 'y'), 'CW002', 'a partition of an attached table');
+  const captured = await refuses(t, attach('leaf', 'y'), 'CW002', 'a partition of an attached table');
+  t.equal((await sql.unsafe(captured!.hint!)).length, 1, captured!.hint);
   await sql`select collecta.detach_module('x')`;
   await sql`alter table tree2 detach partition leaf2`;
   await attach('leaf2', 'leaf2');
