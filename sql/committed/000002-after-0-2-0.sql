@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:3bdb513c5a12062cf25863dda852ad4f072753ff
+--! Hash: sha1:fac0b34a791d079ad2338eb28beef2623129caca
 --! Message: after 0.2.0
 
 --! Included modules/internal/check_module.sql
@@ -67,8 +67,8 @@ begin
       when why like 'logical replication%' then
         'select subname, subpublications from pg_catalog.pg_subscription; -- attach it there, on the publisher'
       when exists (select from collecta.modules m where m.relation = pg_partition_root(check_module.relation)) then
-        format('select * from collecta.modules where relation = %L::regclass; -- captures the rows of this partition, too',
-          pg_partition_root(relation))
+        format('select * from collecta.modules where relation = %L::regclass; '
+          '-- captures the rows of this partition, too', pg_partition_root(relation))
       when class.relispartition and class.relkind in ('r', 'p') then
         collecta.attach_call(pg_partition_root(relation), slug, status_column, custom_data_column, scope_column,
           exclude_columns, ignore_columns, key_columns, on_truncate)
