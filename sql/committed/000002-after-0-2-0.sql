@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:fac0b34a791d079ad2338eb28beef2623129caca
+--! Hash: sha1:b51b3f1476c9bc7e24f096b419cf9a330f3389ec
 --! Message: after 0.2.0
 
 --! Included modules/internal/check_module.sql
@@ -298,7 +298,8 @@ declare
     array(select m from unnest(modules) m where exists (select from collecta.modules k where k.slug = m)), '{}');
   -- For the hint: without white space, a fragment and credentials, and with a scheme.
   mended_url text := regexp_replace(regexp_replace(regexp_replace(
-    url, '[[:space:]]|#.*$', '', 'g'), '^(https?://)[^/?]*@', '\1'), '^([A-Za-z0-9-]+\.[A-Za-z0-9.-]+)', 'https://\1');
+      url collate "C", '[[:space:]]|#.*$', '', 'g'), '^(https?://)[^/?]*@', '\1'),
+    '^([A-Za-z0-9-]+\.[A-Za-z0-9.-]+)', 'https://\1');
   tables text;
   wrong text := collecta.url_problem(url);
 begin
@@ -510,6 +511,8 @@ begin
     create_endpoint.secret, create_endpoint.filter, create_endpoint.payload_role, create_endpoint.headers);
   perform collecta.check_endpoint_limits(null, create_endpoint.url, create_endpoint.events, create_endpoint.retry_max,
     create_endpoint.retry_base, create_endpoint.max_in_flight, create_endpoint.max_per_second);
+  -- Everybody who changes modules or subscriptions takes this lock first, and then rows.
+  perform pg_advisory_xact_lock(1668246636, 5);
   insert into collecta.endpoints as e (endpoint_id, name, url, events, modules, filter, scope, ordered, payload_role,
     headers, retry_max, retry_base, max_in_flight, after_change_id)
   values (collecta.new_id('ep'), create_endpoint.name, create_endpoint.url, create_endpoint.events,
@@ -573,6 +576,7 @@ begin
   from collecta.endpoints e where e.endpoint_id = update_endpoint.endpoint_id;
   perform collecta.check_endpoint_limits(update_endpoint.endpoint_id, null, null, update_endpoint.retry_max,
     update_endpoint.retry_base, update_endpoint.max_in_flight, nullif(update_endpoint.max_per_second, 0));
+  perform pg_advisory_xact_lock(1668246636, 5);
   update collecta.endpoints e
   set url = coalesce(update_endpoint.url, e.url),
     events = coalesce(update_endpoint.events, e.events),
@@ -605,6 +609,7 @@ as $$
 #variable_conflict use_column
 begin
   perform collecta.check_endpoint_id(delete_endpoint.endpoint_id);
+  perform pg_advisory_xact_lock(1668246636, 5);
   update collecta.endpoints e set state = 'deleted', name = null where e.endpoint_id = delete_endpoint.endpoint_id;
   perform collecta.subscribe_endpoint(delete_endpoint.endpoint_id);
   delete from collecta.endpoint_secrets s where s.endpoint_id = delete_endpoint.endpoint_id;
@@ -618,6 +623,713 @@ comment on function collecta.delete_endpoint(text) is
   'Deletes an endpoint: no more deliveries are queued or sent to it, and its secret is deleted. Its row and its '
   'history stay.';
 --! EndIncluded endpoints/create_endpoint.sql
+drop function collecta.capture_inputs(int);
+--! Included outbound/1_capture/internal/capture_parts.sql
+create or replace function collecta.has_only_enums(relation oid) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(bool_and(t.typtype = 'e' and (collecta.type_kind(t.oid) = 'untrusted' or not exists (
+    select from pg_catalog.pg_cast c where c.castsource = t.oid and c.casttarget = 'json'::regtype))), false)
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_type t on t.oid = collecta.element_type(a.atttypid)
+  where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and t.oid >= 16384
+$$;
+comment on function collecta.has_only_enums(oid) is
+  'Whether a table has columns of types that are not built in, and all of these are enums, arrays of enums or domains '
+  'over them, whose values are captured as their text.';
+
+create or replace function collecta.capture_parts(module collecta.module_versions, subscribed text[]) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  root constant oid := module.relation;
+  numbers constant smallint[] := collecta.column_numbers(module, module.exclude_columns);
+  omitted constant text[] := collecta.omitted_columns(root, module.exclude_columns, numbers);
+  thin constant text[] := module.key_columns || module.status_column || module.scope_column;
+  layout constant text := collecta.table_layout(root);
+  pinned constant text[] := collecta.output_settings(root);
+  kinds constant text[] := array(
+    select collecta.type_kind(a.atttypid) from pg_catalog.pg_attribute a
+    where a.attrelid = root and a.attnum > 0 and not a.attisdropped);
+  -- Rows are captured as a whole, so that adding, renaming or dropping a column fails no writer. Column by column they
+  -- are captured only where a column's type needs care.
+  how constant text := case when kinds && '{trusted,untrusted}' then 'columns'
+    when omitted <> '{}' then 'rows without' else 'rows' end;
+  relations constant text := case when collecta.unresolved_columns(module) <> '{}' then '''{}''::oid[]'
+    else format('collecta.relations_to_capture(%L, @called@, %s, %L, %L, %L, %L, %L)', collecta.capturing_role(), root,
+      (select c.relkind = 'p' from pg_catalog.pg_class c where c.oid = root) or collecta.is_distributed(root),
+      module.database, how, case how when 'columns' then layout else collecta.column_types(root) end, pinned) end;
+  captured_row constant text := format('collecta_rows.row_%s(%%1$s, %%3$s)', module.module_id);
+  -- The text of an enum is read without a cast and cannot fail, so such a row needs no function with exception blocks.
+  only_enums constant boolean := collecta.has_only_enums(root);
+  -- These are formats of the row, its alias, and the other row of an update.
+  small constant text := case when only_enums then '%2$s.document' when how = 'columns' then captured_row
+    else 'row_to_json(%1$s)' end;
+  large constant text := case when how = 'columns' and not only_enums then captured_row
+    else 'case when pg_column_size(%1$s) > 4096 then ' || captured_row || ' else ' || small || ' end' end;
+  enum_document constant text := E',\n      case when pg_column_size("collecta %s".*) <= 4096 '
+    'then row_to_json(coalesce("collecta all".*)) end as document';
+  picked constant text := case when how = 'rows without' then 'collecta.pick_columns(' else '' end;
+  without constant text := case when how = 'rows without'
+    then format(', collecta.omitted_columns(%s, %L, %L), false)', root, module.exclude_columns, numbers) else '' end;
+  document constant text := '(select row_to_json(coalesce("collecta all".*)) from (select %s) "collecta all")%s';
+  -- A cast to json may return text that is no JSON (PostGIS does for POINT(NaN 1)), so its result is parsed.
+  parsed constant text := case when kinds && '{trusted}' and exists (
+      select from pg_catalog.pg_cast c
+      where c.casttarget = 'json'::regtype and c.castfunc <> 0 and c.castsource >= 16384) then '::text::json' end;
+begin
+  return jsonb_build_object(
+    'module_id', module.module_id,
+    'version', module.version,
+    'slug', module.slug,
+    'relations', relations,
+    'old_row', picked || format(small, 'o.r', 'o', 'n.r') || without,
+    'new_row', picked || format(small, 'n.r', 'n', 'o.r') || without,
+    'old_row_or_large', picked || format(large, 'o.r', 'o', 'n.r') || without,
+    'new_row_or_large', picked || format(large, 'n.r', 'n', 'o.r') || without,
+    'inserted_row', picked || format(large, 'n.r', 'n', 'null') || without,
+    'deleted_row', picked || format(large, 'o.r', 'o', 'null') || without,
+    -- The columns may be named here, because the statement is not used any more after one of them was changed.
+    'old_document', case when only_enums then format(enum_document, 'old') end,
+    'new_document', case when only_enums then format(enum_document, 'new') end,
+    'old_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
+      collecta.row_columns(root, '"collecta old"', omitted, true)) end,
+    'new_columns', case when only_enums then format(E',\n      lateral (select %s) "collecta all"',
+      collecta.row_columns(root, '"collecta new"', omitted, true)) end,
+    -- If nobody subscribes to updates, an update matters only if it changes the key, which is a delete and a create.
+    'key_changed', case when how <> 'columns' and not subscribed && (array['record_updated']
+        || case when module.status_column is not null then 'status_change' end
+        || case when module.custom_data_column is not null then 'custom_data_updated' end)
+      then (select format(E'\n    and array[%s] is distinct from array[%s]',
+          string_agg(format('collecta.mask_escapes(row_to_json(o.r)) ->> %L', k), ', '),
+          string_agg(format('collecta.mask_escapes(row_to_json(n.r)) ->> %L', k), ', '))
+        from unnest(module.key_columns) k) end,
+    'may_notify', case
+      when coalesce((select s.notify from collecta.settings s), current_setting('max_prepared_transactions')::int = 0)
+        then 'coalesce(current_setting(''collecta.notify'', true), '''') <> ''off'''
+      else 'coalesce(current_setting(''collecta.notify'', true), '''') = ''on''' end,
+    'settings', (
+      select string_agg(format('set %I = %L', name, value), ' ' order by name collate "C")
+      from jsonb_each_text(collecta.pinned_settings()) setting (name, value)
+      where name = any (pinned)),
+    'layout', layout,
+    'size', collecta.row_size(root, 'captured', omitted),
+    'document', case when how = 'columns'
+      then format(document, collecta.row_columns(root, 'captured', omitted), parsed) else 'row_to_json(captured)' end,
+    'document_as_text', case when kinds && '{trusted}' then
+      collecta.fill_template(collecta.capture_row_as_text_template(), jsonb_build_object('document',
+        format(document, collecta.row_columns(root, 'captured', omitted, true), ''))) end,
+    -- Without the casts to record it would be parsed as a row comparison, for which *<> does not exist.
+    'custom_data_changed', case when module.custom_data_column is null then 'false'
+      else format('row(captured.%1$I)::record *<> row(other.%1$I)::record', module.custom_data_column) end,
+    'thin_columns', coalesce(collecta.row_columns(root, 'captured', omitted, false, thin) || ', ', ''),
+    'thin_by_name', case when how = 'columns' then 'null' else format(
+      '(left(collecta.pick_columns(row_to_json(captured), %L, true)::text, -1) || '',"$truncated":true}'')::json',
+      array_remove(thin, null)) end);
+end
+$$;
+comment on function collecta.capture_parts(collecta.module_versions, text[]) is
+  'Returns the texts that are filled into the templates of a module''s capture functions, by name.';
+
+create or replace function collecta.capture_generator() returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select md5(string_agg(p.prosrc, '' order by p.proname collate "C"))
+  from pg_catalog.pg_proc p
+  where p.pronamespace = 'collecta'::regnamespace
+    and (p.proname ~ '^(capture_.*|refuse_truncate)_template$' collate "C"
+      or p.proname in ('called_functions', 'capture_parts', 'column_expression', 'fill_template', 'output_settings',
+        'plan_dependencies', 'row_columns', 'row_size', 'write_capture_functions'))
+$$;
+comment on function collecta.capture_generator() is
+  'Returns a hash of the functions that generate capture functions. After an upgrade it is another one.';
+
+create or replace function collecta.capture_inputs(module_id int, generator text) returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select md5(concat_ws(' ', generator, v, collecta.table_layout(v.relation), collecta.has_only_enums(v.relation),
+    c.relkind, collecta.unresolved_columns(v),
+    (select string_agg(collecta.type_kind(a.atttypid), ' ' order by a.attnum) from pg_catalog.pg_attribute a
+     where a.attrelid = v.relation and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384),
+    (select s.notify from collecta.settings s), current_setting('max_prepared_transactions')))
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  join pg_catalog.pg_class c on c.oid = v.relation
+  where m.module_id = capture_inputs.module_id
+$$;
+comment on function collecta.capture_inputs(int, text) is
+  'Returns everything that a module''s capture functions depend on besides its subscriptions. If it has changed, they '
+  'must be generated again. generator is what capture_generator returns.';
+--! EndIncluded outbound/1_capture/internal/capture_parts.sql
+--! Included outbound/1_capture/internal/write_capture_functions.sql
+-- Fills the templates for one module. CREATE OR REPLACE FUNCTION locks no table, so functions are replaced while
+-- writers run.
+--
+-- The trigger functions run as collecta_capture, which also owns them. Code that runs as this role cannot find and
+-- alter them, because it has no USAGE on collecta_modules. The functions that they call by name are in collecta and
+-- collecta_rows and belong to another role.
+create or replace function collecta.write_capture_functions(module_id int) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set check_function_bodies = off
+as $$
+declare
+  module record;
+  operation text;
+  subscribed text[];
+  parts jsonb;
+  relations text;
+  otherwise text;
+  source text;
+  name text;
+  written boolean := false;
+  written_functions regprocedure[] := array[]::regprocedure[];
+  before jsonb;
+  capturer constant name := collecta.capturing_role();
+  inputs text;
+begin
+  -- Two sessions that replace one function at the same moment would fail with "tuple concurrently updated".
+  perform pg_advisory_xact_lock(1668246636, 5);
+  -- Under REPEATABLE READ the subscriptions that we see may be old: then this raises a serialization failure.
+  update collecta.modules m set attached_at = m.attached_at where m.module_id = write_capture_functions.module_id;
+  select v.version, v.relation, v.on_truncate, c.relkind, m.written_hash into module
+  from collecta.modules m
+  join collecta.module_versions v on v.version = m.current_version
+  join pg_catalog.pg_class c on c.oid = m.relation
+  where m.module_id = write_capture_functions.module_id;
+  if not found then
+    return;
+  end if;
+  before := collecta.enter_citus();
+  -- One look into the index for each event. A plain EXISTS over all events could read ten thousand endpoints' rows.
+  select coalesce(array_agg(event), '{}') into subscribed
+  from unnest(array['record_created', 'record_updated', 'record_deleted', 'status_change', 'custom_data_updated']) event
+  where exists (select from collecta.subscriptions s
+                where s.module_id = write_capture_functions.module_id and s.event = event.event)
+    -- A restored or cloned database that must not deliver captures nothing.
+    and (select i.delivers from collecta.installation i);
+  parts := collecta.capture_parts(
+    (select v from collecta.module_versions v where v.version = module.version), subscribed);
+
+  name := format('collecta_rows.row_%s(record, record)', module_id);
+  source := collecta.fill_template(collecta.capture_row_template(), parts);
+  if not exists (
+    select from pg_catalog.pg_proc p
+    where p.oid = to_regprocedure(name) and p.prosrc = source
+      and module.written_hash -> 'row' = to_jsonb(collecta.function_hash(p.oid)))
+  then
+    execute format('create or replace function %s returns json language plpgsql stable as %L',
+      replace(name, '(record, record)', '(captured record, other record)'), source);
+    perform collecta.revoke_execute(name::regprocedure);
+    if to_regrole(quote_ident(capturer)) <> (
+        select p.proowner from pg_catalog.pg_proc p where p.oid = name::regprocedure) then
+      execute format('grant execute on function %s to %I', name, capturer);
+    end if;
+    written := true;
+  end if;
+
+  if subscribed <> '{}' then
+    -- The functions of all operations name what any of them calls: to look this up for each would cost four times as
+    -- much, and takes most of the time of subscribing to a thousand modules.
+    select format(E'case\n      when true then %s\n      when %s then null end',
+      -- Whatever the conditions after the second WHEN name makes PostgreSQL plan this again when it changes.
+      replace(parts ->> 'relations', '@called@', quote_literal(called)),
+      collecta.plan_dependencies(called, module.relation)) into relations
+    from collecta.called_functions(collecta.fill_template(
+      concat(collecta.capture_insert_template(), collecta.capture_update_template(),
+        collecta.capture_delete_template(), collecta.capture_usual_or_otherwise_template()), parts)) called;
+  end if;
+
+  foreach operation in array array['insert', 'update', 'delete', 'truncate'] loop
+    name := format('collecta_modules.capture_%s_%s()', module_id, operation);
+    source := case
+      when operation = 'truncate' and module.on_truncate = 'refuse' then collecta.refuse_truncate_template()
+      when not case operation
+          when 'insert' then subscribed && '{record_created}'
+          when 'update' then subscribed <> '{}'
+          when 'delete' then subscribed && '{record_deleted}'
+          else subscribed && '{record_deleted}' and module.on_truncate = 'records' end
+        -- Nobody subscribes to this operation: the function looks up, computes and writes nothing.
+        then E'begin\n  return null;\nend'
+      when operation = 'insert' then collecta.capture_insert_template()
+      when operation = 'update' then collecta.capture_update_template()
+      when operation = 'delete' then collecta.capture_delete_template()
+      else collecta.capture_truncate_template() end;
+    source := replace(source, '@usual_or_otherwise@', collecta.capture_usual_or_otherwise_template());
+    otherwise := collecta.fill_template(collecta.capture_otherwise_template(),
+      parts || jsonb_build_object('operation', upper(operation collate "C")));
+    source := collecta.fill_template(source, parts || jsonb_build_object(
+      'operation', operation,
+      'rows', case operation when 'delete' then 'old_rows' else 'new_rows' end,
+      'relations', relations,
+      'capture_otherwise', otherwise,
+      -- There are more old rows than new ones if a partition's BEFORE INSERT trigger drops a row that moves there.
+      'unless_even', case when module.relkind = 'p' then format(
+        E'\n    if (select count(*) from old_rows) <> (select count(*) from new_rows) then\n    %s\n    end if;',
+        otherwise) end));
+    -- A function that would stay the same is not written again: of ten thousand endpoints only the first changes it.
+    continue when exists (
+      select from pg_catalog.pg_proc p
+      where p.oid = to_regprocedure(name) and p.prosrc = source
+        and module.written_hash -> operation = to_jsonb(collecta.function_hash(p.oid)));
+    execute format('create or replace function %s returns trigger language plpgsql volatile %s as %L', name,
+      -- An empty function has no settings that would have to be set up at each call. pg_temp comes last in search_path;
+      -- otherwise a type that the writer makes there would hide pg_catalog's and run with the owner's rights.
+      case when source not like '%outbox%' and source not like '%capture_statement%' then ''
+        else concat_ws(' ', 'security definer set search_path = pg_catalog, pg_temp', parts ->> 'settings')
+        || case operation when 'truncate' then ' set row_security = on set constraint_exclusion = off' else '' end end,
+      source);
+    written := true;
+    written_functions := written_functions || name::regprocedure;
+  end loop;
+  perform collecta.own_functions(written_functions, 'collecta_capture');
+  inputs := collecta.capture_inputs(module_id, collecta.capture_generator());
+  update collecta.modules m
+  set written_for = inputs, written_hash = (
+    select jsonb_object_agg(task, collecta.function_hash(p.oid))
+    from unnest(array['insert', 'update', 'delete', 'truncate', 'row']) task
+    join pg_catalog.pg_proc p on p.oid = to_regprocedure(
+      case task when 'row' then format('collecta_rows.row_%s(record, record)', m.module_id)
+        else format('collecta_modules.capture_%s_%s()', m.module_id, task) end))
+  where m.module_id = write_capture_functions.module_id
+    and (written or m.written_for is distinct from inputs);
+  perform collecta.leave_citus(before);
+end
+$$;
+comment on function collecta.write_capture_functions(int) is
+  'Generates a module''s capture functions again. Everything that changes what they depend on calls it.';
+--! EndIncluded outbound/1_capture/internal/write_capture_functions.sql
+--! Included modules/internal/resolve_modules.sql
+create or replace function collecta.column_numbers(module collecta.module_versions, names text[]) returns smallint[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select (module.column_numbers ->> name)::smallint from unnest(names) name
+    where module.column_numbers ? name and module.database = collecta.database_identity())
+$$;
+comment on function collecta.column_numbers(collecta.module_versions, text[]) is
+  'Returns the attribute numbers that columns had when the module was attached, if they are valid in this database.';
+
+create or replace function collecta.unresolved_columns(module collecta.module_versions) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select name from unnest(module.exclude_columns) name
+    where not (module.column_numbers ? name and module.database = collecta.database_identity())
+      and not exists (
+        select from pg_catalog.pg_attribute a
+        where a.attrelid = module.relation and a.attname = name and a.attnum > 0 and not a.attisdropped))
+$$;
+comment on function collecta.unresolved_columns(collecta.module_versions) is
+  'Returns the excluded columns that cannot be found, neither by name nor by number. As long as there are any, only '
+  'key, scope and status are captured.';
+
+-- Looks up again every column that is referred to by name or number, and generates capture functions again that no
+-- longer match. migrate, maintain and resume_after_restore call it. A migration fails if it cannot do so because of a
+-- lock, and is tried again; otherwise the next maintain does it.
+create or replace function collecta.resolve_modules(anew boolean default false) returns setof text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  identity constant text := collecta.database_identity();
+  generator constant text := collecta.capture_generator();
+  module record;
+begin
+  for module in
+    select m.module_id, m.slug, m.written_for, m.written_hash, h.hash, v
+    from collecta.modules m
+    left join collecta.capture_hashes() h using (module_id)
+    join collecta.module_versions v on v.version = m.current_version
+    join pg_catalog.pg_class c on c.oid = m.relation
+    order by m.module_id
+  loop
+    begin
+      update collecta.module_versions v
+      set database = identity, exclude_columns = now.exclude_columns, ignore_columns = now.ignore_columns,
+        column_numbers = now.column_numbers
+      from (
+        select
+          collecta.follow_columns(module.v, (module.v).exclude_columns) as exclude_columns,
+          collecta.follow_columns(module.v, (module.v).ignore_columns) as ignore_columns,
+          -- Column numbers that were noted in another database mean nothing in this one.
+          case when (module.v).database = identity then (module.v).column_numbers else '{}' end as known) was
+      cross join lateral (
+        select was.exclude_columns, was.ignore_columns, was.known || coalesce((
+          select jsonb_object_agg(a.attname, a.attnum)
+          from pg_catalog.pg_attribute a
+          where a.attrelid = (module.v).relation and a.attnum > 0 and not a.attisdropped
+            and a.attname = any (was.exclude_columns || was.ignore_columns || (module.v).key_columns
+              || (module.v).status_column || (module.v).custom_data_column || (module.v).scope_column)),
+          '{}') as column_numbers) now
+      where v.version = (module.v).version
+        and (v.database, v.exclude_columns, v.ignore_columns, v.column_numbers)
+          is distinct from (identity, now.exclude_columns, now.ignore_columns, now.column_numbers);
+      if anew or module.written_for is distinct from collecta.capture_inputs(module.module_id, generator)
+        or module.written_hash is distinct from module.hash
+      then
+        -- While somebody attaches a module or changes subscriptions, the functions are left to the next call.
+        continue when not anew and not pg_try_advisory_xact_lock(1668246636, 5);
+        perform collecta.write_capture_functions(module.module_id);
+        return next module.slug;
+      end if;
+    exception when others then
+      if anew and sqlstate ~ '^(40|55P03)' collate "C" then
+        raise;
+      end if;
+      -- collecta.health keeps its row, and the next call tries again.
+      raise warning 'collecta: the capture functions of % could not be written: %', module.slug, sqlerrm;
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.resolve_modules(boolean) is
+  'Finds the columns of each module again, after DDL or in a restored database, and generates its capture functions '
+  'again if they do not match. Returns the modules for which it did so. With anew it does so for all modules, as '
+  'after an upgrade.';
+
+create or replace function collecta.follow_columns(module collecta.module_versions, names text[]) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select names || array(
+    select name from unnest(collecta.column_numbers(module, names)) number
+    cross join lateral collecta.column_name(module.relation, number) name
+    where name <> all (names))
+$$;
+comment on function collecta.follow_columns(collecta.module_versions, text[]) is
+  'Returns a list of columns, with the present names of those that were renamed.';
+
+create or replace function collecta.capture_hashes() returns table (module_id int, hash jsonb)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select m.module_id, jsonb_object_agg(w.task, w.hash)
+  from collecta.modules m
+  join (
+    -- split_part takes a tenth of the time of a regular expression.
+    select split_part(p.proname, '_', 2) as module_id, split_part(p.proname, '_', 3) as task,
+      collecta.function_hash(p) as hash
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta_modules'::regnamespace and starts_with(p.proname, 'capture_')
+    union all
+    select split_part(p.proname, '_', 2), 'row', collecta.function_hash(p)
+    from pg_catalog.pg_proc p
+    where p.pronamespace = 'collecta_rows'::regnamespace and starts_with(p.proname, 'row_')
+  ) w on w.module_id = m.module_id::text
+  group by m.module_id
+$$;
+comment on function collecta.capture_hashes() is
+  'Returns the present hashes of the modules'' capture functions, to compare them with those that were stored.';
+--! EndIncluded modules/internal/resolve_modules.sql
+--! Included modules/internal/save_module.sql
+create or replace function collecta.save_module(
+  relation regclass, slug text, status_column text, custom_data_column text, scope_column text,
+  exclude_columns text[], ignore_columns text[], key_columns text[], key_is_named boolean, on_truncate text
+) returns int
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  saved int;
+begin
+  -- The same lock as in subscribe_endpoint. If an endpoint of all modules is being made at the same time, either it
+  -- sees this module or this call sees the endpoint.
+  perform pg_advisory_xact_lock(1668246636, 5);
+  insert into collecta.modules as m (slug, relation, attached_as)
+  values (save_module.slug, save_module.relation, relation)
+  on conflict on constraint modules_slug_is_unique do update set attached_at = now(), attached_as = excluded.attached_as
+  returning m.module_id into saved;
+  with made as (
+    insert into collecta.module_versions (module_id, slug, relation, key_columns, key_is_named, status_column,
+      custom_data_column, scope_column, exclude_columns, ignore_columns, on_truncate, column_numbers, database)
+    select saved, slug, relation, key_columns, key_is_named, status_column, custom_data_column, scope_column,
+      exclude_columns, ignore_columns, on_truncate, coalesce(jsonb_object_agg(a.attname, a.attnum)
+        filter (where a.attname = any (exclude_columns || ignore_columns || key_columns || status_column
+          || custom_data_column || scope_column)), '{}'),
+      collecta.database_identity()
+    from pg_catalog.pg_attribute a
+    where a.attrelid = save_module.relation and a.attnum > 0 and not a.attisdropped
+    returning version)
+  update collecta.modules m set current_version = made.version from made where m.module_id = saved;
+  update collecta.inbound_endpoints e set functions_are_current = false where e.module = save_module.slug;
+  insert into collecta.subscriptions (module_id, event, endpoint_id, scope, after_change_id)
+  select saved, event, e.endpoint_id, e.scope, e.after_change_id
+  from collecta.endpoints e cross join lateral unnest(e.events) event
+  where e.state <> 'deleted' and (e.modules is null or save_module.slug = any (e.modules))
+  on conflict do nothing;
+  perform collecta.remember_module_tables(save_module.slug);
+  perform collecta.write_capture_functions(saved);
+  return saved;
+end
+$$;
+comment on function collecta.save_module(regclass, text, text, text, text, text[], text[], text[], boolean, text) is
+  'Writes collecta''s own tables for attach_module: a new version of the module, its subscriptions, and its capture '
+  'functions.';
+
+create or replace function collecta.forget_module(module_id int) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  module_slug constant text := (select m.slug from collecta.modules m where m.module_id = forget_module.module_id);
+begin
+  perform pg_advisory_xact_lock(1668246636, 5);
+  perform collecta.remember_module_tables(module_slug);
+  if not exists (
+    select from collecta.modules m join pg_catalog.pg_class c on c.oid = m.relation
+    where m.module_id = forget_module.module_id)
+  then
+    raise notice using message = format('collecta: the table of %s was dropped before it was detached, so its history '
+        'is hidden from roles to which row security applies', module_slug),
+      hint = format('If it had no row security: set role %I; delete from collecta.module_tables where slug = %L; '
+        'reset role;', current_user, module_slug);
+  end if;
+  delete from collecta.modules m where m.module_id = forget_module.module_id;
+  update collecta.inbound_endpoints e set functions_are_current = false where e.module = module_slug;
+  perform pg_notify('collecta_inbound', '');
+end
+$$;
+comment on function collecta.forget_module(int) is
+  'The part of detach_module in collecta''s own tables. Subscriptions are kept until the module''s last change is '
+  'routed.';
+
+create or replace function collecta.drop_capture_functions(module_id int) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  task text;
+  before constant jsonb := collecta.enter_citus();
+begin
+  foreach task in array array['insert', 'update', 'delete', 'truncate'] loop
+    execute format('drop function if exists collecta_modules.%I()', format('capture_%s_%s', module_id, task));
+  end loop;
+  execute format('drop function if exists collecta_rows.%I(record, record)', format('row_%s', module_id));
+  perform collecta.leave_citus(before);
+end
+$$;
+comment on function collecta.drop_capture_functions(int) is
+  'Drops the generated functions of a module, after detach_module has dropped its triggers.';
+--! EndIncluded modules/internal/save_module.sql
+--! Included modules/internal/attach_relation.sql
+create or replace function collecta.attach_relation(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- An argument that is null stays as it was, by the present names of its columns.
+  before collecta.module_versions;
+  present constant text[] := array(select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = relation and a.attnum > 0 and not a.attisdropped);
+  keys text[];
+  gone text[] := array[]::text[];
+  shown text[];
+  saved int;
+  lock_timeout constant text := collecta.limit_lock_waits();
+begin
+  select v.* into before
+  from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+  where m.slug = attach_relation.slug and m.relation = attach_relation.relation;
+  status_column := nullif(coalesce(status_column, before.status_column), '');
+  custom_data_column := nullif(coalesce(custom_data_column, before.custom_data_column), '');
+  scope_column := nullif(coalesce(scope_column, before.scope_column), '');
+  key_columns := coalesce(key_columns, case when before.key_is_named then before.key_columns end);
+  on_truncate := coalesce(on_truncate, before.on_truncate, 'records');
+  if exclude_columns is null then
+    exclude_columns := coalesce(collecta.follow_columns(before, before.exclude_columns), '{}');
+    -- A dropped column stays in the list, so that a new column of the same name is excluded too.
+    gone := array(select c from unnest(exclude_columns) c where c <> all (present));
+    exclude_columns := array(select c from unnest(exclude_columns) c where c = any (present));
+  end if;
+  if ignore_columns is null then
+    ignore_columns := array(
+      select c from unnest(coalesce(collecta.follow_columns(before, before.ignore_columns), '{}')) c
+      where c = any (present));
+  end if;
+  keys := collecta.check_module(relation, slug, status_column, custom_data_column, scope_column,
+    exclude_columns, ignore_columns, key_columns, on_truncate);
+  shown := array(
+    select c from unnest(collecta.follow_columns(before, before.exclude_columns)) c
+    where c = any (present) and c <> all (exclude_columns));
+  if shown <> '{}' then
+    raise notice 'collecta: from now on column % of % is sent', array_to_string(shown, ', '), relation;
+  end if;
+  saved := collecta.save_module(relation, slug, status_column, custom_data_column, scope_column,
+    exclude_columns || gone, ignore_columns, keys, key_columns is not null, on_truncate);
+  perform collecta.attach_triggers(relation, saved, on_truncate);
+  perform set_config('lock_timeout', lock_timeout, true);
+  return saved;
+end
+$$;
+comment on function collecta.attach_relation(regclass, text, text, text, text, text[], text[], text[], text) is
+  'Does what attach_module and attach_shards do after they have checked the kind of the table.';
+--! EndIncluded modules/internal/attach_relation.sql
+--! Included modules/attach_module.sql
+create or replace function collecta.limit_lock_waits() returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  present constant text := current_setting('lock_timeout');
+begin
+  if present = '0' then
+    perform set_config('lock_timeout', '5s', true);
+  end if;
+  return present;
+end
+$$;
+comment on function collecta.limit_lock_waits() is
+  'Limits waits for locks to five seconds unless lock_timeout does so already, because writers queue behind a lock on '
+  'their table that is waited for. Returns lock_timeout as it was.';
+
+create or replace function collecta.attach_module(
+  relation regclass,
+  slug text,
+  status_column text default null,
+  custom_data_column text default null,
+  scope_column text default null,
+  exclude_columns text[] default null,
+  ignore_columns text[] default null,
+  key_columns text[] default null,
+  on_truncate text default null
+) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform collecta.refuse_distributed(relation, slug);
+  return collecta.attach_relation(relation, slug, status_column, custom_data_column, scope_column, exclude_columns,
+    ignore_columns, key_columns, on_truncate);
+end
+$$;
+comment on function collecta.attach_module(regclass, text, text, text, text, text[], text[], text[], text) is
+  'Makes a table a module: its changes become events under this slug. The caller needs TRIGGER on the table. For a '
+  'table that is attached already, it changes the options that are given and keeps those that are null; to remove a '
+  'column pass '''', to remove a list ''{}''. status_column and custom_data_column cause the events status_change and '
+  'custom_data_updated. scope_column is compared with the scope of endpoints. exclude_columns are never captured. If '
+  'only ignore_columns change, there is no event. key_columns name a unique, not null key to use instead of the '
+  'primary key. on_truncate is records (the default), ignore or refuse. Returns the number of the module. The hints '
+  'of the errors CW002 to CW006 say what to do.';
+
+create or replace function collecta.attach_partitions(slug text) returns int
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  module record;
+  lock_timeout constant text := collecta.limit_lock_waits();
+  created int;
+begin
+  select m.module_id, m.relation, v.on_truncate into module
+  from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+  where m.slug = attach_partitions.slug;
+  if not found then
+    perform collecta.refuse_slug(slug);
+  end if;
+  created := collecta.attach_triggers(module.relation, module.module_id, module.on_truncate);
+  perform set_config('lock_timeout', lock_timeout, true);
+  return created;
+end
+$$;
+comment on function collecta.attach_partitions(text) is
+  'Creates the missing triggers on new partitions of a module''s table. The caller needs TRIGGER on them. Returns how '
+  'many triggers it created.';
+
+create or replace function collecta.detach_module(slug text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  module collecta.modules;
+  standing record;
+  lock_timeout text;
+  before constant jsonb := collecta.enter_citus();
+begin
+  lock_timeout := collecta.limit_lock_waits();
+  select * into module from collecta.modules m where m.slug = detach_module.slug;
+  if not found then
+    perform collecta.refuse_slug(slug);
+  end if;
+  -- The triggers come last, because dropping them locks the table.
+  perform collecta.forget_module(module.module_id);
+  for standing in
+    select t.tgname, t.tgrelid::regclass as relation from pg_catalog.pg_trigger t
+    where t.tgfoid in (
+      select to_regproc(format('collecta_modules.capture_%s_%s', module.module_id, task))::oid
+      from unnest(array['insert', 'update', 'delete', 'truncate']) task)
+  loop
+    execute format('drop trigger %I on %s', standing.tgname, standing.relation);
+  end loop;
+  perform collecta.drop_capture_functions(module.module_id);
+  perform collecta.leave_citus(before);
+  perform set_config('lock_timeout', lock_timeout, true);
+end
+$$;
+comment on function collecta.detach_module(text) is
+  'Drops the triggers on a module''s table, and deletes the module. The caller must own the table. Changes that were '
+  'captured before are still routed, and the history stays.';
+--! EndIncluded modules/attach_module.sql
+--! Included install/resume_after_restore.sql
+create or replace function collecta.resume_after_restore(environment text default null) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  present constant text := collecta.database_identity();
+begin
+  if not exists (select from collecta.settings) then
+    raise exception using errcode = 'CW040', message = 'this database has collecta''s schema without its rows',
+      detail = 'It looks like a copy of the schema alone.', hint = 'collecta-webhooks migrate';
+  end if;
+  perform pg_advisory_xact_lock(1668246636, 5);
+  perform collecta.restore_grants();
+  insert into collecta.installation as i (system_identifier, database_oid, branch, environment)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), resume_after_restore.environment)
+  on conflict on constraint installation_pkey do update
+  set system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
+    branch = excluded.branch,
+    environment = coalesce(excluded.environment, i.environment), delivers = true, since = now();
+  -- disable_copy() may have emptied the capture functions, so they are all written again.
+  perform collecta.resolve_modules(anew => true);
+  perform collecta.mend_inbound();
+  perform collecta.wake_runner();
+end
+$$;
+comment on function collecta.resume_after_restore(text) is
+  'Makes this database, which was restored, cloned or upgraded, the one that delivers. Its endpoints, queue and '
+  'secrets are those of the original, so check them first.';
+
+create or replace function collecta.disable_copy(physical_copy boolean default false) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  present constant text := collecta.database_identity();
+  module record;
+begin
+  if not physical_copy and exists (
+    select from collecta.installation i where i.identity = present
+  ) then
+    raise exception using errcode = 'CW042', message = 'this database is not known to be a copy',
+      detail = 'It is the one that collecta delivers for, or a physical copy of that one. Its queue would be lost.',
+      hint = 'If it is a physical copy: select collecta.disable_copy(physical_copy => true);';
+  end if;
+  insert into collecta.installation (system_identifier, database_oid, branch, delivers)
+  values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
+    nullif(split_part(present, '/', 3), ''), false)
+  on conflict on constraint installation_pkey do update
+  set delivers = false, since = now();
+  -- The capture functions become empty. Dropping the triggers would need a lock on each table; this needs none.
+  for module in select m.module_id from collecta.modules m order by m.module_id loop
+    perform collecta.write_capture_functions(module.module_id);
+  end loop;
+  delete from collecta.delivery_queue;
+  delete from collecta.outbox;
+  delete from collecta.reorderings;
+end
+$$;
+comment on function collecta.disable_copy(boolean) is
+  'Makes this database a copy that never delivers, for example a test database. From now on it captures no changes '
+  'and no delivery is claimed. The queue and the outbox are emptied; endpoints and history stay. '
+  'resume_after_restore() makes it deliver again.';
+--! EndIncluded install/resume_after_restore.sql
 --! Included outbound/2_route/internal/event_body.sql
 create or replace function collecta.event_body(
   event_id text, event text, sequence bigint, captured_at timestamptz, module text, record_id text,
@@ -1936,11 +2648,15 @@ begin
   select e.*, v.key_columns, m.current_version,
     collecta.inbound_shape(e.relation, e.columns, m.current_version) as shape,
     collecta.inbound_match_columns(e.columns, e.match_columns, v.scope_column) as matched
-  into strict endpoint
+  into endpoint
   from collecta.inbound_endpoints e
   join collecta.modules m on m.slug = e.module and m.relation = e.relation
   join collecta.module_versions v on v.version = m.current_version
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
+  if not found then
+    -- A request or a call that meets detach_module is tried again, and then finds no module.
+    raise exception using errcode = '40001', message = 'the module of the inbound endpoint was detached';
+  end if;
 
   shape := format(
     -- Neither the table's name, which another table may get, nor its number, which is another one in a restored copy.
@@ -2000,7 +2716,8 @@ begin
   end loop;
 
   update collecta.inbound_endpoints e
-  set written_for = endpoint.shape, functions_are_current = true, written_hash = md5(hash),
+  set written_for = endpoint.shape, functions_are_current = true,
+    written_hash = md5(hash || collecta.inbound_generator()),
     grouped = collecta.can_group_inbound(endpoint.relation) and parts ->> 'serialise' is null,
     scalar_columns = array(select jsonb_array_elements_text(parts -> 'scalars'))
   where e.inbound_endpoint_id = write_inbound_functions.inbound_endpoint_id;
@@ -2260,6 +2977,178 @@ $$;
 comment on function collecta.is_inbound_shape(text, int, text) is
   'Raises CW059 if the table of an inbound endpoint is no longer what its functions were written for.';
 --! EndIncluded inbound/internal/write_inbound_functions.sql
+--! Included inbound/internal/mend_inbound.sql
+create or replace function collecta.inbound_generator() returns text
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select md5(string_agg(p.prosrc, '' order by p.proname collate "C"))
+  from pg_catalog.pg_proc p
+  where p.pronamespace = 'collecta'::regnamespace
+    and (p.proname ~ '^inbound_.*_(template|parts|sql|check|settings)$' collate "C"
+      or p.proname in ('equality_of', 'fill_template', 'write_inbound_functions'))
+$$;
+comment on function collecta.inbound_generator() is
+  'Returns a hash of the functions that generate those of inbound endpoints. After an upgrade it is another one.';
+
+create or replace function collecta.broken_inbound_endpoints() returns table (inbound_endpoint_id text, problem text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select e.inbound_endpoint_id,
+    case when f.found < 4 then 'one of its functions was dropped'
+      else 'one of its functions was altered, or is of another version' end
+  from collecta.inbound_endpoints e
+  join collecta.modules m on m.slug = e.module and m.relation = e.relation
+  join pg_catalog.pg_class r on r.oid = e.relation
+  cross join (select collecta.inbound_generator() as generator offset 0) g
+  cross join lateral (
+    -- The writer does not own map_inbound_<n> and accept_inbound_<n>, so a table's code cannot alter them. check_grants
+    -- looks at their privileges.
+    select count(*) as found, md5(string_agg(
+      case when t.task in ('write', 'cast') then collecta.function_hash(p.oid) end, '' order by t.place) || g.generator)
+      as hash
+    from unnest('{write,cast,map,accept}'::text[]) with ordinality t (task, place)
+    join pg_catalog.pg_proc p on p.pronamespace = 'collecta'::regnamespace
+      and p.proname = format('%s_inbound_%s', t.task, e.function_number)) f
+  where e.state <> 'deleted' and (f.found < 4 or f.hash is distinct from e.written_hash)
+$$;
+comment on function collecta.broken_inbound_endpoints() is
+  'Inbound endpoints whose written functions are no longer as they were written. Code attached to a table can do '
+  'that to those of its own writer.';
+
+create or replace function collecta.mend_inbound(anew boolean default false) returns setof text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  endpoint_id text;
+begin
+  -- All endpoints are locked before the first is written: see write_inbound_functions.
+  foreach endpoint_id in array array(
+    select e.inbound_endpoint_id from collecta.inbound_endpoints e
+    where e.inbound_endpoint_id in (
+      select b.inbound_endpoint_id from collecta.broken_inbound_endpoints() b
+      union all
+      select a.inbound_endpoint_id from collecta.inbound_endpoints a
+      join collecta.modules m on m.slug = a.module and m.relation = a.relation
+      join pg_catalog.pg_class r on r.oid = a.relation
+      where mend_inbound.anew and a.state <> 'deleted')
+    order by e.inbound_endpoint_id
+    for update)
+  loop
+    begin
+      perform collecta.write_inbound_functions(endpoint_id);
+      return next endpoint_id;
+    exception when others then
+      if anew and sqlstate ~ '^(40|55P03)' collate "C" then
+        raise;
+      end if;
+      -- A column may have been renamed, or a lock held. collecta.health keeps its row, and the next call tries again.
+      raise warning 'collecta: the functions of % could not be written: %', endpoint_id, sqlstate;
+    end;
+  end loop;
+end
+$$;
+comment on function collecta.mend_inbound(boolean) is
+  'Writes the functions of broken inbound endpoints anew, or with anew those of all; returns their ids.';
+--! EndIncluded inbound/internal/mend_inbound.sql
+--! Included inbound/internal/grant_inbound.sql
+-- It runs as the caller, who must own the table. The writer gets rights on exactly the columns that endpoints map.
+create or replace function collecta.grant_inbound(relation regclass, function_number int) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  run_as regrole;
+  owner regrole;
+  mapped text[];
+  written text[]; -- columns, quoted, as are unwritten and keys
+  unwritten text[];
+  keys text[];
+  sequences regclass[];
+  schema_name text;
+begin
+  select p.proowner, c.relowner into run_as, owner
+  from pg_catalog.pg_proc p join pg_catalog.pg_class c on c.oid = relation
+  where p.proname = format('write_inbound_%s', function_number) and p.pronamespace = 'collecta'::regnamespace
+    -- The rights that an owner has on its own table are not changed.
+    and p.proowner <> c.relowner and not (select r.rolsuper from pg_catalog.pg_roles r where r.oid = p.proowner);
+  if not found then
+    return;
+  end if;
+  select array_agg(distinct c) into mapped
+  from collecta.inbound_endpoints e
+  cross join unnest(e.columns) c
+  -- A column may have been renamed or dropped. Then its endpoint fails, and no other one.
+  join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attname = c and not a.attisdropped
+  where e.relation = grant_inbound.relation and e.state <> 'deleted'
+      and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as;
+  select array_agg(quote_ident(a.attname)) filter (where a.attname = any (mapped)),
+    array_agg(quote_ident(a.attname)) filter (where (a.attname = any (mapped)) is not true)
+  into written, unwritten
+  from pg_catalog.pg_attribute a where a.attrelid = relation and a.attnum > 0 and not a.attisdropped;
+  select array['tableoid', 'ctid'] || coalesce(array_agg(quote_ident(c)), '{}') into keys
+  from (
+    select unnest(v.key_columns) as c
+    from collecta.modules m join collecta.module_versions v on v.version = m.current_version
+    where m.relation = grant_inbound.relation
+    union
+    -- The writer must be able to read the columns that match_where names.
+    select a.attname from collecta.inbound_endpoints e
+    join pg_catalog.pg_attribute a on a.attrelid = e.relation and a.attnum > 0 and not a.attisdropped
+    where e.relation = grant_inbound.relation and e.state <> 'deleted'
+      and to_regrole(quote_ident(collecta.role_name(e.writer))) = run_as
+      and a.attname in (
+        select w from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w
+        union all
+        select lower(w collate "C")
+        from regexp_split_to_table(e.match_where, '[][[:space:]()<>=!+*/%^|&#~?,.;:"''-]+' collate "C") w)) k;
+  select array_agg(d.refobjid::regclass) into sequences
+  from pg_catalog.pg_attrdef a
+  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass and d.objid = a.oid
+    and d.refclassid = 'pg_catalog.pg_class'::regclass
+  join pg_catalog.pg_class c on c.oid = d.refobjid and c.relkind = 'S'
+  where a.adrelid = relation;
+
+  if unwritten is not null then
+    execute format('revoke select (tableoid, ctid, %1$s), insert (%1$s), update (%1$s) on %2$s from %3$s',
+      array_to_string(unwritten, ', '), relation, run_as);
+  end if;
+  if written is not null then
+    execute format('grant select (%1$s), insert (%1$s), update (%1$s) on %2$s to %3$s',
+      array_to_string(written, ', '), relation, run_as);
+    execute format('grant select (%s) on %s to %s', array_to_string(keys, ', '), relation, run_as);
+    for schema_name in
+      select n.nspname from pg_catalog.pg_namespace n
+      where (n.nspname in (select s from collecta.inbound_type_schemas(relation) s)
+          or n.oid = (select c.relnamespace from pg_catalog.pg_class c where c.oid = relation))
+        and not has_schema_privilege(run_as, n.oid, 'usage')
+    loop
+      execute format('grant usage on schema %I to %s', schema_name, run_as);
+    end loop;
+  end if;
+  if sequences is not null then
+    if written is null then
+      execute format('revoke usage on sequence %s from %s', array_to_string(sequences, ', '), run_as);
+    else
+      execute format('grant usage on sequence %s to %s', array_to_string(sequences, ', '), run_as);
+    end if;
+  end if;
+  -- If the caller has the rights but may not pass them on, GRANT only warns. So the result is checked.
+  if exists (select from unnest(mapped) c cross join unnest('{select,insert,update}'::text[]) p
+             where not has_column_privilege(run_as, relation, c, p)) then
+    raise insufficient_privilege using message = 'the columns were not granted';
+  end if;
+exception when insufficient_privilege then
+  raise exception using errcode = 'CW056',
+    message = format('%s may not be granted to %s by %s', relation, run_as, current_user),
+    detail = sqlerrm || '.',
+    hint = format('As its owner, who needs to be a member of the role that installed collecta: set role %s; '
+      'then the same call again.', owner);
+end
+$$;
+comment on function collecta.grant_inbound(regclass, int) is
+  'Grants the writer of an inbound endpoint SELECT, INSERT and UPDATE on mapped columns, SELECT on the key and on what '
+  'match_where names, and USAGE on the sequences of defaults; takes away what none of its endpoints maps any more.';
+--! EndIncluded inbound/internal/grant_inbound.sql
 --! Included inbound/internal/write_inbound.sql
 create or replace function collecta.earlier_inbound(
   inbound_endpoint_id text, key_hash text, body_digest text, check_digest boolean, digest_window interval, body text,
@@ -2695,6 +3584,8 @@ $$;
 -- The last step of every migration. restore_grants revokes what default privileges have granted on new objects.
 do $$
 begin
+  -- Everybody who changes modules or subscriptions takes this lock first.
+  perform pg_advisory_xact_lock(1668246636, 5);
   perform collecta.maintain();
   -- All functions of modules and of inbound endpoints are written again, from the templates of this version.
   perform collecta.resolve_modules(anew => true);

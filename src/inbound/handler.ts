@@ -190,6 +190,10 @@ export function createInbound({ receiver, log, trustedProxies = 0, now = Date.no
     } catch (error) {
       if (error instanceof TooLarge) return refuse(413, error.message);
       const { name, code } = error as { name?: string; code?: string };
+      if (/^(40|55P03)/.test(code ?? '')) {
+        log.warn('other sessions were in the way of an inbound request', { code });
+        return refuse(503, 'Other writers are in the way right now.', { headers: { 'retry-after': '5' } });
+      }
       if (error instanceof Unavailable) log.warn('inbound cannot reach the database', { code: code ?? error.message });
       else if (code === 'ECONNRESET') throw error;
       else if (code === '22021' || code === '22P05')

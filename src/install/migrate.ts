@@ -196,7 +196,8 @@ export async function migrate(
         attempt = 1;
       } catch (error) {
         // While a migration waits for a lock, writers queue behind it. So it gives up, lets them pass and tries again.
-        if ((error as { code?: string }).code !== '55P03' || attempt++ >= lockAttempts) throw error;
+        if (!['55P03', '40P01'].includes((error as { code?: string }).code ?? '') || attempt++ >= lockAttempts)
+          throw error;
         onWait('a transaction holds a lock that the migration needs');
         await pause(500);
       }

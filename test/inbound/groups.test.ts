@@ -239,6 +239,34 @@ t.test('a request that meets an open attach_module does not keep what the module
   t.match(row, { is_current: true });
 });
 
+t.test('a request that meets an open detach_module finds no endpoint afterwards', async t => {
+  const { name, send, kept } = await make('n int', { '$.n': 'n' });
+  await warm(send, t);
+  await sql`select collecta.attach_module(${name}, ${name})`; // so the next request writes the functions anew
+  const other = await sql.reserve();
+  await other`begin`;
+  await other`select collecta.detach_module(${name})`;
+  const waiting = send({ n: 1 });
+  await pause(300);
+  await other`commit`;
+  other.release();
+  t.equal((await waiting).status, 404);
+  t.equal((await kept()).filter(row => row.state !== 'accepted').length, 0);
+});
+
+t.test('endpoints of one table do not depend on each other', async t => {
+  const { id, name } = await make('k text, w text', { '$.k': 'k' });
+  const other = await makeEndpoint(sql, { '$.w': 'w' }, { module: name });
+  await sql.unsafe(`alter table ${name} rename k to key_of_it`);
+  await sql`select collecta.update_inbound_endpoint(${other.id}, rate_limit_per_minute => 30)`;
+  t.equal((await post(receiving.port, other.path, { w: 'x' })).status, 202, 'a column of another endpoint is gone');
+  await sql`select collecta.detach_module(${name})`;
+  for (const each of [id, other.id]) await sql`select collecta.delete_inbound_endpoint(${each})`;
+  const [left] = await sql`select count(*)::int as n from collecta.inbound_endpoints
+    where inbound_endpoint_id in ${sql([id, other.id])} and state <> 'deleted'`;
+  t.equal(left!.n, 0, 'both are deleted after their module was detached');
+});
+
 t.test('a lowered rate limit counts what was taken, and is used to its end', async t => {
   const { id, send, rows } = await make('n int', { '$.n': 'n' }, { rate_limit_per_minute: 3000 });
   await warm(send, t);

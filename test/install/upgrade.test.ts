@@ -127,6 +127,42 @@ t.test('an install that was restored without its owners can be upgraded at once'
   t.strictSame([...(await target.sql`select problem from collecta.health where severity = 'error'`)], []);
 });
 
+t.test('an upgrade ends only when all functions are of the new version', async t => {
+  const target = await database('empty');
+  await migrate(target.url);
+  const { sql } = target;
+  await sql`create table t (id int primary key, n int)`;
+  await sql`select collecta.attach_module('t', 't')`;
+  await sql`select collecta.create_endpoint('https://example.com', '{record_created}')`;
+  await sql`select collecta.create_inbound_endpoint('t', '{"$.n": "n", "$.id": "id"}', '{id}')`;
+  const holder = await sql.reserve();
+  await holder`begin`;
+  await holder`select collecta.create_endpoint('https://example.com/2', '{record_created}')`;
+  const folder = await nextVersion();
+  await t.rejects(migrate(target.url, { folder, lockTimeoutMs: 50, lockAttempts: 2 }), { code: '55P03' });
+  t.strictSame((await status(target.url, folder)).pending, ['999999-added-by-a-test.sql']);
+  await holder`commit`;
+  holder.release();
+  t.strictSame((await migrate(target.url, { folder })).applied, ['999999-added-by-a-test.sql']);
+
+  // Whatever left them as they were: upkeep finds functions that another version has generated.
+  const changed = async (name: string) => {
+    const [row] = await sql`select pg_get_functiondef(oid) as definition from pg_proc where proname = ${name}`;
+    await sql.unsafe(row!.definition.replace(/\nbegin\n/, '\n-- Of a later version.\nbegin\n'));
+  };
+  const later = async () => [
+    ...(await sql`
+      select proname from pg_proc
+      where proname in ('capture_1_insert', 'cast_inbound_1') and prosrc like '%-- Of a later version.%'
+      order by 1`),
+  ];
+  await changed('capture_insert_template');
+  await changed('inbound_cast_template');
+  t.strictSame(await later(), []);
+  await sql`select collecta.maintain(), collecta.maintain_inbound()`;
+  t.strictSame(await later(), [{ proname: 'capture_1_insert' }, { proname: 'cast_inbound_1' }]);
+});
+
 t.test('an install from an unreleased commit is recognized, and the error says what to do', async t => {
   const target = await database('empty');
   await migrate(target.url);

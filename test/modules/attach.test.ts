@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { migrate } from '../../src/install/migrate.ts';
 import { brief, refusal, refuses, route, subscribe } from '../support/changes.ts';
@@ -7,6 +8,46 @@ const { database, connect, server, admin } = await useServer(['-c', 'wal_level=l
 const triggers = (sql: Sql) => sql<{ on: string; name: string }[]>`
   select tgrelid::regclass::text as on, tgname as name from pg_trigger where tgname like 'collecta_capture%'
     order by 1, 2`;
+
+t.test('writers do not wait for calls that change other modules or subscriptions', async t => {
+  const { sql } = await database();
+  await sql`create table a (id int primary key)`;
+  await sql`create table b (id int primary key)`;
+  await sql`create table c (id int primary key)`;
+  await sql`select collecta.attach_module('a', 'a'), collecta.attach_module('b', 'b')`;
+  const ids = await sql`
+    select (collecta.create_endpoint('https://example.com/' || n, '{record_created}')).endpoint_id as id
+    from generate_series(1, 2) n`;
+  const holder = await sql.reserve();
+  await holder`begin`;
+  await holder`select collecta.create_endpoint('https://example.com/a', '{record_created}', modules => '{a}')`;
+  const detaching = sql`select collecta.detach_module('b')`.execute();
+  await pause(300);
+  await sql.begin(async tx => {
+    await tx`set local lock_timeout = '1s'`;
+    await tx`insert into b values (1)`;
+  });
+  await holder`commit`;
+  await detaching;
+
+  // A writer's open transaction holds the table. The call gives up, so that other writers do not queue behind it.
+  await holder`begin`;
+  await holder`insert into a values (1)`;
+  await holder`insert into c values (1)`;
+  await t.rejects(sql`select collecta.detach_module('a')`.execute(), { code: '55P03' });
+  await t.rejects(sql`select collecta.attach_module('c', 'c')`.execute(), { code: '55P03' });
+  await holder`rollback`;
+
+  // Each call locks subscriptions before rows, so these do not deadlock.
+  await holder`begin`;
+  await holder`select collecta.update_endpoint(${ids[0]!.id}, retry_max => 3)`;
+  const deleting = sql`select collecta.delete_endpoint(${ids[1]!.id})`.execute();
+  await pause(300);
+  await holder`select collecta.update_endpoint(${ids[1]!.id}, retry_max => 3)`;
+  await holder`commit`;
+  holder.release();
+  await deleting;
+});
 
 t.test('a table that cannot be attached is refused, each time with a hint', async t => {
   const { sql } = await database();
@@ -105,7 +146,7 @@ t.test('a table that cannot be attached is refused, each time with a hint', asyn
     'and its hint attaches the whole tree',
   );
   const captured = await refuses(t, attach('leaf', 'y'), 'CW002', 'a partition of an attached table');
-  t.equal((await sql.unsafe(captured!.hint!)).length, 1, captured!.hint);
+  t.equal((await sql.unsafe(captured!.hint!)).length, 1, captured!.hint!);
   await sql`select collecta.detach_module('x')`;
   await sql`alter table tree2 detach partition leaf2`;
   await attach('leaf2', 'leaf2');
