@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:b51b3f1476c9bc7e24f096b419cf9a330f3389ec
+--! Hash: sha1:39850631e1a7764c55968181e7c913c415c63072
 --! Message: after 0.2.0
 
 --! Included modules/internal/check_module.sql
@@ -3149,6 +3149,61 @@ comment on function collecta.grant_inbound(regclass, int) is
   'Grants the writer of an inbound endpoint SELECT, INSERT and UPDATE on mapped columns, SELECT on the key and on what '
   'match_where names, and USAGE on the sequences of defaults; takes away what none of its endpoints maps any more.';
 --! EndIncluded inbound/internal/grant_inbound.sql
+--! Included inbound/internal/check_inbound.sql
+create or replace function collecta.check_inbound()
+returns table (severity text, problem text, subject text, detail text, hint text)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set jit = off
+as $$
+begin
+  return query
+  select 'warning', 'inbound requests failed', r.inbound_endpoint_id,
+    format('%s authentic requests since yesterday could not be written. The last came at %s.',
+           count(*), max(r.received_at)),
+    format('select request_id, reason, column_name from collecta.inbound_requests '
+           'where inbound_endpoint_id = %L and state = ''failed''; '
+           'select collecta.retry_inbound(%1$L); -- once the cause is mended', r.inbound_endpoint_id)
+  from collecta.inbound_endpoints e
+  join collecta.inbound_requests r on r.inbound_endpoint_id = e.inbound_endpoint_id
+  where r.state = 'failed' and r.received_at > now() - interval '1 day'
+  group by r.inbound_endpoint_id;
+
+  return query
+  select 'error', 'inbound function is broken', b.inbound_endpoint_id,
+    format('Of the functions written for module %s: %s. Code attached to a table can do that to its writer''s.',
+           e.module, b.problem),
+    format('select collecta.update_inbound_endpoint(%L); -- maintain() and the next request do it too',
+      b.inbound_endpoint_id)
+  from collecta.broken_inbound_endpoints() b
+  join collecta.inbound_endpoints e on e.inbound_endpoint_id = b.inbound_endpoint_id;
+
+  return query
+  select 'error', 'mapped column is gone', e.inbound_endpoint_id,
+    format('%s has no column %s any more: it was renamed or dropped.', e.relation::regclass,
+      string_agg(format('%I', c), ', ')),
+    format('select mapping from collecta.inbound_endpoints where inbound_endpoint_id = %L; '
+      '-- update_inbound_endpoint takes one with the present names', e.inbound_endpoint_id)
+  from collecta.inbound_endpoints e
+  join pg_catalog.pg_class r on r.oid = e.relation
+  cross join unnest(e.columns) c
+  where e.state <> 'deleted' and not exists (
+    select from pg_catalog.pg_attribute a where a.attrelid = e.relation and a.attname = c and not a.attisdropped)
+  group by e.inbound_endpoint_id, e.relation;
+
+  return query
+  select 'error', 'inbound writer is shared', w.writer::text,
+    format('Code attached to the inbound tables of %s runs as this one role, so that one''s can write the other''s.',
+           string_agg(distinct w.owner, ', ' order by w.owner)),
+    format('create role %1$I nologin; grant %1$I to %2$I; -- for a new inbound endpoint with writer => %1$L',
+           collecta.role_name('collecta_writer_' || btrim(min(w.owner), '"')), current_user)
+  from (
+    select e.writer, c.relowner::regrole::text collate "C" as owner
+    from collecta.inbound_endpoints e join pg_catalog.pg_class c on c.oid = e.relation
+    where e.state <> 'deleted' and collecta.written_owner(e.writer) = collecta.role_name(e.writer)) w
+  group by w.writer having count(distinct w.owner) > 1;
+end
+$$;
+comment on function collecta.check_inbound() is 'Rows of collecta.health about inbound endpoints.';
+--! EndIncluded inbound/internal/check_inbound.sql
 --! Included inbound/internal/write_inbound.sql
 create or replace function collecta.earlier_inbound(
   inbound_endpoint_id text, key_hash text, body_digest text, check_digest boolean, digest_window interval, body text,

@@ -26,6 +26,7 @@ drop function collecta.check_inbound_mapping(text, jsonb, text[], text);
 --!include inbound/internal/write_inbound_functions.sql
 --!include inbound/internal/mend_inbound.sql
 --!include inbound/internal/grant_inbound.sql
+--!include inbound/internal/check_inbound.sql
 --!include inbound/internal/write_inbound.sql
 --!include inbound/create_inbound_endpoint.sql
 --!include inbound/test_inbound_mapping.sql

@@ -260,6 +260,8 @@ t.test('endpoints of one table do not depend on each other', async t => {
   await sql.unsafe(`alter table ${name} rename k to key_of_it`);
   await sql`select collecta.update_inbound_endpoint(${other.id}, rate_limit_per_minute => 30)`;
   t.equal((await post(receiving.port, other.path, { w: 'x' })).status, 202, 'a column of another endpoint is gone');
+  const problems = await sql`select subject from collecta.health where problem = 'mapped column is gone'`;
+  t.strictSame([...problems], [{ subject: id }]);
   await sql`select collecta.detach_module(${name})`;
   for (const each of [id, other.id]) await sql`select collecta.delete_inbound_endpoint(${each})`;
   const [left] = await sql`select count(*)::int as n from collecta.inbound_endpoints
