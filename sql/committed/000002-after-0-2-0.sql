@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:39850631e1a7764c55968181e7c913c415c63072
+--! Hash: sha1:76a44672b3e41d71a6f9d1468cd6127981aada01
 --! Message: after 0.2.0
 
 --! Included modules/internal/check_module.sql
@@ -1161,6 +1161,8 @@ begin
   perform collecta.attach_triggers(relation, saved, on_truncate);
   perform set_config('lock_timeout', lock_timeout, true);
   return saved;
+exception when lock_not_available then
+  perform collecta.refuse_locked(relation);
 end
 $$;
 comment on function collecta.attach_relation(regclass, text, text, text, text, text[], text[], text[], text) is
@@ -1182,6 +1184,21 @@ $$;
 comment on function collecta.limit_lock_waits() is
   'Limits waits for locks to five seconds unless lock_timeout does so already, because writers queue behind a lock on '
   'their table that is waited for. Returns lock_timeout as it was.';
+
+create or replace function collecta.refuse_locked(relation regclass) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = 'lock_not_available', message = format('another session holds a lock on %s or on the '
+      'list of modules', relation),
+    detail = 'Writers would queue behind this call, so it waits no longer than lock_timeout.',
+    hint = format('select distinct a.pid, a.state, a.query from pg_locks l join pg_stat_activity a using (pid) '
+      'where l.granted and (l.relation = %L::regclass or l.classid = 1668246636 and l.objid = 5); '
+      '-- when these have ended, make the same call again', relation);
+end
+$$;
+comment on function collecta.refuse_locked(regclass) is
+  'Raises 55P03 with a hint that shows who holds the locks that attach_module and detach_module need.';
 
 create or replace function collecta.attach_module(
   relation regclass,
@@ -1244,11 +1261,12 @@ declare
   before constant jsonb := collecta.enter_citus();
 begin
   lock_timeout := collecta.limit_lock_waits();
+  -- Everybody who changes modules or subscriptions takes this lock first, and locks on tables last.
+  perform pg_advisory_xact_lock(1668246636, 5);
   select * into module from collecta.modules m where m.slug = detach_module.slug;
   if not found then
     perform collecta.refuse_slug(slug);
   end if;
-  -- The triggers come last, because dropping them locks the table.
   perform collecta.forget_module(module.module_id);
   for standing in
     select t.tgname, t.tgrelid::regclass as relation from pg_catalog.pg_trigger t
@@ -1261,6 +1279,8 @@ begin
   perform collecta.drop_capture_functions(module.module_id);
   perform collecta.leave_citus(before);
   perform set_config('lock_timeout', lock_timeout, true);
+exception when lock_not_available then
+  perform collecta.refuse_locked(module.relation);
 end
 $$;
 comment on function collecta.detach_module(text) is

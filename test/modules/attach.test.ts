@@ -34,7 +34,8 @@ t.test('writers do not wait for calls that change other modules or subscriptions
   await holder`begin`;
   await holder`insert into a values (1)`;
   await holder`insert into c values (1)`;
-  await t.rejects(sql`select collecta.detach_module('a')`.execute(), { code: '55P03' });
+  const refused = await refuses(t, sql`select collecta.detach_module('a')`, '55P03', 'the table is in use');
+  t.match(await sql.unsafe(refused!.hint!), [{ state: 'idle in transaction' }]);
   await t.rejects(sql`select collecta.attach_module('c', 'c')`.execute(), { code: '55P03' });
   await holder`rollback`;
 
