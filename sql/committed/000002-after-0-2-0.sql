@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:76a44672b3e41d71a6f9d1468cd6127981aada01
+--! Hash: sha1:b355d3b1b2662de1f7c52c246eed353b0719165c
 --! Message: after 0.2.0
 
 --! Included modules/internal/check_module.sql
@@ -2220,6 +2220,8 @@ declare
   sender collecta.inbound_senders;
   wrong text;
 begin
+  -- detach_module holds this lock. After it, write_inbound_functions finds no module and raises an error.
+  perform pg_advisory_xact_lock(1668246636, 5);
   select * into sender from collecta.inbound_senders k where k.sender = endpoint.sender;
   wrong := case
     when sender.sender is null then format('%L is no sender; there are %s', endpoint.sender,

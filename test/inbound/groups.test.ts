@@ -249,9 +249,17 @@ t.test('a request that meets an open detach_module finds no endpoint afterwards'
   const waiting = send({ n: 1 });
   await pause(300);
   await other`commit`;
-  other.release();
   t.equal((await waiting).status, 404);
   t.equal((await kept()).filter(row => row.state !== 'accepted').length, 0);
+
+  await sql`select collecta.attach_module(${name}, ${name})`;
+  await other`begin`;
+  await other`select collecta.detach_module(${name})`;
+  const creating = makeEndpoint(sql, { '$.n': 'n' }, { module: name });
+  await pause(300);
+  await other`commit`;
+  other.release();
+  await t.rejects(creating, { code: '40001' }, 'an endpoint of a module that is being detached');
 });
 
 t.test('endpoints of one table do not depend on each other', async t => {
