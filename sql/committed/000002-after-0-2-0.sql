@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:b355d3b1b2662de1f7c52c246eed353b0719165c
+--! Hash: sha1:d896ddac77a6aa1d1c3999233b81e35b05d18e8e
 --! Message: after 0.2.0
 
 --! Included modules/internal/check_module.sql
@@ -1104,6 +1104,38 @@ $$;
 comment on function collecta.drop_capture_functions(int) is
   'Drops the generated functions of a module, after detach_module has dropped its triggers.';
 --! EndIncluded modules/internal/save_module.sql
+--! Included modules/internal/limit_lock_waits.sql
+create or replace function collecta.limit_lock_waits() returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  present constant text := current_setting('lock_timeout');
+begin
+  if present = '0' then
+    perform set_config('lock_timeout', '5s', true);
+  end if;
+  return present;
+end
+$$;
+comment on function collecta.limit_lock_waits() is
+  'Limits waits for locks to five seconds unless lock_timeout does so already, because writers queue behind a lock on '
+  'their table that is waited for. Returns lock_timeout as it was.';
+
+create or replace function collecta.refuse_locked(relation regclass) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception using errcode = 'lock_not_available', message = format('another session holds a lock on %s or on the '
+      'list of modules', relation),
+    detail = 'Writers would queue behind this call, so it waits no longer than lock_timeout.',
+    hint = format('select distinct a.pid, a.state, a.query from pg_locks l join pg_stat_activity a using (pid) '
+      'where l.granted and (l.relation = %L::regclass or l.classid = 1668246636 and l.objid = 5); '
+      '-- when these have ended, make the same call again', relation);
+end
+$$;
+comment on function collecta.refuse_locked(regclass) is
+  'Raises 55P03 with a hint that shows who holds the locks that attach_module and detach_module need.';
+--! EndIncluded modules/internal/limit_lock_waits.sql
 --! Included modules/internal/attach_relation.sql
 create or replace function collecta.attach_relation(
   relation regclass,
@@ -1169,37 +1201,6 @@ comment on function collecta.attach_relation(regclass, text, text, text, text, t
   'Does what attach_module and attach_shards do after they have checked the kind of the table.';
 --! EndIncluded modules/internal/attach_relation.sql
 --! Included modules/attach_module.sql
-create or replace function collecta.limit_lock_waits() returns text
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-declare
-  present constant text := current_setting('lock_timeout');
-begin
-  if present = '0' then
-    perform set_config('lock_timeout', '5s', true);
-  end if;
-  return present;
-end
-$$;
-comment on function collecta.limit_lock_waits() is
-  'Limits waits for locks to five seconds unless lock_timeout does so already, because writers queue behind a lock on '
-  'their table that is waited for. Returns lock_timeout as it was.';
-
-create or replace function collecta.refuse_locked(relation regclass) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-begin
-  raise exception using errcode = 'lock_not_available', message = format('another session holds a lock on %s or on the '
-      'list of modules', relation),
-    detail = 'Writers would queue behind this call, so it waits no longer than lock_timeout.',
-    hint = format('select distinct a.pid, a.state, a.query from pg_locks l join pg_stat_activity a using (pid) '
-      'where l.granted and (l.relation = %L::regclass or l.classid = 1668246636 and l.objid = 5); '
-      '-- when these have ended, make the same call again', relation);
-end
-$$;
-comment on function collecta.refuse_locked(regclass) is
-  'Raises 55P03 with a hint that shows who holds the locks that attach_module and detach_module need.';
-
 create or replace function collecta.attach_module(
   relation regclass,
   slug text,

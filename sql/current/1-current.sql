@@ -9,6 +9,7 @@ drop function collecta.capture_inputs(int);
 --!include outbound/1_capture/internal/write_capture_functions.sql
 --!include modules/internal/resolve_modules.sql
 --!include modules/internal/save_module.sql
+--!include modules/internal/limit_lock_waits.sql
 --!include modules/internal/attach_relation.sql
 --!include modules/attach_module.sql
 --!include install/resume_after_restore.sql
