@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:d896ddac77a6aa1d1c3999233b81e35b05d18e8e
+--! Hash: sha1:87e40db82739571d9571a11810df99d798829650
 --! Message: after 0.2.0
 
 --! Included modules/internal/check_module.sql
@@ -1922,7 +1922,7 @@ begin
   end if;
   hints.found_nothing := not found_some;
 
-  if routing.more or chosen.cut then
+  if routing.more or chosen.cut or routing.bytes >= batch_bytes then
     next := 'now';
   elsif found_some then
     next := 'soon';
