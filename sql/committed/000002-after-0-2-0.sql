@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:87e40db82739571d9571a11810df99d798829650
+--! Hash: sha1:513f97e39f480db81cf8c9189c09b77f9efbc0b8
 --! Message: after 0.2.0
 
 --! Included modules/internal/check_module.sql
@@ -3327,7 +3327,8 @@ begin
           execute call into record_id, operation using element -> 'values', mapping_version;
           answers := answers || json_build_object('recordId', record_id, 'operation', operation);
         exception when others then
-          if not alone or sqlstate ~ '^(40|53|55P03|57|58|XX|CW059|42883)' collate "C" then
+          if not alone or sqlstate ~ '^(40|53|55P03|57|58|XX|CW059|42883)' collate "C"
+              or not final and sqlstate in ('42P01', '42703', '42704', '3F000') then
             raise;
           end if;
           state := 'partial';

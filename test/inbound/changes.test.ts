@@ -10,14 +10,14 @@ t.teardown(closeAgent);
 type Answer = { n: number; status: number; text: string };
 
 /** Sends requests on twelve connections until `stop` is called, which returns the answers. */
-function flood(port: number, path: string) {
+function flood(port: number, path: string, bodyOf: (record: object) => object = record => record) {
   const answers: Answer[] = [];
   let stopped = false;
   let n = 0;
   const senders = Array.from({ length: 12 }, async () => {
     while (!stopped) {
       const body = { n: ++n, a: `a${n}`, b: `b${n}` };
-      const { status, text } = await post(port, path, body);
+      const { status, text } = await post(port, path, bodyOf(body));
       answers.push({ n: body.n, status, text });
     }
   });
@@ -73,54 +73,59 @@ t.test('each request is written by one mapping, whichever is saved meanwhile', a
   );
 });
 
-t.test('a table can be renamed, retyped and attached again while requests are written', async t => {
-  const target = await database();
-  const { sql } = target;
-  await sql.unsafe(created);
-  await sql.unsafe(`
+const batches = { each: '$.items', each_alone: true };
+for (const [title, options, bodyOf] of [
+  ['requests', {}, (record: object) => record],
+  ['batches whose elements are written alone', batches, (record: object) => ({ items: [record] })],
+] as const)
+  t.test(`a table can be renamed, retyped and attached again while ${title} are written`, async t => {
+    const target = await database();
+    const { sql } = target;
+    await sql.unsafe(created);
+    await sql.unsafe(`
     create schema types;
     grant usage on schema types to public;
     create domain short_0 as text;
     alter table received alter column y type short_0`);
-  const mapping = { '$.n': 'n', '$.a': 'x', '$.b': 'y' };
-  const { path } = await makeEndpoint(sql, mapping, { module: 'received', rate_limit_per_minute: 60000 });
-  const receiving = await startReceiving(target);
-  const stop = flood(receiving.port, path);
-  let name = 'received';
-  const renamed = (to: string) => {
-    const statement = `alter table ${name} rename to ${to}`;
-    name = to;
-    return statement;
-  };
-  for (let i = 0; i < 8; i++)
-    for (const change of [
-      () => renamed(`received_${i}`),
-      () => `alter table ${name} alter column x type ${i % 2 === 0 ? 'varchar(30)' : 'text'}`,
-      () => `alter domain ${['public', 'types'][i % 2]}.short_${i} rename to short_${i + 1}`,
-      () => `alter domain ${['public', 'types'][i % 2]}.short_${i + 1} set schema ${['types', 'public'][i % 2]}`,
-      () => `select collecta.attach_module('${name}', 'received')`,
-      () => (i % 2 === 0 ? `create unique index by_n on ${name} (n)` : 'drop index by_n'),
-    ]) {
-      await sql.unsafe(change());
-      await pause(100);
-    }
-  const answers = await stop();
-  await receiving.stop();
-  t.strictSame(
-    answers.filter(({ status }) => status !== 202),
-    [],
-  );
-  const rows = await sql.unsafe(`select n, x, y from ${name} order by n`);
-  t.strictSame(
-    [...rows],
-    answers
-      .map(({ n }) => n)
-      .sort((a, b) => a - b)
-      .map(n => ({ n, x: `a${n}`, y: `b${n}` })),
-  );
-  t.strictSame(
-    [...(await sql`select distinct state, sqlstate, error from collecta.inbound_requests`)],
-    [{ state: 'accepted', sqlstate: null, error: null }],
-    'what went wrong at first is not kept with what was accepted',
-  );
-});
+    const mapping = { '$.n': 'n', '$.a': 'x', '$.b': 'y' };
+    const { path } = await makeEndpoint(sql, mapping, { module: 'received', rate_limit_per_minute: 60000, ...options });
+    const receiving = await startReceiving(target);
+    const stop = flood(receiving.port, path, bodyOf);
+    let name = 'received';
+    const renamed = (to: string) => {
+      const statement = `alter table ${name} rename to ${to}`;
+      name = to;
+      return statement;
+    };
+    for (let i = 0; i < 8; i++)
+      for (const change of [
+        () => renamed(`received_${i}`),
+        () => `alter table ${name} alter column x type ${i % 2 === 0 ? 'varchar(30)' : 'text'}`,
+        () => `alter domain ${['public', 'types'][i % 2]}.short_${i} rename to short_${i + 1}`,
+        () => `alter domain ${['public', 'types'][i % 2]}.short_${i + 1} set schema ${['types', 'public'][i % 2]}`,
+        () => `select collecta.attach_module('${name}', 'received')`,
+        () => (i % 2 === 0 ? `create unique index by_n on ${name} (n)` : 'drop index by_n'),
+      ]) {
+        await sql.unsafe(change());
+        await pause(100);
+      }
+    const answers = await stop();
+    await receiving.stop();
+    t.strictSame(
+      answers.filter(({ status }) => status !== 202),
+      [],
+    );
+    const rows = await sql.unsafe(`select n, x, y from ${name} order by n`);
+    t.strictSame(
+      [...rows],
+      answers
+        .map(({ n }) => n)
+        .sort((a, b) => a - b)
+        .map(n => ({ n, x: `a${n}`, y: `b${n}` })),
+    );
+    t.strictSame(
+      [...(await sql`select distinct state, sqlstate, error from collecta.inbound_requests`)],
+      [{ state: 'accepted', sqlstate: null, error: null }],
+      'what went wrong at first is not kept with what was accepted',
+    );
+  });
