@@ -1,5 +1,5 @@
 --! Previous: sha1:eac230193feed47e3a6bb21d2a925f89efe622b3
---! Hash: sha1:513f97e39f480db81cf8c9189c09b77f9efbc0b8
+--! Hash: sha1:821f03221ae0552b2a042fcdc680a15f4fd1c60b
 --! Message: after 0.2.0
 
 --! Included modules/internal/check_module.sql
@@ -1246,6 +1246,8 @@ begin
   created := collecta.attach_triggers(module.relation, module.module_id, module.on_truncate);
   perform set_config('lock_timeout', lock_timeout, true);
   return created;
+exception when lock_not_available then
+  perform collecta.refuse_locked(module.relation);
 end
 $$;
 comment on function collecta.attach_partitions(text) is
@@ -1258,10 +1260,9 @@ as $$
 declare
   module collecta.modules;
   standing record;
-  lock_timeout text;
+  lock_timeout constant text := collecta.limit_lock_waits();
   before constant jsonb := collecta.enter_citus();
 begin
-  lock_timeout := collecta.limit_lock_waits();
   -- Everybody who changes modules or subscriptions takes this lock first, and locks on tables last.
   perform pg_advisory_xact_lock(1668246636, 5);
   select * into module from collecta.modules m where m.slug = detach_module.slug;
@@ -1332,6 +1333,7 @@ begin
       detail = 'It is the one that collecta delivers for, or a physical copy of that one. Its queue would be lost.',
       hint = 'If it is a physical copy: select collecta.disable_copy(physical_copy => true);';
   end if;
+  perform pg_advisory_xact_lock(1668246636, 5);
   insert into collecta.installation (system_identifier, database_oid, branch, delivers)
   values (split_part(present, '/', 1)::bigint, split_part(present, '/', 2)::oid,
     nullif(split_part(present, '/', 3), ''), false)
@@ -2221,7 +2223,7 @@ declare
   sender collecta.inbound_senders;
   wrong text;
 begin
-  -- detach_module holds this lock. After it, write_inbound_functions finds no module and raises an error.
+  -- detach_module takes this lock, too. If it came first, write_inbound_functions finds no module and raises an error.
   perform pg_advisory_xact_lock(1668246636, 5);
   select * into sender from collecta.inbound_senders k where k.sender = endpoint.sender;
   wrong := case

@@ -14,6 +14,9 @@ t.test('writers do not wait for calls that change other modules or subscriptions
   await sql`create table a (id int primary key)`;
   await sql`create table b (id int primary key)`;
   await sql`create table c (id int primary key)`;
+  await sql`create table parted (id int primary key) partition by range (id)`;
+  await sql`select collecta.attach_module('parted', 'parted')`;
+  await sql`create table part partition of parted default`;
   await sql`select collecta.attach_module('a', 'a'), collecta.attach_module('b', 'b')`;
   const ids = await sql`
     select (collecta.create_endpoint('https://example.com/' || n, '{record_created}')).endpoint_id as id
@@ -34,9 +37,12 @@ t.test('writers do not wait for calls that change other modules or subscriptions
   await holder`begin`;
   await holder`insert into a values (1)`;
   await holder`insert into c values (1)`;
+  await holder`insert into part values (1)`;
   const refused = await refuses(t, sql`select collecta.detach_module('a')`, '55P03', 'the table is in use');
   t.match(await sql.unsafe(refused!.hint!), [{ state: 'idle in transaction' }]);
   await t.rejects(sql`select collecta.attach_module('c', 'c')`.execute(), { code: '55P03' });
+  const partition = sql`select collecta.attach_partitions('parted')`;
+  await refuses(t, partition, '55P03', 'a partition is in use');
   await holder`rollback`;
 
   // Each call locks subscriptions before rows, so these do not deadlock.
